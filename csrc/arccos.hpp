@@ -1,0 +1,68 @@
+// kappa0 and kappa1, the arc-cosine functions of order 0 and 1, from the defect 1-u.
+//
+// kappa0(u) = (pi - t) / pi and kappa1(u) = (sin t + (pi - t) u) / pi with u = cos t (Cho & Saul,
+// Advances in Neural Information Processing Systems 22, 2009; unit-diagonal normalisation).
+// Both ends are computed from the small quantity there, 1-u or 1+u, so that 1-kappa1 keeps its
+// relative accuracy as u -> 1 and kappa1 as u -> -1: subtracting u from 1 would lose the angle.
+#pragma once
+
+#include "coefficients.hpp"
+#include "simd.hpp"
+
+namespace {
+
+template <class T>
+constexpr T kInversePi = static_cast<T>(0.31830988618379067154);
+
+template <class T, int N>
+NTK_FN Vec<T> polynomial(const T (&c)[N], Vec<T> x) {
+    Vec<T> sum = broadcast<T>(c[N - 1]);
+    for (int k = N - 2; k >= 0; --k) sum = sum * x + c[k];
+    return sum;
+}
+
+template <class T>
+struct ArcCosine {
+    Vec<T> kappa0;  // 1 - t/pi
+    Vec<T> kappa1;  // for u < 1/2, accurate near u = -1
+    Vec<T> defect;  // 1 - kappa1, accurate near u = 1
+};
+
+// w = 1-u and co = 1+u, each accurate where it is small.
+template <class T>
+NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
+    const Vec<T> half = broadcast<T>(T(0.5)), one = broadcast<T>(T(1));
+    const auto near = w < co;                       // u > 0
+    const Vec<T> small = near ? w : co;             // 1-|u|
+    const auto middle = small > half;               // |u| < 1/2: use asin(u) directly
+    const Vec<T> u = one - w, m = T(0.5) * small;   // m = sin^2 of half the smaller angle
+    const Vec<T> argument = middle ? u * u : m;
+    const Vec<T> radicand = middle ? one - argument : m;  // sin^2 t, or m
+    const Vec<T> r = sqrt_lanes<T>(radicand);
+    const Vec<T> a = polynomial<T>(Coefficients<T>::kAsin, argument) * kInversePi<T>;
+    const Vec<T> g = polynomial<T>(Coefficients<T>::kChord, m) * (m * kInversePi<T>) * r;
+    const Vec<T> angle = (r + r) * a;               // t/pi near 1, (pi-t)/pi near -1
+    const Vec<T> mid0 = half + u * a;
+    ArcCosine<T> result;
+    result.kappa0 = middle ? mid0 : near ? one - angle : angle;
+    const Vec<T> mid1 = r * kInversePi<T> + mid0 * u;
+    result.defect = middle ? one - mid1 : near ? w - g : one - g;
+    result.kappa1 = middle ? mid1 : g;  // of no use near u = 1
+    return result;
+}
+
+// asin(z) for |z| <= 1; the caller passes 1-z^2 too, from wherever it is most accurate.
+template <class T>
+NTK_FN Vec<T> arc_sine(Vec<T> z, Vec<T> one_minus_square) {
+    const Vec<T> size = abs2(z);
+    const auto middle = size < broadcast<T>(T(0.5));
+    // 1-|z| = (1-z^2)/(1+|z|)
+    const Vec<T> m = T(0.5) * one_minus_square / (T(1) + size);
+    const Vec<T> argument = middle ? z * z : m;
+    const Vec<T> a = polynomial<T>(Coefficients<T>::kAsin, argument);
+    const Vec<T> outer = T(1.57079632679489661923) - T(2) * sqrt_lanes<T>(m) * a;
+    const Vec<T> value = middle ? size * a : outer;
+    return z < Vec<T>{} ? -value : value;
+}
+
+}  // namespace

@@ -1,0 +1,16 @@
+// The tile loop for one instruction set: compiled once per set with -DNTK_ISA=<name>.
+//
+// Everything but the one function below has internal linkage, so no code of a wide instruction set
+// can be linked into the baseline.
+#include "tile.hpp"
+
+#define NTK_JOIN(a, b) a##b
+#define NTK_NAME(isa) NTK_JOIN(ntk_tiles_, isa)
+
+extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
+    static constexpr ntkfast::InstructionSet tiles = {
+        {count_tasks<float>, scratch_size<float>, run_task<float>},
+        {count_tasks<double>, scratch_size<double>, run_task<double>},
+    };
+    return &tiles;
+}

@@ -1,0 +1,232 @@
+// One layer of a dense network on a strip of pairs, in normalised quantities.
+//
+// A pair is carried as w = 1-u, co = 1+u and T = ntk / sqrt(q p), where u = nngp / sqrt(q p) and
+// q, p are the variances of the two inputs. Mixing two kernels (a bias is the constant kernel)
+// is then, with unit vectors (cos a, sin a) of the shares of either variance,
+//     u' = cos a cos b u1 + sin a sin b u2,
+//     w' = cos a cos b w1 + sin a sin b w2 + 2 sin^2((a-b)/2),
+// a sum of non-negative terms: no cancellation near the diagonal at any depth, no overflow.
+#pragma once
+
+#include "exponential.hpp"
+#include "maps.hpp"
+
+namespace {
+
+constexpr int kStrip = 64;  // pairs per strip
+
+template <class T>
+struct State {
+    alignas(64) T w[kStrip], co[kStrip], t[kStrip];
+};
+
+// The numbers of one layer for a row i (scalars) and for the columns of a strip (arrays [][kStrip]).
+template <class T>
+struct Stats {
+    const T *row, *column;
+    NTK_FN Vec<T> pair(int k, int lane) const {  // product of the k-th numbers
+        return row[k] * load<T>(column + k * kStrip + lane);
+    }
+    // sin((a-b)/2) from the sines and cosines of the half angles, numbers k and k+1
+    NTK_FN Vec<T> half_difference(int k, int lane) const {
+        return row[k] * load<T>(column + (k + 1) * kStrip + lane) -
+               row[k + 1] * load<T>(column + k * kStrip + lane);
+    }
+    NTK_FN Vec<T> difference(int k, int lane) const {
+        return row[k] - load<T>(column + k * kStrip + lane);
+    }
+    NTK_FN void skip(std::int64_t numbers) { row += numbers, column += numbers * kStrip; }
+};
+
+// ---- activations: w, co, t of the pair before -> after, normalised by the new variances ---------
+
+template <class T>
+NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
+    store<T>(s.w + k, w), store<T>(s.co + k, co), store<T>(s.t + k, t);
+}
+
+template <class T>
+NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
+    const double total = layer.parameter[0] + layer.parameter[1];
+    const T a = static_cast<T>(layer.parameter[0] / total), b = static_cast<T>(layer.parameter[1] / total);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k), t = load<T>(s.t + k);
+        const ArcCosine<T> c = arc_cosine<T>(w, co);
+        Vec<T> defect = c.defect * a + w * b;
+        // From u = -1 where both cancel: abs, which is even, has 1 - K = 0 there too.
+        if (b != 0) defect = w < co ? defect : (a + 2 * b) - (c.kappa1 * a + co * b);
+        put<T>(s, k, defect, T(2) - defect, t * (c.kappa0 * a + b));
+    }
+}
+
+template <class T>
+NTK_FN void step(const ntkfast::Layer& layer, State<T>& s) {
+    // alpha + beta (2 kappa0 - 1), over alpha + beta
+    const T share = static_cast<T>(2 * layer.parameter[1] / (layer.parameter[0] + layer.parameter[1]));
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> kappa0 = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k)).kappa0;
+        const Vec<T> defect = share * (T(1) - kappa0);
+        put<T>(s, k, defect, T(2) - defect, Vec<T>{});
+    }
+}
+
+// 1 - z^2 for z = u h, from e = 1 - h_i^2 of either input: no cancellation for large variances.
+template <class T>
+NTK_FN Vec<T> complement(const Stats<T>& stats, int e, int lane, Vec<T> h, const State<T>& s) {
+    const Vec<T> other = load<T>(stats.column + e * kStrip + lane);
+    const T own = stats.row[e];
+    return own + other * (T(1) - own) + h * h * (load<T>(s.w + lane) * load<T>(s.co + lane));
+}
+
+// Numbers: h = sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance), 1 - h^2.
+template <class T>
+NTK_FN void erf(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    const double a = layer.parameter[0], c = layer.parameter[2];
+    const T scale = static_cast<T>(a * a * 0.63661977236758134308), shift = static_cast<T>(c * c);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> h = stats.pair(0, k), inverse = stats.pair(1, k), t = load<T>(s.t + k);
+        const Vec<T> z = (T(1) - load<T>(s.w + k)) * h;
+        const Vec<T> rest = complement<T>(stats, 2, k, h, s);
+        const Vec<T> u = (scale * arc_sine<T>(z, rest) + shift) * inverse;
+        put<T>(s, k, T(1) - u, T(1) + u, t * (scale * h * inverse / sqrt_lanes<T>(rest)));
+    }
+}
+
+// Numbers: h = sqrt(q / (1+q)), 1/sqrt(1+q), sqrt q, 1/sqrt(variance), 1/(1+q).
+template <class T>
+NTK_FN void gelu(const Stats<T>& stats, State<T>& s) {
+    const T inverse_2pi = T(0.15915494309189533577);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> u = T(1) - load<T>(s.w + k), t = load<T>(s.t + k);
+        const Vec<T> h = stats.pair(0, k), g = stats.pair(1, k), n = stats.pair(2, k);
+        const Vec<T> z = u * h, inverse = stats.pair(3, k);
+        const Vec<T> rest = complement<T>(stats, 4, k, h, s), e = sqrt_lanes<T>(rest);
+        const Vec<T> quarter = T(0.25) + arc_sine<T>(z, rest) * inverse_2pi;
+        const Vec<T> value = n * u * quarter + g * (z * z + n * n * rest) / e * inverse_2pi;
+        const Vec<T> slope =
+            quarter + z / e * (g * g * (T(1) / rest + T(1) - n * n) + T(1)) * inverse_2pi;
+        const Vec<T> out = value * inverse;
+        put<T>(s, k, T(1) - out, T(1) + out, t * slope * (n * inverse));
+    }
+}
+
+// Numbers: sqrt q, 1/sqrt(variance). The third parameter is cos(2 phase).
+template <class T>
+NTK_FN void sine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    const double a = layer.parameter[0], b = layer.parameter[1], phase = layer.parameter[2];
+    const T rate = static_cast<T>(-b * b), half = static_cast<T>(a * a / 2);
+    const T turn = static_cast<T>(phase);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k), t = load<T>(s.t + k);
+        const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k), inverse = stats.pair(1, k);
+        const Vec<T> plus = exponential<T>(rate * (n * w + T(0.5) * gap * gap));
+        const Vec<T> minus = turn * exponential<T>(rate * (n * co + T(0.5) * gap * gap));
+        const Vec<T> u = half * (plus - minus) * inverse;
+        put<T>(s, k, T(1) - u, T(1) + u, t * (-rate * half * (plus + minus) * n * inverse));
+    }
+}
+
+// Number: sqrt q.
+template <class T>
+NTK_FN void exponential_layer(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    const T rate = static_cast<T>(-layer.parameter[1] * layer.parameter[1]);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k);
+        const Vec<T> u = exponential<T>(rate * (n * load<T>(s.w + k) + T(0.5) * gap * gap));
+        put<T>(s, k, T(1) - u, T(1) + u, load<T>(s.t + k) * (-rate * n * u));
+    }
+}
+
+// Numbers: h = sqrt(2|b|q / (1+2|b|q)), |a| / sqrt(1+2|b|q) / sqrt(variance), 1 - h^2.
+template <class T>
+NTK_FN void gaussian(const Stats<T>& stats, State<T>& s) {
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> h = stats.pair(0, k), z = (T(1) - load<T>(s.w + k)) * h;
+        const Vec<T> rest = complement<T>(stats, 2, k, h, s);
+        const Vec<T> u = stats.pair(1, k) / sqrt_lanes<T>(rest);
+        put<T>(s, k, T(1) - u, T(1) + u, load<T>(s.t + k) * (u * h * z / rest));
+    }
+}
+
+// Numbers: the normalised Hermite coefficients, u' = sum_j a_j b_j u^j.
+template <class T>
+NTK_FN void series(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> u = T(1) - load<T>(s.w + k);
+        Vec<T> value{}, slope{};
+        for (int j = static_cast<int>(layer.terms) - 1; j >= 0; --j) {
+            slope = slope * u + value;
+            value = value * u + stats.pair(j, k);
+        }
+        put<T>(s, k, T(1) - value, T(1) + value, load<T>(s.t + k) * slope);
+    }
+}
+
+template <class T>
+NTK_FN void activate(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    using A = ntkfast::Activation;
+    switch (layer.activation) {
+        case A::kIdentity: return;
+        case A::kRelu: return relu<T>(layer, s);
+        case A::kStep: return step<T>(layer, s);
+        case A::kErf: return erf<T>(layer, stats, s);
+        case A::kGelu: return gelu<T>(stats, s);
+        case A::kSine: return sine<T>(layer, stats, s);
+        case A::kExponential: return exponential_layer<T>(layer, stats, s);
+        case A::kGaussian: return gaussian<T>(stats, s);
+        case A::kSeries: return series<T>(layer, stats, s);
+    }
+}
+
+// ---- (c, t) <- (w c + e, w t + x c + y) --------------------------------------------------------
+
+// Numbers (with an offset): sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
+template <class T>
+NTK_FN void affine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+    const T x = static_cast<T>(layer.x / layer.w), y = static_cast<T>(layer.y);
+    if (!ntkfast::has_offset(layer)) {
+        if (layer.x == 0) return;
+        for (int k = 0; k < kStrip; k += kLanes<T>)
+            store<T>(s.t + k, load<T>(s.t + k) + x * (T(1) - load<T>(s.w + k)));
+        return;
+    }
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> w = load<T>(s.w + k), share = stats.pair(0, k);
+        const Vec<T> gap = stats.half_difference(2, k);
+        const Vec<T> t = share * (load<T>(s.t + k) + x * (T(1) - w)) + y * stats.pair(1, k);
+        const Vec<T> defect = share * w + T(2) * gap * gap;
+        const Vec<T> co = layer.e == 0 ? load<T>(s.co + k) : T(2) - defect;
+        put<T>(s, k, defect, co, t);
+    }
+}
+
+// ---- (c, t) <- (c, t) + slot -------------------------------------------------------------------
+
+// Numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(a/2), cos(a/2).
+template <class T>
+NTK_FN void add(const Stats<T>& stats, const State<T>& slot, State<T>& s) {
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> g = stats.pair(0, k), h = stats.pair(1, k), gap = stats.half_difference(2, k);
+        const Vec<T> defect = g * load<T>(s.w + k) + h * load<T>(slot.w + k) + T(2) * gap * gap;
+        const Vec<T> t = g * load<T>(s.t + k) + h * load<T>(slot.t + k);
+        put<T>(s, k, defect, T(2) - defect, t);
+    }
+}
+
+// All layers on one strip; the last number of a data row is sqrt(final variance).
+template <class T>
+NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State<T>& state,
+                            State<T>* slots) {
+    for (std::int64_t l = 0; l < map.count; ++l) {
+        const ntkfast::Layer& layer = map.layer[l];
+        if (layer.save >= 0) std::memcpy(&slots[layer.save], &state, sizeof state);
+        activate<T>(layer, stats, state);
+        stats.skip(ntkfast::activation_stats(layer));
+        affine<T>(layer, stats, state);
+        stats.skip(ntkfast::affine_stats(layer));
+        if (layer.add >= 0) add<T>(stats, slots[layer.add], state);
+        stats.skip(ntkfast::skip_stats(layer));
+    }
+}
+
+}  // namespace

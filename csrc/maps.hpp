@@ -1,0 +1,132 @@
+// What the tile loop is asked to do: plain data shared by the bindings and every instruction set.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ntkfast {
+
+// A kernel |x|^p |y|^p k(u) compiled to 16 polynomials: 8 pieces in s = sqrt((1-u)/2) for u >= 0
+// and 8 in sqrt((1+u)/2) for u < 0. With t = 1 + stretch*s the piece is picked by the exponent and
+// the first `sub_bits` mantissa bits of t, and the variable is the distance to its left edge, so
+// pieces are uniform in (nearly) log t and no breakpoint is ever looked up.
+//     k(u) = base[branch] + s * polynomial,
+// so that 1-k keeps its relative accuracy as u -> 1 and k(1), k(-1) are exact.
+template <class T>
+struct Profile {
+    int degree, sub_bits;
+    T stretch[2], base[2];
+    const T* table;  // [degree + 1][16], highest power first
+};
+
+enum class Radius { kSphere, kEuclidean };
+
+// exp(-c r^gamma) with r the distance of x and y, or of their directions.
+template <class T>
+struct Radial {
+    T c, gamma;
+    Radius radius;
+};
+
+// One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
+// (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
+// activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
+enum class Activation : std::int32_t {
+    kIdentity,
+    kRelu,         // A kappa1 + B u
+    kStep,         // alpha + beta (1 - 2 t/pi)
+    kErf,          // a erf(b x) + c
+    kGelu,
+    kSine,         // a sin(b x + phase); the third parameter is cos(2 phase)
+    kExponential,  // a exp(b x)
+    kGaussian,     // a exp(b x^2)
+    kSeries,       // Hermite coefficients given per data row
+};
+
+struct Layer {
+    Activation activation;
+    std::int32_t save, add;  // slot, or -1
+    double parameter[3];
+    double w, e, x, y;
+    std::int64_t series, terms;  // kSeries: offset and number of the coefficients of a data row
+};
+
+constexpr int kSlots = 4;
+
+// Numbers per data row that the activation, affine and skip parts of a layer multiply pairwise.
+// (static: every object that includes this keeps its own copy)
+static inline std::int64_t activation_stats(const Layer& layer) {
+    switch (layer.activation) {
+        case Activation::kErf:
+        case Activation::kGaussian: return 3;
+        case Activation::kSine: return 2;
+        case Activation::kGelu: return 5;
+        case Activation::kExponential: return 1;
+        case Activation::kSeries: return layer.terms;
+        default: return 0;
+    }
+}
+static inline bool has_offset(const Layer& layer) { return layer.e != 0 || layer.y != 0; }
+static inline std::int64_t affine_stats(const Layer& layer) { return has_offset(layer) ? 4 : 0; }
+static inline std::int64_t skip_stats(const Layer& layer) { return layer.add >= 0 ? 4 : 0; }
+
+// All numbers of a data row: those of the layers and the root of the final variance.
+static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {
+    std::int64_t total = 1;
+    for (std::int64_t l = 0; l < count; ++l)
+        total += activation_stats(layer[l]) + affine_stats(layer[l]) + skip_stats(layer[l]);
+    return total;
+}
+
+// Per-row numbers of a data point that the pair loop needs (see layer.hpp), written by row_stats.
+template <class T>
+struct Layers {
+    const Layer* layer;
+    std::int64_t count;  // layers
+    std::int64_t stats;  // numbers per data row
+    void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
+    T scale[2];                    // of the NTK and the NNGP
+    const T *series_x, *series_y;  // [n][series_stride], [m][series_stride], or null
+    std::int64_t series_stride;
+};
+
+// A Gram computation: out[n][m] = K(x[n][d], y[m][d]), or product[n][columns] = K v.
+template <class T>
+struct Problem {
+    const T *x, *y;
+    std::int64_t ldx, ldy, n, m, d;
+    const T *norm_x, *norm_y, *inverse_x, *inverse_y;  // inverse of a zero norm: 0
+    const T *factor_x, *factor_y;                      // the result is scaled by both
+    bool symmetric;                                    // y is x: compute j >= i and mirror
+
+    const Profile<T>* profile[2];  // exactly one of profile[0], layers and radial is set
+    const Layers<T>* layers;
+    const Radial<T>* radial;
+    T refine_below[2];  // recompute a pair whose (1-|u|)/2 is below this (u >= 0, u < 0)
+
+    T* out[2];  // profile 0 and 1; or NTK and NNGP of layers; may be null
+    std::int64_t ldo[2];
+
+    const T* v;  // matmul
+    std::int64_t ldv, columns;
+    bool use_second;  // layers: multiply the NNGP, not the NTK
+    T* product;
+    std::int64_t ldp;
+
+    const volatile int* cancelled;
+};
+
+// One instruction set's code.
+template <class T>
+struct Tiles {
+    std::int64_t (*tasks)(const Problem<T>&);
+    std::int64_t (*scratch)(const Problem<T>&);  // elements of T needed by one thread
+    void (*run)(const Problem<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
+};
+
+struct InstructionSet {
+    Tiles<float> f32;
+    Tiles<double> f64;
+};
+
+}  // namespace ntkfast

@@ -1,0 +1,109 @@
+// The numbers of one data row that layer.hpp multiplies pairwise: variances through the layers.
+//
+// Runs once per row and layer, in double and with the C library, outside the lane loops.
+#pragma once
+
+#include <cmath>
+
+#include "maps.hpp"
+
+namespace ntkfast {
+
+constexpr double kPi = 3.14159265358979323846;
+
+// K(q, q, q) of an activation with a closed form.
+inline double variance_after(const Layer& layer, double q) {
+    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+    switch (layer.activation) {
+        case Activation::kRelu:
+        case Activation::kStep: return (a + b) * (layer.activation == Activation::kRelu ? q : 1.0);
+        case Activation::kErf: {
+            const double z = 2 * b * b * q;
+            return a * a * 2 / kPi * std::asin(z / (1 + z)) + c * c;
+        }
+        case Activation::kGelu: {
+            const double e = std::sqrt(1 + 2 * q);
+            return q / 4 + q / (2 * kPi) * std::atan2(q, e) + q * q / (kPi * (1 + q) * e);
+        }
+        case Activation::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
+            return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
+        case Activation::kExponential: return a * a * std::exp(2 * b * b * q);
+        case Activation::kGaussian: return a * a / std::sqrt(1 - 4 * b * q);
+        default: return q;
+    }
+}
+
+inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
+
+// Writes map.stats numbers with the given stride.
+template <class T>
+void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t stride, T* out) {
+    const auto emit = [&](double value) {
+        *out = static_cast<T>(value);
+        out += stride;
+    };
+    // Shares sqrt(p/q) and sqrt(r/q) of two parts of a variance q = p + r: with cos a and sin a
+    // these, half angles from whichever of the two is not near 1.
+    const auto emit_half_angle = [&](double cosine, double sine) {
+        const double angle = std::atan2(sine, cosine);
+        emit(std::sin(angle / 2));
+        emit(std::cos(angle / 2));
+    };
+    double q = static_cast<double>(norm) * static_cast<double>(norm), slot[kSlots] = {};
+    for (std::int64_t l = 0; l < map.count; ++l) {
+        const Layer& layer = map.layer[l];
+        const double b = layer.parameter[1];
+        if (layer.save >= 0) slot[layer.save] = q;
+        double after = variance_after(layer, q);
+        const double z = 2 * std::fabs(layer.activation == Activation::kErf ? b * b : b) * q;
+        switch (layer.activation) {
+            case Activation::kErf:
+                emit(std::sqrt(z / (1 + z)));
+                emit(inverse_root(after));
+                emit(1 / (1 + z));
+                break;
+            case Activation::kGelu:
+                emit(std::sqrt(q / (1 + q)));
+                emit(1 / std::sqrt(1 + q));
+                emit(std::sqrt(q));
+                emit(inverse_root(after));
+                emit(1 / (1 + q));
+                break;
+            case Activation::kSine:
+                emit(std::sqrt(q));
+                emit(inverse_root(after));
+                break;
+            case Activation::kExponential: emit(std::sqrt(q)); break;
+            case Activation::kGaussian:
+                emit(std::sqrt(z / (1 + z)));
+                emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
+                emit(1 / (1 + z));
+                break;
+            case Activation::kSeries: {
+                const T* given = series + layer.series;  // the coefficients, then their variance
+                for (std::int64_t j = 0; j < layer.terms; ++j) emit(static_cast<double>(given[j]));
+                after = static_cast<double>(given[layer.terms]);
+                break;
+            }
+            default: break;
+        }
+        q = layer.w * after + layer.e;
+        if (layer.e != 0 || layer.y != 0) {
+            const double inverse = inverse_root(q), share = std::sqrt(layer.w * after) * inverse;
+            emit(share);
+            emit(inverse);
+            emit_half_angle(share, std::sqrt(layer.e) * inverse);
+        }
+        if (layer.add >= 0) {
+            const double sum = q + slot[layer.add], inverse = inverse_root(sum);
+            const double share = std::sqrt(q) * inverse, rest = std::sqrt(slot[layer.add]) * inverse;
+            emit(share);
+            emit(rest);
+            emit_half_angle(share, rest);
+            q = sum;
+        }
+    }
+    emit(std::sqrt(q));
+}
+
+}  // namespace ntkfast

@@ -1,0 +1,52 @@
+// Runs one problem on threads with an instruction set's code.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <new>
+
+#include "dispatch.hpp"
+#include "parallel.hpp"
+
+namespace ntkfast {
+
+template <class T>
+const Tiles<T>& tiles_of(const InstructionSet& set) {
+    if constexpr (sizeof(T) == 4)
+        return set.f32;
+    else
+        return set.f64;
+}
+
+struct AlignedDelete {
+    void operator()(void* p) const { ::operator delete[](p, std::align_val_t{64}); }
+};
+
+// About 0.1 ms of work: below it a thread costs more than it gains.
+constexpr double kWorthThreads = 2e6;
+
+template <class T, class Poll>
+void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const auto work = [&](const auto& next) {
+        const std::unique_ptr<T[], AlignedDelete> scratch(
+            new (std::align_val_t{64}) T[static_cast<std::size_t>(size)]);
+        std::int64_t packed = -1;
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles.run(problem, task, scratch.get(), &packed);
+    };
+    const double depth = problem.layers ? 8.0 * static_cast<double>(problem.layers->count) : 0.0;
+    const double cost = static_cast<double>(problem.n) * static_cast<double>(problem.m) *
+                        (static_cast<double>(problem.d + problem.columns) + depth + 16.0);
+    if (cost < kWorthThreads) {
+        std::int64_t task = 0;
+        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
+        return;
+    }
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work, poll);
+}
+
+}  // namespace ntkfast

@@ -1,0 +1,53 @@
+"""How Sphinx builds the documentation: warnings are errors, every example is executed."""
+
+from __future__ import annotations
+
+import ntkfast
+
+project = "ntkfast"
+author = "ntkfast developers"
+copyright = "2026, ntkfast developers"
+release = version = ntkfast.__version__
+
+needs_sphinx = "8.1"
+nitpicky = False
+exclude_patterns = ["_build"]
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+]
+
+# Text
+myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+
+# Reference
+autodoc_typehints = "none"  # the NumPy-style sections already say the types
+autodoc_member_order = "bysource"
+autosummary_generate = True
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+numpydoc_validation_checks = {"GL01", "GL03", "GL05", "PR02", "SS01"}
+numpydoc_validation_exclude = {r"\.__"}
+
+# Examples
+doctest_global_setup = "import numpy as np\nimport ntkfast as nf"
+doctest_default_flags = 0
+trim_doctest_flags = True
+copybutton_exclude = ".linenos, .gp, .go"
+
+# Look
+html_theme = "furo"
+html_title = f"ntkfast {release}"
+html_static_path = ["_static"]
+html_css_files = ["ntkfast.css"]
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#1d5c8f", "color-brand-content": "#1d5c8f"},
+    "dark_css_variables": {"color-brand-primary": "#7cb8e8", "color-brand-content": "#7cb8e8"},
+}

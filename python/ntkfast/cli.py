@@ -1,0 +1,336 @@
+"""The command line: ``ntkfast gram``, ``demo``, ``bench`` and ``info``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+# Nothing heavy here: each command imports what it needs, so that --help answers at once.
+
+EPILOG = """\
+examples:
+  ntkfast gram X.npy --network fc --depth 3 --out K.npy
+  ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --y Y.npy --out K.npy
+  ntkfast demo
+  ntkfast bench --threads 2
+  ntkfast gram --help
+"""
+
+GRAM_EPILOG = """\
+examples:
+  the 10-layer residual kernel between two data sets, in single precision:
+    ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --y Y.npy --dtype float32 --out K.npy
+  a table of numbers, with or without a line of column names:
+    ntkfast gram points.csv --network laplace --rate 1 --out K.npy
+  one array of an archive, the conventions of neural-tangents, another activation:
+    ntkfast gram data.npz:images --network fc --depth 2 --parameterization ntk \\
+        --w-std 1.5 --b-std 0.1 --activation erf --kernel nngp --out K.zarr
+
+An interrupted or killed job goes on where it stopped when the same command is run again.
+K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
+
+exit status: 0 done, 2 wrong usage or data, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; default ``sys.argv[1:]``.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 2 wrong usage or data, 130 interrupted.
+
+    Examples
+    --------
+    >>> from ntkfast.cli import main
+    >>> main(["gram", "missing.npy", "--network", "fc", "--depth", "3", "--out", "K.npy"])
+    2
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except KeyboardInterrupt as error:
+        notes = getattr(error, "__notes__", ["stopped"])
+        print(f"\nntkfast: interrupted; {'; '.join(notes)}", file=sys.stderr)
+        return 130
+    except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        print(f"ntkfast {arguments.command}: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- Commands ------------------------------------------------------------------------------------
+
+
+def _gram(arguments: argparse.Namespace) -> None:
+    from . import batch
+
+    kernel = _kernel(arguments)
+    X = batch.load_matrix(arguments.x)
+    Y = None if arguments.y is None else batch.load_matrix(arguments.y)
+    K = batch.gram(
+        kernel,
+        X,
+        Y,
+        out=arguments.out,
+        dtype=arguments.dtype,
+        tile=arguments.tile,
+        engine=arguments.engine,
+        threads=arguments.threads,
+        progress=not arguments.no_progress,
+        resume=not arguments.restart,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{arguments.out}: {K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from . import demo
+
+    picture = None if arguments.no_picture else arguments.picture
+    demo.run(picture=picture, threads=arguments.threads)
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    from . import bench
+
+    rows = bench.compare(
+        n=arguments.size,
+        dims=arguments.dims,
+        depths=arguments.depths,
+        dtypes=arguments.dtypes,
+        threads=arguments.threads,
+        repeats=arguments.repeats,
+        report=lambda row: print(".", end="", file=sys.stderr, flush=True),
+    )
+    print(file=sys.stderr)
+    print(f"\n  NTK of a fully connected ReLU network, {arguments.size} x {arguments.size} matrix")
+    print(f"  ratio: time over that of the product, medians of {arguments.repeats} rounds\n")
+    print(bench.table(rows) + "\n")
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    from . import show_config
+
+    show_config()
+
+
+# --- From options to a kernel --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Which options a network takes, by the name of the constructor's parameter."""
+
+    constructor: str
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    is_kernel: bool = False
+
+
+_NETWORKS = {
+    "fc": _Network(
+        "FullyConnected",
+        ("depth",),
+        ("activation", "parameterization", "w_std", "b_std", "bias"),
+    ),
+    "resnet": _Network(
+        "ResNet",
+        ("depth", "alpha"),
+        ("trained", "normalize", "activation", "parameterization", "w_std", "v_std"),
+    ),
+    "arccosine": _Network("ArcCosine", ("order",), is_kernel=True),
+    "laplace": _Network("Laplace", ("c",), ("inputs",), is_kernel=True),
+    "exponential": _Network("ExponentialPower", ("gamma", "c"), ("inputs",), is_kernel=True),
+    "gaussian": _Network("Gaussian", ("c",), ("inputs",), is_kernel=True),
+}
+_OPTIONS = {"c": "--rate", "gamma": "--power"}
+
+
+def _kernel(arguments: argparse.Namespace) -> Any:
+    """Make the kernel; an option that the network does not have is an error, not ignored."""
+    import ntkfast
+
+    network = _NETWORKS[arguments.network]
+    known = {name for one in _NETWORKS.values() for name in one.required + one.optional}
+    values = {name: getattr(arguments, name) for name in sorted(known)}
+    given = {name: one for name, one in values.items() if one is not None and one is not False}
+    for name in network.required:
+        if name not in given:
+            raise ValueError(f"--network {arguments.network} needs {_option(name)}")
+    for name in given:
+        if name not in network.required + network.optional:
+            raise ValueError(f"--network {arguments.network} has no {_option(name)}")
+    made = getattr(ntkfast, network.constructor)(**given)
+    if not network.is_kernel:
+        return getattr(made, arguments.kernel or "ntk")
+    if arguments.kernel is not None:
+        raise ValueError(f"--network {arguments.network} has no --kernel")
+    return made
+
+
+def _option(name: str) -> str:
+    return _OPTIONS.get(name, "--" + name.replace("_", "-"))
+
+
+# --- The parser ----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    """Prints the version."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and stop")
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        from ._version import __version__
+
+        print(f"ntkfast {__version__}")
+        parser.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="ntkfast",
+        description="Exact neural tangent and NNGP kernel matrices of infinitely wide networks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_gram(commands)
+    _add_demo(commands)
+    _add_bench(commands)
+    info = commands.add_parser("info", help="version, engines, instruction sets, threads")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _add_gram(commands: Any) -> None:
+    parser = commands.add_parser(
+        "gram",
+        help="write a Gram matrix to a file",
+        description="Write the Gram matrix of a data set to a file, which may exceed memory.",
+        epilog=GRAM_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_gram)
+    parser.add_argument("x", metavar="X", help="inputs (n, d): .npy, .npz, .csv, .tsv or .zarr")
+    parser.add_argument("--y", metavar="Y", help="other inputs (m, d); default: X again")
+    parser.add_argument("--out", required=True, metavar="K", help="output, .npy or .zarr")
+    _add_network(parser)
+    job = parser.add_argument_group("the job")
+    job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
+    job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
+    job.add_argument("--engine", help="native or numba; default: the best one")
+    job.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+    job.add_argument("--restart", action="store_true", help="discard what an earlier run has left")
+    job.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    job.add_argument("--no-progress", action="store_true", help="show no bar")
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("the network and its kernel")
+    group.add_argument("--network", required=True, choices=tuple(_NETWORKS))
+    group.add_argument("--kernel", choices=("ntk", "nngp"), help="default: ntk")
+    group.add_argument("--depth", type=int, metavar="L", help="fc, resnet: hidden layers")
+    group.add_argument("--alpha", type=float, help="resnet: factor of the residual branch")
+    group.add_argument(
+        "--trained", choices=("residual", "all", "last"), help="resnet: which layers are trained"
+    )
+    group.add_argument("--normalize", action="store_true", help="resnet: k(1) = 1")
+    group.add_argument(
+        "--activation", metavar="NAME", help='fc, resnet: relu, erf, tanh, "leaky_relu(0.1)", ...'
+    )
+    group.add_argument(
+        "--parameterization", choices=("unit", "ntk"), help="fc, resnet: theory or neural-tangents"
+    )
+    group.add_argument("--w-std", type=float, metavar="W", help="fc, resnet: scale of the weights")
+    group.add_argument("--v-std", type=float, metavar="V", help="resnet: scale of outer weights")
+    group.add_argument("--b-std", type=float, metavar="B", help="fc, ntk: scale of the biases")
+    group.add_argument(
+        "--bias", type=float, metavar="BETA", help="fc, unit: trained biases, zero at the start"
+    )
+    group.add_argument("--order", type=int, metavar="N", help="arccosine: 0, 1, 2 or 3")
+    group.add_argument(
+        "--rate", dest="c", type=float, metavar="C", help="laplace, exponential, gaussian: the rate"
+    )
+    group.add_argument(
+        "--power", dest="gamma", type=float, metavar="G", help="exponential: the power of |x - y|"
+    )
+    group.add_argument(
+        "--inputs",
+        choices=("sphere", "homogeneous", "euclidean"),
+        help="laplace, exponential, gaussian: how the kernel continues off the sphere",
+    )
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="kernel regression on real digits, with timings and a picture",
+        description="Learn handwritten digits with some kernels, time them, draw their profiles.",
+    )
+    parser.set_defaults(run=_demo)
+    parser.add_argument("--picture", default="ntkfast-profiles.png", metavar="FILE")
+    parser.add_argument("--no-picture", action="store_true", help="draw nothing")
+    parser.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="time the kernel against the matrix product on this machine",
+        description="Time ntk(X, Y) and NumPy's X @ Y.T in turn and print the ratios.",
+    )
+    parser.set_defaults(run=_bench)
+    parser.add_argument("--size", type=_positive, default=2000, metavar="N", help="default: 2000")
+    parser.add_argument("--dims", type=_positive, nargs="+", default=[10, 100, 784], metavar="D")
+    parser.add_argument("--depths", type=_positive, nargs="+", default=[1, 3, 10, 100], metavar="L")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "float64"], choices=("float32", "float64")
+    )
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="for both; default: all cores"
+    )
+    parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="default: 7")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
+    return int(text)
+
+
+def _tile(text: str) -> int | tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected N or ROWSxCOLUMNS, got {text}")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    sys.exit(main())

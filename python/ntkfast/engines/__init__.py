@@ -1,0 +1,208 @@
+"""The engines that evaluate maps on pairs of rows, their choice, and the number of threads.
+
+An engine is a module with the functions of `Engine`. ``native`` is the C++ extension, ``numba``
+mirrors it for installations without one. The choice is made once per call; an engine that is asked
+for by name and cannot run is an error, never replaced silently.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import ModuleType
+from typing import Protocol, cast
+
+import numpy as np
+
+from ntkfast.inputs import count as _checked_count
+from ntkfast.maps import FloatArray, LayerMap, Map, Rows
+
+NAMES = ("native", "numba")
+
+
+class Engine(Protocol):
+    """What an engine module offers."""
+
+    def unavailable(self) -> str:
+        """Return why the engine cannot run here, or an empty string."""
+
+    def gram(self, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
+        """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
+
+    def both(
+        self,
+        plan: Map,
+        second: Map,
+        X: Rows,
+        Y: Rows | None,
+        out: FloatArray,
+        out_second: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write two kernels in one pass; a `LayerMap` gives NTK and NNGP by itself."""
+
+    def matmul(
+        self, plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int
+    ) -> None:
+        """Write K(X, Y) V to `out`."""
+
+    def row_norms(self, X: FloatArray) -> FloatArray:
+        """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""
+
+
+def load(name: str) -> Engine:
+    """Return the engine module of this name, usable or not.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    if name not in NAMES:
+        known = ", ".join(repr(n) for n in NAMES)
+        raise ValueError(f"engine: expected one of {known}; got {name!r}")
+    module: ModuleType = importlib.import_module(f"ntkfast.engines.{name}")
+    return cast(Engine, module)
+
+
+def select(name: str | None = None) -> Engine:
+    """Return the engine to use: the one named, that of NTKFAST_ENGINE, or the best that runs.
+
+    Raises
+    ------
+    ValueError
+        If there is no engine of that name.
+    RuntimeError
+        If the engine that was asked for, or every one, cannot run here.
+    """
+    name = name or os.environ.get("NTKFAST_ENGINE") or None
+    if name is not None:
+        engine = load(name)
+        if reason := engine.unavailable():
+            raise RuntimeError(f"engine: {name!r} cannot run here: {reason}")
+        return engine
+    reasons = []
+    for candidate in NAMES:
+        engine = load(candidate)
+        reason = engine.unavailable()
+        if not reason:
+            return engine
+        reasons.append(f"{candidate}: {reason}")
+    raise RuntimeError(f"engine: none can run here ({'; '.join(reasons)})")
+
+
+def row_norms(X: FloatArray) -> FloatArray:
+    """Euclidean norms of rows, by the best engine (all of them agree to rounding)."""
+    native = load("native")
+    if not native.unavailable():
+        return native.row_norms(X)
+    return reference_row_norms(X)
+
+
+def reference_row_norms(X: FloatArray) -> FloatArray:
+    """Euclidean norms of rows in NumPy, by blocks, summed in float64 and scaled if need be."""
+    norms = np.empty(len(X), np.float64)
+    for first in range(0, len(X), 4096):
+        block = X[first : first + 4096].astype(np.float64, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("ij,ij->i", block, block)
+            odd = ~((squares > 1e-280) & (squares < 1e300))
+            if odd.any():
+                largest = np.max(np.abs(block[odd]), axis=1)
+                safe = np.where((largest > 0) & np.isfinite(largest), largest, 1)
+                scaled = block[odd] / safe[:, None]
+                squares[odd] = np.einsum("ij,ij->i", scaled, scaled)
+                root = np.sqrt(squares)
+                root[odd] *= safe
+                norms[first : first + 4096] = root
+                continue
+        norms[first : first + 4096] = np.sqrt(squares)
+    with np.errstate(over="ignore"):
+        return norms.astype(X.dtype)
+
+
+# ---- threads ------------------------------------------------------------------------------------
+
+_limit: ContextVar[int | None] = ContextVar("ntkfast_threads", default=None)
+_default: int | None = None
+
+
+def _available() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call uses unless it says otherwise.
+
+    In this order: the innermost `threadpool_limits`, `set_num_threads`, the environment variable
+    NTKFAST_NUM_THREADS, the processors this process may use.
+    """
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    if _default is not None:
+        return _default
+    text = os.environ.get("NTKFAST_NUM_THREADS", "").strip()
+    if not text:
+        return _available()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"NTKFAST_NUM_THREADS: expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Set how many threads calls of this process use; None goes back to the default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is no positive integer.
+    """
+    global _default
+    _default = None if threads is None else _checked_count("threads", threads, least=1)
+
+
+@contextmanager
+def threadpool_limits(limits: int | None) -> Iterator[None]:
+    """Limit the threads of calls inside a ``with`` block; None leaves them as they are.
+
+    The limit holds for the current thread or task only, like `contextvars`. The limits of the
+    package threadpoolctl are honoured too: see `ntkfast.threadpool`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> with nf.threadpool_limits(1):
+    ...     nf.get_num_threads()
+    1
+    """
+    wanted = None if limits is None else _checked_count("limits", limits, least=1)
+    token = _limit.set(_limit.get() if wanted is None else wanted)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def count(threads: int | None) -> int:
+    """Return the number of threads of a call."""
+    return get_num_threads() if threads is None else _checked_count("threads", threads, least=1)
+
+
+__all__ = [
+    "Engine",
+    "LayerMap",
+    "count",
+    "get_num_threads",
+    "load",
+    "row_norms",
+    "select",
+    "set_num_threads",
+    "threadpool_limits",
+]

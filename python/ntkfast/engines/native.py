@@ -1,0 +1,160 @@
+"""The C++ engine: tile kernels compiled for several instruction sets, chosen at run time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ntkfast.maps import FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
+
+_core: Any
+try:
+    from ntkfast import _core
+
+    _reason = ""
+except ImportError as error:
+    _core = None
+    _reason = f"the extension ntkfast._core is not there ({error})"
+
+_forced: ContextVar[str | None] = ContextVar("ntkfast_isa", default=None)
+
+
+def unavailable() -> str:
+    """Return why the engine cannot run here, or an empty string."""
+    return _reason
+
+
+def available_isas() -> list[str]:
+    """Return the instruction sets that are compiled in and run here, best first."""
+    return [] if _core is None else [name for name, usable in _core.isas() if usable]
+
+
+def compiled_isas() -> list[str]:
+    """Return all instruction sets that are compiled in, best first."""
+    return [] if _core is None else [name for name, _ in _core.isas()]
+
+
+def active_isa() -> str:
+    """Return the instruction set in use: the best one, or the one that NTKFAST_ISA forces."""
+    return str(_core.choose_isa(_isa()))
+
+
+def _isa() -> str:
+    return _forced.get() or os.environ.get("NTKFAST_ISA", "")
+
+
+@contextmanager
+def force_isa(name: str) -> Iterator[None]:
+    """Use one instruction set inside a ``with`` block.
+
+    Raises
+    ------
+    ValueError
+        If it is not compiled in or this processor does not have it.
+    """
+    token = _forced.set(_core.choose_isa(name))
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def _suffix(dtype: np.dtype[Any]) -> str:
+    return "f32" if dtype == np.float32 else "f64"
+
+
+def _call(name: str, dtype: np.dtype[Any], *arguments: object) -> Any:
+    return getattr(_core, f"{name}_{_suffix(dtype)}")(*arguments)
+
+
+def _compiled(plan: Map) -> Any:
+    """Hand a map to C++: a copy of a few kilobytes."""
+    if isinstance(plan, RadialMap):
+        return _core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
+    if isinstance(plan, LayerMap):
+        return _core.Layers(plan.numbers, plan.refine, plan.scales)
+    return getattr(_core, f"Profile{_suffix(plan.table.dtype)}")(
+        plan.table,
+        plan.sub_bits,
+        plan.stretch,
+        plan.base,
+        plan.degree,
+        plan.scale,
+        plan.refine_below,
+    )
+
+
+def _run(
+    plan: Map,
+    second: Map | None,
+    X: Rows,
+    Y: Rows | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    threads: int,
+) -> None:
+    _call(
+        "gram",
+        X.data.dtype,
+        X.data,
+        X.norms,
+        None if Y is None else Y.data,
+        None if Y is None else Y.norms,
+        _compiled(plan),
+        None if second is None else _compiled(second),
+        *outs,
+        X.series,
+        None if Y is None else Y.series,
+        threads,
+        _isa(),
+    )
+
+
+def gram(plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) to `out`."""
+    second = isinstance(plan, LayerMap) and plan.second
+    _run(plan, None, X, Y, (None, out) if second else (out, None), threads)
+
+
+def both(
+    plan: Map,
+    second: Map,
+    X: Rows,
+    Y: Rows | None,
+    out: FloatArray,
+    out_second: FloatArray,
+    threads: int,
+) -> None:
+    """Write two kernels in one pass."""
+    extra = second if isinstance(plan, ProfileMap) else None
+    _run(plan, extra, X, Y, (out, out_second), threads)
+
+
+def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) V to `out`."""
+    _call(
+        "matmul",
+        X.data.dtype,
+        X.data,
+        X.norms,
+        Y.data,
+        Y.norms,
+        _compiled(plan),
+        V,
+        out,
+        isinstance(plan, LayerMap) and plan.second,
+        X.series,
+        Y.series,
+        threads,
+        _isa(),
+    )
+
+
+def row_norms(X: FloatArray) -> FloatArray:
+    """Return the Euclidean norms of rows."""
+    norms: FloatArray = _call("row_norms", X.dtype, X)
+    return norms

@@ -1,0 +1,3 @@
+"""placeholder"""
+def unavailable() -> str:
+    return "not written"

@@ -1,0 +1,176 @@
+"""Validation of what users pass in: every error names the argument, what is wanted, what came."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast.maps import FloatArray, Rows
+
+# Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
+# numbers and objects are refused: a silent conversion would hide what precision the result has.
+_PROMOTED = "bui"
+
+
+def matrix(name: str, value: ArrayLike) -> FloatArray:
+    """Return `value` as a native float32 or float64 matrix whose rows have unit stride.
+
+    Raises
+    ------
+    TypeError
+        If the type is neither float32, float64, an integer nor bool.
+    ValueError
+        If it has not two dimensions or is empty.
+    """
+    if _is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
+    array = np.asarray(value)
+    if array.dtype.kind in _PROMOTED:
+        array = array.astype(np.float64)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}")
+    if 0 in array.shape:
+        raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
+    if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
+        return np.ascontiguousarray(array, dtype)
+    return np.asarray(array, dtype)
+
+
+def _is_sparse(value: object) -> bool:
+    return type(value).__module__.startswith("scipy.sparse")
+
+
+def same_dtype(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Bring two matrices to their common precision."""
+    dtype = np.result_type(first, second)
+    return first.astype(dtype, copy=False), second.astype(dtype, copy=False)
+
+
+def rows(name: str, data: FloatArray, norms: FloatArray) -> Rows:
+    """Check that all rows are finite, by their norms, and that squares of norms are.
+
+    Raises
+    ------
+    ValueError
+        Naming the first row that holds NaN or infinity, or whose squared norm overflows.
+    """
+    largest = float(np.max(norms))
+    if not largest < 1e150:  # also for NaN
+        row = int(np.argmax(norms))
+        if np.isfinite(data[row]).all():
+            raise ValueError(f"{name}: row {row} has norm {norms[row]:.3g}, expected below 1e150")
+        raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
+    return Rows(data, norms)
+
+
+def same_features(X: FloatArray, Y: FloatArray) -> None:
+    """Check that Y has as many columns as X."""
+    if X.shape[1] != Y.shape[1]:
+        raise ValueError(f"Y: expected shape (*, {X.shape[1]}), got {Y.shape}")
+
+
+def output(name: str, out: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> FloatArray:
+    """Check an `out=` array, or make one.
+
+    Raises
+    ------
+    TypeError
+        If it is not a NumPy array of the result's dtype.
+    ValueError
+        If its shape is wrong or it is read-only.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype or not out.dtype.isnative:
+        raise TypeError(f"{name}: expected dtype {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
+        raise ValueError(f"{name}: expected a writable array, got a read-only one")
+    return out
+
+
+def columns(name: str, value: ArrayLike, count: int) -> tuple[FloatArray, bool]:
+    """Return V of a product as a matrix with `count` rows, and whether it was a vector."""
+    array = np.asarray(value)
+    vector = array.ndim == 1
+    if vector:
+        array = array[:, None]
+    array = matrix(name, array)
+    if len(array) != count:
+        shape = f"({count},)" if vector else f"({count}, *)"
+        got = (len(array),) if vector else array.shape
+        raise ValueError(f"{name}: expected shape {shape}, got {got}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
+    return array, vector
+
+
+def number(name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> float:
+    """Return a finite real number in the range wanted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no real number, or out of range.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(
+        value, (int, float, np.integer, np.floating)
+    ):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    result = float(value)
+    if not math.isfinite(result) or result <= above or result < least:
+        wanted = f" > {above:g}" if above > -math.inf else f" >= {least:g}" if least > -math.inf else ""
+        raise ValueError(f"{name}: expected a finite number{wanted}, got {value}")
+    return result
+
+
+def count(name: str, value: object, *, least: int = 0) -> int:
+    """Return an integer of at least `least`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer, or too small.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name}: expected an integer >= {least}, got {value}")
+    return int(value)
+
+
+def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """Return one of the allowed words.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them.
+    """
+    if value not in allowed:
+        words = ", ".join(repr(word) for word in allowed)
+        raise ValueError(f"{name}: expected one of {words}; got {value!r}")
+    return str(value)
+
+
+def cosines(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return cosines in [-1, 1] as float64.
+
+    Raises
+    ------
+    ValueError
+        If one is outside or NaN.
+    """
+    array = np.asarray(value, dtype=np.float64)
+    if not np.all(np.abs(array) <= 1):
+        raise ValueError(f"{name}: expected cosines between -1 and 1")
+    return array

@@ -1,0 +1,95 @@
+"""What an engine must know about a kernel: arrays of numbers, nothing about networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+PIECES = 8  # pieces of a profile on either side of u = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileMap:
+    """``scale |x|^degree |y|^degree k(u)`` with k in piecewise polynomials (`ntkfast.profile`).
+
+    Attributes
+    ----------
+    table : (d + 1, 16) array
+        Coefficients, highest power first: 8 pieces for u >= 0, then 8 for u < 0.
+    sub_bits : int
+        Mantissa bits that pick a piece within a factor of two.
+    stretch, base : pairs of float
+        Per side: pieces are uniform in log(1 + stretch s); k = base + s polynomial.
+    refine_below : pair of float
+        Pairs whose (1 - abs(u))/2 is below this are recomputed from differences.
+    degree, scale : float
+        Homogeneity in each input, and the value k is normalised by.
+    error : float
+        Largest error of k on the check points, with k(1) = 1, arithmetic in the map's dtype.
+    """
+
+    table: FloatArray
+    sub_bits: int
+    stretch: tuple[float, float]
+    base: tuple[float, float]
+    refine_below: tuple[float, float]
+    degree: float
+    scale: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """A network as one row of constants per layer, for any norms (`ntkfast.layers`).
+
+    Attributes
+    ----------
+    numbers : (layers, 12) array
+        Activation kind, saved slot, added slot, three parameters, w, e, x, y, and the offset and
+        number of Hermite coefficients.
+    refine : bool
+        Whether nearly parallel inputs are recomputed from differences.
+    second : bool
+        Whether the NNGP is wanted, not the NTK.
+    scales : pair of float
+        Factors of the NTK and the NNGP.
+    """
+
+    numbers: NDArray[np.float64]
+    refine: bool
+    second: bool
+    scales: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RadialMap:
+    """``|x|^degree |y|^degree exp(-c r^gamma)``, r the distance of inputs or of directions."""
+
+    c: float
+    gamma: float
+    euclidean: bool
+    degree: float
+
+
+Map: TypeAlias = ProfileMap | LayerMap | RadialMap
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Validated inputs of a Gram matrix: the data, their norms, Hermite coefficients per row."""
+
+    data: FloatArray
+    norms: FloatArray
+    series: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, part: slice) -> Rows:
+        series = None if self.series is None else self.series[part]
+        return Rows(self.data[part], self.norms[part], series)

@@ -1,0 +1,148 @@
+"""Pictures of kernels: their profile over the angle between two inputs, by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["profiles"]
+
+INK = "#33373d"
+FAINT = "#d9dce1"
+
+
+def profiles(
+    networks: Sequence[Any] | Mapping[str, Sequence[Any]],
+    *,
+    kind: str = "ntk",
+    normalize: bool = True,
+    labels: Sequence[str] | None = None,
+    points: int = 721,
+) -> Figure:
+    """Draw kernels of unit vectors over their angle, one line per network.
+
+    Parameters
+    ----------
+    networks : sequence of networks or kernels, or mapping of titles to such sequences
+        A mapping gives one panel per title, side by side. Give the networks in the order of their
+        depth: colour goes from dark (first) to light (last).
+    kind : {"ntk", "nngp"}
+        Which kernel of a network is drawn.
+    normalize : bool
+        Divide each kernel by its value at angle zero.
+    labels : sequence of str, optional
+        Names of the lines, the same in every panel. Default: "depth 3", or the kernel's repr.
+    points : int
+        Number of angles between 0 and 180 degrees.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Save it with ``figure.savefig("profiles.png")``. It needs no display.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+    ValueError
+        If a kernel is not zonal: it then has no profile.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> from ntkfast import plot
+    >>> figure = plot.profiles([nf.FullyConnected(depth) for depth in (1, 3, 10)])
+    >>> len(figure.axes[0].lines) >= 3
+    True
+    """
+    groups = networks if isinstance(networks, Mapping) else {"": networks}
+    figure = _figure(len(groups))
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for panel, (title, members) in zip(panels, groups.items(), strict=True):
+        _draw(panel, title, members, kind, normalize, labels, points)
+    _add_legends(panels)
+    name = {"ntk": "neural tangent kernel", "nngp": "NNGP kernel"}[kind]
+    panels[0].set_ylabel(f"{name}, k(θ) / k(0)" if normalize else name, color=INK)
+    if normalize:
+        _limit_the_height(panels)
+    return figure
+
+
+def _figure(panels: int) -> Figure:
+    """Make a figure that no window system and no global state knows of."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise ImportError("a picture needs matplotlib: pip install 'ntkfast[plot]'") from error
+    layout = ConstrainedLayoutEngine(wspace=0.06)
+    return Figure(figsize=(1.2 + 4.9 * panels, 4.4), dpi=160, layout=layout)
+
+
+def _draw(
+    axes: Axes,
+    title: str,
+    members: Sequence[Any],
+    kind: str,
+    normalize: bool,
+    labels: Sequence[str] | None,
+    points: int,
+) -> None:
+    from matplotlib import colormaps
+
+    degrees = np.linspace(0.0, 180.0, points)
+    cosines = np.cos(np.deg2rad(degrees))
+    # viridis by lightness reads in grey and with every colour vision; its yellow end is too pale
+    shades = colormaps["viridis"](np.linspace(0.0, 0.86, len(members)))
+    _dress(axes, title)
+    for number, (member, shade) in enumerate(zip(members, shades, strict=True)):
+        kernel = getattr(member, kind, member)
+        values = np.asarray(kernel.profile(cosines))
+        label = labels[number] if labels is not None else _label(member)
+        scale = values[0] if normalize else 1.0
+        axes.plot(degrees, values / scale, color=shade, linewidth=2.0, label=label)
+
+
+def _add_legends(panels: Sequence[Axes]) -> None:
+    """Name the lines in the empty upper right corner; once only, if all panels have the same."""
+    names = [panel.get_legend_handles_labels()[1] for panel in panels]
+    for number, panel in enumerate(panels):
+        if names[number] not in names[number + 1 :]:
+            panel.legend(
+                loc="upper right",
+                borderaxespad=0.2,
+                labelcolor=INK,
+                framealpha=1.0,
+                edgecolor="none",
+                facecolor="white",
+            )
+
+
+def _dress(axes: Axes, title: str) -> None:
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel("angle θ between the inputs", color=INK)
+    axes.set_xlim(0, 180)
+    axes.set_xticks(range(0, 181, 45), [f"{degrees}°" for degrees in range(0, 181, 45)])
+    axes.grid(color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.tick_params(colors=INK, length=0)
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def _label(member: Any) -> str:
+    depth = getattr(member, "depth", None)
+    return repr(member) if depth is None else f"depth {depth}"
+
+
+def _limit_the_height(panels: Sequence[Axes]) -> None:
+    """Leave a little air above 1 and below the deepest line; the panels share the axis."""
+    low = min(float(np.min(line.get_ydata())) for panel in panels for line in panel.lines)
+    panels[0].set_ylim(min(low, 0.0) - 0.05, 1.04)

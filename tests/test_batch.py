@@ -1,0 +1,580 @@
+"""Batch Gram matrices: right values, and nothing lost or half-written whatever interrupts them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import ntkfast as nf
+from ntkfast import batch
+
+N, TILE = 300, 64  # 5 x 5 blocks, the last of 44 rows; 15 on or above the diagonal
+TILES = 15
+
+
+class Watched:
+    """A kernel that counts tiles and can do something before one of them."""
+
+    def __init__(self, kernel: Any = None, *, at: int = -1, action: Any = None) -> None:
+        self.kernel = nf.FullyConnected(3).ntk if kernel is None else kernel
+        self.at, self.action, self.tiles = at, action, 0
+
+    def __repr__(self) -> str:
+        """Pass for the kernel inside."""
+        return repr(self.kernel)
+
+    def __call__(
+        self, X: NDArray[Any], Y: NDArray[Any] | None = None, *, out: Any = None, **options: Any
+    ) -> NDArray[Any]:
+        """Act and count, then let the kernel inside do the work."""
+        if out is not None:  # tiles have an output, the probe of a job has none
+            if self.action is not None and self.at in (-1, self.tiles):
+                self.action()
+            self.tiles += 1
+        result: NDArray[Any] = self.kernel(X, Y, out=out, **options)
+        return result
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupt(out: Path, X: NDArray[Any], after: int = 6, **options: Any) -> KeyboardInterrupt:
+    """Leave behind what an interrupted job leaves; the last of `after` tiles is written too."""
+    with pytest.raises(KeyboardInterrupt) as caught:
+        batch.gram(Watched(at=after, action=stop), X, out=out, tile=TILE, **options)
+    return caught.value
+
+
+def journal_of(out: Path) -> Path:
+    return Path(f"{out}.journal")
+
+
+def partial_of(out: Path) -> Path:
+    return Path(f"{out}.partial")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def X() -> NDArray[np.float64]:
+    return np.random.default_rng(0).normal(size=(N, 7))
+
+
+@pytest.fixture(scope="module")
+def wanted(X: NDArray[Any], tmp_path_factory: pytest.TempPathFactory) -> NDArray[Any]:
+    """Give the matrix of an undisturbed job."""
+    out = tmp_path_factory.mktemp("undisturbed") / "K.npy"
+    return np.array(batch.gram(nf.FullyConnected(3).ntk, X, out=out, tile=TILE))
+
+
+@pytest.fixture(params=["npy", "zarr"])
+def out(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "zarr":
+        pytest.importorskip("zarr")
+    return tmp_path / f"K.{request.param}"
+
+
+# --- Values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tile", [None, 64, 300, 1000])
+def test_symmetric_job_gives_the_gram_matrix(out: Path, X: NDArray[Any], tile: int | None) -> None:
+    kernel = nf.FullyConnected(3).ntk
+    K = batch.gram(kernel, X, out=out, tile=tile)[:]
+    assert np.array_equal(K, K.T)
+    assert np.array_equal(np.diagonal(K), kernel.diag(X))
+    np.testing.assert_allclose(K, kernel(X), rtol=1e-13, atol=1e-13)
+    assert names(out.parent) == {out.name}
+
+
+@pytest.mark.parametrize("tile", [None, (64, 128), (7, 300), (300, 7)])
+def test_rectangular_job_gives_the_gram_matrix(
+    out: Path, X: NDArray[Any], tile: tuple[int, int] | None
+) -> None:
+    kernel = nf.FullyConnected(3).ntk
+    K = batch.gram(kernel, X, X[:101] + 0.5, out=out, tile=tile)[:]
+    np.testing.assert_allclose(K, kernel(X, X[:101] + 0.5), rtol=1e-13, atol=1e-13)
+
+
+def test_symmetric_and_rectangular_jobs_agree(
+    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any]
+) -> None:
+    K = batch.gram(nf.FullyConnected(3).ntk, X, X.copy(), out=tmp_path / "K.npy", tile=TILE)
+    off = ~np.eye(N, dtype=bool)
+    np.testing.assert_allclose(K[off], wanted[off], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "found"),
+    [
+        ("f4", None, "f4"),
+        ("f8", None, "f8"),
+        (">f8", None, "f8"),
+        ("i2", None, "f8"),
+        ("f8", "float32", "f4"),
+        ("f4", np.float64, "f8"),
+    ],
+)
+def test_dtype(tmp_path: Path, X: NDArray[Any], given: str, asked: Any, found: str) -> None:
+    inputs = (4 * X).astype(given)
+    K = batch.gram(nf.FullyConnected(1).ntk, inputs, out=tmp_path / "K.npy", dtype=asked, tile=TILE)
+    assert K.dtype == np.dtype(found)
+    plain = nf.FullyConnected(1).ntk(inputs.astype(found))
+    np.testing.assert_allclose(K, plain, rtol=20 * np.finfo(found).eps, atol=1e-4)
+
+
+def test_inputs_may_be_memory_maps(tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any]) -> None:
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    K = batch.gram(nf.FullyConnected(3).ntk, mapped, out=tmp_path / "K.npy", tile=TILE)
+    assert np.array_equal(K, wanted)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("shape", [(10, 10), (600, 600), (10**6, 10**6), (10**6, 10), (10, 10**6)])
+@pytest.mark.parametrize("width", [1, 784, 10**5])
+def test_default_tile_is_bounded(shape: tuple[int, int], width: int, symmetric: bool) -> None:
+    rows, columns = batch._default_tile(shape, width, 8, symmetric)
+    assert rows >= 1
+    assert columns >= 1
+    assert not symmetric or rows == columns
+    large = max(rows, columns) > batch.TILE_MIN
+    if large and shape != (10, 10**6):
+        bound = batch.TILE_BYTES + 8 * batch.TILE_STEP * (rows + columns + 2 * width)
+        assert 8 * (rows * columns + (rows + columns) * width) <= bound
+    assert rows * columns <= batch.TILE_BYTES  # at most 8 times the room, for the widest inputs
+
+
+# --- Interruption --------------------------------------------------------------------------------
+
+
+def test_final_name_appears_only_at_the_end(out: Path, X: NDArray[Any]) -> None:
+    kernel = Watched(action=lambda: seen.append(out.exists()))
+    seen: list[bool] = []
+    batch.gram(kernel, X, out=out, tile=TILE)
+    assert seen == [False] * TILES
+    assert out.exists()
+
+
+def test_interrupted_job_resumes_without_redoing_tiles(
+    out: Path, X: NDArray[Any], wanted: NDArray[Any]
+) -> None:
+    error = interrupt(out, X, after=6)
+    assert f"6 of {TILES} tiles are done" in error.__notes__[0]
+    assert names(out.parent) == {partial_of(out).name, journal_of(out).name}
+    kernel = Watched()
+    K = batch.gram(kernel, X, out=out)  # the tile is that of the journal
+    assert kernel.tiles == TILES - 6
+    assert np.array_equal(K[:], wanted)
+    assert names(out.parent) == {out.name}
+
+
+KILLED = """
+import sys, time
+import numpy as np
+import ntkfast as nf
+from ntkfast import batch
+
+class Slow:
+    kernel = nf.FullyConnected(3).ntk
+    def __repr__(self):
+        return repr(self.kernel)
+    def __call__(self, X, Y=None, **options):
+        time.sleep(0.1)
+        return self.kernel(X, Y, **options)
+
+batch.gram(Slow(), np.load(sys.argv[1]), out=sys.argv[2], tile=64)
+"""
+
+
+def wait_for_tiles(journal: Path, count: int, process: subprocess.Popen[Any]) -> None:
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        if journal.exists() and journal.read_bytes().count(b"\n") > count:  # one line is the header
+            return
+        assert process.poll() is None, "the job ended before it could be stopped"
+        time.sleep(0.01)
+    raise AssertionError("the job did not come to its first tiles")
+
+
+def test_killed_job_resumes_bit_for_bit(
+    out: Path, X: NDArray[Any], wanted: NDArray[Any], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "X.npy", X)
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "X.npy"), str(out)])
+    wait_for_tiles(journal_of(out), 4, process)
+    process.kill()
+    process.wait()
+    assert not out.exists()
+    done = [json.loads(line) for line in journal_of(out).read_text().splitlines()[1:]]
+    assert 4 <= len(done) < TILES
+    kernel = Watched()
+    K = batch.gram(kernel, X, out=out)
+    assert kernel.tiles == TILES - len(done)
+    assert np.array_equal(K[:], wanted)
+
+
+@pytest.mark.parametrize("tail", [b"[4, ", b"[4, 4]", b"\0\0\0\0\n[4, 4]\n", b"[2, 3\n[4, 4]\n"])
+def test_torn_journal_lines_are_ignored(
+    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any], tail: bytes
+) -> None:
+    out = tmp_path / "K.npy"
+    interrupt(out, X, after=3)
+    with open(journal_of(out), "ab") as file:
+        file.write(tail)
+    interrupt(out, X, after=4)  # writes behind the torn line
+    kernel = Watched()
+    K = batch.gram(kernel, X, out=out)
+    assert kernel.tiles == TILES - 7
+    assert np.array_equal(K, wanted)
+
+
+def test_torn_header_means_a_fresh_start(
+    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any]
+) -> None:
+    out = tmp_path / "K.npy"
+    interrupt(out, X)
+    journal_of(out).write_bytes(journal_of(out).read_bytes()[:40])
+    kernel = Watched()
+    assert np.array_equal(batch.gram(kernel, X, out=out, tile=TILE), wanted)
+    assert kernel.tiles == TILES
+
+
+def test_lost_partial_file_means_a_fresh_start(out: Path, X: NDArray[Any]) -> None:
+    interrupt(out, X)
+    partial = partial_of(out)
+    shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+    kernel = Watched()
+    K = batch.gram(kernel, X, out=out)
+    assert kernel.tiles == TILES
+    assert np.array_equal(K[:], K[:].T)
+
+
+def test_killed_between_rename_and_removal_of_the_journal(
+    tmp_path: Path, X: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.npy"
+    with monkeypatch.context() as patch:
+        patch.setattr(batch._Journal, "remove", lambda self: stop())
+        with pytest.raises(KeyboardInterrupt):
+            batch.gram(Watched(), X, out=out, tile=TILE)
+    assert names(tmp_path) == {"K.npy", "K.npy.journal"}
+    with pytest.raises(FileExistsError, match=re.escape("K.npy: exists already")):
+        batch.gram(nf.FullyConnected(9).ntk, X, out=out)  # another job must not get this matrix
+    interrupt_free = Watched()
+    with monkeypatch.context() as patch:  # the refusal above has given the journal up: make it anew
+        out.unlink()
+        patch.setattr(batch._Journal, "remove", lambda self: stop())
+        with pytest.raises(KeyboardInterrupt):
+            batch.gram(Watched(), X, out=out, tile=TILE)
+    batch.gram(interrupt_free, X, out=out)
+    assert interrupt_free.tiles == 0
+    assert names(tmp_path) == {"K.npy"}
+
+
+# --- Refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": "sign"}, "the contents of X changed"),
+        ({"X": "fewer"}, r"shape of X was \[300, 7\], is now \[299, 7\]"),
+        ({"Y": "same"}, r"shape of Y was None, is now \[300, 7\]"),
+        ({"kernel": nf.FullyConnected(4).ntk}, "kernel was .*3.*, is now .*4"),
+        ({"dtype": "float32"}, "dtype was float64, is now float32"),
+        ({"tile": 32}, r"tile was \[64, 64\], is now \[32, 32\]"),
+    ],
+)
+def test_other_job_is_refused_and_restart_helps(
+    tmp_path: Path, X: NDArray[Any], change: dict[str, Any], message: str
+) -> None:
+    out = tmp_path / "K.npy"
+    interrupt(out, X, after=3)
+    before = journal_of(out).read_bytes()
+    inputs = {"sign": -X, "fewer": X[1:]}.get(change.get("X", ""), X)
+    others = X.copy() if "Y" in change else None
+    options = {name: change[name] for name in ("dtype", "tile") if name in change}
+    kernel = change.get("kernel", nf.FullyConnected(3).ntk)
+    with pytest.raises(batch.BatchError, match=f"{message}.*--restart.*3 finished tiles"):
+        batch.gram(kernel, inputs, others, out=out, **options)
+    assert journal_of(out).read_bytes() == before
+    K = batch.gram(kernel, inputs, others, out=out, resume=False, **options)
+    np.testing.assert_allclose(K, kernel(inputs, others), rtol=1e-4)
+    assert names(tmp_path) == {"K.npy"}
+
+
+def test_kernels_with_equal_names_are_told_apart(tmp_path: Path, X: NDArray[Any]) -> None:
+    class Nameless(Watched):
+        def __repr__(self) -> str:
+            return "<kernel at 0x7f00>"
+
+    out = tmp_path / "K.npy"
+    with pytest.raises(KeyboardInterrupt):
+        batch.gram(Nameless(at=3, action=stop), X, out=out, tile=TILE)
+    with pytest.raises(batch.BatchError, match="other values on the first rows"):
+        batch.gram(Nameless(nf.FullyConnected(2).ntk), X, out=out)
+
+
+def test_foreign_journal_is_left_alone(tmp_path: Path, X: NDArray[Any]) -> None:
+    out = tmp_path / "K.npy"
+    journal_of(out).write_text("my diary\n")
+    with pytest.raises(batch.BatchError, match="not a journal of ntkfast"):
+        batch.gram(Watched(), X, out=out)
+    assert journal_of(out).read_text() == "my diary\n"
+
+
+def test_existing_output_is_kept_unless_overwrite(out: Path, X: NDArray[Any]) -> None:
+    first = batch.gram(Watched(), X, out=out)[:]
+    with pytest.raises(FileExistsError, match=r"exists already.*--overwrite"):
+        batch.gram(Watched(), X, out=out)
+    assert names(out.parent) == {out.name}
+    interrupt(out, 2 * X, after=6, overwrite=True)
+    assert np.array_equal(batch.load_matrix(out)[:], first)  # the old one is whole until the end
+    second = batch.gram(Watched(), 2 * X, out=out, overwrite=True)[:]
+    np.testing.assert_allclose(second, 4 * first, rtol=1e-12, atol=1e-12)
+    assert names(out.parent) == {out.name}
+
+
+def test_two_jobs_cannot_share_an_output(tmp_path: Path, X: NDArray[Any]) -> None:
+    out = tmp_path / "K.npy"
+
+    def rival() -> None:
+        with pytest.raises(batch.BatchError, match="another process is writing"):
+            batch.gram(Watched(), X, out=out)
+
+    kernel = Watched(at=2, action=rival)
+    batch.gram(kernel, X, out=out, tile=TILE)
+    assert kernel.tiles == TILES
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((np.zeros(3),), {}, ValueError, r"X: expected shape \(\*, d\), got \(3,\)"),
+        ((np.zeros((0, 3)),), {}, ValueError, "X: expected at least one row"),
+        ((np.ones((4, 3)), np.ones((4, 2))), {}, ValueError, r"Y: expected shape \(\*, 3\), got"),
+        ((np.ones((4, 3)) * 1j,), {}, TypeError, "X: expected float32 or float64 .*complex128"),
+        ((np.ones((4, 3), "f2"),), {}, TypeError, "X: expected float32 or float64 .*float16"),
+        ((np.ones((4, 3)),), {"dtype": "int32"}, TypeError, "dtype: expected float32 or float64"),
+        ((np.ones((4, 3)),), {"tile": 0}, ValueError, "tile: expected positive edges"),
+        ((np.ones((4, 3)),), {"tile": (2, 3)}, ValueError, "tile: expected a square"),
+        ((np.ones((4, 3)),), {"out": "K.txt"}, ValueError, r"out: expected .*\.npy or \.zarr"),
+        ((np.ones((4, 3)),), {"out": "no/K.npy"}, FileNotFoundError, "no such folder"),
+        ((np.array([[1.0], [np.nan]]),), {}, ValueError, "X: expected finite numbers, row 1 holds"),
+        (
+            (np.ones((2, 1)), np.array([[np.inf]])),
+            {},
+            ValueError,
+            "Y: expected finite numbers, row 0 holds",
+        ),
+    ],
+)
+def test_wrong_arguments(
+    tmp_path: Path, arguments: Any, options: dict[str, Any], error: Any, message: str
+) -> None:
+    options = {"out": "K.npy", **options}
+    options["out"] = tmp_path / options["out"]
+    with pytest.raises(error, match=message):
+        batch.gram(nf.FullyConnected(1).ntk, *arguments, **options)
+    assert names(tmp_path) == set()
+
+
+# --- The disk ------------------------------------------------------------------------------------
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_free_disk_is_checked_first(
+    out: Path, X: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6 - 5000, 5000))
+    kernel = Watched()
+    with pytest.raises(batch.DiskSpaceError, match=r"720\.\d kB .*got 5\.0 kB \(5000 bytes\)"):
+        batch.gram(kernel, X, out=out)
+    assert kernel.tiles == 0
+    assert names(out.parent) == set()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="space is not allocated at once")
+def test_allocated_space_is_not_asked_for_twice(
+    tmp_path: Path, X: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.npy"
+    interrupt(out, X)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**6, 10**6, 0))
+    assert batch.gram(Watched(), X, out=out).shape == (N, N)
+
+
+def test_full_disk_keeps_finished_tiles(
+    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "K.npy"
+    rows_of_six_tiles = 64 + 5 * 2 * 64
+
+    def write(descriptor: int, data: Any) -> int:
+        nonlocal rows_of_six_tiles
+        if len(data) == 64 * 8:  # one row of a tile
+            rows_of_six_tiles -= 1
+            if rows_of_six_tiles < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return plain(descriptor, data)
+
+    plain = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(batch.DiskSpaceError, match=r"became full.*finished tiles are kept"):
+            batch.gram(Watched(), X, out=out, tile=TILE)
+    done = journal_of(out).read_bytes().count(b"\n") - 1
+    assert 3 <= done < TILES
+    kernel = Watched()
+    assert np.array_equal(batch.gram(kernel, X, out=out), wanted)
+    assert kernel.tiles == TILES - done
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """Make a real file system of half a megabyte, which only root can."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if sys.platform == "win32" or shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    if subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("this system does not allow to mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "zarr"])
+def test_really_full_disk(
+    small_disk: Path, X: NDArray[Any], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if suffix == "zarr":
+        pytest.importorskip("zarr")
+    out = small_disk / f"K.{suffix}"
+    with pytest.raises(batch.DiskSpaceError, match="expected 720"):
+        batch.gram(Watched(), X, out=out, tile=TILE)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 10**9))
+    with pytest.raises(batch.DiskSpaceError, match="became full"):
+        batch.gram(Watched(), X, out=out, tile=TILE)
+    assert not out.exists()
+    assert names(small_disk) == (set() if suffix == "npy" else {"K.zarr.partial", "K.zarr.journal"})
+
+
+MEMORY = """
+import resource, sys
+import numpy as np
+import ntkfast as nf
+from ntkfast import batch
+
+kernel = nf.FullyConnected(1).ntk
+X = np.random.default_rng(0).normal(size=(4000, 5))
+batch.gram(kernel, X[:600], out=sys.argv[1] + "/small.npy", tile=512)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+batch.gram(kernel, X, out=sys.argv[1] + "/large.npy", tile=512)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="maxrss has other units elsewhere")
+def test_memory_does_not_grow_with_the_matrix(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MEMORY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (tmp_path / "large.npy").stat().st_size > 128_000_000
+    assert int(done.stdout) < 40_000  # kB
+
+
+# --- Reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "1,2\n3,4\n"),
+        ("a.csv", "x,y\n1,2\n3,4\n"),
+        ("a.csv", "\n# made by hand\n'x', 'y'\n1, 2\n\n3, 4"),
+        ("a.csv", "\ufeffx,y\r\n1,2\r\n3,4\r\n"),
+        ("a.tsv", "x\ty\n1\t2\n3e0\t4\n"),
+    ],
+)
+def test_text_tables(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert np.array_equal(batch.load_matrix(tmp_path / name), [[1, 2], [3, 4]])
+
+
+def test_binary_files(tmp_path: Path, X: NDArray[Any]) -> None:
+    np.save(tmp_path / "a.npy", X.astype("f4"))
+    np.savez(tmp_path / "one.npz", X)
+    np.savez(tmp_path / "two.npz", images=X, labels=np.zeros((3, 1)))
+    assert isinstance(batch.load_matrix(tmp_path / "a.npy"), np.memmap)
+    assert batch.load_matrix(tmp_path / "a.npy").dtype == np.float32
+    assert np.array_equal(batch.load_matrix(tmp_path / "one.npz"), X)
+    assert np.array_equal(batch.load_matrix(tmp_path / "two.npz", key="images"), X)
+    assert np.array_equal(batch.load_matrix(f"{tmp_path}/two.npz:images"), X)
+
+
+def test_zarr_files_are_inputs_too(tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any]) -> None:
+    zarr = pytest.importorskip("zarr")
+    zarr.create_array(store=str(tmp_path / "X.zarr"), data=X, chunks=(50, 7))
+    inputs = batch.load_matrix(tmp_path / "X.zarr")
+    K = batch.gram(nf.FullyConnected(3).ntk, inputs, out=tmp_path / "K.npy", tile=TILE)
+    assert np.array_equal(K, wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("missing.npy", None, FileNotFoundError, "no such file"),
+        ("a.txt", b"1 2", ValueError, r"expected one of \.npy, .*, got '\.txt'"),
+        ("a.npy", b"not an array", ValueError, r"cannot be read as \.npy"),
+        ("a.npy", b"", ValueError, r"cannot be read as \.npy"),
+        ("a.npz", b"not an archive", ValueError, r"cannot be read as \.npz"),
+        ("a.csv", b"x,y\n1,2\n3,four\n", ValueError, "table of numbers.*four"),
+        ("a.csv", b"x,y\n1,2\n3\n", ValueError, "table of numbers.*column"),
+        ("a.csv", b"1,two\n3,4\n", ValueError, "table of numbers.*two"),
+        ("a.csv", b"x,y\n", ValueError, "no data"),
+        ("a.csv", b"\xff\xfe\x00", ValueError, "table of numbers"),
+    ],
+)
+def test_unreadable_files(
+    tmp_path: Path, name: str, content: bytes | None, error: Any, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=re.escape(name) + ".*" + message):
+        batch.load_matrix(tmp_path / name)
+
+
+def test_wrong_contents(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.zeros(3))
+    np.save(tmp_path / "words.npy", np.array([["a"]]))
+    np.savez(tmp_path / "two.npz", images=np.zeros((2, 2)), labels=np.zeros((2, 1)))
+    with pytest.raises(
+        ValueError, match=r"flat\.npy: expected a matrix \(n, d\), got shape \(3,\)"
+    ):
+        batch.load_matrix(tmp_path / "flat.npy")
+    with pytest.raises(ValueError, match=r"words\.npy: expected real numbers, got dtype <U1"):
+        batch.load_matrix(tmp_path / "words.npy")
+    with pytest.raises(ValueError, match=r"got images, labels; choose one as .*two\.npz:images"):
+        batch.load_matrix(tmp_path / "two.npz")
+    with pytest.raises(ValueError, match="expected one of images, labels, got the name 'x'"):
+        batch.load_matrix(f"{tmp_path}/two.npz:x")
+    with pytest.raises(ValueError, match=r"only an \.npz archive has named arrays"):
+        batch.load_matrix(tmp_path / "flat.npy", key="x")
