@@ -39,15 +39,14 @@ NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
     const Vec<T> argument = middle ? u * u : m;
     const Vec<T> radicand = middle ? one - argument : m;  // sin^2 t, or m
     const Vec<T> r = sqrt_lanes<T>(radicand);
-    const Vec<T> a = polynomial<T>(Coefficients<T>::kAsin, argument) * kInversePi<T>;
-    const Vec<T> g = polynomial<T>(Coefficients<T>::kChord, m) * (m * kInversePi<T>) * r;
+    const Vec<T> a = polynomial<T>(Coefficients<T>::kTurn, argument);
+    const Vec<T> g = polynomial<T>(Coefficients<T>::kChord, m) * (m * r);
     const Vec<T> angle = (r + r) * a;               // t/pi near 1, (pi-t)/pi near -1
-    const Vec<T> mid0 = half + u * a;
+    const Vec<T> mid0 = half + u * a, mid1 = r * kInversePi<T> + mid0 * u;
     ArcCosine<T> result;
     result.kappa0 = middle ? mid0 : near ? one - angle : angle;
-    const Vec<T> mid1 = r * kInversePi<T> + mid0 * u;
-    result.defect = middle ? one - mid1 : near ? w - g : one - g;
     result.kappa1 = middle ? mid1 : g;  // of no use near u = 1
+    result.defect = (middle ? one : near ? w : one) - result.kappa1;
     return result;
 }
 

@@ -325,6 +325,14 @@ void bind_dtype(py::module_& m, const char* suffix) {
 
 }  // namespace
 
+// By this symbol threadpoolctl tells the module from others called _core.
+#if defined(_MSC_VER)
+extern "C" __declspec(dllexport) const int ntkfast_marker = 1;
+#else
+extern "C" __attribute__((visibility("default"))) const int ntkfast_marker;
+const int ntkfast_marker = 1;
+#endif
+
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_dtype<float>(m, "f32");
     bind_dtype<double>(m, "f64");

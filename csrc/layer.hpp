@@ -49,12 +49,19 @@ template <class T>
 NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
     const double total = layer.parameter[0] + layer.parameter[1];
     const T a = static_cast<T>(layer.parameter[0] / total), b = static_cast<T>(layer.parameter[1] / total);
+    if (b == 0) {  // ReLU itself
+        for (int k = 0; k < kStrip; k += kLanes<T>) {
+            const ArcCosine<T> c = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k));
+            put<T>(s, k, c.defect, T(2) - c.defect, load<T>(s.t + k) * c.kappa0);
+        }
+        return;
+    }
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k), t = load<T>(s.t + k);
         const ArcCosine<T> c = arc_cosine<T>(w, co);
-        Vec<T> defect = c.defect * a + w * b;
         // From u = -1 where both cancel: abs, which is even, has 1 - K = 0 there too.
-        if (b != 0) defect = w < co ? defect : (a + 2 * b) - (c.kappa1 * a + co * b);
+        const Vec<T> far = (a + 2 * b) - (c.kappa1 * a + co * b);
+        const Vec<T> defect = w < co ? c.defect * a + w * b : far;
         put<T>(s, k, defect, T(2) - defect, t * (c.kappa0 * a + b));
     }
 }

@@ -382,7 +382,7 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
 template <class T, int VECS>
 void add_product(const Scratch<T>& s, int rows, int width, const T* packed_v, int64_t columns,
                  int64_t used, double* sums) {
-    alignas(64) T part[kRows * kPanel<T>];
+    alignas(64) T part[kRows * kPanel<T>] = {};
     for (int i = 0; i < rows; i += kRows) {
         multiply_register_tile<T, VECS, false>(s.values + i * kTileColumns<T>, kTileColumns<T>,
                                                rows - i, packed_v, kPanel<T>, width, part,

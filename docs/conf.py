@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import ntkfast
 
 project = "ntkfast"
@@ -12,6 +15,8 @@ release = version = ntkfast.__version__
 needs_sphinx = "8.1"
 nitpicky = False
 exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "py:obj"  # single backticks link to what they name
 
 extensions = [
     "myst_parser",
@@ -51,3 +56,15 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1d5c8f", "color-brand-content": "#1d5c8f"},
     "dark_css_variables": {"color-brand-primary": "#7cb8e8", "color-brand-content": "#7cb8e8"},
 }
+
+
+def keep_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let ``|x|`` in a docstring be a norm; to reStructuredText it would be a substitution."""
+    for number, line in enumerate(lines):
+        if "``" not in line and not line.lstrip().startswith((">>>", "...")):
+            lines[number] = re.sub(r"(?<!\\)\|", r"\\|", line)
+
+
+def setup(app: Any) -> None:
+    """Register the hook above."""
+    app.connect("autodoc-process-docstring", keep_bars)

@@ -13,7 +13,7 @@ import pytest
 import ntkfast as nf
 import oracle
 from ntkfast import duals
-from tolerances import tolerance
+from tolerances import DIAGONAL, LAYER, epsilon, tolerance
 
 
 @dataclass(frozen=True)
@@ -275,6 +275,12 @@ class Expected:
         )
 
 
+def check_diagonal(gram: np.ndarray, diagonal: np.ndarray, layers: int = 0) -> None:
+    """Fail unless the diagonal of a Gram matrix is what ``kernel.diag`` says, up to rounding."""
+    allowed = (DIAGONAL + LAYER * layers) * epsilon(gram.dtype) * np.abs(diagonal)
+    assert np.all(np.abs(np.diag(gram) - diagonal) <= allowed)
+
+
 def compare(
     exact: oracle.Kernel, x: np.ndarray, y: np.ndarray, dtype: Any | None = None
 ) -> Expected:
@@ -289,6 +295,19 @@ def compare(
             dimension=x.shape[1],
             layers=0 if exact.homogeneous else exact.depth,
         ),
+    )
+
+
+def compare_pairs(exact: oracle.Kernel, x: np.ndarray, y: np.ndarray) -> Expected:
+    """Oracle values and tolerances of corresponding rows."""
+    pairs = list(zip(x, y, strict=True))
+    scale = np.array([float(exact.scale(a, b)) for a, b in pairs])
+    condition = np.array([float(exact.condition(a, b)) for a, b in pairs])
+    layers = 0 if exact.homogeneous else exact.depth
+    return Expected(
+        np.array([exact(a, b) for a, b in pairs], dtype=object),
+        scale,
+        tolerance(x.dtype, scale, condition, dimension=x.shape[1], layers=layers),
     )
 
 

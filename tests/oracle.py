@@ -430,8 +430,11 @@ class Kernel:
             return abs(self.pair(q, p, theta))
         h = mpf(10) ** -12
         value = self.pair(q, p, theta)
-        norms = abs(self.pair(q * (1 + h), p, theta) - value) / h
-        norms += abs(self.pair(q, p * (1 + h), theta) - value) / h
+        if self.homogeneous and not self.euclidean:  # either norm contributes the same
+            norms = abs(self.pair(q * (1 + h), p * (1 + h), theta) - value) / h
+        else:
+            norms = abs(self.pair(q * (1 + h), p, theta) - value) / h
+            norms += abs(self.pair(q, p * (1 + h), theta) - value) / h
         if self.euclidean:
             return norms * self._distance_amplification(q, p, theta)
         turn = h if theta < mp.pi / 2 else -h
@@ -452,6 +455,11 @@ def _products(q: mpf, p: mpf, theta: mpf) -> mpf:
     return mp.sqrt(q * p) * mp.cos(theta)
 
 
+def _remembered(function: Callable[[mpf], mpf]) -> Callable[[mpf], mpf]:
+    """Cache of variances: all pairs of a matrix share those of its rows."""
+    return lru_cache(maxsize=4096)(function)
+
+
 def _normalised_gain(dual: Dual) -> mpf:
     """c_sigma = 1/E[s(Z)^2]: keeps unit inputs at unit variance in every layer."""
     with mp.workdps(DIGITS):
@@ -463,13 +471,14 @@ def fully_connected(
 ) -> Kernel:
     """Theory ("unit") parameterisation with the zero-initialised trained bias of Geifman et al."""
     gain = _normalised_gain(dual)
+    variance = _remembered(lambda q: gain * dual(q, q, q)[0])
 
     def pair(q: mpf, p: mpf, theta: mpf) -> mpf:
         c, beta2 = _products(q, p, theta), mpf(bias) ** 2
         tangent = c + beta2
         for _ in range(depth):
             value, slope = dual(q, p, c)
-            q, p = gain * dual(q, q, q)[0], gain * dual(p, p, p)[0]
+            q, p = variance(q), variance(p)
             c = gain * value
             tangent = tangent * gain * slope + c + beta2
         return tangent if which == "ntk" else c
@@ -488,6 +497,7 @@ def fully_connected_ntk(
     homogeneous: bool = False,
 ) -> Kernel:
     """NTK parameterisation: Dense(w_std, b_std) everywhere, 1/d in the first layer."""
+    variance = _remembered(lambda q: mpf(w_std) ** 2 * dual(q, q, q)[0] + mpf(b_std) ** 2)
 
     def pair(q: mpf, p: mpf, theta: mpf) -> mpf:
         w2, b2 = mpf(w_std) ** 2, mpf(b_std) ** 2
@@ -496,7 +506,7 @@ def fully_connected_ntk(
         tangent = c
         for _ in range(depth):
             value, slope = dual(q, p, c)
-            q, p = w2 * dual(q, q, q)[0] + b2, w2 * dual(p, p, p)[0] + b2
+            q, p = variance(q), variance(p)
             c = w2 * value + b2
             tangent = c + w2 * slope * tangent
         return tangent if which == "ntk" else c

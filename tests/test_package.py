@@ -86,7 +86,8 @@ def test_command_line_entry_point() -> None:
 
 
 def test_import_is_quick() -> None:
-    code = "from time import perf_counter as t; t0 = t(); import ntkfast; print(t() - t0)"
+    # Processor time: what other programs do at the same time does not count.
+    code = "from time import process_time as t; t0 = t(); import ntkfast; print(t() - t0)"
     seconds = min(float(run_python(code)) for _ in range(5))
     assert seconds < IMPORT_SECONDS
 
@@ -138,7 +139,7 @@ def test_object_exports_one_symbol(
     # older processors would stop with an illegal instruction. Without optimisation every inline
     # function the code calls is emitted, so nothing hides by being inlined.
     object_file = tmp_path / "isa.o"
-    options = ["-std=c++20", "-fPIC", "-w", "-fvisibility=hidden", optimisation, *flags]
+    options = ["-std=c++20", "-fPIC", "-fno-exceptions", "-w", optimisation, *flags]
     files = ["-c", ROOT / "csrc" / "isa.cpp", "-o", object_file]
     subprocess.run([compiler(), *options, f"-DNTK_ISA={isa}", *files], check=True)
     assert exported_symbols(object_file) == {f"ntk_tiles_{isa}"}
@@ -201,8 +202,8 @@ def test_readme_starts_with_two_commands() -> None:
     assert tests.endswith("&& python -m pytest")
     assert "\n" not in demo + tests
     extras = importlib.metadata.metadata("ntkfast").get_all("Provides-Extra") or []
-    for extra in re.findall(r"\w+", "".join(re.findall(r'"\.\[(.*?)\]"', demo + tests))):
-        assert extra in extras
+    used = [re.findall(r'"\.\[(.*?)\]"', command)[0].split(",") for command in (demo, tests)]
+    assert {"cli", "test"} <= {*used[0], *used[1]} <= set(extras)
 
 
 def test_readme_examples_run() -> None:

@@ -22,6 +22,10 @@ PROFILE = 2.0
 # change in one layer on the result is at most the condition of the whole.
 LAYER = 3.0
 
+# kernel.diag(X) against the diagonal of a Gram matrix: the same numbers by way of float64 here and
+# of the tile loop there, which multiplies two norms, a factor, and what each layer contributes.
+DIAGONAL = 4.0
+
 # Sum of c products v_j K_ij in matmul relative to sum |v_j| scale_ij: the product itself and one
 # rounding per addition; blocked summation of m terms stays far below m/2.
 PRODUCT = 4.0

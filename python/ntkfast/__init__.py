@@ -9,6 +9,7 @@ from ntkfast.engines import get_num_threads, set_num_threads, threadpool_limits
 from ntkfast.kernel import Kernel
 from ntkfast.networks import Dense, FullyConnected, Network, Residual, ResNet, compose
 from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
+from ntkfast.threadpool import register as _register_threadpool
 
 __all__ = [
     "Activation",
@@ -29,3 +30,5 @@ __all__ = [
     "show_config",
     "threadpool_limits",
 ]
+
+_register_threadpool()

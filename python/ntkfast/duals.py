@@ -929,11 +929,12 @@ class Sine(Activation):
         top = rest - cosine * np.expm1(-rate)  # 1 - cos(2 phase) exp(-rate)
         if top == 0:
             return _linear_limit(v)
-        far = np.exp(-rate * vc)
+        far = np.expm1(-rate * vc)  # less 1: cos and small sin waves cancel at the antipode
         lost = -np.expm1(-rate * v)
         steepness = square * q / top
         slope = steepness * _wave_difference(square * q, square * q * (vc - v), -cosine, 2 - rest)
-        return lost * (1 + cosine * far) / top, slope, steepness * lost * (1 - cosine * far)
+        bend = steepness * lost * (rest - cosine * far)
+        return lost * (2 - rest + cosine * far) / top, slope, bend
 
 
 def _wave_difference(mean: Array, c: Array, cosine: Array, rest: Array) -> Array:
@@ -1131,8 +1132,8 @@ class _Series(Activation):
         return _stack(columns + [0 * q] * max(count - len(columns), 0), count)
 
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
-        powers = np.arange(len(self.coefficients))
-        weights = np.array(self._radial(q), v.dtype) ** 2 * q ** powers.astype(v.dtype)
+        powers = np.arange(len(self.coefficients), dtype=v.dtype)
+        weights = np.array(self._radial(q), v.dtype) ** 2 * q**powers
         total = weights.sum()
         if total == 0:
             return _linear_limit(v)
@@ -1182,7 +1183,7 @@ class Polynomial(_Series):
         if self.degree is not None:  # the normalised map of a homogeneous s is the same at every q
             weights = _monomial_weights(int(self.degree), v.dtype.char)
             weights = weights / weights.sum()
-            slopes = (np.arange(len(weights)) * weights)[1:]
+            slopes = (np.arange(len(weights), dtype=v.dtype) * weights)[1:]
             return (
                 _powers_defect(weights, v, vc),
                 _power_sum(slopes, vc - v),

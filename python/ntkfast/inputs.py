@@ -114,7 +114,9 @@ def columns(name: str, value: ArrayLike, count: int) -> tuple[FloatArray, bool]:
     return array, vector
 
 
-def number(name: str, value: object, *, above: float = -math.inf, least: float = -math.inf) -> float:
+def number(
+    name: str, value: object, *, above: float = -math.inf, least: float = -math.inf
+) -> float:
     """Return a finite real number in the range wanted.
 
     Raises
@@ -128,7 +130,9 @@ def number(name: str, value: object, *, above: float = -math.inf, least: float =
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     result = float(value)
     if not math.isfinite(result) or result <= above or result < least:
-        wanted = f" > {above:g}" if above > -math.inf else f" >= {least:g}" if least > -math.inf else ""
+        wanted = (
+            f" > {above:g}" if above > -math.inf else f" >= {least:g}" if least > -math.inf else ""
+        )
         raise ValueError(f"{name}: expected a finite number{wanted}, got {value}")
     return result
 

@@ -65,7 +65,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
-        """What the engine needs for these rows, and the rows with what it needs of them."""
+        """Return what the engine needs: the map, and the rows with what it needs of them."""
 
     def __call__(
         self,
@@ -371,7 +371,9 @@ def _common_norm(*norms: FloatArray) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _compiled(kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int) -> ProfileMap:
+def _compiled(
+    kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int
+) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     squared = radius * radius
     ends = np.zeros(1, np.longdouble)
@@ -399,7 +401,10 @@ def _layer_map(
             chosen.append(coefficients[0].shape[1] - 1)
             for block, part in zip(blocks, coefficients, strict=True):
                 block.append(part)
-        variances = [layer.w * np.asarray(layer.activation.variance(q)) + layer.e for q in variances]
+        variances = [
+            layer.w * np.asarray(layer.activation.variance(q), np.float64) + layer.e
+            for q in variances
+        ]
         if layer.add >= 0:
             variances = [a + b for a, b in zip(variances, slots[layer.add], strict=True)]
     plan = LayerMap(numbers(layers, chosen), has_kinks(layers), kind == "nngp", scales)
@@ -412,7 +417,7 @@ def _layer_map(
 def _series(
     activation: Any, variances: list[NDArray[np.float64]], dtype: DTypeLike
 ) -> list[FloatArray]:
-    """Unit vectors of Hermite coefficients, one row per data row, then the variance after.
+    """Return normalised Hermite coefficients, one row per data row, then the variance after.
 
     The number of coefficients is doubled until what is cut off is rounding error.
     """

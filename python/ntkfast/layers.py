@@ -175,9 +175,7 @@ def _activate(layer: Layer, state: Sphere, vc: Array) -> tuple[Sphere, Array]:
 
 def _sum(a: Sphere, b: Sphere) -> Sphere:
     q = a.q + b.q
-    return Sphere(
-        q, (a.q * a.defect + b.q * b.defect) / q, a.t + b.t, a.t_missing + b.t_missing
-    )
+    return Sphere(q, (a.q * a.defect + b.q * b.defect) / q, a.t + b.t, a.t_missing + b.t_missing)
 
 
 def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ntkfast.maps import PIECES, FloatArray, ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
 Real = np.longdouble
-Reals: TypeAlias = NDArray[np.longdouble]
+Reals: TypeAlias = NDArray[Any]
 
 #: v, vc -> 1 - k, where v and vc are sin^2 and cos^2 of half the angle and k(1) = 1.
 Curve: TypeAlias = Callable[[Reals, Reals], Reals]
@@ -72,7 +72,8 @@ class Pieces(NamedTuple):
 
 
 def _angles(count: int) -> Reals:
-    return (np.arange(count, dtype=Real) + Real(0.5)) * (np.arctan2(Real(0), Real(-1)) / count)
+    pi = np.arctan2(Real(0), Real(-1))
+    return np.asarray((np.arange(count, dtype=Real) + Real(0.5)) * (pi / count))
 
 
 def _fit(
@@ -120,9 +121,7 @@ def _divide_by_s(c: Reals) -> Reals:
 def _monomials(pieces: Pieces, degree: int) -> Reals:
     """Monomial coefficients in x = t - left edge, highest power first."""
     table = np.zeros((degree + 1, PIECES), dtype=Real)
-    for k, (c, width) in enumerate(
-        zip(pieces.coefficients, pieces.layout.edges()[1], strict=True)
-    ):
+    for k, (c, width) in enumerate(zip(pieces.coefficients, pieces.layout.edges()[1], strict=True)):
         centred = np.asarray(np.polynomial.chebyshev.cheb2poly(c[: degree + 1]), dtype=Real)
         shifted = np.zeros(degree + 1, dtype=Real)
         for a in centred[::-1]:  # Horner in z = 2 x / width - 1
@@ -190,12 +189,12 @@ def evaluate(
 ) -> FloatArray:
     """Return k for cosines `u` and `v` = (1 - abs(u))/2, in the steps of the compiled engines."""
     dtype = profile.table.dtype
-    integer, mantissa = (np.int64, 52) if dtype == F64 else (np.int32, 23)
-    shift = mantissa - profile.sub_bits
+    integer: type[np.signedinteger[Any]] = np.int64 if dtype == F64 else np.int32
+    shift = (52 if dtype == F64 else 23) - profile.sub_bits
     back = (u < 0).astype(np.intp)
     s = np.sqrt(v)
     t = s * np.asarray(profile.stretch, dtype)[back] + dtype.type(1)
-    bits = t.view(integer)
+    bits: NDArray[np.signedinteger[Any]] = t.view(integer)
     x = t - (bits & ~integer((1 << shift) - 1)).view(dtype)
     piece = ((bits >> shift) & 7) + 8 * back
     value = profile.table[0][piece]
@@ -218,7 +217,7 @@ def _check(profile: ProfileMap, curve: Curve) -> float:
 
 def _in_double(curve: Curve) -> Curve:
     def rounded(v: Reals, vc: Reals) -> Reals:
-        return curve(v.astype(F64), vc.astype(F64)).astype(Real)  # type: ignore[arg-type]
+        return curve(v.astype(F64), vc.astype(F64)).astype(Real)
 
     return rounded
 

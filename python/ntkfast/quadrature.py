@@ -48,6 +48,7 @@ NODES = 24  # Chebyshev points per interval of the mesh
 GAUSS = 16  # Gauss-Legendre nodes per panel
 PANEL = 2.3  # widest panel in units of the standard deviation
 CHUNK = 1 << 18  # function values held at once
+MOST = 4000  # intervals after which a mesh is given up
 EPS = float(np.finfo(np.float64).eps)
 BELL = 1 / np.sqrt(2 * np.pi)
 
@@ -73,8 +74,10 @@ class Resolution(NamedTuple):
     ----------
     edges : (m + 1,) array
         Ends of the intervals on which the interpolants hold.
+    domains : (2, m) array
+        Where the interpolants of the derivative live: the intervals and some space around them.
     slopes : (m, n) array
-        Chebyshev coefficients of the derivative on each interval, n <= 23.
+        Chebyshev coefficients of the derivative on each interval.
     kinks : tuple of float
         Points where value, slope or curvature jump.
     jumps, bends : bool
@@ -82,6 +85,7 @@ class Resolution(NamedTuple):
     """
 
     edges: Doubles
+    domains: Doubles
     slopes: Doubles
     kinks: tuple[float, ...]
     jumps: bool
@@ -90,8 +94,9 @@ class Resolution(NamedTuple):
     def derivative(self, x: Doubles) -> Doubles:
         """Evaluate the derivative of the interpolant."""
         piece = np.searchsorted(self.edges[1:-1], x, side="right")
-        left, right = self.edges[piece], self.edges[piece + 1]
-        t = (2 * x - left - right) / (right - left)
+        left, right = self.domains
+        center, scale = (left + right) / 2, 2 / (right - left)
+        t = (x - center.take(piece)) * scale.take(piece)
         last, previous = np.zeros_like(t), np.zeros_like(t)
         rows = self.slopes.T
         for row in rows[:0:-1]:  # Clenshaw
@@ -100,17 +105,17 @@ class Resolution(NamedTuple):
 
 
 @cache
-def _chebyshev() -> tuple[Doubles, Doubles]:
+def _chebyshev(nodes: int) -> tuple[Doubles, Doubles]:
     """Chebyshev points and the matrix from values to coefficients."""
-    angles = np.pi * (np.arange(NODES) + 0.5) / NODES
-    matrix = 2 / NODES * np.cos(np.outer(np.arange(NODES), angles))
+    angles = np.pi * (np.arange(nodes) + 0.5) / nodes
+    matrix = 2 / nodes * np.cos(np.outer(np.arange(nodes), angles))
     matrix[0] /= 2
     return np.cos(angles), matrix
 
 
-def _fit(function: Function, left: Doubles, right: Doubles) -> Doubles:
+def _fit(function: Function, left: Doubles, right: Doubles, nodes: int = NODES) -> Doubles:
     """Chebyshev coefficients of the function on each interval [left, right]."""
-    points, matrix = _chebyshev()
+    points, matrix = _chebyshev(nodes)
     x = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * points
     values = _evaluate(function, x)
     if not np.isfinite(values).all():
@@ -138,8 +143,8 @@ def _bisect(function: Function, edges: Doubles, scale: float) -> Doubles:
         noise = (rough < 1e-10) & (rough > 0.7 * parent)
         short = right - left < 8 * EPS * np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3)
         split = ~((rough < SMOOTH) | noise | short)
-        if not split.any():
-            break
+        if not split.any() or sum(part.size for part in done) > MOST:
+            break  # a function too rough for the mesh shows in the error of the averages
         left, right, rough = left[split], right[split], rough[split]
         middle = (left + right) / 2
         done.append(middle)
@@ -278,9 +283,24 @@ def resolution(function: Function, kinks: tuple[float, ...] | None, reach: float
     found = edges[1:-1][gaps.any(axis=0)] if kinks is None else np.intersect1d(edges, kinks)
     edges = _merge(function, edges, scale, found)
     at_kinks = _gaps(function, edges, scale)[:, np.isin(edges[1:-1], found)]
-    slopes = _differentiate(_fit(function, edges[:-1], edges[1:]), np.diff(edges))
+    domains = _overlapping(edges, found)
+    slopes = _differentiate(_fit(function, *domains, NODES + 6), domains[1] - domains[0])
     points = tuple(float(x) for x in found)
-    return Resolution(edges, slopes, points, bool(at_kinks[0].any()), bool(at_kinks[:2].any()))
+    return Resolution(
+        edges, domains, slopes, points, bool(at_kinks[0].any()), bool(at_kinks[:2].any())
+    )
+
+
+def _overlapping(edges: Doubles, kinks: Doubles) -> Doubles:
+    """Widen each interval by a tenth on both sides, not across a kink.
+
+    Interpolation error and rounding make the derivative of an interpolant worst at the ends.
+    """
+    widths = np.diff(edges)
+    free = ~np.isin(edges, kinks) & (edges > edges[0]) & (edges < edges[-1])
+    left = 0.1 * np.minimum(widths, np.append(np.inf, widths[:-1]))  # no farther than a neighbour
+    right = 0.1 * np.minimum(widths, np.append(widths[1:], np.inf))
+    return np.stack([edges[:-1] - left * free[:-1], edges[1:] + right * free[1:]])
 
 
 def _differentiate(coefficients: Doubles, widths: Doubles) -> Doubles:
@@ -362,6 +382,7 @@ class _Rule:
     bound: float
     panels: int
     squares: bool  # average (s(a) - s(b))^2 instead of s(a) s(b), and the same of s'
+    noise: tuple[float, float] = (0.0, 0.0)  # of s and s', in units of the tolerance
     mirror: bool = False  # integrate over x >= 0 only and double
     nodes: int = GAUSS
 
@@ -372,11 +393,16 @@ class _Rule:
         return np.linspace(-self.bound, self.bound, self.panels + 1)
 
     def yardstick(self, scale: Doubles, pairs: _Pairs) -> Doubles:
-        """Return what errors are relative to; for slope defects at least a tenth of the defect."""
+        """Return what errors are relative to: the values, and for squares what is behind them.
+
+        The slope's defect matters relative to the defect; and of a difference of rounded numbers
+        no more can be asked than their rounding allows.
+        """
         if not self.squares:
             return scale
         per_q = np.maximum(pairs.root_q * pairs.root_p, 1e-300)
-        return np.stack([scale[0], np.maximum(scale[1], 0.1 * scale[0] / per_q)])
+        scale = np.stack([scale[0], np.maximum(scale[1], 0.1 * scale[0] / per_q)])
+        return np.asarray(scale + np.array(self.noise)[:, None] * np.sqrt(scale))
 
     def inner(self, pairs: _Pairs, y: Doubles) -> Doubles:
         """Integrate over x at given y, with the density of y: two numbers per pair."""
@@ -449,7 +475,7 @@ def _average(rule: _Rule, pairs: _Pairs, size: Doubles, tolerance: float) -> tup
         error = tail / scale[:, owner]
         error = np.minimum(error, (100 * error) ** 2)  # Gauss is exact to twice the degree
         good = (error < tolerance / 10).all(axis=0) | (high - low < 1e-13 * rule.bound)
-        if level == 39:
+        if level == 39 or good.size > 200 + 40 * count:  # too rough: take it as it is
             good[:] = True
         for row in range(2):
             np.add.at(total[row], owner[good], values[row, good])
@@ -500,7 +526,8 @@ class CallableActivation(Activation):
     tolerance : float
         Error asked of every result, relative to it (duals: to the root of the product of both
         variances; `on_sphere`, obtuse angles: to 1; slope defects: at least to a tenth of the
-        defect).  A RuntimeWarning tells when it is missed.
+        defect), as far as the rounding of `function` and of its derivative permits.  A
+        RuntimeWarning tells when it is missed.
 
     Notes
     -----
@@ -702,23 +729,58 @@ class CallableActivation(Activation):
     def _squares(self, root: float, v: Doubles, vc: Doubles) -> Doubles:
         """Return E[(s(a) - s(b))^2] and the same of s', shape (2, n).
 
-        Below a small angle the differences drown in rounding; there they follow from a polynomial
-        in the angle through larger ones.
+        Below a small angle the differences drown in rounding; there they follow from the values at
+        larger angles.
         """
-        rule = self._rule(root, squares=True)
+        size = self._sizes(np.array([root**2]))[:, 0] / self.tolerance
+        noise = (4 * EPS * size[0], 4 * EPS * size[1] if self.slope else 1e-13 * size.sum())
+        rule = replace(self._rule(root, squares=True), noise=noise)
         mesh = self._resolution(1.5 * rule.bound * root)
         theta = 2 * np.arctan2(np.sqrt(v), np.sqrt(vc))
         limit = min(0.3, 0.15 * _shortest(rule, mesh) / root)
+        small = theta < limit
         result = np.empty((2, v.size))
-        result[:, theta >= limit] = self._direct(rule, root, v[theta >= limit], vc[theta >= limit])
-        if (theta < limit).any():
-            orders = np.array([[1 if mesh.jumps else 2], [1 if mesh.bends else 2]])
-            nodes = limit * (0.54 + 0.46 * np.cos(np.pi * (np.arange(10) + 0.5) / 10))
-            samples = self._direct(rule, root, np.sin(nodes / 2) ** 2, np.cos(nodes / 2) ** 2)
-            small = theta[theta < limit]
-            result[:, theta < limit] = _interpolate(nodes, samples / nodes**orders, small)
-            result[:, theta < limit] *= small**orders
+        result[:, ~small] = self._direct(rule, root, v[~small], vc[~small])
+        if small.any():
+            result[:, small] = self._small_squares(rule, mesh, root, limit, theta[small])
         return result
+
+    def _small_squares(
+        self, rule: _Rule, mesh: Resolution, root: float, limit: float, theta: Doubles
+    ) -> Doubles:
+        """Continue the averages of squares to small angles by interpolation.
+
+        They are power series in theta^2 for smooth functions and in theta for others, starting with
+        theta^2 or, where the function itself is discontinuous, with theta.
+        """
+        power = 1 if mesh.kinks else 2
+        low, high = (0.08 * limit) ** power, limit**power
+        points = (high + low) / 2 + (high - low) / 2 * _chebyshev(10)[0]
+        nodes = points ** (1 / power)
+        samples = self._direct(rule, root, np.sin(nodes / 2) ** 2, np.cos(nodes / 2) ** 2)
+        result = np.empty((2, theta.size))
+        limits = self._small_limits(mesh, root)
+        for row, (jumps, known) in enumerate(zip((mesh.jumps, mesh.bends), limits, strict=True)):
+            order = 1 if jumps else 2
+            ratios, places = samples[row] / nodes**order, points
+            if known is not None:
+                ratios, places = np.append(ratios, known), np.append(points, 0.0)
+            result[row] = _interpolate(places, ratios, theta**power) * theta**order
+        return result
+
+    def _small_limits(self, mesh: Resolution, root: float) -> tuple[float | None, float | None]:
+        """Leading coefficients of both series at theta = 0, where they are known.
+
+        E[(s(a) - s(b))^2] = q theta^2 E[s'^2] for continuous s.  A jump of s' by h at x adds h^2
+        times the probability that x lies between a and b.
+        """
+        first = None if mesh.jumps else root**2 * float(self.derivative_variance(root**2))
+        if not mesh.bends:
+            return first, None
+        kinks = np.array(mesh.kinks)
+        steps = mesh.derivative(kinks) - mesh.derivative(np.nextafter(kinks, -np.inf))
+        density = BELL * np.exp(-((kinks / root) ** 2) / 2)
+        return first, float(steps**2 @ density) * 2 * BELL
 
     def _direct(self, rule: _Rule, root: float, v: Doubles, vc: Doubles) -> Doubles:
         result = np.empty((2, v.size))
@@ -746,6 +808,8 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
     fine = np.minimum(widths[:-1], widths[1:]) * 1.5 < PANEL * root
     lines = np.union1d(mesh.edges[1:-1][fine], mesh.kinks)
     uniform = max(wide, 2 * bound / shortest)
+    if min(uniform, 2 * lines.size) > 300:  # too rough for any mesh; the error estimate will tell
+        return wide, np.array(mesh.kinks)
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)
     return wide, lines
@@ -758,12 +822,13 @@ def _shortest(rule: _Rule, mesh: Resolution) -> float:
 
 
 def _interpolate(nodes: Doubles, values: Doubles, x: Doubles) -> Doubles:
-    """Barycentric interpolation of the rows of `values` at points other than the nodes."""
+    """Barycentric interpolation, also at the nodes themselves."""
     spread = nodes[:, None] - nodes[None, :]
     np.fill_diagonal(spread, 1.0)
     weights = 1 / np.prod(spread / np.ptp(nodes), axis=1)
-    terms = weights / np.where(x[:, None] == nodes, 1e-30, x[:, None] - nodes)
-    return np.asarray((values @ terms.T) / terms.sum(axis=1))
+    gaps = x[:, None] - nodes
+    terms = weights / np.where(gaps == 0, 1e-200, gaps)
+    return np.asarray((terms @ values) / terms.sum(axis=1))
 
 
 # Common functions, stable in both tails ---------------------------------------------------------

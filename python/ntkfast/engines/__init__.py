@@ -172,8 +172,8 @@ def set_num_threads(threads: int | None) -> None:
 def threadpool_limits(limits: int | None) -> Iterator[None]:
     """Limit the threads of calls inside a ``with`` block; None leaves them as they are.
 
-    The limit holds for the current thread or task only, like `contextvars`. The limits of the
-    package threadpoolctl are honoured too: see `ntkfast.threadpool`.
+    The limit holds for the current thread or task only, like `contextvars`. Those of
+    ``threadpoolctl.threadpool_limits`` are honoured too, for the whole process.
 
     Examples
     --------

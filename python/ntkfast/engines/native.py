@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,11 @@ import numpy as np
 
 from ntkfast.maps import FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
 
-_core: Any
+_core: Any = None
+_reason = ""
 try:
-    from ntkfast import _core
-
-    _reason = ""
+    _core = importlib.import_module("ntkfast._core")
 except ImportError as error:
-    _core = None
     _reason = f"the extension ntkfast._core is not there ({error})"
 
 _forced: ContextVar[str | None] = ContextVar("ntkfast_isa", default=None)

@@ -1,3 +1,337 @@
-"""placeholder"""
+"""The Numba engine: mirrors the C++ engine in Python for installations without the extension.
+
+Numba is imported and the code compiled at the first call; compiled code is kept in Numba's cache.
+The compiled functions are in `ntkfast.engines.numba_kernels`; here are the preparation of their
+arguments and the threads, which live for one call: nothing to break on fork, no idle pool.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.engines import reference_row_norms as row_norms
+from ntkfast.maps import PIECES, FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
+
+if TYPE_CHECKING:
+    from ntkfast.engines import numba_kernels as kernels
+
+__all__ = ["both", "gram", "matmul", "row_norms", "unavailable"]
+
+POLL = 0.02  # seconds between looks for Ctrl-C
+WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
+SUMS_BYTES = 1 << 20  # of a product's sums that a thread keeps
+
+
 def unavailable() -> str:
-    return "not written"
+    """Return why the engine cannot run here, or an empty string."""
+    return "" if find_spec("numba") is not None else "the package numba is not installed"
+
+
+# ---- views --------------------------------------------------------------------------------------
+
+
+class _Memory:
+    """The memory that a matrix spans as a flat array; writable by type, so that one type does."""
+
+    def __init__(self, matrix: FloatArray) -> None:
+        height, width = matrix.shape
+        item = matrix.itemsize
+        span = (height - 1) * matrix.strides[0]
+        self.owner = matrix
+        self.__array_interface__ = {
+            "version": 3,
+            "data": (matrix.ctypes.data + min(span, 0), False),
+            "typestr": matrix.dtype.str,
+            "shape": (abs(span) // item + width,),
+        }
+
+
+def _flat(matrix: FloatArray) -> tuple[FloatArray, int, int]:
+    """Return flat memory, the position of entry (0, 0) and the stride of rows."""
+    if not matrix.size:
+        return np.empty(0, matrix.dtype), 0, 0
+    stride = matrix.strides[0] // matrix.itemsize if len(matrix) > 1 else matrix.shape[1]
+    first = max(0, -stride) * (len(matrix) - 1)
+    return np.asarray(_Memory(matrix)), first, stride
+
+
+def _zeros(count: int, dtype: Any) -> NDArray[Any]:
+    """Allocate a buffer that starts at a cache line."""
+    size = np.dtype(dtype).itemsize
+    raw = np.zeros(count + 64 // size, dtype)
+    skip = -raw.ctypes.data % 64 // size
+    return raw[skip : skip + count]
+
+
+# ---- plans --------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _fine_table(plan: ProfileMap) -> tuple[NDArray[Any], int, int]:
+    """Cut the pieces of a profile until a few coefficients suffice.
+
+    Looking up coefficients costs more here than in C++, where a table row fits in registers. The
+    pieces are those of the profile, cut in 2^k equal parts by k more bits of the mantissa.
+
+    Returns
+    -------
+    table, shift, pieces
+        See `numba_kernels.ProfilePlan`.
+    """
+    from ntkfast.engines import numba_kernels as kernels
+
+    dtype = plan.table.dtype
+    size = 8 * dtype.itemsize
+    degree, row = kernels.FINE_DEGREE[size], kernels.FINE_STRIDE[size]
+    mantissa = 52 if size == 64 else 23
+    per_octave = 1 << plan.sub_bits
+    order = np.arange(PIECES)
+    octave = np.longdouble(2) ** (order // per_octave)
+    width = octave / per_octave
+    left = octave * (1 + (order % per_octave) / np.longdouble(per_octave)) - 1
+    placed = ((1023 << plan.sub_bits) + order) % PIECES
+    exact = plan.table.astype(np.longdouble)
+    for bits in range(1, 9):
+        fine = np.zeros((2, PIECES << bits, row), dtype)
+        error = 0.0
+        for side in range(2):
+            part, lost = _cut(exact[:, 8 * side + placed], width, 1 << bits, degree)
+            fine[side, :, : degree + 1].reshape(PIECES, 1 << bits, -1)
+            at = (placed[:, None] << bits) + np.arange(1 << bits)
+            fine[side, at, : degree + 1] = part
+            right = (left + width) / plan.stretch[side]
+            error = max(error, float(np.max(lost * right)))
+        if error < float(np.finfo(dtype).eps) / 8:
+            break
+    return fine.ravel(), mantissa - plan.sub_bits - bits, PIECES << bits
+
+
+def _cut(
+    table: NDArray[np.longdouble], width: NDArray[np.longdouble], parts: int, degree: int
+) -> tuple[NDArray[np.longdouble], NDArray[np.longdouble]]:
+    """Cut every polynomial on [0, width] into `parts` of `degree`; and the largest errors."""
+    count = degree + 1
+    angle = (np.arange(count) + np.longdouble(0.5)) * (np.longdouble(np.pi) / count)
+    nodes = np.concatenate([(np.cos(angle) + 1) / 2, [0, 1]])
+    h = (width / parts)[:, None, None]
+    x = h * (np.arange(parts)[:, None] + nodes)
+    values = np.zeros_like(x)
+    for coefficient in table:
+        values = values * x + coefficient[:, None, None]
+    # Divided differences, then Newton's form to powers of the distance to the left edge.
+    points = nodes[:count]
+    newton = values[..., :count].copy()
+    for level in range(1, count):
+        step = points[level:] - points[: count - level]
+        newton[..., level:] = (newton[..., level:] - newton[..., level - 1 : -1]) / step
+    powers = np.zeros_like(newton)
+    for k in range(degree, -1, -1):
+        shifted = np.zeros_like(powers)
+        shifted[..., 1:] = powers[..., :-1]
+        powers = shifted - powers * points[k]
+        powers[..., 0] += newton[..., k]
+    check = np.zeros_like(values[..., count:])
+    for k in range(degree, -1, -1):
+        check = check * nodes[count:] + powers[..., k, None]
+    lost = np.max(np.abs(check - values[..., count:]), axis=(1, 2))
+    powers /= h ** np.arange(count)
+    return powers[..., ::-1], lost
+
+
+def _numbers(plan: ProfileMap) -> NDArray[Any]:
+    return np.array([*plan.stretch, *plan.base], plan.table.dtype)
+
+
+def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
+    """Return the plan as compiled code wants it."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    if isinstance(plan, ProfileMap):
+        other = second if isinstance(second, ProfileMap) else plan
+        return kernels.ProfilePlan(
+            *_fine_table(plan), _numbers(plan), *_fine_table(other), _numbers(other)
+        )
+    if isinstance(plan, RadialMap):
+        power = int(plan.gamma) if plan.gamma in (1, 2) else 0
+        return kernels.RadialPlan(np.array([plan.c, plan.gamma], dtype), power, plan.euclidean)
+    stats = kernels.count_stats(plan.numbers)
+    return kernels.LayersPlan(
+        np.ascontiguousarray(plan.numbers, np.float64), stats, np.array(plan.scales, dtype)
+    )
+
+
+def _side(rows: Rows, degree: float, scale: float) -> kernels.Side:
+    """Return a side's rows and what depends on them alone; numbers computed in float64."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    dtype = rows.data.dtype
+    norms = rows.norms.astype(np.float64)
+    with np.errstate(over="ignore"):
+        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0).astype(dtype)
+        factors = (scale * norms**degree).astype(dtype)
+    series = np.empty((1, 1), dtype) if rows.series is None else rows.series
+    return kernels.Side(
+        *_flat(rows.data),
+        len(rows),
+        rows.norms.astype(dtype),
+        inverse,
+        factors,
+        np.array(series, order="C"),
+    )
+
+
+def _sides(plan: Map, X: Rows, Y: Rows | None) -> tuple[kernels.Side, kernels.Side]:
+    degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
+    scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
+    return _side(X, degree, scale), _side(X if Y is None else Y, degree, 1.0)
+
+
+def _refine(plan: Map, second: Map | None) -> tuple[float, float]:
+    """Return the (1-|u|)/2 below which pairs are recomputed from differences, at either end."""
+    if isinstance(plan, RadialMap):
+        return (0.02 if plan.euclidean else 0.005), 0.0
+    if isinstance(plan, LayerMap):
+        return (0.02, 0.02) if plan.refine else (0.0, 0.0)
+    front, back = plan.refine_below
+    if isinstance(second, ProfileMap):
+        front, back = max(front, second.refine_below[0]), max(back, second.refine_below[1])
+    return front, back
+
+
+# ---- running ------------------------------------------------------------------------------------
+
+
+def _target(out: FloatArray | None, dtype: np.dtype[Any]) -> kernels.Target:
+    from ntkfast.engines import numba_kernels as kernels
+
+    if out is None:
+        return kernels.Target(False, np.empty(0, dtype), 0, 0)
+    return kernels.Target(True, *_flat(out))
+
+
+def _scratch(problem: kernels.Problem, plan: Any) -> kernels.Scratch:
+    from ntkfast.engines import numba_kernels as kernels
+
+    dtype = problem.x.data.dtype
+    width, columns = kernels.WIDTH, problem.right.shape[1]
+    stats = plan.stats if isinstance(plan, kernels.LayersPlan) else 0
+    tile = kernels.ROWS * width
+    panels = -(-columns // kernels.PANEL)
+    return kernels.Scratch(
+        packed=_zeros(width * problem.dimension, dtype),
+        products=_zeros(tile, dtype),
+        values=_zeros(tile if columns else 0, dtype),
+        factors=_zeros(2 * width, dtype),
+        lines=_zeros((1 + kernels.SLOTS) * kernels.STATE, dtype),
+        columns=_zeros(stats * width, dtype),
+        rows=_zeros(stats * kernels.ROWS, dtype),
+        packed_right=_zeros(panels * kernels.PANEL * width, dtype),
+        sums=_zeros(problem.chunk * columns, np.float64),
+    )
+
+
+def _run(
+    plan: Map,
+    second: Map | None,
+    X: Rows,
+    Y: Rows | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    threads: int,
+    right: FloatArray | None = None,
+    product: FloatArray | None = None,
+) -> None:
+    """Compute one or two Gram matrices, or the product of one with `right`."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    dtype = X.data.dtype
+    x, y = _sides(plan, X, Y)
+    columns = 0 if right is None else right.shape[1]
+    chunk = kernels.CHUNK
+    if columns:
+        fit = SUMS_BYTES // (8 * columns) // kernels.ROWS * kernels.ROWS
+        chunk = min(max(fit, kernels.ROWS), chunk)
+    front, back = _refine(plan, second)
+    problem = kernels.Problem(
+        x=x,
+        y=y,
+        dimension=X.data.shape[1],
+        symmetric=Y is None,
+        refine_front=dtype.type(front),
+        refine_back=dtype.type(back),
+        out=_target(outs[0], dtype),
+        out_second=_target(outs[1], dtype),
+        right=np.empty((0, 0), dtype) if right is None else np.array(right, order="C"),
+        product=_target(product, dtype),
+        chunk=chunk,
+        cancelled=np.zeros(1, np.uint8),
+    )
+    prepared = _prepared(plan, second, dtype)
+    tasks = -(-len(X) // chunk) * (1 if columns else -(-y.count // kernels.WIDTH))
+    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
+    cost = len(X) * y.count * (problem.dimension + columns + depth + 16.0)
+    if cost < WORTH_THREADS:
+        _work(problem, prepared, iter(range(tasks)))
+    else:
+        _in_threads(problem, prepared, tasks, min(threads, tasks))
+
+
+def _work(problem: kernels.Problem, plan: Any, tasks: Iterator[int]) -> None:
+    """Do tasks until there are none."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    scratch, packed = _scratch(problem, plan), -1
+    for task in tasks:
+        if problem.cancelled[0]:
+            return
+        packed = kernels.run(problem, plan, scratch, task, packed)
+
+
+def _in_threads(problem: kernels.Problem, plan: Any, tasks: int, threads: int) -> None:
+    """Share the tasks among threads; this one waits, and is open to Ctrl-C."""
+    shared = iter(range(tasks))  # `next` is atomic
+    with ThreadPoolExecutor(threads, "ntkfast") as pool:
+        try:
+            team = [pool.submit(_work, problem, plan, shared) for _ in range(threads)]
+            while wait(team, timeout=POLL, return_when=FIRST_EXCEPTION).not_done:
+                if any(one.done() and one.exception() for one in team):
+                    break
+        except BaseException:
+            problem.cancelled[0] = 1
+            raise
+        problem.cancelled[0] = 1
+    for one in team:
+        one.result()
+
+
+def gram(plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) to `out`."""
+    second = isinstance(plan, LayerMap) and plan.second
+    _run(plan, None, X, Y, (None, out) if second else (out, None), threads)
+
+
+def both(
+    plan: Map,
+    second: Map,
+    X: Rows,
+    Y: Rows | None,
+    out: FloatArray,
+    out_second: FloatArray,
+    threads: int,
+) -> None:
+    """Write two kernels in one pass."""
+    extra = second if isinstance(plan, ProfileMap) else None
+    _run(plan, extra, X, Y, (out, out_second), threads)
+
+
+def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) V to `out`."""
+    _run(plan, None, X, Y, (None, None), threads, V, out)

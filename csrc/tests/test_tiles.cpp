@@ -1,0 +1,222 @@
+// Tests of the tile loop in C++ alone, for runs under the address and undefined-behaviour sanitizers:
+// odd shapes, every instruction set, every map, against a plain double loop.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "row_stats.hpp"
+#include "run.hpp"
+
+namespace {
+
+using namespace ntkfast;
+using std::int64_t;
+
+int failures = 0, passes = 0;
+
+void check(bool good, const char* what, const char* isa, int64_t n, int64_t m, int64_t d) {
+    ++(good ? passes : failures);
+    if (!good)
+        std::printf("FAILED %s on %s, n=%lld m=%lld d=%lld\n", what, isa, static_cast<long long>(n),
+                    static_cast<long long>(m), static_cast<long long>(d));
+}
+
+template <class T>
+struct Data {
+    int64_t n, d, ld;
+    std::vector<T> values, norms, inverse, ones;
+
+    // Rows in a buffer of exactly the size needed: reading past the last one is caught.
+    Data(int64_t rows, int64_t columns, int64_t padding, unsigned seed)
+        : n(rows), d(columns), ld(columns + padding),
+          values(static_cast<std::size_t>((rows - 1) * ld + columns)) {
+        std::mt19937 random(seed);
+        std::normal_distribution<double> normal;
+        for (T& value : values) value = static_cast<T>(normal(random));
+        if (n > 2)  // a row of zeros
+            for (int64_t k = 0; k < d; ++k) values[static_cast<std::size_t>(ld + k)] = 0;
+        for (int64_t i = 0; i < n; ++i) {
+            double sum = 0;
+            for (int64_t k = 0; k < d; ++k) sum += at(i, k) * at(i, k);
+            norms.push_back(static_cast<T>(std::sqrt(sum)));
+            inverse.push_back(sum > 0 ? static_cast<T>(1 / std::sqrt(sum)) : T(0));
+            ones.push_back(T(1));
+        }
+    }
+    double at(int64_t i, int64_t k) const {
+        return static_cast<double>(values[static_cast<std::size_t>(i * ld + k)]);
+    }
+};
+
+template <class T>
+double cosine(const Data<T>& x, int64_t i, const Data<T>& y, int64_t j) {
+    double dot = 0, p = 0, q = 0;
+    for (int64_t k = 0; k < x.d; ++k) {
+        dot += x.at(i, k) * y.at(j, k);
+        p += x.at(i, k) * x.at(i, k);
+        q += y.at(j, k) * y.at(j, k);
+    }
+    if (p == 0 || q == 0) return p == q ? 1 : 0;
+    return std::fmin(1, std::fmax(-1, dot / std::sqrt(p * q)));
+}
+
+template <class T>
+Problem<T> problem_of(const Data<T>& x, const Data<T>& y) {
+    Problem<T> p{};
+    p.x = x.values.data(), p.y = y.values.data();
+    p.ldx = x.ld, p.ldy = y.ld, p.n = x.n, p.m = y.n, p.d = x.d;
+    p.norm_x = x.norms.data(), p.norm_y = y.norms.data();
+    p.inverse_x = x.inverse.data(), p.inverse_y = y.inverse.data();
+    p.factor_x = x.ones.data(), p.factor_y = y.ones.data();
+    p.refine_below[0] = p.refine_below[1] = T(0.02);
+    return p;
+}
+
+double kappa0(double u) { return 1 - std::acos(u) / kPi; }
+double kappa1(double u) { return (std::sqrt(1 - u * u) + (kPi - std::acos(u)) * u) / kPi; }
+
+// k(u) = 1 - s on u >= 0 and c on u < 0, s and c the roots of (1 - |u|)/2: one linear polynomial.
+template <class T>
+void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric) {
+    std::vector<T> table(2 * 16 + 16);
+    T* aligned = table.data() + (64 - reinterpret_cast<std::uintptr_t>(table.data()) % 64) / sizeof(T) % 16;
+    for (int k = 0; k < 16; ++k) aligned[k] = 0, aligned[16 + k] = k < 8 ? T(-1) : T(1);
+    const Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, aligned};
+    Problem<T> p = problem_of(x, y);
+    p.profile[0] = &profile;
+    p.symmetric = symmetric;
+    const int64_t ld = y.n + 3;
+    std::vector<T> out(static_cast<std::size_t>((x.n - 1) * ld + y.n), T(-7));
+    p.out[0] = out.data();
+    p.ldo[0] = ld;
+    run(p, *isa.tiles(), 2, [] {});
+    bool good = true;
+    const double tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    for (int64_t i = 0; i < x.n; ++i)
+        for (int64_t j = 0; j < ld && i * ld + j < static_cast<int64_t>(out.size()); ++j) {
+            const double found = out[static_cast<std::size_t>(i * ld + j)];
+            const double u = j < y.n ? cosine(x, i, y, j) : 0;
+            const double v = std::sqrt((1 - std::fabs(u)) / 2);
+            const double wanted = j >= y.n ? -7 : u >= 0 ? 1 - v : v;
+            // the double loop itself loses the angle, by 1e-16 / v, where refinement keeps it
+            good &= std::fabs(found - wanted) <= tolerance + 4e-15 / std::fmax(v, 1e-8);
+        }
+    check(good, symmetric ? "symmetric profile" : "profile", isa.name, x.n, y.n, x.d);
+}
+
+template <class T>
+void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) {
+    // one ReLU layer with biases: q = w |x|^2 + e, then K = w' sqrt(qp) kappa1 + e'
+    const double w = 1.5, e = 0.25;
+    const Layer layers[2] = {
+        {Activation::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
+        {Activation::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
+    };
+    const Layers<T> map{layers, 2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr, nullptr, 0};
+    Problem<T> p = problem_of(x, y);
+    p.layers = &map;
+    std::vector<T> ntk(static_cast<std::size_t>(x.n * y.n)), nngp(ntk.size());
+    p.out[0] = ntk.data(), p.out[1] = nngp.data();
+    p.ldo[0] = p.ldo[1] = y.n;
+    run(p, *isa.tiles(), 2, [] {});
+    bool good = true;
+    for (int64_t i = 0; i < x.n; ++i)
+        for (int64_t j = 0; j < y.n; ++j) {
+            double dot = 0, a = 0, b = 0;
+            for (int64_t k = 0; k < x.d; ++k) {
+                dot += x.at(i, k) * y.at(j, k);
+                a += x.at(i, k) * x.at(i, k);
+                b += y.at(j, k) * y.at(j, k);
+            }
+            const double q = w * a + e, r = w * b + e, c = w * dot + e, n = std::sqrt(q * r);
+            const double u = std::fmin(1, c / n), k = w * 0.5 * n * kappa1(u) + e;
+            const double t = w * 0.5 * kappa0(u) * c + k;
+            const double tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) * n *
+                                     (1 + 1 / std::fmax(std::sqrt(1 - u), 1e-7));
+            const auto at = static_cast<std::size_t>(i * y.n + j);
+            good &= std::fabs(static_cast<double>(nngp[at]) - k) <= tolerance;
+            good &= std::fabs(static_cast<double>(ntk[at]) - t) <= tolerance;
+        }
+    check(good, "layers", isa.name, x.n, y.n, x.d);
+}
+
+template <class T>
+void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, int64_t columns) {
+    const Radial<T> radial{T(0.7), T(1.5), Radius::kEuclidean};
+    Problem<T> p = problem_of(x, y);
+    p.radial = &radial;
+    std::vector<T> v(static_cast<std::size_t>(y.n * columns)), product(static_cast<std::size_t>(x.n * columns));
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal;
+    for (T& value : v) value = static_cast<T>(normal(random));
+    p.v = v.data(), p.ldv = columns, p.columns = columns;
+    p.product = product.data(), p.ldp = columns;
+    run(p, *isa.tiles(), 2, [] {});
+    bool good = true;
+    for (int64_t i = 0; i < x.n; ++i)
+        for (int64_t c = 0; c < columns; ++c) {
+            double sum = 0, size = 0;
+            for (int64_t j = 0; j < y.n; ++j) {
+                double r2 = 0;
+                for (int64_t k = 0; k < x.d; ++k) {
+                    const double difference = x.at(i, k) - y.at(j, k);
+                    r2 += difference * difference;
+                }
+                const double term = std::exp(-0.7 * std::pow(r2, 0.75)) *
+                                    static_cast<double>(v[static_cast<std::size_t>(j * columns + c)]);
+                sum += term;
+                size += std::fabs(term);
+            }
+            good &= std::fabs(static_cast<double>(product[static_cast<std::size_t>(i * columns + c)]) - sum) <=
+                    512 * static_cast<double>(std::numeric_limits<T>::epsilon()) * (size + 1e-3);
+        }
+    check(good, "matmul", isa.name, x.n, y.n, x.d);
+}
+
+template <class T>
+void test_all(const Implementation& isa) {
+    const int64_t shapes[][3] = {{1, 1, 1},   {2, 3, 1},     {5, 1, 2},    {7, 9, 3},  {8, 24, 8},
+                                 {33, 65, 7}, {97, 193, 10}, {100, 385, 5}, {13, 50, 300}};
+    for (const auto& [n, m, d] : shapes) {
+        const Data<T> x(n, d, 0, 1), y(m, d, 2, 2);
+        test_profile<T>(isa, x, y, false);
+        test_profile<T>(isa, y, y, true);
+        test_layers<T>(isa, x, y);
+        for (const int64_t columns : {1, 10, 50}) test_matmul<T>(isa, x, y, columns);
+    }
+    const Data<T> large(1700, 3, 1, 3);  // several chunks of rows
+    test_profile<T>(isa, large, large, true);
+}
+
+void test_failures() {
+    bool thrown = false;
+    volatile int cancelled = 0;
+    try {
+        run_tasks(8, 2, cancelled, [](const auto& next) {
+            while (next() >= 0) throw std::runtime_error("a task failed");
+        }, [] {});
+    } catch (const std::runtime_error&) {
+        thrown = true;
+    }
+    check(thrown, "an exception in a task reaches the caller", "any", 0, 0, 0);
+    try {
+        choose("no such set");
+        check(false, "unknown instruction set", "any", 0, 0, 0);
+    } catch (const std::invalid_argument&) {
+        check(true, "", "", 0, 0, 0);
+    }
+}
+
+}  // namespace
+
+int main() {
+    for (const auto& isa : implementations()) {
+        if (!isa.usable) continue;
+        test_all<float>(isa);
+        test_all<double>(isa);
+    }
+    test_failures();
+    std::printf("%d passed, %d failed\n", passes, failures);
+    return failures != 0;
+}

@@ -1,0 +1,106 @@
+"""Types of the C++ extension; see csrc/bind_core.cpp."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, SupportsFloat, SupportsIndex, SupportsInt, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Float: TypeAlias = SupportsFloat | SupportsIndex
+_Int: TypeAlias = SupportsInt | SupportsIndex
+_Pair: TypeAlias = Annotated[Sequence[_Float], "FixedSize(2)"]
+_F32: TypeAlias = NDArray[np.float32]
+_F64: TypeAlias = NDArray[np.float64]
+
+class Radial:
+    def __init__(self, c: _Float, gamma: _Float, euclidean: bool, degree: _Float) -> None: ...
+
+class Layers:
+    def __init__(self, numbers: _F64, refine: bool, scales: _Pair) -> None: ...
+
+def isas() -> list[tuple[str, bool]]: ...
+def choose_isa(name: str) -> str: ...
+
+class Profilef32:
+    def __init__(
+        self,
+        table: _F32,
+        sub_bits: _Int,
+        stretch: _Pair,
+        base: _Pair,
+        degree: _Float,
+        scale: _Float,
+        refine_below: _Pair,
+    ) -> None: ...
+
+def row_norms_f32(x: _F32) -> _F32: ...
+def gram_f32(
+    x: _F32,
+    norm_x: _F32,
+    y: _F32 | None,
+    norm_y: _F32 | None,
+    map: Any,
+    second: Any,
+    out: _F32 | None,
+    out_second: _F32 | None,
+    series_x: _F32 | None,
+    series_y: _F32 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+def matmul_f32(
+    x: _F32,
+    norm_x: _F32,
+    y: _F32,
+    norm_y: _F32,
+    map: Any,
+    v: _F32,
+    product: _F32,
+    second_output: bool,
+    series_x: _F32 | None,
+    series_y: _F32 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+
+class Profilef64:
+    def __init__(
+        self,
+        table: _F64,
+        sub_bits: _Int,
+        stretch: _Pair,
+        base: _Pair,
+        degree: _Float,
+        scale: _Float,
+        refine_below: _Pair,
+    ) -> None: ...
+
+def row_norms_f64(x: _F64) -> _F64: ...
+def gram_f64(
+    x: _F64,
+    norm_x: _F64,
+    y: _F64 | None,
+    norm_y: _F64 | None,
+    map: Any,
+    second: Any,
+    out: _F64 | None,
+    out_second: _F64 | None,
+    series_x: _F64 | None,
+    series_y: _F64 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+def matmul_f64(
+    x: _F64,
+    norm_x: _F64,
+    y: _F64,
+    norm_y: _F64,
+    map: Any,
+    v: _F64,
+    product: _F64,
+    second_output: bool,
+    series_x: _F64 | None,
+    series_y: _F64 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
