@@ -32,16 +32,16 @@ struct ArcCosine {
 template <class T>
 NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
     const Vec<T> half = broadcast<T>(T(0.5)), one = broadcast<T>(T(1));
-    const auto near = w < co;                       // u > 0
-    const Vec<T> small = near ? w : co;             // 1-|u|
-    const auto middle = small > half;               // |u| < 1/2: use asin(u) directly
-    const Vec<T> u = one - w, m = T(0.5) * small;   // m = sin^2 of half the smaller angle
+    const auto near = w < co;                      // u > 0
+    const Vec<T> small = near ? w : co;            // 1-|u|
+    const auto middle = small > half;              // |u| < 1/2: use asin(u) directly
+    const Vec<T> u = one - w, m = T(0.5) * small;  // m = sin^2 of half the smaller angle
     const Vec<T> argument = middle ? u * u : m;
     const Vec<T> radicand = middle ? one - argument : m;  // sin^2 t, or m
     const Vec<T> r = sqrt_lanes<T>(radicand);
     const Vec<T> a = polynomial<T>(Coefficients<T>::kTurn, argument);
     const Vec<T> g = polynomial<T>(Coefficients<T>::kChord, m) * (m * r);
-    const Vec<T> angle = (r + r) * a;               // t/pi near 1, (pi-t)/pi near -1
+    const Vec<T> angle = (r + r) * a;  // t/pi near 1, (pi-t)/pi near -1
     const Vec<T> mid0 = half + u * a, mid1 = r * kInversePi<T> + mid0 * u;
     ArcCosine<T> result;
     result.kappa0 = middle ? mid0 : near ? one - angle : angle;

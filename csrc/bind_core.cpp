@@ -41,8 +41,7 @@ template <class T>
 struct ProfileHolder {
     std::unique_ptr<T[], AlignedDelete> table;
     Profile<T> view;
-    double degree;  // homogeneity: the result is scale |x|^degree |y|^degree k(u)
-    double scale;
+    double degree;  // homogeneity: the result is |x|^degree |y|^degree k(u)
     std::array<T, 2> refine_below;
 };
 
@@ -57,10 +56,13 @@ ProfileHolder<T> make_profile(py::array_t<T, py::array::c_style> table, int sub_
     const auto size = static_cast<std::size_t>(table.size());
     holder.table.reset(new (std::align_val_t{64}) T[size]);
     std::copy_n(table.data(), size, holder.table.get());
-    holder.view = {static_cast<int>(table.shape(0)) - 1, sub_bits, {stretch[0], stretch[1]},
-                   {base[0], base[1]}, holder.table.get()};
+    holder.view = {static_cast<int>(table.shape(0)) - 1,
+                   sub_bits,
+                   {stretch[0], stretch[1]},
+                   {base[0], base[1]},
+                   static_cast<T>(scale),
+                   holder.table.get()};
     holder.degree = degree;
-    holder.scale = scale;
     holder.refine_below = refine_below;
     return holder;
 }
@@ -111,7 +113,8 @@ LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool r
 template <class T>
 T norm_of(const T* row, int64_t d) {
     double sum = 0;
-    for (int64_t k = 0; k < d; ++k) sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    for (int64_t k = 0; k < d; ++k)
+        sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
     if (sum > 1e-280 && sum < 1e300) return static_cast<T>(std::sqrt(sum));
     double largest = 0;
     for (int64_t k = 0; k < d; ++k) {
@@ -170,32 +173,32 @@ struct Call {
         expect(y.norms.strides(0) == sizeof(T) || problem.m == 1, "norms: expected unit stride");
         problem.norm_x = x.norms.data();
         problem.norm_y = y.norms.data();
-        fill(inverse_x, problem.norm_x, problem.n, -1, 1);
-        fill(inverse_y, problem.norm_y, problem.m, -1, 1);
+        fill(inverse_x, problem.norm_x, problem.n, -1);
+        fill(inverse_y, problem.norm_y, problem.m, -1);
         problem.inverse_x = inverse_x.data();
         problem.inverse_y = inverse_y.data();
     }
 
-    static void fill(std::vector<T>& to, const T* norms, int64_t count, double power, double scale) {
+    static void fill(std::vector<T>& to, const T* norms, int64_t count, double power) {
         to.resize(static_cast<std::size_t>(count));
         for (int64_t i = 0; i < count; ++i) {
             const double norm = norms[i];
-            const double value = power == 0 ? scale : power == 1 ? scale * norm
-                               : power == -1 ? (norm > 0 ? scale / norm : 0.0)
-                                             : scale * std::pow(norm, power);
+            double value = power == 0 ? 1 : power == 1 ? norm : std::pow(norm, power);
+            // A norm whose inverse overflows counts as zero, like zero itself.
+            if (power < 0 && !(value <= std::numeric_limits<T>::max())) value = 0;
             to[static_cast<std::size_t>(i)] = static_cast<T>(value);
         }
     }
 
-    void scale_by(double degree, double scale) {
-        fill(factor_x, problem.norm_x, problem.n, degree, scale);
-        fill(factor_y, problem.norm_y, problem.m, degree, 1);
+    void scale_by(double degree) {
+        fill(factor_x, problem.norm_x, problem.n, degree);
+        fill(factor_y, problem.norm_y, problem.m, degree);
         problem.factor_x = factor_x.data();
         problem.factor_y = factor_y.data();
     }
 
     void use(const ProfileHolder<T>& first, const ProfileHolder<T>* second) {
-        scale_by(first.degree, first.scale);
+        scale_by(first.degree);
         problem.profile[0] = &first.view;
         problem.profile[1] = second ? &second->view : nullptr;
         for (int end = 0; end < 2; ++end)
@@ -204,7 +207,7 @@ struct Call {
     }
 
     void use(const RadialHolder& map) {
-        scale_by(map.degree, 1);
+        scale_by(map.degree);
         radial = {static_cast<T>(map.c), static_cast<T>(map.gamma),
                   map.euclidean ? Radius::kEuclidean : Radius::kSphere};
         problem.radial = &radial;
@@ -212,10 +215,14 @@ struct Call {
     }
 
     void use(const LayersHolder& map, const Side<T>& x, const Side<T>& y) {
-        layers = {map.layers.data(), static_cast<int64_t>(map.layers.size()),
-                  count_stats(map.layers.data(), static_cast<int64_t>(map.layers.size())), row_stats<T>,
+        layers = {map.layers.data(),
+                  static_cast<int64_t>(map.layers.size()),
+                  count_stats(map.layers.data(), static_cast<int64_t>(map.layers.size())),
+                  row_stats<T>,
                   {static_cast<T>(map.scales[0]), static_cast<T>(map.scales[1])},
-                  nullptr, nullptr, 0};
+                  nullptr,
+                  nullptr,
+                  0};
         int64_t needed = 0;
         for (const Layer& layer : map.layers)
             if (layer.activation == Activation::kSeries)
@@ -275,8 +282,7 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
         if (!*outs[k]) continue;
         py::array_t<T>& to = **outs[k];
         call.problem.ldo[k] = row_stride(to, "out");
-        expect(to.shape(0) == call.problem.n && to.shape(1) == call.problem.m,
-               "out: wrong shape");
+        expect(to.shape(0) == call.problem.n && to.shape(1) == call.problem.m, "out: wrong shape");
         call.problem.out[k] = to.mutable_data();
     }
     expect(call.problem.layers ? out || out_second : out && (second.is_none() || out_second),
@@ -308,8 +314,9 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, py::array_t<T> y, py::array
 template <class T>
 void bind_dtype(py::module_& m, const char* suffix) {
     py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str())
-        .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"), py::arg("stretch"), py::arg("base"), py::arg("degree"),
-             py::arg("scale"), py::arg("refine_below"));
+        .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
+             py::arg("stretch"), py::arg("base"), py::arg("degree"), py::arg("scale"),
+             py::arg("refine_below"));
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
     m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
@@ -342,12 +349,14 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
              }),
              py::arg("c"), py::arg("gamma"), py::arg("euclidean"), py::arg("degree"));
     py::class_<LayersHolder>(m, "Layers")
-        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("refine"), py::arg("scales"));
+        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("refine"),
+             py::arg("scales"));
     m.def("isas", [] {
         std::vector<std::pair<std::string, bool>> list;
         for (const auto& one : implementations()) list.emplace_back(one.name, one.usable);
         return list;
     });
-    m.def("choose_isa", [](const std::string& name) { return std::string(choose(name).name); },
-          py::arg("name"));
+    m.def(
+        "choose_isa", [](const std::string& name) { return std::string(choose(name).name); },
+        py::arg("name"));
 }

@@ -1,6 +1,7 @@
 // Polynomial coefficients, constant term first; written by make_coefficients.py.
 #pragma once
 
+// clang-format off
 namespace {
 
 template <class T>
@@ -23,3 +24,4 @@ struct Coefficients<float> {
 };
 
 }  // namespace
+// clang-format on

@@ -13,7 +13,8 @@ struct Format<double> {
     static constexpr std::int64_t kOneBits = 0x3FF0000000000000, kRootHalfBits = 0x3FE6A09E667F3BCD;
     static constexpr double kMagic = 6755399441055744.0;  // 1.5 * 2^52: rounds to an integer
     static constexpr double kLowest = -708.0, kHighest = 709.0;
-    static constexpr double kLog2High = 0.693147180369123816490, kLog2Low = 1.90821492927058770002e-10;
+    static constexpr double kLog2High = 0.693147180369123816490,
+                            kLog2Low = 1.90821492927058770002e-10;
 };
 template <>
 struct Format<float> {

@@ -48,7 +48,8 @@ NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
 template <class T>
 NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
     const double total = layer.parameter[0] + layer.parameter[1];
-    const T a = static_cast<T>(layer.parameter[0] / total), b = static_cast<T>(layer.parameter[1] / total);
+    const T a = static_cast<T>(layer.parameter[0] / total),
+            b = static_cast<T>(layer.parameter[1] / total);
     if (b == 0) {  // ReLU itself
         for (int k = 0; k < kStrip; k += kLanes<T>) {
             const ArcCosine<T> c = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k));
@@ -69,7 +70,8 @@ NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
 template <class T>
 NTK_FN void step(const ntkfast::Layer& layer, State<T>& s) {
     // alpha + beta (2 kappa0 - 1), over alpha + beta
-    const T share = static_cast<T>(2 * layer.parameter[1] / (layer.parameter[0] + layer.parameter[1]));
+    const T share =
+        static_cast<T>(2 * layer.parameter[1] / (layer.parameter[0] + layer.parameter[1]));
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> kappa0 = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k)).kappa0;
         const Vec<T> defect = share * (T(1) - kappa0);

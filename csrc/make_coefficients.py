@@ -100,6 +100,7 @@ def render() -> str:
         "// Polynomial coefficients, constant term first; written by make_coefficients.py.",
         "#pragma once",
         "",
+        "// clang-format off",
         "namespace {",
         "",
         "template <class T>",
@@ -111,7 +112,7 @@ def render() -> str:
             values = ", ".join(mp.nstr(c, digits) + suffix for c in smallest(name, kind))
             lines.append(f"    static constexpr {kind} {name}[] = {{{values}}};")
         lines.append("};")
-    return "\n".join([*lines, "", "}  // namespace", ""])
+    return "\n".join([*lines, "", "}  // namespace", "// clang-format on", ""])
 
 
 if __name__ == "__main__":

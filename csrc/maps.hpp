@@ -10,12 +10,12 @@ namespace ntkfast {
 // and 8 in sqrt((1+u)/2) for u < 0. With t = 1 + stretch*s the piece is picked by the exponent and
 // the first `sub_bits` mantissa bits of t, and the variable is the distance to its left edge, so
 // pieces are uniform in (nearly) log t and no breakpoint is ever looked up.
-//     k(u) = base[branch] + s * polynomial,
-// so that 1-k keeps its relative accuracy as u -> 1 and k(1), k(-1) are exact.
+//     k(u) = scale (base[branch] + s * polynomial),
+// so that 1 - k/k(1) keeps its relative accuracy as u -> 1 and both ends are exact.
 template <class T>
 struct Profile {
     int degree, sub_bits;
-    T stretch[2], base[2];
+    T stretch[2], base[2], scale;
     const T* table;  // [degree + 1][16], highest power first
 };
 
@@ -33,9 +33,9 @@ struct Radial {
 // activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
 enum class Activation : std::int32_t {
     kIdentity,
-    kRelu,         // A kappa1 + B u
-    kStep,         // alpha + beta (1 - 2 t/pi)
-    kErf,          // a erf(b x) + c
+    kRelu,  // A kappa1 + B u
+    kStep,  // alpha + beta (1 - 2 t/pi)
+    kErf,   // a erf(b x) + c
     kGelu,
     kSine,         // a sin(b x + phase); the third parameter is cos(2 phase)
     kExponential,  // a exp(b x)

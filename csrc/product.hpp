@@ -9,7 +9,7 @@
 namespace {
 
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-constexpr int kRows = 8;     // rows of the register tile: kRows * kVecs accumulators
+constexpr int kRows = 8;  // rows of the register tile: kRows * kVecs accumulators
 #else
 constexpr int kRows = 4;
 #endif

@@ -20,7 +20,8 @@ NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
     for (int k = 0; k < kGroup; ++k) {
         const auto back = u[k] < zero;
         s[k] = sqrt_lanes<T>(v[k]);
-        const Vec<T> t = s[k] * (back ? broadcast(map.stretch[1]) : broadcast(map.stretch[0])) + T(1);
+        const Vec<T> t =
+            s[k] * (back ? broadcast(map.stretch[1]) : broadcast(map.stretch[0])) + T(1);
         const IVec<T> bits = bits_of<T>(t);
         x[k] = t - from_bits<T>(bits & ~fraction);
         piece[k] = ((bits >> shift) & 7) + (back ? IVec<T>{} + 8 : IVec<T>{});

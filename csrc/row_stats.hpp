@@ -96,7 +96,8 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         }
         if (layer.add >= 0) {
             const double sum = q + slot[layer.add], inverse = inverse_root(sum);
-            const double share = std::sqrt(q) * inverse, rest = std::sqrt(slot[layer.add]) * inverse;
+            const double share = std::sqrt(q) * inverse,
+                         rest = std::sqrt(slot[layer.add]) * inverse;
             emit(share);
             emit(rest);
             emit_half_angle(share, rest);

@@ -32,8 +32,8 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
     const auto work = [&](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(
-            new (std::align_val_t{64}) T[static_cast<std::size_t>(size)]);
+        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
+                                                              T[static_cast<std::size_t>(size)]);
         std::int64_t packed = -1;
         for (std::int64_t task; (task = next()) >= 0;)
             tiles.run(problem, task, scratch.get(), &packed);
@@ -46,7 +46,8 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
         work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
         return;
     }
-    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work, poll);
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
+              poll);
 }
 
 }  // namespace ntkfast

@@ -78,7 +78,8 @@ struct Pairs {
 
 // Lanes of `bits` get value(column); columns beyond the data are left alone.
 template <class T, class Value>
-NTK_FN void patch(const Pairs<T>& pairs, int first, std::uint64_t bits, Vec<T>& lanes, Value value) {
+NTK_FN void patch(const Pairs<T>& pairs, int first, std::uint64_t bits, Vec<T>& lanes,
+                  Value value) {
     T parts[kLanes<T>];
     store<T>(parts, lanes);
     for (; bits; bits &= bits - 1) {
@@ -143,9 +144,9 @@ struct Window {
 };
 
 template <class T>
-NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], const T* factors, T* out,
-                   Window window) {
-    const T factor = pairs.problem.factor_x[pairs.i];
+NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], T scale, const T* factors,
+                   T* out, Window window) {
+    const T factor = pairs.problem.factor_x[pairs.i] * scale;
     constexpr int kWidth = kGroup * kLanes<T>;
     for (int k = 0; k < kGroup; ++k) value[k] *= load<T>(factors + k * kLanes<T>) * factor;
     if (window.from == 0 && window.to >= kWidth) {
@@ -159,14 +160,15 @@ NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], const T* fact
 }
 
 template <class T>
-NTK_FN void map_profile(const Pairs<T>& pairs, const T* factors, T* const (&out)[2], Window window) {
+NTK_FN void map_profile(const Pairs<T>& pairs, const T* factors, T* const (&out)[2],
+                        Window window) {
     Vec<T> u[kGroup], v[kGroup], value[kGroup];
     half_angles<T>(pairs, u, v);
     for (int which = 0; which < 2; ++which) {
         const auto* profile = pairs.problem.profile[which];
         if (!profile) break;
         evaluate_profile<T>(*profile, u, v, value);
-        finish<T>(pairs, value, factors, out[which], window);
+        finish<T>(pairs, value, profile->scale, factors, out[which], window);
     }
 }
 
@@ -195,7 +197,7 @@ NTK_FN void map_radial(const Pairs<T>& pairs, const T* factors, T* const (&out)[
         }
     }
     for (int k = 0; k < kGroup; ++k) value[k] = evaluate_radial<T>(*p.radial, v[k]);
-    finish<T>(pairs, value, factors, out[0], window);
+    finish<T>(pairs, value, T(1), factors, out[0], window);
 }
 
 // ---- the layer map of one row strip of kStrip pairs --------------------------------------------
@@ -212,7 +214,8 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
         for (int k = 0; k < kGroup; ++k) {
             const auto back = u[k] < Vec<T>{};
             const Vec<T> small = v[k] + v[k], large = T(2) - small;
-            put<T>(state, first + k * kLanes<T>, back ? large : small, back ? small : large, Vec<T>{});
+            put<T>(state, first + k * kLanes<T>, back ? large : small, back ? small : large,
+                   Vec<T>{});
         }
     }
     evaluate_layers<T>(map, {row, columns}, state, slots);
@@ -254,7 +257,8 @@ struct Scratch {
             r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
             // double sums: two floats each
-            r.sums = take(chunk_rows(p) * p.columns * static_cast<int64_t>(sizeof(double) / sizeof(T)));
+            r.sums =
+                take(chunk_rows(p) * p.columns * static_cast<int64_t>(sizeof(double) / sizeof(T)));
         }
         if (s) *s = r;
         return used;
@@ -281,8 +285,8 @@ void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
     const int64_t stats = p.layers->stats;
     std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * stats);
     for (int j = 0; j < width; ++j) {
-        const T* given = p.layers->series_y ? p.layers->series_y + (j0 + j) * p.layers->series_stride
-                                            : nullptr;
+        const T* given =
+            p.layers->series_y ? p.layers->series_y + (j0 + j) * p.layers->series_stride : nullptr;
         p.layers->row_stats(*p.layers, p.norm_y[j0 + j], given, kStrip,
                             s.columns + j / kStrip * kStrip * stats + j % kStrip);
     }
@@ -296,8 +300,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
     multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
                      static_cast<int>(below > 0 ? below / kPanel<T> : 0),
-                     static_cast<int>(Scratch<T>::panels(width)), p.d, s.products,
-                     kTileColumns<T>);
+                     static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
     const int step = p.layers ? kStrip : kGroup * kLanes<T>;
     const auto at = [&](int which, int64_t i, int64_t j) {
         return dest[which] ? dest[which] + i * ld[which] + j : nullptr;

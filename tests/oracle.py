@@ -58,12 +58,12 @@ def inner(x: Sequence[float], y: Sequence[float]) -> mpf:
 def pair_statistics(x: Sequence[float], y: Sequence[float]) -> tuple[mpf, mpf, mpf]:
     """Return q = |x|^2, p = |y|^2 and the angle theta.
 
-    A zero vector has no direction; the convention is a right angle with every vector, itself
-    included, as if its direction were random.
+    A zero vector has no direction; the convention is a right angle with every other vector, and
+    no angle with another zero vector (it is then a duplicate).
     """
     q, p, c = inner(x, x), inner(y, y), inner(x, y)
     if q == 0 or p == 0:
-        return q, p, mp.pi / 2
+        return q, p, (mpf(0) if q == p else mp.pi / 2)
     return q, p, mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c)
 
 
@@ -77,7 +77,7 @@ def _sine_of_pair(q: mpf, p: mpf, c: mpf) -> mpf:
 
 def _angle(q: mpf, p: mpf, c: mpf) -> mpf:
     if q == 0 or p == 0:
-        return mp.pi / 2
+        return mpf(0) if q == p else mp.pi / 2
     return mp.atan2(_sine_of_pair(q, p, c), c)
 
 

@@ -307,7 +307,7 @@ def test_wrong_compositions() -> None:
 
 
 def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) -> None:
-    """A zero row counts as orthogonal to every row, itself and other zero rows included."""
+    """A zero row counts as orthogonal to every other row, and equals other zero rows."""
     x = cases.rows(6, 3, dtype)
     x[2] = x[4] = 0
     plain = nf.FullyConnected(3).ntk(x, **engine)
@@ -319,5 +319,6 @@ def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) 
     cases.check_diagonal(gram, biased.diag(x), 3)
     nothing = biased(np.zeros((3, 4), dtype), **engine)
     assert np.all(nothing == nothing[0, 0])
-    # four biases of variance 1/4, each passing through as many slopes 1/2 as layers follow
-    assert nothing[0, 0] == pytest.approx(0.25 * (1 + 0.5 + 0.25 + 0.125))
+    # four biases of variance 1/4, between equal rows with slopes 1, else 1/2 in every layer
+    assert nothing[0, 0] == pytest.approx(1.0)
+    assert gram[2, 0] == pytest.approx(0.25 * (1 + 0.5 + 0.25 + 0.125))

@@ -62,7 +62,7 @@ KERNELS: dict[str, tuple[Any, Any]] = {
 
 def distances(dtype: Any) -> np.ndarray:
     """From a tenth down to the last bit of the dtype."""
-    return np.logspace(-1, -7 if dtype is np.float32 else -15, 13 if dtype is np.float32 else 29)
+    return np.logspace(-1, -7, 7) if dtype is np.float32 else np.logspace(-1, -15, 15)
 
 
 @lru_cache(maxsize=64)

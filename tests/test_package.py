@@ -147,7 +147,7 @@ def test_object_exports_one_symbol(
 
 @needs_core
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads an ELF dynamic table")
-def test_module_exports_its_init_function_only() -> None:
+def test_module_exports_nothing_of_the_engine() -> None:
     if shutil.which("nm") is None:
         pytest.skip("needs nm")
     import ntkfast._core as core
@@ -159,8 +159,9 @@ def test_module_exports_its_init_function_only() -> None:
         check=True,
     ).stdout.splitlines()
     names = {line.split()[-1].partition("@")[0] for line in lines}
-    # The C++ runtime makes a few typeinfo symbols unique; none of them is ours.
-    assert {name for name in names if "ntk" in name.lower()} == set()
+    # The marker is what threadpoolctl finds the module by. Other packages' symbols stay apart from
+    # ours only if nothing else leaves the module.
+    assert {name for name in names if "ntk" in name.lower()} == {"ntkfast_marker"}
     assert "PyInit__core" in names
 
 

@@ -29,7 +29,9 @@ struct Data {
 
     // Rows in a buffer of exactly the size needed: reading past the last one is caught.
     Data(int64_t rows, int64_t columns, int64_t padding, unsigned seed)
-        : n(rows), d(columns), ld(columns + padding),
+        : n(rows),
+          d(columns),
+          ld(columns + padding),
           values(static_cast<std::size_t>((rows - 1) * ld + columns)) {
         std::mt19937 random(seed);
         std::normal_distribution<double> normal;
@@ -80,9 +82,10 @@ double kappa1(double u) { return (std::sqrt(1 - u * u) + (kPi - std::acos(u)) * 
 template <class T>
 void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric) {
     std::vector<T> table(2 * 16 + 16);
-    T* aligned = table.data() + (64 - reinterpret_cast<std::uintptr_t>(table.data()) % 64) / sizeof(T) % 16;
+    T* aligned =
+        table.data() + (64 - reinterpret_cast<std::uintptr_t>(table.data()) % 64) / sizeof(T) % 16;
     for (int k = 0; k < 16; ++k) aligned[k] = 0, aligned[16 + k] = k < 8 ? T(-1) : T(1);
-    const Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, aligned};
+    const Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, T(1), aligned};
     Problem<T> p = problem_of(x, y);
     p.profile[0] = &profile;
     p.symmetric = symmetric;
@@ -113,7 +116,8 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
         {Activation::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
         {Activation::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
     };
-    const Layers<T> map{layers, 2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr, nullptr, 0};
+    const Layers<T> map{layers,  2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr,
+                        nullptr, 0};
     Problem<T> p = problem_of(x, y);
     p.layers = &map;
     std::vector<T> ntk(static_cast<std::size_t>(x.n * y.n)), nngp(ntk.size());
@@ -132,8 +136,8 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
             const double q = w * a + e, r = w * b + e, c = w * dot + e, n = std::sqrt(q * r);
             const double u = std::fmin(1, c / n), k = w * 0.5 * n * kappa1(u) + e;
             const double t = w * 0.5 * kappa0(u) * c + k;
-            const double tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) * n *
-                                     (1 + 1 / std::fmax(std::sqrt(1 - u), 1e-7));
+            const double tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+                                     n * (1 + 1 / std::fmax(std::sqrt(1 - u), 1e-7));
             const auto at = static_cast<std::size_t>(i * y.n + j);
             good &= std::fabs(static_cast<double>(nngp[at]) - k) <= tolerance;
             good &= std::fabs(static_cast<double>(ntk[at]) - t) <= tolerance;
@@ -146,7 +150,8 @@ void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, 
     const Radial<T> radial{T(0.7), T(1.5), Radius::kEuclidean};
     Problem<T> p = problem_of(x, y);
     p.radial = &radial;
-    std::vector<T> v(static_cast<std::size_t>(y.n * columns)), product(static_cast<std::size_t>(x.n * columns));
+    std::vector<T> v(static_cast<std::size_t>(y.n * columns)),
+        product(static_cast<std::size_t>(x.n * columns));
     std::mt19937 random(5);
     std::normal_distribution<double> normal;
     for (T& value : v) value = static_cast<T>(normal(random));
@@ -163,21 +168,25 @@ void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, 
                     const double difference = x.at(i, k) - y.at(j, k);
                     r2 += difference * difference;
                 }
-                const double term = std::exp(-0.7 * std::pow(r2, 0.75)) *
-                                    static_cast<double>(v[static_cast<std::size_t>(j * columns + c)]);
+                const double term =
+                    std::exp(-0.7 * std::pow(r2, 0.75)) *
+                    static_cast<double>(v[static_cast<std::size_t>(j * columns + c)]);
                 sum += term;
                 size += std::fabs(term);
             }
-            good &= std::fabs(static_cast<double>(product[static_cast<std::size_t>(i * columns + c)]) - sum) <=
-                    512 * static_cast<double>(std::numeric_limits<T>::epsilon()) * (size + 1e-3);
+            good &=
+                std::fabs(static_cast<double>(product[static_cast<std::size_t>(i * columns + c)]) -
+                          sum) <=
+                512 * static_cast<double>(std::numeric_limits<T>::epsilon()) * (size + 1e-3);
         }
     check(good, "matmul", isa.name, x.n, y.n, x.d);
 }
 
 template <class T>
 void test_all(const Implementation& isa) {
-    const int64_t shapes[][3] = {{1, 1, 1},   {2, 3, 1},     {5, 1, 2},    {7, 9, 3},  {8, 24, 8},
-                                 {33, 65, 7}, {97, 193, 10}, {100, 385, 5}, {13, 50, 300}};
+    const int64_t shapes[][3] = {{1, 1, 1},     {2, 3, 1},     {5, 1, 2},
+                                 {7, 9, 3},     {8, 24, 8},    {33, 65, 7},
+                                 {97, 193, 10}, {100, 385, 5}, {13, 50, 300}};
     for (const auto& [n, m, d] : shapes) {
         const Data<T> x(n, d, 0, 1), y(m, d, 2, 2);
         test_profile<T>(isa, x, y, false);
@@ -193,9 +202,12 @@ void test_failures() {
     bool thrown = false;
     volatile int cancelled = 0;
     try {
-        run_tasks(8, 2, cancelled, [](const auto& next) {
-            while (next() >= 0) throw std::runtime_error("a task failed");
-        }, [] {});
+        run_tasks(
+            8, 2, cancelled,
+            [](const auto& next) {
+                while (next() >= 0) throw std::runtime_error("a task failed");
+            },
+            [] {});
     } catch (const std::runtime_error&) {
         thrown = true;
     }

@@ -11,7 +11,7 @@ their angle ``theta`` by ``v = sin(theta/2)**2`` and ``vc = cos(theta/2)**2``.  
 amplifies precisely that difference.
 """
 
-# ruff: noqa: D102, D105 - the methods are documented once, in the base class
+# ruff: noqa: D102 - the methods are documented once, in the base class
 
 from __future__ import annotations
 
@@ -1335,9 +1335,10 @@ def resolve(spec: str | Activation | Callable[[Array], Array]) -> Activation:
 
     Examples
     --------
-    >>> resolve("leaky_relu(0.1)")
+    >>> import ntkfast as nf
+    >>> nf.Activation("leaky_relu(0.1)")
     ABReLU(negative=0.1, positive=1.0)
-    >>> resolve("relu").dual(1.0, 1.0, 1.0)
+    >>> nf.Activation("relu").dual(1.0, 1.0, 1.0)
     np.float64(0.5)
     """
     if isinstance(spec, Activation):

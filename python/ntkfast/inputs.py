@@ -98,6 +98,19 @@ def output(name: str, out: Any, shape: tuple[int, int], dtype: np.dtype[Any]) ->
     return out
 
 
+def disjoint(name: str, out: FloatArray, **arguments: FloatArray | None) -> None:
+    """Check that writing the result does not overwrite what it is computed from.
+
+    Raises
+    ------
+    ValueError
+        If `out` overlaps one of the arguments in memory.
+    """
+    for argument, array in arguments.items():
+        if array is not None and np.may_share_memory(out, array):
+            raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
+
+
 def columns(name: str, value: ArrayLike, count: int) -> tuple[FloatArray, bool]:
     """Return V of a product as a matrix with `count` rows, and whether it was a vector."""
     array = np.asarray(value)

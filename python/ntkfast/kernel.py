@@ -103,6 +103,7 @@ class Kernel(ABC):
         """
         rows_x, rows_y = _rows(X, Y)
         result = inputs.output("out", out, (len(rows_x), len(rows_y or rows_x)), rows_x.data.dtype)
+        inputs.disjoint("out", result, X=rows_x.data, Y=None if rows_y is None else rows_y.data)
         self._gram(rows_x, rows_y, result, engines.select(engine), engines.count(threads))
         return result
 
@@ -184,6 +185,7 @@ class Kernel(ABC):
         if vector and out is not None:
             out = inputs.output("out", out[:, None] if np.ndim(out) == 1 else out, shape, dtype)
         result = inputs.output("out", out, shape, dtype)
+        inputs.disjoint("out", result, X=rows_x.data, Y=rows_y.data, V=matrix)
         self._check_range(rows_x, rows_y)
         plan, left, right = self._map(rows_x, rows_y)
         run, count = engines.select(engine), engines.count(threads)
@@ -429,7 +431,7 @@ def _series(
         found = np.asarray(activation.hermite(unique, terms), np.float64)
         sums = np.sum(found * found, axis=1)
         lost = float(np.max(np.maximum(top - sums, 0) / np.where(top > 0, top, 1)))
-        if lost <= 4 * eps or terms >= MAX_TERMS:
+        if lost <= 16 * eps or terms >= MAX_TERMS:
             break
         terms *= 2
     if lost > 64 * eps:

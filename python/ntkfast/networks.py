@@ -136,8 +136,8 @@ class FullyConnected(Network):
     >>> import numpy as np, ntkfast as nf
     >>> net = nf.FullyConnected(3)
     >>> net.ntk(np.eye(2)).round(6)
-    array([[4.      , 1.103637],
-           [1.103637, 4.      ]])
+    array([[4.      , 1.060388],
+           [1.060388, 4.      ]])
     """
 
     depth: int
@@ -239,7 +239,7 @@ class ResNet(Network):
     --------
     >>> import ntkfast as nf
     >>> nf.ResNet(10, alpha=0.3, normalize=True).ntk.profile([1.0, 0.5]).round(6)
-    array([1.      , 0.418203])
+    array([1.      , 0.447201])
     """
 
     depth: int
@@ -408,7 +408,7 @@ def compose(
     >>> import numpy as np, ntkfast as nf
     >>> net = nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual("erf", nf.Dense(1.5)), nf.Dense())
     >>> net.nngp(np.ones((1, 3))).round(6)
-    array([[2.132842]])
+    array([[2.227201]])
     """
     if not elements:
         raise ValueError("elements: expected at least one layer")

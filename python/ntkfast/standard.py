@@ -116,8 +116,8 @@ class ExponentialPower(Kernel):
     --------
     >>> import numpy as np, ntkfast as nf
     >>> nf.ExponentialPower(1.5, c=2.0)(np.eye(2)).round(6)
-    array([[1.      , 0.034613],
-           [0.034613, 1.      ]])
+    array([[1.      , 0.034611],
+           [0.034611, 1.      ]])
     """
 
     gamma: float

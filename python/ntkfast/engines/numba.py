@@ -230,8 +230,8 @@ def _scratch(problem: kernels.Problem, plan: Any) -> kernels.Scratch:
         packed=_zeros(width * problem.dimension, dtype),
         products=_zeros(tile, dtype),
         values=_zeros(tile if columns else 0, dtype),
-        factors=_zeros(2 * width, dtype),
-        lines=_zeros((1 + kernels.SLOTS) * kernels.STATE, dtype),
+        factors=_zeros(3 * width, dtype),
+        lines=_zeros((1 + kernels.SLOTS) * kernels.STATE + width, dtype),
         columns=_zeros(stats * width, dtype),
         rows=_zeros(stats * kernels.ROWS, dtype),
         packed_right=_zeros(panels * kernels.PANEL * width, dtype),
@@ -265,11 +265,13 @@ def _run(
         y=y,
         dimension=X.data.shape[1],
         symmetric=Y is None,
+        scaled=not (isinstance(plan, RadialMap) and plan.euclidean),
         refine_front=dtype.type(front),
         refine_back=dtype.type(back),
         out=_target(outs[0], dtype),
         out_second=_target(outs[1], dtype),
         right=np.empty((0, 0), dtype) if right is None else np.array(right, order="C"),
+        use_second=isinstance(plan, LayerMap) and plan.second,
         product=_target(product, dtype),
         chunk=chunk,
         cancelled=np.zeros(1, np.uint8),
@@ -288,11 +290,12 @@ def _work(problem: kernels.Problem, plan: Any, tasks: Iterator[int]) -> None:
     """Do tasks until there are none."""
     from ntkfast.engines import numba_kernels as kernels
 
+    run = kernels.product_task if problem.product.wanted else kernels.gram_task
     scratch, packed = _scratch(problem, plan), -1
     for task in tasks:
         if problem.cancelled[0]:
             return
-        packed = kernels.run(problem, plan, scratch, task, packed)
+        packed = run(problem, plan, scratch, task, packed)
 
 
 def _in_threads(problem: kernels.Problem, plan: Any, tasks: int, threads: int) -> None:

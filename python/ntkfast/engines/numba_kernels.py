@@ -42,50 +42,134 @@ Code = tuple[Any, Callable[..., Any]]
 COEFFICIENTS: dict[str, dict[int, tuple[float, ...]]] = {
     "asin": {
         64: (
-            1.0, 0.16666666666664941, 0.075000000003852017, 0.044642856805998938,
-            0.030381959697685138, 0.022371749733164054, 0.01735977964134998,
-            0.013884842826402081, 0.012170138592391726, 0.0065293020047365693,
-            0.019513468251252168, -0.016187392271599133, 0.031879621400812839,
+            1.0,
+            0.16666666666664941,
+            0.075000000003852017,
+            0.044642856805998938,
+            0.030381959697685138,
+            0.022371749733164054,
+            0.01735977964134998,
+            0.013884842826402081,
+            0.012170138592391726,
+            0.0065293020047365693,
+            0.019513468251252168,
+            -0.016187392271599133,
+            0.031879621400812839,
         ),
         32: (
-            0.999999996, 0.16666782, 0.0749469669, 0.0455206356, 0.0239939997, 0.0424173738,
+            0.999999996,
+            0.16666782,
+            0.0749469669,
+            0.0455206356,
+            0.0239939997,
+            0.0424173738,
         ),
     },
     "turn": {
         64: (
-            0.31830988618379068, 0.053051647697292953, 0.023873241465010435,
-            0.014210262668836787, 0.0096708781334106716, 0.0071211491112956994,
-            0.0055257894818137986, 0.0044196827397518687, 0.0038738754301851688,
-            0.0020783413779872936, 0.0062113298581070904, -0.0051526069915850928,
+            0.31830988618379068,
+            0.053051647697292953,
+            0.023873241465010435,
+            0.014210262668836787,
+            0.0096708781334106716,
+            0.0071211491112956994,
+            0.0055257894818137986,
+            0.0044196827397518687,
+            0.0038738754301851688,
+            0.0020783413779872936,
+            0.0062113298581070904,
+            -0.0051526069915850928,
             0.010147598659675072,
         ),
         32: (
-            0.318309885, 0.0530520148, 0.0238563605, 0.0144896683, 0.0076375273, 0.0135018694,
+            0.318309885,
+            0.0530520148,
+            0.0238563605,
+            0.0144896683,
+            0.0076375273,
+            0.0135018694,
         ),
     },
     "chord": {
         64: (
-            0.84882636315677511, 0.084882636315697053, 0.027283704526327283,
-            0.012631344965088311, 0.0070333518785631548, 0.0043825612743567393,
-            0.0029425709399070188, 0.0021224926001380432, 0.0013621468259766904,
-            0.0019134046906161237, -0.00080815459603626676, 0.0028670587473201154,
+            0.84882636315677511,
+            0.084882636315697053,
+            0.027283704526327283,
+            0.012631344965088311,
+            0.0070333518785631548,
+            0.0043825612743567393,
+            0.0029425709399070188,
+            0.0021224926001380432,
+            0.0013621468259766904,
+            0.0019134046906161237,
+            -0.00080815459603626676,
+            0.0028670587473201154,
         ),
         32: (
-            0.848826376, 0.0848800032, 0.0273664394, 0.0117413891, 0.0107503413,
+            0.848826376,
+            0.0848800032,
+            0.0273664394,
+            0.0117413891,
+            0.0107503413,
         ),
     },
     "exp": {
         64: (
-            1.0, 1.0, 0.50000000000000186, 0.16666666666666681, 0.041666666666486661,
-            0.0083333333333194903, 0.0013888888952696516, 0.00019841269890340665,
-            2.4801485074105117e-5, 2.7557240604663896e-6, 2.7632790542117181e-7,
+            1.0,
+            1.0,
+            0.50000000000000186,
+            0.16666666666666681,
+            0.041666666666486661,
+            0.0083333333333194903,
+            0.0013888888952696516,
+            0.00019841269890340665,
+            2.4801485074105117e-5,
+            2.7557240604663896e-6,
+            2.7632790542117181e-7,
             2.5110153646928931e-8,
         ),
         32: (
-            1.0, 1.00000004, 0.500000005, 0.166664145, 0.0416663516, 0.0083752102, 0.00139412131,
+            1.0,
+            1.00000004,
+            0.500000005,
+            0.166664145,
+            0.0416663516,
+            0.0083752102,
+            0.00139412131,
+        ),
+    },
+    "log": {
+        64: (
+            2.0,
+            0.66666666666667646,
+            0.39999999999302338,
+            0.2857142876064168,
+            0.22222197056726047,
+            0.18183631680229329,
+            0.15312528148364191,
+            0.14809710360655277,
+        ),
+        32: (
+            2.0,
+            0.666668153,
+            0.399748505,
+            0.299243905,
         ),
     },
 }
+
+
+# Numbers that belong to a format: see csrc/exponential.hpp.
+CONSTANTS: dict[str, dict[int, float]] = {
+    "magic": {64: 1.5 * 2.0**52, 32: 1.5 * 2.0**23},  # adding it rounds to an integer
+    "lowest": {64: -708.0, 32: -87.0},
+    "highest": {64: 709.0, 32: 88.0},
+    "log2_high": {64: 0.693147180369123816490, 32: 0.693359375},
+    "log2_low": {64: 1.90821492927058770002e-10, 32: -2.12194440e-4},
+    "tiny": {64: 2.2250738585072014e-308, 32: 1.17549435e-38},
+}
+MANTISSA = {64: 52, 32: 23}
+ROOT_HALF_BITS = {64: 0x3FE6A09E667F3BCD, 32: 0x3F3504F3}
 
 
 class Side(NamedTuple):
@@ -117,11 +201,13 @@ class Problem(NamedTuple):
     y: Side
     dimension: int
     symmetric: bool
+    scaled: bool  # columns to unit length: products cannot overflow then
     refine_front: Any  # pairs with (1-u)/2 below this are recomputed from differences
     refine_back: Any  # and with (1+u)/2 below this
     out: Target
     out_second: Target
     right: Array  # (m, columns), empty if there is no product
+    use_second: bool  # multiply the NNGP of layers, not the NTK
     product: Target
     chunk: int  # rows of a task
     cancelled: Array
@@ -133,7 +219,7 @@ class Scratch(NamedTuple):
     packed: Array  # panels [dimension][PANEL] of columns
     products: Array  # [ROWS][WIDTH]
     values: Array  # [ROWS][WIDTH] of a product's tile
-    factors: Array  # [2][WIDTH]: factors and norms of the columns
+    factors: Array  # [3][WIDTH]: factors, norms and inverse norms of the columns
     lines: Array  # work space of one row: state and slots
     columns: Array  # [stats][WIDTH]
     rows: Array  # [stats][ROWS]
@@ -168,14 +254,14 @@ class RadialPlan(NamedTuple):
     """exp(-c r^gamma)."""
 
     numbers: Array  # c, gamma
-    power: int  # 1 or 2 if gamma is, else 0
+    power: int  # gamma if that is 1 or 2, else 0
     euclidean: bool
 
 
 class LayersPlan(NamedTuple):
     """The layers, one row of constants each."""
 
-    layers: Array  # (layers, 12)
+    layers: Array  # (layers, 12), see `ntkfast.maps.LayerMap`
     stats: int  # numbers per data row
     scales: Array  # of NTK and NNGP
 
@@ -183,21 +269,28 @@ class LayersPlan(NamedTuple):
 # ---- compiling ----------------------------------------------------------------------------------
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS = {"_nrt": False, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
 def _compiled(function: Function) -> Function:
     """Compile a function called from compiled code; products and sums may be fused."""
-    result: Function = njit(**_OPTIONS)(function)
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # half of the time
+    result: Function = njit(**wrappers, **_OPTIONS)(function)
+    return result
+
+
+def _inlined(function: Function) -> Function:
+    """Compile a function as a part of its caller: passing tuples of arrays costs compile time."""
+    result: Function = njit(inline="always", **_OPTIONS)(function)
     return result
 
 
 def _cached(function: Function) -> Function:
     """Compile a function called from Python, with a cache on disk if there is a place for it."""
     try:
-        result: Function = njit(cache=True, **_OPTIONS)(function)
+        result: Function = njit(cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
     except RuntimeError:  # neither __pycache__ nor the user's cache directory can be written
-        result = njit(**_OPTIONS)(function)
+        result = njit(no_cfunc_wrapper=True, **_OPTIONS)(function)
     return result
 
 
@@ -263,6 +356,16 @@ def real(typing: Any, like: Any, value: Any) -> Code:
 
 
 @intrinsic
+def select(typing: Any, condition: Any, a: Any, b: Any) -> Code:
+    """a if condition else b, computing both: a branch in a loop may keep it from vectorising."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(*arguments)
+
+    return a(types.boolean, a, a), code
+
+
+@intrinsic
 def plus(typing: Any, total: Any, value: Any) -> Code:
     """Add to a sum whose order does not matter: a loop may keep one per lane."""
 
@@ -272,26 +375,59 @@ def plus(typing: Any, total: Any, value: Any) -> Code:
     return total(total, total), code
 
 
-@intrinsic
-def bits(typing: Any, value: Any) -> Code:
-    """Return the bits of a number as an integer of its size."""
-    whole = types.int64 if value.bitwidth == 64 else types.int32
+@intrinsic(prefer_literal=True)
+def constant(typing: Any, name: Any, like: Any) -> Code:
+    """Return one of CONSTANTS for the type of `like`."""
+    value = CONSTANTS[name.literal_value][like.bitwidth]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[0], context.get_value_type(whole))
+        return ir.Constant(context.get_value_type(like), value)
 
-    return whole(value), code
+    return like(name, like), code
 
 
 @intrinsic
-def number(typing: Any, like: Any, value: Any) -> Code:
-    """Return the number of the type of `like` with these bits."""
-    whole = types.int64 if like.bitwidth == 64 else types.int32
+def times_power(typing: Any, value: Any, shifted: Any) -> Code:
+    """Return value 2^n, where n is in the low bits of `shifted` = n + magic."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.bitcast(arguments[1], context.get_value_type(like))
+        whole = ir.IntType(value.bitwidth)
+        left, right = (builder.bitcast(argument, whole) for argument in arguments)
+        power = builder.shl(right, ir.Constant(whole, MANTISSA[value.bitwidth]))
+        return builder.bitcast(builder.add(left, power), context.get_value_type(value))
 
-    return like(like, whole), code
+    return value(value, value), code
+
+
+def _exponent(builder: Any, value: Any, size: int) -> tuple[Any, Any]:
+    """Bits of a number m 2^n with m in [sqrt 1/2, sqrt 2), and n."""
+    whole = ir.IntType(size)
+    all_bits = builder.bitcast(value, whole)
+    shifted = builder.sub(all_bits, ir.Constant(whole, ROOT_HALF_BITS[size]))
+    return all_bits, builder.ashr(shifted, ir.Constant(whole, MANTISSA[size]))
+
+
+@intrinsic
+def mantissa(typing: Any, value: Any) -> Code:
+    """Return m of a number m 2^n with m in [sqrt 1/2, sqrt 2)."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        all_bits, n = _exponent(builder, arguments[0], value.bitwidth)
+        power = builder.shl(n, ir.Constant(n.type, MANTISSA[value.bitwidth]))
+        return builder.bitcast(builder.sub(all_bits, power), context.get_value_type(value))
+
+    return value(value), code
+
+
+@intrinsic
+def exponent(typing: Any, value: Any) -> Code:
+    """Return n of a number m 2^n with m in [sqrt 1/2, sqrt 2)."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        n = _exponent(builder, arguments[0], value.bitwidth)[1]
+        return builder.sitofp(n, context.get_value_type(value))
+
+    return value(value), code
 
 
 @intrinsic
@@ -441,17 +577,18 @@ def register_tile(
 
 
 @_compiled
-def pack(side: Side, j0: int, scaled: bool, dimension: int, packed: Array) -> None:
-    """Pack the columns from j0 on: panels [dimension][PANEL], of unit length if `scaled`."""
+def pack(
+    y: Array, at: int, stride: int, count: int, inverse: Array, depth: int, packed: Array
+) -> None:
+    """Pack `count` rows, each times its factor: panels [depth][PANEL], the rest zeros."""
     for j in range(WIDTH):
-        to = j // PANEL * PANEL * dimension + j % PANEL
-        if j0 + j < side.count:
-            factor = fetch(side.inverse, j0 + j) if scaled else real(fetch(side.norms, 0), 1)
-            at = side.first + (j0 + j) * side.stride
-            for k in range(dimension):
-                packed[to + k * PANEL] = fetch(side.data, at + k) * factor
+        to = j // PANEL * PANEL * depth + j % PANEL
+        if j < count:
+            factor = fetch(inverse, j)
+            for k in range(depth):
+                store(packed, to + k * PANEL, fetch(y, at + j * stride + k) * factor)
         else:
-            for k in range(dimension):
+            for k in range(depth):
                 packed[to + k * PANEL] = 0
 
 
@@ -488,59 +625,96 @@ def multiply(
 
 
 @_compiled
-def half_angle(x: Side, i: int, y: Side, j: int, dimension: int, ratio: Any) -> Any:
+def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dimension: int) -> Any:
     """sin^2 of half the angle of x and y times the sign of `ratio`, which is |x|/|y| in size."""
-    one = real(ratio, 1)
-    inverse = one / fetch(x.norms, i)
-    total = radial = real(ratio, 0)
-    at, to = x.first + i * x.stride, y.first + j * y.stride
+    one, zero = real(norm, 1), real(norm, 0)
+    inverse = one / norm
+    total = radial = zero
     for k in range(dimension):
-        a = fetch(x.data, at + k)
-        difference = (a - ratio * fetch(y.data, to + k)) * inverse
+        a = fetch(x, at + k)
+        difference = (a - ratio * fetch(y, to + k)) * inverse
         total = plus(total, difference * difference)
         radial = plus(radial, difference * (a * inverse))
     sine2 = total - radial * radial
-    if not sine2 > 0:
-        return real(ratio, 0)
-    return sine2 / (one + one + (one + one) * math.sqrt(one - sine2 if sine2 < one else real(ratio, 0)))
+    cosine = math.sqrt(select(sine2 < one, one - sine2, zero))
+    return select(sine2 > zero, sine2 / (one + one + (one + one) * cosine), zero)
 
 
 @_compiled
-def squared_distance(x: Side, i: int, y: Side, j: int, dimension: int) -> Any:
+def squared_distance(x: Array, at: int, norm: Any, y: Array, to: int, dimension: int) -> Any:
     """|x - y|^2."""
-    total = real(fetch(x.norms, i), 0)
-    at, to = x.first + i * x.stride, y.first + j * y.stride
+    total = real(norm, 0)
     for k in range(dimension):
-        difference = fetch(x.data, at + k) - fetch(y.data, to + k)
+        difference = fetch(x, at + k) - fetch(y, to + k)
         total = plus(total, difference * difference)
     return total
 
 
 @_compiled
-def angles(problem: Problem, s: Scratch, row: Row) -> None:
-    """Write u and v = (1-|u|)/2 of a row to two lines; close pairs from differences."""
+def cosines(products: Array, at: int, inverse: Any, front: Any, back: Any, u: Array) -> int:
+    """Write u and v = (1-|u|)/2 to two lines; returns how many pairs are close."""
     wide()
-    x, y, u, products = problem.x, problem.y, s.lines, s.products
-    at = row.r * WIDTH
-    inverse = fetch(x.inverse, row.i)
     half, zero = real(inverse, 0.5), real(inverse, 0)
-    front, back = problem.refine_front, problem.refine_back
     close = 0
     for j in range(WIDTH):
         cosine = load(products, at + j) * inverse
         v = half - half * abs(cosine)
-        v = v if v > zero else zero
+        v = select(v > zero, v, zero)
         store(u, j, cosine)
         store(u, WIDTH + j, v)
-        close += 1 if v < (back if cosine < zero else front) else 0
-    if close:
-        for j in range(row.first, row.width):
-            cosine = load(u, j)
-            if load(u, WIDTH + j) < (back if cosine < zero else front):
-                ratio = fetch(x.norms, row.i) / fetch(y.norms, row.j0 + j)
-                ratio = -ratio if cosine < zero else ratio
-                v = half_angle(x, row.i, y, row.j0 + j, problem.dimension, ratio)
-                store(u, WIDTH + j, v)
+        close += select(v < select(cosine < zero, back, front), 1, 0)
+    return close
+
+
+@_compiled
+def refine_angles(
+    x: Array,
+    at: int,
+    norm: Any,
+    y: Array,
+    to: int,
+    stride: int,
+    norms: Array,
+    dimension: int,
+    front: Any,
+    back: Any,
+    first: int,
+    width: int,
+    u: Array,
+) -> None:
+    """Recompute v of close pairs from differences."""
+    wide()
+    zero = real(norm, 0)
+    for j in range(first, width):
+        cosine = load(u, j)
+        if load(u, WIDTH + j) < select(cosine < zero, back, front):
+            ratio = norm / fetch(norms, WIDTH + j)
+            ratio = select(cosine < zero, -ratio, ratio)
+            v = half_angle(x, at, norm, y, to + j * stride, ratio, dimension)
+            store(u, WIDTH + j, v)
+
+
+@_inlined
+def angles(problem: Problem, s: Scratch, row: Row) -> None:
+    """Write u and v = (1-|u|)/2 of a row to two lines; close pairs from differences."""
+    x, y, front, back = problem.x, problem.y, problem.refine_front, problem.refine_back
+    inverse = x.inverse[row.i]
+    if cosines(s.products, row.r * WIDTH, inverse, front, back, s.lines):
+        refine_angles(
+            x.data,
+            x.first + row.i * x.stride,
+            x.norms[row.i],
+            y.data,
+            y.first + row.j0 * y.stride,
+            y.stride,
+            s.factors,
+            problem.dimension,
+            front,
+            back,
+            row.first,
+            row.width,
+            s.lines,
+        )
 
 
 # ---- profile ------------------------------------------------------------------------------------
@@ -552,26 +726,27 @@ def profile_row(
     shift: int,
     pieces: int,
     numbers: Array,
+    u: Array,
     factor: Any,
-    s: Scratch,
-    row: Row,
-    out: Target,
+    factors: Array,
+    out: Array,
+    to: int,
+    first: int,
+    width: int,
 ) -> None:
     """Evaluate a profile at the lines of `angles`, times both factors."""
     wide()
-    u, factors, values = s.lines, s.factors, out.values
-    to = out.first + row.i * out.stride + row.j0
     zero, one = real(factor, 0), real(factor, 1)
     stretch, stretch_back = fetch(numbers, 0), fetch(numbers, 1)
     base, base_back = fetch(numbers, 2), fetch(numbers, 3)
-    for j in range(row.first, row.width):
+    for j in range(first, width):
         root = math.sqrt(load(u, WIDTH + j))
         back = load(u, j) < zero
-        t = one + root * (stretch_back if back else stretch)
-        piece = (cell(t, shift) & (pieces - 1)) + (pieces if back else 0)
+        t = one + root * select(back, stretch_back, stretch)
+        piece = (cell(t, shift) & (pieces - 1)) + select(back, pieces, 0)
         value = horner(table, piece, t - left_edge(t, shift))
-        value = value * root + (base_back if back else base)
-        store(values, to + j, value * (factor * fetch(factors, j)))
+        value = value * root + select(back, base_back, base)
+        store(out, to + j, value * (factor * fetch(factors, j)))
 
 
 @intrinsic
@@ -597,13 +772,540 @@ def horner(typing: Any, table: Any, piece: Any, x: Any) -> Code:
     return x(table, types.int64, x), code
 
 
-# ---- radial -------------------------------------------------------------------------------------
+# ---- radial: see csrc/radial.hpp and csrc/exponential.hpp ---------------------------------------
 
 
 @_compiled
 def exponential(x: Any) -> Any:
-    """exp(x); 0 far below, where it would be subnormal."""
-    return x
+    """exp(x), 0 where that is subnormal; no call, so that loops vectorise."""
+    lowest, highest, magic = constant("lowest", x), constant("highest", x), constant("magic", x)
+    inside = select(x > lowest, x, lowest)
+    inside = select(inside < highest, inside, highest)
+    shifted = inside * real(x, 1.44269504088896340736) + magic
+    n = shifted - magic
+    rest = (inside - n * constant("log2_high", x)) - n * constant("log2_low", x)
+    value = times_power(polynomial("exp", rest), shifted)
+    return select(x < lowest, real(x, 0), value)
+
+
+@_compiled
+def logarithm(x: Any) -> Any:
+    """log(x) of normal x > 0."""
+    one, m, n = real(x, 1), mantissa(x), exponent(x)
+    z = (m - one) / (m + one)
+    p = z * polynomial("log", z * z)
+    return n * constant("log2_high", x) + (n * constant("log2_low", x) + p)
+
+
+@_compiled
+def squared_distances(
+    products: Array, at: int, norm: Any, norms: Array, share: Any, u: Array
+) -> int:
+    """Write |x - y|^2 to the second line, 1 for close pairs to the first; returns their number."""
+    wide()
+    two, zero, one = real(norm, 2), real(norm, 0), real(norm, 1)
+    close = 0
+    for j in range(WIDTH):
+        q = fetch(norms, WIDTH + j)
+        total = norm * norm + q * q
+        r2 = total - two * load(products, at + j)
+        r2 = select(r2 > zero, r2, zero)
+        is_close = r2 < total * share
+        store(u, j, select(is_close, one, zero))
+        store(u, WIDTH + j, r2)
+        close += select(is_close, 1, 0)
+    return close
+
+
+@_compiled
+def refine_distances(
+    x: Array,
+    at: int,
+    norm: Any,
+    y: Array,
+    to: int,
+    stride: int,
+    dimension: int,
+    first: int,
+    width: int,
+    u: Array,
+) -> None:
+    """Recompute the squared distances of close pairs from differences."""
+    wide()
+    for j in range(first, width):
+        if load(u, j) > real(norm, 0):
+            r2 = squared_distance(x, at, norm, y, to + j * stride, dimension)
+            store(u, WIDTH + j, r2)
+
+
+@_compiled
+def chords(u: Array) -> None:
+    """Replace v = (1-|u|)/2 by the squared distance of the directions."""
+    wide()
+    zero, one, four = real(load(u, 0), 0), real(load(u, 0), 1), real(load(u, 0), 4)
+    for j in range(WIDTH):
+        v = load(u, WIDTH + j)
+        store(u, WIDTH + j, four * select(load(u, j) < zero, one - v, v))
+
+
+@_compiled
+def radial_row(
+    numbers: Array,
+    power: int,
+    u: Array,
+    factor: Any,
+    factors: Array,
+    out: Array,
+    to: int,
+    first: int,
+    width: int,
+) -> None:
+    """exp(-c r^gamma) of the squared distances in the second line, times both factors."""
+    wide()
+    rate, gamma = -fetch(numbers, 0), fetch(numbers, 1)
+    zero, half, tiny = real(factor, 0), real(factor, 0.5), constant("tiny", factor)
+    if power == 1:
+        for j in range(WIDTH):
+            store(u, WIDTH + j, rate * math.sqrt(load(u, WIDTH + j)))
+    elif power == 2:
+        for j in range(WIDTH):
+            store(u, WIDTH + j, rate * load(u, WIDTH + j))
+    else:
+        for j in range(WIDTH):
+            r2 = load(u, WIDTH + j)
+            raised = exponential(half * gamma * logarithm(select(r2 > tiny, r2, tiny)))
+            store(u, WIDTH + j, select(r2 > zero, rate * raised, zero))
+    for j in range(first, width):
+        value = exponential(load(u, WIDTH + j))
+        store(out, to + j, value * (factor * fetch(factors, j)))
+
+
+# ---- numbers per data row that layers multiply pairwise: see csrc/row_stats.hpp -----------------
+
+
+def activation_stats(kind: int, terms: int) -> int:
+    """Count the numbers of an activation."""
+    return (0, 0, 0, 2, 4, 2, 1, 2, terms)[kind]
+
+
+def count_stats(layers: NDArray[np.float64]) -> int:
+    """Count the numbers of all layers, and the root of the final variance."""
+    total = 1
+    for layer in layers:
+        total += activation_stats(int(layer[0]), int(layer[11]))
+        total += 4 * (layer[7] != 0 or layer[9] != 0) + 4 * (layer[2] >= 0)
+    return int(total)
+
+
+@_compiled
+def variance_after(kind: int, a: float, b: float, c: float, q: float) -> float:
+    """Return K(q, q, q) of an activation with a closed form."""
+    if kind == 1:
+        return (a + b) * q
+    if kind == 2:
+        return a + b
+    if kind == 3:
+        z = 2 * b * b * q
+        return a * a * 2 / math.pi * math.asin(z / (1 + z)) + c * c
+    if kind == 4:
+        e = math.sqrt(1 + 2 * q)
+        return q / 4 + q / (2 * math.pi) * math.atan2(q, e) + q * q / (math.pi * (1 + q) * e)
+    if kind == 5:
+        return a * a / 2 * ((1 - c) - c * math.expm1(-2 * b * b * q))
+    if kind == 6:
+        return a * a * math.exp(2 * b * b * q)
+    if kind == 7:
+        return a * a / math.sqrt(1 - 4 * b * q)
+    return q
+
+
+@_compiled
+def inverse_root(q: float) -> float:
+    """1/sqrt(q), or 0."""
+    return 1 / math.sqrt(q) if q > 0 else 0.0
+
+
+@_compiled
+def put_shares(share: float, rest: float, out: Array, at: int, stride: int) -> int:
+    """Write sine and cosine of half the angle whose cosine and sine are given."""
+    cosine = math.sqrt((1 + share) / 2) if share + rest > 0 else 1.0
+    out[at] = rest / (2 * cosine)
+    out[at + stride] = cosine
+    return at + 2 * stride
+
+
+@_compiled
+def row_stats(
+    layers: Array, norm: float, series: Array, row: int, out: Array, at: int, stride: int
+) -> None:
+    """Write the numbers of a data row, in the order of the layers."""
+    q = norm * norm
+    slot0 = slot1 = slot2 = slot3 = q
+    for l in range(len(layers)):  # noqa: E741
+        kind, save, add = int(layers[l, 0]), int(layers[l, 1]), int(layers[l, 2])
+        a, b, w, e = layers[l, 3], layers[l, 4], layers[l, 6], layers[l, 7]
+        if save == 0:
+            slot0 = q
+        elif save == 1:
+            slot1 = q
+        elif save == 2:
+            slot2 = q
+        elif save == 3:
+            slot3 = q
+        after = variance_after(kind, a, b, layers[l, 5], q)
+        z = 2 * abs(b * b if kind == 3 else b) * q
+        if kind == 3:
+            out[at] = math.sqrt(z / (1 + z))
+            out[at + stride] = inverse_root(after)
+            at += 2 * stride
+        elif kind == 4:
+            out[at] = math.sqrt(q / (1 + q))
+            out[at + stride] = 1 / math.sqrt(1 + q)
+            out[at + 2 * stride] = math.sqrt(q)
+            out[at + 3 * stride] = inverse_root(after)
+            at += 4 * stride
+        elif kind == 5:
+            out[at] = math.sqrt(q)
+            out[at + stride] = inverse_root(after)
+            at += 2 * stride
+        elif kind == 6:
+            out[at] = math.sqrt(q)
+            at += stride
+        elif kind == 7:
+            out[at] = math.sqrt(z / (1 + z))
+            out[at + stride] = abs(a) / math.sqrt(1 + z) * inverse_root(after)
+            at += 2 * stride
+        elif kind == 8:
+            first, terms = int(layers[l, 10]), int(layers[l, 11])
+            for k in range(terms):
+                out[at] = series[row, first + k]
+                at += stride
+            after = float(series[row, first + terms])
+        q = w * after + e
+        if e != 0 or layers[l, 9] != 0:
+            inverse = inverse_root(q)
+            share = math.sqrt(w * after) * inverse
+            out[at] = share
+            out[at + stride] = inverse
+            at = put_shares(share, math.sqrt(e) * inverse, out, at + 2 * stride, stride)
+        if add >= 0:
+            slot = slot0 if add == 0 else slot1 if add == 1 else slot2 if add == 2 else slot3
+            inverse = inverse_root(q + slot)
+            share, rest = math.sqrt(q) * inverse, math.sqrt(slot) * inverse
+            out[at] = share
+            out[at + stride] = rest
+            at = put_shares(share, rest, out, at + 2 * stride, stride)
+            q += slot
+    out[at] = math.sqrt(q)
+
+
+# ---- one layer on a row of pairs: see csrc/layer.hpp --------------------------------------------
+#
+# A pair is carried as w = 1-u, co = 1+u and t = ntk / sqrt(q p); the three lines of `state` hold
+# them. Number k of the data row is left[k ROWS], those of the columns are right[k WIDTH + j].
+
+
+@_compiled
+def arc_cosine(w: Any, co: Any) -> Any:
+    """kappa0, kappa1 for u < 1/2 and 1 - kappa1 at w = 1-u, co = 1+u; accurate at both ends."""
+    half, one, inverse_pi = real(w, 0.5), real(w, 1), real(w, 0.31830988618379067154)
+    near = w < co
+    small = select(near, w, co)
+    middle = small > half
+    u, m = one - w, half * small
+    argument = select(middle, u * u, m)
+    r = math.sqrt(select(middle, one - argument, m))
+    a = polynomial("turn", argument)
+    g = polynomial("chord", m) * (m * r)
+    angle = (r + r) * a
+    mid0 = half + u * a
+    kappa0 = select(middle, mid0, select(near, one - angle, angle))
+    kappa1 = select(middle, r * inverse_pi + mid0 * u, g)
+    top = select(middle, one, select(near, w, one))
+    return kappa0, kappa1, top - kappa1
+
+
+@_compiled
+def arc_sine(z: Any, one_minus_square: Any) -> Any:
+    """asin(z), given 1 - z^2 too."""
+    half, one, size = real(z, 0.5), real(z, 1), abs(z)
+    middle = size < half
+    m = half * one_minus_square / (one + size)
+    a = polynomial("asin", select(middle, z * z, m))
+    outer = real(z, 1.57079632679489661923) - (one + one) * math.sqrt(m) * a
+    value = select(middle, size * a, outer)
+    return select(z < real(z, 0), -value, value)
+
+
+@_compiled
+def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
+    """Store the state of a pair."""
+    store(state, j, w)
+    store(state, WIDTH + j, co)
+    store(state, 2 * WIDTH + j, t)
+
+
+@_compiled
+def relu_layer(a: float, b: float, state: Array, start: int) -> None:
+    """A kappa1 + B u and A kappa0 + B, over A + B."""
+    wide()
+    like = load(state, 0)
+    a_, b_, two = real(like, a / (a + b)), real(like, b / (a + b)), real(like, 2)
+    if b == 0:
+        for j in range(start, WIDTH):
+            kappa0, _, defect = arc_cosine(load(state, j), load(state, WIDTH + j))
+            put(state, j, defect, two - defect, load(state, 2 * WIDTH + j) * kappa0)
+        return
+    for j in range(start, WIDTH):
+        w, co = load(state, j), load(state, WIDTH + j)
+        kappa0, kappa1, defect = arc_cosine(w, co)
+        # From u = -1 where both cancel: abs, which is even, has 1 - K = 0 there too.
+        far = (a_ + two * b_) - (kappa1 * a_ + co * b_)
+        defect = select(w < co, defect * a_ + w * b_, far)
+        put(state, j, defect, two - defect, load(state, 2 * WIDTH + j) * (kappa0 * a_ + b_))
+
+
+@_compiled
+def step_layer(a: float, b: float, state: Array, start: int) -> None:
+    """alpha + beta (2 kappa0 - 1), over alpha + beta."""
+    wide()
+    like = load(state, 0)
+    share, one, zero = real(like, 2 * b / (a + b)), real(like, 1), real(like, 0)
+    for j in range(start, WIDTH):
+        kappa0 = arc_cosine(load(state, j), load(state, WIDTH + j))[0]
+        defect = share * (one - kappa0)
+        put(state, j, defect, one + one - defect, zero)
+
+
+@_compiled
+def erf_layer(
+    a: float, c: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> None:
+    """a erf(b x) + c; numbers: sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance)."""
+    wide()
+    h_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
+    one = real(h_, 1)
+    scale, shift = real(h_, a * a * 0.63661977236758134308), real(h_, c * c)
+    for j in range(start, WIDTH):
+        h, inverse = h_ * fetch(right, o + j), inverse_ * fetch(right, o + WIDTH + j)
+        z = (one - load(state, j)) * h
+        rest = (one - z) * (one + z)
+        u = (scale * arc_sine(z, rest) + shift) * inverse
+        t = load(state, 2 * WIDTH + j) * (scale * h * inverse / math.sqrt(rest))
+        put(state, j, one - u, one + u, t)
+
+
+@_compiled
+def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
+    """Numbers: sqrt(q / (1+q)), 1/sqrt(1+q), sqrt q, 1/sqrt(variance)."""
+    wide()
+    z_, g_ = fetch(left, p), fetch(left, p + ROWS)
+    n_, inverse_ = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
+    one, fourth, inverse_2pi = real(z_, 1), real(z_, 0.25), real(z_, 0.15915494309189533577)
+    for j in range(start, WIDTH):
+        u, t = one - load(state, j), load(state, 2 * WIDTH + j)
+        z, g = u * (z_ * fetch(right, o + j)), g_ * fetch(right, o + WIDTH + j)
+        n = n_ * fetch(right, o + 2 * WIDTH + j)
+        inverse = inverse_ * fetch(right, o + 3 * WIDTH + j)
+        rest = (one - z) * (one + z)
+        e = math.sqrt(rest)
+        quarter = fourth + arc_sine(z, rest) * inverse_2pi
+        value = n * u * quarter + g * (z * z + n * n * rest) / e * inverse_2pi
+        slope = quarter + z / e * (g * g * (one / rest + one - n * n) + one) * inverse_2pi
+        out = value * inverse
+        put(state, j, one - out, one + out, t * slope * (n * inverse))
+
+
+@_compiled
+def sine_layer(
+    a: float,
+    b: float,
+    turn: float,
+    left: Array,
+    p: int,
+    right: Array,
+    o: int,
+    state: Array,
+    start: int,
+) -> None:
+    """a sin(b x + phase), turn = cos(2 phase); numbers: sqrt q, 1/sqrt(variance)."""
+    wide()
+    n_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
+    one, half = real(n_, 1), real(n_, 0.5)
+    rate, scale, turn_ = real(n_, -b * b), real(n_, a * a / 2), real(n_, turn)
+    for j in range(start, WIDTH):
+        w, co, t = load(state, j), load(state, WIDTH + j), load(state, 2 * WIDTH + j)
+        n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
+        inverse = inverse_ * fetch(right, o + WIDTH + j)
+        plus_ = exponential(rate * (n * w + half * gap * gap))
+        minus = turn_ * exponential(rate * (n * co + half * gap * gap))
+        u = scale * (plus_ - minus) * inverse
+        put(state, j, one - u, one + u, t * (-rate * scale * (plus_ + minus) * n * inverse))
+
+
+@_compiled
+def exponential_layer(
+    b: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> None:
+    """a exp(b x); number: sqrt q."""
+    wide()
+    n_ = fetch(left, p)
+    one, half, rate = real(n_, 1), real(n_, 0.5), real(n_, -b * b)
+    for j in range(start, WIDTH):
+        n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
+        u = exponential(rate * (n * load(state, j) + half * gap * gap))
+        put(state, j, one - u, one + u, load(state, 2 * WIDTH + j) * (-rate * n * u))
+
+
+@_compiled
+def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
+    """Numbers: sqrt(2|b|q / (1+2|b|q)), |a| / sqrt(1+2|b|q) / sqrt(variance)."""
+    wide()
+    h_, scale_ = fetch(left, p), fetch(left, p + ROWS)
+    one = real(h_, 1)
+    for j in range(start, WIDTH):
+        h = h_ * fetch(right, o + j)
+        z = (one - load(state, j)) * h
+        rest = (one - z) * (one + z)
+        u = scale_ * fetch(right, o + WIDTH + j) / math.sqrt(rest)
+        put(state, j, one - u, one + u, load(state, 2 * WIDTH + j) * (u * h * z / rest))
+
+
+@_compiled
+def series_layer(
+    terms: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> None:
+    """Numbers: normalised Hermite coefficients, u' = sum_j a_j b_j u^j.
+
+    The loop over terms is the outer one, so that the inner one vectorises: value and slope are
+    collected in the lines of co and t, u stays in that of w, and a fourth line keeps the old t.
+    """
+    wide()
+    one, zero = real(load(state, 0), 1), real(load(state, 0), 0)
+    keep = (1 + SLOTS) * STATE
+    for j in range(start, WIDTH):
+        store(state, keep + j, load(state, 2 * WIDTH + j))
+        put(state, j, one - load(state, j), zero, zero)
+    for k in range(terms - 1, -1, -1):
+        a = fetch(left, p + k * ROWS)
+        for j in range(start, WIDTH):
+            u, value = load(state, j), load(state, WIDTH + j)
+            store(state, 2 * WIDTH + j, load(state, 2 * WIDTH + j) * u + value)
+            store(state, WIDTH + j, value * u + a * fetch(right, o + k * WIDTH + j))
+    for j in range(start, WIDTH):
+        value, t = load(state, WIDTH + j), load(state, keep + j) * load(state, 2 * WIDTH + j)
+        put(state, j, one - value, one + value, t)
+
+
+@_compiled
+def affine(
+    w: float,
+    e: float,
+    x: float,
+    y: float,
+    left: Array,
+    p: int,
+    right: Array,
+    o: int,
+    state: Array,
+    start: int,
+) -> None:
+    """(c, t) <- (w c + e, w t + x c + y).
+
+    Numbers, if e or y is not 0: sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
+    """
+    wide()
+    like = load(state, 0)
+    x_, y_, one = real(like, x / w), real(like, y), real(like, 1)
+    two = one + one
+    if e == 0 and y == 0:
+        if x != 0:
+            for j in range(start, WIDTH):
+                t = load(state, 2 * WIDTH + j) + x_ * (one - load(state, j))
+                store(state, 2 * WIDTH + j, t)
+        return
+    share_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
+    sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
+    keeps_co = e == 0
+    for j in range(start, WIDTH):
+        before, share = load(state, j), share_ * fetch(right, o + j)
+        gap = sine * fetch(right, o + 3 * WIDTH + j) - cosine * fetch(right, o + 2 * WIDTH + j)
+        t = share * (load(state, 2 * WIDTH + j) + x_ * (one - before))
+        t += y_ * (inverse_ * fetch(right, o + WIDTH + j))
+        defect = share * before + two * gap * gap
+        put(state, j, defect, select(keeps_co, load(state, WIDTH + j), two - defect), t)
+
+
+@_compiled
+def add_slot(
+    slot: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> None:
+    """(c, t) <- (c, t) + slot; numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(a/2), cos(a/2)."""
+    wide()
+    at = (1 + slot) * STATE
+    g_, h_ = fetch(left, p), fetch(left, p + ROWS)
+    sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
+    two = real(g_, 2)
+    for j in range(start, WIDTH):
+        g, h = g_ * fetch(right, o + j), h_ * fetch(right, o + WIDTH + j)
+        gap = sine * fetch(right, o + 3 * WIDTH + j) - cosine * fetch(right, o + 2 * WIDTH + j)
+        defect = g * load(state, j) + h * load(state, at + j) + two * gap * gap
+        t = g * load(state, 2 * WIDTH + j) + h * load(state, at + 2 * WIDTH + j)
+        put(state, j, defect, two - defect, t)
+
+
+@_compiled
+def activate(
+    layers: Array, l: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> int:
+    """Apply the activation; returns how many numbers it has."""
+    kind, a, b, c = int(layers[l, 0]), layers[l, 3], layers[l, 4], layers[l, 5]
+    if kind == 1:
+        relu_layer(a, b, state, start)
+    elif kind == 2:
+        step_layer(a, b, state, start)
+    elif kind == 3:
+        erf_layer(a, c, left, p, right, o, state, start)
+        return 2
+    elif kind == 4:
+        gelu_layer(left, p, right, o, state, start)
+        return 4
+    elif kind == 5:
+        sine_layer(a, b, c, left, p, right, o, state, start)
+        return 2
+    elif kind == 6:
+        exponential_layer(b, left, p, right, o, state, start)
+        return 1
+    elif kind == 7:
+        gaussian_layer(left, p, right, o, state, start)
+        return 2
+    elif kind == 8:
+        terms = int(layers[l, 11])
+        series_layer(terms, left, p, right, o, state, start)
+        return terms
+    return 0
+
+
+@_compiled
+def evaluate_layers(
+    layers: Array, left: Array, r: int, right: Array, state: Array, start: int
+) -> int:
+    """Apply all layers to a row of pairs; returns the position of the last number."""
+    k = 0
+    for l in range(len(layers)):  # noqa: E741
+        save, add = int(layers[l, 1]), int(layers[l, 2])
+        w, e, x, y = layers[l, 6], layers[l, 7], layers[l, 8], layers[l, 9]
+        if save >= 0:
+            for j in range(STATE):
+                store(state, (1 + save) * STATE + j, load(state, j))
+        k += activate(layers, l, left, k * ROWS + r, right, k * WIDTH, state, start)
+        affine(w, e, x, y, left, k * ROWS + r, right, k * WIDTH, state, start)
+        if e != 0 or y != 0:
+            k += 4
+        if add >= 0:
+            add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
+            k += 4
+    return k
 
 
 # ---- driver -------------------------------------------------------------------------------------
@@ -614,75 +1316,303 @@ def map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) ->
     raise NotImplementedError
 
 
-@overload(map_row)
+@overload(map_row, inline="always")
 def _map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> Any:
-    kinds = {ProfilePlan: map_profile}
+    kinds = {ProfilePlan: map_profile, RadialPlan: map_radial, LayersPlan: map_layers}
     return kinds[plan.instance_class]
 
 
 def map_profile(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
     """One or two profiles."""
     angles(problem, s, row)
-    factor = fetch(problem.x.factors, row.i)
-    profile_row(plan.table, plan.shift, plan.pieces, plan.numbers, factor, s, row, out)
+    factor = problem.x.factors[row.i]
+    profile_row(
+        plan.table,
+        plan.shift,
+        plan.pieces,
+        plan.numbers,
+        s.lines,
+        factor,
+        s.factors,
+        out.values,
+        out.first + row.i * out.stride + row.j0,
+        row.first,
+        row.width,
+    )
     if second.wanted:
         profile_row(
             plan.table_second,
             plan.shift_second,
             plan.pieces_second,
             plan.numbers_second,
+            s.lines,
             factor,
-            s,
-            row,
-            second,
+            s.factors,
+            second.values,
+            second.first + row.i * second.stride + row.j0,
+            row.first,
+            row.width,
         )
 
 
+def map_radial(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
+    """Laplace and its relatives."""
+    x, y = problem.x, problem.y
+    if plan.euclidean:
+        norm, at = x.norms[row.i], row.r * WIDTH
+        if squared_distances(s.products, at, norm, s.factors, problem.refine_front, s.lines):
+            refine_distances(
+                x.data,
+                x.first + row.i * x.stride,
+                norm,
+                y.data,
+                y.first + row.j0 * y.stride,
+                y.stride,
+                problem.dimension,
+                row.first,
+                row.width,
+                s.lines,
+            )
+    else:
+        angles(problem, s, row)
+        chords(s.lines)
+    radial_row(
+        plan.numbers,
+        plan.power,
+        s.lines,
+        x.factors[row.i],
+        s.factors,
+        out.values,
+        out.first + row.i * out.stride + row.j0,
+        row.first,
+        row.width,
+    )
+
+
+def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
+    """NTK, NNGP or both from the recursion over layers."""
+    angles(problem, s, row)
+    start = row.first // PANEL * PANEL
+    to_state(s.lines, start)
+    k = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
+    final_row(
+        s.lines,
+        s.columns,
+        k * WIDTH,
+        s.rows[k * ROWS + row.r],
+        plan.scales,
+        out.values,
+        out.first + row.i * out.stride + row.j0,
+        out.wanted,
+        second.values,
+        second.first + row.i * second.stride + row.j0,
+        second.wanted,
+        row.first,
+        row.width,
+    )
+
+
 @_compiled
-def mirror(target: Target, i0: int, i1: int, j0: int, j1: int) -> None:
+def to_state(state: Array, start: int) -> None:
+    """Replace u and v = (1-|u|)/2 by w = 1-u, co = 1+u and t = 0."""
+    wide()
+    zero, two = real(load(state, 0), 0), real(load(state, 0), 2)
+    for j in range(start, WIDTH):
+        back, small = load(state, j) < zero, two * load(state, WIDTH + j)
+        large = two - small
+        put(state, j, select(back, large, small), select(back, small, large), zero)
+
+
+@_compiled
+def final_row(
+    state: Array,
+    right: Array,
+    last: int,
+    root: Any,
+    scales: Array,
+    out: Array,
+    to: int,
+    wanted: bool,
+    second: Array,
+    to_second: int,
+    wanted_second: bool,
+    first: int,
+    width: int,
+) -> None:
+    """Write t and u, times the roots of the final variances."""
+    wide()
+    one = real(root, 1)
+    scale, scale_second = root * fetch(scales, 0), root * fetch(scales, 1)
+    if wanted:
+        for j in range(first, width):
+            value = load(state, 2 * WIDTH + j)
+            store(out, to + j, value * (scale * fetch(right, last + j)))
+    if wanted_second:
+        for j in range(first, width):
+            value = one - load(state, j)
+            store(second, to_second + j, value * (scale_second * fetch(right, last + j)))
+
+
+@_compiled
+def mirror(out: Array, first: int, stride: int, i0: int, i1: int, j0: int, j1: int) -> None:
     """Copy the strict upper part of a finished tile to its mirror image."""
-    out, first, stride = target.values, target.first, target.stride
     for block in range(j0, j1, 16):
         for i in range(i0, i1):
             for j in range(max(block, i + 1), min(block + 16, j1)):
                 store(out, first + j * stride + i, load(out, first + i * stride + j))
 
 
-@_compiled
+def prepare(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
+    """Write what the layers need of the data rows from `first` on, with this stride."""
+    raise NotImplementedError
+
+
+@overload(prepare, inline="always")
+def _prepare(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> Any:
+    return prepare_stats if plan.instance_class is LayersPlan else prepare_nothing
+
+
+def prepare_stats(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
+    """Numbers of data rows for the layer map."""
+    for i in range(min(count, side.count - first)):
+        norm = float(side.norms[first + i])
+        row_stats(plan.layers, norm, side.series, first + i, out, i, stride)
+
+
+def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
+    """Other maps need nothing."""
+
+
+@_inlined
 def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
+    """Prepare a block of columns."""
     y = problem.y
-    pack(y, j0, True, problem.dimension, s.packed)
     for j in range(WIDTH):
-        s.factors[j] = fetch(y.factors, j0 + j) if j0 + j < y.count else 0
-        s.factors[WIDTH + j] = fetch(y.norms, j0 + j) if j0 + j < y.count else 0
+        inside = j0 + j < y.count
+        s.factors[j] = y.factors[j0 + j] if inside else 0
+        s.factors[WIDTH + j] = y.norms[j0 + j] if inside else 0
+        s.factors[2 * WIDTH + j] = (y.inverse[j0 + j] if problem.scaled else 1) if inside else 0
+    pack(
+        y.data,
+        y.first + j0 * y.stride,
+        y.stride,
+        min(WIDTH, y.count - j0),
+        s.factors[2 * WIDTH :],
+        problem.dimension,
+        s.packed,
+    )
+    prepare(plan, y, j0, WIDTH, s.columns, WIDTH)
+
+
+@_inlined
+def compute_tile(
+    problem: Problem,
+    plan: Any,
+    s: Scratch,
+    i0: int,
+    rows: int,
+    j0: int,
+    out: Target,
+    second: Target,
+) -> None:
+    """Write kernel values of `rows` rows from i0 on and the columns packed last."""
+    x, width = problem.x, min(WIDTH, problem.y.count - j0)
+    at = x.first + i0 * x.stride
+    multiply(x.data, at, x.stride, rows, s.packed, width, problem.dimension, s.products)
+    prepare(plan, x, i0, rows, s.rows, ROWS)
+    for r in range(rows):
+        first = max(i0 + r - j0, 0) if problem.symmetric else 0
+        map_row(problem, plan, s, Row(i0 + r, r, j0, first, width), out, second)
 
 
 @_cached
-def run(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -> int:
-    """Do one task: a block of columns against a chunk of rows. Returns the block in `packed`."""
-    wide()
+def gram_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -> int:
+    """Do a block of columns and a chunk of rows of Gram matrices.
+
+    `packed` is the first column packed last, as returned by the call before.
+    """
     x, y, out, second = problem.x, problem.y, problem.out, problem.out_second
     chunks = (x.count + problem.chunk - 1) // problem.chunk
-    block = task // chunks
-    j0 = block * WIDTH
+    j0 = task // chunks * WIDTH
     j1 = min(j0 + WIDTH, y.count)
     begin = task % chunks * problem.chunk
-    end = min(begin + problem.chunk, x.count)
     if problem.symmetric and begin >= j1:
         return packed
-    if packed != block:
+    if packed != j0:
         pack_columns(problem, plan, s, j0)
-    for i0 in range(begin, end, ROWS):
+    for i0 in range(begin, min(begin + problem.chunk, x.count), ROWS):
         if problem.cancelled[0] or (problem.symmetric and i0 >= j1):
             break
-        rows = min(ROWS, end - i0)
-        multiply(x.data, x.first + i0 * x.stride, x.stride, rows, s.packed, j1 - j0, problem.dimension, s.products)
-        for r in range(rows):
-            first = max(i0 + r - j0, 0) if problem.symmetric else 0
-            map_row(problem, plan, s, Row(i0 + r, r, j0, first, j1 - j0), out, second)
+        rows = min(ROWS, x.count - i0)
+        compute_tile(problem, plan, s, i0, rows, j0, out, second)
         if problem.symmetric:
             if out.wanted:
-                mirror(out, i0, i0 + rows, max(i0, j0), j1)
+                mirror(out.values, out.first, out.stride, i0, i0 + rows, max(i0, j0), j1)
             if second.wanted:
-                mirror(second, i0, i0 + rows, max(i0, j0), j1)
-    return block
+                mirror(second.values, second.first, second.stride, i0, i0 + rows, max(i0, j0), j1)
+    return j0
+
+
+@_compiled
+def add_product(
+    values: Array,
+    rows: int,
+    width: int,
+    packed: Array,
+    columns: int,
+    parts: Array,
+    sums: Array,
+    at: int,
+) -> None:
+    """Add values[rows][width] times packed columns to the sums, in float64."""
+    for c in range(0, columns, PANEL):
+        used = min(PANEL, columns - c)
+        multiply(values, 0 * rows, WIDTH + 0 * rows, rows, packed[c * WIDTH :], used, width, parts)
+        for r in range(rows):
+            for k in range(used):
+                sums[at + r * columns + c + k] += parts[r * WIDTH + k]
+
+
+@_compiled
+def pack_right(right: Array, j0: int, width: int, packed: Array) -> None:
+    """Pack the rows from j0 on of the matrix to multiply with: panels [width][PANEL]."""
+    for c in range(0, right.shape[1], PANEL):
+        for j in range(width):
+            for k in range(PANEL):
+                inside = c + k < right.shape[1]
+                packed[c * WIDTH + j * PANEL + k] = right[j0 + j, c + k] if inside else 0
+
+
+@_cached
+def product_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -> int:
+    """Do a chunk of rows of a product, all columns; the kernel is never stored."""
+    x, columns, product = problem.x, problem.right.shape[1], problem.product
+    begin = task * problem.chunk
+    end = min(begin + problem.chunk, x.count)
+    s.sums[:] = 0
+    for j0 in range(0, problem.y.count, WIDTH):
+        width = min(WIDTH, problem.y.count - j0)
+        pack_columns(problem, plan, s, j0)
+        pack_right(problem.right, j0, width, s.packed_right)
+        for i0 in range(begin, end, ROWS):
+            if problem.cancelled[0]:
+                return packed
+            rows = min(ROWS, end - i0)
+            place = Target(not problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
+            other = Target(problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
+            compute_tile(problem, plan, s, i0, rows, j0, place, other)
+            add_product(
+                s.values,
+                rows,
+                width,
+                s.packed_right,
+                columns,
+                s.products,
+                s.sums,
+                (i0 - begin) * columns,
+            )
+    for i in range(begin, end):
+        for c in range(columns):
+            at = product.first + i * product.stride + c
+            product.values[at] = s.sums[(i - begin) * columns + c]
+    return packed
