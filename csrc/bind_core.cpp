@@ -148,7 +148,7 @@ py::array_t<T> row_norms(py::array_t<T> x) {
 template <class T>
 struct Side {  // the rows of x or y with what depends on them alone
     py::array_t<T> rows, norms;
-    std::optional<py::array_t<T, py::array::c_style>> series;
+    std::optional<py::array_t<T, py::array::c_style>> series, diagonal;
 };
 
 template <class T>
@@ -222,7 +222,14 @@ struct Call {
                   {static_cast<T>(map.scales[0]), static_cast<T>(map.scales[1])},
                   nullptr,
                   nullptr,
+                  nullptr,
                   0};
+        if (x.diagonal) {
+            expect(x.diagonal->ndim() == 2 && x.diagonal->shape(0) == problem.n &&
+                       x.diagonal->shape(1) == 2,
+                   "diagonal: expected shape (n, 2)");
+            layers.diagonal = x.diagonal->data();
+        }
         int64_t needed = 0;
         for (const Layer& layer : map.layers)
             if (layer.activation == Activation::kSeries)
@@ -270,10 +277,11 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
           std::optional<py::array_t<T>> norm_y, const py::object& map, const py::object& second,
           std::optional<py::array_t<T>> out, std::optional<py::array_t<T>> out_second,
           std::optional<py::array_t<T, py::array::c_style>> series_x,
-          std::optional<py::array_t<T, py::array::c_style>> series_y, int threads,
+          std::optional<py::array_t<T, py::array::c_style>> series_y,
+          std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
           const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x};
-    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y} : left;
+    const Side<T> left{x, norm_x, series_x, diagonal_x};
+    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
     Call<T> call(left, right);
     call.problem.symmetric = !y;
     call.use(map, second, left, right);
@@ -294,9 +302,10 @@ template <class T>
 void matmul(py::array_t<T> x, py::array_t<T> norm_x, py::array_t<T> y, py::array_t<T> norm_y,
             const py::object& map, py::array_t<T> v, py::array_t<T> product, bool second_output,
             std::optional<py::array_t<T, py::array::c_style>> series_x,
-            std::optional<py::array_t<T, py::array::c_style>> series_y, int threads,
+            std::optional<py::array_t<T, py::array::c_style>> series_y,
+            std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
             const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x}, right{y, norm_y, series_y};
+    const Side<T> left{x, norm_x, series_x, diagonal_x}, right{y, norm_y, series_y, {}};
     Call<T> call(left, right);
     call.use(map, py::none(), left, right);
     auto& p = call.problem;
@@ -322,12 +331,14 @@ void bind_dtype(py::module_& m, const char* suffix) {
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("second"), py::arg("out").noconvert(),
           py::arg("out_second").noconvert(), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("threads"), py::arg("isa"));
+          py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
+          py::arg("isa"));
     m.def((std::string("matmul_") + suffix).c_str(), &matmul<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("v").noconvert(), py::arg("product").noconvert(),
           py::arg("second_output"), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("threads"), py::arg("isa"));
+          py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
+          py::arg("isa"));
 }
 
 }  // namespace

@@ -112,8 +112,9 @@ NTK_FN void gelu(const Stats<T>& stats, State<T>& s) {
         const Vec<T> rest = complement<T>(stats, 4, k, h, s), e = sqrt_lanes<T>(rest);
         const Vec<T> quarter = T(0.25) + arc_sine<T>(z, rest) * inverse_2pi;
         const Vec<T> value = n * u * quarter + g * (z * z + n * n * rest) / e * inverse_2pi;
-        const Vec<T> slope =
-            quarter + z / e * (g * g * (T(1) / rest + T(1) - n * n) + T(1)) * inverse_2pi;
+        // g^2 (1 + q + p) stands for 1 - q p g^2, which cancels for large variances
+        const Vec<T> gap = stats.difference(2, k), sum = gap * gap + T(2) * n;
+        const Vec<T> slope = quarter + z / e * (g * g * (T(1) / rest + (sum + T(2)))) * inverse_2pi;
         const Vec<T> out = value * inverse;
         put<T>(s, k, T(1) - out, T(1) + out, t * slope * (n * inverse));
     }

@@ -49,7 +49,13 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         emit(std::sin(angle / 2));
         emit(std::cos(angle / 2));
     };
-    double q = static_cast<double>(norm) * static_cast<double>(norm), slot[kSlots] = {};
+    // A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
+    // t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
+    bool floor = false;
+    for (std::int64_t l = 0; l < map.count; ++l)
+        floor |= map.layer[l].y != 0 && map.layer[l].e == 0;
+    const double least = floor ? 1e-14 : 0, size = std::fmax(static_cast<double>(norm), least);
+    double q = size * size, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
         const Layer& layer = map.layer[l];
         const double b = layer.parameter[1];

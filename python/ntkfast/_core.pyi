@@ -45,6 +45,7 @@ def gram_f32(
     out_second: _F32 | None,
     series_x: _F32 | None,
     series_y: _F32 | None,
+    diagonal_x: _F32 | None,
     threads: _Int,
     isa: str,
 ) -> None: ...
@@ -59,6 +60,7 @@ def matmul_f32(
     second_output: bool,
     series_x: _F32 | None,
     series_y: _F32 | None,
+    diagonal_x: _F32 | None,
     threads: _Int,
     isa: str,
 ) -> None: ...
@@ -87,6 +89,7 @@ def gram_f64(
     out_second: _F64 | None,
     series_x: _F64 | None,
     series_y: _F64 | None,
+    diagonal_x: _F64 | None,
     threads: _Int,
     isa: str,
 ) -> None: ...
@@ -101,6 +104,7 @@ def matmul_f64(
     second_output: bool,
     series_x: _F64 | None,
     series_y: _F64 | None,
+    diagonal_x: _F64 | None,
     threads: _Int,
     isa: str,
 ) -> None: ...

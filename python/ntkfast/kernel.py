@@ -6,6 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +113,13 @@ class Kernel(ABC):
     ) -> None:
         self._check_range(X, Y)
         plan, left, right = self._map(X, X if Y is None else Y)
-        if _unit_stride(out):
-            engine.gram(plan, left, _pick(Y, right), out, threads)
+        if Y is None:
+            _symmetric(engine, plan, left, out, threads)
+        elif _unit_stride(out):
+            engine.gram(plan, left, right, out, threads)
         else:
             for part, panel in _panels(out):
                 engine.gram(plan, left[part], right, panel, threads)
-        if Y is None and not isinstance(plan, ProfileMap):
-            np.fill_diagonal(out, self._diagonal(X.norms, X.data.shape[1]))
 
     def _check_range(self, X: Rows, Y: Rows | None) -> None:
         """Raise an error where the largest values do not fit the dtype."""
@@ -182,9 +183,8 @@ class Kernel(ABC):
         matrix, vector = inputs.columns("V", V, len(rows_y))
         matrix = matrix.astype(dtype, copy=False)
         shape = (len(rows_x), matrix.shape[1])
-        if vector and out is not None:
-            out = inputs.output("out", out[:, None] if np.ndim(out) == 1 else out, shape, dtype)
-        result = inputs.output("out", out, shape, dtype)
+        column = out[:, None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
+        result = inputs.output("out", column, shape, dtype)
         inputs.disjoint("out", result, X=rows_x.data, Y=rows_y.data, V=matrix)
         self._check_range(rows_x, rows_y)
         plan, left, right = self._map(rows_x, rows_y)
@@ -193,6 +193,8 @@ class Kernel(ABC):
         run.matmul(plan, left, right, matrix, contiguous, count)
         if contiguous is not result:
             result[...] = contiguous
+        if out is not None:
+            return out
         return result[:, 0] if vector else result
 
 
@@ -212,6 +214,27 @@ def _panels(out: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
         panel = np.empty((part.stop - first, out.shape[1]), out.dtype)
         yield part, panel
         out[part] = panel
+
+
+def _symmetric(
+    engine: engines.Engine, plan: Map, X: Rows, out: FloatArray, threads: int
+) -> None:
+    """Write K(X, X) to an array of any strides, with the same bits for all of them."""
+    if _unit_stride(out):
+        engine.gram(plan, X, None, out, threads)
+    elif _unit_stride(out.T):
+        engine.gram(plan, X, None, out.T, threads)
+    else:
+        height = max(1, PANEL_BYTES // (out.shape[1] * out.itemsize))
+        for first in range(0, len(out), height):
+            part, rest = slice(first, first + height), slice(first + height, None)
+            square = np.empty((len(out[part]),) * 2, out.dtype)
+            engine.gram(plan, X[part], None, square, threads)
+            out[part, part] = square
+            if first + height < len(out):
+                panel = np.empty((len(square), len(out) - first - height), out.dtype)
+                engine.gram(plan, X[part], X[rest], panel, threads)
+                out[part, rest], out[rest, part] = panel, panel.T
 
 
 def _rows(X: ArrayLike, Y: ArrayLike | None) -> tuple[Rows, Rows | None]:
@@ -266,7 +289,7 @@ class NetworkKernel(Kernel):
     @property
     def is_zonal(self) -> bool:
         """Whether K(x, y) = |x|^p |y|^p k(u): positively homogeneous activations and no bias."""
-        return homogeneity(self.network.layers(1)) is not None
+        return homogeneity(self.network.layers(1), self.kind) is not None
 
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of one norm as a function of their cosine.
@@ -309,12 +332,14 @@ class NetworkKernel(Kernel):
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         dim, dtype = X.data.shape[1], X.data.dtype
         layers = self.network.layers(dim)
-        degree = homogeneity(layers)
+        degree = homogeneity(layers, self.kind)
         radius = 1.0 if degree is not None else _common_norm(X.norms, Y.norms)
         if radius is not None:
             profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
-            # Composed steps behave like a root of the angle, which no polynomial follows.
-            if profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
+            # Composed steps behave like a root of the angle, which no polynomial follows; nothing
+            # is better than a profile where an activation has only a quadrature.
+            closed = all(layer.activation.code[0] != 8 for layer in layers)
+            if not closed or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
                 return profile, X, Y
         scales = self.network.scale("ntk"), self.network.scale("nngp")
         return _layer_map(layers, self.kind, scales, X, Y)
@@ -347,15 +372,19 @@ class NetworkKernel(Kernel):
             kernel._check_range(rows_x, rows_y)
         plan, left, right = pair[1]._map(rows_x, rows_y or rows_x)
         second = pair[0]._map(rows_x, rows_y or rows_x)[0]
-        if isinstance(plan, ProfileMap) != isinstance(second, ProfileMap):
+        if not _share_factors(plan, second):
             return self.network.nngp(X, Y, engine=engine, threads=threads), self.network.ntk(
                 X, Y, engine=engine, threads=threads
             )
         run.both(plan, second, left, _pick(rows_y, right), outs[1], outs[0], count)
-        if rows_y is None and not isinstance(plan, ProfileMap):
-            for kernel, out in zip(pair, outs, strict=True):
-                np.fill_diagonal(out, kernel._diagonal(rows_x.norms, rows_x.data.shape[1]))
         return outs[0], outs[1]
+
+
+def _share_factors(first: Map, second: Map) -> bool:
+    """Whether two maps can be evaluated in one pass."""
+    if isinstance(first, ProfileMap) and isinstance(second, ProfileMap):
+        return first.degree == second.degree
+    return isinstance(first, LayerMap) and isinstance(second, LayerMap)
 
 
 def _common_norm(*norms: FloatArray) -> float | None:
@@ -410,10 +439,12 @@ def _layer_map(
         if layer.add >= 0:
             variances = [a + b for a, b in zip(variances, slots[layer.add], strict=True)]
     plan = LayerMap(numbers(layers, chosen), has_kinks(layers), kind == "nngp", scales)
+    values = diagonal(layers, X.norms.astype(np.float64) ** 2)
+    both = np.stack([scales[0] * values.ntk, scales[1] * values.nngp], axis=1).astype(X.data.dtype)
     if not chosen:
-        return plan, X, Y
+        return plan, replace(X, diagonal=both), Y
     series = [np.hstack(block).astype(X.data.dtype) for block in blocks]
-    return plan, Rows(X.data, X.norms, series[0]), Rows(Y.data, Y.norms, series[1])
+    return plan, replace(X, series=series[0], diagonal=both), replace(Y, series=series[1])
 
 
 def _series(

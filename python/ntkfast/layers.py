@@ -67,13 +67,13 @@ def merge(layers: Layers) -> tuple[Layer, ...]:
     return tuple(merged)
 
 
-def homogeneity(layers: Layers) -> float | None:
-    """Return p if K(ax, y) = a^p K(x, y) for all a > 0, else None."""
+def homogeneity(layers: Layers, kind: str) -> float | None:
+    """Return p if the NTK or NNGP has K(ax, y) = a^p K(x, y) for all a > 0, else None."""
     degree, slots = 1.0, [0.0] * MAX_SLOTS
     for layer in layers:
         if layer.save >= 0:
             slots[layer.save] = degree
-        if layer.activation.degree is None or layer.e or layer.y:
+        if layer.activation.degree is None or layer.e or (layer.y and kind == "ntk"):
             return None
         degree *= layer.activation.degree
         if layer.add >= 0 and slots[layer.add] != degree:

@@ -81,15 +81,26 @@ Map: TypeAlias = ProfileMap | LayerMap | RadialMap
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Validated inputs of a Gram matrix: the data, their norms, Hermite coefficients per row."""
+    """Validated inputs of a Gram matrix, row by row.
+
+    Attributes
+    ----------
+    data, norms : (n, d) and (n,) arrays
+    series : (n, k) array or None
+        Hermite coefficients, for a `LayerMap` that asks for them.
+    diagonal : (n, 2) array or None
+        NTK and NNGP at equal inputs, for a `LayerMap`: written there without rounding.
+    """
 
     data: FloatArray
     norms: FloatArray
     series: FloatArray | None = None
+    diagonal: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __getitem__(self, part: slice) -> Rows:
         series = None if self.series is None else self.series[part]
-        return Rows(self.data[part], self.norms[part], series)
+        diagonal = None if self.diagonal is None else self.diagonal[part]
+        return Rows(self.data[part], self.norms[part], series, diagonal)

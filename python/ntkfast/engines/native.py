@@ -108,6 +108,7 @@ def _run(
         *outs,
         X.series,
         None if Y is None else Y.series,
+        X.diagonal,
         threads,
         _isa(),
     )
@@ -148,6 +149,7 @@ def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads:
         isinstance(plan, LayerMap) and plan.second,
         X.series,
         Y.series,
+        X.diagonal,
         threads,
         _isa(),
     )

@@ -7,9 +7,7 @@ arguments and the threads, which live for one call: nothing to break on fork, no
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from functools import lru_cache
 from importlib.util import find_spec
@@ -105,7 +103,6 @@ def _fine_table(plan: ProfileMap) -> tuple[NDArray[Any], int, int]:
         error = 0.0
         for side in range(2):
             part, lost = _cut(exact[:, 8 * side + placed], width, 1 << bits, degree)
-            fine[side, :, : degree + 1].reshape(PIECES, 1 << bits, -1)
             at = (placed[:, None] << bits) + np.arange(1 << bits)
             fine[side, at, : degree + 1] = part
             right = (left + width) / plan.stretch[side]
@@ -116,8 +113,8 @@ def _fine_table(plan: ProfileMap) -> tuple[NDArray[Any], int, int]:
 
 
 def _cut(
-    table: NDArray[np.longdouble], width: NDArray[np.longdouble], parts: int, degree: int
-) -> tuple[NDArray[np.longdouble], NDArray[np.longdouble]]:
+    table: NDArray[Any], width: NDArray[Any], parts: int, degree: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Cut every polynomial on [0, width] into `parts` of `degree`; and the largest errors."""
     count = degree + 1
     angle = (np.arange(count) + np.longdouble(0.5)) * (np.longdouble(np.pi) / count)
@@ -147,8 +144,22 @@ def _cut(
     return powers[..., ::-1], lost
 
 
+def _table(plan: ProfileMap) -> tuple[NDArray[Any], int, int, int]:
+    """Return table, degree, shift and pieces of `numba_kernels.ProfilePlan`."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    degree = len(plan.table) - 1
+    if not kernels.permutes():
+        table, shift, pieces = _fine_table(plan)
+        return table, degree, shift, pieces
+    mantissa = 52 if plan.table.itemsize == 8 else 23
+    aligned = _zeros(plan.table.size, plan.table.dtype)
+    aligned[:] = plan.table.ravel()
+    return aligned, degree, mantissa - plan.sub_bits, PIECES
+
+
 def _numbers(plan: ProfileMap) -> NDArray[Any]:
-    return np.array([*plan.stretch, *plan.base], plan.table.dtype)
+    return np.array([*plan.stretch, *plan.base, plan.scale], plan.table.dtype)
 
 
 def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
@@ -157,42 +168,51 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
 
     if isinstance(plan, ProfileMap):
         other = second if isinstance(second, ProfileMap) else plan
-        return kernels.ProfilePlan(
-            *_fine_table(plan), _numbers(plan), *_fine_table(other), _numbers(other)
-        )
+        return kernels.ProfilePlan(*_table(plan), _numbers(plan), *_table(other), _numbers(other))
     if isinstance(plan, RadialMap):
         power = int(plan.gamma) if plan.gamma in (1, 2) else 0
         return kernels.RadialPlan(np.array([plan.c, plan.gamma], dtype), power, plan.euclidean)
     stats = kernels.count_stats(plan.numbers)
+    # A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
+    # t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
+    floor = np.any((plan.numbers[:, 9] != 0) & (plan.numbers[:, 7] == 0))
     return kernels.LayersPlan(
-        np.ascontiguousarray(plan.numbers, np.float64), stats, np.array(plan.scales, dtype)
+        np.array(plan.numbers, np.float64, order="C"),
+        stats,
+        1e-14 if floor else 0.0,
+        np.array(plan.scales, dtype),
     )
 
 
-def _side(rows: Rows, degree: float, scale: float) -> kernels.Side:
-    """Return a side's rows and what depends on them alone; numbers computed in float64."""
+def _power(norms: FloatArray, power: float) -> FloatArray:
+    """Return powers computed in float64; an inverse that overflows is 0, like that of zero."""
+    with np.errstate(divide="ignore", over="ignore"):
+        result = (norms.astype(np.float64) ** power).astype(norms.dtype)
+    return np.where(np.isfinite(result), result, 0) if power < 0 else result
+
+
+def _side(rows: Rows, degree: float) -> kernels.Side:
+    """Return a side's rows and what depends on them alone."""
     from ntkfast.engines import numba_kernels as kernels
 
-    dtype = rows.data.dtype
-    norms = rows.norms.astype(np.float64)
-    with np.errstate(over="ignore"):
-        inverse = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0).astype(dtype)
-        factors = (scale * norms**degree).astype(dtype)
-    series = np.empty((1, 1), dtype) if rows.series is None else rows.series
+    norms = np.array(rows.norms)
+    series = np.empty((1, 1), norms.dtype) if rows.series is None else rows.series
+    diagonal = np.empty((0, 2), norms.dtype) if rows.diagonal is None else rows.diagonal
     return kernels.Side(
         *_flat(rows.data),
         len(rows),
-        rows.norms.astype(dtype),
-        inverse,
-        factors,
+        norms,
+        _power(norms, -1.0),
+        _power(norms, degree),
         np.array(series, order="C"),
+        np.array(diagonal, order="C"),
     )
 
 
 def _sides(plan: Map, X: Rows, Y: Rows | None) -> tuple[kernels.Side, kernels.Side]:
     degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
-    scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
-    return _side(X, degree, scale), _side(X if Y is None else Y, degree, 1.0)
+    left = _side(X, degree)
+    return left, left if Y is None else _side(Y, degree)
 
 
 def _refine(plan: Map, second: Map | None) -> tuple[float, float]:
@@ -231,7 +251,7 @@ def _scratch(problem: kernels.Problem, plan: Any) -> kernels.Scratch:
         products=_zeros(tile, dtype),
         values=_zeros(tile if columns else 0, dtype),
         factors=_zeros(3 * width, dtype),
-        lines=_zeros((1 + kernels.SLOTS) * kernels.STATE + width, dtype),
+        lines=_zeros(kernels.EQUAL + width, dtype),
         columns=_zeros(stats * width, dtype),
         rows=_zeros(stats * kernels.ROWS, dtype),
         packed_right=_zeros(panels * kernels.PANEL * width, dtype),
@@ -277,9 +297,9 @@ def _run(
         cancelled=np.zeros(1, np.uint8),
     )
     prepared = _prepared(plan, second, dtype)
-    tasks = -(-len(X) // chunk) * (1 if columns else -(-y.count // kernels.WIDTH))
+    tasks = -(-len(X) // chunk) * (1 if columns else -(-y.height // kernels.WIDTH))
     depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
-    cost = len(X) * y.count * (problem.dimension + columns + depth + 16.0)
+    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
     if cost < WORTH_THREADS:
         _work(problem, prepared, iter(range(tasks)))
     else:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import int64, njit, types
 from numba.core import cgutils
+from numba.core.options import DefaultOptions
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -29,7 +30,10 @@ PANEL = 64  # columns that are packed together
 DEPTH = 128  # inner dimension of one pass: keeps a packed panel in cache
 REGISTER_ROWS = 6  # rows of the register tile
 SLOTS = 4
+GROUP = 4  # vectors in flight: hides the latency of the Horner chain
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
+KEPT = (1 + SLOTS) * STATE  # two more lines after state and slots
+EQUAL = KEPT + WIDTH
 
 # Degree and row length of the fine tables of a profile, by size of the number.
 FINE_DEGREE = {32: 3, 64: 6}
@@ -178,11 +182,12 @@ class Side(NamedTuple):
     data: Array  # flat
     first: int  # row i is data[first + i stride :]
     stride: int
-    count: int
+    height: int
     norms: Array
     inverse: Array  # of the norms; 0 for a norm of 0
     factors: Array  # the result is scaled by both sides'
-    series: Array  # (count, terms) Hermite coefficients, or (1, 1)
+    series: Array  # (height, terms) Hermite coefficients, or (1, 1)
+    diagonal: Array  # (height, 2) NTK and NNGP at equal inputs, or (0, 2)
 
 
 class Target(NamedTuple):
@@ -238,13 +243,18 @@ class Row(NamedTuple):
 
 
 class ProfilePlan(NamedTuple):
-    """A profile with a fine table: [side][piece][coefficient], highest power first."""
+    """A profile: its own table if a permutation looks it up, else a fine one.
+
+    The fine table is [side][piece][coefficient]. Both have the highest power first.
+    """
 
     table: Array
+    degree: int  # of the profile's own table
     shift: int  # mantissa bits below those that pick a piece
     pieces: int  # on either side
-    numbers: Array  # stretch, stretch, base, base
+    numbers: Array  # stretch, stretch, base, base, scale
     table_second: Array
+    degree_second: int
     shift_second: int
     pieces_second: int
     numbers_second: Array
@@ -263,13 +273,17 @@ class LayersPlan(NamedTuple):
 
     layers: Array  # (layers, 12), see `ntkfast.maps.LayerMap`
     stats: int  # numbers per data row
+    least: float  # norm that smaller ones are taken for
     scales: Array  # of NTK and NNGP
 
 
 # ---- compiling ----------------------------------------------------------------------------------
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_OPTIONS = {"_nrt": False, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+# The callers keep all arrays alive: counting references took most of the time of a short row.
+if hasattr(DefaultOptions, "_nrt"):
+    _OPTIONS["_nrt"] = False
 
 
 def _compiled(function: Function) -> Function:
@@ -357,7 +371,7 @@ def real(typing: Any, like: Any, value: Any) -> Code:
 
 @intrinsic
 def select(typing: Any, condition: Any, a: Any, b: Any) -> Code:
-    """a if condition else b, computing both: a branch in a loop may keep it from vectorising."""
+    """Choose a or b, computing both: a branch in a loop may keep it from vectorising."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.select(*arguments)
@@ -513,8 +527,8 @@ def register_tile(
 ) -> Code:
     """Add x[6][depth] y[depth][some columns of a panel] to t[6][WIDTH].
 
-    Rows beyond `rows` repeat the last one. Returns the number of columns done. The sums stay in registers, for which LLVM needs to be told
-    the vectors.
+    Rows beyond `rows` repeat the last one. Returns the number of columns done. The sums stay in
+    registers, for which LLVM needs to be told the vectors.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -694,12 +708,25 @@ def refine_angles(
             store(u, WIDTH + j, v)
 
 
+@_compiled
+def zero_row(norms: Array, u: Array) -> None:
+    """Write u and v for a row of zeros: equal to other rows of zeros, orthogonal to all else."""
+    wide()
+    zero, half, one = real(fetch(norms, 0), 0), real(fetch(norms, 0), 0.5), real(fetch(norms, 0), 1)
+    for j in range(WIDTH):
+        equal = fetch(norms, WIDTH + j) == zero
+        store(u, j, select(equal, one, zero))
+        store(u, WIDTH + j, select(equal, zero, half))
+
+
 @_inlined
 def angles(problem: Problem, s: Scratch, row: Row) -> None:
     """Write u and v = (1-|u|)/2 of a row to two lines; close pairs from differences."""
     x, y, front, back = problem.x, problem.y, problem.refine_front, problem.refine_back
     inverse = x.inverse[row.i]
-    if cosines(s.products, row.r * WIDTH, inverse, front, back, s.lines):
+    if x.norms[row.i] == 0:
+        zero_row(s.factors, s.lines)
+    elif cosines(s.products, row.r * WIDTH, inverse, front, back, s.lines):
         refine_angles(
             x.data,
             x.first + row.i * x.stride,
@@ -718,35 +745,6 @@ def angles(problem: Problem, s: Scratch, row: Row) -> None:
 
 
 # ---- profile ------------------------------------------------------------------------------------
-
-
-@_compiled
-def profile_row(
-    table: Array,
-    shift: int,
-    pieces: int,
-    numbers: Array,
-    u: Array,
-    factor: Any,
-    factors: Array,
-    out: Array,
-    to: int,
-    first: int,
-    width: int,
-) -> None:
-    """Evaluate a profile at the lines of `angles`, times both factors."""
-    wide()
-    zero, one = real(factor, 0), real(factor, 1)
-    stretch, stretch_back = fetch(numbers, 0), fetch(numbers, 1)
-    base, base_back = fetch(numbers, 2), fetch(numbers, 3)
-    for j in range(first, width):
-        root = math.sqrt(load(u, WIDTH + j))
-        back = load(u, j) < zero
-        t = one + root * select(back, stretch_back, stretch)
-        piece = (cell(t, shift) & (pieces - 1)) + select(back, pieces, 0)
-        value = horner(table, piece, t - left_edge(t, shift))
-        value = value * root + select(back, base_back, base)
-        store(out, to + j, value * (factor * fetch(factors, j)))
 
 
 @intrinsic
@@ -770,6 +768,163 @@ def horner(typing: Any, table: Any, piece: Any, x: Any) -> Code:
         return total
 
     return x(table, types.int64, x), code
+
+
+def permutes() -> bool:
+    """Whether a vector holds half a row of a profile's table, so that a permutation looks it up."""
+    from numba.core.registry import cpu_target
+
+    return _has_avx512(cpu_target.target_context)
+
+
+def _has_avx512(context: Any) -> bool:
+    features = context.codegen().magic_tuple()[2].split(",")
+    return "+avx512f" in features and "+avx512dq" in features
+
+
+@intrinsic
+def profile_lanes(
+    typing: Any, table: Any, degree: Any, shift: Any, numbers: Any, u: Any, start: Any
+) -> Code:
+    """Evaluate a profile without its factors at GROUP vectors of the lines of `angles`.
+
+    The third line gets the values. For processors with AVX-512: LLVM makes no permutations of
+    loops over a table, and gathers are several times slower. Returns the number of pairs done.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        index = ir.IntType(64)
+        if not _has_avx512(context):  # never called there
+            return ir.Constant(index, WIDTH)
+        _, degree_, shift_, _, _, start_ = arguments
+        size = u.dtype.bitwidth
+        lanes, scalar, whole = 512 // size, context.get_value_type(u.dtype), ir.IntType(size)
+        vector, wholes = ir.VectorType(scalar, lanes), ir.VectorType(whole, lanes)
+
+        def all_of(value: Any) -> Any:
+            one = builder.insert_element(
+                ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined),
+                value,
+                ir.Constant(ir.IntType(32), 0),
+            )
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return builder.shuffle_vector(one, one, zeros)
+
+        def place(which: int, offset: Any) -> Any:
+            pointer = _pointer(context, builder, signature.args[which], arguments[which], offset)
+            return builder.bitcast(pointer, vector.as_pointer())
+
+        def vector_at(which: int, offset: Any) -> Any:
+            return builder.load(place(which, offset), align=size // 8)
+
+        def fused(a: Any, b: Any, c: Any) -> Any:
+            return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
+
+        def number(k: int) -> Any:
+            pointer = _pointer(
+                context, builder, signature.args[3], arguments[3], ir.Constant(index, k)
+            )
+            return all_of(builder.load(pointer))
+
+        def line(which: int, group: int) -> Any:
+            return builder.add(start_, ir.Constant(index, which * WIDTH + group * lanes))
+
+        root = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector]), f"llvm.sqrt.v{lanes}f{size}"
+        )
+        arguments_ = [vector, wholes] if size == 32 else [vector, wholes, vector]
+        permute = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector, arguments_),
+            "llvm.x86.avx512." + ("permvar.sf.512" if size == 32 else "vpermi2var.pd.512"),
+        )
+
+        def look_up(row: Any, pieces: list[Any]) -> list[Any]:
+            low = vector_at(0, row)
+            if size == 32:
+                return [builder.call(permute, [low, piece]) for piece in pieces]
+            high = vector_at(0, builder.add(row, ir.Constant(index, lanes)))
+            return [builder.call(permute, [low, piece, high]) for piece in pieces]
+
+        amount = all_of(_resize(builder, shift_, whole))
+        mask = builder.shl(ir.Constant(wholes, [-1] * lanes), amount)
+        zero, one = ir.Constant(vector, [0.0] * lanes), ir.Constant(vector, [1.0] * lanes)
+        seven, eight = (ir.Constant(wholes, [k] * lanes) for k in (7, 8))
+        none = ir.Constant(wholes, [0] * lanes)
+        xs, roots, backs, pieces = [], [], [], []
+        for group in range(GROUP):
+            back = builder.fcmp_ordered("<", vector_at(4, line(0, group)), zero)
+            s = builder.call(root, [vector_at(4, line(1, group))])
+            t = fused(s, builder.select(back, number(1), number(0)), one)
+            bits = builder.bitcast(t, wholes)
+            xs.append(builder.fsub(t, builder.bitcast(builder.and_(bits, mask), vector)))
+            piece = builder.and_(builder.lshr(bits, amount), seven)
+            pieces.append(builder.or_(piece, builder.select(back, eight, none)))
+            roots.append(s)
+            backs.append(back)
+        values = [cgutils.alloca_once(builder, vector) for _ in range(GROUP)]
+        for value, first in zip(values, look_up(ir.Constant(index, 0), pieces), strict=True):
+            builder.store(first, value)
+        with cgutils.for_range(builder, degree_, intp=index) as loop:
+            row = builder.mul(
+                builder.add(loop.index, ir.Constant(index, 1)), ir.Constant(index, 16)
+            )
+            for value, x, c in zip(values, xs, look_up(row, pieces), strict=True):
+                builder.store(fused(builder.load(value), x, c), value)
+        for group, (value, s, back) in enumerate(zip(values, roots, backs, strict=True)):
+            base = builder.select(back, number(3), number(2))
+            result = fused(builder.load(value), s, base)
+            builder.store(result, place(4, line(2, group)), align=size // 8)
+        return ir.Constant(index, GROUP * lanes)
+
+    size = types.int64
+    return size(table, size, size, numbers, u, size), code
+
+
+@_compiled
+def profile_row(
+    table: Array,
+    degree: int,
+    shift: int,
+    pieces: int,
+    numbers: Array,
+    u: Array,
+    factor: Any,
+    factors: Array,
+    out: Array,
+    to: int,
+    first: int,
+    width: int,
+) -> None:
+    """Evaluate a profile at the lines of `angles`, times both factors."""
+    wide()
+    factor *= fetch(numbers, 4)
+    if pieces == 8:  # the table of the profile itself
+        j = first // PANEL * PANEL
+        while j < width:
+            j += profile_lanes(table, degree, shift, numbers, u, j)
+    else:
+        fine_profile(table, shift, pieces, numbers, u, first, width)
+    for j in range(first, width):
+        store(out, to + j, load(u, 2 * WIDTH + j) * (factor * fetch(factors, j)))
+
+
+@_compiled
+def fine_profile(
+    table: Array, shift: int, pieces: int, numbers: Array, u: Array, first: int, width: int
+) -> None:
+    """Evaluate a profile with a fine table, without its factors, to the third line."""
+    wide()
+    zero, one = real(load(u, 0), 0), real(load(u, 0), 1)
+    stretch, stretch_back = fetch(numbers, 0), fetch(numbers, 1)
+    base, base_back = fetch(numbers, 2), fetch(numbers, 3)
+    for j in range(first, width):
+        root = math.sqrt(load(u, WIDTH + j))
+        back = load(u, j) < zero
+        t = one + root * select(back, stretch_back, stretch)
+        piece = (cell(t, shift) & (pieces - 1)) + select(back, pieces, 0)
+        value = horner(table, piece, t - left_edge(t, shift))
+        store(u, 2 * WIDTH + j, value * root + select(back, base_back, base))
 
 
 # ---- radial: see csrc/radial.hpp and csrc/exponential.hpp ---------------------------------------
@@ -885,7 +1040,7 @@ def radial_row(
 
 def activation_stats(kind: int, terms: int) -> int:
     """Count the numbers of an activation."""
-    return (0, 0, 0, 2, 4, 2, 1, 2, terms)[kind]
+    return (0, 0, 0, 3, 5, 2, 1, 3, terms)[kind]
 
 
 def count_stats(layers: NDArray[np.float64]) -> int:
@@ -936,14 +1091,14 @@ def put_shares(share: float, rest: float, out: Array, at: int, stride: int) -> i
 
 @_compiled
 def row_stats(
-    layers: Array, norm: float, series: Array, row: int, out: Array, at: int, stride: int
+    layers: Array, size: float, series: Array, row: int, out: Array, at: int, stride: int
 ) -> None:
     """Write the numbers of a data row, in the order of the layers."""
-    q = norm * norm
+    q = size * size
     slot0 = slot1 = slot2 = slot3 = q
-    for l in range(len(layers)):  # noqa: E741
-        kind, save, add = int(layers[l, 0]), int(layers[l, 1]), int(layers[l, 2])
-        a, b, w, e = layers[l, 3], layers[l, 4], layers[l, 6], layers[l, 7]
+    for layer in range(len(layers)):
+        kind, save, add = int(layers[layer, 0]), int(layers[layer, 1]), int(layers[layer, 2])
+        a, b, w, e = layers[layer, 3], layers[layer, 4], layers[layer, 6], layers[layer, 7]
         if save == 0:
             slot0 = q
         elif save == 1:
@@ -952,18 +1107,20 @@ def row_stats(
             slot2 = q
         elif save == 3:
             slot3 = q
-        after = variance_after(kind, a, b, layers[l, 5], q)
+        after = variance_after(kind, a, b, layers[layer, 5], q)
         z = 2 * abs(b * b if kind == 3 else b) * q
         if kind == 3:
             out[at] = math.sqrt(z / (1 + z))
             out[at + stride] = inverse_root(after)
-            at += 2 * stride
+            out[at + 2 * stride] = 1 / (1 + z)
+            at += 3 * stride
         elif kind == 4:
             out[at] = math.sqrt(q / (1 + q))
             out[at + stride] = 1 / math.sqrt(1 + q)
             out[at + 2 * stride] = math.sqrt(q)
             out[at + 3 * stride] = inverse_root(after)
-            at += 4 * stride
+            out[at + 4 * stride] = 1 / (1 + q)
+            at += 5 * stride
         elif kind == 5:
             out[at] = math.sqrt(q)
             out[at + stride] = inverse_root(after)
@@ -974,15 +1131,16 @@ def row_stats(
         elif kind == 7:
             out[at] = math.sqrt(z / (1 + z))
             out[at + stride] = abs(a) / math.sqrt(1 + z) * inverse_root(after)
-            at += 2 * stride
+            out[at + 2 * stride] = 1 / (1 + z)
+            at += 3 * stride
         elif kind == 8:
-            first, terms = int(layers[l, 10]), int(layers[l, 11])
+            first, terms = int(layers[layer, 10]), int(layers[layer, 11])
             for k in range(terms):
                 out[at] = series[row, first + k]
                 at += stride
             after = float(series[row, first + terms])
         q = w * after + e
-        if e != 0 or layers[l, 9] != 0:
+        if e != 0 or layers[layer, 9] != 0:
             inverse = inverse_root(q)
             share = math.sqrt(w * after) * inverse
             out[at] = share
@@ -1047,7 +1205,7 @@ def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
 
 @_compiled
 def relu_layer(a: float, b: float, state: Array, start: int) -> None:
-    """A kappa1 + B u and A kappa0 + B, over A + B."""
+    """Apply ReLU and its relatives: A kappa1 + B u and A kappa0 + B, over A + B."""
     wide()
     like = load(state, 0)
     a_, b_, two = real(like, a / (a + b)), real(like, b / (a + b)), real(like, 2)
@@ -1067,7 +1225,7 @@ def relu_layer(a: float, b: float, state: Array, start: int) -> None:
 
 @_compiled
 def step_layer(a: float, b: float, state: Array, start: int) -> None:
-    """alpha + beta (2 kappa0 - 1), over alpha + beta."""
+    """Apply the step: alpha + beta (2 kappa0 - 1), over alpha + beta."""
     wide()
     like = load(state, 0)
     share, one, zero = real(like, 2 * b / (a + b)), real(like, 1), real(like, 0)
@@ -1078,18 +1236,24 @@ def step_layer(a: float, b: float, state: Array, start: int) -> None:
 
 
 @_compiled
+def complement(own: Any, other: Any, h: Any, w: Any, co: Any) -> Any:
+    """1 - z^2 for z = u h, from 1 - h_i^2 of either input: no cancellation for large variances."""
+    return own + other * (real(own, 1) - own) + h * h * (w * co)
+
+
+@_compiled
 def erf_layer(
     a: float, c: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
-    """a erf(b x) + c; numbers: sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance)."""
+    """Apply a erf(b x) + c. Numbers: h = sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance), 1 - h^2."""
     wide()
     h_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
-    one = real(h_, 1)
+    own, one = fetch(left, p + 2 * ROWS), real(h_, 1)
     scale, shift = real(h_, a * a * 0.63661977236758134308), real(h_, c * c)
     for j in range(start, WIDTH):
         h, inverse = h_ * fetch(right, o + j), inverse_ * fetch(right, o + WIDTH + j)
-        z = (one - load(state, j)) * h
-        rest = (one - z) * (one + z)
+        w, other = load(state, j), fetch(right, o + 2 * WIDTH + j)
+        z, rest = (one - w) * h, complement(own, other, h, w, load(state, WIDTH + j))
         u = (scale * arc_sine(z, rest) + shift) * inverse
         t = load(state, 2 * WIDTH + j) * (scale * h * inverse / math.sqrt(rest))
         put(state, j, one - u, one + u, t)
@@ -1097,21 +1261,27 @@ def erf_layer(
 
 @_compiled
 def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
-    """Numbers: sqrt(q / (1+q)), 1/sqrt(1+q), sqrt q, 1/sqrt(variance)."""
+    """Numbers: h = sqrt(q / (1+q)), 1/sqrt(1+q), sqrt q, 1/sqrt(variance), 1/(1+q)."""
     wide()
-    z_, g_ = fetch(left, p), fetch(left, p + ROWS)
-    n_, inverse_ = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
-    one, fourth, inverse_2pi = real(z_, 1), real(z_, 0.25), real(z_, 0.15915494309189533577)
+    h_, g_, n_ = fetch(left, p), fetch(left, p + ROWS), fetch(left, p + 2 * ROWS)
+    inverse_, own = fetch(left, p + 3 * ROWS), fetch(left, p + 4 * ROWS)
+    one, fourth, inverse_2pi = real(h_, 1), real(h_, 0.25), real(h_, 0.15915494309189533577)
+    two = one + one
     for j in range(start, WIDTH):
-        u, t = one - load(state, j), load(state, 2 * WIDTH + j)
-        z, g = u * (z_ * fetch(right, o + j)), g_ * fetch(right, o + WIDTH + j)
-        n = n_ * fetch(right, o + 2 * WIDTH + j)
+        w, t = load(state, j), load(state, 2 * WIDTH + j)
+        h, g = h_ * fetch(right, o + j), g_ * fetch(right, o + WIDTH + j)
+        root = fetch(right, o + 2 * WIDTH + j)
         inverse = inverse_ * fetch(right, o + 3 * WIDTH + j)
-        rest = (one - z) * (one + z)
+        other = fetch(right, o + 4 * WIDTH + j)
+        u, n = one - w, n_ * root
+        z, rest = u * h, complement(own, other, h, w, load(state, WIDTH + j))
         e = math.sqrt(rest)
         quarter = fourth + arc_sine(z, rest) * inverse_2pi
         value = n * u * quarter + g * (z * z + n * n * rest) / e * inverse_2pi
-        slope = quarter + z / e * (g * g * (one / rest + one - n * n) + one) * inverse_2pi
+        # g^2 (1 + q + p) stands for 1 - q p g^2, which cancels for large variances
+        gap = n_ - root
+        total = gap * gap + two * n
+        slope = quarter + z / e * (g * g * (one / rest + (total + two))) * inverse_2pi
         out = value * inverse
         put(state, j, one - out, one + out, t * slope * (n * inverse))
 
@@ -1128,7 +1298,7 @@ def sine_layer(
     state: Array,
     start: int,
 ) -> None:
-    """a sin(b x + phase), turn = cos(2 phase); numbers: sqrt q, 1/sqrt(variance)."""
+    """Apply a sin(b x + phase), turn = cos(2 phase). Numbers: sqrt q, 1/sqrt(variance)."""
     wide()
     n_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     one, half = real(n_, 1), real(n_, 0.5)
@@ -1147,7 +1317,7 @@ def sine_layer(
 def exponential_layer(
     b: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
-    """a exp(b x); number: sqrt q."""
+    """Apply a exp(b x). Number: sqrt q."""
     wide()
     n_ = fetch(left, p)
     one, half, rate = real(n_, 1), real(n_, 0.5), real(n_, -b * b)
@@ -1159,14 +1329,14 @@ def exponential_layer(
 
 @_compiled
 def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
-    """Numbers: sqrt(2|b|q / (1+2|b|q)), |a| / sqrt(1+2|b|q) / sqrt(variance)."""
+    """Numbers: h = sqrt(2|b|q / (1+2|b|q)), |a| / sqrt(1+2|b|q) / sqrt(variance), 1 - h^2."""
     wide()
     h_, scale_ = fetch(left, p), fetch(left, p + ROWS)
-    one = real(h_, 1)
+    own, one = fetch(left, p + 2 * ROWS), real(h_, 1)
     for j in range(start, WIDTH):
         h = h_ * fetch(right, o + j)
-        z = (one - load(state, j)) * h
-        rest = (one - z) * (one + z)
+        w, other = load(state, j), fetch(right, o + 2 * WIDTH + j)
+        z, rest = (one - w) * h, complement(own, other, h, w, load(state, WIDTH + j))
         u = scale_ * fetch(right, o + WIDTH + j) / math.sqrt(rest)
         put(state, j, one - u, one + u, load(state, 2 * WIDTH + j) * (u * h * z / rest))
 
@@ -1182,9 +1352,8 @@ def series_layer(
     """
     wide()
     one, zero = real(load(state, 0), 1), real(load(state, 0), 0)
-    keep = (1 + SLOTS) * STATE
     for j in range(start, WIDTH):
-        store(state, keep + j, load(state, 2 * WIDTH + j))
+        store(state, KEPT + j, load(state, 2 * WIDTH + j))
         put(state, j, one - load(state, j), zero, zero)
     for k in range(terms - 1, -1, -1):
         a = fetch(left, p + k * ROWS)
@@ -1193,7 +1362,7 @@ def series_layer(
             store(state, 2 * WIDTH + j, load(state, 2 * WIDTH + j) * u + value)
             store(state, WIDTH + j, value * u + a * fetch(right, o + k * WIDTH + j))
     for j in range(start, WIDTH):
-        value, t = load(state, WIDTH + j), load(state, keep + j) * load(state, 2 * WIDTH + j)
+        value, t = load(state, WIDTH + j), load(state, KEPT + j) * load(state, 2 * WIDTH + j)
         put(state, j, one - value, one + value, t)
 
 
@@ -1256,20 +1425,20 @@ def add_slot(
 
 @_compiled
 def activate(
-    layers: Array, l: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+    layers: Array, layer: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> int:
     """Apply the activation; returns how many numbers it has."""
-    kind, a, b, c = int(layers[l, 0]), layers[l, 3], layers[l, 4], layers[l, 5]
+    kind, a, b, c = int(layers[layer, 0]), layers[layer, 3], layers[layer, 4], layers[layer, 5]
     if kind == 1:
         relu_layer(a, b, state, start)
     elif kind == 2:
         step_layer(a, b, state, start)
     elif kind == 3:
         erf_layer(a, c, left, p, right, o, state, start)
-        return 2
+        return 3
     elif kind == 4:
         gelu_layer(left, p, right, o, state, start)
-        return 4
+        return 5
     elif kind == 5:
         sine_layer(a, b, c, left, p, right, o, state, start)
         return 2
@@ -1278,9 +1447,9 @@ def activate(
         return 1
     elif kind == 7:
         gaussian_layer(left, p, right, o, state, start)
-        return 2
+        return 3
     elif kind == 8:
-        terms = int(layers[l, 11])
+        terms = int(layers[layer, 11])
         series_layer(terms, left, p, right, o, state, start)
         return terms
     return 0
@@ -1292,13 +1461,13 @@ def evaluate_layers(
 ) -> int:
     """Apply all layers to a row of pairs; returns the position of the last number."""
     k = 0
-    for l in range(len(layers)):  # noqa: E741
-        save, add = int(layers[l, 1]), int(layers[l, 2])
-        w, e, x, y = layers[l, 6], layers[l, 7], layers[l, 8], layers[l, 9]
+    for layer in range(len(layers)):
+        save, add = int(layers[layer, 1]), int(layers[layer, 2])
+        w, e, x, y = layers[layer, 6], layers[layer, 7], layers[layer, 8], layers[layer, 9]
         if save >= 0:
             for j in range(STATE):
                 store(state, (1 + save) * STATE + j, load(state, j))
-        k += activate(layers, l, left, k * ROWS + r, right, k * WIDTH, state, start)
+        k += activate(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
         affine(w, e, x, y, left, k * ROWS + r, right, k * WIDTH, state, start)
         if e != 0 or y != 0:
             k += 4
@@ -1328,6 +1497,7 @@ def map_profile(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any
     factor = problem.x.factors[row.i]
     profile_row(
         plan.table,
+        plan.degree,
         plan.shift,
         plan.pieces,
         plan.numbers,
@@ -1342,6 +1512,7 @@ def map_profile(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any
     if second.wanted:
         profile_row(
             plan.table_second,
+            plan.degree_second,
             plan.shift_second,
             plan.pieces_second,
             plan.numbers_second,
@@ -1393,8 +1564,10 @@ def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any)
     """NTK, NNGP or both from the recursion over layers."""
     angles(problem, s, row)
     start = row.first // PANEL * PANEL
-    to_state(s.lines, start)
+    equal = to_state(s.lines, start)
     k = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
+    to = out.first + row.i * out.stride + row.j0
+    to_second = second.first + row.i * second.stride + row.j0
     final_row(
         s.lines,
         s.columns,
@@ -1402,25 +1575,55 @@ def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any)
         s.rows[k * ROWS + row.r],
         plan.scales,
         out.values,
-        out.first + row.i * out.stride + row.j0,
+        to,
         out.wanted,
         second.values,
-        second.first + row.i * second.stride + row.j0,
+        to_second,
         second.wanted,
         row.first,
         row.width,
     )
+    if equal and len(problem.x.diagonal):
+        norm = problem.x.norms[row.i]
+        ntk, nngp = problem.x.diagonal[row.i, 0], problem.x.diagonal[row.i, 1]
+        if out.wanted:
+            diagonal_row(s.lines, norm, s.factors, ntk, out.values, to, row.first, row.width)
+        if second.wanted:
+            diagonal_row(
+                s.lines, norm, s.factors, nngp, second.values, to_second, row.first, row.width
+            )
 
 
 @_compiled
-def to_state(state: Array, start: int) -> None:
-    """Replace u and v = (1-|u|)/2 by w = 1-u, co = 1+u and t = 0."""
+def to_state(state: Array, start: int) -> int:
+    """Replace u and v = (1-|u|)/2 by w = 1-u, co = 1+u and t = 0; returns how many w are 0."""
     wide()
-    zero, two = real(load(state, 0), 0), real(load(state, 0), 2)
+    zero, one, tiny = (
+        real(load(state, 0), 0),
+        real(load(state, 0), 1),
+        constant("tiny", load(state, 0)),
+    )
+    equal = 0
     for j in range(start, WIDTH):
-        back, small = load(state, j) < zero, two * load(state, WIDTH + j)
-        large = two - small
-        put(state, j, select(back, large, small), select(back, small, large), zero)
+        back, v = load(state, j) < zero, load(state, WIDTH + j)
+        small = v + v
+        large = one + one - small
+        w = select(back, large, small)
+        put(state, j, w, select(back, small, large), zero)
+        is_equal = w < tiny
+        store(state, EQUAL + j, select(is_equal, one, zero))
+        equal += select(is_equal, 1, 0)
+    return equal
+
+
+@_compiled
+def diagonal_row(
+    state: Array, norm: Any, norms: Array, value: Any, out: Array, to: int, first: int, width: int
+) -> None:
+    """Write the value at equal inputs to the pairs that are: no rounding there."""
+    for j in range(first, width):
+        if load(state, EQUAL + j) > real(norm, 0) and norm == fetch(norms, WIDTH + j):
+            store(out, to + j, value)
 
 
 @_compiled
@@ -1474,9 +1677,9 @@ def _prepare(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any
 
 def prepare_stats(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
     """Numbers of data rows for the layer map."""
-    for i in range(min(count, side.count - first)):
-        norm = float(side.norms[first + i])
-        row_stats(plan.layers, norm, side.series, first + i, out, i, stride)
+    for i in range(min(count, side.height - first)):
+        size = max(float(side.norms[first + i]), plan.least)
+        row_stats(plan.layers, size, side.series, first + i, out, i, stride)
 
 
 def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
@@ -1488,7 +1691,7 @@ def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
     """Prepare a block of columns."""
     y = problem.y
     for j in range(WIDTH):
-        inside = j0 + j < y.count
+        inside = j0 + j < y.height
         s.factors[j] = y.factors[j0 + j] if inside else 0
         s.factors[WIDTH + j] = y.norms[j0 + j] if inside else 0
         s.factors[2 * WIDTH + j] = (y.inverse[j0 + j] if problem.scaled else 1) if inside else 0
@@ -1496,7 +1699,7 @@ def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
         y.data,
         y.first + j0 * y.stride,
         y.stride,
-        min(WIDTH, y.count - j0),
+        min(WIDTH, y.height - j0),
         s.factors[2 * WIDTH :],
         problem.dimension,
         s.packed,
@@ -1516,7 +1719,7 @@ def compute_tile(
     second: Target,
 ) -> None:
     """Write kernel values of `rows` rows from i0 on and the columns packed last."""
-    x, width = problem.x, min(WIDTH, problem.y.count - j0)
+    x, width = problem.x, min(WIDTH, problem.y.height - j0)
     at = x.first + i0 * x.stride
     multiply(x.data, at, x.stride, rows, s.packed, width, problem.dimension, s.products)
     prepare(plan, x, i0, rows, s.rows, ROWS)
@@ -1532,18 +1735,18 @@ def gram_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -
     `packed` is the first column packed last, as returned by the call before.
     """
     x, y, out, second = problem.x, problem.y, problem.out, problem.out_second
-    chunks = (x.count + problem.chunk - 1) // problem.chunk
+    chunks = (x.height + problem.chunk - 1) // problem.chunk
     j0 = task // chunks * WIDTH
-    j1 = min(j0 + WIDTH, y.count)
+    j1 = min(j0 + WIDTH, y.height)
     begin = task % chunks * problem.chunk
     if problem.symmetric and begin >= j1:
         return packed
     if packed != j0:
         pack_columns(problem, plan, s, j0)
-    for i0 in range(begin, min(begin + problem.chunk, x.count), ROWS):
+    for i0 in range(begin, min(begin + problem.chunk, x.height), ROWS):
         if problem.cancelled[0] or (problem.symmetric and i0 >= j1):
             break
-        rows = min(ROWS, x.count - i0)
+        rows = min(ROWS, x.height - i0)
         compute_tile(problem, plan, s, i0, rows, j0, out, second)
         if problem.symmetric:
             if out.wanted:
@@ -1567,7 +1770,7 @@ def add_product(
     """Add values[rows][width] times packed columns to the sums, in float64."""
     for c in range(0, columns, PANEL):
         used = min(PANEL, columns - c)
-        multiply(values, 0 * rows, WIDTH + 0 * rows, rows, packed[c * WIDTH :], used, width, parts)
+        multiply(values, int64(0), int64(WIDTH), rows, packed[c * WIDTH :], used, width, parts)
         for r in range(rows):
             for k in range(used):
                 sums[at + r * columns + c + k] += parts[r * WIDTH + k]
@@ -1588,10 +1791,10 @@ def product_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int
     """Do a chunk of rows of a product, all columns; the kernel is never stored."""
     x, columns, product = problem.x, problem.right.shape[1], problem.product
     begin = task * problem.chunk
-    end = min(begin + problem.chunk, x.count)
+    end = min(begin + problem.chunk, x.height)
     s.sums[:] = 0
-    for j0 in range(0, problem.y.count, WIDTH):
-        width = min(WIDTH, problem.y.count - j0)
+    for j0 in range(0, problem.y.height, WIDTH):
+        width = min(WIDTH, problem.y.height - j0)
         pack_columns(problem, plan, s, j0)
         pack_right(problem.right, j0, width, s.packed_right)
         for i0 in range(begin, end, ROWS):
