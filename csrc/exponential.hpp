@@ -40,6 +40,16 @@ NTK_FN Vec<T> exponential(Vec<T> x) {
     return vanishes ? Vec<T>{} : from_bits<T>(bits_of<T>(p) + power);
 }
 
+// exp(x) - 1 for |x| < log(2)/2, with full relative accuracy.
+template <class T>
+NTK_FN Vec<T> small_expm1(Vec<T> x) {
+    const auto& c = Coefficients<T>::kExp;
+    constexpr int kTerms = static_cast<int>(sizeof(c) / sizeof(c[0]));
+    Vec<T> sum = broadcast<T>(c[kTerms - 1]);
+    for (int k = kTerms - 2; k >= 1; --k) sum = sum * x + c[k];
+    return sum * x;
+}
+
 // log(x) for normal x > 0.
 template <class T>
 NTK_FN Vec<T> logarithm(Vec<T> x) {

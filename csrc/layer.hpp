@@ -131,7 +131,11 @@ NTK_FN void sine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s
         const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k), inverse = stats.pair(1, k);
         const Vec<T> plus = exponential<T>(rate * (n * w + T(0.5) * gap * gap));
         const Vec<T> minus = turn * exponential<T>(rate * (n * co + T(0.5) * gap * gap));
-        const Vec<T> u = half * (plus - minus) * inverse;
+        // For small covariances, as of small inputs, the difference cancels.
+        const Vec<T> x = T(2) * rate * n * (T(1) - w);
+        const Vec<T> close = plus * ((T(1) - turn) - turn * small_expm1<T>(x));
+        const Vec<T> difference = abs2(x) < broadcast<T>(T(0.3)) ? close : plus - minus;
+        const Vec<T> u = half * difference * inverse;
         put<T>(s, k, T(1) - u, T(1) + u, t * (-rate * half * (plus + minus) * n * inverse));
     }
 }

@@ -54,7 +54,7 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
     bool floor = false;
     for (std::int64_t l = 0; l < map.count; ++l)
         floor |= map.layer[l].y != 0 && map.layer[l].e == 0;
-    const double least = floor ? 1e-14 : 0, size = std::fmax(static_cast<double>(norm), least);
+    const double least = floor ? 1e-18 : 0, size = std::fmax(static_cast<double>(norm), least);
     double q = size * size, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
         const Layer& layer = map.layer[l];

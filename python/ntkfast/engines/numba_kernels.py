@@ -1237,7 +1237,7 @@ def step_layer(a: float, b: float, state: Array, start: int) -> None:
 
 @_compiled
 def complement(own: Any, other: Any, h: Any, w: Any, co: Any) -> Any:
-    """1 - z^2 for z = u h, from 1 - h_i^2 of either input: no cancellation for large variances."""
+    """1 - z^2 for z = u h, from 1 - h_i^2 of both inputs: no cancellation for large ones."""
     return own + other * (real(own, 1) - own) + h * h * (w * co)
 
 
@@ -1329,7 +1329,7 @@ def exponential_layer(
 
 @_compiled
 def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
-    """Numbers: h = sqrt(2|b|q / (1+2|b|q)), |a| / sqrt(1+2|b|q) / sqrt(variance), 1 - h^2."""
+    """Numbers: h = sqrt(2|b|q / (1+2|b|q)), sqrt(1 - h^2) |a| / sqrt(variance), 1 - h^2."""
     wide()
     h_, scale_ = fetch(left, p), fetch(left, p + ROWS)
     own, one = fetch(left, p + 2 * ROWS), real(h_, 1)
