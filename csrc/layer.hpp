@@ -40,6 +40,14 @@ struct Stats {
 
 // ---- activations: w, co, t of the pair before -> after, normalised by the new variances ---------
 
+// After a smooth activation, whose 1-u is a difference: rounding must not make it negative.
+template <class T>
+NTK_FN void put_cosine(State<T>& s, int k, Vec<T> u, Vec<T> t) {
+    const Vec<T> zero{};
+    store<T>(s.w + k, max2(T(1) - u, zero)), store<T>(s.co + k, max2(T(1) + u, zero));
+    store<T>(s.t + k, t);
+}
+
 template <class T>
 NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
     store<T>(s.w + k, w), store<T>(s.co + k, co), store<T>(s.t + k, t);
@@ -97,7 +105,7 @@ NTK_FN void erf(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s)
         const Vec<T> z = (T(1) - load<T>(s.w + k)) * h;
         const Vec<T> rest = complement<T>(stats, 2, k, h, s);
         const Vec<T> u = (scale * arc_sine<T>(z, rest) + shift) * inverse;
-        put<T>(s, k, T(1) - u, T(1) + u, t * (scale * h * inverse / sqrt_lanes<T>(rest)));
+        put_cosine<T>(s, k, u, t * (scale * h * inverse / sqrt_lanes<T>(rest)));
     }
 }
 
@@ -116,7 +124,7 @@ NTK_FN void gelu(const Stats<T>& stats, State<T>& s) {
         const Vec<T> gap = stats.difference(2, k), sum = gap * gap + T(2) * n;
         const Vec<T> slope = quarter + z / e * (g * g * (T(1) / rest + (sum + T(2)))) * inverse_2pi;
         const Vec<T> out = value * inverse;
-        put<T>(s, k, T(1) - out, T(1) + out, t * slope * (n * inverse));
+        put_cosine<T>(s, k, out, t * slope * (n * inverse));
     }
 }
 
@@ -136,7 +144,7 @@ NTK_FN void sine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s
         const Vec<T> close = plus * ((T(1) - turn) - turn * small_expm1<T>(x));
         const Vec<T> difference = abs2(x) < broadcast<T>(T(0.3)) ? close : plus - minus;
         const Vec<T> u = half * difference * inverse;
-        put<T>(s, k, T(1) - u, T(1) + u, t * (-rate * half * (plus + minus) * n * inverse));
+        put_cosine<T>(s, k, u, t * (-rate * half * (plus + minus) * n * inverse));
     }
 }
 
@@ -147,7 +155,7 @@ NTK_FN void exponential_layer(const ntkfast::Layer& layer, const Stats<T>& stats
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k);
         const Vec<T> u = exponential<T>(rate * (n * load<T>(s.w + k) + T(0.5) * gap * gap));
-        put<T>(s, k, T(1) - u, T(1) + u, load<T>(s.t + k) * (-rate * n * u));
+        put_cosine<T>(s, k, u, load<T>(s.t + k) * (-rate * n * u));
     }
 }
 
@@ -158,7 +166,7 @@ NTK_FN void gaussian(const Stats<T>& stats, State<T>& s) {
         const Vec<T> h = stats.pair(0, k), z = (T(1) - load<T>(s.w + k)) * h;
         const Vec<T> rest = complement<T>(stats, 2, k, h, s);
         const Vec<T> u = stats.pair(1, k) / sqrt_lanes<T>(rest);
-        put<T>(s, k, T(1) - u, T(1) + u, load<T>(s.t + k) * (u * h * z / rest));
+        put_cosine<T>(s, k, u, load<T>(s.t + k) * (u * h * z / rest));
     }
 }
 
@@ -172,7 +180,7 @@ NTK_FN void series(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>&
             slope = slope * u + value;
             value = value * u + stats.pair(j, k);
         }
-        put<T>(s, k, T(1) - value, T(1) + value, load<T>(s.t + k) * slope);
+        put_cosine<T>(s, k, value, load<T>(s.t + k) * slope);
     }
 }
 

@@ -61,6 +61,30 @@ def _engines() -> list[Any]:
     return [*native, pytest.param(Engine("numba"), id="numba")]
 
 
+# Every instruction set runs these; the others run on the best one, and all of them on all with
+# NTKFAST_TEST_ISAS=all. The C++ tests cover every map on every set as well.
+EVERY_ISA = ("test_zonal", "test_near_duplicates")
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave out the instruction sets below the best one where that is enough."""
+    if os.environ.get("NTKFAST_TEST_ISAS") == "all":
+        return
+    others = [f"native-{isa}-" for isa in _instruction_sets()[1:]]
+    others += [other[:-1] + "]" for other in others]
+    dropped = [
+        item
+        for item in items
+        if not any(name in item.nodeid for name in EVERY_ISA)
+        and any(other in item.nodeid for other in others)
+    ]
+    kept = set(dropped)
+    items[:] = [item for item in items if item not in kept]
+    config.hook.pytest_deselected(items=dropped)
+
+
 def _require(engine: Engine) -> None:
     if engine.name == "native" and engine.isa is None:
         reason = "the compiled extension ntkfast._core is not installed"

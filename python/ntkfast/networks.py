@@ -55,19 +55,20 @@ def _short_repr(network: Any) -> str:
     parts = []
     for field in fields(network):
         value = getattr(network, field.name)
+        shown = _name(value) if isinstance(value, Activation) else value
         if field.name == "depth":
             parts.append(repr(value))
-        elif value != field.default:
-            shown = value.name if isinstance(value, Activation) and _named(value) else value
+        elif shown != field.default:
             parts.append(f"{field.name}={shown!r}")
     return f"{type(network).__name__}({', '.join(parts)})"
 
 
-def _named(activation: Activation) -> bool:
+def _name(activation: Activation) -> str | Activation:
+    """Return the name that stands for an activation, or itself if there is none."""
     try:
-        return resolve(activation.name) == activation
+        return activation.name if resolve(activation.name) == activation else activation
     except (TypeError, ValueError):
-        return False
+        return activation
 
 
 def _gain(activation: Activation) -> float:
@@ -76,12 +77,6 @@ def _gain(activation: Activation) -> float:
     if not second_moment > 0:
         raise ValueError(f"activation: expected a function that is not zero, got {activation!r}")
     return 1.0 / second_moment
-
-
-def _resolve(value: ActivationLike) -> ActivationLike:
-    """Keep names as they are written (they make a good repr), check them, resolve the rest."""
-    activation = resolve(value)
-    return value if isinstance(value, str) else activation
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +154,7 @@ class FullyConnected(Network):
     ) -> None:
         self._set(
             depth=inputs.count("depth", depth),
-            activation=_resolve(activation),
+            activation=resolve(activation),
             parameterization=inputs.choice("parameterization", parameterization, PARAMETERIZATIONS),
             w_std=None if w_std is None else inputs.number("w_std", w_std, above=0.0),
             b_std=inputs.number("b_std", b_std, least=0.0),
@@ -268,7 +263,7 @@ class ResNet(Network):
             alpha=inputs.number("alpha", alpha, above=0.0),
             trained=inputs.choice("trained", trained, ("residual", "all", "last")),
             normalize=bool(normalize),
-            activation=_resolve(activation),
+            activation=resolve(activation),
             parameterization=inputs.choice("parameterization", parameterization, PARAMETERIZATIONS),
             w_std=None if w_std is None else inputs.number("w_std", w_std, above=0.0),
             v_std=inputs.number("v_std", v_std, above=0.0),

@@ -1245,7 +1245,7 @@ def complement(own: Any, other: Any, h: Any, w: Any, co: Any) -> Any:
 def erf_layer(
     a: float, c: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
-    """Apply a erf(b x) + c. Numbers: h = sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance), 1 - h^2."""
+    """Apply a erf(b x) + c. With z = 2 b^2 q: h = sqrt(z / (1+z)), 1/sqrt(variance), 1/(1+z)."""
     wide()
     h_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     own, one = fetch(left, p + 2 * ROWS), real(h_, 1)
