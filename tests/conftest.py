@@ -66,9 +66,7 @@ def _engines() -> list[Any]:
 EVERY_ISA = ("test_zonal", "test_near_duplicates")
 
 
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the instruction sets below the best one where that is enough."""
     if os.environ.get("NTKFAST_TEST_ISAS") == "all":
         return

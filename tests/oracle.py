@@ -474,7 +474,9 @@ def fully_connected(
     variance = _remembered(lambda q: gain * dual(q, q, q)[0])
 
     def pair(q: mpf, p: mpf, theta: mpf) -> mpf:
-        if bias and (q == 0) != (p == 0):  # the limit of a row that shrinks to zero at a right angle
+        if bias and (q == 0) != (
+            p == 0
+        ):  # the limit of a row that shrinks to zero at a right angle
             q, p = q or mpf(10) ** -80, p or mpf(10) ** -80
         c, beta2 = _products(q, p, theta), mpf(bias) ** 2
         tangent = c + beta2

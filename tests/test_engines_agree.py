@@ -131,8 +131,13 @@ def test_both(bias: float, symmetric: bool, dtype: Any) -> None:
     assert np.array_equal(nngp, network.nngp(x, y, engine="numba"))
 
 
+# Products in float32 with every map: test_threads.py. Each costs seconds of compilation.
+PRODUCTS = [pytest.param(*param.values, np.float64, id=param.id) for param in SOME]
+PRODUCTS.append(pytest.param(*SOME[0].values, np.float32, id="profile-float32"))
+
+
 @both_engines
-@pytest.mark.parametrize("make", SOME)
+@pytest.mark.parametrize(("make", "dtype"), PRODUCTS)
 @pytest.mark.parametrize("columns", [1, 3, 70])
 def test_matmul(make: Any, columns: int, dtype: Any) -> None:
     kernel = make()

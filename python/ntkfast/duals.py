@@ -721,7 +721,9 @@ class Erf(Activation):
         from scipy import special
 
         (x,) = _floats(x)
-        return self.a * special.erf(self.b * _at_most_double(x)).astype(x.dtype) + self.c0
+        return np.asarray(
+            self.a * special.erf(self.b * _at_most_double(x)).astype(x.dtype) + self.c0
+        )
 
     def derivative(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
@@ -805,14 +807,14 @@ class GELU(Activation):
         from scipy import special
 
         (x,) = _floats(x)
-        return x * special.ndtr(_at_most_double(x)).astype(x.dtype)
+        return np.asarray(x * special.ndtr(_at_most_double(x)).astype(x.dtype))
 
     def derivative(self, x: ArrayLike) -> Array:
         from scipy import special
 
         (x,) = _floats(x)
         density = np.exp(-x * x / 2) / np.sqrt(2 * _pi(x))
-        return special.ndtr(_at_most_double(x)).astype(x.dtype) + x * density
+        return np.asarray(special.ndtr(_at_most_double(x)).astype(x.dtype) + x * density)
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         q, p, c = _floats(q, p, c)

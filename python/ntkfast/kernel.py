@@ -216,9 +216,7 @@ def _panels(out: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
         out[part] = panel
 
 
-def _symmetric(
-    engine: engines.Engine, plan: Map, X: Rows, out: FloatArray, threads: int
-) -> None:
+def _symmetric(engine: engines.Engine, plan: Map, X: Rows, out: FloatArray, threads: int) -> None:
     """Write K(X, X) to an array of any strides, with the same bits for all of them."""
     if _unit_stride(out):
         engine.gram(plan, X, None, out, threads)

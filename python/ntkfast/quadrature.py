@@ -48,6 +48,8 @@ Doubles: TypeAlias = NDArray[np.float64]
 
 NODES = 24  # Chebyshev points per interval of the mesh
 GAUSS = 16  # Gauss-Legendre nodes per panel
+TABLE_EDGES = np.array([0.02, 0.06, 0.15, 0.3, 0.5, 0.7072])  # pieces of a sphere table
+TABLE_PIECES, TABLE_NODES, WORTH_A_TABLE = TABLE_EDGES.size - 1, 18, 50
 FEW = 24  # variances that are worth a quadrature each
 PANEL = 2.3  # widest panel in units of the standard deviation
 CHUNK = 1 << 18  # function values held at once
@@ -726,8 +728,15 @@ class CallableActivation(Activation):
         if weights is not None:
             return _series_map(weights.astype(v.dtype), v, vc)
         near, far = (part.astype(np.float64).ravel() for part in (v, vc))
-        squares = self._squares(root, near, far) / (2 * top)
-        defect, lost = squares[0], squares[1] * variance
+        squares = np.empty((2, near.size))
+        table = _sphere_table(self, root) if near.size > WORTH_A_TABLE else None
+        tabulated = np.minimum(near, far) >= TABLE_EDGES[0] ** 2
+        tabulated &= table is not None
+        if table is not None:
+            squares[:, tabulated] = table(near[tabulated], far[tabulated])
+        if not tabulated.all():
+            squares[:, ~tabulated] = self._squares(root, near[~tabulated], far[~tabulated])
+        defect, lost = squares[0] / (2 * top), squares[1] * (variance / (2 * top))
         start = float(self.derivative_variance(variance)) * variance / top
         maps = (defect, start - lost, lost)
         first, second, third = (part.reshape(v.shape).astype(v.dtype) for part in maps)
@@ -840,6 +849,47 @@ def _stretch(compute: Callable[[float], Any], q: Array) -> Doubles:
             break
     basis = np.polynomial.chebyshev.chebvander((logs - middle) / half, count - 1)
     return np.asarray((basis @ series).reshape(q.size, *samples.shape[1:]))
+
+
+class _SphereTable(NamedTuple):
+    """Averages of squares over s = sin(theta/2), then over cos(theta/2), piece by piece.
+
+    They are analytic in these variables. Angles below the first edge are left to quadrature, which
+    keeps their relative accuracy.
+    """
+
+    series: Doubles  # (2 sides, pieces, nodes, 2)
+
+    def __call__(self, v: Doubles, vc: Doubles) -> Doubles:
+        result = np.empty((2, v.size))
+        for side, here in enumerate((v <= 0.5, v > 0.5)):
+            s = np.sqrt((vc if side else v)[here])
+            piece = np.clip(np.searchsorted(TABLE_EDGES, s, side="right") - 1, 0, TABLE_PIECES - 1)
+            left, right = TABLE_EDGES[piece], TABLE_EDGES[piece + 1]
+            basis = np.polynomial.chebyshev.chebvander(
+                (2 * s - left - right) / (right - left), TABLE_NODES - 1
+            )
+            values = np.einsum("ij,ijk->ki", basis, self.series[side, piece])
+            result[:, here] = values
+        return result
+
+
+@lru_cache(maxsize=64)
+def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
+    """Tabulate an activation with kinks at one variance; None if that is not accurate enough."""
+    z = np.cos(np.pi * (np.arange(TABLE_NODES) + 0.5) / TABLE_NODES)
+    left, right = TABLE_EDGES[:-1, None], TABLE_EDGES[1:, None]
+    s = ((left + right) / 2 + (right - left) / 2 * z).ravel()
+    small, large = s * s, 1 - s * s
+    found = activation._squares(root, np.append(small, large), np.append(large, small))
+    values = found.reshape(2, 2, TABLE_PIECES, TABLE_NODES)
+    basis = np.polynomial.chebyshev.chebvander(z, TABLE_NODES - 1) * (2 / TABLE_NODES)
+    basis[:, 0] /= 2
+    series = np.einsum("kspn,nj->spjk", values, basis)
+    scale = np.abs(found).max(axis=1)
+    if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.tolerance * scale):
+        return None
+    return _SphereTable(series)
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ntkfast.engines import reference_row_norms as row_norms
 from ntkfast.maps import PIECES, FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
+from ntkfast.profile import REFINE_LEAST
 
 if TYPE_CHECKING:
     from ntkfast.engines import numba_kernels as kernels
@@ -215,12 +216,14 @@ def _sides(plan: Map, X: Rows, Y: Rows | None) -> tuple[kernels.Side, kernels.Si
     return left, left if Y is None else _side(Y, degree)
 
 
-def _refine(plan: Map, second: Map | None) -> tuple[float, float]:
+def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple[float, float]:
     """Return the (1-|u|)/2 below which pairs are recomputed from differences, at either end."""
     if isinstance(plan, RadialMap):
         return (0.02 if plan.euclidean else 0.005), 0.0
     if isinstance(plan, LayerMap):
-        return (0.02, 0.02) if plan.refine else (0.0, 0.0)
+        # Smooth activations gain nothing from small angles: only equal rows must come out equal.
+        limit = 0.02 if plan.refine else REFINE_LEAST[dtype]
+        return limit, limit
     front, back = plan.refine_below
     if isinstance(second, ProfileMap):
         front, back = max(front, second.refine_below[0]), max(back, second.refine_below[1])
@@ -279,7 +282,7 @@ def _run(
     if columns:
         fit = SUMS_BYTES // (8 * columns) // kernels.ROWS * kernels.ROWS
         chunk = min(max(fit, kernels.ROWS), chunk)
-    front, back = _refine(plan, second)
+    front, back = _refine(plan, second, dtype)
     problem = kernels.Problem(
         x=x,
         y=y,
