@@ -180,7 +180,7 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     return kernels.LayersPlan(
         np.array(plan.numbers, np.float64, order="C"),
         stats,
-        1e-14 if floor else 0.0,
+        1e-18 if floor else 0.0,
         np.array(plan.scales, dtype),
     )
 

@@ -478,8 +478,11 @@ def _resize(builder: Any, value: Any, size: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def polynomial(typing: Any, name: Any, x: Any) -> Code:
-    """Evaluate one of COEFFICIENTS."""
-    coefficients = COEFFICIENTS[name.literal_value][x.bitwidth]
+    """Evaluate one of COEFFICIENTS; "expm1" is "exp" without its constant term, over x."""
+    if name.literal_value == "expm1":
+        coefficients = COEFFICIENTS["exp"][x.bitwidth][1:]
+    else:
+        coefficients = COEFFICIENTS[name.literal_value][x.bitwidth]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind, flags = context.get_value_type(x), ("contract",)
@@ -1196,6 +1199,13 @@ def arc_sine(z: Any, one_minus_square: Any) -> Any:
 
 
 @_compiled
+def put_cosine(state: Array, j: int, u: Any, t: Any) -> None:
+    """Store the state after a smooth activation: rounding must not make 1 - u negative."""
+    w, co, zero = real(u, 1) - u, real(u, 1) + u, real(u, 0)
+    put(state, j, select(w > zero, w, zero), select(co > zero, co, zero), t)
+
+
+@_compiled
 def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
     """Store the state of a pair."""
     store(state, j, w)
@@ -1256,7 +1266,7 @@ def erf_layer(
         z, rest = (one - w) * h, complement(own, other, h, w, load(state, WIDTH + j))
         u = (scale * arc_sine(z, rest) + shift) * inverse
         t = load(state, 2 * WIDTH + j) * (scale * h * inverse / math.sqrt(rest))
-        put(state, j, one - u, one + u, t)
+        put_cosine(state, j, u, t)
 
 
 @_compiled
@@ -1283,7 +1293,7 @@ def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: i
         total = gap * gap + two * n
         slope = quarter + z / e * (g * g * (one / rest + (total + two))) * inverse_2pi
         out = value * inverse
-        put(state, j, one - out, one + out, t * slope * (n * inverse))
+        put_cosine(state, j, out, t * slope * (n * inverse))
 
 
 @_compiled
@@ -1309,8 +1319,11 @@ def sine_layer(
         inverse = inverse_ * fetch(right, o + WIDTH + j)
         plus_ = exponential(rate * (n * w + half * gap * gap))
         minus = turn_ * exponential(rate * (n * co + half * gap * gap))
-        u = scale * (plus_ - minus) * inverse
-        put(state, j, one - u, one + u, t * (-rate * scale * (plus_ + minus) * n * inverse))
+        # For small covariances, as of small inputs, the difference cancels.
+        x = (rate + rate) * n * (one - w)
+        close = plus_ * ((one - turn_) - turn_ * (x * polynomial("expm1", x)))
+        u = scale * select(abs(x) < real(x, 0.3), close, plus_ - minus) * inverse
+        put_cosine(state, j, u, t * (-rate * scale * (plus_ + minus) * n * inverse))
 
 
 @_compiled
@@ -1320,11 +1333,11 @@ def exponential_layer(
     """Apply a exp(b x). Number: sqrt q."""
     wide()
     n_ = fetch(left, p)
-    one, half, rate = real(n_, 1), real(n_, 0.5), real(n_, -b * b)
+    _one, half, rate = real(n_, 1), real(n_, 0.5), real(n_, -b * b)
     for j in range(start, WIDTH):
         n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
         u = exponential(rate * (n * load(state, j) + half * gap * gap))
-        put(state, j, one - u, one + u, load(state, 2 * WIDTH + j) * (-rate * n * u))
+        put_cosine(state, j, u, load(state, 2 * WIDTH + j) * (-rate * n * u))
 
 
 @_compiled
@@ -1338,7 +1351,7 @@ def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, star
         w, other = load(state, j), fetch(right, o + 2 * WIDTH + j)
         z, rest = (one - w) * h, complement(own, other, h, w, load(state, WIDTH + j))
         u = scale_ * fetch(right, o + WIDTH + j) / math.sqrt(rest)
-        put(state, j, one - u, one + u, load(state, 2 * WIDTH + j) * (u * h * z / rest))
+        put_cosine(state, j, u, load(state, 2 * WIDTH + j) * (u * h * z / rest))
 
 
 @_compiled
@@ -1363,7 +1376,7 @@ def series_layer(
             store(state, WIDTH + j, value * u + a * fetch(right, o + k * WIDTH + j))
     for j in range(start, WIDTH):
         value, t = load(state, WIDTH + j), load(state, KEPT + j) * load(state, 2 * WIDTH + j)
-        put(state, j, one - value, one + value, t)
+        put_cosine(state, j, value, t)
 
 
 @_compiled
