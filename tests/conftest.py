@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ import pytest
 
 # The tests are no package: their oracle, cases and tolerances are imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
+
+# A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of Ctrl-C
+# need it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_NATIVE = os.environ.get("NTKFAST_REQUIRE_NATIVE") == "1"
 
