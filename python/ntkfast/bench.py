@@ -59,6 +59,10 @@ class Row:
     times: Mapping[str, Timing]
 
 
+# Threads of a BLAS spin for tens of milliseconds after a product, and take a core from what follows.
+SETTLE = 0.06
+
+
 def measure(
     functions: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
 ) -> dict[str, Timing]:
@@ -90,6 +94,7 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warmup + repeats):
         for name, function in functions.items():
+            time.sleep(SETTLE)
             start = time.perf_counter()
             result = function()
             elapsed = time.perf_counter() - start
