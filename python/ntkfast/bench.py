@@ -59,8 +59,8 @@ class Row:
     times: Mapping[str, Timing]
 
 
-# Threads of a BLAS spin for tens of milliseconds after a product, and take a core from what follows.
-SETTLE = 0.06
+# After a product the threads of OpenBLAS spin for about 0.1 s and take a core from what follows.
+SETTLE = 0.15
 
 
 def measure(
