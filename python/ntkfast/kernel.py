@@ -116,10 +116,10 @@ class Kernel(ABC):
         if Y is None:
             _symmetric(engine, plan, left, out, threads)
         elif _unit_stride(out):
-            engine.gram(plan, left, right, out, threads)
+            engines.gram(engine, plan, left, right, out, threads)
         else:
             for part, panel in _panels(out):
-                engine.gram(plan, left[part], right, panel, threads)
+                engines.gram(engine, plan, left[part], right, panel, threads)
 
     def _check_range(self, X: Rows, Y: Rows | None) -> None:
         """Raise an error where the largest values do not fit the dtype."""
@@ -198,10 +198,6 @@ class Kernel(ABC):
         return result[:, 0] if vector else result
 
 
-def _pick(given: Rows | None, prepared: Rows) -> Rows | None:
-    return None if given is None else prepared
-
-
 def _unit_stride(out: FloatArray) -> bool:
     return out.strides[1] == out.itemsize and out.strides[0] % out.itemsize == 0
 
@@ -219,19 +215,19 @@ def _panels(out: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
 def _symmetric(engine: engines.Engine, plan: Map, X: Rows, out: FloatArray, threads: int) -> None:
     """Write K(X, X) to an array of any strides, with the same bits for all of them."""
     if _unit_stride(out):
-        engine.gram(plan, X, None, out, threads)
+        engines.gram(engine, plan, X, None, out, threads)
     elif _unit_stride(out.T):
-        engine.gram(plan, X, None, out.T, threads)
+        engines.gram(engine, plan, X, None, out.T, threads)
     else:
         height = max(1, PANEL_BYTES // (out.shape[1] * out.itemsize))
         for first in range(0, len(out), height):
             part, rest = slice(first, first + height), slice(first + height, None)
             square = np.empty((len(out[part]),) * 2, out.dtype)
-            engine.gram(plan, X[part], None, square, threads)
+            engines.gram(engine, plan, X[part], None, square, threads)
             out[part, part] = square
             if first + height < len(out):
                 panel = np.empty((len(square), len(out) - first - height), out.dtype)
-                engine.gram(plan, X[part], X[rest], panel, threads)
+                engines.gram(engine, plan, X[part], X[rest], panel, threads)
                 out[part, rest], out[rest, part] = panel, panel.T
 
 
@@ -374,7 +370,8 @@ class NetworkKernel(Kernel):
             return self.network.nngp(X, Y, engine=engine, threads=threads), self.network.ntk(
                 X, Y, engine=engine, threads=threads
             )
-        run.both(plan, second, left, _pick(rows_y, right), outs[1], outs[0], count)
+        right_or_none = None if rows_y is None else right
+        engines.both(run, plan, second, left, right_or_none, (outs[1], outs[0]), count)
         return outs[0], outs[1]
 
 
@@ -422,7 +419,9 @@ def _layer_map(
     blocks: list[list[FloatArray]] = [[], []]
     variances = [side.norms.astype(np.float64) ** 2 for side in (X, Y)]
     slots: dict[int, list[NDArray[np.float64]]] = {}
-    for layer in layers:
+    # Variances are needed as far as the last such activation only: mostly not at all.
+    asking = [k for k, layer in enumerate(layers) if layer.activation.code[0] == 8]
+    for layer in layers[: asking[-1] + 1 if asking else 0]:
         if layer.save >= 0:
             slots[layer.save] = variances
         if layer.activation.code[0] == 8:

@@ -730,9 +730,9 @@ class CallableActivation(Activation):
         near, far = (part.astype(np.float64).ravel() for part in (v, vc))
         squares = np.empty((2, near.size))
         table = _sphere_table(self, root) if near.size > WORTH_A_TABLE else None
-        tabulated = np.minimum(near, far) >= TABLE_EDGES[0] ** 2
-        tabulated &= table is not None
+        tabulated = np.zeros(near.size, bool)
         if table is not None:
+            tabulated = np.minimum(near, far) >= TABLE_EDGES[0] ** 2
             squares[:, tabulated] = table(near[tabulated], far[tabulated])
         if not tabulated.all():
             squares[:, ~tabulated] = self._squares(root, near[~tabulated], far[~tabulated])
@@ -834,17 +834,16 @@ def _over_variances(compute: Callable[[float], Any], q: Array) -> Array:
 
 
 def _stretch(compute: Callable[[float], Any], q: Array) -> Doubles:
-    """Evaluate on sorted variances that span little more than an octave or two."""
+    """Evaluate on sorted variances within a factor of 16."""
     if q.size <= FEW:
         return np.array([compute(float(x)) for x in q])
     logs = np.log(q.astype(np.float64))
     middle, half = (logs[-1] + logs[0]) / 2, (logs[-1] - logs[0]) / 2 + 1e-12
     for count in (FEW, 2 * FEW, 4 * FEW):
-        z = np.cos(np.pi * (np.arange(count) + 0.5) / count)
+        z, matrix = _chebyshev(count)
         samples = np.array([compute(float(np.exp(middle + half * x))) for x in z])
         flat = samples.reshape(count, -1)
-        series = np.polynomial.chebyshev.chebvander(z, count - 1).T @ flat * (2 / count)
-        series[0] /= 2
+        series = matrix @ flat
         if np.abs(series[-3:]).max() < 1e-15 * np.abs(flat).max():
             break
     basis = np.polynomial.chebyshev.chebvander((logs - middle) / half, count - 1)
@@ -869,23 +868,20 @@ class _SphereTable(NamedTuple):
             basis = np.polynomial.chebyshev.chebvander(
                 (2 * s - left - right) / (right - left), TABLE_NODES - 1
             )
-            values = np.einsum("ij,ijk->ki", basis, self.series[side, piece])
-            result[:, here] = values
+            result[:, here] = np.einsum("ij,ijk->ki", basis, self.series[side, piece])
         return result
 
 
 @lru_cache(maxsize=64)
 def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
     """Tabulate an activation with kinks at one variance; None if that is not accurate enough."""
-    z = np.cos(np.pi * (np.arange(TABLE_NODES) + 0.5) / TABLE_NODES)
+    z, matrix = _chebyshev(TABLE_NODES)
     left, right = TABLE_EDGES[:-1, None], TABLE_EDGES[1:, None]
     s = ((left + right) / 2 + (right - left) / 2 * z).ravel()
     small, large = s * s, 1 - s * s
     found = activation._squares(root, np.append(small, large), np.append(large, small))
     values = found.reshape(2, 2, TABLE_PIECES, TABLE_NODES)
-    basis = np.polynomial.chebyshev.chebvander(z, TABLE_NODES - 1) * (2 / TABLE_NODES)
-    basis[:, 0] /= 2
-    series = np.einsum("kspn,nj->spjk", values, basis)
+    series = np.einsum("kspn,jn->spjk", values, matrix)
     scale = np.abs(found).max(axis=1)
     if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.tolerance * scale):
         return None

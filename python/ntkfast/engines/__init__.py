@@ -29,20 +29,19 @@ class Engine(Protocol):
     def unavailable(self) -> str:
         """Return why the engine cannot run here, or an empty string."""
 
-    def gram(self, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
-        """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
-
-    def both(
+    def run(
         self,
         plan: Map,
-        second: Map,
+        second: Map | None,
         X: Rows,
         Y: Rows | None,
-        out: FloatArray,
-        out_second: FloatArray,
+        outs: tuple[FloatArray | None, FloatArray | None],
         threads: int,
     ) -> None:
-        """Write two kernels in one pass; a `LayerMap` gives NTK and NNGP by itself."""
+        """Write Gram matrices to arrays whose rows have unit stride; Y = None is symmetric.
+
+        Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP.
+        """
 
     def matmul(
         self, plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int
@@ -92,6 +91,25 @@ def select(name: str | None = None) -> Engine:
             return engine
         reasons.append(f"{candidate}: {reason}")
     raise RuntimeError(f"engine: none can run here ({'; '.join(reasons)})")
+
+
+def gram(engine: Engine, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
+    second = isinstance(plan, LayerMap) and plan.second
+    engine.run(plan, None, X, Y, (None, out) if second else (out, None), threads)
+
+
+def both(
+    engine: Engine,
+    plan: Map,
+    second: Map,
+    X: Rows,
+    Y: Rows | None,
+    outs: tuple[FloatArray, FloatArray],
+    threads: int,
+) -> None:
+    """Write two kernels in one pass: of two profiles, or NTK and NNGP of a `LayerMap`."""
+    engine.run(plan, None if isinstance(plan, LayerMap) else second, X, Y, outs, threads)
 
 
 def row_norms(X: FloatArray) -> FloatArray:
@@ -197,9 +215,10 @@ def count(threads: int | None) -> int:
 
 __all__ = [
     "Engine",
-    "LayerMap",
+    "both",
     "count",
     "get_num_threads",
+    "gram",
     "load",
     "row_norms",
     "select",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
+from ntkfast.maps import FloatArray, LayerMap, Map, RadialMap, Rows
 
 _core: Any = None
 _reason = ""
@@ -88,7 +88,7 @@ def _compiled(plan: Map) -> Any:
     )
 
 
-def _run(
+def run(
     plan: Map,
     second: Map | None,
     X: Rows,
@@ -96,6 +96,7 @@ def _run(
     outs: tuple[FloatArray | None, FloatArray | None],
     threads: int,
 ) -> None:
+    """Write one or two Gram matrices; those of a `LayerMap` are the NTK and the NNGP."""
     _call(
         "gram",
         X.data.dtype,
@@ -112,26 +113,6 @@ def _run(
         threads,
         _isa(),
     )
-
-
-def gram(plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
-    """Write K(X, Y) to `out`."""
-    second = isinstance(plan, LayerMap) and plan.second
-    _run(plan, None, X, Y, (None, out) if second else (out, None), threads)
-
-
-def both(
-    plan: Map,
-    second: Map,
-    X: Rows,
-    Y: Rows | None,
-    out: FloatArray,
-    out_second: FloatArray,
-    threads: int,
-) -> None:
-    """Write two kernels in one pass."""
-    extra = second if isinstance(plan, ProfileMap) else None
-    _run(plan, extra, X, Y, (out, out_second), threads)
 
 
 def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:

@@ -23,7 +23,7 @@ from ntkfast.profile import REFINE_LEAST
 if TYPE_CHECKING:
     from ntkfast.engines import numba_kernels as kernels
 
-__all__ = ["both", "gram", "matmul", "row_norms", "unavailable"]
+__all__ = ["matmul", "row_norms", "run", "unavailable"]
 
 POLL = 0.02  # seconds between looks for Ctrl-C
 WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
@@ -262,7 +262,7 @@ def _scratch(problem: kernels.Problem, plan: Any) -> kernels.Scratch:
     )
 
 
-def _run(
+def run(
     plan: Map,
     second: Map | None,
     X: Rows,
@@ -338,26 +338,6 @@ def _in_threads(problem: kernels.Problem, plan: Any, tasks: int, threads: int) -
         one.result()
 
 
-def gram(plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
-    """Write K(X, Y) to `out`."""
-    second = isinstance(plan, LayerMap) and plan.second
-    _run(plan, None, X, Y, (None, out) if second else (out, None), threads)
-
-
-def both(
-    plan: Map,
-    second: Map,
-    X: Rows,
-    Y: Rows | None,
-    out: FloatArray,
-    out_second: FloatArray,
-    threads: int,
-) -> None:
-    """Write two kernels in one pass."""
-    extra = second if isinstance(plan, ProfileMap) else None
-    _run(plan, extra, X, Y, (out, out_second), threads)
-
-
 def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
     """Write K(X, Y) V to `out`."""
-    _run(plan, None, X, Y, (None, None), threads, V, out)
+    run(plan, None, X, Y, (None, None), threads, V, out)
