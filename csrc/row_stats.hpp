@@ -42,12 +42,12 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         *out = static_cast<T>(value);
         out += stride;
     };
-    // Shares sqrt(p/q) and sqrt(r/q) of two parts of a variance q = p + r: with cos a and sin a
-    // these, half angles from whichever of the two is not near 1.
+    // With cos a and sin a the shares sqrt(p/q) and sqrt(r/q) of a variance q = p + r: the sine and
+    // cosine of a/2, which is at most 45 degrees.
     const auto emit_half_angle = [&](double cosine, double sine) {
-        const double angle = std::atan2(sine, cosine);
-        emit(std::sin(angle / 2));
-        emit(std::cos(angle / 2));
+        const double half = sine > 0 ? std::sqrt((1 + cosine) / 2) : 1.0;  // also if q = 0
+        emit(sine / (2 * half));
+        emit(half);
     };
     // A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
     // t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.

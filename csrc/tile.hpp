@@ -248,7 +248,7 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
 // Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
 template <class T>
 struct Scratch {
-    T *packed, *products, *values, *factors, *columns, *row, *packed_v, *sums;
+    T *packed, *products, *values, *factors, *columns, *rows, *packed_v, *sums;
 
     static int64_t panels(int64_t columns) { return ceil_div<int64_t>(columns, kPanel<T>); }
 
@@ -265,7 +265,7 @@ struct Scratch {
         r.products = take(tile);
         r.factors = take(kTileColumns<T>);
         r.columns = take(kTileColumns<T> * stats);
-        r.row = take(stats);
+        r.rows = take(kTileRows * stats);
         if (p.v) {
             r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
@@ -285,6 +285,12 @@ struct Scratch {
     }
 };
 
+// The Hermite coefficients of a data row, where an activation asks for them.
+template <class T>
+const T* given_series(const ntkfast::Layers<T>& map, const T* series, int64_t row) {
+    return series ? series + row * map.series_stride : nullptr;
+}
+
 // Packs the columns from j0 on: scaled to unit length, so that products cannot overflow.
 template <class T>
 void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
@@ -297,12 +303,18 @@ void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
     if (!p.layers) return;
     const int64_t stats = p.layers->stats;
     std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * stats);
-    for (int j = 0; j < width; ++j) {
-        const T* given =
-            p.layers->series_y ? p.layers->series_y + (j0 + j) * p.layers->series_stride : nullptr;
-        p.layers->row_stats(*p.layers, p.norm_y[j0 + j], given, kStrip,
+    for (int j = 0; j < width; ++j)
+        p.layers->row_stats(*p.layers, p.norm_y[j0 + j],
+                            given_series(*p.layers, p.layers->series_y, j0 + j), kStrip,
                             s.columns + j / kStrip * kStrip * stats + j % kStrip);
-    }
+}
+
+// The numbers of the layers for the rows of a tile: numbers[rows][stats].
+template <class T>
+void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
+    for (int i = 0; i < rows; ++i, numbers += p.layers->stats)
+        p.layers->row_stats(*p.layers, p.norm_x[i0 + i],
+                            given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
 }
 
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
@@ -314,30 +326,38 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
                      static_cast<int>(below > 0 ? below / kPanel<T> : 0),
                      static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
-    const int step = p.layers ? kStrip : kGroup * kLanes<T>;
+    if (p.layers) row_numbers<T>(p, i0, rows, s.rows);
+    const auto pairs = [&](int i, int64_t j) {
+        return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
+    };
     const auto at = [&](int which, int64_t i, int64_t j) {
         return dest[which] ? dest[which] + i * ld[which] + j : nullptr;
     };
-    for (int i = 0; i < rows; ++i) {
-        if (p.layers) {
-            const T* given = p.layers->series_x
-                                 ? p.layers->series_x + (i0 + i) * p.layers->series_stride
-                                 : nullptr;
-            p.layers->row_stats(*p.layers, p.norm_x[i0 + i], given, 1, s.row);
-        }
-        const int64_t first = below + i > 0 ? below + i : 0;
-        for (int64_t j = first / step * step; j < width; j += step) {
-            const Pairs<T> pairs{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
-            const Window window{first > j ? first - j : 0, width - j};
-            T* const out[2] = {at(0, i, j), at(1, i, j)};
-            if (p.layers)
-                map_layers<T>(pairs, s.row, s.columns + j * p.layers->stats, out, window);
-            else if (p.radial)
-                map_radial<T>(pairs, s.factors + j, out, window);
-            else
-                map_profile<T>(pairs, s.factors + j, out, window);
-        }
+    const auto window = [&](int i, int64_t j) {
+        const int64_t first = below + i - j;
+        return Window{first > 0 ? first : 0, width - j};
+    };
+    if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
+        const int64_t stats = p.layers->stats;
+        const int64_t start = below > 0 ? below / kStrip * kStrip : 0;
+        for (int64_t j = start; j < width; j += kStrip)
+            for (int i = 0; i < rows && below + i < j + kStrip; ++i) {
+                T* const out[2] = {at(0, i, j), at(1, i, j)};
+                map_layers<T>(pairs(i, j), s.rows + i * stats, s.columns + j * stats, out,
+                              window(i, j));
+            }
+        return;
     }
+    constexpr int64_t kWidth = kGroup * kLanes<T>;
+    for (int i = 0; i < rows; ++i)
+        for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
+             j += kWidth) {
+            T* const out[2] = {at(0, i, j), at(1, i, j)};
+            if (p.radial)
+                map_radial<T>(pairs(i, j), s.factors + j, out, window(i, j));
+            else
+                map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
+        }
 }
 
 // Copies the strict upper part of a finished tile to its mirror image.

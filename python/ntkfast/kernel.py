@@ -126,12 +126,14 @@ class Kernel(ABC):
         for name, side in (("X", X), ("Y", Y)):
             if side is None:
                 continue
-            top = np.max(side.norms, keepdims=True)
-            with np.errstate(over="ignore", invalid="ignore"):
-                value = self._diagonal(top, side.data.shape[1])[0]
-            if not value <= np.finfo(side.data.dtype).max:
+            top, dim = float(np.max(side.norms)), side.data.shape[1]
+            limit = np.finfo(side.data.dtype).max
+            # The next power of two settles nearly every call, and its value is remembered.
+            if _at_power(self, math.frexp(top)[1], dim) <= limit:
+                continue
+            if not _at_equal(self, top, dim) <= limit:
                 raise ValueError(
-                    f"{name}: the kernel of a row with norm {top[0]:.3g} overflows "
+                    f"{name}: the kernel of a row with norm {top:.3g} overflows "
                     f"{side.data.dtype}; scale the rows or the weights down"
                 )
 
@@ -394,6 +396,18 @@ def _common_norm(*norms: FloatArray) -> float | None:
     mantissa, exponent = math.frexp(mean)
     grid = 2.0 ** (np.finfo(norms[0].dtype).nmant - 1)
     return math.ldexp(round(mantissa * grid) / grid, exponent)
+
+
+def _at_equal(kernel: Kernel, norm: float, dim: int) -> float:
+    """Value at two equal inputs of a norm; infinity where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(kernel._diagonal(np.array([norm]), dim)[0])
+
+
+@lru_cache(maxsize=1024)
+def _at_power(kernel: Kernel, exponent: int, dim: int) -> float:
+    """Return the same at the norm 2**exponent."""
+    return _at_equal(kernel, 2.0 ** min(exponent, 1023), dim)
 
 
 @lru_cache(maxsize=256)
