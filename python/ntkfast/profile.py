@@ -31,6 +31,8 @@ Curve: TypeAlias = Callable[[Reals, Reals], Reals]
 S_MAX = float(np.sqrt(0.5))
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 NODES = {F32: (10, 20), F64: (20, 32)}  # interpolation nodes per piece: first, and if need be
+SAMPLED = 9  # pieces of the samples that all layouts are fitted to
+SAMPLE_NODES = {F32: 16, F64: 28}  # and their nodes
 GOOD_DEGREE = {F32: 8, F64: 17}  # a layout that reaches this is not searched further
 # Octaves of t that eight pieces of 2^sub_bits per octave can cover.
 OCTAVES = {3: (1,), 2: (2,), 1: (3, 4), 0: (5, 6, 8)}
@@ -63,6 +65,44 @@ class Layout(NamedTuple):
         return float(dtype.type(exact * (1 - 8 * float(np.finfo(dtype).eps))))
 
 
+class Samples(NamedTuple):
+    """One side of a curve on pieces that halve towards s = 0: all layouts are fitted to these.
+
+    The curve of a deep network is dear, and singular at distances like 1/depth from s = 0.
+    """
+
+    back: bool
+    base: np.longdouble
+    coefficients: Reals  # (SAMPLED, count): of g(s), or of k - base on the far side
+
+    def at(self, s: Reals) -> Reals:
+        """Return the values at s in [0, S_MAX] by Clenshaw's recurrence."""
+        piece = np.clip(-np.frexp(s / S_MAX)[1], 0, SAMPLED - 1)
+        right = Real(S_MAX) * Real(2) ** -piece
+        left = np.where(piece == SAMPLED - 1, Real(0), right / 2)
+        z = 2 * (s - left) / (right - left) - 1
+        c = self.coefficients[piece]
+        one, two = np.zeros_like(s), np.zeros_like(s)
+        for k in range(c.shape[-1] - 1, 0, -1):
+            one, two = 2 * z * one - two + c[..., k], one
+        return np.asarray(z * one - two + c[..., 0])
+
+
+def _sample(curve: Curve, base: np.longdouble, dtype: np.dtype[np.floating]) -> list[Samples]:
+    """Evaluate the curve once, on both sides."""
+    count = SAMPLE_NODES[dtype]
+    angle = _angles(count)
+    right = Real(S_MAX) * Real(2) ** -np.arange(SAMPLED)
+    left = np.append(right[1:], Real(0))
+    s = left[:, None] + (right - left)[:, None] * (np.cos(angle) + 1) / 2
+    v = (s * s).ravel()
+    front, behind = np.split(curve(np.concatenate([v, 1 - v]), np.concatenate([1 - v, v])), 2)
+    basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle) * (Real(2) / count)
+    basis[0] /= 2
+    values = -front.reshape(s.shape) / s, (1 - base) - behind.reshape(s.shape)
+    return [Samples(back, base, values[back] @ basis.T) for back in (False, True)]
+
+
 class Pieces(NamedTuple):
     """Chebyshev coefficients of g(s) = (k - base) / s on the pieces of one side."""
 
@@ -76,23 +116,18 @@ def _angles(count: int) -> Reals:
     return np.asarray((np.arange(count, dtype=Real) + Real(0.5)) * (pi / count))
 
 
-def _fit(
-    curve: Curve, back: bool, base: np.longdouble, layout: Layout, dtype: np.dtype[np.floating]
-) -> Pieces:
+def _fit(samples: Samples, layout: Layout, dtype: np.dtype[np.floating]) -> Pieces:
     """Interpolate one side at Chebyshev nodes, twice as many as soon as they do not suffice."""
     left, width = layout.edges()
     stretch, eps = Real(layout.stretch(dtype)), float(np.finfo(dtype).eps)
+    back = samples.back
     right = (left + width - 1) / stretch
     for count in NODES[dtype]:
         angle = _angles(count)
         s = (left[:, None] - 1 + width[:, None] * (np.cos(angle) + 1) / 2) / stretch
-        v = (s * s).ravel()
-        missing = curve(1 - v, v) if back else curve(v, 1 - v)
-        values = ((1 - base) - missing if back else -missing).reshape(s.shape)
+        values = samples.at(s)
         if back:  # k - base is a difference: divide the polynomial by s where s can be small
             values[1:] /= s[1:]
-        else:
-            values /= s
         basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle)
         coefficients = values @ basis.T * (Real(2) / count)
         coefficients[:, 0] /= 2
@@ -155,13 +190,14 @@ def _search(
     wanted = _octaves_wanted(curve)
     order = sorted(OCTAVES, key=lambda bits: min(abs(wanted - o) for o in OCTAVES[bits]))
     best: tuple[Pieces, Pieces] | None = None
+    near, far = _sample(curve, base, dtype)
     for sub_bits in order:
         octaves = sorted(OCTAVES[sub_bits], key=lambda o: abs(wanted - o))
-        front = _fit(curve, False, Real(1), Layout(sub_bits, octaves[0]), dtype)
+        front = _fit(near, Layout(sub_bits, octaves[0]), dtype)
         behind: Pieces | None = None
         for o in sorted(OCTAVES[sub_bits]):  # the far side is smooth for most kernels
             if behind is None or behind.degree > front.degree:
-                other = _fit(curve, True, base, Layout(sub_bits, o), dtype)
+                other = _fit(far, Layout(sub_bits, o), dtype)
                 behind = min(behind or other, other, key=lambda p: p.degree)
         assert behind is not None  # every entry of OCTAVES holds an octave
         if best is None or max(front.degree, behind.degree) < max(p.degree for p in best):
