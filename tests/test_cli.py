@@ -208,6 +208,50 @@ def test_info_names_the_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert nf.__version__ in capfd.readouterr().out
 
 
+def test_spectrum_prints_a_table(capfd: pytest.CaptureFixture[str]) -> None:
+    options = "--network laplace --rate 1 --dim 3 --max-degree 30"
+    assert cli.main(["spectrum", *options.split()]) == 2
+    assert "radius" in capfd.readouterr().err
+    assert cli.main(["spectrum", *options.split(), "--radius", "1"]) == 0
+    head, *lines = capfd.readouterr().out.splitlines()
+    assert head.startswith("degree,eigenvalue,")
+    wanted = nf.spectrum.mercer(nf.Laplace(1.0), 3, 30, radius=1.0)
+    table = np.array([[float(x) for x in line.split(",")] for line in lines])
+    assert np.array_equal(table[:, 0], wanted.degrees)
+    assert np.array_equal(table[:, 1], wanted.eigenvalues)  # digits enough to read them back
+
+
+@pytest.mark.parametrize("suffix", ["png", "csv", "svg"])
+def test_spectrum_writes_whole_files(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / f"s.{suffix}"
+    command = ["spectrum", "--network", "resnet", "--depth", "3", "--alpha", "0.5"]
+    command += ["--dim", "3", "--max-degree", "50", "--out", str(out)]
+    assert cli.main(command) == 0
+    before = out.read_bytes()
+    assert len(before) > 1000
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert cli.main(command) == 2
+    assert out.read_bytes() == before  # an older result stays until there is a whole new one
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_spectrum_refuses_unknown_formats(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    command = ["spectrum", "--network", "fc", "--depth", "3", "--dim", "3"]
+    assert cli.main([*command, "--out", str(tmp_path / "s.foo")]) == 2
+    assert ".png" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_bench_prints_a_line_for_each_shape(capfd: pytest.CaptureFixture[str]) -> None:
     options = "--size 64 --dims 4 9 --depths 1 3 --dtypes float64 --repeats 3 --threads 1"
     assert cli.main(["bench", *options.split()]) == 0
@@ -269,20 +313,6 @@ def test_demo_without_matplotlib_names_the_extra(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     demo._draw(tmp_path / "profiles.png")
     assert "pip install 'ntkfast[plot]'" in capfd.readouterr().err
-
-
-def test_profiles_are_those_of_the_kernels() -> None:
-    pytest.importorskip("matplotlib")
-    from ntkfast import plot
-
-    networks = [nf.FullyConnected(depth) for depth in (1, 4)]
-    figure = plot.profiles({"left": networks, "right": networks[:1]}, points=181)
-    assert [axes.get_title("left") for axes in figure.axes] == ["left", "right"]
-    angle, value = (np.asarray(v) for v in figure.axes[0].lines[-1].get_data())
-    wanted = networks[1].ntk.profile(np.cos(np.deg2rad(angle)))
-    np.testing.assert_allclose(value, wanted / networks[1].ntk.profile(1.0), rtol=1e-12)
-    legend = figure.axes[0].get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["depth 1", "depth 4"]
 
 
 # --- Data ----------------------------------------------------------------------------------------

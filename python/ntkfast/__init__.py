@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from ntkfast._version import __version__
 from ntkfast.config import show_config
 from ntkfast.duals import resolve as Activation  # noqa: N812 - the word of the vocabulary
@@ -10,6 +14,9 @@ from ntkfast.kernel import Kernel
 from ntkfast.networks import Dense, FullyConnected, Network, Residual, ResNet, compose
 from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.threadpool import register as _register_threadpool
+
+if TYPE_CHECKING:
+    from ntkfast import plot, spectrum
 
 __all__ = [
     "Activation",
@@ -26,9 +33,18 @@ __all__ = [
     "__version__",
     "compose",
     "get_num_threads",
+    "plot",
     "set_num_threads",
     "show_config",
+    "spectrum",
     "threadpool_limits",
 ]
 
 _register_threadpool()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load the parts that need more of SciPy, or an extra, when they are first used."""
+    if name in ("plot", "spectrum"):
+        return importlib.import_module(f"ntkfast.{name}")
+    raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: ``ntkfast gram``, ``demo``, ``bench`` and ``info``."""
+"""The command line: ``ntkfast gram``, ``spectrum``, ``demo``, ``bench`` and ``info``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 # Nothing heavy here: each command imports what it needs, so that --help answers at once.
@@ -15,6 +16,7 @@ EPILOG = """\
 examples:
   ntkfast gram X.npy --network fc --depth 3 --out K.npy
   ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --y Y.npy --out K.npy
+  ntkfast spectrum --network resnet --depth 10 --alpha 0.3 --dim 3 --out spectrum.png
   ntkfast demo
   ntkfast bench --threads 2
   ntkfast gram --help
@@ -34,6 +36,16 @@ An interrupted or killed job goes on where it stopped when the same command is r
 K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
+"""
+
+SPECTRUM_EPILOG = """\
+examples:
+  a picture of the eigenvalues over the degree, on the sphere in three dimensions:
+    ntkfast spectrum --network resnet --depth 10 --alpha 0.3 --dim 3 --out spectrum.png
+  a table of 100,000 eigenvalues:
+    ntkfast spectrum --network fc --depth 3 --dim 10 --max-degree 100000 --out spectrum.csv
+  a kernel that depends on the norms, on the sphere of radius 1, to standard output:
+    ntkfast spectrum --network laplace --rate 1 --dim 3 --radius 1 --max-degree 20
 """
 
 
@@ -92,6 +104,23 @@ def _gram(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     print(f"{arguments.out}: {K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB")
+
+
+def _spectrum(arguments: argparse.Namespace) -> None:
+    from . import plot, spectrum
+
+    out = arguments.out
+    found = spectrum.mercer(
+        _kernel(arguments), arguments.dim, arguments.max_degree, radius=arguments.radius
+    )
+    if out is None:
+        spectrum.write_csv(found, sys.stdout)
+        return
+    if Path(out).suffix.lower() == ".csv":
+        spectrum.write_csv(found, out)
+    else:
+        plot.save(plot.spectrum(found), out)
+    print(f"{out}: {found!r}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -216,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_gram(commands)
+    _add_spectrum(commands)
     _add_demo(commands)
     _add_bench(commands)
     info = commands.add_parser("info", help="version, engines, instruction sets, threads")
@@ -244,6 +274,24 @@ def _add_gram(commands: Any) -> None:
     job.add_argument("--restart", action="store_true", help="discard what an earlier run has left")
     job.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     job.add_argument("--no-progress", action="store_true", help="show no bar")
+
+
+def _add_spectrum(commands: Any) -> None:
+    parser = commands.add_parser(
+        "spectrum",
+        help="Mercer eigenvalues on the sphere, as a table or a picture",
+        description="Compute the eigenvalues of a kernel on the uniform sphere of any dimension.",
+        epilog=SPECTRUM_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_spectrum)
+    parser.add_argument("--dim", type=_positive, required=True, metavar="D", help="of the inputs")
+    parser.add_argument("--max-degree", type=int, default=1000, metavar="K", help="default: 1000")
+    parser.add_argument("--radius", type=float, help="norm of the inputs; default: 1 if it is free")
+    parser.add_argument(
+        "--out", metavar="FILE", help=".csv, or a picture: .png, .pdf, .svg; default: CSV, printed"
+    )
+    _add_network(parser)
 
 
 def _add_network(parser: argparse.ArgumentParser) -> None:

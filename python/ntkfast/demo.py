@@ -155,5 +155,5 @@ def _draw(path: Path) -> None:
     except ImportError as error:
         print(f"  No picture: {error}", file=sys.stderr)
         return
-    figure.savefig(path)
+    plot.save(figure, path)
     print(f"  Kernel profiles by depth: {path.resolve()}\n")

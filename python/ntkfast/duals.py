@@ -145,7 +145,7 @@ def _excess(q: Array, p: Array, c: Array) -> Array:
 def _arc1(t: Array) -> Array:
     """Return sin t - t cos t; its power series below t = 1, where the terms cancel."""
     result = np.sin(t) - t * np.cos(t)
-    small = t < 1
+    small = np.abs(t) < 1
     x = t[small]
     y = x * x
     series = np.ones_like(y)

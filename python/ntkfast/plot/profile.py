@@ -1,4 +1,4 @@
-"""Pictures of kernels: their profile over the angle between two inputs, by depth."""
+"""Profiles of kernels over the angle between two inputs, by depth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ntkfast.plot.style import INK, dress, figure_of, legend, shades
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-__all__ = ["profiles"]
-
-INK = "#33373d"
-FAINT = "#d9dce1"
 
 
 def profiles(
@@ -62,7 +59,7 @@ def profiles(
     True
     """
     groups = networks if isinstance(networks, Mapping) else {"": networks}
-    figure = _figure(len(groups))
+    figure = figure_of(1.2 + 4.9 * len(groups), 4.4)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     for panel, (title, members) in zip(panels, groups.items(), strict=True):
         _draw(panel, title, members, kind, normalize, labels, points)
@@ -74,17 +71,6 @@ def profiles(
     return figure
 
 
-def _figure(panels: int) -> Figure:
-    """Make a figure that no window system and no global state knows of."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise ImportError("a picture needs matplotlib: pip install 'ntkfast[plot]'") from error
-    layout = ConstrainedLayoutEngine(wspace=0.06)
-    return Figure(figsize=(1.2 + 4.9 * panels, 4.4), dpi=160, layout=layout)
-
-
 def _draw(
     axes: Axes,
     title: str,
@@ -94,14 +80,10 @@ def _draw(
     labels: Sequence[str] | None,
     points: int,
 ) -> None:
-    from matplotlib import colormaps
-
     degrees = np.linspace(0.0, 180.0, points)
     cosines = np.cos(np.deg2rad(degrees))
-    # viridis by lightness reads in grey and with every colour vision; its yellow end is too pale
-    shades = colormaps["viridis"](np.linspace(0.0, 0.86, len(members)))
     _dress(axes, title)
-    for number, (member, shade) in enumerate(zip(members, shades, strict=True)):
+    for number, (member, shade) in enumerate(zip(members, shades(len(members)), strict=True)):
         kernel = getattr(member, kind, member)
         values = np.asarray(kernel.profile(cosines))
         label = labels[number] if labels is not None else _label(member)
@@ -114,27 +96,15 @@ def _add_legends(panels: Sequence[Axes]) -> None:
     names = [panel.get_legend_handles_labels()[1] for panel in panels]
     for number, panel in enumerate(panels):
         if names[number] not in names[number + 1 :]:
-            panel.legend(
-                loc="upper right",
-                borderaxespad=0.2,
-                labelcolor=INK,
-                framealpha=1.0,
-                edgecolor="none",
-                facecolor="white",
-            )
+            legend(panel, "upper right")
 
 
 def _dress(axes: Axes, title: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    dress(axes, title)
     axes.set_xlabel("angle θ between the inputs", color=INK)
     axes.set_xlim(0, 180)
     axes.set_xticks(range(0, 181, 45), [f"{degrees}°" for degrees in range(0, 181, 45)])
-    axes.grid(color=FAINT, linewidth=0.7)
-    axes.set_axisbelow(True)
     axes.axhline(0.0, color=INK, linewidth=0.8)
-    axes.tick_params(colors=INK, length=0)
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
 
 
 def _label(member: Any) -> str:

@@ -1,0 +1,93 @@
+"""Bounds on the smallest eigenvalue of a Gram matrix, beside the eigenvalue itself."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ntkfast.spectrum import Bound, BoundTable
+
+# Lower bounds point right and upper ones left, at the eigenvalue.
+MARKS = {"lower": (">", 0), "upper": ("<", 1), "limit": ("D", 2)}
+
+
+def bounds(table: BoundTable) -> Figure:
+    """Draw bounds on the smallest eigenvalue beside the computed one, on a logarithmic axis.
+
+    Full marks are bounds; hollow ones have a constant that the theorem leaves open, or are
+    asymptotic laws. Bounds whose assumptions fail on these data are drawn faint.
+
+    Parameters
+    ----------
+    table : BoundTable
+        What `ntkfast.spectrum.bounds` returns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        From the highest bound down; those that are zero or do not exist have no mark, but a word.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> X = np.random.default_rng(0).normal(size=(50, 20))
+    >>> figure = nf.plot.bounds(nf.spectrum.bounds(nf.FullyConnected(2), X))
+    """
+    rows = sorted(table.rows, key=lambda row: row.value if row.value > 0 else -math.inf)
+    figure = figure_of(8.4, 1.4 + 0.34 * len(rows))
+    axes = figure.subplots()
+    dress(axes)
+    axes.set_xscale("log")
+    colours = shades(3)
+    for place, row in enumerate(rows):
+        _mark(axes, place, row, colours)
+    if table.lambda_min > 0:
+        axes.axvline(table.lambda_min, color=INK, linewidth=1.2)
+    _frame(axes, table)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    for side, (mark, colour) in MARKS.items():
+        axes.plot([], [], mark, color=colours[colour], label=side)
+    legend(axes, "lower right")
+    return figure
+
+
+def _mark(axes: Axes, place: int, row: Bound, colours: Any) -> None:
+    if not (row.value > 0 and math.isfinite(row.value)):
+        word = "0" if row.value == 0 else "undefined"
+        axes.annotate(
+            word,
+            (0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            color=INK,
+        )
+        return
+    mark, number = MARKS[row.direction]
+    colour = colours[number] if row.applies else FAINT
+    face = colour if row.constant == "exact" else "white"
+    axes.plot(row.value, place, mark, color=colour, markerfacecolor=face, markersize=8)
+
+
+def _frame(axes: Axes, table: BoundTable) -> None:
+    """Leave a decade of air, and name the eigenvalue."""
+    values = [row.value for row in table.rows if row.value > 0 and math.isfinite(row.value)]
+    if table.lambda_min > 0:
+        values.append(table.lambda_min)
+    if values:
+        axes.set_xlim(min(values) / 3, max(values) * 3)
+    axes.set_xlabel(f"bounds; the line is the smallest eigenvalue, {table.lambda_min:.4g}")
+    axes.xaxis.label.set_color(INK)

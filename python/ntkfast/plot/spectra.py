@@ -1,0 +1,191 @@
+"""Mercer spectra over the degree, and ratios of two of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ntkfast.spectrum import MercerSpectrum, RkhsComparison
+
+MARKED = 32  # degrees with a mark of their own; the lines go on alone
+DRAWN = 400  # points of a line
+PARITY = ("even degrees", "odd degrees")
+LOG10 = math.log(10)
+
+
+def spectrum(
+    spectra: MercerSpectrum | Sequence[MercerSpectrum] | Mapping[str, MercerSpectrum],
+    *,
+    labels: Sequence[str] | None = None,
+    asymptotes: bool = True,
+) -> Figure:
+    """Draw Mercer eigenvalues over the degree of the spherical harmonics, on logarithmic axes.
+
+    Even degrees have full marks and a solid line, odd degrees hollow marks and a dotted one.
+    Exact zeros, which a logarithm cannot show, are left out.
+
+    Parameters
+    ----------
+    spectra : MercerSpectrum, sequence of them, or mapping of labels to them
+        What `ntkfast.spectrum.mercer` returns. Colour goes from dark (first) to light (last).
+    labels : sequence of str, optional
+        Names of the lines. Default: the kernels' reprs.
+    asymptotes : bool
+        Draw the leading terms C k^-p where they are known, thin and dashed.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Save it with ``figure.savefig("spectrum.png")``. It needs no display.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+    ValueError
+        If a spectrum has no degree above 0, or the number of labels is wrong.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> s = nf.spectrum.mercer(nf.FullyConnected(3).ntk, dim=3, max_degree=1000)
+    >>> figure = nf.plot.spectrum(s)
+    >>> len(figure.axes)
+    1
+    """
+    named = _named(spectra, labels)
+    figure = figure_of(7.2, 4.8)
+    axes = figure.subplots()
+    dress(axes)
+    for (label, one), shade in zip(named, shades(len(named)), strict=True):
+        _draw(axes, one, label, shade, asymptotes)
+    last = max(one.max_degree for _, one in named)
+    axes.set_xscale("log")
+    axes.set_xlim(0.9, last * 1.1)
+    axes.set_xlabel("degree k", color=INK)
+    axes.set_ylabel("eigenvalue μ", color=INK)
+    axes.yaxis.set_major_formatter(_power_of_ten)
+    _keep_in_view(axes, named)
+    legend(axes, "lower left")
+    return figure
+
+
+def _named(spectra: Any, labels: Sequence[str] | None) -> list[tuple[str, MercerSpectrum]]:
+    if isinstance(spectra, Mapping):
+        named = list(spectra.items())
+    else:
+        several = list(spectra) if isinstance(spectra, Sequence) else [spectra]
+        named = [(_title(one), one) for one in several]
+    if labels is not None:
+        if len(labels) != len(named):
+            raise ValueError(f"labels: expected {len(named)} of them, got {len(labels)}")
+        named = list(zip(labels, (one for _, one in named), strict=True))
+    for _, one in named:
+        if one.max_degree < 1:
+            raise ValueError("spectra: expected degrees above 0, got max_degree=0")
+    return named
+
+
+def _title(one: MercerSpectrum) -> str:
+    return f"{one.kernel!r}, d = {one.dim}"
+
+
+def _draw(axes: Axes, one: MercerSpectrum, label: str, shade: Any, asymptotes: bool) -> None:
+    """Draw both parities of one spectrum, and its leading terms."""
+    height = one.log_eigenvalues / LOG10
+    seen = np.isfinite(height) & (one.error < 1)
+    for odd in (0, 1):
+        k = one.degrees[1:][seen[1:] & (one.degrees[1:] % 2 == odd)]
+        if not len(k):
+            continue
+        thin = _thin(k)
+        style: dict[str, Any] = {"color": shade, "linewidth": 1.6, "linestyle": ":" if odd else "-"}
+        axes.plot(thin, height[thin], label=None if odd else label, **style)
+        marked = k[k <= MARKED]
+        face = "white" if odd else shade
+        axes.plot(marked, height[marked], "o", markersize=4, markerfacecolor=face, color=shade)
+        branch = one.decay.odd if odd else one.decay.even
+        if asymptotes and branch is not None and branch.sign:
+            line = (branch.log_constant - branch.exponent * np.log(thin)) / LOG10
+            axes.plot(thin, line, color=INK, linewidth=0.7, linestyle=(0, (6, 4)), zorder=1)
+
+
+def _keep_in_view(axes: Axes, named: Sequence[tuple[str, MercerSpectrum]]) -> None:
+    """Limit the height to the eigenvalues: asymptotes rise far above them at low degrees."""
+    heights = [one.log_eigenvalues[1:][np.isfinite(one.log_eigenvalues[1:])] for _, one in named]
+    all_of_them = np.concatenate(heights) / LOG10
+    if len(all_of_them):
+        low, high = float(all_of_them.min()), float(all_of_them.max())
+        air = 0.05 * max(high - low, 1.0)
+        axes.set_ylim(low - air, high + air)
+
+
+def _power_of_ten(value: float, _: object) -> str:
+    return f"$10^{{{value:g}}}$"
+
+
+def ratio(comparison: RkhsComparison) -> Figure:
+    """Draw the ratio of two Mercer spectra over the degree, with its bounds and limits.
+
+    Parameters
+    ----------
+    comparison : RkhsComparison
+        What `ntkfast.spectrum.same_rkhs` returns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The band between the smallest and the largest ratio is shaded; thin lines are the limits
+        for growing degrees.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> found = nf.spectrum.same_rkhs(nf.FullyConnected(2).ntk, nf.FullyConnected(5).ntk, dim=3)
+    >>> figure = nf.plot.ratio(found)
+    """
+    figure = figure_of(7.2, 4.2)
+    axes = figure.subplots()
+    dress(axes, f"{comparison.first.kernel!r} / {comparison.second.kernel!r}")
+    degrees, values = comparison.first.degrees, comparison.ratio
+    if 0 < comparison.lower <= comparison.upper < math.inf:
+        axes.axhspan(comparison.lower, comparison.upper, color=FAINT, alpha=0.5, linewidth=0)
+    limits = comparison.even_limit, comparison.odd_limit
+    for odd, (shade, limit) in enumerate(zip(shades(2), limits, strict=True)):
+        seen = np.isfinite(values) & (values > 0) & (degrees % 2 == odd) & (degrees > 0)
+        k = _thin(degrees[seen])
+        axes.plot(k, values[k], color=shade, linewidth=1.4, label=PARITY[odd])
+        marked = k[k <= MARKED]
+        axes.plot(marked, values[marked], "o", color=shade, markersize=4)
+        if 0 < limit < math.inf:
+            axes.axhline(limit, color=shade, linewidth=0.8, linestyle=(0, (6, 4)))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_xlabel("degree k", color=INK)
+    axes.set_ylabel("ratio of the eigenvalues", color=INK)
+    legend(axes, "best")
+    return figure
+
+
+def _thin(k: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out degrees that would fall on one another on a logarithmic axis."""
+    if not len(k):
+        return k
+    return k[np.unique(np.searchsorted(k, np.geomspace(k[0], k[-1], DRAWN)))]

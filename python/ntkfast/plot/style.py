@@ -1,0 +1,82 @@
+"""What all pictures share: ink, grid, colours, and figures that need no display."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#33373d"
+FAINT = "#d9dce1"
+
+
+def figure_of(width: float, height: float) -> Figure:
+    """Make a figure that no window system and no global state knows of; sizes in inches."""
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise ImportError("a picture needs matplotlib: pip install 'ntkfast[plot]'") from error
+    return Figure(figsize=(width, height), dpi=160, layout=ConstrainedLayoutEngine(wspace=0.06))
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure to a file that appears when it is complete.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path
+        Its suffix names the format: .png, .pdf, .svg.
+
+    Raises
+    ------
+    ValueError
+        If the suffix names no format that matplotlib can write.
+    """
+    target = Path(path)
+    known = figure.canvas.get_supported_filetypes()
+    kind = target.suffix.lower().lstrip(".")
+    if kind not in known:
+        raise ValueError(f"path: expected a suffix among .{', .'.join(sorted(known))}, got {path}")
+    partial = target.with_name(target.name + ".partial")
+    try:
+        figure.savefig(partial, format=kind)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def shades(count: int) -> Any:
+    """Colours from dark to light: they read in grey and with every colour vision."""
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](np.linspace(0.0, 0.86, count))  # the yellow end is too pale
+
+
+def dress(axes: Axes, title: str = "") -> None:
+    """Leave a faint grid and no frame."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.grid(color=FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=INK, length=0, which="both")
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def legend(axes: Axes, place: str) -> None:
+    """Name the lines of a panel."""
+    axes.legend(
+        loc=place,
+        borderaxespad=0.2,
+        labelcolor=INK,
+        framealpha=1.0,
+        edgecolor="none",
+        facecolor="white",
+    )

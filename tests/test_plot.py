@@ -1,0 +1,110 @@
+"""Pictures show the numbers they are made of."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+
+pytest.importorskip("matplotlib")
+
+LOG10 = math.log(10)
+
+
+def test_profiles_are_those_of_the_kernels() -> None:
+    networks = [nf.FullyConnected(depth) for depth in (1, 4)]
+    figure = nf.plot.profiles({"left": networks, "right": networks[:1]}, points=181)
+    assert [axes.get_title("left") for axes in figure.axes] == ["left", "right"]
+    angle, value = (np.asarray(v) for v in figure.axes[0].lines[-1].get_data())
+    wanted = networks[1].ntk.profile(np.cos(np.deg2rad(angle)))
+    np.testing.assert_allclose(value, wanted / networks[1].ntk.profile(1.0), rtol=1e-12)
+    legend = figure.axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["depth 1", "depth 4"]
+
+
+def test_spectrum_has_a_line_for_each_parity() -> None:
+    one = nf.spectrum.mercer(nf.FullyConnected(3).ntk, 3, 2000)
+    figure = nf.plot.spectrum(one, asymptotes=False)
+    for odd, line in enumerate(
+        line for line in figure.axes[0].lines if line.get_linestyle() in "-:"
+    ):
+        k, height = (np.asarray(v) for v in line.get_data())
+        assert np.all(k % 2 == odd)
+        assert k[-1] == 2000 - odd
+        np.testing.assert_array_equal(height, one.log_eigenvalues[k.astype(int)] / LOG10)
+
+
+def test_spectrum_leaves_exact_zeros_out() -> None:
+    one = nf.spectrum.mercer(nf.FullyConnected(1).ntk, 3, 99)  # odd degrees vanish from 3 on
+    figure = nf.plot.spectrum(one)
+    drawn = np.concatenate([np.asarray(line.get_xdata()) for line in figure.axes[0].lines])
+    assert set(drawn[drawn % 2 == 1]) == {1}
+
+
+def test_asymptotes_meet_the_spectrum() -> None:
+    one = nf.spectrum.mercer(nf.ResNet(4, alpha=0.5).ntk, 5, 100_000)
+    lines = nf.plot.spectrum(one).axes[0].lines
+    ends = [line.get_ydata()[-1] for line in lines if len(line.get_xdata()) > 100]
+    assert len(ends) == 4
+    assert ends[0] == pytest.approx(ends[1], abs=1e-3)
+    assert ends[2] == pytest.approx(ends[3], abs=1e-3)
+
+
+def test_spectra_with_names() -> None:
+    several = [nf.spectrum.mercer(nf.FullyConnected(depth).ntk, 4, 40) for depth in (1, 5)]
+    for figure in (
+        nf.plot.spectrum(several, labels=["one", "five"]),
+        nf.plot.spectrum(dict(zip(("one", "five"), several, strict=True))),
+    ):
+        legend = figure.axes[0].get_legend()
+        assert [text.get_text() for text in legend.get_texts()] == ["one", "five"]
+    with pytest.raises(ValueError, match="labels: expected 2"):
+        nf.plot.spectrum(several, labels=["one"])
+    with pytest.raises(ValueError, match="degrees above 0"):
+        nf.plot.spectrum(nf.spectrum.mercer(nf.FullyConnected(1).ntk, 4, 0))
+
+
+def test_ratio_stays_in_its_band() -> None:
+    found = nf.spectrum.same_rkhs(nf.FullyConnected(2).ntk, nf.ResNet(3, alpha=1.0).ntk, 3, 500)
+    axes = nf.plot.ratio(found).axes[0]
+    curves = [np.asarray(line.get_ydata()) for line in axes.lines if len(line.get_xdata()) > 50]
+    assert len(curves) == 2
+    for values in curves:
+        assert np.all((values >= found.lower) & (values <= found.upper))
+
+
+def test_bounds_stand_at_their_values() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 12))
+    table = nf.spectrum.bounds(nf.FullyConnected(2), X)
+    axes = nf.plot.bounds(table).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert sorted(names) == sorted(row.name for row in table)
+    marks = {
+        names[int(line.get_ydata()[0])]: line.get_xdata()[0]
+        for line in axes.lines
+        if len(line.get_xdata()) == 1
+    }
+    assert marks == {row.name: row.value for row in table if row.value > 0}
+    words = {names[int(text.xy[1])]: text.get_text() for text in axes.texts}
+    assert words["positivity"] == "0"
+    assert any(list(line.get_xdata()) == [table.lambda_min] * 2 for line in axes.lines)
+
+
+def test_bounds_of_a_singular_matrix() -> None:
+    X = np.random.default_rng(0).normal(size=(12, 4))
+    X[3] = X[5]
+    table = nf.spectrum.bounds(nf.FullyConnected(1), X)
+    assert len(nf.plot.bounds(table).axes[0].get_yticklabels()) == len(table)
+
+
+def test_save_writes_the_format_of_the_suffix(tmp_path: Path) -> None:
+    figure = nf.plot.profiles([nf.FullyConnected(1)])
+    for suffix, magic in (("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")):
+        nf.plot.save(figure, tmp_path / f"p.{suffix}")
+        assert (tmp_path / f"p.{suffix}").read_bytes().startswith(magic)
+    with pytest.raises(ValueError, match=r"path: expected a suffix among .*\.png"):
+        nf.plot.save(figure, tmp_path / "p.xyz")
