@@ -308,3 +308,12 @@ def expected(name: str, dtype: Any, dimension: int) -> Expected:
     case = BY_NAME[name]
     x, y = special_pairs(dtype, dimension, case.radius)
     return compare(case.oracle(dimension), x, y)
+
+
+def record_kernel(spec: dict) -> Any:
+    """Kernel of a record of the reference files."""
+    if spec["name"] in ("ntk", "nngp"):
+        return getattr(nf.FullyConnected(spec["L"], bias=spec.get("beta", 0)), spec["name"])
+    if spec["name"] == "resntk":
+        return nf.ResNet(spec["L"], alpha=spec["alpha"], normalize=True).ntk
+    return nf.Laplace(spec["c"] / np.sqrt(2))  # the file's rate multiplies sqrt(1 - u)

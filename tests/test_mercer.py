@@ -25,19 +25,12 @@ DATA = Path(__file__).parent / "data" / "mercer.json"
 SHALLOW, DEEP = 1e-12, 1e-10
 
 
-def record_kernel(spec: dict) -> Any:
-    """Kernel of a record of the reference files."""
-    if spec["name"] in ("ntk", "nngp"):
-        return getattr(nf.FullyConnected(spec["L"], bias=spec.get("beta", 0)), spec["name"])
-    if spec["name"] == "resntk":
-        return nf.ResNet(spec["L"], alpha=spec["alpha"], normalize=True).ntk
-    return nf.Laplace(spec["c"] / np.sqrt(2))  # the file's rate multiplies sqrt(1 - u)
-
-
 def check_record(record: dict, column: int) -> int:
     """Compare a record with the package and its error estimates; return the number of values."""
     exact = {row[0]: mpf(row[column]) for row in record["values"]}
-    found = spectrum.mercer(record_kernel(record["spec"]), record["d"], max(exact), radius=1.0)
+    found = spectrum.mercer(
+        cases.record_kernel(record["spec"]), record["d"], max(exact), radius=1.0
+    )
     deep = record["spec"]["name"] == "resntk" or record["spec"].get("L", 1) > 10
     for k, value in exact.items():
         if value == 0:

@@ -126,14 +126,6 @@ def test_profile_describes_the_gram_matrix(engine: dict[str, Any], dtype: Any) -
     assert kernel(x, y, **engine)[0] == pytest.approx(wanted, abs=40 * epsilon(dtype))
 
 
-def _record_kernel(spec: dict) -> Any:
-    if spec["name"] in ("ntk", "nngp"):
-        return getattr(nf.FullyConnected(spec["L"], bias=spec.get("beta", 0)), spec["name"])
-    if spec["name"] == "resntk":
-        return nf.ResNet(spec["L"], alpha=spec["alpha"], normalize=True).ntk
-    return nf.Laplace(spec["c"] / np.sqrt(2))  # the file's rate multiplies sqrt(1 - u)
-
-
 def _cosine(kind: str, text: str) -> float | None:
     """Return the input as a float cosine where it is one exactly."""
     if kind == "u":
@@ -148,7 +140,7 @@ def _cosine(kind: str, text: str) -> float | None:
 def _check_records(records: list[dict]) -> int:
     checked = 0
     for record in records:
-        kernel, top = _record_kernel(record["spec"]), float(mpf(record["kappa1"]))
+        kernel, top = cases.record_kernel(record["spec"]), float(mpf(record["kappa1"]))
         with mp.workdps(60):
             pairs = [
                 (u, mpf(row[2]))
