@@ -145,6 +145,18 @@ py::array_t<T> row_norms(py::array_t<T> x) {
 
 // ---- a call -------------------------------------------------------------------------------------
 
+// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
+template <class Work>
+void call(const std::string& isa, int threads, Work work) {
+    expect(threads >= 1, "threads: expected at least 1");
+    const InstructionSet& set = *choose(isa).tiles();
+    const py::gil_scoped_release released;
+    work(set, [] {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals()) throw py::error_already_set();
+    });
+}
+
 template <class T>
 struct Side {  // the rows of x or y with what depends on them alone
     py::array_t<T> rows, norms;
@@ -262,12 +274,8 @@ struct Call {
     }
 
     void run(const std::string& isa, int threads) {
-        expect(threads >= 1, "threads: expected at least 1");
-        const InstructionSet& set = *choose(isa).tiles();
-        const py::gil_scoped_release released;
-        ntkfast::run(problem, set, threads, [] {
-            const py::gil_scoped_acquire acquired;
-            if (PyErr_CheckSignals()) throw py::error_already_set();
+        call(isa, threads, [&](const InstructionSet& set, auto poll) {
+            ntkfast::run(problem, set, threads, poll);
         });
     }
 };
@@ -321,6 +329,26 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, py::array_t<T> y, py::array
 }
 
 template <class T>
+void hadamard(py::array_t<T> x, py::array_t<T> out,
+              std::optional<py::array_t<T, py::array::c_style>> signs, double scale, int threads,
+              const std::string& isa) {
+    const int64_t width = x.ndim() == 2 ? x.shape(1) : 0;
+    expect(width > 0 && (width & (width - 1)) == 0, "x: expected 2^p columns");
+    const Hadamard<T> problem{x.data(),
+                              out.mutable_data(),
+                              row_stride(x, "x"),
+                              row_stride(out, "out"),
+                              x.shape(0),
+                              width,
+                              signs ? signs->data() : nullptr,
+                              static_cast<T>(scale)};
+    expect(out.shape(0) == problem.n && out.shape(1) == width, "out: wrong shape");
+    expect(!signs || (signs->ndim() == 1 && signs->shape(0) == width), "signs: one per column");
+    call(isa, threads,
+         [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
+}
+
+template <class T>
 void bind_dtype(py::module_& m, const char* suffix) {
     py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str())
         .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
@@ -339,6 +367,9 @@ void bind_dtype(py::module_& m, const char* suffix) {
           py::arg("second_output"), py::arg("series_x").noconvert(),
           py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
           py::arg("isa"));
+    m.def((std::string("hadamard_") + suffix).c_str(), &hadamard<T>, py::arg("x").noconvert(),
+          py::arg("out").noconvert(), py::arg("signs").noconvert(), py::arg("scale"),
+          py::arg("threads"), py::arg("isa"));
 }
 
 }  // namespace

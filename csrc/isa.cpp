@@ -1,7 +1,8 @@
-// The tile loop for one instruction set: compiled once per set with -DNTK_ISA=<name>.
+// The hot loops for one instruction set: compiled once per set with -DNTK_ISA=<name>.
 //
 // Everything but the one function below has internal linkage, so no code of a wide instruction set
 // can be linked into the baseline.
+#include "hadamard.hpp"
 #include "tile.hpp"
 
 #define NTK_JOIN(a, b) a##b
@@ -9,8 +10,8 @@
 
 extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
     static constexpr ntkfast::InstructionSet tiles = {
-        {count_tasks<float>, scratch_size<float>, run_task<float>},
-        {count_tasks<double>, scratch_size<double>, run_task<double>},
+        {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>},
+        {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>},
     };
     return &tiles;
 }

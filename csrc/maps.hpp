@@ -117,12 +117,23 @@ struct Problem {
     const volatile int* cancelled;
 };
 
+// Walsh-Hadamard transforms of rows: out[n][width] = scale H diag(signs) x, H in natural order.
+template <class T>
+struct Hadamard {
+    const T* x;  // may be `out`, with equal strides
+    T* out;
+    std::int64_t ldx, ldo, n, width;  // width: a power of two
+    const T* signs;                   // one per column, or null
+    T scale;
+};
+
 // One instruction set's code.
 template <class T>
 struct Tiles {
     std::int64_t (*tasks)(const Problem<T>&);
     std::int64_t (*scratch)(const Problem<T>&);  // elements of T needed by one thread
     void (*run)(const Problem<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
+    void (*hadamard)(const Hadamard<T>&, std::int64_t begin, std::int64_t end);  // of the rows
 };
 
 struct InstructionSet {

@@ -25,6 +25,19 @@ struct AlignedDelete {
 // About 0.1 ms of work: below it a thread costs more than it gains.
 constexpr double kWorthThreads = 2e6;
 
+// Does the work here if there is little, else on threads.
+template <class Work, class Poll>
+void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled, Work work,
+           Poll poll) {
+    if (cost < kWorthThreads) {
+        std::int64_t task = 0;
+        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
+        return;
+    }
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
+              poll);
+}
+
 template <class T, class Poll>
 void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const Tiles<T>& tiles = tiles_of<T>(set);
@@ -41,13 +54,24 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     const double depth = problem.layers ? 8.0 * static_cast<double>(problem.layers->count) : 0.0;
     const double cost = static_cast<double>(problem.n) * static_cast<double>(problem.m) *
                         (static_cast<double>(problem.d + problem.columns) + depth + 16.0);
-    if (cost < kWorthThreads) {
-        std::int64_t task = 0;
-        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
-        return;
-    }
-    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
-              poll);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
+// Entries of a task: enough to make handing it out cheap, few enough to share evenly.
+constexpr std::int64_t kHadamardTask = 1 << 16;
+
+template <class T, class Poll>
+void run(const Hadamard<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.width);
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = [&](const auto& next) {
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles_of<T>(set).hadamard(problem, task * rows,
+                                      std::min(task * rows + rows, problem.n));
+    };
+    const double cost = 8.0 * static_cast<double>(problem.n) * static_cast<double>(problem.width);
+    share(tasks, threads, cost, cancelled, work, poll);
 }
 
 }  // namespace ntkfast

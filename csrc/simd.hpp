@@ -2,12 +2,13 @@
 //
 // Arithmetic is written with the operators of the GNU vector extension, which GCC and Clang turn
 // into the same code as intrinsics; only four operations need a spelling of their own: square
-// root, table lookup, mask bits and streaming store. Other compilers get vectors of one lane.
+// root, table lookup, mask bits and lane exchange. Other compilers get vectors of one lane.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #if defined(__AVX2__) || defined(_MSC_VER)
 #include <immintrin.h>
@@ -189,6 +190,21 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
 }
 NTK_FN int lowest_bit(std::uint64_t bits) { return __builtin_ctzll(bits); }
 
+template <class T, int H, int... K>
+NTK_FN Vec<T> add_and_subtract(Vec<T> v, std::integer_sequence<int, K...>) {
+#if defined(__clang__)
+    const Vec<T> other = __builtin_shufflevector(v, v, (K ^ H)...);
+#else
+    const Vec<T> other = __builtin_shuffle(v, IVec<T>{(K ^ H)...});
+#endif
+    return v * Vec<T>{(K & H ? T(-1) : T(1))...} + other;
+}
+// Replaces lanes (a, b) at distance H by (a + b, a - b); H < kLanes<T>.
+template <class T, int H>
+NTK_FN Vec<T> add_and_subtract(Vec<T> v) {
+    return add_and_subtract<T, H>(v, std::make_integer_sequence<int, kLanes<T>>{});
+}
+
 #else  // one lane
 template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
@@ -203,6 +219,10 @@ struct Row16 {
 template <class T>
 NTK_FN std::uint64_t mask_below(T a, T b) {
     return a < b;
+}
+template <class T, int H>
+NTK_FN T add_and_subtract(T v) {
+    return v;
 }
 NTK_FN int lowest_bit(std::uint64_t bits) {
     int k = 0;

@@ -68,7 +68,7 @@ def _engines() -> list[Any]:
 
 # Every instruction set runs these; the others run on the best one, and all of them on all with
 # NTKFAST_TEST_ISAS=all. The C++ tests cover every map on every set as well.
-EVERY_ISA = ("test_zonal", "test_near_duplicates")
+EVERY_ISA = ("test_zonal", "test_near_duplicates", "test_hadamard")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 from ntkfast import batch
+from ntkfast.batch import grid
+from ntkfast.batch.journal import Journal
 
 N, TILE = 300, 64  # 5 x 5 blocks, the last of 44 rows; 15 on or above the diagonal
 TILES = 15
@@ -150,15 +152,15 @@ def test_inputs_may_be_memory_maps(tmp_path: Path, X: NDArray[Any], wanted: NDAr
 @pytest.mark.parametrize("shape", [(10, 10), (600, 600), (10**6, 10**6), (10**6, 10), (10, 10**6)])
 @pytest.mark.parametrize("width", [1, 784, 10**5])
 def test_default_tile_is_bounded(shape: tuple[int, int], width: int, symmetric: bool) -> None:
-    rows, columns = batch._default_tile(shape, width, 8, symmetric)
+    rows, columns = grid.default_tile(shape, width, 8, symmetric)
     assert rows >= 1
     assert columns >= 1
     assert not symmetric or rows == columns
-    large = max(rows, columns) > batch.TILE_MIN
+    large = max(rows, columns) > grid.TILE_MIN
     if large and shape != (10, 10**6):
-        bound = batch.TILE_BYTES + 8 * batch.TILE_STEP * (rows + columns + 2 * width)
+        bound = grid.TILE_BYTES + 8 * grid.TILE_STEP * (rows + columns + 2 * width)
         assert 8 * (rows * columns + (rows + columns) * width) <= bound
-    assert rows * columns <= batch.TILE_BYTES  # at most 8 times the room, for the widest inputs
+    assert rows * columns <= grid.TILE_BYTES  # at most 8 times the room, for the widest inputs
 
 
 # --- Interruption --------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ def test_killed_between_rename_and_removal_of_the_journal(
 ) -> None:
     out = tmp_path / "K.npy"
     with monkeypatch.context() as patch:
-        patch.setattr(batch._Journal, "remove", lambda self: stop())
+        patch.setattr(Journal, "remove", lambda self: stop())
         with pytest.raises(KeyboardInterrupt):
             batch.gram(Watched(), X, out=out, tile=TILE)
     assert names(tmp_path) == {"K.npy", "K.npy.journal"}
@@ -280,7 +282,7 @@ def test_killed_between_rename_and_removal_of_the_journal(
     interrupt_free = Watched()
     with monkeypatch.context() as patch:  # the refusal above has given the journal up: make it anew
         out.unlink()
-        patch.setattr(batch._Journal, "remove", lambda self: stop())
+        patch.setattr(Journal, "remove", lambda self: stop())
         with pytest.raises(KeyboardInterrupt):
             batch.gram(Watched(), X, out=out, tile=TILE)
     batch.gram(interrupt_free, X, out=out)

@@ -224,6 +224,11 @@ def test_table() -> None:
         [row.value for row in table], nan_ok=True
     )
     assert table["pair"].ratio == table["pair"].value / table.lambda_min
+    for row in table:
+        if row.constant == "constant set to 1" and not np.isnan(row.value):
+            assert row.fitted * row.value == pytest.approx(table.lambda_min, rel=1e-14)
+        else:
+            assert np.isnan(row.fitted)
     assert table.best("upper").value <= table["diagonal"].value
     assert table.best("lower").value >= table["Schur sum"].value
     with pytest.raises(KeyError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,6 +25,8 @@ pytest.importorskip("numba")
 
 from ntkfast.engines import numba as engine
 from ntkfast.engines import numba_kernels as kernels
+from ntkfast.engines.numba_kernels import compiling
+from ntkfast.engines.numba_kernels.coefficients import COEFFICIENTS
 
 both_engines = pytest.mark.skipif(
     bool(native.unavailable()), reason="the compiled extension ntkfast._core is not installed"
@@ -242,6 +245,19 @@ def _next(a: int) -> int:
     return a + 1
 
 
+def test_cached_code_belongs_to_all_its_sources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numba itself would not see that a function in another file than the cached one changed."""
+    for file in Path(compiling.__file__).parent.glob("*.py"):
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    sources = compiling._sources.__wrapped__
+    assert kernels.gram_task.__qualname__ == f"gram_task_{sources()}"
+    (tmp_path / "radial.py").write_text("changed")
+    assert kernels.gram_task.__qualname__ != f"gram_task_{sources()}"
+
+
 def test_numba_is_imported_by_the_first_call_only() -> None:
     code = """if True:
         import sys
@@ -264,4 +280,4 @@ def test_coefficients_are_those_of_the_native_engine() -> None:
             name.lower(): tuple(float(c.strip().removesuffix("f")) for c in row.split(","))
             for name, row in found
         }
-        assert numbers == {name: by[size] for name, by in kernels.COEFFICIENTS.items()}
+        assert numbers == {name: by[size] for name, by in COEFFICIENTS.items()}

@@ -16,7 +16,7 @@ from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.threadpool import register as _register_threadpool
 
 if TYPE_CHECKING:
-    from ntkfast import plot, spectrum
+    from ntkfast import features, plot, spectrum  # noqa: F401
 
 __all__ = [
     "Activation",
@@ -45,6 +45,6 @@ _register_threadpool()
 
 def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
-    if name in ("plot", "spectrum"):
+    if name in ("features", "plot", "spectrum"):
         return importlib.import_module(f"ntkfast.{name}")
     raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")

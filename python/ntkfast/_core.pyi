@@ -64,6 +64,9 @@ def matmul_f32(
     threads: _Int,
     isa: str,
 ) -> None: ...
+def hadamard_f32(
+    x: _F32, out: _F32, signs: _F32 | None, scale: _Float, threads: _Int, isa: str
+) -> None: ...
 
 class Profilef64:
     def __init__(
@@ -107,4 +110,7 @@ def matmul_f64(
     diagonal_x: _F64 | None,
     threads: _Int,
     isa: str,
+) -> None: ...
+def hadamard_f64(
+    x: _F64, out: _F64, signs: _F64 | None, scale: _Float, threads: _Int, isa: str
 ) -> None: ...

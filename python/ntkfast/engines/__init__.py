@@ -48,6 +48,14 @@ class Engine(Protocol):
     ) -> None:
         """Write K(X, Y) V to `out`."""
 
+    def hadamard(
+        self, X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
+    ) -> None:
+        """Write scale (X * signs) H of 2^p columns to `out`, which may be X.
+
+        H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
+        """
+
     def row_norms(self, X: FloatArray) -> FloatArray:
         """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""
 

@@ -136,6 +136,13 @@ def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads:
     )
 
 
+def hadamard(
+    X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
+) -> None:
+    """Write scale (X * signs) H to `out`, which may be X."""
+    _call("hadamard", X.dtype, X, out, signs, scale, threads, _isa())
+
+
 def row_norms(X: FloatArray) -> FloatArray:
     """Return the Euclidean norms of rows."""
     norms: FloatArray = _call("row_norms", X.dtype, X)

@@ -1,15 +1,16 @@
 """The Numba engine: mirrors the C++ engine in Python for installations without the extension.
 
 Numba is imported and the code compiled at the first call; compiled code is kept in Numba's cache.
-The compiled functions are in `ntkfast.engines.numba_kernels`; here are the preparation of their
-arguments and the threads, which live for one call: nothing to break on fork, no idle pool.
+The compiled functions are in `ntkfast.engines.numba_kernels` and `numba_hadamard`; here are the
+preparation of their arguments and the threads, which live for one call: nothing to break on fork,
+no idle pool.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,11 @@ from ntkfast.profile import REFINE_LEAST
 if TYPE_CHECKING:
     from ntkfast.engines import numba_kernels as kernels
 
-__all__ = ["matmul", "row_norms", "run", "unavailable"]
+__all__ = ["hadamard", "matmul", "row_norms", "run", "unavailable"]
 
 POLL = 0.02  # seconds between looks for Ctrl-C
 WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
+HADAMARD_TASK = 1 << 16  # entries
 SUMS_BYTES = 1 << 20  # of a product's sums that a thread keeps
 
 
@@ -303,10 +305,7 @@ def run(
     tasks = -(-len(X) // chunk) * (1 if columns else -(-y.height // kernels.WIDTH))
     depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
     cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
-    if cost < WORTH_THREADS:
-        _work(problem, prepared, iter(range(tasks)))
-    else:
-        _in_threads(problem, prepared, tasks, min(threads, tasks))
+    _share(partial(_work, problem, prepared), problem.cancelled, tasks, threads, cost)
 
 
 def _work(problem: kernels.Problem, plan: Any, tasks: Iterator[int]) -> None:
@@ -321,19 +320,30 @@ def _work(problem: kernels.Problem, plan: Any, tasks: Iterator[int]) -> None:
         packed = run(problem, plan, scratch, task, packed)
 
 
-def _in_threads(problem: kernels.Problem, plan: Any, tasks: int, threads: int) -> None:
+Work = Callable[[Iterator[int]], None]
+
+
+def _share(work: Work, cancelled: NDArray[Any], tasks: int, threads: int, cost: float) -> None:
+    """Do the tasks here if they cost little, else on threads."""
+    if cost < WORTH_THREADS:
+        work(iter(range(tasks)))
+    else:
+        _in_threads(work, cancelled, tasks, min(threads, tasks))
+
+
+def _in_threads(work: Work, cancelled: NDArray[Any], tasks: int, threads: int) -> None:
     """Share the tasks among threads; this one waits, and is open to Ctrl-C."""
     shared = iter(range(tasks))  # `next` is atomic
     with ThreadPoolExecutor(threads, "ntkfast") as pool:
         try:
-            team = [pool.submit(_work, problem, plan, shared) for _ in range(threads)]
+            team = [pool.submit(work, shared) for _ in range(threads)]
             while wait(team, timeout=POLL, return_when=FIRST_EXCEPTION).not_done:
                 if any(one.done() and one.exception() for one in team):
                     break
         except BaseException:
-            problem.cancelled[0] = 1
+            cancelled[0] = 1
             raise
-        problem.cancelled[0] = 1
+        cancelled[0] = 1
     for one in team:
         one.result()
 
@@ -341,3 +351,25 @@ def _in_threads(problem: kernels.Problem, plan: Any, tasks: int, threads: int) -
 def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
     """Write K(X, Y) V to `out`."""
     run(plan, None, X, Y, (None, None), threads, V, out)
+
+
+def hadamard(
+    X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
+) -> None:
+    """Write scale (X * signs) H to `out`, which may be X."""
+    from ntkfast.engines.numba_hadamard import transform_rows
+
+    dtype, (height, width) = X.dtype, X.shape
+    rows = max(1, HADAMARD_TASK // width)
+    cancelled = np.zeros(1, np.uint8)
+    views = (*_flat(X), *_flat(out))
+    diagonal = np.ones(width, dtype) if signs is None else np.array(signs)
+
+    def work(tasks: Iterator[int]) -> None:
+        for task in tasks:
+            if cancelled[0]:
+                return
+            begin, end = task * rows, min(task * rows + rows, height)
+            transform_rows(*views, width, diagonal, dtype.type(scale), begin, end)
+
+    _share(work, cancelled, -(-height // rows), threads, 8.0 * height * width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -70,7 +70,10 @@ def dress(axes: Axes, title: str = "") -> None:
         axes.spines[side].set_visible(False)
 
 
-def legend(axes: Axes, place: str) -> None:
+Place: TypeAlias = Literal["upper right", "lower left", "lower right", "best"]
+
+
+def legend(axes: Axes, place: Place) -> None:
     """Name the lines of a panel."""
     axes.legend(
         loc=place,

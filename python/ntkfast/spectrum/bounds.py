@@ -57,8 +57,7 @@ class Bound:
         Whether the number is the bound. "constant set to 1": the constant is not given by the
         theorem, only the dependence on the data means something.
     ratio : float
-        Value over the computed smallest eigenvalue; NaN where that is zero to rounding. Where the
-        constant is set to 1, the inverse is the constant fitted to these data, not the theorem's.
+        Value over the computed smallest eigenvalue; NaN where that is zero to rounding.
     reference : str
     assumptions : tuple of Check
     note : str
@@ -78,6 +77,14 @@ class Bound:
         """Whether the value exists and no assumption is known to fail."""
         failed = any(check.holds is False for check in self.assumptions)
         return not failed and not math.isnan(self.value)
+
+    @property
+    def fitted(self) -> float:
+        """The constant that would make it an equality on these data; NaN where one is given.
+
+        It is fitted, and not the theorem's.
+        """
+        return 1 / self.ratio if self.constant == UNIT and self.ratio > 0 else math.nan
 
 
 @dataclass(frozen=True)
@@ -135,14 +142,14 @@ class BoundTable:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
             "name direction value lambda_min ratio "
-            "constant applies assumptions reference note".split()
+            "constant fitted applies assumptions reference note".split()
         )
         for row in self.rows:
             checks = "; ".join(str(check) for check in row.assumptions)
             writer.writerow(
                 (
                     *(row.name, row.direction, repr(row.value), repr(self.lambda_min)),
-                    *(repr(row.ratio), row.constant, row.applies, checks),
+                    *(repr(row.ratio), row.constant, repr(row.fitted), row.applies, checks),
                     *(row.reference, row.note),
                 )
             )
@@ -158,6 +165,7 @@ class BoundTable:
         for row in self.rows:
             line = f"{row.name:<{width}}  {row.direction}  {row.value:>13.6g}  {row.ratio:>8.3g}"
             line += f"  {row.constant}"
+            line += "" if math.isnan(row.fitted) else f" (fitted: {row.fitted:.3g})"
             lines.append(line if row.applies else line + ", does not apply")
             lines += [f"    NO: {c.text}" for c in row.assumptions if c.holds is False]
             lines += [f"    {row.note}"] if row.note else []

@@ -1,0 +1,14 @@
+"""Write Gram matrices larger than memory to a file, tile by tile, so that a killed job resumes.
+
+A job owns three names. ``K.npy.partial`` receives the tiles; ``K.npy.journal`` holds what the job
+is (kernel, shapes, digests of the inputs) and one line for each tile whose data have reached the
+disk; ``K.npy`` itself appears only at the end, by an atomic rename.
+"""
+
+from __future__ import annotations
+
+from ntkfast.batch.errors import BatchError, DiskSpaceError
+from ntkfast.batch.inputs import load_matrix
+from ntkfast.batch.run import gram
+
+__all__ = ["BatchError", "DiskSpaceError", "gram", "load_matrix"]

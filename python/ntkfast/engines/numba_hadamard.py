@@ -1,0 +1,125 @@
+"""The compiled code of the Numba engine for Walsh-Hadamard transforms; mirrors csrc/hadamard.hpp.
+
+The first three stages are done together, the others by twos, in loops that LLVM vectorises. Every
+sum has the order of the C++ engine, and so the same bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ntkfast.engines.numba_kernels import Array, _cached, _compiled, load, real, store
+
+CACHED = 4096  # entries of a part that stays in the first-level cache
+
+Eight = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+
+
+@_compiled
+def eight_sums(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Eight:
+    """Three stages of eight entries."""
+    a, b, c, d, e, f, g, h = a + b, a - b, c + d, c - d, e + f, e - f, g + h, g - h
+    a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
+    return a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
+
+
+@_compiled
+def signed(x: Array, start: int, signs: Array, k: int) -> Any:
+    """Entry k of a row, with its sign."""
+    return load(x, start + k) * load(signs, k)
+
+
+@_compiled
+def eights(
+    x: Array, start: int, out: Array, at: int, signs: Array, first: int, last: int, scale: Any
+) -> None:
+    """Transform all pieces of 8 entries."""
+    for k in range(first, last, 8):
+        a, b, c, d, e, f, g, h = eight_sums(
+            signed(x, start, signs, k),
+            signed(x, start, signs, k + 1),
+            signed(x, start, signs, k + 2),
+            signed(x, start, signs, k + 3),
+            signed(x, start, signs, k + 4),
+            signed(x, start, signs, k + 5),
+            signed(x, start, signs, k + 6),
+            signed(x, start, signs, k + 7),
+        )
+        store(out, at + k, a * scale)
+        store(out, at + k + 1, b * scale)
+        store(out, at + k + 2, c * scale)
+        store(out, at + k + 3, d * scale)
+        store(out, at + k + 4, e * scale)
+        store(out, at + k + 5, f * scale)
+        store(out, at + k + 6, g * scale)
+        store(out, at + k + 7, h * scale)
+
+
+@_compiled
+def pairs(out: Array, at: int, piece: int, scale: Any) -> None:
+    """Combine two pieces."""
+    for k in range(at, at + piece):
+        a, b = load(out, k), load(out, k + piece)
+        store(out, k, (a + b) * scale)
+        store(out, k + piece, (a - b) * scale)
+
+
+@_compiled
+def fours(out: Array, at: int, piece: int, scale: Any) -> None:
+    """Combine four pieces."""
+    for k in range(at, at + piece):
+        a, b = load(out, k), load(out, k + piece)
+        c, d = load(out, k + 2 * piece), load(out, k + 3 * piece)
+        a, b, c, d = a + b, a - b, c + d, c - d
+        store(out, k, (a + c) * scale)
+        store(out, k + piece, (b + d) * scale)
+        store(out, k + 2 * piece, (a - c) * scale)
+        store(out, k + 3 * piece, (b - d) * scale)
+
+
+@_compiled
+def combine(out: Array, at: int, piece: int, width: int, scale: Any) -> None:
+    """Combine the transformed pieces of `width` entries."""
+    one = real(scale, 1.0)
+    while piece < width:
+        radix = 2 if width == 2 * piece else 4
+        factor = scale if radix * piece == width else one
+        for k in range(at, at + width, radix * piece):
+            if radix == 2:
+                pairs(out, k, piece, factor)
+            else:
+                fours(out, k, piece, factor)
+        piece *= radix
+
+
+@_cached
+def transform_rows(
+    x: Array,
+    x_first: int,
+    x_stride: int,
+    out: Array,
+    out_first: int,
+    out_stride: int,
+    width: int,
+    signs: Array,
+    scale: Any,
+    begin: int,
+    end: int,
+) -> None:
+    """Write scale H (signs * row) for the rows from `begin` to `end`."""
+    part = min(width, CACHED)
+    one = real(scale, 1.0)
+    for i in range(begin, end):
+        start, at = x_first + i * x_stride, out_first + i * out_stride
+        for k in range(0, width, part):
+            factor = scale if part == width else one
+            if part < 8:
+                for j in range(part):
+                    store(out, at + j, signed(x, start, signs, j))
+                combine(out, at, 1, part, factor)
+                if part == 1:
+                    store(out, at, load(out, at) * factor)
+            else:
+                eights(x, start, out, at, signs, k, k + part, factor if part == 8 else one)
+                combine(out, at + k, 8, part, factor)
+        combine(out, at, part, width, scale)

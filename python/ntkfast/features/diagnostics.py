@@ -1,0 +1,156 @@
+"""How far features are from their kernel: relative errors with confidence intervals over seeds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import eigh
+from scipy.stats import t as student
+
+from ntkfast import inputs
+from ntkfast.features.base import BaseEstimator
+from ntkfast.features.zonal import check_kernel
+from ntkfast.kernel import Kernel
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measured figure: its values over the seeds, their mean, and a confidence interval.
+
+    Attributes
+    ----------
+    values : (seeds,) array
+    mean : float
+    low, high : float
+        Student's interval for the expected value; NaN with one seed.
+    """
+
+    values: Array
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+@dataclass(frozen=True)
+class FeatureError:
+    """What `error` returns.
+
+    Attributes
+    ----------
+    frobenius, spectral : Estimate
+        Norms of F F^T - K relative to those of K.
+    ridge : Estimate
+        The eps of (1 - eps)(K + lambda) <= F F^T + lambda <= (1 + eps)(K + lambda): the spectral
+        norm of (K + lambda)^(-1/2) (F F^T - K) (K + lambda)^(-1/2).
+    regularization : float
+        lambda.
+    n_features : int
+    """
+
+    frobenius: Estimate
+    spectral: Estimate
+    ridge: Estimate
+    regularization: float
+    n_features: int
+
+
+def error(
+    kernel: Kernel,
+    transformer: Any,
+    X: ArrayLike,
+    *,
+    seeds: int = 5,
+    regularization: float = 1e-3,
+    confidence: float = 0.95,
+) -> FeatureError:
+    """Measure how well the features of a transformer reproduce a kernel matrix.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    transformer : feature map
+        Cloned and fitted to X once per seed; itself it is left alone.
+    X : (n, d) array
+        A sample of the data, a few thousand rows at most: the work is O(n^3).
+    seeds : int, default 5
+        Number of draws, with ``random_state`` 0, 1, ...
+    regularization : float, default 1e-3
+        lambda relative to the trace of K.
+    confidence : float, default 0.95
+        Level of the intervals.
+
+    Returns
+    -------
+    FeatureError
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type or range.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> from ntkfast.features import DualActivationFeatures, error
+    >>> kernel, X = nf.FullyConnected(2).ntk, np.random.default_rng(0).normal(size=(80, 5))
+    >>> found = error(kernel, DualActivationFeatures(kernel, 512), X, seeds=3)
+    >>> found.frobenius.low < found.frobenius.mean < 0.1
+    True
+    """
+    count = inputs.count("seeds", seeds, least=1)
+    ratio = inputs.number("regularization", regularization, above=0.0)
+    if not 0 < inputs.number("confidence", confidence) < 1:
+        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    if not isinstance(transformer, BaseEstimator):
+        raise TypeError(f"transformer: expected a feature map, got {type(transformer).__name__}")
+    rows = inputs.matrix("X", X)
+    K = check_kernel(kernel)(rows.astype(np.float64))
+    weight = ratio * float(np.trace(K))
+    if not weight > 0:
+        raise ValueError("X: expected rows whose kernel is not zero")
+    values, vectors = eigh(K)
+    whiten = vectors / np.sqrt(np.maximum(values, 0) + weight)
+    norms = float(np.linalg.norm(K)), float(values[-1])
+    measured = []
+    for seed in range(count):
+        F = _features(transformer, rows, seed)
+        gap = F @ F.T - K
+        inside = whiten.T @ gap @ whiten
+        measured.append(
+            (np.linalg.norm(gap) / norms[0], _spectral(gap) / norms[1], _spectral(inside))
+        )
+    table = np.array(measured).T
+    frobenius, spectral, ridge = (_estimate(line, confidence) for line in table)
+    return FeatureError(frobenius, spectral, ridge, weight, F.shape[1])
+
+
+def _features(transformer: Any, X: NDArray[Any], seed: int) -> Array:
+    from sklearn.base import clone
+
+    fresh = clone(transformer)
+    if "random_state" in fresh.get_params():
+        fresh.set_params(random_state=seed)
+    return np.asarray(fresh.fit(X).transform(X), np.float64)
+
+
+def _spectral(A: Array) -> float:
+    ends = eigh(A, eigvals_only=True)
+    return float(max(-ends[0], ends[-1]))
+
+
+def _estimate(values: Array, confidence: float) -> Estimate:
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Estimate(values, mean, math.nan, math.nan)
+    half = float(student.ppf((1 + confidence) / 2, len(values) - 1))
+    half *= float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Estimate(values, mean, mean - half, mean + half)

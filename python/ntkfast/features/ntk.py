@@ -1,0 +1,227 @@
+"""Random features of the NTK of any network, layer by layer (Han, Zandieh et al.)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ntkfast import inputs
+from ntkfast.features import projections
+from ntkfast.features.base import FeatureMap
+from ntkfast.features.sketches import PRODUCTS, HadamardSketch
+from ntkfast.layers import IDENTITY, MAX_SLOTS, Layer, merge
+from ntkfast.maps import FloatArray
+from ntkfast.networks import FullyConnected, Network
+
+Sketch: TypeAlias = Callable[[FloatArray], FloatArray]
+Blocks: TypeAlias = tuple[FloatArray, FloatArray]
+
+
+class NTKRandomFeatures(FeatureMap):
+    """Random features of a neural tangent kernel, built up layer by layer.
+
+    With features c of the NNGP and t of the NTK before a layer, an activation s and random
+    weights W give the features s(Wc)/sqrt(m) of the next NNGP, and a sketch of the tensor product
+    of t with s'(Wc)/sqrt(m) those of the NTK; affine steps concatenate. Networks of any activation,
+    with biases and residual branches are taken, and rows of any norm.
+
+    Parameters
+    ----------
+    network : Network, optional
+        Default: ``ntkfast.FullyConnected(depth)``.
+    depth : int, default 1
+        Hidden layers of the default network.
+    n_components : int, default 2048
+        Number of features. Networks without an activation have fewer.
+    hidden : int, optional
+        Number m of random weights per layer; default half of `n_components`.
+    weights : {"gaussian", "orthogonal"}, default "orthogonal"
+        Independent, or orthogonal in blocks.
+    leverage : bool, optional
+        Directions of equal length, see `ArcCosineFeatures`; the default is to do so where all
+        activations are positively homogeneous of degree at most 1, the only case it is right for.
+    sketch : {"srht", "countsketch"}, default "srht"
+        How tensor products are sketched: see `TensorSRHT` and `TensorSketch`.
+    random_state : int, RandomState or None
+        As everywhere in scikit-learn.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`, if a parameter has the wrong type or range, or the network has no trained
+        weights.
+
+    Notes
+    -----
+    The same weights serve s and s', as in a network; [1]_ draws them independently, at twice the
+    work. The sketch and each layer are unbiased given the features before them. Features of a layer
+    are nonlinear in noisy features, which leaves a bias of order 1/m.
+
+    `DualActivationFeatures` has a several times smaller error wherever it applies; take this
+    class for rows of different norms with biases or smooth activations.
+
+    References
+    ----------
+    .. [1] I. Han, H. Avron, N. Shoham, C. Kim, J. Shin, "Random features for the neural tangent
+       kernel", arXiv:2104.01351.
+    .. [2] A. Zandieh et al., "Scaling neural tangent kernels via sketching and random features",
+       NeurIPS 2021, Algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.features import NTKRandomFeatures
+    >>> NTKRandomFeatures(depth=2, n_components=64, random_state=0).fit_transform(np.eye(3)).shape
+    (3, 64)
+    """
+
+    def __init__(
+        self,
+        network: Network | None = None,
+        *,
+        depth: int = 1,
+        n_components: int = 2048,
+        hidden: int | None = None,
+        weights: str = "orthogonal",
+        leverage: bool | None = None,
+        sketch: str = "srht",
+        random_state: Any = None,
+    ) -> None:
+        self.network = network
+        self.depth = depth
+        self.n_components = n_components
+        self.hidden = hidden
+        self.weights = weights
+        self.leverage = leverage
+        self.sketch = sketch
+        self.random_state = random_state
+
+    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+        network = FullyConnected(self.depth) if self.network is None else self.network
+        if not isinstance(network, Network):
+            raise TypeError(f"network: expected a Network, got {type(network).__name__}")
+        layers = merge(network.layers(X.shape[1]))
+        plan = _Plan(
+            total=self.n_components,
+            hidden=max(1, self.n_components // 2)
+            if self.hidden is None
+            else inputs.count("hidden", self.hidden, least=1),
+            weights=inputs.choice("weights", self.weights, projections.WEIGHTS[:2]),
+            length="root" if self._equal_lengths(layers) else "gaussian",
+            product=PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))],
+            generator=generator,
+        )
+        self.scale_ = float(np.sqrt(network.scale("ntk")))
+        self.steps_, count = plan.steps(layers, X.shape[1])
+        return count
+
+    def _equal_lengths(self, layers: tuple[Layer, ...]) -> bool:
+        degrees = [layer.activation.degree for layer in layers]
+        # Lengths sqrt(dim) have the second moment of Gaussian ones, and degree 0 needs none.
+        right = all(degree in (0.0, 1.0) for degree in degrees)
+        if self.leverage and not right:
+            raise ValueError(
+                "leverage: expected False for activations that are not homogeneous of degree 0 or 1"
+            )
+        return right if self.leverage is None else bool(self.leverage)
+
+    def _width(self) -> int:
+        return 2 * int(self.n_components)
+
+    def _write(self, X: FloatArray, out: FloatArray) -> None:
+        state = X, np.empty((len(X), 0), X.dtype)
+        slots: list[Blocks] = [state] * MAX_SLOTS
+        for step in self.steps_:
+            state = step(state, slots)
+        np.multiply(state[1], X.dtype.type(self.scale_), out=out)
+
+
+@dataclass
+class _Step:
+    """One layer with the random maps it needs."""
+
+    layer: Layer
+    project: projections.Projection | None
+    product: Any
+    reduce: tuple[Sketch | None, Sketch | None]
+
+    def __call__(self, state: Blocks, slots: list[Blocks]) -> Blocks:
+        """Return the features of the NNGP and the NTK after the layer."""
+        if self.layer.save >= 0:
+            slots[self.layer.save] = state
+        state = self._affine(*self._activate(*state))
+        if self.layer.add >= 0:
+            pairs = zip(state, slots[self.layer.add], strict=True)
+            state = tuple(np.hstack(pair) for pair in pairs)  # type: ignore[assignment]
+        c, t = (
+            part if sketch is None else sketch(part)
+            for part, sketch in zip(state, self.reduce, strict=True)
+        )
+        return c, t
+
+    def _activate(self, c: FloatArray, t: FloatArray) -> Blocks:
+        if self.project is None:
+            return c, t
+        values = self.project(c)
+        scale = values.dtype.type(values.shape[1] ** -0.5)
+        if self.product is not None:
+            slope = np.asarray(self.layer.activation.derivative(values), values.dtype) * scale
+            t = self.product(t, slope)
+        return np.asarray(self.layer.activation(values), values.dtype) * scale, t
+
+    def _affine(self, c: FloatArray, t: FloatArray) -> Blocks:
+        w, e, x, y = (c.dtype.type(np.sqrt(getattr(self.layer, name))) for name in "wexy")
+        ones = np.ones((len(c), 1), c.dtype)
+        nngp = [w * c] + ([e * ones] if e else [])
+        ntk = [w * t] + ([x * c] if x else []) + ([y * ones] if y else [])
+        return np.hstack(nngp), np.hstack(ntk)
+
+
+@dataclass
+class _Plan:
+    """Sizes of the features in each layer, and the random maps between them."""
+
+    total: int
+    hidden: int
+    weights: str
+    length: str
+    product: Any
+    generator: np.random.Generator
+
+    def steps(self, layers: tuple[Layer, ...], dim: int) -> tuple[list[_Step], int]:
+        """Draw all layers and return them with the number of NTK features."""
+        sizes, slots, steps = (dim, 0), [(dim, 0)] * MAX_SLOTS, []
+        for layer in layers:
+            if layer.save >= 0:
+                slots[layer.save] = sizes
+            project, product, sizes = self._activation(layer, *sizes)
+            sizes = self._affine_sizes(layer, *sizes)
+            if layer.add >= 0:
+                sizes = sizes[0] + slots[layer.add][0], sizes[1] + slots[layer.add][1]
+            limits = max(self.hidden, dim) + 1, self.total
+            reduce = tuple(map(self._reduction, sizes, limits))
+            sizes = min(sizes[0], limits[0]), min(sizes[1], limits[1])
+            steps.append(_Step(layer, project, product, reduce))  # type: ignore[arg-type]
+        if not sizes[1]:
+            raise ValueError("network: expected trained weights, its NTK is zero")
+        return steps, sizes[1]
+
+    def _activation(self, layer: Layer, c: int, t: int) -> tuple[Any, Any, tuple[int, int]]:
+        if layer.activation == IDENTITY:
+            return None, None, (c, t)
+        project = projections.draw(self.weights, c, self.hidden, self.generator, length=self.length)
+        if not t:
+            return project, None, (self.hidden, 0)
+        # What the layer itself contributes fills the rest; too much is sketched down afterwards.
+        m = max(1, self.total - self._affine_sizes(layer, self.hidden, 0)[1])
+        return project, self.product(t, self.hidden, m, self.generator), (self.hidden, m)
+
+    @staticmethod
+    def _affine_sizes(layer: Layer, c: int, t: int) -> tuple[int, int]:
+        return c + bool(layer.e), t + (c if layer.x else 0) + bool(layer.y)
+
+    def _reduction(self, size: int, limit: int) -> Sketch | None:
+        return HadamardSketch(size, limit, self.generator) if size > limit else None

@@ -1,0 +1,163 @@
+"""Nystrom features: a kernel matrix through its columns at a few landmarks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast import inputs
+from ntkfast.features.base import FeatureMap
+from ntkfast.features.zonal import check_kernel
+from ntkfast.kernel import Kernel
+from ntkfast.maps import FloatArray
+from ntkfast.networks import FullyConnected
+
+Array = NDArray[np.float64]
+
+LANDMARKS = ("uniform", "kmeans++", "rpcholesky")
+BLOCK = 64  # pivots proposed at a time
+
+
+class NystromFeatures(FeatureMap):
+    """Features whose inner products are K(X, Z) K(Z, Z)^+ K(Z, Y) for landmarks Z of the data.
+
+    They depend on the data and have the smallest error per feature of all maps here; rows far
+    from all landmarks have features that are too short.
+
+    Parameters
+    ----------
+    kernel : Kernel, optional
+        Any kernel of the package; default ``ntkfast.FullyConnected(1).ntk``.
+    n_components : int, default 512
+        Number of landmarks and features; fewer if there are fewer rows.
+    landmarks : {"uniform", "kmeans++", "rpcholesky"}, default "rpcholesky"
+        "uniform": a random subset. "kmeans++": one after the other with probability proportional
+        to the squared distance, in feature space, to the nearest one so far. "rpcholesky": with
+        probability proportional to what the ones so far leave of the diagonal, the randomly
+        pivoted Cholesky method, by blocks with rejection, which has the same distribution;
+        needs n_components columns of memory per row of training data.
+    random_state : int, RandomState or None
+        As everywhere in scikit-learn.
+
+    Attributes
+    ----------
+    landmarks_ : (n_features, d) array
+        Landmarks.
+    indices_ : (n_features,) array
+        Their rows in the training data.
+
+    Notes
+    -----
+    Computed in float64 whatever the type of the rows: K(Z, Z) is nearly singular. Directions below
+    n_features eps of its largest eigenvalue are dropped and give columns of zeros.
+
+    References
+    ----------
+    .. [1] C. Williams, M. Seeger, "Using the Nystroem method to speed up kernel machines", 2000.
+    .. [2] Y. Chen, E. Epperly, J. Tropp, R. Webber, "Randomly pivoted Cholesky", 2023.
+    .. [3] E. Epperly, J. Tropp, R. Webber, "Embrace rejection: kernel matrix approximation by
+       accelerated randomly pivoted Cholesky", 2024.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> from ntkfast.features import NystromFeatures
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> F = NystromFeatures(nf.FullyConnected(2).ntk, 100, random_state=0).fit_transform(X)
+    >>> np.allclose(F @ F.T, nf.FullyConnected(2).ntk(X))
+    True
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel | None = None,
+        n_components: int = 512,
+        *,
+        landmarks: str = "rpcholesky",
+        random_state: Any = None,
+    ) -> None:
+        self.kernel = kernel
+        self.n_components = n_components
+        self.landmarks = landmarks
+        self.random_state = random_state
+
+    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else check_kernel(self.kernel)
+        inputs.choice("landmarks", self.landmarks, LANDMARKS)
+        rows = X.astype(np.float64, copy=False)
+        count = min(self.n_components, len(X))
+        if self.landmarks == "uniform":
+            chosen = generator.choice(len(X), count, replace=False)
+        elif self.landmarks == "kmeans++":
+            chosen = spread(self.kernel_, rows, count, generator)
+        else:
+            chosen = pivots(self.kernel_, rows, count, generator)
+        self.indices_, self.landmarks_ = chosen, rows[chosen]
+        values, vectors = np.linalg.eigh(self.kernel_(self.landmarks_))
+        kept = values > count * np.finfo(np.float64).eps * max(values[-1], 0)
+        self.whiten_ = vectors * np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
+        return len(chosen)
+
+    def _width(self) -> int:
+        return 2 * len(self.landmarks_)
+
+    def _write(self, X: FloatArray, out: FloatArray) -> None:
+        out[...] = self.kernel_(X.astype(np.float64, copy=False), self.landmarks_) @ self.whiten_
+
+
+def spread(
+    kernel: Kernel, X: Array, count: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Choose rows by k-means++ with the distance of the kernel; distinct while rows differ."""
+    diagonal = np.asarray(kernel.diag(X))
+    chosen = [int(generator.integers(len(X)))]
+    nearest = np.full(len(X), np.inf)
+    while len(chosen) < count:
+        last = chosen[-1]
+        column = kernel(X, X[last : last + 1])[:, 0]
+        nearest = np.minimum(nearest, np.maximum(diagonal + diagonal[last] - 2 * column, 0))
+        nearest[chosen] = 0
+        if not nearest.any():
+            break  # only copies of chosen rows are left
+        chosen.append(int(generator.choice(len(X), p=nearest / nearest.sum())))
+    return np.array(chosen)
+
+
+def pivots(
+    kernel: Kernel, X: Array, count: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Choose rows by randomly pivoted Cholesky, a block of proposals at a time."""
+    first = np.asarray(kernel.diag(X), np.float64)
+    rest, factor = first.copy(), np.empty((len(X), count))
+    floor = len(X) * np.finfo(np.float64).eps * first.max()
+    chosen: list[int] = []
+    while len(chosen) < count and rest.max() > floor:
+        done = len(chosen)
+        proposed = generator.choice(len(X), min(BLOCK, count), p=rest / rest.sum())
+        known = factor[proposed, :done]
+        residual = kernel(X[proposed]) - known @ known.T
+        kept = _accept(residual, rest[proposed], floor, generator)[: count - done]
+        new, block = proposed[kept], residual[np.ix_(kept, kept)]
+        columns = kernel(X, X[new]) - factor[:, :done] @ factor[new, :done].T
+        root = np.linalg.cholesky(block)
+        factor[:, done : done + len(new)] = np.linalg.solve(root, columns.T).T
+        rest -= np.sum(factor[:, done : done + len(new)] ** 2, axis=1)
+        chosen += new.tolist()
+        rest[chosen] = 0
+        np.maximum(rest, 0, out=rest)
+    return np.array(chosen, np.intp)
+
+
+def _accept(
+    residual: Array, start: Array, floor: float, generator: np.random.Generator
+) -> list[int]:
+    """Accept proposals with the probability that is left of the one they were drawn with."""
+    left, kept = residual.copy(), []
+    for i, uniform in enumerate(generator.random(len(left))):
+        pivot = left[i, i]
+        if pivot > floor and uniform * start[i] < pivot:
+            kept.append(i)
+            left -= np.outer(left[:, i], left[i]) / pivot
+    return kept

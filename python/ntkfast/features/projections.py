@@ -1,0 +1,111 @@
+"""Random directions: Gaussian, orthogonal in blocks, or products of Hadamard and sign matrices."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.features.hadamard import fwht
+from ntkfast.features.sketches import pad, power_of_two, signs
+from ntkfast.maps import FloatArray
+
+WEIGHTS = ("gaussian", "orthogonal", "structured")
+
+
+class Dense:
+    """X W with a stored matrix."""
+
+    def __init__(self, matrix: NDArray[np.float64]) -> None:
+        self.matrix = matrix
+
+    @property
+    def width(self) -> int:
+        """Columns of the widest intermediate array."""
+        return int(self.matrix.shape[1])
+
+    def __call__(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return (n, count)."""
+        return np.matmul(X, self.matrix.astype(X.dtype, copy=False), out=out)
+
+
+class Structured:
+    """Rows of H D3 H D2 H D1, orthogonal in blocks, in O(log d) operations per direction."""
+
+    def __init__(
+        self, flips: NDArray[np.float64], lengths: NDArray[np.float64], count: int
+    ) -> None:
+        self.flips, self.lengths, self.count = flips, lengths, count
+
+    @property
+    def width(self) -> int:
+        """Columns of the widest intermediate array."""
+        return self.lengths.size
+
+    def __call__(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
+        """Return (n, count)."""
+        result = np.empty((len(X), self.count), X.dtype) if out is None else out
+        size = self.flips.shape[2]
+        for block, (flips, lengths) in enumerate(zip(self.flips, self.lengths, strict=True)):
+            part = result[:, block * size : (block + 1) * size]
+            rotated = pad(X, size)
+            for flip in flips:
+                fwht(rotated, signs=flip, normalize=True, out=rotated)
+            width = part.shape[1]
+            np.multiply(rotated[:, :width], lengths[:width].astype(X.dtype), out=part)
+        return result
+
+
+Projection: TypeAlias = Dense | Structured
+
+
+def haar_blocks(dim: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return (dim, count): unit columns, orthogonal within blocks of `dim`, each block Haar.
+
+    LAPACK's Q has signs that depend on the matrix: only Q sign(diag R) is uniformly distributed.
+    """
+    blocks = []
+    for first in range(0, count, dim):
+        q, r = np.linalg.qr(generator.normal(size=(dim, dim)))
+        blocks.append((q * np.sign(np.diagonal(r)))[:, : count - first])
+    return np.hstack(blocks)
+
+
+def draw(
+    kind: str, dim: int, count: int, generator: np.random.Generator, *, length: str = "gaussian"
+) -> Projection:
+    """Draw `count` directions in `dim` dimensions.
+
+    Parameters
+    ----------
+    kind : {"gaussian", "orthogonal", "structured"}
+    dim, count : int
+    generator : numpy.random.Generator
+    length : {"gaussian", "root", "unit"}
+        Lengths distributed like those of Gaussian vectors, all equal to their root mean square
+        sqrt(dim), or 1. Structured directions have them in the next power of two dimensions, of
+        which the rows fill `dim`.
+    """
+    if kind == "structured":
+        size = power_of_two(dim)
+        blocks = -(-count // size)
+        flips = signs(generator, blocks, 3, size)
+        lengths = _lengths(length, size, blocks * size, generator)
+        return Structured(flips, lengths.reshape(blocks, size), count)
+    if kind == "gaussian":
+        columns = generator.normal(size=(dim, count))
+        if length == "gaussian":
+            return Dense(columns)
+        columns /= np.linalg.norm(columns, axis=0)
+    else:
+        columns = haar_blocks(dim, count, generator)
+    return Dense(columns * _lengths(length, dim, count, generator))
+
+
+def _lengths(
+    kind: str, dim: int, count: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    if kind == "gaussian":
+        return np.sqrt(generator.chisquare(dim, size=count))
+    return np.full(count, np.sqrt(dim) if kind == "root" else 1.0)

@@ -1,0 +1,136 @@
+"""Linear and bilinear sketches of arrays: random maps that keep inner products on average.
+
+Each class is drawn once for given sizes and then called with rows. ``m`` is the number of outputs.
+All are real and unbiased for any inputs; their relative error falls like 1/sqrt(m).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, sparse
+
+from ntkfast.features.hadamard import fwht
+from ntkfast.maps import FloatArray
+
+Generator = np.random.Generator
+
+
+def power_of_two(least: int) -> int:
+    """Return the smallest power of two that is at least `least`."""
+    return 1 << max(least - 1, 0).bit_length()
+
+
+def signs(generator: Generator, *shape: int) -> NDArray[np.float64]:
+    """Return random signs."""
+    return np.where(generator.random(shape) < 0.5, -1.0, 1.0)
+
+
+def pad(X: FloatArray, size: int) -> FloatArray:
+    """Return a copy of the rows with zeros up to `size` columns."""
+    padded = np.zeros((len(X), size), X.dtype)
+    padded[:, : X.shape[1]] = X
+    return padded
+
+
+def balanced(generator: Generator, size: int, m: int) -> NDArray[np.intp]:
+    """Return m indices below `size`, each uniform, all used equally often up to one.
+
+    Unbiasedness needs only that every single index is uniform; using them evenly instead of
+    independently takes out the noise of their counts.
+    """
+    full, rest = divmod(m, size)
+    parts = [generator.permutation(size) for _ in range(full)]
+    parts.append(generator.permutation(size)[:rest])
+    return np.concatenate(parts)
+
+
+class SignedHadamard:
+    """H D x: random signs, zeros up to a power of two, Walsh-Hadamard transform (entries +-1)."""
+
+    def __init__(self, dim: int, generator: Generator) -> None:
+        self.size = power_of_two(dim)
+        self.signs = signs(generator, self.size)
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """Return (n, size) for (n, dim); the squared norm grows by the factor `size`."""
+        padded = pad(X, self.size)
+        return fwht(padded, signs=self.signs, out=padded)
+
+
+class HadamardSketch:
+    """sqrt(1/m) (H D x)[i]: the subsampled randomised Hadamard transform."""
+
+    def __init__(self, dim: int, m: int, generator: Generator) -> None:
+        self.m = m
+        self.rotate = SignedHadamard(dim, generator)
+        self.index = balanced(generator, self.rotate.size, m)
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """Return (n, m) for (n, dim)."""
+        return self.rotate(X)[:, self.index] * X.dtype.type(self.m**-0.5)
+
+
+class Count:
+    """Each coordinate is added with a random sign to one random output."""
+
+    def __init__(self, dim: int, m: int, generator: Generator) -> None:
+        place = generator.integers(m, size=dim)
+        entries = signs(generator, dim), (np.arange(dim), place)
+        self.matrix = sparse.csr_array(entries, shape=(dim, m))
+
+    def __call__(self, X: Any) -> Any:
+        """Return (n, m) for (n, dim), sparse for sparse rows."""
+        return X @ self.matrix.astype(X.dtype)
+
+
+class Product(Protocol):
+    """A sketch of x (tensor) y: inner products are (x.x')(y.y') on average."""
+
+    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
+        """Draw the sketch for vectors of these sizes."""
+
+    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right); one row stands for n equal ones."""
+
+
+class HadamardProduct:
+    """sqrt(1/m) (H D1 x)[i1] (H D2 y)[i2].
+
+    Real and unbiased: for a uniform index i the mean of (H D x)_i (H D x')_i is x.x' exactly,
+    since H^T H = size times the identity; i1 and i2 are independent of each other.
+    """
+
+    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
+        self.left = HadamardSketch(left, m, generator)
+        self.right = HadamardSketch(right, m, generator)
+        self.m = m
+
+    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right)."""
+        result = self.left(X) * self.right(Y)
+        result *= X.dtype.type(self.m**0.5)
+        return result
+
+
+class CountProduct:
+    """The circular convolution of two count sketches, which is a count sketch of the product."""
+
+    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
+        self.left = Count(left, m, generator)
+        self.right = Count(right, m, generator)
+        self.m = m
+
+    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right)."""
+        waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
+        result: FloatArray = fft.irfft(waves, self.m)
+        return result
+
+
+PRODUCTS: dict[str, type[HadamardProduct] | type[CountProduct]] = {
+    "srht": HadamardProduct,
+    "countsketch": CountProduct,
+}
