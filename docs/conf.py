@@ -58,13 +58,15 @@ html_theme_options = {
 }
 
 
-def keep_bars(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Let ``|x|`` in a docstring be a norm; to reStructuredText it would be a substitution."""
+def keep_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let ``|x|`` be a norm and no substitution, and initials after ``.. [1]`` no numbered list."""
     for number, line in enumerate(lines):
+        line = re.sub(r"^(\s*\.\. \[[^\]]+\] )(?=[A-Z]\.)", r"\1\\", line)
         if "``" not in line and not line.lstrip().startswith((">>>", "...")):
-            lines[number] = re.sub(r"(?<!\\)\|", r"\\|", line)
+            line = re.sub(r"(?<!\\)\|", r"\\|", line)
+        lines[number] = line
 
 
 def setup(app: Any) -> None:
     """Register the hook above."""
-    app.connect("autodoc-process-docstring", keep_bars)
+    app.connect("autodoc-process-docstring", keep_text)
