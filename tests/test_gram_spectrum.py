@@ -326,3 +326,12 @@ def test_cholesky_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     A[140, 140] = 0
     with pytest.raises(np.linalg.LinAlgError):
         blocks.Cholesky(A)
+
+
+def test_networks_are_not_kernels() -> None:
+    network: Any = nf.FullyConnected(2)
+    wanted = r"kernel: expected a Kernel, got FullyConnected.*\.ntk"
+    with pytest.raises(TypeError, match=wanted):
+        extremes(network, points(9, 3))
+    with pytest.raises(TypeError, match=wanted):
+        effective_dimension(network, points(9, 3), [1.0])

@@ -200,6 +200,14 @@ class Kernel(ABC):
         return result[:, 0] if vector else result
 
 
+def checked_kernel(kernel: object) -> Kernel:
+    """Return `kernel`, or raise an error saying what it is instead."""
+    if not isinstance(kernel, Kernel):
+        hint = "; a network has two: .ntk and .nngp" if hasattr(kernel, "ntk") else ""
+        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}{hint}")
+    return kernel
+
+
 def _unit_stride(out: FloatArray) -> bool:
     return out.strides[1] == out.itemsize and out.strides[0] % out.itemsize == 0
 

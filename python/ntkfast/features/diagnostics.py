@@ -13,8 +13,7 @@ from scipy.stats import t as student
 
 from ntkfast import inputs
 from ntkfast.features.base import BaseEstimator
-from ntkfast.features.zonal import check_kernel
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import Kernel, checked_kernel
 
 Array = NDArray[np.float64]
 
@@ -113,7 +112,7 @@ def error(
     if not isinstance(transformer, BaseEstimator):
         raise TypeError(f"transformer: expected a feature map, got {type(transformer).__name__}")
     rows = inputs.matrix("X", X)
-    K = check_kernel(kernel)(rows.astype(np.float64))
+    K = checked_kernel(kernel)(rows.astype(np.float64))
     weight = ratio * float(np.trace(K))
     if not weight > 0:
         raise ValueError("X: expected rows whose kernel is not zero")

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from ntkfast import inputs
 from ntkfast.features.base import FeatureMap
-from ntkfast.features.zonal import check_kernel
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected
 
@@ -84,7 +83,7 @@ class NystromFeatures(FeatureMap):
         self.random_state = random_state
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else check_kernel(self.kernel)
+        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
         inputs.choice("landmarks", self.landmarks, LANDMARKS)
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ntkfast import inputs
 from ntkfast.features import lookup, projections
 from ntkfast.features.base import FeatureMap, directions_of
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected
 from ntkfast.spectrum import mercer
@@ -24,14 +24,6 @@ Array = NDArray[np.float64]
 KNOTS = (1 << 14) + 1  # of the table of the activation
 ONE_NORM = 1e-5  # relative difference up to which norms count as equal
 NEGATIVE = 1e-9  # of k(1): negative masses up to here are rounding
-
-
-def check_kernel(kernel: object) -> Kernel:
-    """Return `kernel`, or raise an error saying what it is instead."""
-    if not isinstance(kernel, Kernel):
-        hint = "; a network has two: .ntk and .nngp" if hasattr(kernel, "ntk") else ""
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}{hint}")
-    return kernel
 
 
 def masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> tuple[Array, float]:
@@ -74,7 +66,7 @@ class SphereFeatures(FeatureMap):
     radius: Any
 
     def _prepare(self, X: FloatArray) -> None:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else check_kernel(self.kernel)
+        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
         self.radius_ = self._find_radius(X)
         self.power_ = homogeneity(self.kernel_, X.shape[1]) if self.radius_ is None else 0
 

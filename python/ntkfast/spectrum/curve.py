@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ntkfast import inputs
 from ntkfast.duals import ABReLU, RectifiedMonomial, Step
-from ntkfast.kernel import Kernel, NetworkKernel
+from ntkfast.kernel import Kernel, NetworkKernel, checked_kernel
 from ntkfast.layers import Layer, diagonal, sphere
 from ntkfast.spectrum import taylor
 from ntkfast.spectrum.ends import Ends, Jet
@@ -180,9 +180,7 @@ def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
     ValueError
         If it is not zonal and no radius is given.
     """
-    if not isinstance(kernel, Kernel):
-        hint = "; a network has two: .ntk and .nngp" if hasattr(kernel, "ntk") else ""
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}{hint}")
+    kernel = checked_kernel(kernel)
     if radius is None and not kernel.is_zonal:
         raise ValueError(
             f"kernel: expected a zonal kernel, K(x, y) = |x|^p |y|^p k(cos), got {kernel!r}; "

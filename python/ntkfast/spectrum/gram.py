@@ -13,7 +13,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ntkfast import inputs
 from ntkfast.engines import row_norms
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
 from ntkfast.spectrum.blocks import Cholesky
 from ntkfast.spectrum.lobpcg import Operator, Pairs, lobpcg
@@ -200,7 +200,7 @@ def extremes(
     >>> found.smallest.round(4), found.largest.round(1), found.definite
     (array([0.2679, 0.3392]), array([1816.8,  400.9]), True)
     """
-    rows = _rows(X)
+    kernel, rows = checked_kernel(kernel), _rows(X)
     chosen = _method(method, len(rows))
     wanted = _count("k", k, len(rows), chosen)
     default_tol = TOL_ITERATIVE if chosen == "iterative" else TOL_DIRECT

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import inputs
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.spectrum.mercer import mercer
 from ntkfast.spectrum.shape import shape
 
@@ -110,8 +110,7 @@ def interpolate_on_circle(
     The linear system has 1e-10 k(1) added to its diagonal, as in the experiment of Tirer et al. The
     variation is the sum of abs(f(t+h) - 2 f(t) + f(t-h)) / h over a uniform grid.
     """
-    if not isinstance(kernel, Kernel):
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}")
+    kernel = checked_kernel(kernel)
     nodes = np.asarray(angles, np.float64)
     if nodes.ndim != 1 or not len(nodes) or not np.all(np.isfinite(nodes)):
         raise ValueError(f"angles: expected finite numbers of shape (n,), got {nodes.shape}")
