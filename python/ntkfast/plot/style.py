@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from ntkfast.files import appearing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -40,17 +42,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     ValueError
         If the suffix names no format that matplotlib can write.
     """
-    target = Path(path)
     known = figure.canvas.get_supported_filetypes()
-    kind = target.suffix.lower().lstrip(".")
+    kind = Path(path).suffix.lower().lstrip(".")
     if kind not in known:
         raise ValueError(f"path: expected a suffix among .{', .'.join(sorted(known))}, got {path}")
-    partial = target.with_name(target.name + ".partial")
-    try:
+    with appearing(path) as partial:
         figure.savefig(partial, format=kind)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def shades(count: int) -> Any:

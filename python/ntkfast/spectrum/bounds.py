@@ -16,6 +16,7 @@ from scipy import linalg
 
 from ntkfast import inputs
 from ntkfast.duals import ABReLU, Polynomial, _Series
+from ntkfast.files import appearing
 from ntkfast.kernel import Kernel, NetworkKernel
 from ntkfast.layers import IDENTITY, Layer, Layers
 from ntkfast.networks import FullyConnected, Network
@@ -154,8 +155,8 @@ class BoundTable:
                 )
             )
         if path is not None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text.getvalue())
+            with appearing(path) as partial:
+                partial.write_text(text.getvalue(), encoding="utf-8")
         return text.getvalue()
 
     def __repr__(self) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from pathlib import Path
 from typing import TextIO
 
+from ntkfast.files import appearing
 from ntkfast.spectrum.mercer import MercerSpectrum
 
 COLUMNS = ("degree", "eigenvalue", "log_eigenvalue", "mass", "log_multiplicity", "relative_error")
@@ -30,14 +30,8 @@ def write_csv(spectrum: MercerSpectrum, file: str | os.PathLike[str] | TextIO) -
     if not isinstance(file, (str, os.PathLike)):
         _write(spectrum, file)
         return
-    path = Path(file)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", newline="", encoding="utf-8") as stream:
-            _write(spectrum, stream)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(file) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        _write(spectrum, stream)
 
 
 def _write(spectrum: MercerSpectrum, stream: TextIO) -> None:

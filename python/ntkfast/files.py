@@ -1,0 +1,23 @@
+"""Results on disk that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to that becomes `path` at the end, unless an error comes first.
+
+    Until then an older file stays as it is; after an error nothing of the new one is left.
+    """
+    target = Path(path)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
