@@ -67,6 +67,23 @@ ProfileHolder<T> make_profile(py::array_t<T, py::array::c_style> table, int sub_
     return holder;
 }
 
+template <class T>
+struct NeuronHolder {
+    NeuronKind kind;
+    py::array_t<T, py::array::c_style> table;
+    double scale, degree;  // the features are scale |x|^degree f(w.x)
+};
+
+template <class T>
+NeuronHolder<T> make_neuron(int kind, py::array_t<T, py::array::c_style> table, double scale,
+                            double degree) {
+    expect(kind >= 0 && kind <= static_cast<int>(NeuronKind::kTable), "kind: unknown");
+    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) >= 2 &&
+               table.shape(1) <= 1 << 22,  // float32 counts knots by its mantissa
+           "table: expected shape (rows, knots)");
+    return {static_cast<NeuronKind>(kind), std::move(table), scale, degree};
+}
+
 struct RadialHolder {
     double c, gamma;
     bool euclidean;
@@ -168,6 +185,7 @@ struct Call {
     Problem<T> problem{};
     Layers<T> layers{};
     Radial<T> radial{};
+    Neuron<T> neuron{};
     std::vector<T> inverse_x, inverse_y, factor_x, factor_y;
 
     Call(const Side<T>& x, const Side<T>& y) {
@@ -226,6 +244,22 @@ struct Call {
         problem.refine_below[0] = map.euclidean ? T(0.02) : T(0.005);
     }
 
+    void use(const NeuronHolder<T>& map, const Side<T>& x) {
+        scale_by(map.degree);
+        neuron = {map.kind, map.table.data(), map.table.shape(1), nullptr,
+                  static_cast<T>(map.scale)};
+        if (map.table.shape(0) > 1) {
+            expect(x.series && x.series->ndim() == 2 && x.series->shape(0) == problem.n &&
+                       x.series->shape(1) == 1,
+                   "series: expected the place of each data row in the table");
+            neuron.place = x.series->data();
+            const T last = static_cast<T>(map.table.shape(0) - 1);
+            for (int64_t i = 0; i < problem.n; ++i)
+                expect(neuron.place[i] >= 0 && neuron.place[i] < last, "series: beyond the table");
+        }
+        problem.neuron = &neuron;
+    }
+
     void use(const LayersHolder& map, const Side<T>& x, const Side<T>& y) {
         layers = {map.layers.data(),
                   static_cast<int64_t>(map.layers.size()),
@@ -268,6 +302,8 @@ struct Call {
             use(map.cast<const RadialHolder&>());
         else if (py::isinstance<LayersHolder>(map))
             use(map.cast<const LayersHolder&>(), x, y);
+        else if (py::isinstance<NeuronHolder<T>>(map))
+            use(map.cast<const NeuronHolder<T>&>(), x);
         else
             use(map.cast<const ProfileHolder<T>&>(),
                 second.is_none() ? nullptr : &second.cast<const ProfileHolder<T>&>());
@@ -354,6 +390,9 @@ void bind_dtype(py::module_& m, const char* suffix) {
         .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
              py::arg("stretch"), py::arg("base"), py::arg("degree"), py::arg("scale"),
              py::arg("refine_below"));
+    py::class_<NeuronHolder<T>>(m, (std::string("Neuron") + suffix).c_str())
+        .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
+             py::arg("scale"), py::arg("degree"));
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
     m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),

@@ -28,6 +28,20 @@ struct Radial {
     Radius radius;
 };
 
+enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
+
+// The features f(w.x) of random directions w, which stand where the columns of a Gram matrix do. A
+// step is 1/2 at 0. A table takes the cosine, w being of unit length: its knots are equidistant on
+// [-1, 1], and data row i lies between its rows place[i] and place[i] + 1.
+template <class T>
+struct Neuron {
+    NeuronKind kind;
+    const T* table;  // [rows][knots]
+    std::int64_t knots;
+    const T* place;  // [n], or null for a single row
+    T scale;
+};
+
 // One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
 // (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
 // activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
@@ -100,12 +114,13 @@ struct Problem {
     const T *factor_x, *factor_y;                      // the result is scaled by both
     bool symmetric;                                    // y is x: compute j >= i and mirror
 
-    const Profile<T>* profile[2];  // exactly one of profile[0], layers and radial is set
+    const Profile<T>* profile[2];  // exactly one of profile[0], layers, radial and neuron is set
     const Layers<T>* layers;
     const Radial<T>* radial;
+    const Neuron<T>* neuron;
     T refine_below[2];  // recompute a pair whose (1-|u|)/2 is below this (u >= 0, u < 0)
 
-    T* out[2];  // profile 0 and 1; or NTK and NNGP of layers; may be null
+    T* out[2];  // profile 0 and 1; NTK and NNGP of layers; neurons w and -w; may be null
     std::int64_t ldo[2];
 
     const T* v;  // matmul

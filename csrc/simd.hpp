@@ -137,6 +137,26 @@ NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
 #endif
 }
 
+// table[index] in every lane.
+template <class T>
+NTK_FN Vec<T> lookup(const T* table, IVec<T> index) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm512_i64gather_pd((__m512i)index, table, 8);
+    else
+        return (Vec<T>)_mm512_i32gather_ps((__m512i)index, table, 4);
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm256_i64gather_pd(table, (__m256i)index, 8);
+    else
+        return (Vec<T>)_mm256_i32gather_ps(table, (__m256i)index, 4);
+#else
+    Vec<T> v;
+    for (int k = 0; k < kLanes<T>; ++k) v[k] = table[index[k]];
+    return v;
+#endif
+}
+
 // One table row of 16 entries, fetched by the low four bits of each lane of `index`.
 template <class T>
 struct Row16 {
@@ -154,18 +174,7 @@ struct Row16 {
 #else
     const T* row;
     NTK_FN explicit Row16(const T* p) : row(p) {}
-    NTK_FN Vec<T> operator[](IVec<T> index) const {
-#if defined(__AVX2__)
-        if constexpr (sizeof(T) == 8)
-            return (Vec<T>)_mm256_i64gather_pd(row, (__m256i)(index & 15), 8);
-        else
-            return (Vec<T>)_mm256_i32gather_ps(row, (__m256i)(index & 15), 4);
-#else
-        Vec<T> v;
-        for (int k = 0; k < kLanes<T>; ++k) v[k] = row[index[k] & 15];
-        return v;
-#endif
-    }
+    NTK_FN Vec<T> operator[](IVec<T> index) const { return lookup<T>(row, index & 15); }
 #endif
 };
 
@@ -209,6 +218,10 @@ NTK_FN Vec<T> add_and_subtract(Vec<T> v) {
 template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
     return root(a);
+}
+template <class T>
+NTK_FN T lookup(const T* table, IVec<T> index) {
+    return table[index];
 }
 template <class T>
 struct Row16 {

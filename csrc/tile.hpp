@@ -3,6 +3,7 @@
 
 #include "layer.hpp"
 #include "maps.hpp"
+#include "neuron.hpp"
 #include "product.hpp"
 #include "profile.hpp"
 #include "radial.hpp"
@@ -200,6 +201,22 @@ NTK_FN void map_radial(const Pairs<T>& pairs, const T* factors, T* const (&out)[
     finish<T>(pairs, value, T(1), factors, out[0], window);
 }
 
+template <class T>
+NTK_FN void map_neuron(const Pairs<T>& pairs, const T* factors, T* const (&out)[2], Window window) {
+    const Problem<T>& p = pairs.problem;
+    const bool cosine = p.neuron->kind == ntkfast::NeuronKind::kTable;
+    const T scale = cosine ? p.inverse_x[pairs.i] : T(1);
+    Vec<T> u[kGroup], value[kGroup];
+    for (int k = 0; k < kGroup; ++k) u[k] = load<T>(pairs.product + k * kLanes<T>) * scale;
+    for (int which = 0; which < 2; ++which) {
+        if (out[which]) {
+            evaluate_neuron<T>(*p.neuron, pairs.i, u, value);
+            finish<T>(pairs, value, p.neuron->scale, factors, out[which], window);
+        }
+        for (int k = 0; k < kGroup; ++k) u[k] = -u[k];
+    }
+}
+
 // ---- the layer map of one row strip of kStrip pairs --------------------------------------------
 
 template <class T>
@@ -295,8 +312,8 @@ const T* given_series(const ntkfast::Layers<T>& map, const T* series, int64_t ro
 template <class T>
 void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
     const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
-    const bool euclidean = p.radial && p.radial->radius == ntkfast::Radius::kEuclidean;
-    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, euclidean ? nullptr : p.inverse_y + j0, width, p.d,
+    const bool as_is = p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
+    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, as_is ? nullptr : p.inverse_y + j0, width, p.d,
                    s.packed);
     std::memset(s.factors, 0, sizeof(T) * kTileColumns<T>);
     std::memcpy(s.factors, p.factor_y + j0, sizeof(T) * width);
@@ -355,6 +372,8 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
             T* const out[2] = {at(0, i, j), at(1, i, j)};
             if (p.radial)
                 map_radial<T>(pairs(i, j), s.factors + j, out, window(i, j));
+            else if (p.neuron)
+                map_neuron<T>(pairs(i, j), s.factors + j, out, window(i, j));
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
         }

@@ -33,6 +33,9 @@ class Profilef32:
         refine_below: _Pair,
     ) -> None: ...
 
+class Neuronf32:
+    def __init__(self, kind: _Int, table: _F32, scale: _Float, degree: _Float) -> None: ...
+
 def row_norms_f32(x: _F32) -> _F32: ...
 def gram_f32(
     x: _F32,
@@ -79,6 +82,9 @@ class Profilef64:
         scale: _Float,
         refine_below: _Pair,
     ) -> None: ...
+
+class Neuronf64:
+    def __init__(self, kind: _Int, table: _F64, scale: _Float, degree: _Float) -> None: ...
 
 def row_norms_f64(x: _F64) -> _F64: ...
 def gram_f64(

@@ -76,7 +76,31 @@ class RadialMap:
     degree: float
 
 
-Map: TypeAlias = ProfileMap | LayerMap | RadialMap
+NEURONS = ("relu", "step", "table")
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronMap:
+    """``scale |x|^degree f(w.x)``, the features of random directions w, the rows of Y.
+
+    Attributes
+    ----------
+    kind : {"relu", "step", "table"}
+        "table" takes the cosine, w being of unit length; a step is 1/2 at 0.
+    table : (rows, knots) array
+        Values at equidistant cosines from -1 to 1. With more than one row a data row has a place
+        among them, its `Rows.series`: between row floor(place) and the next one. Of the dtype of
+        the data for all kinds.
+    scale, degree : float
+    """
+
+    kind: str
+    table: FloatArray
+    scale: float = 1.0
+    degree: float = 0.0
+
+
+Map: TypeAlias = ProfileMap | LayerMap | RadialMap | NeuronMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +111,7 @@ class Rows:
     ----------
     data, norms : (n, d) and (n,) arrays
     series : (n, k) array or None
-        Hermite coefficients, for a `LayerMap` that asks for them.
+        Hermite coefficients, for a `LayerMap` that asks for them; places, for a `NeuronMap`.
     diagonal : (n, 2) array or None
         NTK and NNGP at equal inputs, for a `LayerMap`: written there without rounding.
     """

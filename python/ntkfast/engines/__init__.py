@@ -40,7 +40,8 @@ class Engine(Protocol):
     ) -> None:
         """Write Gram matrices to arrays whose rows have unit stride; Y = None is symmetric.
 
-        Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP.
+        Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP, a `NeuronMap`
+        the features of the directions and of their negatives.
         """
 
     def matmul(

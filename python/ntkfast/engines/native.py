@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import FloatArray, LayerMap, Map, RadialMap, Rows
+from ntkfast.maps import NEURONS, FloatArray, LayerMap, Map, NeuronMap, RadialMap, Rows
 
 _core: Any = None
 _reason = ""
@@ -77,6 +77,9 @@ def _compiled(plan: Map) -> Any:
         return _core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
     if isinstance(plan, LayerMap):
         return _core.Layers(plan.numbers, plan.refine, plan.scales)
+    if isinstance(plan, NeuronMap):
+        made = getattr(_core, f"Neuron{_suffix(plan.table.dtype)}")
+        return made(NEURONS.index(plan.kind), plan.table, plan.scale, plan.degree)
     return getattr(_core, f"Profile{_suffix(plan.table.dtype)}")(
         plan.table,
         plan.sub_bits,

@@ -18,7 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.engines import reference_row_norms as row_norms
-from ntkfast.maps import PIECES, FloatArray, LayerMap, Map, ProfileMap, RadialMap, Rows
+from ntkfast.maps import (
+    NEURONS,
+    PIECES,
+    FloatArray,
+    LayerMap,
+    Map,
+    NeuronMap,
+    ProfileMap,
+    RadialMap,
+    Rows,
+)
 from ntkfast.profile import REFINE_LEAST
 
 if TYPE_CHECKING:
@@ -175,6 +185,9 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     if isinstance(plan, RadialMap):
         power = int(plan.gamma) if plan.gamma in (1, 2) else 0
         return kernels.RadialPlan(np.array([plan.c, plan.gamma], dtype), power, plan.euclidean)
+    if isinstance(plan, NeuronMap):
+        kind, (rows, knots) = NEURONS.index(plan.kind), plan.table.shape
+        return kernels.NeuronPlan(kind, plan.table.ravel(), knots, rows > 1, dtype.type(plan.scale))
     stats = kernels.count_stats(plan.numbers)
     # A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
     # t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
@@ -220,6 +233,8 @@ def _sides(plan: Map, X: Rows, Y: Rows | None) -> tuple[kernels.Side, kernels.Si
 
 def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple[float, float]:
     """Return the (1-|u|)/2 below which pairs are recomputed from differences, at either end."""
+    if isinstance(plan, NeuronMap):
+        return 0.0, 0.0
     if isinstance(plan, RadialMap):
         return (0.02 if plan.euclidean else 0.005), 0.0
     if isinstance(plan, LayerMap):
@@ -230,6 +245,10 @@ def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tupl
     if isinstance(second, ProfileMap):
         front, back = max(front, second.refine_below[0]), max(back, second.refine_below[1])
     return front, back
+
+
+def _is_euclidean(plan: Map) -> bool:
+    return isinstance(plan, RadialMap) and plan.euclidean
 
 
 # ---- running ------------------------------------------------------------------------------------
@@ -290,7 +309,7 @@ def run(
         y=y,
         dimension=X.data.shape[1],
         symmetric=Y is None,
-        scaled=not (isinstance(plan, RadialMap) and plan.euclidean),
+        scaled=not (_is_euclidean(plan) or isinstance(plan, NeuronMap)),
         refine_front=dtype.type(front),
         refine_back=dtype.type(back),
         out=_target(outs[0], dtype),

@@ -6,6 +6,7 @@ All are scikit-learn transformers and need the extra ``ntkfast[sklearn]``.
 from __future__ import annotations
 
 from ntkfast.features.arccosine import ArcCosineFeatures
+from ntkfast.features.choice import Candidate, Choice, choose
 from ntkfast.features.diagnostics import Estimate, FeatureError, error
 from ntkfast.features.gradient import GradientFeatures
 from ntkfast.features.hadamard import fwht
@@ -19,6 +20,8 @@ from ntkfast.features.zonal import DualActivationFeatures, GegenbauerFeatures
 __all__ = [
     "SRHT",
     "ArcCosineFeatures",
+    "Candidate",
+    "Choice",
     "CountSketch",
     "DualActivationFeatures",
     "Estimate",
@@ -31,6 +34,7 @@ __all__ = [
     "NystromFeatures",
     "TensorSRHT",
     "TensorSketch",
+    "choose",
     "error",
     "fwht",
 ]

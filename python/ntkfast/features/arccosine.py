@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from ntkfast import inputs
-from ntkfast.features import projections
-from ntkfast.features.base import FeatureMap
+from ntkfast.features import neurons, projections
+from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.maps import FloatArray
 
 
@@ -62,6 +63,8 @@ class ArcCosineFeatures(FeatureMap):
     True
     """
 
+    _sparse = "rows"
+
     def __init__(
         self,
         order: int = 1,
@@ -95,11 +98,7 @@ class ArcCosineFeatures(FeatureMap):
     def _width(self) -> int:
         return self.projection_.width
 
-    def _write(self, X: FloatArray, out: FloatArray) -> None:
-        self.projection_(X, out)
-        scale = out.dtype.type(np.sqrt(2 / self.n_components))
-        if self.order == 0:
-            np.heaviside(out, 0.5, out=out)
-        else:
-            np.maximum(out, 0, out=out)
-        out *= scale
+    def _write(self, X: Any, out: FloatArray) -> None:
+        neuron = neurons.step if self.order == 0 else neurons.relu
+        plan = neuron(math.sqrt(2 / self.n_components), out.dtype)
+        neurons.answer(plan, self.projection_, X, norms_of(X), out)

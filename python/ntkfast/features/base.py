@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from ntkfast import inputs
 from ntkfast.engines import row_norms
@@ -35,6 +36,7 @@ __all__ = [
     "check_is_fitted",
     "chunks",
     "directions_of",
+    "norms_of",
     "validate_data",
 ]
 
@@ -52,13 +54,16 @@ class FeatureMap(
     n_components: Any
     random_state: Any
     n_features_in_: int
+    # What becomes of sparse rows: "rows" go to `_write` as they are, "parts" are made dense chunk
+    # by chunk, "" are refused.
+    _sparse: ClassVar[str] = "parts"
 
     def fit(self: Self, X: Any, y: Any = None) -> Self:
         """Draw the random numbers of the map for data like `X`.
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or sparse matrix
             Training rows.
         y : object
             Not used.
@@ -82,7 +87,7 @@ class FeatureMap(
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or sparse matrix
             float32 and float64 are kept, everything else becomes float64.
 
         Returns
@@ -99,10 +104,12 @@ class FeatureMap(
         """
         check_is_fitted(self)
         rows = self._rows(X, reset=False)
-        out = np.empty((len(rows), self._n_features_out), rows.dtype)
-        width = max(self._n_features_out, self._width())
-        for part in chunks(len(rows), width * rows.itemsize):
-            self._write(rows[part], out[part])
+        count, dim = rows.shape
+        out = np.empty((count, self._n_features_out), rows.dtype)
+        make_dense = sparse.issparse(rows) and self._sparse == "parts"
+        width = max(self._n_features_out, self._width(), dim if make_dense else 0)
+        for part in chunks(count, width * out.itemsize):
+            self._write(rows[part].toarray() if make_dense else rows[part], out[part])
         return out
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -111,14 +118,16 @@ class FeatureMap(
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.sparse = bool(self._sparse)
         return tags
 
-    def _rows(self, X: Any, reset: bool) -> FloatArray:
-        rows: FloatArray = validate_data(
-            self, X, reset=reset, dtype=[np.float64, np.float32], order="C"
+    def _rows(self, X: Any, reset: bool) -> Any:
+        formats = "csr" if self._sparse else False
+        rows = validate_data(
+            self, X, reset=reset, accept_sparse=formats, dtype=[np.float64, np.float32], order="C"
         )
         # Squares must not overflow: the same limit as for Gram matrices.
-        inputs.rows("X", rows, row_norms(rows))
+        inputs.rows("X", rows, norms_of(rows))
         return rows
 
     def _generator(self) -> np.random.Generator:
@@ -146,8 +155,25 @@ def chunks(count: int, row_bytes: int) -> Iterator[slice]:
         yield slice(first, min(first + height, count))
 
 
-def directions_of(X: FloatArray) -> tuple[FloatArray, NDArray[Any]]:
-    """Return x / |x| (0 for rows of zeros) and |x|."""
-    norms = row_norms(X)
+def norms_of(X: Any) -> NDArray[Any]:
+    """Return |x| of dense or sparse rows."""
+    if not sparse.issparse(X):
+        return row_norms(X)
+    filled = np.abs(X.data)
+    largest = np.maximum.reduceat(np.append(filled, 0), X.indptr[:-1])
+    largest[np.diff(X.indptr) == 0] = 0
+    safe = np.where(largest == 0, 1, largest)
+    ratios = (X.data / np.repeat(safe, np.diff(X.indptr))).astype(np.float64)
+    squares = sparse.csr_array((ratios**2, X.indices, X.indptr), shape=X.shape).sum(axis=1)
+    return np.asarray(safe * np.sqrt(squares), X.dtype)
+
+
+def directions_of(X: Any) -> tuple[Any, NDArray[Any]]:
+    """Return x / |x| (0 for rows of zeros), sparse for sparse rows, and |x|."""
+    norms = norms_of(X)
     # Divide, not multiply with 1/|x|: that overflows for the smallest rows.
-    return X / np.where(norms == 0, 1, norms)[:, None].astype(X.dtype), norms
+    safe = np.where(norms == 0, 1, norms).astype(X.dtype)
+    if not sparse.issparse(X):
+        return X / safe[:, None], norms
+    data = X.data / np.repeat(safe, np.diff(X.indptr))
+    return sparse.csr_array((data, X.indices, X.indptr), shape=X.shape), norms

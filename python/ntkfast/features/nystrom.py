@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import inputs
-from ntkfast.features.base import FeatureMap
+from ntkfast.features.base import FeatureMap, chunks
 from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected
 
 Array = NDArray[np.float64]
 
-LANDMARKS = ("uniform", "kmeans++", "rpcholesky")
+LANDMARKS = ("uniform", "kmeans++", "leverage", "rpcholesky")
 BLOCK = 64  # pivots proposed at a time
 
 
@@ -31,9 +31,12 @@ class NystromFeatures(FeatureMap):
         Any kernel of the package; default ``ntkfast.FullyConnected(1).ntk``.
     n_components : int, default 512
         Number of landmarks and features; fewer if there are fewer rows.
-    landmarks : {"uniform", "kmeans++", "rpcholesky"}, default "rpcholesky"
+    landmarks : {"uniform", "kmeans++", "leverage", "rpcholesky"}, default "rpcholesky"
         "uniform": a random subset. "kmeans++": one after the other with probability proportional
-        to the squared distance, in feature space, to the nearest one so far. "rpcholesky": with
+        to the squared distance, in feature space, to the nearest one so far. "leverage": with
+        probability proportional to the ridge leverage scores (K (K + lambda)^-1)_ii, estimated
+        from twice as many uniform rows, lambda being the mean of the eigenvalues that so many
+        features cannot have ([4]_). "rpcholesky": with
         probability proportional to what the ones so far leave of the diagonal, the randomly
         pivoted Cholesky method, by blocks with rejection, which has the same distribution;
         needs n_components columns of memory per row of training data.
@@ -58,6 +61,8 @@ class NystromFeatures(FeatureMap):
     .. [2] Y. Chen, E. Epperly, J. Tropp, R. Webber, "Randomly pivoted Cholesky", 2023.
     .. [3] E. Epperly, J. Tropp, R. Webber, "Embrace rejection: kernel matrix approximation by
        accelerated randomly pivoted Cholesky", 2024.
+    .. [4] C. Musco, C. Musco, "Recursive sampling for the Nystrom method", NeurIPS 2017 (the scores
+       and lambda; one level of their recursion is used here).
 
     Examples
     --------
@@ -68,6 +73,8 @@ class NystromFeatures(FeatureMap):
     >>> np.allclose(F @ F.T, nf.FullyConnected(2).ntk(X))
     True
     """
+
+    _sparse = ""
 
     def __init__(
         self,
@@ -91,6 +98,9 @@ class NystromFeatures(FeatureMap):
             chosen = generator.choice(len(X), count, replace=False)
         elif self.landmarks == "kmeans++":
             chosen = spread(self.kernel_, rows, count, generator)
+        elif self.landmarks == "leverage":
+            scores = leverage_scores(self.kernel_, rows, count, generator)
+            chosen = weighted_sample(scores, count, generator)
         else:
             chosen = pivots(self.kernel_, rows, count, generator)
         self.indices_, self.landmarks_ = chosen, rows[chosen]
@@ -122,6 +132,33 @@ def spread(
             break  # only copies of chosen rows are left
         chosen.append(int(generator.choice(len(X), p=nearest / nearest.sum())))
     return np.array(chosen)
+
+
+def leverage_scores(kernel: Kernel, X: Array, count: int, generator: np.random.Generator) -> Array:
+    """Estimate the ridge leverage scores of rows, for a sample of `count` of them.
+
+    With a uniform sample S of s rows, K is about K(X, S) (K(S, S) + mu)^-1 K(S, X) up to what the
+    ridge mu = lambda s / n takes away; what is missing on the diagonal, over lambda, is the score.
+    """
+    size = min(len(X), 2 * count)
+    sample = X[generator.choice(len(X), size, replace=False)]
+    values, vectors = np.linalg.eigh(kernel(sample))
+    rest = float(np.sum(np.maximum(values[: size - count], 0))) if size > count else 0.0
+    least = size * np.finfo(np.float64).eps * max(float(values[-1]), np.finfo(np.float64).tiny)
+    ridge = max(rest / count, least)
+    whiten = vectors / np.sqrt(np.maximum(values, 0) + ridge)
+    scores = np.asarray(kernel.diag(X), np.float64).copy()
+    for part in chunks(len(X), 8 * size):
+        scores[part] -= np.sum((kernel(X[part], sample) @ whiten) ** 2, axis=1)
+    return np.clip(scores / (ridge * len(X) / size), 0, 1)
+
+
+def weighted_sample(weights: Array, count: int, generator: np.random.Generator) -> NDArray[np.intp]:
+    """Draw distinct indices with probabilities proportional to the weights, one after the other."""
+    # The order of exponential arrival times is that of successive draws without replacement.
+    with np.errstate(divide="ignore"):
+        times = generator.exponential(size=len(weights)) / weights
+    return np.argsort(times)[:count]
 
 
 def pivots(

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from ntkfast import inputs
+from ntkfast.features import radial
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
-from ntkfast.features.zonal import SphereFeatures
+from ntkfast.features.spherical import Expansion, SphereFeatures
+from ntkfast.features.zonal import exact_count, write_exact
 from ntkfast.kernel import Kernel
 from ntkfast.maps import FloatArray
 from ntkfast.spectrum.curve import Curve, on_sphere
@@ -78,17 +80,42 @@ def fit_polynomial(curve: Curve, degree: int) -> tuple[Array, float]:
     return coefficients * curve.top, error
 
 
+def fit_functions(
+    kernel: Kernel, dim: int, degree: int, norms: NDArray[Any]
+) -> tuple[Expansion, float]:
+    """Fit powers of the cosine times functions of the norms, for rows of different norms.
+
+    The power series of the kernel is cut at `degree` and each power gets a factor, fitted to the
+    mean over the norms, that makes up for what was cut off.
+    """
+    logs, grid = radial.nodes(norms)
+    series = radial.power_series(kernel, dim, logs)
+    mean = series.mean(axis=(1, 2))
+    cosines = np.cos(np.linspace(0, np.pi, ANGLES))
+    values = np.polynomial.polynomial.polyval(cosines, mean)
+    powers = np.vander(cosines, degree + 1, increasing=True) * mean[: degree + 1]
+    factors, _ = nnls(powers, values)
+    exact = np.einsum("ul,lij->uij", np.vander(cosines, len(series), increasing=True), series)
+    kept = series[: degree + 1] * factors[:, None, None]
+    fitted = np.einsum("ul,lij->uij", np.vander(cosines, degree + 1, increasing=True), kept)
+    error = float(np.max(np.abs(fitted - exact)))
+    found, _ = radial.functions(kept, logs, grid)
+    return Expansion(found, grid, error), error
+
+
 class NTKSketch(SphereFeatures):
     """Sketch of a polynomial with non-negative coefficients that approximates the whole kernel.
 
     k(u) is fitted by sum_j c_j u^j, c_j >= 0; the powers are sketched by a tree of tensor products,
     and their concatenation is sketched down. The constant and linear terms are exact where they
-    take at most half of the features.
+    take at most half of the features. Where the kernel depends on norms that differ, c_j is a sum
+    of a few products of functions of one norm: activations of any kind, biases included ([3]_ has
+    this for one layer, where it is a single product).
 
     Parameters
     ----------
     kernel : Kernel, optional
-        A zonal kernel, or any kernel for rows of one norm; default
+        A network's kernel or any other of the cosine and the norms; default
         ``ntkfast.FullyConnected(1).ntk``.
     n_components : int, default 1024
         Number of features. Fewer if the exact ones are all there is.
@@ -102,16 +129,18 @@ class NTKSketch(SphereFeatures):
     sketch : {"srht", "countsketch"}, default "srht"
         See `TensorSRHT` and `TensorSketch`.
     radius : float, optional
-        Norm of all rows, for kernels that are not zonal; default: that of the training rows.
+        Norm of all rows, for kernels that are not zonal; default: that of the training rows if they
+        have one.
     random_state : int, RandomState or None
         As everywhere in scikit-learn.
 
     Attributes
     ----------
     coefficients_ : array
-        c_0, c_1, ...
+        c_0, c_1, ...; relative to k(1), and a mean over the norms, where they depend on the norms.
     fit_error_ : float
-        Largest error of the polynomial relative to k(1); 0 for given coefficients. The kink of
+        Largest error of the polynomial relative to k(1), over all norms if they differ; 0 for given
+        coefficients. The kink of
         ReLU kernels at u = 1 limits every polynomial: a few percent at degree 8.
 
     Raises
@@ -130,6 +159,8 @@ class NTKSketch(SphereFeatures):
     .. [1] A. Zandieh et al., "Scaling neural tangent kernels via sketching and random features",
        NeurIPS 2021.
     .. [2] T. Ahle et al., "Oblivious sketching of high-degree polynomial kernels", SODA 2020.
+    .. [3] I. Han, A. Zandieh et al., "Fast neural kernel embeddings for general activations",
+       NeurIPS 2022.
 
     Examples
     --------
@@ -160,29 +191,41 @@ class NTKSketch(SphereFeatures):
         self.radius = radius
         self.random_state = random_state
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
         degree = inputs.count("degree", self.degree, least=2)
         inner = total if self.inner is None else inputs.count("inner", self.inner, least=1)
         product = PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))]
         self._prepare(X)
-        if self.coefficients is None:
-            curve = on_sphere(self.kernel_, dim, self.radius_)
-            self.coefficients_, self.fit_error_ = fit_polynomial(curve, degree)
-        else:
-            self.coefficients_, self.fit_error_ = _checked(self.coefficients), 0.0
-        self.exact_ = 2 * (1 + dim) <= total
-        # Without exact terms one feature still is the constant, if there are two or more.
-        self.first_ = 1 + dim if self.exact_ else min(1, total - 1)
-        powers = np.flatnonzero(self.coefficients_)
-        self.powers_ = [int(j) for j in powers if j > self.exact_]
+        self.expansion_, self.fit_error_ = self._polynomial(dim, degree)
+        self.coefficients_ = self.expansion_.masses
+        ranks = [f.shape[1] for f in self.expansion_.factors]
+        # The constant is exact if two features or more leave room for it, linear terms if they take
+        # at most half of all.
+        counts = exact_count(dim, ranks[:1]), exact_count(dim, ranks[:2])
+        fits = counts[0] < total, 2 * counts[1] <= total
+        self.exact_ = 1 if all(fits) else 0 if fits[0] else -1
+        self.first_ = counts[self.exact_] if self.exact_ >= 0 else 0
+        used = np.flatnonzero(self.coefficients_)
+        self.powers_ = [int(j) for j in used if j > max(self.exact_, 0)]
         self.tree_ = self.down_ = None
         if not self.powers_:
             return max(self.first_, 1)
         self.tree_ = PolySketch(dim, self.powers_[-1], inner, product, generator)
-        size = inner * len(self.powers_)
+        size = inner * sum(ranks[j] for j in self.powers_)
         self.down_ = HadamardSketch(size, total - self.first_, generator)
         return total
+
+    def _polynomial(self, dim: int, degree: int) -> tuple[Expansion, float]:
+        """Return non-negative coefficients of powers of the cosine, and the error of the fit."""
+        if self.coefficients is not None:
+            coefficients, error = _checked(self.coefficients), 0.0
+        elif self._norms is not None:
+            return fit_functions(self.kernel_, dim, degree, self._norms)
+        else:
+            curve = on_sphere(self.kernel_, dim, self.radius_)
+            coefficients, error = fit_polynomial(curve, degree)
+        return Expansion([np.full((1, 1), np.sqrt(c)) for c in coefficients], None, error), error
 
     def _width(self) -> int:
         if self.tree_ is None or self.down_ is None:
@@ -191,18 +234,23 @@ class NTKSketch(SphereFeatures):
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        roots = np.sqrt(self.coefficients_).astype(X.dtype)
-        out[:, :1] = roots[0]
-        if self.exact_:
-            out[:, 1 : self.first_] = roots[1] * directions
+        _, degree, rest = self._scale(norms)
+        scale = (norms.astype(np.float64) ** degree if rest is None else rest).astype(X.dtype)
+        place = self.expansion_.place(norms)
+        factors = [self.expansion_.at(j, place) for j in range(len(self.expansion_.factors))]
+        ones = np.ones(len(X), X.dtype)
+        write_exact(directions, factors[: self.exact_ + 1], ones, out)  # P_0 = 1, P_1 = u
         if self.tree_ is not None and self.down_ is not None:
             kept = [
-                roots[j] * sketch
+                column[:, None] * sketch
                 for j, sketch in enumerate(self.tree_(directions), start=1)
                 if j in self.powers_
+                for column in factors[j].astype(X.dtype).T
             ]
             out[:, self.first_ :] = self.down_(np.hstack(kept))
-        out *= self._scale(norms).astype(X.dtype)[:, None]
+        elif not self.first_:
+            out[...] = factors[0].astype(X.dtype)[:, :1]
+        out *= scale[:, None]
 
 
 def _checked(coefficients: Sequence[float]) -> Array:

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from scipy import sparse
 
+from ntkfast import engines
 from ntkfast.features.hadamard import fwht
 from ntkfast.features.sketches import pad, power_of_two, signs
-from ntkfast.maps import FloatArray
+from ntkfast.maps import FloatArray, Rows
 
 WEIGHTS = ("gaussian", "orthogonal", "structured")
 
 
 class Dense:
-    """X W with a stored matrix."""
+    """X W with a stored matrix, whose columns are contiguous."""
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
-        self.matrix = matrix
+        self.matrix = np.asfortranarray(matrix)
 
     @property
     def width(self) -> int:
         """Columns of the widest intermediate array."""
         return int(self.matrix.shape[1])
 
-    def __call__(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Return (n, count)."""
-        return np.matmul(X, self.matrix.astype(X.dtype, copy=False), out=out)
+    def rows(self, dtype: DTypeLike) -> Rows:
+        """Return the directions as an engine takes them."""
+        directions = np.ascontiguousarray(self.matrix.T, dtype)
+        return Rows(directions, engines.row_norms(directions))
+
+    def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
+        """Return (n, count) for (n, d), which may be sparse."""
+        matrix = self.matrix.astype(X.dtype, copy=False)
+        if not sparse.issparse(X):
+            return np.matmul(X, matrix, out=out)
+        result: FloatArray = X @ matrix
+        if out is None:
+            return result
+        out[...] = result
+        return out
 
 
 class Structured:
@@ -43,8 +57,9 @@ class Structured:
         """Columns of the widest intermediate array."""
         return self.lengths.size
 
-    def __call__(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
-        """Return (n, count)."""
+    def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
+        """Return (n, count) for (n, d), which may be sparse."""
+        X = X.toarray() if sparse.issparse(X) else X
         result = np.empty((len(X), self.count), X.dtype) if out is None else out
         size = self.flips.shape[2]
         for block, (flips, lengths) in enumerate(zip(self.flips, self.lengths, strict=True)):
@@ -67,8 +82,8 @@ def haar_blocks(dim: int, count: int, generator: np.random.Generator) -> NDArray
     """
     blocks = []
     for first in range(0, count, dim):
-        q, r = np.linalg.qr(generator.normal(size=(dim, dim)))
-        blocks.append((q * np.sign(np.diagonal(r)))[:, : count - first])
+        q, r = np.linalg.qr(generator.normal(size=(dim, min(dim, count - first))))
+        blocks.append(q * np.sign(np.diagonal(r)))
     return np.hstack(blocks)
 
 

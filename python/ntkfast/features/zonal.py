@@ -1,106 +1,36 @@
-"""Features of kernels on a sphere through their Mercer spectrum: dual activations, Gegenbauer."""
+"""Features of kernels of the cosine through zonal harmonics: dual activations, Gegenbauer."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import hadamard
 
 from ntkfast import inputs
-from ntkfast.features import lookup, projections
-from ntkfast.features.base import FeatureMap, directions_of
-from ntkfast.kernel import Kernel, checked_kernel
-from ntkfast.maps import FloatArray
-from ntkfast.networks import FullyConnected
-from ntkfast.spectrum import mercer
-from ntkfast.spectrum.curve import on_sphere
+from ntkfast.features import neurons, projections
+from ntkfast.features.base import directions_of
+from ntkfast.features.sketches import power_of_two
+from ntkfast.features.spherical import Array, SphereFeatures
+from ntkfast.kernel import Kernel
+from ntkfast.maps import FloatArray, NeuronMap
 from ntkfast.spectrum.harmonics import log_multiplicities, polynomials
 
-Array = NDArray[np.float64]
-
-KNOTS = (1 << 14) + 1  # of the table of the activation
-ONE_NORM = 1e-5  # relative difference up to which norms count as equal
-NEGATIVE = 1e-9  # of k(1): negative masses up to here are rounding
+KNOTS = (1 << 14) + 1  # of the table of an activation
+KNOTS_OF_MANY = (1 << 12) + 1  # of each table if there is one for every norm
 
 
-def masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> tuple[Array, float]:
-    """Return a_0 ... a_max of k(u) = sum_k a_k P_k(u), all non-negative, and k(1).
+@dataclass
+class _Group:
+    """Directions that share an activation, and where their features are."""
 
-    Raises
-    ------
-    ValueError
-        If one is negative: the kernel is not positive definite in this dimension.
-    """
-    if dim == 1:  # the sphere is {-1, 1} and has an even and an odd function
-        curve = on_sphere(kernel, 1, radius)
-        top, missing = curve.top, float(curve.missing(np.ones(1), np.zeros(1))[0])
-        mass = top * np.array([1 - missing / 2, missing / 2])
-    else:
-        spectrum = mercer(kernel, dim, max_degree, radius=radius)
-        known = np.isfinite(spectrum.mass) & (spectrum.error < 1)
-        mass, top = np.where(known, spectrum.mass, 0.0), spectrum.trace
-    worst = int(np.argmin(mass))
-    if mass[worst] < -NEGATIVE * top:
-        raise ValueError(
-            f"kernel: expected non-negative Mercer masses, degree {worst} has {mass[worst]:.3g} in "
-            f"dimension {dim}: {kernel!r} is not positive definite there and has no features"
-        )
-    return np.maximum(mass, 0), top
-
-
-def homogeneity(kernel: Kernel, dim: int) -> int:
-    """Return p of the zonal kernel |x|^p |y|^p k(u), from its values at equal inputs."""
-    rows = np.zeros((2, dim))
-    rows[:, 0] = 1, 2
-    one, two = kernel.diag(rows)
-    return round(math.log(two / one, 4))
-
-
-class SphereFeatures(FeatureMap):
-    """Base of features of K(x, y) = |x|^p |y|^p k(u), or of any kernel on rows of one norm."""
-
-    kernel: Any
-    radius: Any
-
-    def _prepare(self, X: FloatArray) -> None:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        self.radius_ = self._find_radius(X)
-        self.power_ = homogeneity(self.kernel_, X.shape[1]) if self.radius_ is None else 0
-
-    def _find_radius(self, X: FloatArray) -> float | None:
-        """Return the norm of all rows if the kernel needs one."""
-        if self.radius is not None:
-            return inputs.number("radius", self.radius, above=0.0)
-        if self.kernel_.is_zonal:
-            return None
-        norms = directions_of(X)[1].astype(np.float64)
-        low, high = float(norms.min()), float(norms.max())
-        if not high - low <= ONE_NORM * low:
-            raise ValueError(
-                f"kernel: expected a zonal kernel, K(x, y) = |x|^p |y|^p k(cos), or rows of one "
-                f"norm, got {self.kernel_!r} and norms from {low:.6g} to {high:.6g}; scale the "
-                "rows, or take NTKRandomFeatures or NystromFeatures"
-            )
-        return float(norms.mean())
-
-    def _scale(self, norms: NDArray[Any]) -> NDArray[Any]:
-        """Return |x|^p, having checked that the norms are among those the map is for."""
-        if self.radius_ is not None:
-            wrong = np.flatnonzero(np.abs(norms - self.radius_) > ONE_NORM * self.radius_)
-            if len(wrong):
-                raise ValueError(
-                    f"X: expected rows of norm {self.radius_:.6g}, "
-                    f"row {wrong[0]} has {norms[wrong[0]]:.6g}"
-                )
-        elif self.power_ == 0 and not norms.all():
-            raise ValueError(
-                f"X: expected rows that are not zero, row {int(np.argmin(norms))} is, and "
-                f"{self.kernel_!r} depends on directions only"
-            )
-        return np.asarray(norms**self.power_)
+    projection: projections.Projection
+    table: Array  # (rows, knots)
+    columns: slice
 
 
 class _ZonalFeatures(SphereFeatures):
@@ -111,28 +41,46 @@ class _ZonalFeatures(SphereFeatures):
     """
 
     max_degree: Any
+    _sparse = "rows"
     _paired: bool  # whether directions come in pairs w, -w
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, top_degree = X.shape[1], inputs.count("max_degree", self.max_degree, least=2)
         self._prepare(X)
-        self.masses_, top = masses(self.kernel_, dim, top_degree, self.radius_)
-        self.truncated_ = max(0.0, 1 - float(self.masses_.sum()) / top)
-        self.exact_ = self._exact_degree(dim)
-        rest = self.masses_.copy()
-        rest[: self.exact_ + 1] = 0
-        self.exact_count_ = exact_count(dim, self.exact_)
-        count = self.n_components - self.exact_count_ if rest.any() else 0
-        self.projection_ = None
-        if count:
-            drawn = (count + 1) // 2 if self._paired else count
-            self.projection_ = projections.draw(
-                self._directions(), dim, drawn, generator, length="unit"
-            )
-            self.table_ = dual_activation(rest, dim, self._signs(len(rest))) / math.sqrt(count)
-        return self.exact_count_ + count
+        self.expansion_ = self._expand(dim, top_degree)
+        self.masses_, self.truncated_ = self.expansion_.masses, self.expansion_.truncated
+        ranks = [f.shape[1] for f in self.expansion_.factors]
+        self.exact_ = self._exact_degree(dim, ranks)
+        first = exact_count(dim, ranks[: self.exact_ + 1])
+        self.groups_: list[_Group] = []
+        if not self.masses_[self.exact_ + 1 :].any():
+            return first
+        # With several functions of the norm per degree, each group of directions mixes them with
+        # the signs of a row of a Hadamard matrix; on average over the groups they do not mix.
+        patterns = hadamard(power_of_two(max(ranks[self.exact_ + 1 :])))
+        borders = np.linspace(first, self.n_components, len(patterns) + 1).astype(int)
+        for pattern, start, stop in zip(patterns, borders, borders[1:], strict=False):
+            if stop > start:
+                share = 1 / math.sqrt(len(patterns) * (stop - start))
+                table = self._table(pattern, dim) * share
+                drawn = (stop - start + 1) // 2 if self._paired else stop - start
+                projection = projections.draw(
+                    self._directions(), dim, int(drawn), generator, length="unit"
+                )
+                self.groups_.append(_Group(projection, table, slice(int(start), int(stop))))
+        return int(self.n_components)
 
-    def _exact_degree(self, dim: int) -> int:
+    def _table(self, pattern: NDArray[Any], dim: int) -> Array:
+        """Return the activation of one group, (rows, knots)."""
+        factors = self.expansion_.factors
+        roots = np.array([f @ pattern[: f.shape[1]] for f in factors])
+        roots[: self.exact_ + 1] = 0
+        many = self.expansion_.grid is not None
+        return dual_activation(
+            roots, dim, self._signs(len(roots)), KNOTS_OF_MANY if many else KNOTS
+        )
+
+    def _exact_degree(self, dim: int, ranks: list[int]) -> int:
         raise NotImplementedError
 
     def _directions(self) -> str:
@@ -141,56 +89,89 @@ class _ZonalFeatures(SphereFeatures):
     def _signs(self, count: int) -> Array:
         raise NotImplementedError
 
-    def _write(self, X: FloatArray, out: FloatArray) -> None:
+    def _write(self, X: Any, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        scale = self._scale(norms).astype(X.dtype)
-        write_exact(directions, self.masses_[: self.exact_ + 1], scale, out)
-        if self.projection_ is not None:
-            part = out[:, self.exact_count_ :]
+        scale, degree, rest = self._scale(norms)
+        place = self.expansion_.place(norms)
+        values = (norms.astype(np.float64) ** degree if rest is None else rest).astype(out.dtype)
+        factors = [self.expansion_.at(e, place) for e in range(self.exact_ + 1)]
+        write_exact(directions, factors, values, out)
+        for group in self.groups_:
+            part = out[:, group.columns]
             drawn = (part.shape[1] + 1) // 2 if self._paired else part.shape[1]
-            self.projection_(directions, part[:, :drawn])
-            np.negative(part[:, : part.shape[1] - drawn], out=part[:, drawn:])
-            lookup.apply(self.table_.astype(X.dtype), part, scale)
+            plan = NeuronMap("table", group.table.astype(out.dtype), scale, degree)
+            neurons.answer(
+                plan,
+                group.projection,
+                X,
+                norms,
+                part[:, :drawn],
+                part[:, drawn:] if part.shape[1] > drawn else None,
+                place,
+            )
+            if rest is not None:
+                part *= values[:, None]
 
 
-def exact_count(dim: int, degree: int) -> int:
-    """Return the number of exact features for degrees up to -1 (none), 0, 1 or 2."""
-    return sum((1, dim, dim * (dim + 1) // 2)[: degree + 1])
+def exact_count(dim: int, ranks: list[int]) -> int:
+    """Return the number of exact features for degrees 0, 1 ... of these ranks, at most 2."""
+    return sum(r * c for r, c in zip(ranks, (1, dim, dim * (dim + 1) // 2), strict=False))
 
 
-def write_exact(X: FloatArray, mass: Array, scale: NDArray[Any], out: FloatArray) -> None:
+def write_exact(X: Any, factors: list[Array], scale: NDArray[Any], out: FloatArray) -> None:
     """Write exact features of degrees 0, 1, ... of unit rows to the first columns.
 
     P_0 = 1 and P_1(x.y) = x.y; P_2(x.y) = ((x.y)^2 - 1/d) d/(d-1) is d/(d-1) times the inner
     product of the traceless matrices x x^T - 1/d.
+
+    Parameters
+    ----------
+    factors : list of (n, rank) or (1, rank) arrays
+    scale : (n,) array
     """
-    dim, column = X.shape[1], scale[:, None]
-    roots = np.sqrt(mass).astype(X.dtype)
-    if len(mass) > 0:
-        out[:, 0] = roots[0] * scale
-    if len(mass) > 1:
-        np.multiply(X, roots[1] * column, out=out[:, 1 : 1 + dim])
-    if len(mass) > 2:
-        i, j = np.triu_indices(dim)
-        factor = roots[2] * math.sqrt(dim / (dim - 1)) * np.where(i == j, 1, math.sqrt(2))
-        products = X[:, i] * X[:, j] - np.where(i == j, 1 / dim, 0)
-        out[:, 1 + dim : 1 + dim + len(i)] = products * (factor * column)
+    at = 0
+    for degree, factor in enumerate(factors):
+        block = harmonics(X, degree)
+        for column in (scale[:, None] * factor.astype(out.dtype)).T:
+            np.multiply(block, column[:, None], out=out[:, at : at + block.shape[1]])
+            at += block.shape[1]
 
 
-def dual_activation(mass: Array, dim: int, signs: Array) -> Array:
-    """Tabulate g(t) = sum_k signs_k sqrt(a_k) p_k(t) on [-1, 1], p_k = sqrt(N) P_k.
+def harmonics(X: Any, degree: int) -> FloatArray:
+    """Return features of P_degree at unit rows, for degrees 0, 1 and 2."""
+    rows: FloatArray = X if isinstance(X, np.ndarray) else X.toarray()
+    dim = rows.shape[1]
+    if degree == 0:
+        return np.ones((len(rows), 1), rows.dtype)
+    if degree == 1:
+        return rows
+    i, j = np.triu_indices(dim)
+    factor = math.sqrt(dim / (dim - 1)) * np.where(i == j, 1, math.sqrt(2))
+    products = rows[:, i] * rows[:, j] - np.where(i == j, 1 / dim, 0).astype(rows.dtype)
+    return np.asarray(products * factor.astype(rows.dtype))
 
-    For uniform directions w, E[g(w.x) g(w.y)] = sum_k a_k P_k(x.y): the p_k are orthonormal, and
+
+def dual_activation(roots: Array, dim: int, signs: Array, knots: int = KNOTS) -> Array:
+    """Tabulate g(t) = sum_k signs_k f_k p_k(t) on [-1, 1], p_k = sqrt(N) P_k.
+
+    For uniform directions w, E[g(w.x) g(w.y)] = sum_k f_k^2 P_k(x.y): the p_k are orthonormal, and
     E[N P_k(w.x) P_k(w.y)] = P_k(x.y) is the reproducing property of zonal harmonics.
+
+    Parameters
+    ----------
+    roots : (degrees, rows) array
+        f_k, a column for each norm.
+
+    Returns
+    -------
+    (rows, knots) array
     """
-    knots = np.linspace(-1, 1, KNOTS)
-    log_n = np.asarray(log_multiplicities(dim, np.arange(len(mass))), np.float64)
-    table = np.zeros(KNOTS)
-    for k, p in enumerate(islice(polynomials(dim, knots), len(mass))):
-        if mass[k] > 0:
-            table += signs[k] * np.exp((math.log(mass[k]) + log_n[k]) / 2) * p
+    points = np.linspace(-1, 1, knots)
+    log_n = np.asarray(log_multiplicities(dim, np.arange(len(roots))), np.float64)
+    weights = (signs * np.exp(log_n / 2))[:, None] * roots
+    table = weights.T @ np.array(list(islice(polynomials(dim, points), len(roots))))
     # In high dimension the ends are out of reach of float32, and of every direction.
-    return np.clip(table, -1e36, 1e36)
+    return np.asarray(np.clip(table, -1e36, 1e36))
 
 
 def relu_signs(count: int) -> Array:
@@ -213,11 +194,16 @@ class DualActivationFeatures(_ZonalFeatures):
     features, whatever the depth. Directions come in pairs w and -w, which share their inner
     product: one matrix product of half the size, and one table lookup per feature.
 
+    Kernels that depend on the norms in other ways (biases, smooth activations) have masses that are
+    functions of both norms. A few products of functions of one norm carry each degree, groups of
+    directions mix these with the signs of a Hadamard matrix, and the table has a row for each of a
+    grid of norms.
+
     Parameters
     ----------
     kernel : Kernel, optional
-        A zonal kernel (homogeneous networks without biases), or any kernel for rows of one norm;
-        default ``ntkfast.FullyConnected(1).ntk``.
+        A network's kernel or any other of the cosine and the norms; default
+        ``ntkfast.FullyConnected(1).ntk``.
     n_components : int, default 1024
         Number of features, the exact ones included. Fewer if the exact ones are all there is.
     exact : {"auto", -1, 0, 1, 2}, default "auto"
@@ -228,30 +214,37 @@ class DualActivationFeatures(_ZonalFeatures):
     max_degree : int, default 60
         Degrees beyond are left out: see `truncated_`.
     radius : float, optional
-        Norm of all rows, for kernels that are not zonal; default: that of the training rows.
+        Norm of all rows, for kernels that are not zonal; default: that of the training rows if they
+        have one.
     random_state : int, RandomState or None
         As everywhere in scikit-learn.
 
     Attributes
     ----------
     masses_ : (max_degree + 1,) array
-        a_k.
+        a_k; relative to k(1), and a mean over the norms, where they depend on the norms.
     truncated_ : float
-        Part of k(1) that the degrees beyond `max_degree` had. It is missing on the diagonal of
-        F F^T, and close to nothing elsewhere: a few percent for deep networks.
+        Part of k(1) that is missing: the degrees beyond `max_degree` and, for norms that differ,
+        powers of the cosine beyond 200 and functions of the norm beyond eight per degree. It is
+        missing on the diagonal of F F^T, and close to nothing elsewhere: a few percent for deep
+        networks, more for kernels that fall off within a fraction of the norm. For norms that
+        differ the largest value over norms from half the smallest to twice the largest one.
     exact_ : int
         Highest exact degree.
 
     Raises
     ------
     TypeError, ValueError
-        In `fit`, if the kernel has negative masses (it is not positive definite), or is not zonal
-        and the rows have different norms. In `transform`, for rows of another norm with such a
-        kernel, and for rows of zeros with a kernel of the directions only.
+        In `fit`, if the kernel has negative masses (it is not positive definite). In `transform`,
+        for rows of another norm where the training rows, or `radius`, had one and the kernel is not
+        zonal, and for rows of zeros with a kernel of the directions only.
 
     Notes
     -----
-    Unbiased up to the truncation and linear interpolation in a table of 16,385 knots. Errors fall
+    Unbiased up to the truncation and linear interpolation in tables of 16,385 or 4,097 knots.
+    Where training rows have different norms, rows of less than half the smallest one or more than
+    twice the largest one have features of the right length and the direction's features of the
+    nearest norm. Errors fall
     like 1/sqrt(m). A pair w, -w separates even from odd degrees exactly; in experiments m/2 pairs
     had the same error as m independent directions.
 
@@ -293,17 +286,17 @@ class DualActivationFeatures(_ZonalFeatures):
         self.radius = radius
         self.random_state = random_state
 
-    def _exact_degree(self, dim: int) -> int:
+    def _exact_degree(self, dim: int, ranks: list[int]) -> int:
         highest = 1 if dim == 1 else 2
+        counts = [exact_count(dim, ranks[:e]) for e in range(1, highest + 2)]
         if self.exact == "auto":
-            fits = [e for e in range(highest + 1) if 2 * exact_count(dim, e) <= self.n_components]
-            return max(fits, default=-1)
+            return sum(2 * count <= int(self.n_components) for count in counts) - 1
         if self.exact not in (-1, 0, 1, 2) or isinstance(self.exact, bool):
             raise ValueError(f"exact: expected 'auto', -1, 0, 1 or 2, got {self.exact!r}")
         degree = min(int(self.exact), highest)
-        if exact_count(dim, degree) >= self.n_components:
+        if degree >= 0 and counts[degree] >= self.n_components:
             raise ValueError(
-                f"n_components: expected more than {exact_count(dim, degree)} for exact features "
+                f"n_components: expected more than {counts[degree]} for exact features "
                 f"up to degree {degree} of {dim} columns, got {self.n_components}"
             )
         return degree
@@ -367,7 +360,7 @@ class GegenbauerFeatures(_ZonalFeatures):
         self.radius = radius
         self.random_state = random_state
 
-    def _exact_degree(self, dim: int) -> int:
+    def _exact_degree(self, dim: int, ranks: list[int]) -> int:
         return -1
 
     def _directions(self) -> str:

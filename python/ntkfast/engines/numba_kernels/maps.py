@@ -11,6 +11,7 @@ ROWS = 96  # rows of a tile
 CHUNK = 16 * ROWS  # rows of a task: amortises packing the columns; a multiple of WIDTH
 PANEL = 64  # columns that are packed together
 SLOTS = 4
+RELU, STEP = 0, 1  # kinds of neurons, as in `ntkfast.maps.NEURONS`
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
 KEPT = (1 + SLOTS) * STATE  # two more lines after state and slots
 EQUAL = KEPT + WIDTH
@@ -28,7 +29,7 @@ class Side(NamedTuple):
     norms: Array
     inverse: Array  # of the norms; 0 for a norm of 0
     factors: Array  # the result is scaled by both sides'
-    series: Array  # (height, terms) Hermite coefficients, or (1, 1)
+    series: Array  # (height, terms) Hermite coefficients or places of neurons, or (1, 1)
     diagonal: Array  # (height, 2) NTK and NNGP at equal inputs, or (0, 2)
 
 
@@ -108,6 +109,16 @@ class RadialPlan(NamedTuple):
     numbers: Array  # c, gamma
     power: int  # gamma if that is 1 or 2, else 0
     euclidean: bool
+
+
+class NeuronPlan(NamedTuple):
+    """The features of random directions."""
+
+    kind: int
+    table: Array  # flat: rows of knots
+    knots: int
+    placed: bool  # whether data rows lie between two rows of the table, as their series tells
+    scale: Any
 
 
 class LayersPlan(NamedTuple):

@@ -15,6 +15,7 @@ from ntkfast.engines.numba_kernels.maps import (
     WIDTH,
     Array,
     LayersPlan,
+    NeuronPlan,
     Problem,
     ProfilePlan,
     RadialPlan,
@@ -22,6 +23,7 @@ from ntkfast.engines.numba_kernels.maps import (
     Scratch,
     Target,
 )
+from ntkfast.engines.numba_kernels.neuron import map_neuron
 from ntkfast.engines.numba_kernels.product import multiply, pack
 from ntkfast.engines.numba_kernels.profile import map_profile
 from ntkfast.engines.numba_kernels.radial import map_radial
@@ -30,13 +32,18 @@ from ntkfast.engines.numba_kernels.vectors import load, store
 
 
 def map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """Evaluate the map on a row of a tile: one of three functions, by kind of plan."""
+    """Evaluate the map on a row of a tile: one of four functions, by kind of plan."""
     raise NotImplementedError
 
 
 @overload(map_row, inline="always")
 def _map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> Any:
-    kinds = {ProfilePlan: map_profile, RadialPlan: map_radial, LayersPlan: map_layers}
+    kinds = {
+        ProfilePlan: map_profile,
+        RadialPlan: map_radial,
+        NeuronPlan: map_neuron,
+        LayersPlan: map_layers,
+    }
     return kinds[plan.instance_class]
 
 
