@@ -384,6 +384,46 @@ void hadamard(py::array_t<T> x, py::array_t<T> out,
          [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
 }
 
+using Index = py::array_t<std::int32_t, py::array::c_style>;
+
+template <class T>
+Rotation<T> rotation(const py::array_t<T>& x, int64_t n,
+                     const py::array_t<T, py::array::c_style>& signs, const Index& index) {
+    expect(x.ndim() == 2 && x.shape(1) > 0, "x: expected two dimensions");
+    const int64_t dim = x.shape(1);
+    expect(x.shape(0) == n || x.shape(0) == 1, "y: expected as many rows as x, or one");
+    expect(signs.ndim() == 1 && signs.shape(0) >= dim, "signs: expected one per column");
+    const int64_t size = signs.shape(0);
+    expect((size & (size - 1)) == 0, "signs: expected 2^p of them");
+    for (py::ssize_t j = 0; j < index.size(); ++j)
+        expect(index.data()[j] >= 0 && index.data()[j] < size, "index: beyond the transform");
+    return {x.data(),     x.shape(0) == 1 ? 0 : row_stride(x, "x"), dim, signs.data(), size,
+            index.data()};
+}
+
+template <class T>
+void sketch(py::array_t<T> x, std::optional<py::array_t<T>> y, py::array_t<T> out,
+            py::array_t<T, py::array::c_style> signs_x, Index index_x,
+            std::optional<py::array_t<T, py::array::c_style>> signs_y, std::optional<Index> index_y,
+            double scale, int threads, const std::string& isa) {
+    Sketch<T> problem{};
+    problem.ldo = row_stride(out, "out");
+    problem.n = out.shape(0);
+    problem.m = out.shape(1);
+    problem.out = out.mutable_data();
+    problem.scale = static_cast<T>(scale);
+    expect(index_x.ndim() == 1 && index_x.shape(0) == problem.m, "index: one per column of out");
+    problem.factor[0] = rotation<T>(x, problem.n, signs_x, index_x);
+    problem.product = y.has_value();
+    if (y) {
+        expect(signs_y && index_y && index_y->ndim() == 1 && index_y->shape(0) == problem.m,
+               "index: one per column of out");
+        problem.factor[1] = rotation<T>(*y, problem.n, *signs_y, *index_y);
+    }
+    call(isa, threads,
+         [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
+}
+
 template <class T>
 void bind_dtype(py::module_& m, const char* suffix) {
     py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str())
@@ -409,6 +449,10 @@ void bind_dtype(py::module_& m, const char* suffix) {
     m.def((std::string("hadamard_") + suffix).c_str(), &hadamard<T>, py::arg("x").noconvert(),
           py::arg("out").noconvert(), py::arg("signs").noconvert(), py::arg("scale"),
           py::arg("threads"), py::arg("isa"));
+    m.def((std::string("sketch_") + suffix).c_str(), &sketch<T>, py::arg("x").noconvert(),
+          py::arg("y").noconvert(), py::arg("out").noconvert(), py::arg("signs_x").noconvert(),
+          py::arg("index_x").noconvert(), py::arg("signs_y").noconvert(),
+          py::arg("index_y").noconvert(), py::arg("scale"), py::arg("threads"), py::arg("isa"));
 }
 
 }  // namespace

@@ -149,4 +149,32 @@ void hadamard_rows(const Hadamard<T>& p, int64_t begin, int64_t end) {
         long_row<T>(p.x + i * p.ldx, p.out + i * p.ldo, p.width, p.signs, p.scale);
 }
 
+// ---- sketches -----------------------------------------------------------------------------------
+
+template <class T>
+void rotate(const Rotation<T>& r, int64_t i, T* to) {
+    const T* x = r.x + i * r.ld;
+    for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] * r.signs[k];
+    std::memset(to + r.dim, 0, sizeof(T) * static_cast<std::size_t>(r.size - r.dim));
+    hadamard_rows<T>({to, to, r.size, r.size, 1, r.size, nullptr, T(1)}, 0, 1);
+}
+
+// Row by row, so that the transforms are in cache when their coordinates are taken.
+template <class T>
+void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
+    const auto& [left, right] = s.factor;
+    T *const a = scratch, *const b = scratch + left.size;
+    for (int64_t i = begin; i < end; ++i) {
+        T* out = s.out + i * s.ldo;
+        if (i == begin || left.ld) rotate<T>(left, i, a);
+        if (!s.product) {
+            for (int64_t j = 0; j < s.m; ++j) out[j] = a[left.index[j]] * s.scale;
+            continue;
+        }
+        if (i == begin || right.ld) rotate<T>(right, i, b);
+        for (int64_t j = 0; j < s.m; ++j)
+            out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
+    }
+}
+
 }  // namespace

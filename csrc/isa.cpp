@@ -10,8 +10,10 @@
 
 extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
     static constexpr ntkfast::InstructionSet tiles = {
-        {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>},
-        {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>},
+        {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>,
+         sketch_rows<float>},
+        {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>,
+         sketch_rows<double>},
     };
     return &tiles;
 }

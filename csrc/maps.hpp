@@ -142,6 +142,26 @@ struct Hadamard {
     T scale;
 };
 
+// One factor of a sketch: coordinates `index` of H diag(signs) x, x with zeros up to `size`.
+template <class T>
+struct Rotation {
+    const T* x;
+    std::int64_t ld, dim;  // ld = 0: one row stands for all
+    const T* signs;        // [dim]
+    std::int64_t size;     // a power of two, at least dim
+    const std::int32_t* index;
+};
+
+// Sketches of rows: out[n][m] = scale times the first rotation, or the product of both.
+template <class T>
+struct Sketch {
+    Rotation<T> factor[2];
+    bool product;
+    T* out;
+    std::int64_t ldo, n, m;
+    T scale;
+};
+
 // One instruction set's code.
 template <class T>
 struct Tiles {
@@ -149,6 +169,8 @@ struct Tiles {
     std::int64_t (*scratch)(const Problem<T>&);  // elements of T needed by one thread
     void (*run)(const Problem<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
     void (*hadamard)(const Hadamard<T>&, std::int64_t begin, std::int64_t end);  // of the rows
+    // scratch: as many elements as both sizes together
+    void (*sketch)(const Sketch<T>&, std::int64_t begin, std::int64_t end, T* scratch);
 };
 
 struct InstructionSet {

@@ -74,4 +74,22 @@ void run(const Hadamard<T>& problem, const InstructionSet& set, int threads, Pol
     share(tasks, threads, cost, cancelled, work, poll);
 }
 
+template <class T, class Poll>
+void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t size = problem.factor[0].size + (problem.product ? problem.factor[1].size : 0);
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / (size + problem.m));
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = [&](const auto& next) {
+        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
+                                                              T[static_cast<std::size_t>(size)]);
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles_of<T>(set).sketch(problem, task * rows, std::min(task * rows + rows, problem.n),
+                                    scratch.get());
+    };
+    const double cost =
+        8.0 * static_cast<double>(problem.n) * static_cast<double>(size + problem.m);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
 }  // namespace ntkfast

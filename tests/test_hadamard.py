@@ -210,3 +210,35 @@ def test_read_only_output() -> None:
     out.flags.writeable = False
     with pytest.raises(ValueError, match="out: expected a writable array"):
         fwht(np.ones((2, 4)), out=out)
+
+
+@pytest.mark.parametrize(("left", "right", "m"), [(1, 1, 1), (5, 64, 33), (100, 3, 257)])
+@pytest.mark.parametrize("shared", [False, True])
+def test_sketches(
+    left: int, right: int, m: int, shared: bool, engine: dict[str, Any], dtype: Any
+) -> None:
+    """Products of two rotations against dense matrices; a single row stands for all."""
+    from ntkfast import engines
+    from ntkfast.maps import Rotation
+
+    generator = np.random.default_rng(m)
+    X, Y = rows(7, left, dtype), rows(1 if shared else 7, right, dtype, seed=1)
+
+    def factor(A: np.ndarray) -> tuple[Rotation, np.ndarray]:
+        size = 1 << (A.shape[1] - 1).bit_length()
+        signs, index = generator.choice([-1.0, 1.0], size), generator.integers(size, size=m)
+        padded = np.zeros((len(A), size), np.longdouble)
+        padded[:, : A.shape[1]] = A
+        exact = ((padded * signs) @ hadamard(size))[:, index]
+        return Rotation(signs.astype(dtype), index.astype(np.int32)), exact
+
+    (one, first), (two, second) = factor(X), factor(Y)
+    wide = np.full((7, m + 3), np.nan, dtype)
+    run = engines.load(engine["engine"])
+    tolerance = 30 * np.finfo(dtype).eps
+    run.sketch(X, Y, wide[:, :m], one, two, 0.5, 2)
+    assert np.isnan(wide[:, m:]).all()
+    size = np.abs(X).sum(axis=1).max() * np.abs(Y).sum(axis=1).max()
+    np.testing.assert_allclose(wide[:, :m], 0.5 * first * second, atol=tolerance * size)
+    run.sketch(X, None, wide[:, :m], one, None, 2.0, 2)
+    np.testing.assert_allclose(wide[:, :m], 2 * first, atol=tolerance * np.abs(X).sum())

@@ -67,6 +67,18 @@ def matmul_f32(
     threads: _Int,
     isa: str,
 ) -> None: ...
+def sketch_f32(
+    x: _F32,
+    y: _F32 | None,
+    out: _F32,
+    signs_x: _F32,
+    index_x: NDArray[np.int32],
+    signs_y: _F32 | None,
+    index_y: NDArray[np.int32] | None,
+    scale: _Float,
+    threads: _Int,
+    isa: str,
+) -> None: ...
 def hadamard_f32(
     x: _F32, out: _F32, signs: _F32 | None, scale: _Float, threads: _Int, isa: str
 ) -> None: ...
@@ -114,6 +126,18 @@ def matmul_f64(
     series_x: _F64 | None,
     series_y: _F64 | None,
     diagonal_x: _F64 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+def sketch_f64(
+    x: _F64,
+    y: _F64 | None,
+    out: _F64,
+    signs_x: _F64,
+    index_x: NDArray[np.int32],
+    signs_y: _F64 | None,
+    index_y: NDArray[np.int32] | None,
+    scale: _Float,
     threads: _Int,
     isa: str,
 ) -> None: ...

@@ -104,6 +104,21 @@ Map: TypeAlias = ProfileMap | LayerMap | RadialMap | NeuronMap
 
 
 @dataclass(frozen=True, eq=False)
+class Rotation:
+    """Coordinates of H D x, a factor of a sketch: signs, zeros, Hadamard transform, selection.
+
+    Attributes
+    ----------
+    signs : (size,) array
+        As many as x has numbers once it is filled up with zeros, a power of two.
+    index : (m,) array of int32
+    """
+
+    signs: FloatArray
+    index: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """Validated inputs of a Gram matrix, row by row.
 

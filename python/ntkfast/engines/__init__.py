@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from ntkfast.inputs import count as _checked_count
-from ntkfast.maps import FloatArray, LayerMap, Map, Rows
+from ntkfast.maps import FloatArray, LayerMap, Map, Rotation, Rows
 
 NAMES = ("native", "numba")
 
@@ -55,6 +55,21 @@ class Engine(Protocol):
         """Write scale (X * signs) H of 2^p columns to `out`, which may be X.
 
         H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
+        """
+
+    def sketch(
+        self,
+        X: FloatArray,
+        Y: FloatArray | None,
+        out: FloatArray,
+        left: Rotation,
+        right: Rotation | None,
+        scale: float,
+        threads: int,
+    ) -> None:
+        """Write scale times the rotation of X, or its product with that of Y, to `out`.
+
+        Rows have unit stride; one row of X or Y stands for as many as `out` has.
         """
 
     def row_norms(self, X: FloatArray) -> FloatArray:

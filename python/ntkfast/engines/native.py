@@ -11,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import NEURONS, FloatArray, LayerMap, Map, NeuronMap, RadialMap, Rows
+from ntkfast.maps import (
+    NEURONS,
+    FloatArray,
+    LayerMap,
+    Map,
+    NeuronMap,
+    RadialMap,
+    Rotation,
+    Rows,
+)
 
 _core: Any = None
 _reason = ""
@@ -144,6 +153,21 @@ def hadamard(
 ) -> None:
     """Write scale (X * signs) H to `out`, which may be X."""
     _call("hadamard", X.dtype, X, out, signs, scale, threads, _isa())
+
+
+def sketch(
+    X: FloatArray,
+    Y: FloatArray | None,
+    out: FloatArray,
+    left: Rotation,
+    right: Rotation | None,
+    scale: float,
+    threads: int,
+) -> None:
+    """Write scale times the rotation of the rows of X, or its product with that of Y, to `out`."""
+    second = (None, None) if right is None else (right.signs, right.index)
+    arguments = (X, Y, out, left.signs, left.index, *second, scale, threads, _isa())
+    _call("sketch", X.dtype, *arguments)
 
 
 def row_norms(X: FloatArray) -> FloatArray:

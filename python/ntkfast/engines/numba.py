@@ -27,6 +27,7 @@ from ntkfast.maps import (
     NeuronMap,
     ProfileMap,
     RadialMap,
+    Rotation,
     Rows,
 )
 from ntkfast.profile import REFINE_LEAST
@@ -34,7 +35,7 @@ from ntkfast.profile import REFINE_LEAST
 if TYPE_CHECKING:
     from ntkfast.engines import numba_kernels as kernels
 
-__all__ = ["hadamard", "matmul", "row_norms", "run", "unavailable"]
+__all__ = ["hadamard", "matmul", "row_norms", "run", "sketch", "unavailable"]
 
 POLL = 0.02  # seconds between looks for Ctrl-C
 WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
@@ -392,3 +393,47 @@ def hadamard(
             transform_rows(*views, width, diagonal, dtype.type(scale), begin, end)
 
     _share(work, cancelled, -(-height // rows), threads, 8.0 * height * width)
+
+
+def sketch(
+    X: FloatArray,
+    Y: FloatArray | None,
+    out: FloatArray,
+    left: Rotation,
+    right: Rotation | None,
+    scale: float,
+    threads: int,
+) -> None:
+    """Write scale times the rotation of the rows of X, or its product with that of Y, to `out`."""
+    from ntkfast.engines import numba_hadamard
+
+    run: Callable[..., None] = numba_hadamard.sketch_rows
+    dtype, (height, width) = X.dtype, out.shape
+    none = Rotation(np.empty(0, dtype), np.empty(0, np.int32))
+    factors = [(X, left), (np.empty((1, 0), dtype) if Y is None else Y, right or none)]
+    arguments: list[Any] = [
+        part
+        for rows, rotation in factors
+        for part in (*_shared(rows), rows.shape[1], np.array(rotation.signs), rotation.index)
+    ]
+    size = sum(len(rotation.signs) for _, rotation in factors)
+    ones = np.ones(max(len(rotation.signs) for _, rotation in factors), dtype)
+    rows = max(1, HADAMARD_TASK // (size + width))
+    cancelled = np.zeros(1, np.uint8)
+    target = _flat(out)
+
+    def work(tasks: Iterator[int]) -> None:
+        scratch = _zeros(size, dtype)
+        for task in tasks:
+            if cancelled[0]:
+                return
+            begin, end = task * rows, min(task * rows + rows, height)
+            run(*arguments, *target, ones, dtype.type(scale), scratch, begin, end)
+
+    _share(work, cancelled, -(-height // rows), threads, 8.0 * height * (size + width))
+
+
+def _shared(rows: FloatArray) -> tuple[FloatArray, int, int]:
+    """Return a flat view in which a single row stands for all."""
+    flat, first, stride = _flat(rows)
+    return flat, first, 0 if len(rows) == 1 else stride

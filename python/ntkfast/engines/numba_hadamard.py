@@ -123,3 +123,57 @@ def transform_rows(
                 eights(x, start, out, at, signs, k, k + part, factor if part == 8 else one)
                 combine(out, at + k, 8, part, factor)
         combine(out, at, part, width, scale)
+
+
+@_compiled
+def rotate(
+    x: Array, start: int, dim: int, signs: Array, ones: Array, to: Array, first: int, size: int
+) -> None:
+    """Write H (signs * row) of a row filled up with zeros to a part of the scratch memory."""
+    one = real(load(ones, 0), 1.0)
+    for k in range(dim):
+        store(to, first + k, signed(x, start, signs, k))
+    for k in range(dim, size):
+        store(to, first + k, one - one)
+    transform_rows(to, first, 0, to, first, 0, size, ones, one, 0, 1)
+
+
+@_cached
+def sketch_rows(
+    x: Array,
+    x_first: int,
+    x_stride: int,
+    dim: int,
+    signs_x: Array,
+    index_x: Array,
+    y: Array,
+    y_first: int,
+    y_stride: int,
+    dim_y: int,
+    signs_y: Array,
+    index_y: Array,
+    out: Array,
+    out_first: int,
+    out_stride: int,
+    ones: Array,
+    scale: Any,
+    scratch: Array,
+    begin: int,
+    end: int,
+) -> None:
+    """Write scale times one rotation, or the product of two, for the rows from `begin` to `end`."""
+    size, second = len(signs_x), len(signs_y)
+    for i in range(begin, end):
+        at = out_first + i * out_stride
+        if i == begin or x_stride != 0:
+            rotate(x, x_first + i * x_stride, dim, signs_x, ones, scratch, 0, size)
+        if second == 0:
+            for j in range(len(index_x)):
+                store(out, at + j, load(scratch, index_x[j]) * scale)
+        else:
+            if i == begin or y_stride != 0:
+                start = y_first + i * y_stride
+                rotate(y, start, dim_y, signs_y, ones, scratch, size, second)
+            for j in range(len(index_x)):
+                product = load(scratch, index_x[j]) * load(scratch, size + index_y[j])
+                store(out, at + j, product * scale)

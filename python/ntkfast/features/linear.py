@@ -52,7 +52,7 @@ class SRHT(FeatureMap):
         return int(self.n_components)
 
     def _width(self) -> int:
-        return self.sketch_.rotate.size
+        return self.sketch_.size
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         out[...] = self.sketch_(X)

@@ -9,13 +9,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ntkfast import inputs
-from ntkfast.features import projections
-from ntkfast.features.base import FeatureMap
+from ntkfast.duals import resolve
+from ntkfast.features import neurons, projections
+from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch
 from ntkfast.layers import IDENTITY, MAX_SLOTS, Layer, merge
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected, Network
 
+RELU = resolve("relu")
 Sketch: TypeAlias = Callable[[FloatArray], FloatArray]
 Blocks: TypeAlias = tuple[FloatArray, FloatArray]
 
@@ -165,12 +167,22 @@ class _Step:
     def _activate(self, c: FloatArray, t: FloatArray) -> Blocks:
         if self.project is None:
             return c, t
-        values = self.project(c)
-        scale = values.dtype.type(values.shape[1] ** -0.5)
+        values, slope = self._answers(self.project, c)
+        return values, t if self.product is None else self.product(t, slope)
+
+    def _answers(self, project: projections.Projection, c: FloatArray) -> tuple[Any, Any]:
+        """Return s(Wc) / sqrt(m) and s'(Wc) / sqrt(m), the latter if it is asked for."""
+        activation, scale = self.layer.activation, project.width**-0.5
+        if activation == RELU:  # product, maximum and scale in one pass
+            values = np.empty((len(c), project.width), c.dtype)
+            neurons.answer(neurons.relu(scale, c.dtype), project, c, norms_of(c), values)
+            slope = None if self.product is None else np.sign(values) * c.dtype.type(scale)
+            return values, slope
+        values, number = project(c), c.dtype.type(scale)
+        slope = None
         if self.product is not None:
-            slope = np.asarray(self.layer.activation.derivative(values), values.dtype) * scale
-            t = self.product(t, slope)
-        return np.asarray(self.layer.activation(values), values.dtype) * scale, t
+            slope = np.asarray(activation.derivative(values), c.dtype) * number
+        return np.asarray(activation(values), c.dtype) * number, slope
 
     def _affine(self, c: FloatArray, t: FloatArray) -> Blocks:
         w, e, x, y = (c.dtype.type(np.sqrt(getattr(self.layer, name))) for name in "wexy")

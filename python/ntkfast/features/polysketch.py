@@ -230,7 +230,7 @@ class NTKSketch(SphereFeatures):
     def _width(self) -> int:
         if self.tree_ is None or self.down_ is None:
             return 0
-        return max(self.tree_.leaves * self.tree_.m, self.down_.rotate.size)
+        return max(self.tree_.leaves * self.tree_.m, self.down_.size)
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         directions, norms = directions_of(X)

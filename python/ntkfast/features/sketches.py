@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy import fft, sparse
 
-from ntkfast.features.hadamard import fwht
-from ntkfast.maps import FloatArray
+from ntkfast import engines
+from ntkfast.maps import FloatArray, Rotation
 
 Generator = np.random.Generator
 
@@ -47,30 +47,28 @@ def balanced(generator: Generator, size: int, m: int) -> NDArray[np.intp]:
     return np.concatenate(parts)
 
 
-class SignedHadamard:
-    """H D x: random signs, zeros up to a power of two, Walsh-Hadamard transform (entries +-1)."""
-
-    def __init__(self, dim: int, generator: Generator) -> None:
-        self.size = power_of_two(dim)
-        self.signs = signs(generator, self.size)
-
-    def __call__(self, X: FloatArray) -> FloatArray:
-        """Return (n, size) for (n, dim); the squared norm grows by the factor `size`."""
-        padded = pad(X, self.size)
-        return fwht(padded, signs=self.signs, out=padded)
-
-
 class HadamardSketch:
-    """sqrt(1/m) (H D x)[i]: the subsampled randomised Hadamard transform."""
+    """sqrt(1/m) (H D x)[i]: the subsampled randomised Hadamard transform.
+
+    Random signs, zeros up to a power of two, Walsh-Hadamard transform (entries +-1), m coordinates.
+    """
 
     def __init__(self, dim: int, m: int, generator: Generator) -> None:
-        self.m = m
-        self.rotate = SignedHadamard(dim, generator)
-        self.index = balanced(generator, self.rotate.size, m)
+        self.m, self.size = m, power_of_two(dim)
+        self.signs = signs(generator, self.size)
+        self.index = balanced(generator, self.size, m).astype(np.int32)
+
+    def rotation(self, dtype: DTypeLike) -> Rotation:
+        """Return the transform as an engine takes it."""
+        return Rotation(self.signs.astype(dtype), self.index)
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Return (n, m) for (n, dim)."""
-        return self.rotate(X)[:, self.index] * X.dtype.type(self.m**-0.5)
+        out = np.empty((len(X), self.m), X.dtype)
+        threads = engines.count(None)
+        scale = self.m**-0.5
+        engines.select().sketch(X, None, out, self.rotation(X.dtype), None, scale, threads)
+        return out
 
 
 class Count:
@@ -106,13 +104,17 @@ class HadamardProduct:
     def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
         self.left = HadamardSketch(left, m, generator)
         self.right = HadamardSketch(right, m, generator)
+        # The order of the outputs is free: going through memory in order is faster.
+        order = np.argsort(self.left.index, kind="stable")
+        self.left.index, self.right.index = self.left.index[order], self.right.index[order]
         self.m = m
 
     def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right)."""
-        result = self.left(X) * self.right(Y)
-        result *= X.dtype.type(self.m**0.5)
-        return result
+        """Return (n, m) for (n, left) and (n, right); one row stands for n equal ones."""
+        out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
+        rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
+        engines.select().sketch(X, Y, out, *rotations, self.m**-0.5, engines.count(None))
+        return out
 
 
 class CountProduct:
