@@ -6,16 +6,15 @@
 
 Errors are means over seeds on 1,797 rows: relative Frobenius and spectral norms of F F^T - K, and
 the eps of (1 - eps)(K + l) <= F F^T + l <= (1 + eps)(K + l) with l = trace(K) / 1000. Times are
-those of `transform` on 20,000 rows in float32, the best of several, and their ratio to X @ W with W
-of d by n_components, measured in turn with it.
+medians of `transform` on 20,000 rows in float32, and their ratio to X @ W with W of d by
+n_components, measured in turn with it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ntkfast as nf
+from ntkfast.bench import limited, measure
 from ntkfast.datasets import load_digits
 from ntkfast.features import (
     ArcCosineFeatures,
@@ -35,7 +35,7 @@ from ntkfast.features import (
     error,
 )
 
-ROWS, TIMED_ROWS, REPEATS = 1797, 20_000, 3
+ROWS, TIMED_ROWS, REPEATS = 1797, 20_000, 5
 ARC_COSINE_DIMS = (64, 512, 2048)
 
 
@@ -85,25 +85,14 @@ def errors(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             }
 
 
-def seconds(run: Callable[[], Any], beside: Callable[[], Any]) -> tuple[float, float]:
-    """Best times of two functions that take turns."""
-    best = [np.inf, np.inf]
-    for _ in range(REPEATS):
-        for i, one in enumerate((run, beside)):
-            start = time.perf_counter()
-            one()
-            best[i] = min(best[i], time.perf_counter() - start)
-    return best[0], best[1]
-
-
 def times(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield a row per map; Gram-based maps are fitted to few rows, random ones do not care."""
     m = args.components
     cases = [(64, name, map_) for name, map_ in methods(args.depth, m).items()]
     for d in ARC_COSINE_DIMS:
-        for weights in ("orthogonal", "structured"):
-            map_ = ArcCosineFeatures(1, n_components=2048, weights=weights)
-            cases.append((d, f"ArcCosine, {weights}", map_))
+        for order, weights in ((0, "orthogonal"), (1, "orthogonal"), (1, "structured")):
+            map_ = ArcCosineFeatures(order, n_components=2048, weights=weights)
+            cases.append((d, f"ArcCosine {order}, {weights}", map_))
     for d, name, map_ in cases:
         generator = np.random.default_rng(0)
         rows = TIMED_ROWS if d == 64 else 4000
@@ -111,14 +100,17 @@ def times(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         fitted = map_.set_params(random_state=0).fit(X[:2000])
         fitted.transform(X[:100])  # compiles, and loads the caches
         W = generator.normal(size=(d, map_.n_components)).astype(np.float32)
-        own, product = seconds(lambda f=fitted, X=X: f.transform(X), lambda X=X, W=W: X @ W)
+        found = measure(
+            {"own": lambda f=fitted, X=X: f.transform(X), "product": lambda X=X, W=W: X @ W},
+            repeats=REPEATS,
+        )
         yield {
             "d": d,
             "method": name,
             "rows": rows,
             "n_components": map_.n_components,
-            "seconds": own,
-            "over_matrix_product": own / product,
+            "seconds": found["own"].median,
+            "over_matrix_product": found["own"].ratio(found["product"]),
         }
 
 
@@ -142,9 +134,11 @@ def main() -> None:
     parser.add_argument("--components", type=int, default=512)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="+", default=["digits", "centred", "uniform"])
+    parser.add_argument("--threads", type=int, help="for all; default: all cores")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = {name: show({"errors": errors, "times": times}[name](args)) for name in args.tables}
+    with limited(args.threads):
+        found = {name: show({"errors": errors, "times": times}[name](args)) for name in args.tables}
     if args.json:
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 

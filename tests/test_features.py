@@ -37,7 +37,6 @@ from ntkfast.features import (
     ArcCosineFeatures,
     CountSketch,
     DualActivationFeatures,
-    FeatureRidge,
     GegenbauerFeatures,
     GradientFeatures,
     NTKRandomFeatures,
@@ -778,47 +777,6 @@ def test_regression_on_digits() -> None:
     found = accuracy(model.fit(X[:1200], labels[:1200]).predict(X[1200:]))
     wanted = accuracy(exact.predict(kernel(X[1200:], X[:1200])))
     assert found > wanted - 0.03 and wanted > 0.9
-
-
-@pytest.mark.parametrize("targets", [None, 2])
-def test_ridge_in_parts_is_ridge_at_once(targets: int | None, dtype: type) -> None:
-    X = gaussian(500, 4).astype(dtype)
-    y = np.abs(X[:, 0]) + 100
-    y = y if targets is None else np.stack([y, X[:, 1]], axis=1)
-    features = DualActivationFeatures(n_components=64, random_state=0)
-    model = FeatureRidge(features, alpha=0.1)
-    for part in (slice(0, 7), slice(7, 300), slice(300, 500)):
-        model.partial_fit(X[part], y[part])
-    F = features.fit_transform(X).astype(np.float64)
-    wanted = Ridge(0.1, solver="svd").fit(F, y)
-    # Normal equations: rounding, of y in float32, times the condition number.
-    np.testing.assert_allclose(model.predict(X), wanted.predict(F), atol=1e-7)
-    assert model.rows_ == 500 and model.predict(X).shape == y.shape
-    assert model.coef_.T.shape == wanted.coef_.shape
-    np.testing.assert_allclose(model.intercept_, wanted.intercept_, atol=1e-6)
-    np.testing.assert_allclose(model.fit(X, y).predict(X), wanted.predict(F), atol=1e-7)
-    assert model.rows_ == 500
-
-
-def test_ridge_bad_input() -> None:
-    X = gaussian(20, 4)
-    model = FeatureRidge(DualActivationFeatures(n_components=16))
-    with pytest.raises(NotFittedError, match="this FeatureRidge is not fitted yet"):
-        model.predict(X)
-    with pytest.raises(ValueError, match=r"y: expected shape \(20,\), got \(19,\)"):
-        model.partial_fit(X, X[:19, 0])
-    with pytest.raises(ValueError, match="alpha: expected a finite number > 0, got -1"):
-        clone(model).set_params(alpha=-1).fit(X, X[:, 0])
-    model.fit(X, X[:, 0])
-    with pytest.raises(ValueError, match=r"y: expected targets shaped like before, got \(20, 2\)"):
-        model.partial_fit(X, X[:, :2])
-    with pytest.raises(ValueError, match="is expecting 4 features"):
-        model.partial_fit(X[:, :3], X[:, 0])
-    before, bad = model.predict(X), X.copy()
-    bad[-1, 0] = np.nan
-    with pytest.raises(ValueError, match="X: expected finite numbers, row 19 holds NaN"):
-        model.partial_fit(bad, X[:, 0])
-    assert np.array_equal(model.predict(X), before)
 
 
 def test_the_package_does_not_import_its_features() -> None:

@@ -52,8 +52,10 @@ def same_dtype(first: FloatArray, second: FloatArray) -> tuple[FloatArray, Float
     return first.astype(dtype, copy=False), second.astype(dtype, copy=False)
 
 
-def rows(name: str, data: FloatArray, norms: FloatArray) -> Rows:
+def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows:
     """Check that all rows are finite, by their norms, and that squares of norms are.
+
+    `first` is the number of the first row where `data` is a part of something larger.
 
     Raises
     ------
@@ -64,8 +66,12 @@ def rows(name: str, data: FloatArray, norms: FloatArray) -> Rows:
     if not largest < 1e150:  # also for NaN
         row = int(np.argmax(norms))
         if np.isfinite(data[row]).all():
-            raise ValueError(f"{name}: row {row} has norm {norms[row]:.3g}, expected below 1e150")
-        raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
+            raise ValueError(
+                f"{name}: row {first + row} has norm {norms[row]:.3g}, expected below 1e150"
+            )
+        raise ValueError(
+            f"{name}: expected finite numbers, row {first + row} holds NaN or infinity"
+        )
     return Rows(data, norms)
 
 

@@ -14,7 +14,7 @@ from ntkfast.features.linear import SRHT, CountSketch, TensorSketch, TensorSRHT
 from ntkfast.features.ntk import NTKRandomFeatures
 from ntkfast.features.nystrom import NystromFeatures
 from ntkfast.features.polysketch import NTKSketch
-from ntkfast.features.streaming import FeatureRidge
+from ntkfast.features.streaming import FeatureRidge, stream
 from ntkfast.features.zonal import DualActivationFeatures, GegenbauerFeatures
 
 __all__ = [
@@ -37,4 +37,5 @@ __all__ = [
     "choose",
     "error",
     "fwht",
+    "stream",
 ]

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from ntkfast import inputs
 from ntkfast.engines import row_norms
+from ntkfast.features import lazy
 from ntkfast.maps import FloatArray
 
 try:
@@ -82,18 +83,19 @@ class FeatureMap(
         self._n_features_out = self._draw(rows, self._generator())
         return self
 
-    def transform(self, X: Any) -> FloatArray:
+    def transform(self, X: Any) -> Any:
         """Compute the features of rows.
 
         Parameters
         ----------
-        X : (n, d) array or sparse matrix
+        X : (n, d) array, sparse matrix or dask array
             float32 and float64 are kept, everything else becomes float64.
 
         Returns
         -------
         (n, n_features) array of the dtype of X
-            Inner products of rows approximate the kernel.
+            Inner products of rows approximate the kernel. A dask array gives a lazy one, block by
+            block.
 
         Raises
         ------
@@ -103,6 +105,9 @@ class FeatureMap(
             If X has another number of columns than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
+        if lazy.is_dask(X):
+            dtype = np.float32 if X.dtype == np.float32 else np.float64
+            return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
         rows = self._rows(X, reset=False)
         count, dim = rows.shape
         out = np.empty((count, self._n_features_out), rows.dtype)

@@ -1,16 +1,19 @@
-"""Ridge regression on features of data larger than memory, in one pass."""
+"""Features and ridge regression of data larger than memory, in one pass."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy import sparse
 
 from ntkfast import inputs
 from ntkfast.engines import row_norms
-from ntkfast.features.base import BaseEstimator, chunks
+from ntkfast.features import lazy
+from ntkfast.features.base import BaseEstimator, FeatureMap, check_is_fitted, chunks
+from ntkfast.features.normal import Array, NormalEquations, Solution
 
 try:
     from sklearn.base import RegressorMixin, clone
@@ -20,6 +23,51 @@ except ImportError as error:  # pragma: no cover
     ) from error
 
 Self = TypeVar("Self", bound="FeatureRidge")
+PART_BYTES = 1 << 26  # of the rows that are read at a time
+
+
+def stream(
+    features: FeatureMap, X: Any, rows: int | None = None
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield the features of rows part by part, for arrays larger than memory.
+
+    Parameters
+    ----------
+    features : feature map
+        Fitted.
+    X : (n, d) array
+        Anything that gives rows for a slice: a memory map or a zarr array is read part by part.
+    rows : int, optional
+        Rows of a part; default: what needs about 64 MB.
+
+    Yields
+    ------
+    part : slice
+    F : (rows, n_features) array
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        Before `features` is fitted.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ntkfast.features import DualActivationFeatures, stream
+    >>> X = np.random.default_rng(0).normal(size=(1000, 5))
+    >>> features = DualActivationFeatures(n_components=64).fit(X[:100])
+    >>> F = np.empty((1000, 64))  # or a memory map
+    >>> for part, block in stream(features, X, rows=300):
+    ...     F[part] = block
+    """
+    check_is_fitted(features)
+    width = max(X.shape[1], len(features.get_feature_names_out()))
+    step = (
+        max(1, PART_BYTES // (8 * width)) if rows is None else inputs.count("rows", rows, least=1)
+    )
+    for first in range(0, X.shape[0], step):
+        part = slice(first, min(first + step, X.shape[0]))
+        yield part, features.transform(X[part])
 
 
 class FeatureRidge(
@@ -29,15 +77,19 @@ class FeatureRidge(
     """Ridge regression on the features of a transformer, fed with rows part by part.
 
     Only F^T F, F^T y and sums are kept, in float64, whatever the type of the rows: memory is
-    n_features^2, and one pass over the data is all there is. Parts may come in any order; the
-    result is that of one fit to all of them, up to rounding.
+    n_features^2, and one pass over the data is all there is. Parts may come in any order, and the
+    sums of several processes can be added (`merge`); the result is that of one fit to all rows,
+    up to rounding.
 
     Parameters
     ----------
     features : feature map
-        Cloned. Fitted to the rows of `fit`, or to those of the first `partial_fit`.
-    alpha : float, default 1.0
-        Weight of the squared coefficients, as in ``sklearn.linear_model.Ridge``.
+        Cloned. Fitted to the rows of the first part of `fit` or `partial_fit`.
+    alpha : float or sequence of float, default 1.0
+        Weight of the squared coefficients, as in ``sklearn.linear_model.Ridge``. Of several the one
+        with the best generalised cross-validation score is taken, without another pass.
+    progress : bool, default False
+        Whether `fit` shows a progress bar (needs the extra ``ntkfast[cli]``).
 
     Attributes
     ----------
@@ -47,12 +99,21 @@ class FeatureRidge(
         Number of rows seen.
     coef_ : (n_features,) or (n_features, targets) array
     intercept_ : float or (targets,) array
+    alpha_ : float
+        The weight taken.
+    scores_ : (weights,) array
+        Cross-validation scores, mean squares; empty for a single weight.
 
     Raises
     ------
     TypeError, ValueError
-        In `fit` and `partial_fit`, if `alpha` is not a positive number or y has not one row per
-        row of X, is not finite, or has another number of targets than before.
+        In `fit` and `partial_fit`, if `alpha` is not positive or y has not one row per row of X,
+        is not finite, or has another number of targets than before.
+
+    References
+    ----------
+    .. [1] G. Golub, M. Heath, G. Wahba, "Generalized cross-validation as a method for choosing a
+       good ridge parameter", Technometrics 21, 1979.
 
     Examples
     --------
@@ -68,113 +129,233 @@ class FeatureRidge(
     True
     """
 
-    def __init__(self, features: Any, alpha: float = 1.0) -> None:
+    def __init__(self, features: Any, alpha: Any = 1.0, *, progress: bool = False) -> None:
         self.features = features
         self.alpha = alpha
+        self.progress = progress
 
-    def fit(self: Self, X: Any, y: Any) -> Self:
-        """Forget what was seen, and fit to these rows.
+    def fit(self: Self, X: Any, y: Any = None) -> Self:
+        """Forget what was seen, and fit to these rows, which are read once, part by part.
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array, or iterable of pairs
+            A memory map or a zarr array is read part by part. A dask array is worked on where its
+            blocks are, by all of dask's workers. An iterable gives pairs (X, y).
         y : (n,) or (n, targets) array
+            Left out for an iterable.
 
         Returns
         -------
         self
         """
-        if hasattr(self, "gram_"):
-            del self.gram_
-        return self.partial_fit(X, y)
+        self._forget()
+        if lazy.is_dask(X):
+            return lazy.fit_blocks(self, X, y)
+        rows = X if hasattr(X, "shape") or y is None else np.asarray(X)
+        parts, total = (iter(X), None) if y is None else (_parts(rows, y), rows.shape[0])
+        try:
+            self._take(parts, total)
+        except BaseException:
+            self._forget()  # a model of some of the rows must not pass for one of all
+            raise
+        return self
+
+    def _take(self, parts: Iterable[tuple[Any, Any]], total: int | None) -> None:
+        seen = 0
+        with _Bar(self.progress, total) as bar:
+            for X, y in parts:
+                if not seen:
+                    self._start(X, y)
+                self._add(X, y, seen)
+                bar.update(self.sums_.rows - seen)
+                seen = self.sums_.rows
+        if not seen:
+            raise ValueError("X: expected at least one part, got an empty iterable")
 
     def partial_fit(self: Self, X: Any, y: Any) -> Self:
-        """Add rows to those seen so far.
+        """Add rows to those seen so far; if there is an error, none of them.
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array or sparse matrix
         y : (n,) or (n, targets) array
 
         Returns
         -------
         self
         """
-        inputs.number("alpha", self.alpha, above=0.0)
-        rows = inputs.matrix("X", X)
-        inputs.rows("X", rows, row_norms(rows))  # all of them, before the first sum changes
-        targets, vector = inputs.columns("y", y, len(rows))
-        if not hasattr(self, "gram_"):
-            self._start(rows, targets.shape[1], vector)
-        if (targets.shape[1], vector) != (self.cross_.shape[1], self.vector_):
-            raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
-        for part in chunks(len(rows), 8 * len(self.gram_)):
-            self._add(self.features_.transform(rows[part]), targets[part])
+        if not hasattr(self, "sums_"):
+            self._start(X, y)
+        self._add(X, y, 0)
+        return self
+
+    def merge(self: Self, other: FeatureRidge) -> Self:
+        """Add the rows that another model has seen, whose features were drawn alike.
+
+        Parameters
+        ----------
+        other : FeatureRidge
+            For example one that saw other rows in another process: a clone fitted with the same
+            `random_state` to rows of the same kind, or a copy of this one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If the sizes differ.
+        """
+        self._seen()
+        other._seen()
+        if self.sums_.cross.shape != other.sums_.cross.shape or self.vector_ != other.vector_:
+            raise ValueError(
+                f"other: expected sums of shape {self.sums_.cross.shape}, "
+                f"got {other.sums_.cross.shape}"
+            )
+        self.sums_.merge(other.sums_)
         self.__dict__.pop("solution_", None)
         return self
 
-    def _start(self, rows: NDArray[Any], targets: int, vector: bool) -> None:
-        self.features_ = clone(self.features).fit(rows)
-        self.n_features_in_ = rows.shape[1]
-        size = len(self.features_.get_feature_names_out())
-        self.rows_, self.vector_ = 0, vector
-        self.sum_, self.target_sum_ = np.zeros(size), np.zeros(targets)
-        self.gram_, self.cross_ = np.zeros((size, size)), np.zeros((size, targets))
+    def _forget(self) -> None:
+        for name in ("sums_", "solution_"):
+            self.__dict__.pop(name, None)
 
-    def _add(self, F: NDArray[Any], y: NDArray[Any]) -> None:
-        F, y = F.astype(np.float64, copy=False), y.astype(np.float64, copy=False)
-        self.gram_ += F.T @ F
-        self.cross_ += F.T @ y
-        self.sum_ += F.sum(axis=0)
-        self.target_sum_ += y.sum(axis=0)
-        self.rows_ += len(F)
+    def _start(self, X: Any, y: Any) -> None:
+        """Fit the features to the first rows, and begin to sum."""
+        self._alphas()
+        targets, vector = inputs.columns("y", y, _length(X))
+        features = clone(self.features).fit(X)
+        size = len(features.get_feature_names_out())
+        self.features_, self.n_features_in_ = features, features.n_features_in_
+        self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
 
-    def _solve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Solve the centred normal equations when they are first needed after new rows."""
-        if not hasattr(self, "gram_"):
+    def _add(self, X: Any, y: Any, first: int) -> None:
+        """Add rows, the first of which has this number, if all of them are right."""
+        self._alphas()
+        if not sparse.issparse(X):
+            X = inputs.matrix("X", X)
+            inputs.rows("X", X, row_norms(X), first)
+        targets, vector = inputs.columns("y", y, _length(X))
+        if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
+            raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
+        rows = self.features_._rows(X, reset=False)
+        for part in chunks(len(targets), 8 * len(self.sums_.gram)):
+            self.sums_.add(self.features_.transform(rows[part]), targets[part])
+        self.__dict__.pop("solution_", None)
+
+    def _alphas(self) -> Array:
+        given = [self.alpha] if np.ndim(self.alpha) == 0 else list(self.alpha)
+        if not given:
+            raise ValueError("alpha: expected at least one number, got none")
+        return np.array([inputs.number("alpha", alpha, above=0.0) for alpha in given])
+
+    def _seen(self) -> None:
+        if not hasattr(self, "sums_"):
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("this FeatureRidge is not fitted yet: call fit or partial_fit")
+
+    def _solve(self) -> Solution:
+        """Solve when the result is first needed after new rows."""
+        self._seen()
         if not hasattr(self, "solution_"):
-            mean, target_mean = self.sum_ / self.rows_, self.target_sum_ / self.rows_
-            gram = self.gram_ - np.outer(self.sum_, mean)
-            gram[np.diag_indices_from(gram)] += self.alpha
-            cross = self.cross_ - np.outer(self.sum_, target_mean)
-            coefficients = cho_solve(cho_factor(gram, overwrite_a=True), cross)
-            self.solution_ = coefficients, target_mean - mean @ coefficients
+            self.solution_ = self.sums_.solve(self._alphas())
         return self.solution_
 
     @property
-    def coef_(self) -> NDArray[np.float64]:
+    def rows_(self) -> int:
+        """Number of rows seen."""
+        self._seen()
+        return self.sums_.rows
+
+    @property
+    def coef_(self) -> Array:
         """Coefficients of the features."""
-        coefficients = self._solve()[0]
-        return coefficients[:, 0] if self.vector_ else coefficients
+        found = self._solve().coefficients
+        return found[:, 0] if self.vector_ else found
 
     @property
     def intercept_(self) -> Any:
         """Constant term."""
-        constant = self._solve()[1]
+        constant = self._solve().constant
         return float(constant[0]) if self.vector_ else constant
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    @property
+    def alpha_(self) -> float:
+        """The weight taken."""
+        return self._solve().alpha
+
+    @property
+    def scores_(self) -> Array:
+        """Cross-validation scores of the weights."""
+        return self._solve().scores
+
+    def predict(self, X: Any) -> Any:
         """Predict targets of rows.
 
         Parameters
         ----------
-        X : (n, d) array
+        X : (n, d) array, sparse matrix or dask array
 
         Returns
         -------
         (n,) or (n, targets) array, float64
+            Lazy for a dask array.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before `fit` or `partial_fit`.
         """
-        coefficients, constant = self._solve()
-        rows = inputs.matrix("X", X)
-        result = np.empty((len(rows), len(constant)))
-        for part in chunks(len(rows), 8 * len(coefficients)):
-            result[part] = self.features_.transform(rows[part]) @ coefficients + constant
+        found = self._solve()
+        if lazy.is_dask(X):
+            return lazy.map_rows(X, self.predict, None if self.vector_ else len(found.constant))
+        rows = self.features_._rows(X, reset=False)
+        result = np.empty((rows.shape[0], len(found.constant)))
+        for part in chunks(len(result), 8 * len(found.coefficients)):
+            result[part] = self.features_.transform(rows[part]) @ found.coefficients
+        result += found.constant
         return result[:, 0] if self.vector_ else result
+
+
+def _length(X: Any) -> int:
+    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
+
+
+def _parts(X: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+    """Yield parts of an array and its targets, read when they are needed."""
+    if len(np.shape(X)) != 2:
+        raise ValueError(f"X: expected shape (rows, features), got {np.shape(X)}")
+    if X.shape[0] != len(y):
+        shape = f"({X.shape[0]},)" if np.ndim(y) == 1 else f"({X.shape[0]}, *)"
+        raise ValueError(f"y: expected shape {shape}, got {np.shape(y)}")
+    step = max(1, PART_BYTES // (8 * X.shape[1]))
+    for first in range(0, X.shape[0], step):
+        yield X[first : first + step], y[first : first + step]
+
+
+class _Bar:
+    """A tqdm bar in rows, or nothing at all."""
+
+    def __init__(self, wanted: bool, total: int | None) -> None:
+        self._bar: Any = None
+        if wanted:
+            try:
+                from tqdm import tqdm
+            except ImportError as error:
+                raise ImportError("progress: needs tqdm: pip install 'ntkfast[cli]'") from error
+            self._bar = tqdm(total=total, unit=" rows", unit_scale=True)
+
+    def update(self, rows: int) -> None:
+        if self._bar is not None:
+            self._bar.update(rows)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
