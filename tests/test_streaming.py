@@ -145,6 +145,10 @@ def test_the_penalty_has_the_best_generalised_cross_validation_score() -> None:
         FeatureRidge(FEATURES, alpha=model.alpha_).fit(X[:300], y).predict(X[:300]),
         atol=1e-8,
     )
+    # Another weight needs no other pass.
+    model.set_params(alpha=5.0)
+    wanted = FeatureRidge(FEATURES, alpha=5.0).fit(X[:300], y).predict(X)
+    np.testing.assert_allclose(model.predict(X), wanted, atol=1e-8)
     with pytest.raises(ValueError, match="alpha: expected at least one number, got none"):
         FeatureRidge(FEATURES, alpha=[]).fit(X, Y)
 

@@ -136,9 +136,11 @@ class NTKRandomFeatures(FeatureMap):
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         state = X, np.empty((len(X), 0), X.dtype)
         slots: list[Blocks] = [state] * MAX_SLOTS
-        for step in self.steps_:
+        for step in self.steps_[:-1]:
             state = step(state, slots)
-        np.multiply(state[1], X.dtype.type(self.scale_), out=out)
+        found = self.steps_[-1](state, slots, out)[1]
+        if found is not out or self.scale_ != 1:
+            np.multiply(found, X.dtype.type(self.scale_), out=out)
 
 
 @dataclass
@@ -150,11 +152,12 @@ class _Step:
     product: Any
     reduce: tuple[Sketch | None, Sketch | None]
 
-    def __call__(self, state: Blocks, slots: list[Blocks]) -> Blocks:
-        """Return the features of the NNGP and the NTK after the layer."""
+    def __call__(self, state: Blocks, slots: list[Blocks], out: FloatArray | None = None) -> Blocks:
+        """Return the features of the NNGP and the NTK after the layer, the latter in `out`."""
         if self.layer.save >= 0:
             slots[self.layer.save] = state
-        state = self._affine(*self._activate(*state))
+        last = self.layer.add < 0 and self.reduce[1] is None
+        state = self._affine(*self._activate(*state), out if last else None)
         if self.layer.add >= 0:
             pairs = zip(state, slots[self.layer.add], strict=True)
             state = tuple(np.hstack(pair) for pair in pairs)  # type: ignore[assignment]
@@ -168,28 +171,31 @@ class _Step:
         if self.project is None:
             return c, t
         values, slope = self._answers(self.project, c)
-        return values, t if self.product is None else self.product(t, slope)
+        if self.product is None:
+            return values, t
+        return values, self.product(t, slope, self.project.width**-0.5)
 
     def _answers(self, project: projections.Projection, c: FloatArray) -> tuple[Any, Any]:
-        """Return s(Wc) / sqrt(m) and s'(Wc) / sqrt(m), the latter if it is asked for."""
+        """Return s(Wc) / sqrt(m) and s'(Wc), the latter if it is asked for."""
         activation, scale = self.layer.activation, project.width**-0.5
         if activation == RELU:  # product, maximum and scale in one pass
             values = np.empty((len(c), project.width), c.dtype)
             neurons.answer(neurons.relu(scale, c.dtype), project, c, norms_of(c), values)
-            slope = None if self.product is None else np.sign(values) * c.dtype.type(scale)
-            return values, slope
-        values, number = project(c), c.dtype.type(scale)
-        slope = None
+            return values, None if self.product is None else np.sign(values)
+        values, slope = project(c), None
         if self.product is not None:
-            slope = np.asarray(activation.derivative(values), c.dtype) * number
-        return np.asarray(activation(values), c.dtype) * number, slope
+            slope = np.asarray(activation.derivative(values), c.dtype)
+        return np.asarray(activation(values), c.dtype) * c.dtype.type(scale), slope
 
-    def _affine(self, c: FloatArray, t: FloatArray) -> Blocks:
+    def _affine(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         w, e, x, y = (c.dtype.type(np.sqrt(getattr(self.layer, name))) for name in "wexy")
         ones = np.ones((len(c), 1), c.dtype)
-        nngp = [w * c] + ([e * ones] if e else [])
-        ntk = [w * t] + ([x * c] if x else []) + ([y * ones] if y else [])
-        return np.hstack(nngp), np.hstack(ntk)
+        parts = [(w, t), (x, c), (y, ones)]
+        ntk = [part if k == 1 else k * part for k, part in parts if k and part.shape[1]]
+        joined = np.concatenate(ntk or [t], axis=1, out=out)
+        if not e:
+            return (c if w == 1 else w * c), joined
+        return np.hstack([w * c, e * ones]), joined
 
 
 @dataclass

@@ -21,6 +21,10 @@ class Dense:
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
         self.matrix = np.asfortranarray(matrix)
+        self._rows: Rows | None = None  # what was returned last
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"matrix": self.matrix, "_rows": None}
 
     @property
     def width(self) -> int:
@@ -29,8 +33,11 @@ class Dense:
 
     def rows(self, dtype: DTypeLike) -> Rows:
         """Return the directions as an engine takes them."""
-        directions = np.ascontiguousarray(self.matrix.T, dtype)
-        return Rows(directions, engines.row_norms(directions))
+        rows = self._rows
+        if rows is None or rows.data.dtype != dtype:
+            directions = np.ascontiguousarray(self.matrix.T, dtype)
+            self._rows = rows = Rows(directions, engines.row_norms(directions))
+        return rows
 
     def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
         """Return (n, count) for (n, d), which may be sparse."""

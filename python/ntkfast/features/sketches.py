@@ -90,8 +90,8 @@ class Product(Protocol):
     def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
         """Draw the sketch for vectors of these sizes."""
 
-    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right); one row stands for n equal ones."""
+    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
 
 
 class HadamardProduct:
@@ -109,11 +109,11 @@ class HadamardProduct:
         self.left.index, self.right.index = self.left.index[order], self.right.index[order]
         self.m = m
 
-    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right); one row stands for n equal ones."""
+    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
         out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
-        engines.select().sketch(X, Y, out, *rotations, self.m**-0.5, engines.count(None))
+        engines.select().sketch(X, Y, out, *rotations, scale * self.m**-0.5, engines.count(None))
         return out
 
 
@@ -125,11 +125,11 @@ class CountProduct:
         self.right = Count(right, m, generator)
         self.m = m
 
-    def __call__(self, X: FloatArray, Y: FloatArray) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right)."""
+    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
         waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
         result: FloatArray = fft.irfft(waves, self.m)
-        return result
+        return result if scale == 1 else result * result.dtype.type(scale)
 
 
 PRODUCTS: dict[str, type[HadamardProduct] | type[CountProduct]] = {

@@ -261,9 +261,11 @@ class FeatureRidge(
     def _solve(self) -> Solution:
         """Solve when the result is first needed after new rows."""
         self._seen()
-        if not hasattr(self, "solution_"):
-            self.solution_ = self.sums_.solve(self._alphas())
-        return self.solution_
+        alphas = tuple(self._alphas())
+        known = self.__dict__.get("solution_")
+        if known is None or known[0] != alphas:  # `alpha` may have been set since
+            known = self.solution_ = alphas, self.sums_.solve(np.array(alphas))
+        return known[1]
 
     @property
     def rows_(self) -> int:
