@@ -103,7 +103,15 @@ def stacked(Z: Array) -> Array:
     return np.concatenate([Z.real, Z.imag], axis=1)
 
 
-class ReleasedRandomFeatures(BaseEstimator):  # type: ignore[misc]
+class Released(BaseEstimator):  # type: ignore[misc]
+    """What a pipeline wants to know of every map."""
+
+    def get_feature_names_out(self, input_features: None = None) -> Array:
+        """Name the features."""
+        return np.arange(self.transform(np.zeros((1, self.n_features_in_))).shape[1]).astype(str)
+
+
+class ReleasedRandomFeatures(Released):
     """NTK random features: per layer A1, A0 and a sketch of psi (x) A0, n_components / 2 each."""
 
     def __init__(
@@ -119,7 +127,7 @@ class ReleasedRandomFeatures(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Array, y: None = None) -> ReleasedRandomFeatures:
         """Draw directions and sketches."""
-        generator = np.random.default_rng(self.random_state)
+        generator, self.n_features_in_ = np.random.default_rng(self.random_state), X.shape[1]
         m, phi, psi = self.n_components // 2, X.shape[1], X.shape[1]
         self.layers_ = []
         for _ in range(self.depth):
@@ -179,7 +187,7 @@ def fitted_polynomial(depth: int, degree: int) -> Array:
     return np.where(c < SMALLEST_COEFFICIENT, 0, c)
 
 
-class ReleasedNTKSketch(BaseEstimator):  # type: ignore[misc]
+class ReleasedNTKSketch(Released):
     """NTKSketch: powers by a tree of complex TensorSRHT, and an SRHT of all; one feature less."""
 
     def __init__(
@@ -190,7 +198,7 @@ class ReleasedNTKSketch(BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Array, y: None = None) -> ReleasedNTKSketch:
         """Fit the polynomial and draw the tree."""
-        generator = np.random.default_rng(self.random_state)
+        generator, self.n_features_in_ = np.random.default_rng(self.random_state), X.shape[1]
         self.coefficients_ = fitted_polynomial(self.depth, self.degree)
         size, count, inner = X.shape[1], self.degree // 2, self.n_components // 4
         self.levels_ = []
@@ -233,7 +241,7 @@ class ReleasedNTKSketch(BaseEstimator):  # type: ignore[misc]
         return np.concatenate([stacked(mixed), constant], axis=1) * norms
 
 
-class ReleasedGradients(BaseEstimator):  # type: ignore[misc]
+class ReleasedGradients(Released):
     """GradRF: the gradient of a random ReLU network, the widest with n_components parameters."""
 
     def __init__(self, depth: int = 1, n_components: int = 2048, random_state: int = 0) -> None:
@@ -242,6 +250,7 @@ class ReleasedGradients(BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Array, y: None = None) -> ReleasedGradients:
         """Draw the network."""
         generator, width = np.random.default_rng(self.random_state), 1
+        self.n_features_in_ = X.shape[1]
         while self._parameters(X.shape[1], width + 1) <= self.n_components:
             width += 1
         sizes = [X.shape[1], *[width] * self.depth]
