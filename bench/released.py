@@ -288,6 +288,8 @@ def pairs(depth: int, m: int) -> Iterator[tuple[str, Any, Any]]:
     for degree in (4, 8):
         sketch = own.NTKSketch(kernel, m, degree=degree)
         yield f"NTKSketch {degree}", ReleasedNTKSketch(depth, m, degree), sketch
+        thin = own.NTKSketch(kernel, m, degree=degree, inner=m // 8)
+        yield f"NTKSketch {degree}, inner m/8", ReleasedNTKSketch(depth, m, degree), thin
     gradients = own.GradientFeatures(depth, n_components=m)
     yield "GradRF", ReleasedGradients(depth, m), gradients
 
