@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,23 @@ class RadialMap:
 Map: TypeAlias = ProfileMap | LayerMap | RadialMap
 
 
+class Collection(Protocol):
+    """Inputs that a kernel has validated, in the form that it computes with."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: Any, /) -> Any:
+        """Pick inputs by a slice or an array of integers."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The array that holds the inputs: results must not overlap it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Validated inputs of a Gram matrix, row by row.
@@ -99,6 +116,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.data)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The data."""
+        return self.data
 
     def __getitem__(self, part: slice) -> Rows:
         series = None if self.series is None else self.series[part]

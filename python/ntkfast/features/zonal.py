@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from ntkfast import inputs
 from ntkfast.features import lookup, projections
 from ntkfast.features.base import FeatureMap, directions_of
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernel import Kernel
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected
+from ntkfast.rows import checked_row_kernel
 from ntkfast.spectrum import mercer
 from ntkfast.spectrum.curve import on_sphere
 from ntkfast.spectrum.harmonics import log_multiplicities, polynomials
@@ -66,7 +67,8 @@ class SphereFeatures(FeatureMap):
     radius: Any
 
     def _prepare(self, X: FloatArray) -> None:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
+        given = FullyConnected(1).ntk if self.kernel is None else self.kernel
+        self.kernel_ = checked_row_kernel(given)
         self.radius_ = self._find_radius(X)
         self.power_ = homogeneity(self.kernel_, X.shape[1]) if self.radius_ is None else 0
 
