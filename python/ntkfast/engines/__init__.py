@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from ntkfast.inputs import count as _checked_count
-from ntkfast.maps import FloatArray, LayerMap, Map, Rows
+from ntkfast.maps import FloatArray, ImagePlan, LayerMap, Map, Rows, ScaledImages
 
 NAMES = ("native", "numba")
 
@@ -54,6 +54,20 @@ class Engine(Protocol):
         """Write scale (X * signs) H of 2^p columns to `out`, which may be X.
 
         H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
+        """
+
+    def images(
+        self,
+        plan: ImagePlan,
+        X: ScaledImages,
+        Y: ScaledImages | None,
+        outs: tuple[FloatArray | None, FloatArray | None],
+        diagonal: bool,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP of images; Y = None is symmetric.
+
+        With `diagonal` the kernels of images with themselves, to arrays of one column.
         """
 
     def row_norms(self, X: FloatArray) -> FloatArray:

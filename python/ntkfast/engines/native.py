@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import FloatArray, LayerMap, Map, RadialMap, Rows
+from ntkfast.maps import FloatArray, ImagePlan, LayerMap, Map, RadialMap, Rows, ScaledImages
 
 _core: Any = None
 _reason = ""
@@ -141,6 +141,30 @@ def hadamard(
 ) -> None:
     """Write scale (X * signs) H to `out`, which may be X."""
     _call("hadamard", X.dtype, X, out, signs, scale, threads, _isa())
+
+
+def images(
+    plan: ImagePlan,
+    X: ScaledImages,
+    Y: ScaledImages | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    diagonal: bool,
+    threads: int,
+) -> None:
+    """Write NTK and NNGP of images, or of images with themselves as one column."""
+    net = _core.ImageNet(
+        plan.steps,
+        plan.levels,
+        plan.channels,
+        plan.circular,
+        plan.weight_h,
+        plan.weight_w,
+        plan.trained,
+        plan.bias,
+    )
+    right = (None,) * 3 if Y is None else (Y.data, Y.scale, Y.factor)
+    left = X.data, X.scale, X.factor
+    _call("images", X.data.dtype, net, *left, *right, diagonal, *outs, threads, _isa())
 
 
 def row_norms(X: FloatArray) -> FloatArray:
