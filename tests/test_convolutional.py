@@ -11,6 +11,7 @@ import pytest
 
 import ntkfast as nf
 from image_oracle import Double, Oracle
+from ntkfast.cli import main
 from ntkfast.engines import native
 
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
@@ -418,3 +419,30 @@ def test_bad_images() -> None:
         nf.ConvNet(nf.Conv(), nf.Skip(nf.Conv(padding="valid"))).ntk(X)
     with pytest.raises(ValueError, match="Y: expected images of shape"):
         kernel.check_shapes((3, 4, 4, 2), (3, 4, 4, 1))
+
+
+def test_command_line(tmp_path: Path) -> None:
+    """The batch job of images, and of rows with a shape."""
+    X = images(9, 4, 4, 2)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "rows.npy", X.reshape(9, -1))
+    wanted = nf.Convolutional(2, readout="gap").ntk(X)
+    for name, options in (("X", []), ("rows", ["--shape", "4x4x2"])):
+        out = tmp_path / f"K-{name}.npy"
+        command = ["gram", str(tmp_path / f"{name}.npy"), "--network", "cntk", "--depth", "2"]
+        command += ["--readout", "gap", "--out", str(out), "--no-progress", "--tile", "4"]
+        assert main(command + options) == 0
+        np.testing.assert_allclose(np.load(out), wanted, rtol=0, atol=1e-13)
+    assert main([*command, "--shape", "4x4x3", "--overwrite"]) == 2
+
+
+def test_consumers() -> None:
+    """Nystrom features and Gram spectra take rows of images."""
+    pytest.importorskip("sklearn")
+    X = images(24, 4, 4, 2).reshape(24, -1)[8:]
+    kernel = nf.Convolutional(2, readout="gap", shape=(4, 4, 2)).ntk
+    Z = nf.features.NystromFeatures(kernel, n_components=16, random_state=0).fit_transform(X)
+    K = kernel(X)
+    np.testing.assert_allclose(Z @ Z.T, K, atol=1e-8 * K.max())
+    top = nf.spectrum.extremes(kernel, X, k=1)
+    assert float(np.max(top.largest)) == pytest.approx(np.linalg.eigvalsh(K)[-1], rel=1e-8)

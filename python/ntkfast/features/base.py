@@ -101,7 +101,7 @@ class FeatureMap(
         rows = self._rows(X, reset=False)
         out = np.empty((len(rows), self._n_features_out), rows.dtype)
         width = max(self._n_features_out, self._width())
-        for part in chunks(len(rows), width * rows.itemsize):
+        for part in chunks(len(rows), width * rows.dtype.itemsize):
             self._write(rows[part], out[part])
         return out
 
