@@ -1,6 +1,4 @@
 // The Python module ntkfast._core: typed views in, work without the GIL, nothing copied.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -9,31 +7,12 @@
 #include <limits>
 #include <optional>
 
+#include "bind.hpp"
 #include "row_stats.hpp"
-#include "run.hpp"
-
-namespace py = pybind11;
 
 namespace {
 
 using namespace ntkfast;
-using std::int64_t;
-
-[[noreturn]] void reject(const std::string& what) { throw std::invalid_argument(what); }
-
-// Unit stride along rows; any stride between them.
-template <class T>
-int64_t row_stride(const py::array_t<T>& a, const char* name) {
-    if (a.ndim() != 2) reject(std::string(name) + ": expected two dimensions");
-    const auto item = static_cast<py::ssize_t>(sizeof(T));
-    if ((a.shape(1) > 1 && a.strides(1) != item) || a.strides(0) % item != 0)
-        reject(std::string(name) + ": expected rows with unit stride");
-    return a.strides(0) / item;
-}
-
-void expect(bool condition, const char* what) {
-    if (!condition) reject(what);
-}
 
 // ---- maps ---------------------------------------------------------------------------------------
 
@@ -161,18 +140,6 @@ py::array_t<T> row_norms(py::array_t<T> x) {
 }
 
 // ---- a call -------------------------------------------------------------------------------------
-
-// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
-template <class Work>
-void call(const std::string& isa, int threads, Work work) {
-    expect(threads >= 1, "threads: expected at least 1");
-    const InstructionSet& set = *choose(isa).tiles();
-    const py::gil_scoped_release released;
-    work(set, [] {
-        const py::gil_scoped_acquire acquired;
-        if (PyErr_CheckSignals()) throw py::error_already_set();
-    });
-}
 
 template <class T>
 struct Side {  // the rows of x or y with what depends on them alone
@@ -397,7 +364,7 @@ Rotation<T> rotation(const py::array_t<T>& x, int64_t n,
     expect((size & (size - 1)) == 0, "signs: expected 2^p of them");
     for (py::ssize_t j = 0; j < index.size(); ++j)
         expect(index.data()[j] >= 0 && index.data()[j] < size, "index: beyond the transform");
-    return {x.data(),     x.shape(0) == 1 ? 0 : row_stride(x, "x"), dim, signs.data(), size,
+    return {x.data(),    x.shape(0) == 1 ? 0 : row_stride(x, "x"), dim, signs.data(), size,
             index.data()};
 }
 
@@ -468,6 +435,7 @@ const int ntkfast_marker = 1;
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_dtype<float>(m, "f32");
     bind_dtype<double>(m, "f64");
+    bind_image(m);
     py::class_<RadialHolder>(m, "Radial")
         .def(py::init([](double c, double gamma, bool euclidean, double degree) {
                  return RadialHolder{c, gamma, euclidean, degree};

@@ -172,8 +172,7 @@ void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
             continue;
         }
         if (i == begin || right.ld) rotate<T>(right, i, b);
-        for (int64_t j = 0; j < s.m; ++j)
-            out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
+        for (int64_t j = 0; j < s.m; ++j) out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
     }
 }
 

@@ -3,6 +3,7 @@
 // Everything but the one function below has internal linkage, so no code of a wide instruction set
 // can be linked into the baseline.
 #include "hadamard.hpp"
+#include "image.hpp"
 #include "tile.hpp"
 
 #define NTK_JOIN(a, b) a##b
@@ -11,9 +12,9 @@
 extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
     static constexpr ntkfast::InstructionSet tiles = {
         {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>,
-         sketch_rows<float>},
+         sketch_rows<float>, kLanes<float>, image_scratch<float>, image_task<float>},
         {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>,
-         sketch_rows<double>},
+         sketch_rows<double>, kLanes<double>, image_scratch<double>, image_task<double>},
     };
     return &tiles;
 }

@@ -162,6 +162,51 @@ struct Sketch {
     T scale;
 };
 
+// ---- images -------------------------------------------------------------------------------------
+
+// One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
+// windows of `size` x `size` pixels: (S, T) <- (gain S + bias, gain T + trained S); ReLU applies the
+// dual; a pool averages over blocks of `size` x `size`; save and add are the ends of a skip.
+enum class ImageOp : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
+
+struct ImageStep {
+    ImageOp op;
+    std::int32_t size, slot;
+    bool valid;  // a convolution whose windows stay inside
+    double gain, bias, trained;
+};
+
+struct ImageLevel {             // images before a step, or after the last
+    std::int64_t h, w, offset;  // pixels of all levels before
+    std::int64_t reach[2];      // largest displacements of pixel pairs that the read-out needs
+    std::int64_t self[2];       // those that the variances after a pool need, or -1: none
+};
+
+struct ImageNet {
+    const ImageStep* step;
+    std::int64_t count;
+    const ImageLevel* level;  // [count + 1]
+    std::int64_t channels;
+    bool circular;
+    const double *weight_h, *weight_w;  // [h][h], [w][w]: the read-out sums S and T with both
+    double trained, bias;  // NTK = sum(T) + trained (sum(S) + bias), NNGP = sum(S) + bias
+};
+
+// out[n][m] = K(x[n], y[m]) of images [h][w][channels]; or of x[i] and x[i] if out has one column.
+template <class T>
+struct Images {
+    ImageNet net;
+    const T *x, *y;
+    std::int64_t ldx, ldy, n, m;
+    const T *scale_x, *scale_y;    // images are multiplied by these when they are read,
+    const T *factor_x, *factor_y;  // and the results by these
+    bool symmetric, diagonal;
+    T* out[2];  // NTK and NNGP, may be null
+    std::int64_t ldo[2];
+    std::int64_t rows;  // images of x per task, at most a vector
+    const volatile int* cancelled;
+};
+
 // One instruction set's code.
 template <class T>
 struct Tiles {
@@ -171,6 +216,9 @@ struct Tiles {
     void (*hadamard)(const Hadamard<T>&, std::int64_t begin, std::int64_t end);  // of the rows
     // scratch: as many elements as both sizes together
     void (*sketch)(const Sketch<T>&, std::int64_t begin, std::int64_t end, T* scratch);
+    std::int64_t image_lanes;  // images of y per task
+    std::int64_t (*image_scratch)(const Images<T>&);
+    void (*image)(const Images<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
 };
 
 struct InstructionSet {

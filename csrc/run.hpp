@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "dispatch.hpp"
 #include "parallel.hpp"
@@ -76,7 +77,8 @@ void run(const Hadamard<T>& problem, const InstructionSet& set, int threads, Pol
 
 template <class T, class Poll>
 void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll poll) {
-    const std::int64_t size = problem.factor[0].size + (problem.product ? problem.factor[1].size : 0);
+    const std::int64_t size =
+        problem.factor[0].size + (problem.product ? problem.factor[1].size : 0);
     const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / (size + problem.m));
     const std::int64_t tasks = (problem.n + rows - 1) / rows;
     volatile int cancelled = 0;
@@ -90,6 +92,45 @@ void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll 
     const double cost =
         8.0 * static_cast<double>(problem.n) * static_cast<double>(size + problem.m);
     share(tasks, threads, cost, cancelled, work, poll);
+}
+
+// Pixel pairs of one pair of images on which the steps work, about.
+template <class T>
+double image_cost(const Images<T>& p) {
+    const ImageLevel& first = p.net.level[0];
+    double pairs = 1;
+    for (const auto& [size, reach] :
+         {std::pair{first.h, first.reach[0]}, std::pair{first.w, first.reach[1]}})
+        pairs *= static_cast<double>(size * std::min(2 * reach + 1, size));
+    return 16.0 * pairs * static_cast<double>(p.net.count);
+}
+
+template <class T, class Poll>
+void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const std::int64_t lanes = tiles.image_lanes;
+    const auto parts = [](std::int64_t all, std::int64_t one) { return (all + one - 1) / one; };
+    std::int64_t tasks = parts(problem.n, lanes);
+    problem.rows = lanes;
+    if (!problem.diagonal) {  // small tasks where there are few; results do not depend on it
+        const std::int64_t columns = parts(problem.m, lanes);
+        while (problem.rows > 1 && parts(problem.n, problem.rows) * columns < 8 * threads)
+            problem.rows /= 2;
+        tasks = parts(problem.n, problem.rows) * columns;
+    }
+    const std::int64_t size = tiles.image_scratch(problem);
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const auto work = [&](const auto& next) {
+        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
+                                                              T[static_cast<std::size_t>(size)]);
+        std::int64_t packed = -1;
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles.image(problem, task, scratch.get(), &packed);
+    };
+    const double pairs =
+        static_cast<double>(problem.n) * static_cast<double>(problem.diagonal ? 1 : problem.m);
+    share(tasks, threads, pairs * image_cost(problem), cancelled, work, poll);
 }
 
 }  // namespace ntkfast

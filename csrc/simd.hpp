@@ -108,6 +108,9 @@ NTK_FN V abs2(V a) {
     return a < V{} ? -a : a;
 }
 
+NTK_FN std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+NTK_FN std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
 // ---- the operations without an operator -------------------------------------------------------
 
 #if defined(__GNUC__)

@@ -27,7 +27,6 @@ template <class T>
 NTK_FN int64_t ceil_div(T a, T b) {
     return (a + b - 1) / b;
 }
-NTK_FN int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // ---- one pair's angle from differences ---------------------------------------------------------
 

@@ -569,7 +569,7 @@ def test_wrong_contents(tmp_path: Path) -> None:
     np.save(tmp_path / "words.npy", np.array([["a"]]))
     np.savez(tmp_path / "two.npz", images=np.zeros((2, 2)), labels=np.zeros((2, 1)))
     with pytest.raises(
-        ValueError, match=r"flat\.npy: expected a matrix \(n, d\), got shape \(3,\)"
+        ValueError, match=r"flat\.npy: expected a matrix \(n, d\), or 3 or 4 axes, got shape \(3,\)"
     ):
         batch.load_matrix(tmp_path / "flat.npy")
     with pytest.raises(ValueError, match=r"words\.npy: expected real numbers, got dtype <U1"):

@@ -52,6 +52,7 @@ from ntkfast.features.projections import haar_blocks
 from ntkfast.features.sketches import CountProduct, HadamardProduct, balanced
 from ntkfast.features.spherical import masses
 from ntkfast.features.zonal import dual_activation, relu_signs
+from ntkfast.rows import RowKernel
 
 Array = NDArray[Any]
 FALSE_ALARM = 1e-6
@@ -710,7 +711,7 @@ def test_bad_parameters(features: Any, exception: type[Exception], message: str)
 
 
 def test_a_kernel_that_is_not_positive_definite() -> None:
-    class Bump(nf.Kernel):
+    class Bump(RowKernel):
         """1 - u^2, whose degree 2 is negative."""
 
         is_zonal = True  # type: ignore[assignment]

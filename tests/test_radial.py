@@ -20,6 +20,7 @@ from ntkfast.features import (
     NTKSketch,
     radial,
 )
+from ntkfast.rows import NetworkKernel, RowKernel
 
 Array = NDArray[Any]
 
@@ -135,7 +136,7 @@ def test_errors_are_below_those_of_random_features(name: str) -> None:
     F = DualActivationFeatures(kernel, 1024, random_state=0).fit_transform(X)
     assert F.shape == (300, 1024)
     assert relative(F, kernel(X)) < 0.08
-    if isinstance(kernel, nf.kernel.NetworkKernel) and kernel.kind == "ntk":
+    if isinstance(kernel, NetworkKernel) and kernel.kind == "ntk":
         other = NTKRandomFeatures(kernel.network, n_components=1024, random_state=0)
         assert 2 * relative(F, kernel(X)) < relative(other.fit_transform(X), kernel(X))
     G = GegenbauerFeatures(kernel, 4096, random_state=0).fit_transform(X)
@@ -166,7 +167,7 @@ def test_precision_norms_outside_and_zero_rows() -> None:
 
 
 def test_a_kernel_without_continuation_is_refused() -> None:
-    class Odd(nf.Kernel):
+    class Odd(RowKernel):
         """Some kernel of the norms that nothing is known about."""
 
         is_zonal = False  # type: ignore[assignment]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ntkfast._version import __version__
 from ntkfast.config import show_config
+from ntkfast.convolutional import AvgPool, Conv, ConvNet, Convolutional, Readout, Skip, myrtle
 from ntkfast.duals import resolve as Activation  # noqa: N812 - the word of the vocabulary
 from ntkfast.engines import get_num_threads, set_num_threads, threadpool_limits
 from ntkfast.kernel import Kernel
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Activation",
     "ArcCosine",
+    "AvgPool",
+    "Conv",
+    "ConvNet",
+    "Convolutional",
     "Dense",
     "ExponentialPower",
     "FullyConnected",
@@ -28,11 +33,14 @@ __all__ = [
     "Kernel",
     "Laplace",
     "Network",
+    "Readout",
     "ResNet",
     "Residual",
+    "Skip",
     "__version__",
     "compose",
     "get_num_threads",
+    "myrtle",
     "plot",
     "set_num_threads",
     "show_config",

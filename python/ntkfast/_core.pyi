@@ -18,6 +18,19 @@ class Radial:
 class Layers:
     def __init__(self, numbers: _F64, refine: bool, scales: _Pair) -> None: ...
 
+class ImageNet:
+    def __init__(
+        self,
+        steps: _F64,
+        levels: NDArray[np.int64],
+        channels: _Int,
+        circular: bool,
+        weight_h: _F64,
+        weight_w: _F64,
+        trained: _Float,
+        bias: _Float,
+    ) -> None: ...
+
 def isas() -> list[tuple[str, bool]]: ...
 def choose_isa(name: str) -> str: ...
 
@@ -143,4 +156,32 @@ def sketch_f64(
 ) -> None: ...
 def hadamard_f64(
     x: _F64, out: _F64, signs: _F64 | None, scale: _Float, threads: _Int, isa: str
+) -> None: ...
+def images_f32(
+    net: ImageNet,
+    x: _F32,
+    scale_x: _F32,
+    factor_x: _F32,
+    y: _F32 | None,
+    scale_y: _F32 | None,
+    factor_y: _F32 | None,
+    diagonal: bool,
+    out: _F32 | None,
+    out_second: _F32 | None,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+def images_f64(
+    net: ImageNet,
+    x: _F64,
+    scale_x: _F64,
+    factor_x: _F64,
+    y: _F64 | None,
+    scale_y: _F64 | None,
+    factor_y: _F64 | None,
+    diagonal: bool,
+    out: _F64 | None,
+    out_second: _F64 | None,
+    threads: _Int,
+    isa: str,
 ) -> None: ...

@@ -32,6 +32,9 @@ examples:
     ntkfast gram data.npz:images --network fc --depth 2 --parameterization ntk \\
         --w-std 1.5 --b-std 0.1 --activation erf --kernel nngp --out K.zarr
 
+  the convolutional kernel with global average pooling, of images (n, height, width, channels):
+    ntkfast gram images.npy --network cntk --depth 3 --readout gap --dtype float32 --out K.npy
+
 An interrupted or killed job goes on where it stopped when the same command is run again.
 K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
 
@@ -178,6 +181,20 @@ _NETWORKS = {
         ("depth", "alpha"),
         ("trained", "normalize", "activation", "parameterization", "w_std", "v_std"),
     ),
+    "cntk": _Network(
+        "Convolutional",
+        ("depth",),
+        (
+            "filter_size",
+            "readout",
+            "window",
+            "padding",
+            "parameterization",
+            "w_std",
+            "b_std",
+            "shape",
+        ),
+    ),
     "arccosine": _Network("ArcCosine", ("order",), is_kernel=True),
     "laplace": _Network("Laplace", ("c",), ("inputs",), is_kernel=True),
     "exponential": _Network("ExponentialPower", ("gamma", "c"), ("inputs",), is_kernel=True),
@@ -262,7 +279,9 @@ def _add_gram(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=_gram)
-    parser.add_argument("x", metavar="X", help="inputs (n, d): .npy, .npz, .csv, .tsv or .zarr")
+    parser.add_argument(
+        "x", metavar="X", help="inputs (n, d) or images: .npy, .npz, .csv, .tsv or .zarr"
+    )
     parser.add_argument("--y", metavar="Y", help="other inputs (m, d); default: X again")
     parser.add_argument("--out", required=True, metavar="K", help="output, .npy or .zarr")
     _add_network(parser)
@@ -298,7 +317,7 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the network and its kernel")
     group.add_argument("--network", required=True, choices=tuple(_NETWORKS))
     group.add_argument("--kernel", choices=("ntk", "nngp"), help="default: ntk")
-    group.add_argument("--depth", type=int, metavar="L", help="fc, resnet: hidden layers")
+    group.add_argument("--depth", type=int, metavar="L", help="fc, resnet, cntk: hidden layers")
     group.add_argument("--alpha", type=float, help="resnet: factor of the residual branch")
     group.add_argument(
         "--trained", choices=("residual", "all", "last"), help="resnet: which layers are trained"
@@ -308,13 +327,30 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         "--activation", metavar="NAME", help='fc, resnet: relu, erf, tanh, "leaky_relu(0.1)", ...'
     )
     group.add_argument(
-        "--parameterization", choices=("unit", "ntk"), help="fc, resnet: theory or neural-tangents"
+        "--parameterization",
+        choices=("unit", "ntk"),
+        help="fc, resnet, cntk: theory or neural-tangents",
     )
-    group.add_argument("--w-std", type=float, metavar="W", help="fc, resnet: scale of the weights")
+    group.add_argument(
+        "--w-std", type=float, metavar="W", help="fc, resnet, cntk: scale of the weights"
+    )
     group.add_argument("--v-std", type=float, metavar="V", help="resnet: scale of outer weights")
-    group.add_argument("--b-std", type=float, metavar="B", help="fc, ntk: scale of the biases")
+    group.add_argument(
+        "--b-std", type=float, metavar="B", help="fc, cntk, ntk: scale of the biases"
+    )
     group.add_argument(
         "--bias", type=float, metavar="BETA", help="fc, unit: trained biases, zero at the start"
+    )
+    group.add_argument("--filter-size", type=int, metavar="Q", help="cntk: odd; default: 3")
+    group.add_argument(
+        "--readout", choices=("flatten", "gap", "lap"), help="cntk: all pixels or averages of them"
+    )
+    group.add_argument("--window", type=int, metavar="N", help="cntk, lap: pixels of an average")
+    group.add_argument(
+        "--padding", choices=("zero", "valid", "circular"), help="cntk: at the edges of images"
+    )
+    group.add_argument(
+        "--shape", type=_shape, metavar="HxWxC", help="cntk: of the images in rows of numbers"
     )
     group.add_argument("--order", type=int, metavar="N", help="arccosine: 0, 1, 2 or 3")
     group.add_argument(
@@ -372,6 +408,13 @@ def _tile(text: str) -> int | tuple[int, int]:
     if not match:
         raise argparse.ArgumentTypeError(f"expected N or ROWSxCOLUMNS, got {text}")
     return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    match = re.fullmatch(r"(\d+)[x,](\d+)[x,](\d+)", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTHxCHANNELS, got {text}")
+    return tuple(int(size) for size in match.groups())
 
 
 def _one_line(error: BaseException) -> str:

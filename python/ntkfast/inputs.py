@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.maps import FloatArray, Rows
+from ntkfast.maps import Collection, FloatArray, Rows, Shape
 
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
@@ -27,19 +27,109 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     """
     if _is_sparse(value):
         raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    array = np.asarray(value)
-    if array.dtype.kind in _PROMOTED:
-        array = array.astype(np.float64)
-    dtype = array.dtype.newbyteorder("=")
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
+    array = real_array(name, np.asarray(value))
     if array.ndim != 2:
         raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
     if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
-        return np.ascontiguousarray(array, dtype)
+        return np.ascontiguousarray(array)
+    return array
+
+
+def real_array(name: str, array: NDArray[Any]) -> FloatArray:
+    """Return an array as native float32 or float64, not copied if it is.
+
+    Raises
+    ------
+    TypeError
+        If the type is neither of these, an integer nor bool.
+    """
+    if array.dtype.kind in _PROMOTED:
+        array = array.astype(np.float64)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
     return np.asarray(array, dtype)
+
+
+def matrix_shape(name: str, shape: tuple[int, ...], columns: int | None = None) -> None:
+    """Check the shape of a matrix without its numbers.
+
+    Raises
+    ------
+    ValueError
+        If it has not two dimensions, other columns than wanted, or is empty.
+    """
+    if len(shape) != 2 or (columns is not None and shape[1] != columns):
+        wanted = "d" if columns is None else columns
+        raise ValueError(f"{name}: expected shape (*, {wanted}), got {shape}")
+    if 0 in shape:
+        raise ValueError(f"{name}: expected at least one row and one column, got shape {shape}")
+
+
+def images(name: str, value: ArrayLike, shape: Shape | None) -> FloatArray:
+    """Return images as an array of native float32 or float64 with four axes.
+
+    Parameters
+    ----------
+    shape : (height, width, channels), optional
+        The shape wanted; without it rows are refused.
+
+    Raises
+    ------
+    TypeError
+        If the type is neither float32, float64, an integer nor bool.
+    ValueError
+        If there are no images, or their shape is another.
+    """
+    if _is_sparse(value):
+        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
+    array = real_array(name, np.asarray(value))
+    found = image_shape(name, array.shape, shape)
+    return array.reshape(len(array), *found)
+
+
+def image_shape(name: str, shape: tuple[int, ...], wanted: Shape | None) -> Shape:
+    """Return height, width and channels of an array of images, or of rows if they are `wanted`.
+
+    Raises
+    ------
+    ValueError
+        If it has other axes, is empty, or its images have another shape.
+    """
+    if 0 in shape:
+        raise ValueError(f"{name}: expected at least one image and pixel, got shape {shape}")
+    if len(shape) == 2 and wanted is not None:
+        width = wanted[0] * wanted[1] * wanted[2]
+        if shape[1] != width:
+            raise ValueError(f"{name}: expected shape (*, {width}), got {shape}")
+        return wanted
+    if len(shape) != 4:
+        hint = ", or rows and a network with shape=(height, width, channels)"
+        raise ValueError(
+            f"{name}: expected shape (images, height, width, channels)"
+            f"{hint if len(shape) == 2 else ''}, got {shape}"
+        )
+    if wanted is not None and shape[1:] != wanted:
+        raise ValueError(f"{name}: expected images of shape {wanted}, got {shape[1:]}")
+    return shape[1], shape[2], shape[3]
+
+
+def finite_images(name: str, data: FloatArray, norms: NDArray[np.float64]) -> None:
+    """Check that all images are finite, by their norms, and that squares of norms are.
+
+    Raises
+    ------
+    ValueError
+        Naming the first image that holds NaN or infinity, or whose squared norm overflows.
+    """
+    if float(np.max(norms)) < 1e150:  # not for NaN
+        return
+    image = int(np.argmax(~(norms < 1e150)))
+    if np.isfinite(data[image]).all():
+        raise ValueError(f"{name}: image {image} has norm {norms[image]:.3g}, expected below 1e150")
+    raise ValueError(f"{name}: expected finite numbers, image {image} holds NaN or infinity")
 
 
 def _is_sparse(value: object) -> bool:
@@ -104,7 +194,7 @@ def output(name: str, out: Any, shape: tuple[int, int], dtype: np.dtype[Any]) ->
     return out
 
 
-def disjoint(name: str, out: FloatArray, **arguments: FloatArray | None) -> None:
+def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | None) -> None:
     """Check that writing the result does not overwrite what it is computed from.
 
     Raises
@@ -113,7 +203,10 @@ def disjoint(name: str, out: FloatArray, **arguments: FloatArray | None) -> None
         If `out` overlaps one of the arguments in memory.
     """
     for argument, array in arguments.items():
-        if array is not None and np.may_share_memory(out, array):
+        if array is None:
+            continue
+        memory = array if isinstance(array, np.ndarray) else array.memory
+        if np.may_share_memory(out, memory):
             raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
 
 

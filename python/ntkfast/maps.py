@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
@@ -118,6 +118,23 @@ class Rotation:
     index: NDArray[np.int32]
 
 
+class Collection(Protocol):
+    """Inputs that a kernel has validated, in the form that it computes with."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: Any, /) -> Any:
+        """Pick inputs by a slice or an array of integers."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The array that holds the inputs: results must not overlap it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Validated inputs of a Gram matrix, row by row.
@@ -139,7 +156,112 @@ class Rows:
     def __len__(self) -> int:
         return len(self.data)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The data."""
+        return self.data
+
     def __getitem__(self, part: slice) -> Rows:
         series = None if self.series is None else self.series[part]
         diagonal = None if self.diagonal is None else self.diagonal[part]
         return Rows(self.data[part], self.norms[part], series, diagonal)
+
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePlan:
+    """A convolutional network on images of one shape (`ntkfast.convolutional`).
+
+    Attributes
+    ----------
+    steps : (s, 7) array
+        Operation, size, slot, whether windows stay inside, gain, bias, trained.
+    levels : (s + 1, 6) array of int64
+        Before each step and after the last: height, width, the largest displacements between
+        pixels of two images that the read-out needs, and those that the variances after a pool
+        need (-1: none).
+    channels : int
+    circular : bool
+    weight_h, weight_w : (h, h) and (w, w) arrays
+        The read-out sums over pairs of pixels with the products of both.
+    trained, bias : float
+        NTK = sum of T + trained (sum of S + bias), NNGP = sum of S + bias.
+    input_scale : float
+        Factor of inner products of pixels.
+    homogeneous : bool
+        Whether K(a x, y) = a K(x, y): no biases.
+    """
+
+    steps: NDArray[np.float64]
+    levels: NDArray[np.int64]
+    channels: int
+    circular: bool
+    weight_h: NDArray[np.float64]
+    weight_w: NDArray[np.float64]
+    trained: float
+    bias: float
+    input_scale: float
+    homogeneous: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Validated images, one per row.
+
+    Attributes
+    ----------
+    data : (n, height width channels) array
+    shape : (height, width, channels)
+    norms : (n,) array
+        Euclidean norms.
+    """
+
+    data: FloatArray
+    shape: Shape
+    norms: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, part: Any) -> Images:
+        return Images(self.data[part], self.shape, self.norms[part])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The data."""
+        return self.data
+
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Images:
+        """Return the images in another precision."""
+        return Images(self.data.astype(dtype, copy=copy), self.shape, self.norms)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledImages:
+    """Images as an engine takes them.
+
+    Attributes
+    ----------
+    data : (n, height width channels) array
+    scale, factor : (n,) arrays
+        What images are multiplied by when they are read, and results by.
+    """
+
+    data: FloatArray
+    scale: FloatArray
+    factor: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.data)

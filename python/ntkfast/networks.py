@@ -15,8 +15,8 @@ import numpy as np
 
 from ntkfast import inputs
 from ntkfast.duals import Activation, resolve
-from ntkfast.kernel import NetworkKernel
 from ntkfast.layers import MAX_SLOTS, Layer, Layers, diagonal, merge
+from ntkfast.rows import NetworkKernel
 
 ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 

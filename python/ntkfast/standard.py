@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import inputs
 from ntkfast.duals import rectified_monomial, step
-from ntkfast.kernel import Kernel
 from ntkfast.maps import FloatArray, Map, ProfileMap, RadialMap, Rows
 from ntkfast.profile import Reals, compile_profile
+from ntkfast.rows import RowKernel
 
 INPUTS = ("euclidean", "sphere", "homogeneous")
 
 
 @dataclass(frozen=True)
-class ArcCosine(Kernel):
+class ArcCosine(RowKernel):
     """The arc-cosine kernel of Cho and Saul, 2 E[(w.x)_+^order (w.y)_+^order].
 
     Parameters
@@ -86,7 +86,7 @@ def _compiled(kernel: ArcCosine, dtype: str) -> ProfileMap:
 
 
 @dataclass(frozen=True)
-class ExponentialPower(Kernel):
+class ExponentialPower(RowKernel):
     """exp(-c r^gamma), the exponential-power kernel.
 
     Parameters

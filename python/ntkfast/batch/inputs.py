@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.batch.optional import import_zarr
+from ntkfast.inputs import matrix_shape
 
 SCAN_BYTES = 16 << 20
 _FLOATS = (np.dtype("f4"), np.dtype("f8"))
@@ -24,7 +26,7 @@ class Matrix(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows and columns."""
+        """Number of inputs, and shape of one."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -48,7 +50,7 @@ def load_matrix(path: str | os.PathLike[str], *, key: str | None = None) -> Any:
 
     Returns
     -------
-    array, memory map or zarr array, shape (n, d)
+    array, memory map or zarr array, shape (n, d); or with 3 or 4 axes, the first counts inputs
         float32 and float64 are kept as they are; integers are promoted when they are used.
 
     Raises
@@ -76,8 +78,10 @@ def load_matrix(path: str | os.PathLike[str], *, key: str | None = None) -> Any:
     if key is not None and file.suffix.lower() != ".npz":
         raise ValueError(f"{file}: only an .npz archive has named arrays, got the name '{key}'")
     matrix = reader(file, key)
-    if len(matrix.shape) != 2:
-        raise ValueError(f"{file}: expected a matrix (n, d), got shape {matrix.shape}")
+    if not 2 <= len(matrix.shape) <= 4:
+        raise ValueError(
+            f"{file}: expected a matrix (n, d), or 3 or 4 axes, got shape {matrix.shape}"
+        )
     if np.dtype(matrix.dtype).kind not in "fiub":
         raise ValueError(f"{file}: expected real numbers, got dtype {matrix.dtype}")
     return matrix
@@ -174,16 +178,26 @@ _READERS: dict[str, Callable[[Path, str | None], Any]] = {
 # --- Matrices ------------------------------------------------------------------------------------
 
 
-def checked_matrix(name: str, value: Matrix, *, columns: int | None = None) -> Matrix:
-    """Return the input as a matrix that has entries, and as many columns as the other input."""
-    matrix = value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
-    shape = tuple(int(length) for length in matrix.shape)
-    wanted = f"(*, {'d' if columns is None else columns})"
-    if len(shape) != 2 or (columns is not None and shape[1] != columns):
-        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
-    if 0 in shape:
-        raise ValueError(f"{name}: expected at least one row and one column, got shape {shape}")
-    return matrix
+def as_matrix(value: Matrix) -> Matrix:
+    """Return what has a shape and a dtype as it is, else an array."""
+    return value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+
+
+def check_shapes(kernel: object, X: Matrix, Y: Matrix | None) -> None:
+    """Check the inputs by the rules of the kernel; by those of matrices for any other callable."""
+    first = tuple(int(length) for length in X.shape)
+    second = None if Y is None else tuple(int(length) for length in Y.shape)
+    if hasattr(kernel, "check_shapes"):
+        kernel.check_shapes(first, second)
+        return
+    matrix_shape("X", first)
+    if second is not None:
+        matrix_shape("Y", second, first[1])
+
+
+def width_of(matrix: Matrix) -> int:
+    """Count the numbers of one input."""
+    return math.prod(int(length) for length in matrix.shape[1:])
 
 
 def float_type(dtype: DTypeLike | None, X: Matrix, Y: Matrix | None) -> np.dtype[Any]:
@@ -210,10 +224,10 @@ def digest(name: str, matrix: Matrix) -> str:
     """SHA-256 of the numbers, read in blocks; the same pass finds NaN and infinities."""
     kind = np.dtype(matrix.dtype)
     sha = hashlib.sha256(kind.str.encode())
-    step = max(1, SCAN_BYTES // (matrix.shape[1] * kind.itemsize))
+    step = max(1, SCAN_BYTES // (width_of(matrix) * kind.itemsize))
     for first in range(0, matrix.shape[0], step):
         block = np.ascontiguousarray(np.asarray(matrix[first : first + step]))
-        finite = np.isfinite(block).all(axis=1)
+        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         if not finite.all():
             row = first + int(np.argmin(finite))
             raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.batch.disk import full_disk_explained, require_space
 from ntkfast.batch.grid import Grid, default_tile
-from ntkfast.batch.inputs import Matrix, checked_matrix, float_type
+from ntkfast.batch.inputs import Matrix, as_matrix, check_shapes, float_type, width_of
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.optional import import_zarr
@@ -45,7 +45,8 @@ def gram(
     kernel : Kernel
         For example ``nf.FullyConnected(3).ntk``.
     X : array, memory map or zarr array, shape (n, d)
-        Inputs; rows are read as they are needed.
+        Inputs; rows are read as they are needed. Kernels of other inputs than rows take arrays of
+        more axes, of which the first counts inputs.
     Y : array, memory map or zarr array, shape (m, d), optional
         Other inputs. None, or X itself, means X: the matrix is then exactly symmetric, and only
         the tiles on and above the diagonal are computed.
@@ -97,8 +98,9 @@ def gram(
     path = Path(out)
     _check_output(path)
     Y = None if Y is X else Y
-    X = checked_matrix("X", X)
-    Y = None if Y is None else checked_matrix("Y", Y, columns=X.shape[1])
+    X = as_matrix(X)
+    Y = None if Y is None else as_matrix(Y)
+    check_shapes(kernel, X, Y)
     kind = float_type(dtype, X, Y)
     job = Job(kernel, X, Y, kind, engine, threads)
     journal = Journal.locked(path)
@@ -206,7 +208,7 @@ def _tile_shape(
     if old is not None:
         rows, columns = old["tile"]
         return int(rows), int(columns)
-    return default_tile(job.shape, job.X.shape[1], job.dtype.itemsize, symmetric)
+    return default_tile(job.shape, width_of(job.X), job.dtype.itemsize, symmetric)
 
 
 def _create(sink: Sink, journal: Journal) -> None:

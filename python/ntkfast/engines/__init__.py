@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from ntkfast.inputs import count as _checked_count
-from ntkfast.maps import FloatArray, LayerMap, Map, Rotation, Rows
+from ntkfast.maps import FloatArray, ImagePlan, LayerMap, Map, Rotation, Rows, ScaledImages
 
 NAMES = ("native", "numba")
 
@@ -70,6 +70,20 @@ class Engine(Protocol):
         """Write scale times the rotation of X, or its product with that of Y, to `out`.
 
         Rows have unit stride; one row of X or Y stands for as many as `out` has.
+        """
+
+    def images(
+        self,
+        plan: ImagePlan,
+        X: ScaledImages,
+        Y: ScaledImages | None,
+        outs: tuple[FloatArray | None, FloatArray | None],
+        diagonal: bool,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP of images; Y = None is symmetric.
+
+        With `diagonal` the kernels of images with themselves, to arrays of one column.
         """
 
     def row_norms(self, X: FloatArray) -> FloatArray:

@@ -14,12 +14,14 @@ import numpy as np
 from ntkfast.maps import (
     NEURONS,
     FloatArray,
+    ImagePlan,
     LayerMap,
     Map,
     NeuronMap,
     RadialMap,
     Rotation,
     Rows,
+    ScaledImages,
 )
 
 _core: Any = None
@@ -168,6 +170,30 @@ def sketch(
     second = (None, None) if right is None else (right.signs, right.index)
     arguments = (X, Y, out, left.signs, left.index, *second, scale, threads, _isa())
     _call("sketch", X.dtype, *arguments)
+
+
+def images(
+    plan: ImagePlan,
+    X: ScaledImages,
+    Y: ScaledImages | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    diagonal: bool,
+    threads: int,
+) -> None:
+    """Write NTK and NNGP of images, or of images with themselves as one column."""
+    net = _core.ImageNet(
+        plan.steps,
+        plan.levels,
+        plan.channels,
+        plan.circular,
+        plan.weight_h,
+        plan.weight_w,
+        plan.trained,
+        plan.bias,
+    )
+    right = (None,) * 3 if Y is None else (Y.data, Y.scale, Y.factor)
+    left = X.data, X.scale, X.factor
+    _call("images", X.data.dtype, net, *left, *right, diagonal, *outs, threads, _isa())
 
 
 def row_norms(X: FloatArray) -> FloatArray:

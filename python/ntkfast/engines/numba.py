@@ -1,9 +1,9 @@
 """The Numba engine: mirrors the C++ engine in Python for installations without the extension.
 
 Numba is imported and the code compiled at the first call; compiled code is kept in Numba's cache.
-The compiled functions are in `ntkfast.engines.numba_kernels` and `numba_hadamard`; here are the
-preparation of their arguments and the threads, which live for one call: nothing to break on fork,
-no idle pool.
+The compiled functions are in `ntkfast.engines.numba_kernels`, `numba_hadamard` and
+`numba_image`; here are the preparation of their arguments and the threads, which live for one call:
+nothing to break on fork, no idle pool.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ntkfast.maps import (
     NEURONS,
     PIECES,
     FloatArray,
+    ImagePlan,
     LayerMap,
     Map,
     NeuronMap,
@@ -29,13 +30,15 @@ from ntkfast.maps import (
     RadialMap,
     Rotation,
     Rows,
+    ScaledImages,
 )
 from ntkfast.profile import REFINE_LEAST
 
 if TYPE_CHECKING:
+    from ntkfast.engines import numba_image
     from ntkfast.engines import numba_kernels as kernels
 
-__all__ = ["hadamard", "matmul", "row_norms", "run", "sketch", "unavailable"]
+__all__ = ["hadamard", "images", "matmul", "row_norms", "run", "sketch", "unavailable"]
 
 POLL = 0.02  # seconds between looks for Ctrl-C
 WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
@@ -437,3 +440,149 @@ def _shared(rows: FloatArray) -> tuple[FloatArray, int, int]:
     """Return a flat view in which a single row stands for all."""
     flat, first, stride = _flat(rows)
     return flat, first, 0 if len(rows) == 1 else stride
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+
+def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> numba_image.Net:
+    """Return the plan as compiled code wants it."""
+    from ntkfast.engines import numba_image
+
+    op, size, slot, valid = plan.steps[:, :4].astype(np.int64).T.copy()
+    areas = plan.levels[:, 0] * plan.levels[:, 1]
+    return numba_image.Net(
+        op,
+        size,
+        slot,
+        valid,
+        plan.steps[:, 4:].astype(dtype),
+        np.column_stack([plan.levels, np.cumsum(areas) - areas]),
+        plan.channels,
+        plan.circular,
+        plan.weight_h.astype(dtype),
+        plan.weight_w.astype(dtype),
+        plan.trained,
+        plan.bias,
+    )
+
+
+def _pairs(plan: ImagePlan, level: int, reach: int) -> int:
+    """At least the pixel pairs of all planes at a level; `reach` is the column of `levels`."""
+    row = plan.levels[level]
+    return int(np.prod([row[a] * min(2 * max(row[reach + a], 0) + 1, 2 * row[a]) for a in (0, 1)]))
+
+
+def _image_work(plan: ImagePlan, dtype: np.dtype[Any]) -> numba_image.Work:
+    """Return scratch memory of one thread."""
+    from ntkfast.engines import numba_image
+
+    lanes, (height, width) = numba_image.LANES, plan.levels[0, :2]
+    area, pixels = int(height * width), int(np.sum(plan.levels[:, 0] * plan.levels[:, 1]))
+    kinds, sizes = plan.steps[:, 0], plan.steps[:, 1]
+    widest = int(max(1, *sizes[kinds == numba_image.CONV]))
+    row = (int(width) + widest) * lanes
+    levels = np.flatnonzero(kinds == numba_image.POOL) + 1
+    pooled = max(
+        (_pairs(plan, int(level), reach) for level in levels for reach in (2, 4)), default=0
+    )
+    slots = numba_image.SLOTS * (area if numba_image.SAVE in kinds else 0)
+
+    def side() -> numba_image.Pixels:
+        shapes = area * plan.channels, pixels, pixels
+        return numba_image.Pixels(*(_zeros(size * lanes, dtype) for size in shapes))
+
+    plane, saved, ring = area * lanes, slots * lanes, (widest + widest // 2) * row
+    s, v, t, *rest = (_zeros(size, dtype) for size in 3 * [plane] + 3 * [saved] + 3 * [ring])
+    saved_s, saved_v, saved_t, ring_s, ring_v, ring_t = rest
+    return numba_image.Work(
+        left=side(),
+        one=side(),
+        right=side(),
+        s=s,
+        v=v,
+        t=t,
+        saved_s=saved_s,
+        saved_v=saved_v,
+        saved_t=saved_t,
+        ring_s=ring_s,
+        ring_v=ring_v,
+        ring_t=ring_t,
+        sums=_zeros(row, dtype),
+        tangents=_zeros(row, dtype),
+        store=(_zeros(2 * pooled * lanes, dtype), _zeros(2 * pooled * lanes, dtype)),
+        differ=_zeros(lanes, dtype),
+        total=np.zeros(2 * lanes),
+    )
+
+
+def images(
+    plan: ImagePlan,
+    X: ScaledImages,
+    Y: ScaledImages | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    diagonal: bool,
+    threads: int,
+) -> None:
+    """Write NTK and NNGP of images, or of images with themselves as one column."""
+    from ntkfast.engines import numba_image
+
+    dtype, lanes, other = X.data.dtype, numba_image.LANES, X if Y is None else Y
+    net, cancelled = _net(plan, dtype), np.zeros(1, np.uint8)
+    left, right = (numba_image.Images(s.data, s.scale, s.factor) for s in (X, other))
+    rows, columns = lanes, 1 if diagonal else -(-len(other) // lanes)
+    while rows > 1 and not diagonal and -(-len(X) // rows) * columns < 8 * threads:
+        rows //= 2
+    blocks = -(-len(X) // rows)
+
+    def write(scratch: numba_image.Work, i: Any, j: slice) -> None:
+        """Write the results in the lanes to row i, or rows i of the diagonal."""
+        count = j.stop - j.start
+        tangent, total = np.split(scratch.total, 2)
+        total = total[:count] + plan.bias
+        values = tangent[:count] + plan.trained * total, total
+        factors = X.factor[i].astype(np.float64) * other.factor[j].astype(np.float64)
+        for out, value in zip(outs, values, strict=True):
+            if out is None:
+                continue
+            if diagonal:
+                out[j, 0] = factors * value
+                continue
+            first = max(i - j.start, 0) if Y is None else 0
+            out[i, j.start + first : j.stop] = (factors * value)[first:]
+            if Y is None:
+                out[j.start + first : j.stop, i] = out[i, j.start + first : j.stop]
+
+    def side(
+        scratch: numba_image.Work, to: numba_image.Pixels, x: Any, part: slice, whole: bool
+    ) -> None:
+        numba_image.read_images(net, scratch, to, x, part.start, part.stop)
+        numba_image.run_pair(net, scratch, to, to, True, whole, cancelled)
+
+    def work(tasks: Iterator[int]) -> None:
+        scratch, packed = _image_work(plan, dtype), -1
+        for task in tasks:
+            tile, begin = task // blocks, task % blocks * rows
+            ours = slice(begin, min(begin + rows, len(X)))
+            if diagonal:
+                side(scratch, scratch.left, left, ours, True)
+                write(scratch, ours, ours)
+                continue
+            theirs = slice(tile * lanes, min(tile * lanes + lanes, len(other)))
+            if Y is None and begin >= theirs.stop:
+                continue
+            if packed != tile:
+                side(scratch, scratch.right, right, theirs, False)
+                packed = tile
+            side(scratch, scratch.left, left, ours, False)
+            for i in range(ours.start, ours.stop):
+                if cancelled[0] or (Y is None and i >= theirs.stop):
+                    break
+                numba_image.pick_image(net, scratch, i - begin)
+                pair = scratch.one, scratch.right
+                numba_image.run_pair(net, scratch, *pair, False, True, cancelled)
+                write(scratch, i, theirs)
+
+    pairs = float(len(X)) * (1 if diagonal else len(other))
+    cost = 16.0 * pairs * _pairs(plan, 0, 2) * len(plan.steps)
+    _share(work, cancelled, blocks * columns, threads, cost)

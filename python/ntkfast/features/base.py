@@ -109,10 +109,10 @@ class FeatureMap(
             dtype = np.float32 if X.dtype == np.float32 else np.float64
             return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
         rows = self._rows(X, reset=False)
-        count, dim = rows.shape
-        out = np.empty((count, self._n_features_out), rows.dtype)
         make_dense = sparse.issparse(rows) and self._sparse == "parts"
-        width = max(self._n_features_out, self._width(), dim if make_dense else 0)
+        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        out = np.empty((count, self._n_features_out), rows.dtype)
+        width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
         for part in chunks(count, width * out.itemsize):
             self._write(rows[part].toarray() if make_dense else rows[part], out[part])
         return out

@@ -17,7 +17,8 @@ from ntkfast.features.ntk import NTKRandomFeatures
 from ntkfast.features.nystrom import NystromFeatures
 from ntkfast.features.polysketch import NTKSketch
 from ntkfast.features.zonal import DualActivationFeatures
-from ntkfast.kernel import Kernel, NetworkKernel, checked_kernel
+from ntkfast.kernel import Kernel
+from ntkfast.rows import NetworkKernel, checked_row_kernel
 
 CRITERIA = ("frobenius", "spectral", "ridge")
 MEASURED = 1000  # rows that errors are measured on, at most
@@ -140,7 +141,7 @@ def choose(
     count = inputs.count("budget", budget, least=1)
     limit = None if seconds is None else inputs.number("seconds", seconds, above=0.0)
     inputs.choice("criterion", criterion, CRITERIA)
-    maps = _default(checked_kernel(kernel), count) if candidates is None else list(candidates)
+    maps = _default(checked_row_kernel(kernel), count) if candidates is None else list(candidates)
     if not maps or not all(isinstance(one, BaseEstimator) for one in maps):
         raise TypeError("candidates: expected a sequence of at least one feature map")
     fitted, test = _split(inputs.matrix("X", X), count, random_state)

@@ -12,6 +12,7 @@ from ntkfast.features.base import FeatureMap, chunks
 from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected
+from ntkfast.rows import RowKernel
 
 Array = NDArray[np.float64]
 
@@ -28,7 +29,8 @@ class NystromFeatures(FeatureMap):
     Parameters
     ----------
     kernel : Kernel, optional
-        Any kernel of the package; default ``ntkfast.FullyConnected(1).ntk``.
+        Any kernel of the package; default ``ntkfast.FullyConnected(1).ntk``. Inputs of kernels of
+        other things than rows, sequences for example, are passed to `fit` as to the kernel.
     n_components : int, default 512
         Number of landmarks and features; fewer if there are fewer rows.
     landmarks : {"uniform", "kmeans++", "leverage", "rpcholesky"}, default "rpcholesky"
@@ -88,6 +90,13 @@ class NystromFeatures(FeatureMap):
         self.n_components = n_components
         self.landmarks = landmarks
         self.random_state = random_state
+
+    def _rows(self, X: Any, reset: bool) -> FloatArray:
+        """Validate rows as scikit-learn does, and other inputs as their kernel does."""
+        kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
+        if isinstance(kernel, RowKernel):
+            return super()._rows(X, reset)  # type: ignore[no-any-return]
+        return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)

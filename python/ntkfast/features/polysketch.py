@@ -17,6 +17,7 @@ from ntkfast.features.spherical import Expansion, SphereFeatures
 from ntkfast.features.zonal import exact_count, write_exact
 from ntkfast.kernel import Kernel
 from ntkfast.maps import FloatArray
+from ntkfast.rows import RowKernel
 from ntkfast.spectrum.curve import Curve, on_sphere
 
 Array = NDArray[np.float64]
@@ -81,7 +82,7 @@ def fit_polynomial(curve: Curve, degree: int) -> tuple[Array, float]:
 
 
 def fit_functions(
-    kernel: Kernel, dim: int, degree: int, norms: NDArray[Any]
+    kernel: RowKernel, dim: int, degree: int, norms: NDArray[Any]
 ) -> tuple[Expansion, float]:
     """Fit powers of the cosine times functions of the norms, for rows of different norms.
 
@@ -125,7 +126,7 @@ class NTKSketch(SphereFeatures):
         c_0, c_1, ... to take instead of the fit, for the kernel at unit rows (or rows of norm
         `radius`).
     inner : int, optional
-        Size of the sketches in the tree; default `n_components`.
+        Size of the sketches in the tree; default half of `n_components`.
     sketch : {"srht", "countsketch"}, default "srht"
         See `TensorSRHT` and `TensorSketch`.
     radius : float, optional
@@ -194,7 +195,8 @@ class NTKSketch(SphereFeatures):
     def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
         degree = inputs.count("degree", self.degree, least=2)
-        inner = total if self.inner is None else inputs.count("inner", self.inner, least=1)
+        half = max(1, total // 2)
+        inner = half if self.inner is None else inputs.count("inner", self.inner, least=1)
         product = PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))]
         self._prepare(X)
         self.expansion_, self.fit_error_ = self._polynomial(dim, degree)

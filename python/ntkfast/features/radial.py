@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import BarycentricInterpolator
 
 from ntkfast.duals import ABReLU, Activation, Step
-from ntkfast.kernel import Kernel, NetworkKernel
 from ntkfast.layers import IDENTITY, MAX_SLOTS
+from ntkfast.rows import NetworkKernel, RowKernel
 from ntkfast.standard import ExponentialPower
 
 Array = NDArray[np.float64]
@@ -67,7 +67,7 @@ def nodes(norms: NDArray[Any]) -> tuple[Array, Grid]:
     return (low + high) / 2 - (high - low) / 2 * np.cos(angles), Grid(np.linspace(low, high, rows))
 
 
-def power_series(kernel: Kernel, dim: int, logs: Array) -> Array:
+def power_series(kernel: RowKernel, dim: int, logs: Array) -> Array:
     """Return b_l at pairs of norms, (MOST_POWERS + 1, n, n) for n logarithms of norms.
 
     Raises
@@ -79,7 +79,7 @@ def power_series(kernel: Kernel, dim: int, logs: Array) -> Array:
 
 
 @lru_cache(maxsize=16)
-def _power_series(kernel: Kernel, dim: int, logs: bytes) -> Array:
+def _power_series(kernel: RowKernel, dim: int, logs: bytes) -> Array:
     """Compute once what several draws for the same rows share."""
     radii = np.exp(np.frombuffer(logs))
     left, right = np.triu_indices(len(radii))
@@ -96,7 +96,7 @@ def _power_series(kernel: Kernel, dim: int, logs: bytes) -> Array:
     return result
 
 
-def at(kernel: Kernel, dim: int, p: Array, q: Array, u: Complex) -> Complex:
+def at(kernel: RowKernel, dim: int, p: Array, q: Array, u: Complex) -> Complex:
     """Return the kernel of inputs with norms p and q at complex cosines, abs(u) < 1."""
     if isinstance(kernel, NetworkKernel):
         return _network(kernel, dim, p, q, u)

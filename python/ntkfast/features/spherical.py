@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ntkfast import inputs
 from ntkfast.features import radial
 from ntkfast.features.base import FeatureMap, norms_of
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernel import Kernel
 from ntkfast.networks import FullyConnected
+from ntkfast.rows import checked_row_kernel
 from ntkfast.spectrum import mercer
 from ntkfast.spectrum.curve import on_sphere
 
@@ -104,7 +105,8 @@ class SphereFeatures(FeatureMap):
     radius: Any
 
     def _prepare(self, X: Any) -> None:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
+        given = FullyConnected(1).ntk if self.kernel is None else self.kernel
+        self.kernel_ = checked_row_kernel(given)
         zonal = self.kernel_.is_zonal
         self.power_ = homogeneity(self.kernel_, X.shape[1]) if zonal else 0
         self.radius_: float | None = None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ntkfast.plot.style import INK, dress, figure_of, legend, shades
+from ntkfast.rows import checked_row_kernel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,7 +85,7 @@ def _draw(
     cosines = np.cos(np.deg2rad(degrees))
     _dress(axes, title)
     for number, (member, shade) in enumerate(zip(members, shades(len(members)), strict=True)):
-        kernel = getattr(member, kind, member)
+        kernel = checked_row_kernel(getattr(member, kind, member))
         values = np.asarray(kernel.profile(cosines))
         label = labels[number] if labels is not None else _label(member)
         scale = values[0] if normalize else 1.0

@@ -17,10 +17,11 @@ from scipy import linalg
 from ntkfast import inputs
 from ntkfast.duals import ABReLU, Polynomial, _Series
 from ntkfast.files import appearing
-from ntkfast.kernel import Kernel, NetworkKernel
+from ntkfast.kernel import Kernel
 from ntkfast.layers import IDENTITY, Layer, Layers
 from ntkfast.networks import FullyConnected, Network
-from ntkfast.spectrum.gram import ENTRY_ERROR, Extremes, _rows, extremes
+from ntkfast.rows import NetworkKernel, checked_row_kernel
+from ntkfast.spectrum.gram import ENTRY_ERROR, Extremes, extremes
 from ntkfast.spectrum.pairs import Pairs, look
 
 Values = NDArray[np.float64]
@@ -274,7 +275,8 @@ def bounds(kernel: Kernel | Network, X: ArrayLike, *, seed: int | None = 0) -> B
     chosen = kernel.ntk if isinstance(kernel, Network) else kernel
     if not isinstance(chosen, Kernel):
         raise TypeError(f"kernel: expected a Kernel or a Network, got {type(kernel).__name__}")
-    rows = _rows(X).astype(np.float64, copy=False)
+    chosen = checked_row_kernel(chosen)
+    rows = chosen.collect(X).astype(np.float64, copy=False)
     if not 2 <= len(rows) <= MAX_ROWS:
         raise ValueError(f"X: expected 2 to {MAX_ROWS} rows, got {len(rows)}")
     found = _quiet_extremes(chosen, rows, seed)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ntkfast import inputs
 from ntkfast.duals import ABReLU, RectifiedMonomial, Step
-from ntkfast.kernel import Kernel, NetworkKernel, checked_kernel
 from ntkfast.layers import Layer, diagonal, sphere
+from ntkfast.rows import NetworkKernel, RowKernel, checked_row_kernel
 from ntkfast.spectrum import taylor
 from ntkfast.spectrum.ends import Ends, Jet
 from ntkfast.spectrum.walk import (
@@ -153,7 +153,7 @@ class ExponentialCurve(Curve):
 class ProfileCurve(Curve):
     """Any kernel that can only be evaluated."""
 
-    kernel: Kernel
+    kernel: RowKernel
     radius: float
 
     @property
@@ -180,7 +180,7 @@ def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
     ValueError
         If it is not zonal and no radius is given.
     """
-    kernel = checked_kernel(kernel)
+    kernel = checked_row_kernel(kernel)
     if radius is None and not kernel.is_zonal:
         raise ValueError(
             f"kernel: expected a zonal kernel, K(x, y) = |x|^p |y|^p k(cos), got {kernel!r}; "
@@ -191,7 +191,7 @@ def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
 
 
 @lru_cache(maxsize=64)
-def _curve(kernel: Kernel, dim: int, radius: float) -> Curve:
+def _curve(kernel: RowKernel, dim: int, radius: float) -> Curve:
     if isinstance(kernel, NetworkKernel):
         network = kernel.network
         layers = tuple(network.layers(dim))

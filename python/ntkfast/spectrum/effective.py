@@ -11,7 +11,7 @@ from scipy import linalg
 from ntkfast import inputs
 from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
-from ntkfast.spectrum.gram import ENTRY_ERROR, _rows
+from ntkfast.spectrum.gram import ENTRY_ERROR
 from ntkfast.spectrum.passes import Passes
 
 Values = NDArray[np.float64]
@@ -109,7 +109,8 @@ def effective_dimension(
     >>> effective_dimension(nf.FullyConnected(2).ntk, X, [1.0, 100.0]).values.round(2)
     array([125.74,  12.41])
     """
-    kernel, rows = checked_kernel(kernel), _rows(X)
+    kernel = checked_kernel(kernel)
+    rows = kernel.collect(X)
     path = _path(lambdas)
     chosen = inputs.choice("method", method, METHODS)
     if chosen == "auto":

@@ -12,9 +12,9 @@ from scipy import linalg
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ntkfast import inputs
-from ntkfast.engines import row_norms
 from ntkfast.kernel import Kernel, checked_kernel
 from ntkfast.maps import FloatArray
+from ntkfast.rows import RowKernel
 from ntkfast.spectrum.blocks import Cholesky
 from ntkfast.spectrum.lobpcg import Operator, Pairs, lobpcg
 from ntkfast.spectrum.passes import Passes
@@ -200,11 +200,13 @@ def extremes(
     >>> found.smallest.round(4), found.largest.round(1), found.definite
     (array([0.2679, 0.3392]), array([1816.8,  400.9]), True)
     """
-    kernel, rows = checked_kernel(kernel), _rows(X)
+    kernel = checked_kernel(kernel)
+    rows = kernel.collect(X)
     chosen = _method(method, len(rows))
     wanted = _count("k", k, len(rows), chosen)
     default_tol = TOL_ITERATIVE if chosen == "iterative" else TOL_DIRECT
-    near, rank = FEW_DIMS if rows.shape[1] <= 5 else MANY_DIMS
+    few = isinstance(kernel, RowKernel) and rows.shape[1] <= 5
+    near, rank = FEW_DIMS if few else MANY_DIMS
     rank = min(rank, len(rows) // 8)
     if verify and chosen == "iterative":
         raise ValueError('verify: expected False for "iterative": there is no factor to prove it')
@@ -228,11 +230,6 @@ def extremes(
             _verify(problem, found)
     _warn(found)
     return found
-
-
-def _rows(X: ArrayLike) -> FloatArray:
-    data = inputs.matrix("X", X)
-    return inputs.rows("X", data, row_norms(data)).data
 
 
 def _method(method: str, n: int) -> str:

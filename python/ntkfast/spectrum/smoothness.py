@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import inputs
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernel import Kernel
+from ntkfast.rows import checked_row_kernel
 from ntkfast.spectrum.mercer import mercer
 from ntkfast.spectrum.shape import shape
 
@@ -110,7 +111,7 @@ def interpolate_on_circle(
     The linear system has 1e-10 k(1) added to its diagonal, as in the experiment of Tirer et al. The
     variation is the sum of abs(f(t+h) - 2 f(t) + f(t-h)) / h over a uniform grid.
     """
-    kernel = checked_kernel(kernel)
+    chosen = checked_row_kernel(kernel)
     nodes = np.asarray(angles, np.float64)
     if nodes.ndim != 1 or not len(nodes) or not np.all(np.isfinite(nodes)):
         raise ValueError(f"angles: expected finite numbers of shape (n,), got {nodes.shape}")
@@ -121,9 +122,9 @@ def interpolate_on_circle(
         )
     size = inputs.number("radius", radius, above=0.0)
     grid = 2 * math.pi * np.arange(GRID) / GRID - math.pi
-    gram = np.asarray(kernel.profile(np.cos(nodes[:, None] - nodes), size), np.float64)
+    gram = np.asarray(chosen.profile(np.cos(nodes[:, None] - nodes), size), np.float64)
     gram[np.diag_indices_from(gram)] *= 1 + LOAD
     weights = np.linalg.solve(gram, values)
-    found = np.asarray(kernel.profile(np.cos(grid[:, None] - nodes), size)) @ weights
+    found = np.asarray(chosen.profile(np.cos(grid[:, None] - nodes), size)) @ weights
     bends = np.roll(found, 1) - 2 * found + np.roll(found, -1)
     return CircleInterpolant(grid, found, float(np.abs(bends).sum() * GRID / (2 * math.pi)))

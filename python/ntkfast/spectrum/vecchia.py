@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from ntkfast.kernel import Kernel
 from ntkfast.maps import FloatArray
+from ntkfast.rows import RowKernel
 
 Indices: TypeAlias = NDArray[np.intp]
 Preconditioner: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -137,7 +138,7 @@ def _nearest_before(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indic
 
     Each row has ``count + 1`` entries, the missing ones of the first rows are -1 and come first.
     """
-    if Z.shape[1] <= TREE_DIM:
+    if isinstance(kernel, RowKernel) and Z.shape[1] <= TREE_DIM:
         found = _by_tree(_places(kernel, Z), count)
     else:
         found = _by_kernel(kernel, Z, count)
@@ -148,7 +149,7 @@ def _nearest_before(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indic
         start += len(near)
 
 
-def _places(kernel: Kernel, Z: FloatArray) -> FloatArray:
+def _places(kernel: RowKernel, Z: FloatArray) -> FloatArray:
     """Points whose distance tells how similar rows are: directions for a zonal kernel."""
     if not kernel.is_zonal:
         return Z

@@ -1,0 +1,47 @@
+// What the parts of the Python module share: argument checks, and calls without the GIL.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "run.hpp"
+
+namespace ntkfast {
+
+namespace py = pybind11;
+using std::int64_t;
+
+void bind_image(py::module_& m);
+
+[[noreturn]] inline void reject(const std::string& what) { throw std::invalid_argument(what); }
+
+// Unit stride along rows; any stride between them.
+template <class T>
+int64_t row_stride(const py::array_t<T>& a, const char* name) {
+    if (a.ndim() != 2) reject(std::string(name) + ": expected two dimensions");
+    const auto item = static_cast<py::ssize_t>(sizeof(T));
+    if ((a.shape(1) > 1 && a.strides(1) != item) || a.strides(0) % item != 0)
+        reject(std::string(name) + ": expected rows with unit stride");
+    return a.strides(0) / item;
+}
+
+inline void expect(bool condition, const char* what) {
+    if (!condition) reject(what);
+}
+
+// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
+template <class Work>
+void call(const std::string& isa, int threads, Work work) {
+    expect(threads >= 1, "threads: expected at least 1");
+    const InstructionSet& set = *choose(isa).tiles();
+    const py::gil_scoped_release released;
+    work(set, [] {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals()) throw py::error_already_set();
+    });
+}
+
+}  // namespace ntkfast

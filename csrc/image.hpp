@@ -1,0 +1,784 @@
+// Tangent kernels of convolutional networks: covariances of pixel pairs, displacement by displacement.
+//
+// All pairs of a pixel p of x and the pixel p + d of y form one plane, and a convolution of stride 1
+// sums windows inside it: d by d, everything stays in cache (after Arora et al., "On exact
+// computation with an infinitely wide neural net", NeurIPS 2019; the recursion only). The lanes of
+// a vector are images of y, so that borders and small images cost nothing.
+//
+// With N, M the standard deviations of the two pixels, a pair is carried as its covariance S, its
+// tangent kernel T and v = 1 - |S| / (N M). A window sum of S gives v only to rounding, and the
+// angle to its root; where v is small it is therefore summed from what is small, with
+// n = N_a / N', m = M_a / M' over the pixels a of the window:
+//     1 - S' / (N' M') = sum n m (1 - u_a) + 1/2 sum (n - m)^2,
+// non-negative terms only, so that pairs of equal patches come out exact at any depth.
+#pragma once
+
+#include "arccos.hpp"
+#include "maps.hpp"
+
+namespace {  // internal linkage: see simd.hpp
+
+using namespace ntkfast;
+
+// Below it the angle that a subtraction gives has lost more than four bits.
+template <class T>
+constexpr T kClose = T(0.01);
+
+// Standard deviations of the pixels of images and their inverses (0 for 0), by levels.
+template <class T>
+struct Pixels {
+    T *data, *norm, *inverse;  // [pixel][channels], [level][pixel] twice; of vectors or of numbers
+};
+
+template <class T>
+struct Planes {
+    T *s, *v, *t;
+};
+
+struct Displacements {  // of one axis, consecutive
+    int64_t first, count;
+};
+
+// Of an axis with `size` pixels; those of a circle are residues.
+NTK_FN Displacements within(int64_t reach, int64_t size, bool circular) {
+    if (circular && 2 * reach + 1 >= size) return {0, size};
+    return {-reach, 2 * reach + 1};
+}
+
+struct Segment {  // the pixel pairs of one displacement along one axis
+    int64_t x, y, length;
+    NTK_FN int64_t other(int64_t i, int64_t size) const {  // the pixel of y; size: of a circle
+        return y + i < size ? y + i : y + i - size;
+    }
+};
+NTK_FN Segment pairs_at(int64_t d, int64_t size, bool circular) {
+    if (circular) return {0, d < 0 ? d + size : d, size};
+    const int64_t x = d < 0 ? -d : 0, length = size - (d < 0 ? -d : d);
+    return {x, x + d, length < 0 ? 0 : length};
+}
+
+// Where the planes of a level lie one after the other.
+struct Store {
+    Displacements rows, columns;
+    int64_t h, w;
+    bool circular;
+    NTK_FN Store(const ImageLevel& level, const int64_t* reach, bool circle)
+        : rows(within(reach[0], level.h, circle)),
+          columns(within(reach[1], level.w, circle)),
+          h(level.h),
+          w(level.w),
+          circular(circle) {}
+    // Pixel pairs of the displacements of an axis before the k-th.
+    NTK_FN int64_t before(const Displacements& all, int64_t size, int64_t k) const {
+        int64_t sum = 0;
+        for (int64_t i = 0; i < k; ++i) sum += pairs_at(all.first + i, size, circular).length;
+        return sum;
+    }
+    NTK_FN int64_t all_columns() const { return before(columns, w, columns.count); }
+    NTK_FN int64_t size() const { return before(rows, h, rows.count) * all_columns(); }
+    // The number of a displacement, or -1.
+    NTK_FN int64_t find(const Displacements& all, int64_t d, int64_t size) const {
+        int64_t k = d - all.first;
+        if (circular) k = k < 0 ? k + size : k >= size ? k - size : k;
+        return k >= 0 && k < all.count ? k : -1;
+    }
+};
+
+// ---- scratch memory of a thread -----------------------------------------------------------------
+
+NTK_FN const ImageLevel& last_level(const ImageNet& net) { return net.level[net.count]; }
+NTK_FN int64_t total_pixels(const ImageNet& net) {
+    const ImageLevel& last = last_level(net);
+    return last.offset + last.h * last.w;
+}
+
+template <class T>
+struct ImageScratch {
+    Pixels<T> left, one, right;  // images of x, one of them, images of y
+    Planes<T> plane, slot[kSlots];
+    T *ring, *sums, *store[2], *columns;
+    int64_t ring_row;
+    double* total;
+    int64_t used;
+
+    // With base = null only counts.
+    ImageScratch(const ImageNet& net, T* base) : used(0) {
+        constexpr int64_t kV = kLanes<T>;
+        const auto take = [&](int64_t size) {
+            T* at = base ? base + used : nullptr;
+            used += (size + 63) / 64 * 64;
+            return at;
+        };
+        const ImageLevel& first = net.level[0];
+        const int64_t area = first.h * first.w, pixels = total_pixels(net);
+        for (Pixels<T>* side : {&left, &right, &one}) {
+            const int64_t lanes = side == &one ? 1 : kV;
+            *side = {take(area * net.channels * lanes), take(pixels * lanes), take(pixels * lanes)};
+        }
+        int64_t slots = 0, widest = 1, pooled = 0;
+        for (int64_t k = 0; k < net.count; ++k) {
+            const ImageStep& step = net.step[k];
+            if (step.op == ImageOp::kConv) widest = larger(widest, step.size);
+            if (step.op == ImageOp::kSave) slots = larger(slots, step.slot + 1);
+            if (step.op == ImageOp::kPool) {
+                const ImageLevel& next = net.level[k + 1];
+                pooled = larger(pooled, Store(next, next.reach, net.circular).size());
+                if (next.self[0] >= 0)
+                    pooled = larger(pooled, Store(next, next.self, net.circular).size());
+            }
+        }
+        const auto planes = [&] {
+            return Planes<T>{take(area * kV), take(area * kV), take(area * kV)};
+        };
+        plane = planes();
+        for (int64_t k = 0; k < kSlots; ++k) slot[k] = k < slots ? planes() : Planes<T>{};
+        ring_row = (first.w + widest) * kV;
+        ring = take((widest + widest / 2) * 3 * ring_row);
+        sums = take(2 * ring_row);
+        for (T*& part : store) part = take(2 * pooled * kV);
+        columns = take(3 * first.w * static_cast<int64_t>(8 / sizeof(T)));
+        total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
+    }
+};
+
+template <class T>
+int64_t image_scratch(const Images<T>& p) {
+    return ImageScratch<T>(p.net, nullptr).used;
+}
+
+// ---- images and their standard deviations -------------------------------------------------------
+
+// Reads up to kLanes images into the lanes of vectors; the rest repeats the last one.
+template <class T>
+void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* scale, int64_t count,
+                 T* to) {
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    for (int64_t l = 0; l < kLanes<T>; ++l) {
+        const int64_t i = smaller(l, count - 1);
+        for (int64_t k = 0; k < size; ++k) to[k * kLanes<T> + l] = data[i * stride + k] * scale[i];
+    }
+}
+
+// One image of many.
+template <class T>
+void pick_image(const ImageNet& net, const Pixels<T>& many, int64_t lane, const Pixels<T>& one) {
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels, pixels = total_pixels(net);
+    for (int64_t k = 0; k < size; ++k) one.data[k] = many.data[k * kLanes<T> + lane];
+    for (int64_t k = 0; k < pixels; ++k) {
+        one.norm[k] = many.norm[k * kLanes<T> + lane];
+        one.inverse[k] = many.inverse[k * kLanes<T> + lane];
+    }
+}
+
+// Writes the deviation of a pixel, given its square.
+template <class T>
+NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
+    const Vec<T> norm = sqrt_lanes<T>(square), inverse = T(1) / norm;
+    const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
+    store<T>(side.norm + pixel * kLanes<T>, norm);
+    // A deviation whose inverse overflows counts as zero, like zero itself.
+    store<T>(side.inverse + pixel * kLanes<T>, inverse < broadcast<T>(huge) ? inverse : Vec<T>{});
+}
+
+template <class T>
+void first_norms(const ImageNet& net, const Pixels<T>& side) {
+    for (int64_t k = 0; k < net.level[0].h * net.level[0].w; ++k) {
+        Vec<T> sum{};
+        for (int64_t c = 0; c < net.channels; ++c) {
+            const Vec<T> a = load<T>(side.data + (k * net.channels + c) * kLanes<T>);
+            sum += a * a;
+        }
+        put_norm<T>(side, k, sum);
+    }
+}
+
+// The level that step k, an addition, adds.
+NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
+    const std::int32_t slot = net.step[k].slot;
+    while (net.step[k].op != ImageOp::kSave || net.step[k].slot != slot) --k;
+    return net.level[k];
+}
+
+// Deviations after a step that is no pool.
+template <class T>
+void next_norms(const ImageNet& net, int64_t k, const Pixels<T>& side) {
+    const ImageStep& step = net.step[k];
+    const ImageLevel &now = net.level[k], &next = net.level[k + 1];
+    const auto square = [&](int64_t level_offset, int64_t pixel) {
+        const Vec<T> n = load<T>(side.norm + (level_offset + pixel) * kLanes<T>);
+        return n * n;
+    };
+    const int64_t r = step.op == ImageOp::kConv ? step.size / 2 : 0, start = step.valid ? 0 : -r;
+    for (int64_t i = 0; i < next.h; ++i)
+        for (int64_t j = 0; j < next.w; ++j) {
+            const int64_t pixel = i * next.w + j;
+            Vec<T> sum{};
+            if (step.op != ImageOp::kConv) {
+                sum = square(now.offset, pixel);
+                if (step.op == ImageOp::kRelu) sum *= T(0.5);
+                if (step.op == ImageOp::kAdd) sum += square(saved_level(net, k).offset, pixel);
+            } else {
+                for (int64_t a = i + start; a <= i + start + 2 * r; ++a)
+                    for (int64_t b = j + start; b <= j + start + 2 * r; ++b) {
+                        const int64_t row = net.circular ? (a + now.h) % now.h : a;
+                        const int64_t column = net.circular ? (b + now.w) % now.w : b;
+                        if (row >= 0 && row < now.h && column >= 0 && column < now.w)
+                            sum += square(now.offset, row * now.w + column);
+                    }
+                sum = sum * static_cast<T>(step.gain) + static_cast<T>(step.bias);
+            }
+            put_norm<T>(side, next.offset + pixel, sum);
+        }
+}
+
+// ---- steps on the plane of a displacement -------------------------------------------------------
+
+// The pixel pairs that a plane holds: one of x and one of y per row and column.
+struct Frame {
+    Segment rows, columns;
+    NTK_FN Frame(const ImageLevel& level, int64_t di, int64_t dj, bool circular)
+        : rows(pairs_at(di, level.h, circular)), columns(pairs_at(dj, level.w, circular)) {}
+};
+
+// A pair of images at work. Self: the lanes of x are images too, the same as those of y.
+template <class T, bool Self>
+struct PixelPairs {
+    const ImageNet& net;
+    const ImageScratch<T>& work;
+    Pixels<T> x, y;
+    bool pools;     // angles after a pool are differences,
+    Vec<T> differ;  // so that equal images are told by their data: 0 where they are
+    int64_t di, dj;
+
+    NTK_FN Vec<T> left(const T* of, int64_t k) const {
+        if constexpr (Self)
+            return load<T>(of + k * kLanes<T>);
+        else
+            return broadcast<T>(of[k]);
+    }
+    NTK_FN Vec<T> right(const T* of, int64_t k) const { return load<T>(of + k * kLanes<T>); }
+    NTK_FN Frame frame(int64_t level) const {
+        return Frame(net.level[level], di, dj, net.circular);
+    }
+};
+
+// The pairs of one row: calls body(index in the plane, pixel of x, pixel of y) for each.
+template <class Body>
+NTK_FN void each_pair(const ImageLevel& level, const Frame& f, int64_t i, Body body) {
+    const int64_t x = level.offset + (f.rows.x + i) * level.w + f.columns.x;
+    const int64_t y = level.offset + f.rows.other(i, level.h) * level.w;
+    for (int64_t j = 0; j < f.columns.length; ++j)
+        body(i * f.columns.length + j, x + j, y + f.columns.other(j, level.w));
+}
+
+template <class T, bool Self>
+void start_plane(const PixelPairs<T, Self>& p) {
+    const Frame f = p.frame(0);
+    const int64_t channels = p.net.channels;
+    const Planes<T>& plane = p.work.plane;
+    for (int64_t i = 0; i < f.rows.length; ++i)
+        each_pair(p.net.level[0], f, i, [&](int64_t at, int64_t x, int64_t y) {
+            Vec<T> dot{}, gap{};
+            for (int64_t c = 0; c < channels; ++c)
+                dot += p.left(p.x.data, x * channels + c) * p.right(p.y.data, y * channels + c);
+            const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
+            const Vec<T> sign = dot < Vec<T>{} ? -b : b;
+            for (int64_t c = 0; c < channels; ++c) {
+                const Vec<T> difference = p.left(p.x.data, x * channels + c) * a -
+                                          p.right(p.y.data, y * channels + c) * sign;
+                gap += difference * difference;
+            }
+            store<T>(plane.s + at * kLanes<T>, dot);
+            store<T>(plane.v + at * kLanes<T>, gap * T(0.5));
+            store<T>(plane.t + at * kLanes<T>, Vec<T>{});
+        });
+}
+
+template <class T>
+struct PixelPair {
+    Vec<T> s, v, t;
+};
+
+// E[relu relu] = N M kappa1 / 2 and E[relu' relu'] = kappa0 / 2; `scale` is N M / 2.
+template <class T>
+NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
+    const auto back = s < Vec<T>{};
+    const Vec<T> far = T(2) - v;
+    const ArcCosine<T> c = arc_cosine<T>(back ? far : v, back ? v : far);
+    const auto near = c.defect < broadcast<T>(T(0.5));  // there kappa1 has no use, else is accurate
+    return {scale * (near ? T(1) - c.defect : c.kappa1), c.defect, t * (c.kappa0 * T(0.5))};
+}
+
+// Step k, ReLU, on one row; calls put(column, pair).
+template <class T, bool Self, class Put>
+NTK_FN void relu_row(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i, Put put) {
+    const Planes<T>& plane = p.work.plane;
+    each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
+        const int64_t o = at * kLanes<T>;
+        put(at - i * f.columns.length,
+            relu_pair<T>(load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o),
+                         p.left(p.x.norm, x) * p.right(p.y.norm, y)));
+    });
+}
+
+template <class T, bool Self>
+void relu_plane(const PixelPairs<T, Self>& p, int64_t k) {
+    const Frame f = p.frame(k);
+    const Planes<T>& plane = p.work.plane;
+    for (int64_t i = 0; i < f.rows.length; ++i)
+        relu_row<T>(p, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
+            const int64_t o = (i * f.columns.length + j) * kLanes<T>;
+            store<T>(plane.s + o, pair.s), store<T>(plane.v + o, pair.v);
+            store<T>(plane.t + o, pair.t);
+        });
+}
+
+// The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
+// in order, after ReLU if there is one before, and the plane is overwritten behind them.
+template <class T, bool Self>
+struct Windows {
+    const PixelPairs<T, Self>& p;
+    const int64_t k;
+    const ImageStep& step;
+    const bool relu;  // step k - 1
+    const Frame now, next;
+    const int64_t r, start, width;  // columns with margins
+    const int64_t stride;
+
+    Windows(const PixelPairs<T, Self>& pair, int64_t number, bool after_relu)
+        : p(pair),
+          k(number),
+          step(pair.net.step[number]),
+          relu(after_relu),
+          now(pair.frame(number)),
+          next(pair.frame(number + 1)),
+          r(step.size / 2),
+          start(step.valid ? 0 : -r),
+          width(next.columns.length + 2 * r),
+          stride(pair.work.ring_row) {}
+
+    // Array 0 to 2 (s, v, t) of a row of the ring; rows from step.size on keep the top of a circle.
+    NTK_FN T* row(int64_t at, int64_t array) const {
+        return p.work.ring + (3 * at + array) * stride;
+    }
+
+    NTK_FN void put(int64_t at, int64_t column, const PixelPair<T>& pair) const {
+        const int64_t o = (column - start) * kLanes<T>;
+        store<T>(row(at, 0) + o, pair.s), store<T>(row(at, 1) + o, pair.v);
+        store<T>(row(at, 2) + o, pair.t);
+    }
+
+    NTK_FN void copy_row(int64_t from, int64_t to) const {
+        std::memcpy(row(to, 0), row(from, 0), sizeof(T) * static_cast<std::size_t>(3 * stride));
+    }
+
+    // Puts row i of the plane, margins included, into the ring.
+    void take(int64_t i, int64_t at) const {
+        const int64_t h = now.rows.length, w = now.columns.length;
+        if (p.net.circular && i >= h) return copy_row(step.size + i - h, at);
+        if (!p.net.circular && (i < 0 || i >= h)) {
+            for (int64_t j = start; j < start + width; ++j) put(at, j, PixelPair<T>{});
+            return;
+        }
+        const int64_t source = i < 0 ? i + h : i;
+        if (relu) {
+            relu_row<T>(p, k - 1, now, source,
+                        [&](int64_t j, const PixelPair<T>& pair) { put(at, j, pair); });
+        } else {
+            const Planes<T>& plane = p.work.plane;
+            for (int64_t j = 0; j < w; ++j) {
+                const int64_t o = (source * w + j) * kLanes<T>;
+                put(at, j, {load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o)});
+            }
+        }
+        for (int64_t j = start; j < 0; ++j) {
+            put(at, j, p.net.circular ? get(at, w + j) : PixelPair<T>{});
+            put(at, w - 1 - j, p.net.circular ? get(at, -1 - j) : PixelPair<T>{});
+        }
+        if (p.net.circular && i >= 0 && i < r) copy_row(at, step.size + i);
+    }
+
+    NTK_FN PixelPair<T> get(int64_t at, int64_t column) const {
+        const int64_t o = (column - start) * kLanes<T>;
+        return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
+    }
+
+    // The pixel at a window's offset, or -1 outside.
+    NTK_FN int64_t tap(int64_t pixel, int64_t offset, int64_t size) const {
+        const int64_t at = pixel + start + offset;
+        if (p.net.circular) return at < 0 ? at + size : at >= size ? at - size : at;
+        return at >= 0 && at < size ? at : -1;
+    }
+
+    // v after the convolution at row i and column j from small quantities: see the head of the file.
+    Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
+        const ImageLevel& level = p.net.level[k];
+        const int64_t xi = next.rows.x + i, yi = next.rows.other(i, p.net.level[k + 1].h);
+        const int64_t xj = next.columns.x + j, yj = next.columns.other(j, p.net.level[k + 1].w);
+        const auto back = s < Vec<T>{};
+        Vec<T> inner{}, gap{};
+        for (int64_t a = 0; a < step.size; ++a)
+            for (int64_t b = 0; b < step.size; ++b) {
+                const int64_t xr = tap(xi, a, level.h), xc = tap(xj, b, level.w);
+                const int64_t yr = tap(yi, a, level.h), yc = tap(yj, b, level.w);
+                Vec<T> n{}, m{};
+                if (xr >= 0 && xc >= 0)
+                    n = p.left(p.x.norm, level.offset + xr * level.w + xc) * inverse_x;
+                if (yr >= 0 && yc >= 0)
+                    m = p.right(p.y.norm, level.offset + yr * level.w + yc) * inverse_y;
+                gap += (n - m) * (n - m);
+                const PixelPair<T> pair = get((i + a) % step.size, j + start + b);
+                const auto other = (pair.s < Vec<T>{}) == back;
+                inner += n * m * (other ? pair.v : T(2) - pair.v);
+            }
+        const T bias = static_cast<T>(step.bias), gain = static_cast<T>(step.gain);
+        const Vec<T> apart = inverse_x - inverse_y, product = T(2) * bias * inverse_x * inverse_y;
+        return gain * (inner + T(0.5) * gap) + T(0.5) * bias * apart * apart +
+               (back ? product : Vec<T>{});
+    }
+
+    // Sums the windows of row i of the result; Q: the filter size, or 0 for any.
+    template <int Q>
+    void sum_row(int64_t i) const {
+        const int64_t q = Q ? Q : step.size;
+        T *const sums = p.work.sums, *const tangents = sums + stride;
+        for (int64_t j = 0; j < width * kLanes<T>; j += kLanes<T>) {
+            Vec<T> s = load<T>(row(0, 0) + j), t = load<T>(row(0, 2) + j);
+            for (int64_t a = 1; a < q; ++a) {
+                s += load<T>(row(a, 0) + j);
+                t += load<T>(row(a, 2) + j);
+            }
+            store<T>(sums + j, s), store<T>(tangents + j, t);
+        }
+        const T gain = static_cast<T>(step.gain), bias = static_cast<T>(step.bias);
+        const T trained = static_cast<T>(step.trained);
+        const Planes<T>& plane = p.work.plane;
+        each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
+            const int64_t j = at - i * next.columns.length, o = at * kLanes<T>;
+            const T *const from = sums + j * kLanes<T>, *const tangent = tangents + j * kLanes<T>;
+            Vec<T> s = load<T>(from), t = load<T>(tangent);
+            for (int64_t b = 1; b < q; ++b) {
+                s += load<T>(from + b * kLanes<T>);
+                t += load<T>(tangent + b * kLanes<T>);
+            }
+            s = gain * s + bias;
+            const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
+            Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
+            const Vec<T> close = broadcast<T>(kClose<T>);
+            if (mask_below<T>(v, close)) {
+                const Vec<T> better = accurate(i, j, s, inverse_x, inverse_y);
+                v = v < close ? better : v;
+            }
+            store<T>(plane.s + o, s), store<T>(plane.v + o, v);
+            store<T>(plane.t + o, gain * t + trained * s);
+        });
+    }
+};
+
+// Step k, a convolution, together with the ReLU before it if there is one.
+template <class T, bool Self>
+void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
+    const Windows<T, Self> windows(p, k, relu);
+    if (windows.next.rows.length == 0 || windows.next.columns.length == 0) return;
+    const int64_t q = windows.step.size, rows = windows.next.rows.length;
+    for (int64_t t = 0; t < rows + q - 1; ++t) {
+        windows.take(windows.start + t, t % q);
+        if (t < q - 1) continue;
+        if (q == 3)
+            windows.template sum_row<3>(t - 2);
+        else
+            windows.template sum_row<0>(t - q + 1);
+    }
+}
+
+template <class T, bool Self>
+void save_plane(const PixelPairs<T, Self>& p, int64_t k) {
+    const Frame f = p.frame(k);
+    const auto size = static_cast<std::size_t>(f.rows.length * f.columns.length) * sizeof(Vec<T>);
+    const Planes<T>&from = p.work.plane, &to = p.work.slot[p.net.step[k].slot];
+    std::memcpy(to.s, from.s, size), std::memcpy(to.v, from.v, size);
+    std::memcpy(to.t, from.t, size);
+}
+
+// Step k adds a saved plane; the angle of the sum as in a window of two pixels.
+template <class T, bool Self>
+void add_plane(const PixelPairs<T, Self>& p, int64_t k) {
+    const Frame f = p.frame(k);
+    const Planes<T>&plane = p.work.plane, &saved = p.work.slot[p.net.step[k].slot];
+    const int64_t here = p.net.level[k + 1].offset, to_branch = here - p.net.level[k].offset;
+    const int64_t to_saved = here - saved_level(p.net, k).offset;
+    for (int64_t i = 0; i < f.rows.length; ++i)
+        each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
+            const int64_t o = at * kLanes<T>;
+            const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
+            const Vec<T> s1 = load<T>(plane.s + o), s2 = load<T>(saved.s + o), s = s1 + s2;
+            const auto back = s < Vec<T>{};
+            Vec<T> v{};
+            const auto part = [&](int64_t before, Vec<T> sum, Vec<T> defect) {
+                const Vec<T> n = p.left(p.x.norm, x - before) * inverse_x;
+                const Vec<T> m = p.right(p.y.norm, y - before) * inverse_y;
+                const auto same = (sum < Vec<T>{}) == back;
+                v += n * m * (same ? defect : T(2) - defect) + T(0.5) * (n - m) * (n - m);
+            };
+            part(to_branch, s1, load<T>(plane.v + o));
+            part(to_saved, s2, load<T>(saved.v + o));
+            store<T>(plane.s + o, s), store<T>(plane.v + o, v);
+            store<T>(plane.t + o, load<T>(plane.t + o) + load<T>(saved.t + o));
+        });
+}
+
+// ---- from plane to plane ------------------------------------------------------------------------
+
+// Where the plane of the displacements number a and b begins.
+NTK_FN int64_t plane_at(const Store& store, int64_t a, int64_t b) {
+    const int64_t height = pairs_at(store.rows.first + a, store.h, store.circular).length;
+    return store.before(store.rows, store.h, a) * store.all_columns() +
+           height * store.before(store.columns, store.w, b);
+}
+
+// Adds the plane to those of the level after step k, a pool: a pair of pixels to that of its blocks.
+template <class T, bool Self>
+void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sums) {
+    const Frame f = p.frame(k);
+    const ImageLevel& level = p.net.level[k];
+    const int64_t block = p.net.step[k].size, half = to.size() * kLanes<T>;
+    const T share = T(1) / static_cast<T>(block * block * block * block);
+    // Per column: displacements before, length and column of the block pair.
+    int64_t* const column = reinterpret_cast<int64_t*>(p.work.columns);
+    for (int64_t j = 0; j < f.columns.length; ++j) {
+        const int64_t xc = (f.columns.x + j) / block, yc = f.columns.other(j, level.w) / block;
+        const int64_t b = to.find(to.columns, yc - xc, to.w);
+        column[3 * j] = -1;
+        if (b < 0) continue;
+        const Segment pairs = pairs_at(to.columns.first + b, to.w, to.circular);
+        column[3 * j] = to.before(to.columns, to.w, b);
+        column[3 * j + 1] = pairs.length;
+        column[3 * j + 2] = xc - pairs.x;
+    }
+    const int64_t all = to.all_columns();
+    for (int64_t i = 0; i < f.rows.length; ++i) {
+        const int64_t xr = (f.rows.x + i) / block, yr = f.rows.other(i, level.h) / block;
+        const int64_t a = to.find(to.rows, yr - xr, to.h);
+        if (a < 0) continue;
+        const Segment pairs = pairs_at(to.rows.first + a, to.h, to.circular);
+        const int64_t first = to.before(to.rows, to.h, a) * all;
+        for (int64_t j = 0; j < f.columns.length; ++j) {
+            const int64_t* const c = column + 3 * j;
+            if (c[0] < 0) continue;
+            T* const s =
+                sums + (first + pairs.length * c[0] + (xr - pairs.x) * c[1] + c[2]) * kLanes<T>;
+            const int64_t o = (i * f.columns.length + j) * kLanes<T>;
+            store<T>(s, load<T>(s) + share * load<T>(p.work.plane.s + o));
+            store<T>(s + half, load<T>(s + half) + share * load<T>(p.work.plane.t + o));
+        }
+    }
+}
+
+// The plane at a level after a pool.
+template <class T, bool Self>
+void fetch_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& from, int64_t a, int64_t b,
+                 const T* sums) {
+    const Frame f = p.frame(k);
+    const T* const s_from = sums + plane_at(from, a, b) * kLanes<T>;
+    const T* const t_from = s_from + from.size() * kLanes<T>;
+    const Vec<T> differ = p.di == 0 && p.dj == 0 ? p.differ : broadcast<T>(T(1));
+    for (int64_t i = 0; i < f.rows.length; ++i)
+        each_pair(p.net.level[k], f, i, [&](int64_t at, int64_t x, int64_t y) {
+            const int64_t o = at * kLanes<T>;
+            const Vec<T> s = load<T>(s_from + o);
+            const Vec<T> scale = p.left(p.x.inverse, x) * p.right(p.y.inverse, y);
+            store<T>(p.work.plane.s + o, s);
+            store<T>(p.work.plane.v + o, max2(T(1) - abs2(s) * scale, Vec<T>{}) * differ);
+            store<T>(p.work.plane.t + o, load<T>(t_from + o));
+        });
+}
+
+// Adds the weighted sums of T and S over the plane to the totals.
+template <class T, bool Self>
+void read_plane(const PixelPairs<T, Self>& p, double factor) {
+    const ImageLevel& level = last_level(p.net);
+    const Frame f = p.frame(p.net.count);
+    Vec<T> s{}, t{};
+    for (int64_t i = 0; i < f.rows.length; ++i) {
+        Vec<T> row_s{}, row_t{};
+        const double* const weight = p.net.weight_w;
+        each_pair(level, f, i, [&](int64_t at, int64_t, int64_t) {
+            const int64_t j = at - i * f.columns.length, o = at * kLanes<T>;
+            const T share =
+                static_cast<T>(weight[(f.columns.x + j) * level.w + f.columns.other(j, level.w)]);
+            row_s += share * load<T>(p.work.plane.s + o);
+            row_t += share * load<T>(p.work.plane.t + o);
+        });
+        const T share =
+            static_cast<T>(p.net.weight_h[(f.rows.x + i) * level.h + f.rows.other(i, level.h)]);
+        s += share * row_s, t += share * row_t;
+    }
+    T lanes[2 * kLanes<T>];
+    store<T>(lanes, t), store<T>(lanes + kLanes<T>, s);
+    for (int64_t l = 0; l < 2 * kLanes<T>; ++l)
+        p.work.total[l] += factor * static_cast<double>(lanes[l]);
+}
+
+NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {
+    while (k < net.count && net.step[k].op != ImageOp::kPool) ++k;
+    return k;
+}
+
+// Steps from k to before `end` on a plane.
+template <class T, bool Self>
+void run_steps(const PixelPairs<T, Self>& p, int64_t k, int64_t end) {
+    for (; k < end; ++k) {
+        const ImageStep* const step = p.net.step + k;
+        switch (step->op) {
+            case ImageOp::kConv: convolve<T>(p, k, false); break;
+            case ImageOp::kSave: save_plane<T>(p, k); break;
+            case ImageOp::kAdd: add_plane<T>(p, k); break;
+            case ImageOp::kPool: break;
+            case ImageOp::kRelu:
+                if (k + 1 < end && step[1].op == ImageOp::kConv)
+                    convolve<T>(p, ++k, true);
+                else
+                    relu_plane<T>(p, k);
+        }
+    }
+}
+
+// How often a displacement of an image and itself counts: it has the same sum as the opposite one.
+NTK_FN double multiplicity(const Store& store, int64_t a, int64_t b) {
+    const int64_t other =
+        store.find(store.rows, -(store.rows.first + a), store.h) * store.columns.count +
+        store.find(store.columns, -(store.columns.first + b), store.w);
+    const int64_t own = a * store.columns.count + b;
+    return own < other ? 2 : own == other ? 1 : 0;
+}
+
+// All steps on all planes. Self finds the deviations of the images on the way, and stops when it
+// has them unless it is `whole`: then the totals are the kernel of images and themselves.
+template <class T, bool Self>
+void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled) {
+    const ImageNet& net = p.net;
+    for (int64_t l = 0; l < 2 * kLanes<T>; ++l) p.work.total[l] = 0;
+    const auto store_of = [&](int64_t k) {
+        return Store(net.level[k], whole ? net.level[k].reach : net.level[k].self, net.circular);
+    };
+    T *from = p.work.store[0], *to = p.work.store[1];
+    for (int64_t k = 0;;) {
+        const int64_t end = next_pool(net, k);
+        if constexpr (Self)
+            for (int64_t l = k; l < end; ++l) next_norms<T>(net, l, p.x);
+        if (end == net.count && !whole) return;
+        const Store here = store_of(k), next = store_of(end < net.count ? end + 1 : end);
+        if (end < net.count)
+            std::memset(to, 0, sizeof(Vec<T>) * static_cast<std::size_t>(2 * next.size()));
+        for (int64_t a = 0; a < here.rows.count; ++a)
+            for (int64_t b = 0; b < here.columns.count; ++b) {
+                if (*cancelled) return;
+                const double factor = Self && !p.pools ? multiplicity(here, a, b) : 1;
+                if (factor == 0) continue;
+                p.di = here.rows.first + a, p.dj = here.columns.first + b;
+                if (k == 0)
+                    start_plane<T>(p);
+                else
+                    fetch_plane<T>(p, k, here, a, b, from);
+                run_steps<T>(p, k, end);
+                if (end < net.count)
+                    pool_plane<T>(p, end, next, to);
+                else
+                    read_plane<T>(p, factor);
+            }
+        if (end == net.count) return;
+        T* const done = to;
+        to = from, from = done, k = end + 1;
+        if constexpr (Self) {  // the variances after the pool are the pairs without displacement
+            const int64_t at =
+                plane_at(next, next.find(next.rows, 0, next.h), next.find(next.columns, 0, next.w));
+            for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel)
+                put_norm<T>(p.x, net.level[k].offset + pixel,
+                            load<T>(from + (at + pixel) * kLanes<T>));
+        }
+    }
+}
+
+// ---- tasks --------------------------------------------------------------------------------------
+
+// Reads images and finds their deviations; `whole`: their kernels with themselves too.
+template <class T>
+void prepare(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& side, const T* data,
+             int64_t stride, const T* scale, int64_t count, bool whole) {
+    pack_images<T>(p.net, data, stride, scale, count, side.data);
+    first_norms<T>(p.net, side);
+    const bool pools = next_pool(p.net, 0) < p.net.count;
+    PixelPairs<T, true> self{p.net, work, side, side, pools, Vec<T>{}, 0, 0};
+    run_pair<T, true>(self, whole, p.cancelled);
+}
+
+// 0 in the lanes whose image of y equals that of x, else 1.
+template <class T>
+Vec<T> different(const ImageNet& net, const T* x, const T* y) {
+    Vec<T> found{};
+    for (int64_t k = 0; k < net.level[0].h * net.level[0].w * net.channels; ++k)
+        found = max2(found, abs2(load<T>(y + k * kLanes<T>) - x[k]));
+    return found > Vec<T>{} ? broadcast<T>(T(1)) : Vec<T>{};
+}
+
+// Writes the results of image i of x and the lanes of images of y from j on.
+template <class T>
+void write_images(const Images<T>& p, const double* total, int64_t i, int64_t j) {
+    for (int64_t l = 0; l < kLanes<T> && j + l < p.m; ++l) {
+        if (p.symmetric && j + l < i) continue;
+        const double sum = total[kLanes<T> + l] + p.net.bias, tangent = total[l];
+        const double factor =
+            static_cast<double>(p.factor_x[i]) * static_cast<double>(p.factor_y[j + l]);
+        const double value[2] = {factor * (tangent + p.net.trained * sum), factor * sum};
+        for (int k = 0; k < 2; ++k) {
+            if (!p.out[k]) continue;
+            p.out[k][i * p.ldo[k] + j + l] = static_cast<T>(value[k]);
+            if (p.symmetric) p.out[k][(j + l) * p.ldo[k] + i] = static_cast<T>(value[k]);
+        }
+    }
+}
+
+// Images of x and themselves: one column.
+template <class T>
+void diagonal_task(const Images<T>& p, const ImageScratch<T>& work, int64_t task) {
+    const int64_t i = task * kLanes<T>, count = smaller(kLanes<T>, p.n - i);
+    prepare<T>(p, work, work.left, p.x + i * p.ldx, p.ldx, p.scale_x + i, count, true);
+    for (int64_t l = 0; l < count; ++l) {
+        const double sum = work.total[kLanes<T> + l] + p.net.bias;
+        const double factor =
+            static_cast<double>(p.factor_x[i + l]) * static_cast<double>(p.factor_x[i + l]);
+        if (p.out[0])
+            p.out[0][(i + l) * p.ldo[0]] =
+                static_cast<T>(factor * (work.total[l] + p.net.trained * sum));
+        if (p.out[1]) p.out[1][(i + l) * p.ldo[1]] = static_cast<T>(factor * sum);
+    }
+}
+
+template <class T>
+void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
+    const ImageScratch<T> work(p.net, scratch);
+    if (p.diagonal) return diagonal_task<T>(p, work, task);
+    const int64_t blocks = (p.n + p.rows - 1) / p.rows, tile = task / blocks;
+    const int64_t j = tile * kLanes<T>, begin = (task % blocks) * p.rows;
+    const int64_t last = smaller(j + kLanes<T>, p.m);
+    const int64_t end = smaller(begin + p.rows, p.symmetric ? smaller(p.n, last) : p.n);
+    if (begin >= end) return;
+    if (*packed != tile) {
+        prepare<T>(p, work, work.right, p.y + j * p.ldy, p.ldy, p.scale_y + j, last - j, false);
+        *packed = tile;
+    }
+    prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin, end - begin,
+               false);
+    const bool pools = next_pool(p.net, 0) < p.net.count;
+    for (int64_t i = begin; i < end; ++i) {
+        if (*p.cancelled) return;
+        pick_image<T>(p.net, work.left, i - begin, work.one);
+        const Vec<T> differ =
+            pools ? different<T>(p.net, work.one.data, work.right.data) : broadcast<T>(T(1));
+        PixelPairs<T, false> pair{p.net, work, work.one, work.right, pools, differ, 0, 0};
+        run_pair<T, false>(pair, true, p.cancelled);
+        write_images<T>(p, work.total, i, j);
+    }
+}
+
+}  // namespace
