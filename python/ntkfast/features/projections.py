@@ -21,15 +21,16 @@ class Dense:
 
     def __init__(self, matrix: NDArray[np.float64]) -> None:
         self.matrix = np.asfortranarray(matrix)
+        self.count = int(self.matrix.shape[1])
         self._rows: Rows | None = None  # what was returned last
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"matrix": self.matrix, "_rows": None}
+        return self.__dict__ | {"_rows": None}
 
     @property
     def width(self) -> int:
         """Columns of the widest intermediate array."""
-        return int(self.matrix.shape[1])
+        return self.count
 
     def rows(self, dtype: DTypeLike) -> Rows:
         """Return the directions as an engine takes them."""

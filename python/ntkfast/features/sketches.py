@@ -90,7 +90,9 @@ class Product(Protocol):
     def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
         """Draw the sketch for vectors of these sizes."""
 
-    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+    def __call__(
+        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+    ) -> FloatArray:
         """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
 
 
@@ -109,9 +111,12 @@ class HadamardProduct:
         self.left.index, self.right.index = self.left.index[order], self.right.index[order]
         self.m = m
 
-    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+    def __call__(
+        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+    ) -> FloatArray:
         """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
-        out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
+        if out is None:
+            out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
         engines.select().sketch(X, Y, out, *rotations, scale * self.m**-0.5, engines.count(None))
         return out
@@ -125,11 +130,13 @@ class CountProduct:
         self.right = Count(right, m, generator)
         self.m = m
 
-    def __call__(self, X: FloatArray, Y: FloatArray, scale: float = 1.0) -> FloatArray:
+    def __call__(
+        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+    ) -> FloatArray:
         """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
         waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
         result: FloatArray = fft.irfft(waves, self.m)
-        return result if scale == 1 else result * result.dtype.type(scale)
+        return np.multiply(result, result.dtype.type(scale), out=result if out is None else out)
 
 
 PRODUCTS: dict[str, type[HadamardProduct] | type[CountProduct]] = {
