@@ -153,20 +153,31 @@ template <class T>
 void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* scale, int64_t count,
                  T* to) {
     const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    const T* from[kLanes<T>];
+    T factor[kLanes<T>];
     for (int64_t l = 0; l < kLanes<T>; ++l) {
         const int64_t i = smaller(l, count - 1);
-        for (int64_t k = 0; k < size; ++k) to[k * kLanes<T> + l] = data[i * stride + k] * scale[i];
+        from[l] = data + i * stride, factor[l] = scale[i];
     }
+    for (int64_t k = 0; k < size; ++k)
+        for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
 }
 
-// One image of many.
+// One image of many, with the deviations that steps look at: ReLU takes no angle to those before
+// it, and nothing divides by those behind it.
 template <class T>
 void pick_image(const ImageNet& net, const Pixels<T>& many, int64_t lane, const Pixels<T>& one) {
-    const int64_t size = net.level[0].h * net.level[0].w * net.channels, pixels = total_pixels(net);
-    for (int64_t k = 0; k < size; ++k) one.data[k] = many.data[k * kLanes<T> + lane];
-    for (int64_t k = 0; k < pixels; ++k) {
-        one.norm[k] = many.norm[k * kLanes<T> + lane];
-        one.inverse[k] = many.inverse[k * kLanes<T> + lane];
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    const auto pick = [&](const T* from, T* to, int64_t begin, int64_t count) {
+        for (int64_t k = begin; k < begin + count; ++k) to[k] = from[k * kLanes<T> + lane];
+    };
+    pick(many.data, one.data, 0, size);
+    for (int64_t k = 0; k <= net.count; ++k) {
+        const ImageLevel& level = net.level[k];
+        if (k == net.count || net.step[k].op != ImageOp::kRelu)
+            pick(many.norm, one.norm, level.offset, level.h * level.w);
+        if (k == 0 || net.step[k - 1].op != ImageOp::kRelu)
+            pick(many.inverse, one.inverse, level.offset, level.h * level.w);
     }
 }
 
