@@ -153,20 +153,31 @@ template <class T>
 void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* scale, int64_t count,
                  T* to) {
     const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    const T* from[kLanes<T>];
+    T factor[kLanes<T>];
     for (int64_t l = 0; l < kLanes<T>; ++l) {
         const int64_t i = smaller(l, count - 1);
-        for (int64_t k = 0; k < size; ++k) to[k * kLanes<T> + l] = data[i * stride + k] * scale[i];
+        from[l] = data + i * stride, factor[l] = scale[i];
     }
+    for (int64_t k = 0; k < size; ++k)
+        for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
 }
 
-// One image of many.
+// One image of many, with the deviations that steps look at: ReLU takes no angle to those before
+// it, and nothing divides by those behind it.
 template <class T>
 void pick_image(const ImageNet& net, const Pixels<T>& many, int64_t lane, const Pixels<T>& one) {
-    const int64_t size = net.level[0].h * net.level[0].w * net.channels, pixels = total_pixels(net);
-    for (int64_t k = 0; k < size; ++k) one.data[k] = many.data[k * kLanes<T> + lane];
-    for (int64_t k = 0; k < pixels; ++k) {
-        one.norm[k] = many.norm[k * kLanes<T> + lane];
-        one.inverse[k] = many.inverse[k * kLanes<T> + lane];
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    const auto pick = [&](const T* from, T* to, int64_t begin, int64_t count) {
+        for (int64_t k = begin; k < begin + count; ++k) to[k] = from[k * kLanes<T> + lane];
+    };
+    pick(many.data, one.data, 0, size);
+    for (int64_t k = 0; k <= net.count; ++k) {
+        const ImageLevel& level = net.level[k];
+        if (k == net.count || net.step[k].op != ImageOp::kRelu)
+            pick(many.norm, one.norm, level.offset, level.h * level.w);
+        if (k == 0 || net.step[k - 1].op != ImageOp::kRelu)
+            pick(many.inverse, one.inverse, level.offset, level.h * level.w);
     }
 }
 
@@ -309,15 +320,23 @@ NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
     return {scale * (near ? T(1) - c.defect : c.kappa1), c.defect, t * (c.kappa0 * T(0.5))};
 }
 
+// Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
+// leaves them out.
+NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
+    return k >= 2 && k < net.count && net.step[k].op == ImageOp::kRelu &&
+           net.step[k - 1].op == ImageOp::kConv && net.step[k - 2].op == ImageOp::kRelu;
+}
+
 // Step k, ReLU, on one row; calls put(column, pair).
 template <class T, bool Self, class Put>
 NTK_FN void relu_row(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i, Put put) {
     const Planes<T>& plane = p.work.plane;
+    const bool positive = is_positive(p.net, k);
     each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
         const int64_t o = at * kLanes<T>;
         put(at - i * f.columns.length,
-            relu_pair<T>(load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o),
-                         p.left(p.x.norm, x) * p.right(p.y.norm, y)));
+            relu_pair<T>(positive ? Vec<T>{} : load<T>(plane.s + o), load<T>(plane.v + o),
+                         load<T>(plane.t + o), p.left(p.x.norm, x) * p.right(p.y.norm, y)));
     });
 }
 
@@ -437,29 +456,49 @@ struct Windows {
                (back ? product : Vec<T>{});
     }
 
-    // Sums the windows of row i of the result; Q: the filter size, or 0 for any.
+    // The sum of a column of the ring, of S or T.
+    template <int Q>
+    NTK_FN Vec<T> column_sum(int64_t array, int64_t column) const {
+        const int64_t q = Q ? Q : step.size;
+        Vec<T> sum = load<T>(row(0, array) + column * kLanes<T>);
+        for (int64_t a = 1; a < q; ++a) sum += load<T>(row(a, array) + column * kLanes<T>);
+        return sum;
+    }
+
+    // Sums the windows of row i of the result; Q: the filter size 3, or 0 for any.
     template <int Q>
     void sum_row(int64_t i) const {
         const int64_t q = Q ? Q : step.size;
         T *const sums = p.work.sums, *const tangents = sums + stride;
-        for (int64_t j = 0; j < width * kLanes<T>; j += kLanes<T>) {
-            Vec<T> s = load<T>(row(0, 0) + j), t = load<T>(row(0, 2) + j);
-            for (int64_t a = 1; a < q; ++a) {
-                s += load<T>(row(a, 0) + j);
-                t += load<T>(row(a, 2) + j);
+        Vec<T> s0{}, s1{}, t0{}, t1{};  // of the two columns before, which stay in registers
+        if constexpr (Q == 3) {
+            s0 = column_sum<Q>(0, 0), s1 = column_sum<Q>(0, 1);
+            t0 = column_sum<Q>(2, 0), t1 = column_sum<Q>(2, 1);
+        } else {
+            for (int64_t j = 0; j < width; ++j) {
+                store<T>(sums + j * kLanes<T>, column_sum<Q>(0, j));
+                store<T>(tangents + j * kLanes<T>, column_sum<Q>(2, j));
             }
-            store<T>(sums + j, s), store<T>(tangents + j, t);
         }
         const T gain = static_cast<T>(step.gain), bias = static_cast<T>(step.bias);
         const T trained = static_cast<T>(step.trained);
+        const bool hidden = is_positive(p.net, k + 1);
         const Planes<T>& plane = p.work.plane;
         each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t j = at - i * next.columns.length, o = at * kLanes<T>;
-            const T *const from = sums + j * kLanes<T>, *const tangent = tangents + j * kLanes<T>;
-            Vec<T> s = load<T>(from), t = load<T>(tangent);
-            for (int64_t b = 1; b < q; ++b) {
-                s += load<T>(from + b * kLanes<T>);
-                t += load<T>(tangent + b * kLanes<T>);
+            Vec<T> s, t;
+            if constexpr (Q == 3) {
+                const Vec<T> s2 = column_sum<Q>(0, j + 2), t2 = column_sum<Q>(2, j + 2);
+                s = s0 + s1 + s2, t = t0 + t1 + t2;
+                s0 = s1, s1 = s2, t0 = t1, t1 = t2;
+            } else {
+                const T *const from = sums + j * kLanes<T>, *const tangent =
+                                                                tangents + j * kLanes<T>;
+                s = load<T>(from), t = load<T>(tangent);
+                for (int64_t b = 1; b < q; ++b) {
+                    s += load<T>(from + b * kLanes<T>);
+                    t += load<T>(tangent + b * kLanes<T>);
+                }
             }
             s = gain * s + bias;
             const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
@@ -469,8 +508,8 @@ struct Windows {
                 const Vec<T> better = accurate(i, j, s, inverse_x, inverse_y);
                 v = v < close ? better : v;
             }
-            store<T>(plane.s + o, s), store<T>(plane.v + o, v);
-            store<T>(plane.t + o, gain * t + trained * s);
+            if (!hidden) store<T>(plane.s + o, s);
+            store<T>(plane.v + o, v), store<T>(plane.t + o, gain * t + trained * s);
         });
     }
 };

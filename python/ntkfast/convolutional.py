@@ -249,8 +249,8 @@ class ConvNet(ImageNetwork):
     >>> block = nf.Skip("relu", nf.Conv(), "relu", nf.Conv())
     >>> net = nf.ConvNet(nf.Conv(), block, nf.AvgPool(), block, "relu", readout="flatten")
     >>> net.ntk(np.ones((2, 4, 4, 3))).round(4)
-    array([[17.8657, 17.8657],
-           [17.8657, 17.8657]])
+    array([[2.9891, 2.9891],
+           [2.9891, 2.9891]])
     """
 
     elements: tuple[Step, ...]
@@ -364,8 +364,8 @@ class Convolutional(ImageNetwork):
     >>> import numpy as np, ntkfast as nf
     >>> images = np.eye(4).reshape(2, 2, 4, 1)
     >>> nf.Convolutional(2, readout="gap").ntk(images).round(6)
-    array([[0.060185, 0.06019 ],
-           [0.06019 , 0.060185]])
+    array([[0.063615, 0.051452],
+           [0.051452, 0.063615]])
     """
 
     depth: int
@@ -483,7 +483,7 @@ def myrtle(
     --------
     >>> import numpy as np, ntkfast as nf
     >>> nf.myrtle(5).nngp(np.ones((1, 8, 8, 3))).round(4)
-    array([[1.5014]])
+    array([[0.2726]])
     """
     groups = {5: (1, 1, 1), 7: (1, 2, 2), 10: (2, 3, 3)}
     if depth not in groups:
