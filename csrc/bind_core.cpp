@@ -351,11 +351,12 @@ void hadamard(py::array_t<T> x, py::array_t<T> out,
          [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
 }
 
-using Index = py::array_t<std::int32_t, py::array::c_style>;
+template <class T>
+using Indices = py::array_t<Index<T>, py::array::c_style>;
 
 template <class T>
 Rotation<T> rotation(const py::array_t<T>& x, int64_t n,
-                     const py::array_t<T, py::array::c_style>& signs, const Index& index) {
+                     const py::array_t<T, py::array::c_style>& signs, const Indices<T>& index) {
     expect(x.ndim() == 2 && x.shape(1) > 0, "x: expected two dimensions");
     const int64_t dim = x.shape(1);
     expect(x.shape(0) == n || x.shape(0) == 1, "y: expected as many rows as x, or one");
@@ -370,9 +371,9 @@ Rotation<T> rotation(const py::array_t<T>& x, int64_t n,
 
 template <class T>
 void sketch(py::array_t<T> x, std::optional<py::array_t<T>> y, py::array_t<T> out,
-            py::array_t<T, py::array::c_style> signs_x, Index index_x,
-            std::optional<py::array_t<T, py::array::c_style>> signs_y, std::optional<Index> index_y,
-            double scale, int threads, const std::string& isa) {
+            py::array_t<T, py::array::c_style> signs_x, Indices<T> index_x,
+            std::optional<py::array_t<T, py::array::c_style>> signs_y,
+            std::optional<Indices<T>> index_y, double scale, int threads, const std::string& isa) {
     Sketch<T> problem{};
     problem.ldo = row_stride(out, "out");
     problem.n = out.shape(0);

@@ -159,6 +159,13 @@ void rotate(const Rotation<T>& r, int64_t i, T* to) {
     hadamard_rows<T>({to, to, r.size, r.size, 1, r.size, nullptr, T(1)}, 0, 1);
 }
 
+template <class T>
+NTK_FN Vec<T> picked(const T* from, const Index<T>* index) {
+    IVec<T> lanes;
+    std::memcpy(&lanes, index, sizeof lanes);
+    return lookup<T>(from, lanes);
+}
+
 // Row by row, so that the transforms are in cache when their coordinates are taken.
 template <class T>
 void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
@@ -167,12 +174,18 @@ void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
     for (int64_t i = begin; i < end; ++i) {
         T* out = s.out + i * s.ldo;
         if (i == begin || left.ld) rotate<T>(left, i, a);
+        int64_t j = 0;
         if (!s.product) {
-            for (int64_t j = 0; j < s.m; ++j) out[j] = a[left.index[j]] * s.scale;
+            for (; j + kLanes<T> <= s.m; j += kLanes<T>)
+                store<T>(out + j, picked<T>(a, left.index + j) * s.scale);
+            for (; j < s.m; ++j) out[j] = a[left.index[j]] * s.scale;
             continue;
         }
         if (i == begin || right.ld) rotate<T>(right, i, b);
-        for (int64_t j = 0; j < s.m; ++j) out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
+        for (; j + kLanes<T> <= s.m; j += kLanes<T>)
+            store<T>(out + j,
+                     picked<T>(a, left.index + j) * picked<T>(b, right.index + j) * s.scale);
+        for (; j < s.m; ++j) out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 namespace ntkfast {
 
@@ -142,6 +143,10 @@ struct Hadamard {
     T scale;
 };
 
+// Integers as long as a number, so that as many fit into a vector.
+template <class T>
+using Index = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+
 // One factor of a sketch: coordinates `index` of H diag(signs) x, x with zeros up to `size`.
 template <class T>
 struct Rotation {
@@ -149,7 +154,7 @@ struct Rotation {
     std::int64_t ld, dim;  // ld = 0: one row stands for all
     const T* signs;        // [dim]
     std::int64_t size;     // a power of two, at least dim
-    const std::int32_t* index;
+    const Index<T>* index;
 };
 
 // Sketches of rows: out[n][m] = scale times the first rotation, or the product of both.

@@ -230,7 +230,9 @@ def test_sketches(
         padded = np.zeros((len(A), size), np.longdouble)
         padded[:, : A.shape[1]] = A
         exact = ((padded * signs) @ hadamard(size))[:, index]
-        return Rotation(signs.astype(dtype), index.astype(np.int32)), exact
+        return Rotation(
+            signs.astype(dtype), index.astype(np.int32 if dtype == np.float32 else np.int64)
+        ), exact
 
     (one, first), (two, second) = factor(X), factor(Y)
     wide = np.full((7, m + 3), np.nan, dtype)

@@ -111,11 +111,12 @@ class Rotation:
     ----------
     signs : (size,) array
         As many as x has numbers once it is filled up with zeros, a power of two.
-    index : (m,) array of int32
+    index : (m,) array
+        int32 beside float32, int64 beside float64.
     """
 
     signs: FloatArray
-    index: NDArray[np.int32]
+    index: NDArray[np.signedinteger[Any]]
 
 
 class Collection(Protocol):

@@ -412,7 +412,7 @@ def sketch(
 
     run: Callable[..., None] = numba_hadamard.sketch_rows
     dtype, (height, width) = X.dtype, out.shape
-    none = Rotation(np.empty(0, dtype), np.empty(0, np.int32))
+    none = Rotation(np.empty(0, dtype), np.empty(0, np.int32 if dtype == np.float32 else np.int64))
     factors = [(X, left), (np.empty((1, 0), dtype) if Y is None else Y, right or none)]
     arguments: list[Any] = [
         part

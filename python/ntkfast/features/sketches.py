@@ -56,11 +56,12 @@ class HadamardSketch:
     def __init__(self, dim: int, m: int, generator: Generator) -> None:
         self.m, self.size = m, power_of_two(dim)
         self.signs = signs(generator, self.size)
-        self.index = balanced(generator, self.size, m).astype(np.int32)
+        self.index = balanced(generator, self.size, m)
 
     def rotation(self, dtype: DTypeLike) -> Rotation:
         """Return the transform as an engine takes it."""
-        return Rotation(self.signs.astype(dtype), self.index)
+        integers = np.int32 if dtype == np.float32 else np.int64
+        return Rotation(self.signs.astype(dtype), self.index.astype(integers))
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Return (n, m) for (n, dim)."""
