@@ -9,31 +9,12 @@
 #include <limits>
 #include <optional>
 
+#include "bind.hpp"
 #include "row_stats.hpp"
-#include "run.hpp"
-
-namespace py = pybind11;
 
 namespace {
 
 using namespace ntkfast;
-using std::int64_t;
-
-[[noreturn]] void reject(const std::string& what) { throw std::invalid_argument(what); }
-
-// Unit stride along rows; any stride between them.
-template <class T>
-int64_t row_stride(const py::array_t<T>& a, const char* name) {
-    if (a.ndim() != 2) reject(std::string(name) + ": expected two dimensions");
-    const auto item = static_cast<py::ssize_t>(sizeof(T));
-    if ((a.shape(1) > 1 && a.strides(1) != item) || a.strides(0) % item != 0)
-        reject(std::string(name) + ": expected rows with unit stride");
-    return a.strides(0) / item;
-}
-
-void expect(bool condition, const char* what) {
-    if (!condition) reject(what);
-}
 
 // ---- maps ---------------------------------------------------------------------------------------
 
@@ -79,7 +60,6 @@ struct LayersHolder {
     std::array<double, 2> scales;
 };
 
-// One row of `numbers` per layer: activation, save, add, 3 parameters, w, e, x, y, series, terms.
 LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool refine,
                          std::array<double, 2> scales) {
     expect(numbers.ndim() == 2 && numbers.shape(1) == 12, "numbers: expected shape (layers, 12)");
@@ -87,22 +67,7 @@ LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool r
     holder.refine = refine;
     holder.scales = scales;
     for (py::ssize_t l = 0; l < numbers.shape(0); ++l) {
-        const double* r = numbers.data(l, 0);
-        Layer layer{static_cast<Activation>(static_cast<int>(r[0])),
-                    static_cast<std::int32_t>(r[1]),
-                    static_cast<std::int32_t>(r[2]),
-                    {r[3], r[4], r[5]},
-                    r[6],
-                    r[7],
-                    r[8],
-                    r[9],
-                    static_cast<int64_t>(r[10]),
-                    static_cast<int64_t>(r[11])};
-        expect(r[0] >= 0 && layer.activation <= Activation::kSeries, "numbers: unknown activation");
-        expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
-        expect(layer.w > 0, "numbers: expected w > 0");
-        expect(layer.series >= 0 && layer.terms >= 0, "numbers: negative series");
-        holder.layers.push_back(layer);
+        holder.layers.push_back(make_layer(numbers.data(l, 0)));
     }
     return holder;
 }
@@ -144,18 +109,6 @@ py::array_t<T> row_norms(py::array_t<T> x) {
 }
 
 // ---- a call -------------------------------------------------------------------------------------
-
-// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
-template <class Work>
-void call(const std::string& isa, int threads, Work work) {
-    expect(threads >= 1, "threads: expected at least 1");
-    const InstructionSet& set = *choose(isa).tiles();
-    const py::gil_scoped_release released;
-    work(set, [] {
-        const py::gil_scoped_acquire acquired;
-        if (PyErr_CheckSignals()) throw py::error_already_set();
-    });
-}
 
 template <class T>
 struct Side {  // the rows of x or y with what depends on them alone
@@ -393,6 +346,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::class_<LayersHolder>(m, "Layers")
         .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("refine"),
              py::arg("scales"));
+    bind_sequences(m);
     m.def("isas", [] {
         std::vector<std::pair<std::string, bool>> list;
         for (const auto& one : implementations()) list.emplace_back(one.name, one.usable);

@@ -3,6 +3,7 @@
 // Everything but the one function below has internal linkage, so no code of a wide instruction set
 // can be linked into the baseline.
 #include "hadamard.hpp"
+#include "sequence.hpp"
 #include "tile.hpp"
 
 #define NTK_JOIN(a, b) a##b
@@ -10,8 +11,10 @@
 
 extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
     static constexpr ntkfast::InstructionSet tiles = {
-        {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>},
-        {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>},
+        {count_tasks<float>, scratch_size<float>, run_task<float>, hadamard_rows<float>,
+         sequence_scratch<float>, sequence_task<float>},
+        {count_tasks<double>, scratch_size<double>, run_task<double>, hadamard_rows<double>,
+         sequence_scratch<double>, sequence_task<double>},
     };
     return &tiles;
 }

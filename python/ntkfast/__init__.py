@@ -12,6 +12,8 @@ from ntkfast.duals import resolve as Activation  # noqa: N812 - the word of the 
 from ntkfast.engines import get_num_threads, set_num_threads, threadpool_limits
 from ntkfast.kernel import Kernel
 from ntkfast.networks import Dense, FullyConnected, Network, Residual, ResNet, compose
+from ntkfast.ragged import Sequences, sequences
+from ntkfast.recurrent import Recurrent
 from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.threadpool import register as _register_threadpool
 
@@ -28,12 +30,15 @@ __all__ = [
     "Kernel",
     "Laplace",
     "Network",
+    "Recurrent",
     "ResNet",
     "Residual",
+    "Sequences",
     "__version__",
     "compose",
     "get_num_threads",
     "plot",
+    "sequences",
     "set_num_threads",
     "show_config",
     "spectrum",

@@ -114,3 +114,35 @@ def matmul_f64(
 def hadamard_f64(
     x: _F64, out: _F64, signs: _F64 | None, scale: _Float, threads: _Int, isa: str
 ) -> None: ...
+def sequences_f32(
+    numbers_x: Sequence[_F32],
+    layout_x: NDArray[np.int64],
+    numbers_y: Sequence[_F32] | None,
+    layout_y: NDArray[np.int64] | None,
+    activation: _F64,
+    layers: _Int,
+    fixed: _Int,
+    channels: _Int,
+    every: bool,
+    nngp: bool,
+    diagonal: _F32 | None,
+    out: _F32,
+    threads: _Int,
+    isa: str,
+) -> None: ...
+def sequences_f64(
+    numbers_x: Sequence[_F64],
+    layout_x: NDArray[np.int64],
+    numbers_y: Sequence[_F64] | None,
+    layout_y: NDArray[np.int64] | None,
+    activation: _F64,
+    layers: _Int,
+    fixed: _Int,
+    channels: _Int,
+    every: bool,
+    nngp: bool,
+    diagonal: _F64 | None,
+    out: _F64,
+    threads: _Int,
+    isa: str,
+) -> None: ...

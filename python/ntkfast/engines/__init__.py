@@ -18,7 +18,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from ntkfast.inputs import count as _checked_count
-from ntkfast.maps import FloatArray, LayerMap, Map, Rows
+from ntkfast.maps import FloatArray, LayerMap, Map, Rows, SequenceMap, SequenceSide
 
 NAMES = ("native", "numba")
 
@@ -55,6 +55,16 @@ class Engine(Protocol):
 
         H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
         """
+
+    def sequences(
+        self,
+        plan: SequenceMap,
+        X: SequenceSide,
+        Y: SequenceSide | None,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write the kernel of a recurrent network to an array of any strides."""
 
     def row_norms(self, X: FloatArray) -> FloatArray:
         """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import FloatArray, LayerMap, Map, RadialMap, Rows
+from ntkfast.maps import FloatArray, LayerMap, Map, RadialMap, Rows, SequenceMap, SequenceSide
 
 _core: Any = None
 _reason = ""
@@ -141,6 +141,30 @@ def hadamard(
 ) -> None:
     """Write scale (X * signs) H to `out`, which may be X."""
     _call("hadamard", X.dtype, X, out, signs, scale, threads, _isa())
+
+
+def sequences(
+    plan: SequenceMap, X: SequenceSide, Y: SequenceSide | None, out: FloatArray, threads: int
+) -> None:
+    """Write the kernel of a recurrent network to an array of any strides."""
+    _call(
+        "sequences",
+        X.dtype,
+        list(X.numbers),
+        X.layout,
+        None if Y is None else list(Y.numbers),
+        None if Y is None else Y.layout,
+        plan.activation,
+        plan.layers,
+        plan.fixed,
+        plan.channels,
+        plan.every,
+        plan.nngp,
+        X.diagonal,
+        out,
+        threads,
+        _isa(),
+    )
 
 
 def row_norms(X: FloatArray) -> FloatArray:

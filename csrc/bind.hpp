@@ -1,0 +1,69 @@
+// What the files that bind the engine share: checks of memory, and a call without the GIL.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+#include "run.hpp"
+
+namespace py = pybind11;
+
+void bind_sequences(py::module_& m);
+
+namespace {
+
+using std::int64_t;
+
+[[noreturn]] inline void reject(const std::string& what) { throw std::invalid_argument(what); }
+
+// Unit stride along rows; any stride between them.
+template <class T>
+int64_t row_stride(const py::array_t<T>& a, const char* name) {
+    if (a.ndim() != 2) reject(std::string(name) + ": expected two dimensions");
+    const auto item = static_cast<py::ssize_t>(sizeof(T));
+    if ((a.shape(1) > 1 && a.strides(1) != item) || a.strides(0) % item != 0)
+        reject(std::string(name) + ": expected rows with unit stride");
+    return a.strides(0) / item;
+}
+
+inline void expect(bool condition, const char* what) {
+    if (!condition) reject(what);
+}
+
+// One row of the numbers of layers: activation, save, add, 3 parameters, w, e, x, y, series, terms.
+inline ntkfast::Layer make_layer(const double* r) {
+    const ntkfast::Layer layer{static_cast<ntkfast::Activation>(static_cast<int>(r[0])),
+                               static_cast<std::int32_t>(r[1]),
+                               static_cast<std::int32_t>(r[2]),
+                               {r[3], r[4], r[5]},
+                               r[6],
+                               r[7],
+                               r[8],
+                               r[9],
+                               static_cast<int64_t>(r[10]),
+                               static_cast<int64_t>(r[11])};
+    expect(r[0] >= 0 && layer.activation <= ntkfast::Activation::kSeries,
+           "numbers: unknown activation");
+    expect(layer.save < ntkfast::kSlots && layer.add < ntkfast::kSlots, "numbers: too many slots");
+    expect(layer.w > 0, "numbers: expected w > 0");
+    expect(layer.series >= 0 && layer.terms >= 0, "numbers: negative series");
+    return layer;
+}
+
+// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
+template <class Work>
+void call(const std::string& isa, int threads, Work work) {
+    expect(threads >= 1, "threads: expected at least 1");
+    const ntkfast::InstructionSet& set = *ntkfast::choose(isa).tiles();
+    const py::gil_scoped_release released;
+    work(set, [] {
+        const py::gil_scoped_acquire acquired;
+        if (PyErr_CheckSignals()) throw py::error_already_set();
+    });
+}
+
+}  // namespace
