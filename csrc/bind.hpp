@@ -15,6 +15,7 @@ namespace py = pybind11;
 using std::int64_t;
 
 void bind_image(py::module_& m);
+void bind_sequences(py::module_& m);
 
 [[noreturn]] inline void reject(const std::string& what) { throw std::invalid_argument(what); }
 
@@ -30,6 +31,25 @@ int64_t row_stride(const py::array_t<T>& a, const char* name) {
 
 inline void expect(bool condition, const char* what) {
     if (!condition) reject(what);
+}
+
+// One row of the numbers of layers: activation, save, add, 3 parameters, w, e, x, y, series, terms.
+inline Layer make_layer(const double* r) {
+    const Layer layer{static_cast<Activation>(static_cast<int>(r[0])),
+                      static_cast<std::int32_t>(r[1]),
+                      static_cast<std::int32_t>(r[2]),
+                      {r[3], r[4], r[5]},
+                      r[6],
+                      r[7],
+                      r[8],
+                      r[9],
+                      static_cast<int64_t>(r[10]),
+                      static_cast<int64_t>(r[11])};
+    expect(r[0] >= 0 && layer.activation <= Activation::kSeries, "numbers: unknown activation");
+    expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
+    expect(layer.w > 0, "numbers: expected w > 0");
+    expect(layer.series >= 0 && layer.terms >= 0, "numbers: negative series");
+    return layer;
 }
 
 // Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.

@@ -75,7 +75,6 @@ struct LayersHolder {
     std::array<double, 2> scales;
 };
 
-// One row of `numbers` per layer: activation, save, add, 3 parameters, w, e, x, y, series, terms.
 LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool refine,
                          std::array<double, 2> scales) {
     expect(numbers.ndim() == 2 && numbers.shape(1) == 12, "numbers: expected shape (layers, 12)");
@@ -83,22 +82,7 @@ LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool r
     holder.refine = refine;
     holder.scales = scales;
     for (py::ssize_t l = 0; l < numbers.shape(0); ++l) {
-        const double* r = numbers.data(l, 0);
-        Layer layer{static_cast<Activation>(static_cast<int>(r[0])),
-                    static_cast<std::int32_t>(r[1]),
-                    static_cast<std::int32_t>(r[2]),
-                    {r[3], r[4], r[5]},
-                    r[6],
-                    r[7],
-                    r[8],
-                    r[9],
-                    static_cast<int64_t>(r[10]),
-                    static_cast<int64_t>(r[11])};
-        expect(r[0] >= 0 && layer.activation <= Activation::kSeries, "numbers: unknown activation");
-        expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
-        expect(layer.w > 0, "numbers: expected w > 0");
-        expect(layer.series >= 0 && layer.terms >= 0, "numbers: negative series");
-        holder.layers.push_back(layer);
+        holder.layers.push_back(make_layer(numbers.data(l, 0)));
     }
     return holder;
 }
@@ -445,6 +429,7 @@ PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     py::class_<LayersHolder>(m, "Layers")
         .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("refine"),
              py::arg("scales"));
+    bind_sequences(m);
     m.def("isas", [] {
         std::vector<std::pair<std::string, bool>> list;
         for (const auto& one : implementations()) list.emplace_back(one.name, one.usable);

@@ -212,6 +212,34 @@ struct Images {
     const volatile int* cancelled;
 };
 
+// Kernels of recurrent networks: pairs of sequences aligned at their ends, numbered from the end.
+//
+// Step k of sequence i has the numbers numbers[first[i] + k][fields]: per layer the shares of its
+// variance that come from the step before, from the bias and from below (of the first layer one
+// signed number per channel), and what the activation asks for; last the factor of the read-out.
+constexpr int kSequenceBlock = 64;  // rows and columns of a task
+
+template <class T>
+struct SequenceSide {
+    const T* numbers[2];                         // one per direction
+    const std::int64_t *first, *length, *place;  // by length; `place` is the row of the result
+    std::int64_t count;
+};
+
+template <class T>
+struct Sequences {
+    SequenceSide<T> x, y;
+    Layer activation;  // without its affine step
+    std::int64_t layers, fixed, channels, fields, directions;
+    bool every;         // the read-out takes all steps, not the last alone
+    bool nngp;          // without the derivative part
+    bool symmetric;     // y is x
+    const T* diagonal;  // [n], by length; used if symmetric
+    T* out;
+    std::int64_t stride_row, stride_column;
+    const volatile int* cancelled;
+};
+
 // One instruction set's code.
 template <class T>
 struct Tiles {
@@ -224,6 +252,8 @@ struct Tiles {
     std::int64_t image_lanes;  // images of y per task
     std::int64_t (*image_scratch)(const Images<T>&);
     void (*image)(const Images<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
+    std::int64_t (*sequence_scratch)(const Sequences<T>&);
+    void (*sequences)(const Sequences<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
 };
 
 struct InstructionSet {

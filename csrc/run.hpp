@@ -133,4 +133,30 @@ void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) 
     share(tasks, threads, pairs * image_cost(problem), cancelled, work, poll);
 }
 
+// Strips of columns times blocks of rows (see sequence.hpp).
+template <class T, class Poll>
+void run(Sequences<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const auto blocks = [](std::int64_t count) {
+        return (count + kSequenceBlock - 1) / kSequenceBlock;
+    };
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const std::int64_t size = tiles.sequence_scratch(problem);
+    const auto work = [&](const auto& next) {
+        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
+                                                              T[static_cast<std::size_t>(size)]);
+        std::int64_t packed = -1;
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles.sequences(problem, task, scratch.get(), &packed);
+    };
+    double steps = 0;
+    for (std::int64_t i = 0; i < problem.x.count; ++i)
+        steps += static_cast<double>(problem.x.length[i]);
+    const double depth = 8.0 * static_cast<double>(problem.layers * problem.directions);
+    const double cost = steps * static_cast<double>(problem.y.count) *
+                        (depth + static_cast<double>(problem.channels));
+    share(blocks(problem.x.count) * blocks(problem.y.count), threads, cost, cancelled, work, poll);
+}
+
 }  // namespace ntkfast

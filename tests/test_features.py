@@ -440,7 +440,7 @@ def test_kernels_that_are_not_zonal_on_rows_of_one_norm(radius: float) -> None:
     for kernel in (networks[0].ntk, networks[1].ntk, *named):
         for features in (
             DualActivationFeatures(kernel, 2048, random_state=0),
-            NTKSketch(kernel, 2048, degree=16, random_state=0),
+            NTKSketch(kernel, 2048, degree=16, inner=2048, random_state=0),
         ):
             assert relative(features.fit_transform(X), kernel(X)) < 0.06
             given = clone(features).set_params(radius=radius).fit(X)
@@ -491,7 +491,10 @@ def test_the_polynomial_fits_the_kernel(scale: float) -> None:
     kernel = nf.FullyConnected(2, parameterization="ntk").ntk
     X = scale * gaussian(30, 6)
     errors = [
-        relative(NTKSketch(kernel, 4096, degree=q, random_state=0).fit_transform(X), kernel(X))
+        relative(
+            NTKSketch(kernel, 4096, degree=q, inner=4096, random_state=0).fit_transform(X),
+            kernel(X),
+        )
         for q in (2, 16)
     ]
     assert errors[1] < 0.04

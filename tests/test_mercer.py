@@ -16,7 +16,7 @@ import cases
 import ntkfast as nf
 import oracle
 from ntkfast import duals, spectrum
-from ntkfast.kernel import Kernel
+from ntkfast.rows import RowKernel
 from ntkfast.spectrum.harmonics import log_multiplicities
 
 DATA = Path(__file__).parent / "data" / "mercer.json"
@@ -169,7 +169,7 @@ def test_fallback_stops_where_it_must() -> None:
     assert np.isfinite(found.mass[:4096]).all()
 
 
-class OnlyProfile(Kernel):
+class OnlyProfile(RowKernel):
     """A kernel of which only the profile is known."""
 
     def __init__(self, kernel: Any = None) -> None:

@@ -13,6 +13,8 @@ from ntkfast.duals import resolve as Activation  # noqa: N812 - the word of the 
 from ntkfast.engines import get_num_threads, set_num_threads, threadpool_limits
 from ntkfast.kernel import Kernel
 from ntkfast.networks import Dense, FullyConnected, Network, Residual, ResNet, compose
+from ntkfast.ragged import Sequences, sequences
+from ntkfast.recurrent import Recurrent
 from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.threadpool import register as _register_threadpool
 
@@ -34,14 +36,17 @@ __all__ = [
     "Laplace",
     "Network",
     "Readout",
+    "Recurrent",
     "ResNet",
     "Residual",
+    "Sequences",
     "Skip",
     "__version__",
     "compose",
     "get_num_threads",
     "myrtle",
     "plot",
+    "sequences",
     "set_num_threads",
     "show_config",
     "spectrum",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -266,3 +266,64 @@ class ScaledImages:
 
     def __len__(self) -> int:
         return len(self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceMap:
+    """A recurrent network, as pairs of sequences need it (`ntkfast.recurrence`).
+
+    Attributes
+    ----------
+    activation : (12,) array
+        As a row of `LayerMap.numbers`.
+    layers, fixed, channels : int
+        Layers, how many of them are not trained, and numbers per step of the input.
+    every, nngp : bool
+        Whether the read-out takes all steps, and whether it is the NNGP that is wanted.
+    """
+
+    activation: NDArray[np.float64]
+    layers: int
+    fixed: int
+    channels: int
+    every: bool
+    nngp: bool
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceSide:
+    """Validated sequences of a Gram matrix, sorted by length, steps numbered from the end.
+
+    Attributes
+    ----------
+    numbers : one or two (steps, fields) arrays
+        One per direction; the fields are described in csrc/maps.hpp.
+    layout : (3, n) array of int64
+        First step, length, and place in the result of each sequence.
+    diagonal : (n,) array
+        Kernel of each sequence with itself.
+    memory : array
+        The sequences themselves.
+    channels : int
+    """
+
+    numbers: tuple[FloatArray, ...]
+    layout: NDArray[np.int64]
+    diagonal: FloatArray
+    memory: FloatArray
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.diagonal)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.diagonal.dtype
+
+    def __getitem__(self, part: slice) -> SequenceSide:
+        first, stop, _ = part.indices(len(self))
+        chosen = (self.layout[2] >= first) & (self.layout[2] < stop)
+        layout = np.ascontiguousarray(self.layout[:, chosen])
+        layout[2] -= first
+        return replace(self, layout=layout, diagonal=self.diagonal[chosen])

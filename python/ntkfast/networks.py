@@ -50,7 +50,7 @@ class Network(ABC):
             object.__setattr__(self, name, value)
 
 
-def _short_repr(network: Any) -> str:
+def short_repr(network: Any) -> str:
     """Write only the fields that differ from their defaults."""
     parts = []
     for field in fields(network):
@@ -165,7 +165,7 @@ class FullyConnected(Network):
         if self.parameterization == "ntk" and self.bias:
             raise ValueError('bias: belongs to parameterization="unit"; use b_std in "ntk"')
 
-    __repr__ = _short_repr
+    __repr__ = short_repr
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
@@ -269,7 +269,7 @@ class ResNet(Network):
             v_std=inputs.number("v_std", v_std, above=0.0),
         )
 
-    __repr__ = _short_repr
+    __repr__ = short_repr
 
     def scale(self, kind: str) -> float:
         """Return the factor of the NTK or NNGP: 1, or what makes k(1) = 1."""

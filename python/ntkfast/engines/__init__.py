@@ -18,7 +18,17 @@ from typing import Protocol, cast
 import numpy as np
 
 from ntkfast.inputs import count as _checked_count
-from ntkfast.maps import FloatArray, ImagePlan, LayerMap, Map, Rotation, Rows, ScaledImages
+from ntkfast.maps import (
+    FloatArray,
+    ImagePlan,
+    LayerMap,
+    Map,
+    Rotation,
+    Rows,
+    ScaledImages,
+    SequenceMap,
+    SequenceSide,
+)
 
 NAMES = ("native", "numba")
 
@@ -85,6 +95,16 @@ class Engine(Protocol):
 
         With `diagonal` the kernels of images with themselves, to arrays of one column.
         """
+
+    def sequences(
+        self,
+        plan: SequenceMap,
+        X: SequenceSide,
+        Y: SequenceSide | None,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write the kernel of a recurrent network to an array of any strides."""
 
     def row_norms(self, X: FloatArray) -> FloatArray:
         """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""

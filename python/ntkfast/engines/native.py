@@ -22,6 +22,8 @@ from ntkfast.maps import (
     Rotation,
     Rows,
     ScaledImages,
+    SequenceMap,
+    SequenceSide,
 )
 
 _core: Any = None
@@ -194,6 +196,30 @@ def images(
     right = (None,) * 3 if Y is None else (Y.data, Y.scale, Y.factor)
     left = X.data, X.scale, X.factor
     _call("images", X.data.dtype, net, *left, *right, diagonal, *outs, threads, _isa())
+
+
+def sequences(
+    plan: SequenceMap, X: SequenceSide, Y: SequenceSide | None, out: FloatArray, threads: int
+) -> None:
+    """Write the kernel of a recurrent network to an array of any strides."""
+    _call(
+        "sequences",
+        X.dtype,
+        list(X.numbers),
+        X.layout,
+        None if Y is None else list(Y.numbers),
+        None if Y is None else Y.layout,
+        plan.activation,
+        plan.layers,
+        plan.fixed,
+        plan.channels,
+        plan.every,
+        plan.nngp,
+        X.diagonal,
+        out,
+        threads,
+        _isa(),
+    )
 
 
 def row_norms(X: FloatArray) -> FloatArray:

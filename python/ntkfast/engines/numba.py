@@ -31,6 +31,8 @@ from ntkfast.maps import (
     Rotation,
     Rows,
     ScaledImages,
+    SequenceMap,
+    SequenceSide,
 )
 from ntkfast.profile import REFINE_LEAST
 
@@ -38,7 +40,16 @@ if TYPE_CHECKING:
     from ntkfast.engines import numba_image
     from ntkfast.engines import numba_kernels as kernels
 
-__all__ = ["hadamard", "images", "matmul", "row_norms", "run", "sketch", "unavailable"]
+__all__ = [
+    "hadamard",
+    "images",
+    "matmul",
+    "row_norms",
+    "run",
+    "sequences",
+    "sketch",
+    "unavailable",
+]
 
 POLL = 0.02  # seconds between looks for Ctrl-C
 WORTH_THREADS = 2e6  # about a millisecond of work: below it a thread costs more than it gains
@@ -57,14 +68,14 @@ def unavailable() -> str:
 class _Memory:
     """The memory that a matrix spans as a flat array; writable by type, so that one type does."""
 
-    def __init__(self, matrix: FloatArray) -> None:
+    def __init__(self, matrix: FloatArray, offset: int = 0) -> None:
         height, width = matrix.shape
         item = matrix.itemsize
         span = (height - 1) * matrix.strides[0]
         self.owner = matrix
         self.__array_interface__ = {
             "version": 3,
-            "data": (matrix.ctypes.data + min(span, 0), False),
+            "data": (matrix.ctypes.data + min(span, 0) + offset, False),
             "typestr": matrix.dtype.str,
             "shape": (abs(span) // item + width,),
         }
@@ -586,3 +597,78 @@ def images(
     pairs = float(len(X)) * (1 if diagonal else len(other))
     cost = 16.0 * pairs * _pairs(plan, 0, 2) * len(plan.steps)
     _share(work, cancelled, blocks * columns, threads, cost)
+
+
+# ---- sequences ----------------------------------------------------------------------------------
+
+
+def _sequences_side(side: SequenceSide) -> kernels.SequencesSide:
+    from ntkfast.engines import numba_kernels as kernels
+
+    numbers = np.concatenate([part.ravel() for part in side.numbers])
+    return kernels.SequencesSide(numbers, side.numbers[0].size, *map(np.array, side.layout))
+
+
+def sequences(
+    plan: SequenceMap, X: SequenceSide, Y: SequenceSide | None, out: FloatArray, threads: int
+) -> None:
+    """Write the kernel of a recurrent network to an array of any strides."""
+    from ntkfast.engines import numba_kernels as kernels
+
+    dtype, fields = X.dtype, X.numbers[0].shape[1]
+    x = _sequences_side(X)
+    y = x if Y is None else _sequences_side(Y)
+    memory, first = _any_strides(out)
+    problem = kernels.SequencesProblem(
+        x=x,
+        y=y,
+        activation=np.array(plan.activation)[None],
+        asked=kernels.activation_stats(int(plan.activation[0]), 0),
+        layers=plan.layers,
+        fixed=plan.fixed,
+        channels=plan.channels,
+        fields=fields,
+        directions=len(X.numbers),
+        every=plan.every,
+        nngp=plan.nngp,
+        symmetric=Y is None,
+        diagonal=np.array(X.diagonal),
+        out=memory,
+        first=first,
+        row=out.strides[0] // out.itemsize,
+        column=out.strides[1] // out.itemsize,
+        cancelled=np.zeros(1, np.uint8),
+    )
+    per_step = len(X.numbers) * fields
+
+    def work(tasks: Iterator[int]) -> None:
+        scratch, packed = (
+            kernels.SequencesScratch(
+                left=_zeros(per_step * kernels.ROWS * int(x.length[-1]), dtype),
+                right=_zeros(per_step * kernels.WIDTH * int(y.length[-1]), dtype),
+                lengths=np.zeros(kernels.WIDTH, np.int64),
+                state=_zeros(kernels.EQUAL + kernels.WIDTH, dtype),
+                lines=_zeros(2 * plan.layers * kernels.WIDTH, dtype),
+                sums=_zeros(kernels.WIDTH, dtype),
+            ),
+            -1,
+        )
+        for task in tasks:
+            if problem.cancelled[0]:
+                return
+            packed = kernels.sequences_task(problem, scratch, task, packed)
+
+    count = -(-len(x.length) // kernels.ROWS) * -(-len(y.length) // kernels.WIDTH)
+    cost = float(x.length.sum()) * len(y.length) * (8.0 * plan.layers + plan.channels)
+    _share(work, problem.cancelled, count, threads, cost)
+
+
+def _any_strides(out: FloatArray) -> tuple[FloatArray, int]:
+    """Return the memory that an array spans as a flat one, and the position of entry (0, 0)."""
+    spans = [(n - 1) * step for n, step in zip(out.shape, out.strides, strict=True)]
+    low = sum(min(span, 0) for span in spans)
+    view = np.lib.stride_tricks.as_strided(
+        out, (1, 1 + sum(map(abs, spans)) // out.itemsize), (0, out.itemsize), writeable=True
+    )
+    moved = _Memory(view, low)
+    return np.asarray(moved), -low // out.itemsize

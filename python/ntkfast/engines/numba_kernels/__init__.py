@@ -25,7 +25,13 @@ from ntkfast.engines.numba_kernels.maps import (
     Target,
 )
 from ntkfast.engines.numba_kernels.profile import FINE_DEGREE, FINE_STRIDE, permutes
-from ntkfast.engines.numba_kernels.row_stats import count_stats
+from ntkfast.engines.numba_kernels.row_stats import activation_stats, count_stats
+from ntkfast.engines.numba_kernels.sequence import (
+    SequencesProblem,
+    SequencesScratch,
+    SequencesSide,
+    sequences_task,
+)
 from ntkfast.engines.numba_kernels.tile import gram_task, product_task
 from ntkfast.engines.numba_kernels.vectors import load, real, store
 
@@ -44,15 +50,20 @@ __all__ = [
     "ProfilePlan",
     "RadialPlan",
     "Scratch",
+    "SequencesProblem",
+    "SequencesScratch",
+    "SequencesSide",
     "Side",
     "Target",
     "_cached",
     "_compiled",
+    "activation_stats",
     "count_stats",
     "gram_task",
     "load",
     "permutes",
     "product_task",
     "real",
+    "sequences_task",
     "store",
 ]
