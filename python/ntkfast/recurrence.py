@@ -109,17 +109,15 @@ class Direction:
                 np.add.reduceat(np.where(weights > 0, weights * steps, 0), self.first)
             )
 
+    @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # the diagonal tells of overflow
     def numbers(self, dtype: np.dtype[Any]) -> FloatArray:
         """Return the numbers that pairs multiply, (steps, fields)."""
         network, channels = self.network, self.inputs.shape[1]
         parts: list[Values] = []
         for layer in range(network.depth):
             q = self.q[layer]
-            # What overflows is reported by its diagonal.
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                inverse = np.where(q > 0, 1 / np.sqrt(q), 0)
-                past = np.sqrt(self.past[layer]) * inverse
-            parts += [past, network.b_std * inverse]
+            inverse = np.where(q > 0, 1 / np.sqrt(q), 0)
+            parts += [np.sqrt(self.past[layer]) * inverse, network.b_std * inverse]
             if layer == 0:
                 scaled = (network.u_std * channels**-0.5 * inverse)[:, None] * self.inputs
                 parts += list(scaled.T)
@@ -133,8 +131,7 @@ class Direction:
 def _asked(activation: Activation, q: Values, after: Values) -> list[Values]:
     """Return the numbers that an activation multiplies; as csrc/row_stats.hpp, for many inputs."""
     kind, (a, b, *_) = activation.code[0], (*activation.code[1], 0.0, 0.0)
-    with np.errstate(divide="ignore"):
-        inverse = np.where(after > 0, 1 / np.sqrt(after), 0)
+    inverse = np.where(after > 0, 1 / np.sqrt(after), 0)
     z = 2 * abs(b * b if kind == 3 else b) * q
     if kind == 3:  # erf
         return [np.sqrt(z / (1 + z)), inverse, 1 / (1 + z)]
