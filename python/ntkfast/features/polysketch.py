@@ -237,7 +237,7 @@ class NTKSketch(SphereFeatures):
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        _, degree, rest = self._scale(norms)
+        degree, rest = self._scale(norms)
         scale = (norms.astype(np.float64) ** degree if rest is None else rest).astype(X.dtype)
         place = self.expansion_.place(norms)
         factors = [self.expansion_.at(j, place) for j in range(len(self.expansion_.factors))]

@@ -136,11 +136,11 @@ class SphereFeatures(FeatureMap):
         found = np.sum([np.sum(f**2, axis=1) for f in factors], axis=0)
         return Expansion(factors, grid, max(0.0, 1 - float(found.min())))
 
-    def _scale(self, norms: NDArray[Any]) -> tuple[float, float, NDArray[Any] | None]:
-        """Return r(|x|) as c |x|^p, or as a third array; checks that the map is for these norms."""
+    def _scale(self, norms: NDArray[Any]) -> tuple[float, Array | None]:
+        """Return p of r(|x|) = |x|^p, or r itself; checks that the map is for these norms."""
         if self._norms is not None:
             diagonal = self.kernel_._diagonal(norms.astype(np.float64), self.n_features_in_)
-            return 1.0, 0.0, np.sqrt(np.asarray(diagonal, np.float64))
+            return 0.0, np.sqrt(np.asarray(diagonal, np.float64))
         if self.radius_ is not None:
             wrong = np.flatnonzero(np.abs(norms - self.radius_) > ONE_NORM * self.radius_)
             if len(wrong):
@@ -153,4 +153,4 @@ class SphereFeatures(FeatureMap):
                 f"X: expected rows that are not zero, row {int(np.argmin(norms))} is, and "
                 f"{self.kernel_!r} depends on directions only"
             )
-        return 1.0, float(self.power_), None
+        return float(self.power_), None

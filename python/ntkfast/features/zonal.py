@@ -91,7 +91,7 @@ class _ZonalFeatures(SphereFeatures):
 
     def _write(self, X: Any, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        scale, degree, rest = self._scale(norms)
+        degree, rest = self._scale(norms)
         place = self.expansion_.place(norms)
         values = (norms.astype(np.float64) ** degree if rest is None else rest).astype(out.dtype)
         factors = [self.expansion_.at(e, place) for e in range(self.exact_ + 1)]
@@ -99,7 +99,7 @@ class _ZonalFeatures(SphereFeatures):
         for group in self.groups_:
             part = out[:, group.columns]
             drawn = (part.shape[1] + 1) // 2 if self._paired else part.shape[1]
-            plan = NeuronMap("table", group.table.astype(out.dtype), scale, degree)
+            plan = NeuronMap("table", group.table.astype(out.dtype), 1.0, degree)
             neurons.answer(
                 plan,
                 group.projection,
