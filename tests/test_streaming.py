@@ -116,6 +116,37 @@ def test_merged_sums_of_two_processes_are_those_of_all_rows() -> None:
         one.merge(FeatureRidge(FEATURES).fit(X, Y[:, :1]))
     with pytest.raises(NotFittedError):
         one.merge(FeatureRidge(FEATURES))
+    drawn = FeatureRidge(clone(FEATURES).set_params(random_state=1)).fit(X, Y)
+    with pytest.raises(ValueError, match="other: expected the features of this model"):
+        one.merge(drawn)
+    assert one.rows_ == 900
+
+
+def test_an_error_in_a_later_chunk_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = FeatureRidge(FEATURES).fit(X, Y)
+    monkeypatch.setattr("ntkfast.features.base.CHUNK_BYTES", 8 * 60 * 100)
+    calls: list[int] = []
+    transform = type(model.features_).transform
+
+    def failing(self: Any, rows: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) > 3:
+            raise MemoryError
+        return transform(self, rows)
+
+    monkeypatch.setattr(type(model.features_), "transform", failing)
+    with pytest.raises(MemoryError):
+        model.partial_fit(X, Y)
+    assert len(calls) == 4 and model.rows_ == 900
+
+
+def test_features_of_other_packages() -> None:
+    from sklearn.kernel_approximation import RBFSampler
+
+    sampler = RBFSampler(gamma=0.1, n_components=50, random_state=0)
+    model = FeatureRidge(sampler, alpha=0.1).fit(X, Y)
+    F = sampler.fit(X).transform(X)
+    np.testing.assert_allclose(model.predict(X), Ridge(0.1).fit(F, Y).predict(F), atol=1e-7)
 
 
 def test_pickled_in_the_middle() -> None:
@@ -216,7 +247,10 @@ def test_dask_errors() -> None:
     bad = X.copy()
     bad[456, 2] = np.nan
     with pytest.raises(ValueError, match="row 456 holds NaN"):
-        FeatureRidge(FEATURES).fit(array.from_array(bad, chunks=(100, 4)), Y)
+        failed = FeatureRidge(FEATURES)
+        failed.fit(array.from_array(bad, chunks=(100, 4)), Y)
+    with pytest.raises(NotFittedError):
+        failed.predict(X)
     rows = array.from_array(X, chunks=(100, 4))
     with pytest.raises(ValueError, match=r"y: expected shape \(900,\), got \(899,\)"):
         FeatureRidge(FEATURES).fit(rows, Y[1:, 0])

@@ -24,6 +24,7 @@ except ImportError as error:  # pragma: no cover
 
 Self = TypeVar("Self", bound="FeatureRidge")
 PART_BYTES = 1 << 26  # of the rows that are read at a time
+PROBE = 3  # rows that are kept to compare maps
 
 
 def stream(
@@ -150,11 +151,11 @@ class FeatureRidge(
         self
         """
         self._forget()
-        if lazy.is_dask(X):
-            return lazy.fit_blocks(self, X, y)
-        rows = X if hasattr(X, "shape") or y is None else np.asarray(X)
-        parts, total = (iter(X), None) if y is None else (_parts(rows, y), rows.shape[0])
         try:
+            if lazy.is_dask(X):
+                return lazy.fit_blocks(self, X, y)
+            rows = X if hasattr(X, "shape") or y is None else np.asarray(X)
+            parts, total = (iter(X), None) if y is None else (_parts(rows, y), rows.shape[0])
             self._take(parts, total)
         except BaseException:
             self._forget()  # a model of some of the rows must not pass for one of all
@@ -196,8 +197,8 @@ class FeatureRidge(
         Parameters
         ----------
         other : FeatureRidge
-            For example one that saw other rows in another process: a clone fitted with the same
-            `random_state` to rows of the same kind, or a copy of this one.
+            For example one that saw other rows in another process: a copy of this one, or, for maps
+            that do not depend on the data, a clone with the same `random_state`.
 
         Returns
         -------
@@ -206,7 +207,7 @@ class FeatureRidge(
         Raises
         ------
         ValueError
-            If the sizes differ.
+            If the sizes differ, or the features of a few rows do: other draws, other landmarks.
         """
         self._seen()
         other._seen()
@@ -214,6 +215,12 @@ class FeatureRidge(
             raise ValueError(
                 f"other: expected sums of shape {self.sums_.cross.shape}, "
                 f"got {other.sums_.cross.shape}"
+            )
+        ours, theirs = (model.features_.transform(self.probe_) for model in (self, other))
+        if not np.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(np.abs(ours).max())):
+            raise ValueError(
+                "other: expected the features of this model, got a map with other random numbers "
+                "or landmarks; copy a fitted model for each process"
             )
         self.sums_.merge(other.sums_)
         self.__dict__.pop("solution_", None)
@@ -231,6 +238,7 @@ class FeatureRidge(
         size = len(features.get_feature_names_out())
         self.features_, self.n_features_in_ = features, features.n_features_in_
         self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
+        self.probe_ = X[:PROBE]  # by which `merge` knows equal maps
 
     def _add(self, X: Any, y: Any, first: int) -> None:
         """Add rows, the first of which has this number, if all of them are right."""
@@ -241,9 +249,12 @@ class FeatureRidge(
         targets, vector = inputs.columns("y", y, _length(X))
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
-        rows = self.features_._rows(X, reset=False)
-        for part in chunks(len(targets), 8 * len(self.sums_.gram)):
-            self.sums_.add(self.features_.transform(rows[part]), targets[part])
+        own = isinstance(self.features_, FeatureMap)
+        rows = self.features_._rows(X, reset=False) if own else X
+        found = NormalEquations.empty(*self.sums_.cross.shape)
+        for part in chunks(len(targets), 8 * len(found.gram)):
+            found.add(self.features_.transform(rows[part]), targets[part])
+        self.sums_.merge(found)
         self.__dict__.pop("solution_", None)
 
     def _alphas(self) -> Array:
@@ -315,7 +326,8 @@ class FeatureRidge(
         found = self._solve()
         if lazy.is_dask(X):
             return lazy.map_rows(X, self.predict, None if self.vector_ else len(found.constant))
-        rows = self.features_._rows(X, reset=False)
+        own = isinstance(self.features_, FeatureMap)
+        rows = self.features_._rows(X, reset=False) if own else inputs.matrix("X", X)
         result = np.empty((rows.shape[0], len(found.constant)))
         for part in chunks(len(result), 8 * len(found.coefficients)):
             result[part] = self.features_.transform(rows[part]) @ found.coefficients
