@@ -39,19 +39,27 @@ void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled
               poll);
 }
 
+// What a thread does: its tasks, one after the other, with scratch memory of its own and a number
+// that they hand on, -1 at first (see Tiles).
+template <class T, class Task>
+auto with_scratch(std::int64_t size, Task run_task) {
+    return [size, run_task](const auto& next) {
+        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
+                                                              T[static_cast<std::size_t>(size)]);
+        std::int64_t packed = -1;
+        for (std::int64_t task; (task = next()) >= 0;) run_task(task, scratch.get(), &packed);
+    };
+}
+
 template <class T, class Poll>
 void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const Tiles<T>& tiles = tiles_of<T>(set);
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
-    const auto work = [&](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
-                                                              T[static_cast<std::size_t>(size)]);
-        std::int64_t packed = -1;
-        for (std::int64_t task; (task = next()) >= 0;)
-            tiles.run(problem, task, scratch.get(), &packed);
-    };
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.run(problem, task, scratch, packed);
+    });
     const double depth = problem.layers ? 8.0 * static_cast<double>(problem.layers->count) : 0.0;
     const double cost = static_cast<double>(problem.n) * static_cast<double>(problem.m) *
                         (static_cast<double>(problem.d + problem.columns) + depth + 16.0);
@@ -82,13 +90,10 @@ void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll 
     const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / (size + problem.m));
     const std::int64_t tasks = (problem.n + rows - 1) / rows;
     volatile int cancelled = 0;
-    const auto work = [&](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
-                                                              T[static_cast<std::size_t>(size)]);
-        for (std::int64_t task; (task = next()) >= 0;)
-            tiles_of<T>(set).sketch(problem, task * rows, std::min(task * rows + rows, problem.n),
-                                    scratch.get());
-    };
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto*) {
+        tiles_of<T>(set).sketch(problem, task * rows, std::min(task * rows + rows, problem.n),
+                                scratch);
+    });
     const double cost =
         8.0 * static_cast<double>(problem.n) * static_cast<double>(size + problem.m);
     share(tasks, threads, cost, cancelled, work, poll);
@@ -121,13 +126,9 @@ void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) 
     const std::int64_t size = tiles.image_scratch(problem);
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
-    const auto work = [&](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
-                                                              T[static_cast<std::size_t>(size)]);
-        std::int64_t packed = -1;
-        for (std::int64_t task; (task = next()) >= 0;)
-            tiles.image(problem, task, scratch.get(), &packed);
-    };
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.image(problem, task, scratch, packed);
+    });
     const double pairs =
         static_cast<double>(problem.n) * static_cast<double>(problem.diagonal ? 1 : problem.m);
     share(tasks, threads, pairs * image_cost(problem), cancelled, work, poll);
@@ -143,13 +144,9 @@ void run(Sequences<T>& problem, const InstructionSet& set, int threads, Poll pol
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
     const std::int64_t size = tiles.sequence_scratch(problem);
-    const auto work = [&](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
-                                                              T[static_cast<std::size_t>(size)]);
-        std::int64_t packed = -1;
-        for (std::int64_t task; (task = next()) >= 0;)
-            tiles.sequences(problem, task, scratch.get(), &packed);
-    };
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.sequences(problem, task, scratch, packed);
+    });
     double steps = 0;
     for (std::int64_t i = 0; i < problem.x.count; ++i)
         steps += static_cast<double>(problem.x.length[i]);

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast import engines, inputs
-from ntkfast.kernel import PANEL_BYTES, Kernel
+from ntkfast.kernel import PANEL_BYTES, KernelOfNetwork
 from ntkfast.maps import Collection, FloatArray, ImagePlan, Images, ScaledImages
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
 
-class ImageKernel(Kernel):
+class ImageKernel(KernelOfNetwork):
     """The NTK or NNGP of a convolutional network (`ImageNetwork.ntk`, `ImageNetwork.nngp`).
 
     Inputs are (n, height, width, channels) arrays, or (n, height width channels) rows if the
@@ -29,31 +29,7 @@ class ImageKernel(Kernel):
     kind : {"ntk", "nngp"}
     """
 
-    __slots__ = ("kind", "network")
-
     network: ImageNetwork
-    kind: str
-
-    def __init__(self, network: ImageNetwork, kind: str) -> None:
-        object.__setattr__(self, "network", network)
-        object.__setattr__(self, "kind", inputs.choice("kind", kind, ("ntk", "nngp")))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"kernels are immutable, cannot set {name!r}")
-
-    def __repr__(self) -> str:
-        return f"{self.network!r}.{self.kind}"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, ImageKernel):
-            return NotImplemented
-        return (self.kind, self.network) == (other.kind, other.network)
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.network))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ImageKernel, (self.network, self.kind)
 
     def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
         """Raise an error naming the array that cannot hold images for this network, by its shape.
@@ -105,7 +81,7 @@ class ImageKernel(Kernel):
     ) -> None:
         assert isinstance(X, Images)
         assert Y is None or isinstance(Y, Images)
-        if _unit_stride(out):
+        if inputs.unit_stride(out):
             self._run(X, Y, self._outs(out), engine, threads)
             return
         height = max(1, PANEL_BYTES // (out.shape[1] * out.itemsize))
@@ -179,10 +155,6 @@ class ImageKernel(Kernel):
                 raise ValueError(
                     f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
                 )
-
-
-def _unit_stride(out: FloatArray) -> bool:
-    return out.strides[1] == out.itemsize and out.strides[0] % out.itemsize == 0
 
 
 def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:

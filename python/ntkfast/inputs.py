@@ -194,6 +194,11 @@ def output(name: str, out: Any, shape: tuple[int, int], dtype: np.dtype[Any]) ->
     return out
 
 
+def unit_stride(array: FloatArray) -> bool:
+    """Whether the entries of each row lie one after the other, as the engines want them."""
+    return array.strides[1] == array.itemsize and array.strides[0] % array.itemsize == 0
+
+
 def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | None) -> None:
     """Check that writing the result does not overwrite what it is computed from.
 

@@ -199,6 +199,42 @@ class Kernel(ABC):
             out[first : first + height] = panel @ wide
 
 
+class KernelOfNetwork(Kernel):
+    """One of the two kernels of a network, as a value: equal for equal networks and kinds.
+
+    Attributes
+    ----------
+    network : network
+    kind : {"ntk", "nngp"}
+    """
+
+    __slots__ = ("kind", "network")
+
+    network: Any
+    kind: str
+
+    def __init__(self, network: Any, kind: str) -> None:
+        object.__setattr__(self, "network", network)
+        object.__setattr__(self, "kind", inputs.choice("kind", kind, ("ntk", "nngp")))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"kernels are immutable, cannot set {name!r}")
+
+    def __repr__(self) -> str:
+        return f"{self.network!r}.{self.kind}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return (self.kind, self.network) == (other.kind, other.network)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.network))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.network, self.kind)
+
+
 def checked_kernel(kernel: object) -> Kernel:
     """Return `kernel`, or raise an error saying what it is instead."""
     if not isinstance(kernel, Kernel):

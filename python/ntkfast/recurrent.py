@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast import engines, inputs, ragged
 from ntkfast.duals import Activation, resolve
-from ntkfast.kernel import Kernel
+from ntkfast.kernel import KernelOfNetwork
 from ntkfast.layers import Layer, numbers
 from ntkfast.maps import Collection, FloatArray, SequenceMap, SequenceSide
 from ntkfast.networks import ActivationLike, short_repr
@@ -153,8 +153,7 @@ def _closed(activation: Activation) -> Activation:
     return activation
 
 
-@dataclass(frozen=True, repr=False)
-class RecurrentKernel(Kernel):
+class RecurrentKernel(KernelOfNetwork):
     """The NTK or NNGP of a recurrent network (`Recurrent.ntk`, `Recurrent.nngp`).
 
     Attributes
@@ -164,10 +163,6 @@ class RecurrentKernel(Kernel):
     """
 
     network: Recurrent
-    kind: str
-
-    def __repr__(self) -> str:
-        return f"{self.network!r}.{self.kind}"
 
     def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
         """Raise an error naming the array that holds no sequences, or of other channels than X."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast import engines, inputs
-from ntkfast.kernel import PANEL_BYTES, Kernel, checked_kernel
+from ntkfast.kernel import PANEL_BYTES, Kernel, KernelOfNetwork, checked_kernel
 from ntkfast.layers import Layers, diagonal, has_kinks, homogeneity, numbers, sphere
 from ntkfast.maps import Collection, FloatArray, LayerMap, Map, ProfileMap, Rows
 from ntkfast.profile import Reals, compile_profile
@@ -88,7 +88,7 @@ class RowKernel(Kernel):
         plan, left, right = self._plan(X, Y)
         if Y is None:
             _symmetric(engine, plan, left, out, threads)
-        elif _unit_stride(out):
+        elif inputs.unit_stride(out):
             engines.gram(engine, plan, left, right, out, threads)
         else:
             for part, panel in _panels(out):
@@ -139,10 +139,6 @@ def checked_row_kernel(kernel: object) -> RowKernel:
     return found
 
 
-def _unit_stride(out: FloatArray) -> bool:
-    return out.strides[1] == out.itemsize and out.strides[0] % out.itemsize == 0
-
-
 def _panels(out: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
     """Yield row ranges of `out` and buffers for them, which are copied when they are full."""
     height = max(1, PANEL_BYTES // (out.shape[1] * out.itemsize))
@@ -155,9 +151,9 @@ def _panels(out: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
 
 def _symmetric(engine: engines.Engine, plan: Map, X: Rows, out: FloatArray, threads: int) -> None:
     """Write K(X, X) to an array of any strides, with the same bits for all of them."""
-    if _unit_stride(out):
+    if inputs.unit_stride(out):
         engines.gram(engine, plan, X, None, out, threads)
-    elif _unit_stride(out.T):
+    elif inputs.unit_stride(out.T):
         engines.gram(engine, plan, X, None, out.T, threads)
     else:
         height = max(1, PANEL_BYTES // (out.shape[1] * out.itemsize))
@@ -186,7 +182,7 @@ def _rows(X: ArrayLike, Y: ArrayLike | None) -> tuple[Rows, Rows | None]:
     )
 
 
-class NetworkKernel(RowKernel):
+class NetworkKernel(KernelOfNetwork, RowKernel):
     """The NTK or NNGP of an infinitely wide network (`Network.ntk`, `Network.nngp`).
 
     Attributes
@@ -195,31 +191,7 @@ class NetworkKernel(RowKernel):
     kind : {"ntk", "nngp"}
     """
 
-    __slots__ = ("kind", "network")
-
     network: Network
-    kind: str
-
-    def __init__(self, network: Network, kind: str) -> None:
-        object.__setattr__(self, "network", network)
-        object.__setattr__(self, "kind", inputs.choice("kind", kind, ("ntk", "nngp")))
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"kernels are immutable, cannot set {name!r}")
-
-    def __repr__(self) -> str:
-        return f"{self.network!r}.{self.kind}"
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, NetworkKernel):
-            return NotImplemented
-        return (self.kind, self.network) == (other.kind, other.network)
-
-    def __hash__(self) -> int:
-        return hash((self.kind, self.network))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return NetworkKernel, (self.network, self.kind)
 
     @property
     def is_zonal(self) -> bool:

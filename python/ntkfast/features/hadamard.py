@@ -80,7 +80,7 @@ def fwht(
     diagonal = None if signs is None else _diagonal(signs, rows)
     target = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
     result = inputs.output("out", target, (len(rows), rows.shape[1]), rows.dtype)
-    to = result if _unit_stride(result) else np.empty_like(rows, order="C")
+    to = result if inputs.unit_stride(result) else np.empty_like(rows, order="C")
     if np.may_share_memory(rows, to) and not _same_memory(rows, to):
         rows = rows.copy()
     scale = rows.shape[1] ** -0.5 if normalize else 1.0
@@ -107,10 +107,6 @@ def _diagonal(signs: ArrayLike, rows: FloatArray) -> FloatArray:
     if not np.all(np.abs(array) == 1):
         raise ValueError("signs: expected only +1 and -1")
     return np.ascontiguousarray(array, rows.dtype)
-
-
-def _unit_stride(array: FloatArray) -> bool:
-    return array.strides[1] == array.itemsize and array.strides[0] % array.itemsize == 0
 
 
 def _same_memory(first: FloatArray, second: FloatArray) -> bool:
