@@ -46,8 +46,6 @@ from released import ReleasedNTKSketch, ReleasedRandomFeatures, show
 Array = NDArray[Any]
 RIDGES = np.logspace(-9, -2, 8)  # relative to the trace of the (feature) Gram matrix
 WIDTHS = (0.5, 2.0)  # of the Gaussian, as squares relative to the median distance
-SMALL = 2000  # rows up to which every split is used
-LARGE_SPLITS = 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def methods(
 def with_ridge(model: FeatureRidge, ridge: float) -> FeatureRidge:
     """Return the model with another ridge and the same sums."""
     other = copy.copy(model)
-    other.alpha = ridge * float(np.trace(model.gram_))
+    other.alpha = ridge * float(np.trace(model.sums_.gram))
     other.__dict__.pop("solution_", None)
     return other
 
@@ -225,8 +223,7 @@ def uci(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         with np.load(path) as data:
             X, y = data["X"].astype(float), data["y"]
             masks = np.unpackbits(data["test_mask"], axis=1)[:, : len(y)].astype(bool)
-        splits = min(args.splits, len(masks) if len(y) <= SMALL else LARGE_SPLITS)
-        pieces = [standardised(X, y, mask, True) for mask in masks[:splits]]
+        pieces = [standardised(X, y, mask, True) for mask in masks[: args.splits]]
         yield from regress(path.stem, pieces, args, root=True)
 
 
@@ -324,7 +321,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="of uci; default: all")
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--components", type=int, default=512, help="for regression")
-    parser.add_argument("--splits", type=int, default=20, help=f"{LARGE_SPLITS} above {SMALL} rows")
+    parser.add_argument("--splits", type=int, default=20, help="of uci")
     parser.add_argument("--exact-limit", type=int, default=2000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="folder for one picture per section")

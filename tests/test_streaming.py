@@ -21,7 +21,13 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge, RidgeCV
 
-from ntkfast.features import DualActivationFeatures, FeatureRidge, NystromFeatures, stream
+from ntkfast.features import (
+    CountSketch,
+    DualActivationFeatures,
+    FeatureRidge,
+    NystromFeatures,
+    stream,
+)
 
 Array = NDArray[Any]
 
@@ -71,6 +77,46 @@ def test_ridge_bad_input() -> None:
     assert np.array_equal(model.predict(X), before)
 
 
+def test_targets_that_make_no_sense() -> None:
+    X, bad = gaussian(20, 4), gaussian(20, 2)
+    bad[7, 1] = np.nan
+    model = FeatureRidge(DualActivationFeatures(n_components=16))
+    with pytest.raises(ValueError, match="y: expected one target per row of X, got None"):
+        model.fit(X)
+    with pytest.raises(ValueError, match="y: expected finite numbers, row 7 holds NaN"):
+        model.fit(X, bad)
+    twice = np.repeat(X, 2, axis=1)[:, :4]
+    with pytest.raises(np.linalg.LinAlgError, match=r"alpha: expected more than .* got 1e-300"):
+        model.set_params(alpha=1e-300).fit(twice[:3], twice[:3, 0]).predict(X)
+
+
+def test_far_from_zero_the_penalty_is_the_same() -> None:
+    """Sums of squares around zero would lose all of their digits in 1e16."""
+    X, alphas = gaussian(500, 4), (1e-3, 1e-1, 10.0)
+    y = np.abs(X[:, 0]) + 0.1 * gaussian(500, 1, 1)[:, 0]
+    features = DualActivationFeatures(n_components=64, random_state=0)
+    here = FeatureRidge(features, alphas).fit(X[:200], y[:200]).partial_fit(X[200:], y[200:])
+    there = FeatureRidge(features, alphas)
+    there.fit(X[:200], y[:200] + 1e8).partial_fit(X[200:], y[200:] + 1e8)
+    # y + 1e8 itself is rounded to 1.5e-8.
+    np.testing.assert_allclose(there.scores_, here.scores_, rtol=1e-6)
+    np.testing.assert_allclose(there.predict(X) - 1e8, here.predict(X), atol=1e-6)
+
+
+def test_maps_are_fitted_to_some_rows_of_the_first_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntkfast.features.streaming.FIT_ROWS", 100)
+    kernel = nf.FullyConnected(2).ntk
+    recorded: list[int] = []
+
+    class Recording(NystromFeatures):
+        def fit(self, X: Any, y: Any = None) -> Any:
+            recorded.append(len(X))
+            return super().fit(X, y)
+
+    FeatureRidge(Recording(kernel, 20, random_state=0)).fit(X, Y)
+    assert recorded == [100]
+
+
 FEATURES = DualActivationFeatures(nf.FullyConnected(2).ntk, 60, random_state=0)
 X = gaussian(900, 4)
 Y = np.abs(X[:, :1]) + X[:, 1:3]
@@ -92,6 +138,19 @@ def test_memory_maps_sparse_rows_and_iterables(tmp_path: Path) -> None:
     assert_same(FeatureRidge(FEATURES).fit(X.tolist(), Y.tolist()), wanted)
     with pytest.raises(ValueError, match="X: expected at least one part, got an empty iterable"):
         FeatureRidge(FEATURES).fit(iter([]))
+
+
+def test_zarr_arrays(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    rows = zarr.create_array(tmp_path / "X.zarr", data=X, chunks=(100, 4))
+    targets = zarr.create_array(tmp_path / "y.zarr", data=Y, chunks=(100, 2))
+    assert_same(FeatureRidge(FEATURES).fit(rows, targets), FeatureRidge(FEATURES).fit(X, Y))
+
+
+def test_features_that_are_sparse_sketches() -> None:
+    sketch = CountSketch(50, random_state=0)
+    wanted = FeatureRidge(sketch).fit(X, Y)
+    assert_same(FeatureRidge(sketch).fit(sparse.csr_array(X), Y), wanted)
 
 
 def test_a_row_that_is_not_finite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +262,7 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     pytest.importorskip("tqdm")
     FeatureRidge(FEATURES, progress=True).fit(X, Y)
     assert "900" in capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr("ntkfast.features.streaming.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"progress: needs tqdm: pip install .ntkfast\[cli\]."):
         FeatureRidge(FEATURES, progress=True).fit(X, Y)
 
@@ -242,6 +301,17 @@ def test_dask_features_are_lazy(dtype: Any) -> None:
     )
 
 
+def test_dask_rows_are_taken_from_the_head_for_a_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    array = pytest.importorskip("dask.array")
+    rows = array.from_array(X, chunks=(250, 2))
+    kernel = nf.FullyConnected(2).ntk
+    found = NystromFeatures(kernel, 20, random_state=0).fit(rows)
+    wanted = NystromFeatures(kernel, 20, random_state=0).fit(X)
+    np.testing.assert_array_equal(found.transform(X), wanted.transform(X))
+    FeatureRidge(FEATURES, progress=True).fit(rows, Y)
+    assert "Completed" in capsys.readouterr().out
+
+
 def test_dask_errors() -> None:
     array = pytest.importorskip("dask.array")
     bad = X.copy()
@@ -252,8 +322,13 @@ def test_dask_errors() -> None:
     with pytest.raises(NotFittedError):
         failed.predict(X)
     rows = array.from_array(X, chunks=(100, 4))
-    with pytest.raises(ValueError, match=r"y: expected shape \(900,\), got \(899,\)"):
+    with pytest.raises(ValueError, match=r"y: expected shape \(900,\) or \(900, \*\), got \(899,"):
         FeatureRidge(FEATURES).fit(rows, Y[1:, 0])
+    with pytest.raises(ValueError, match=r"y: .*got None"):
+        FeatureRidge(FEATURES).fit(rows)
+    some = rows[rows[:, 0] > 0]
+    with pytest.raises(ValueError, match="X: expected known numbers of rows"):
+        FeatureRidge(FEATURES).fit(some, Y)
     with pytest.raises(ValueError, match=r"X: expected shape \(rows, features\), got \(900,\)"):
         clone(FEATURES).fit(X).transform(rows[:, 0])
 

@@ -145,7 +145,8 @@ def same_dtype(first: FloatArray, second: FloatArray) -> tuple[FloatArray, Float
 def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows:
     """Check that all rows are finite, by their norms, and that squares of norms are.
 
-    `first` is the number of the first row where `data` is a part of something larger.
+    `data` may be sparse. `first` is the number of the first row where it is a part of something
+    larger.
 
     Raises
     ------
@@ -155,7 +156,7 @@ def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows
     largest = float(np.max(norms))
     if not largest < 1e150:  # also for NaN
         row = int(np.argmax(norms))
-        if np.isfinite(data[row]).all():
+        if np.isfinite(data[[row]].data if _is_sparse(data) else data[row]).all():
             raise ValueError(
                 f"{name}: row {first + row} has norm {norms[row]:.3g}, expected below 1e150"
             )
@@ -215,8 +216,16 @@ def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | 
             raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
 
 
-def columns(name: str, value: ArrayLike, count: int) -> tuple[FloatArray, bool]:
-    """Return V of a product as a matrix with `count` rows, and whether it was a vector."""
+def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[FloatArray, bool]:
+    """Return V of a product as a matrix with `count` rows, and whether it was a vector.
+
+    `first` is the number of the first row where `value` is a part of something larger.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If its type or shape is wrong, or naming the first row that holds NaN or infinity.
+    """
     array = np.asarray(value)
     vector = array.ndim == 1
     if vector:
@@ -227,7 +236,8 @@ def columns(name: str, value: ArrayLike, count: int) -> tuple[FloatArray, bool]:
         got = (len(array),) if vector else array.shape
         raise ValueError(f"{name}: expected shape {shape}, got {got}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected finite numbers, found NaN or infinity")
+        row = first + int(np.argmin(np.isfinite(array).all(axis=1)))
+        raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
     return array, vector
 
 

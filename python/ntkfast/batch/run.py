@@ -16,8 +16,8 @@ from ntkfast.batch.inputs import Matrix, as_matrix, check_shapes, float_type, wi
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.optional import import_zarr
-from ntkfast.batch.progress import Bar
 from ntkfast.batch.sinks import SINKS, Sink, open_result
+from ntkfast.progress import Bar
 
 
 def gram(
@@ -181,7 +181,7 @@ def _write(
     sink.open()
     try:
         with full_disk_explained(sink.partial, resumable=True):
-            bar = Bar(progress, path.name, sum(grid.pairs(i, j) for i, j in tiles))
+            bar = Bar(progress, path.name, sum(grid.pairs(i, j) for i, j in tiles), "pairs")
             _fill(job, grid, tiles, done, sink, journal, bar)
     except KeyboardInterrupt as error:
         error.add_note(

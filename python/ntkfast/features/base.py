@@ -28,6 +28,7 @@ try:
 except ImportError:  # pragma: no cover - before scikit-learn 1.6 it was a method
 
     def validate_data(estimator: Any, X: Any, **options: Any) -> Any:  # noqa: D103
+        options["force_all_finite"] = options.pop("ensure_all_finite", True)
         return estimator._validate_data(X, **options)
 
 
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 CHUNK_BYTES = 1 << 24  # of one intermediate array, so that memory does not grow with the rows
+FIT_ROWS = 1 << 14  # that maps are fitted to where data come in parts
 Self = TypeVar("Self", bound="FeatureMap")
 
 
@@ -64,8 +66,8 @@ class FeatureMap(
 
         Parameters
         ----------
-        X : (n, d) array or sparse matrix
-            Training rows.
+        X : (n, d) array, sparse matrix or dask array
+            Training rows; of a dask array the first 16,384.
         y : object
             Not used.
 
@@ -79,7 +81,7 @@ class FeatureMap(
             If a parameter has the wrong type or range, or X is not finite or has no rows.
         """
         inputs.count("n_components", self.n_components, least=1)
-        rows = self._rows(X, reset=True)
+        rows = self._rows(lazy.head(X, FIT_ROWS) if lazy.is_dask(X) else X, reset=True)
         self._n_features_out = self._draw(rows, self._generator())
         return self
 
@@ -108,7 +110,10 @@ class FeatureMap(
         if lazy.is_dask(X):
             dtype = np.float32 if X.dtype == np.float32 else np.float64
             return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
-        rows = self._rows(X, reset=False)
+        return self._features(self._rows(X, reset=False))
+
+    def _features(self, rows: Any) -> FloatArray:
+        """Compute the features of rows that are known to be right."""
         make_dense = sparse.issparse(rows) and self._sparse == "parts"
         count = rows.shape[0] if sparse.issparse(rows) else len(rows)
         out = np.empty((count, self._n_features_out), rows.dtype)
@@ -126,13 +131,17 @@ class FeatureMap(
         tags.input_tags.sparse = bool(self._sparse)
         return tags
 
-    def _rows(self, X: Any, reset: bool) -> Any:
-        formats = "csr" if self._sparse else False
-        rows = validate_data(
-            self, X, reset=reset, accept_sparse=formats, dtype=[np.float64, np.float32], order="C"
-        )
+    def _rows(self, X: Any, reset: bool, first: int = 0) -> Any:
+        """Return rows, the first of which has the number `first`, if all of them are right."""
+        options: dict[str, Any] = {
+            "accept_sparse": "csr" if self._sparse else False,
+            "dtype": [np.float64, np.float32],
+            "order": "C",
+            "ensure_all_finite": False,  # the norms tell, and which row it is
+        }
+        rows = validate_data(self, X, reset=reset, **options)
         # Squares must not overflow: the same limit as for Gram matrices.
-        inputs.rows("X", rows, norms_of(rows))
+        inputs.rows("X", rows, norms_of(rows), first)
         return rows
 
     def _generator(self) -> np.random.Generator:
@@ -153,9 +162,9 @@ class FeatureMap(
         """Write the features of the rows `X` to `out`."""
 
 
-def chunks(count: int, row_bytes: int) -> Iterator[slice]:
-    """Yield slices of rows that together need about `CHUNK_BYTES`."""
-    height = max(16, CHUNK_BYTES // max(row_bytes, 1))
+def chunks(count: int, row_bytes: int, least: int = 0) -> Iterator[slice]:
+    """Yield slices of rows that need about `CHUNK_BYTES`, or `least` if that is more."""
+    height = max(16, max(CHUNK_BYTES, least) // max(row_bytes, 1))
     for first in range(0, count, height):
         yield slice(first, min(first + height, count))
 

@@ -6,6 +6,7 @@ Dask is imported only where a dask array was passed in, so that it is there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from copy import copy
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,11 @@ FAN_IN = 4  # sums that are added at a time
 def is_dask(X: object) -> bool:
     """Whether this is a dask array."""
     return type(X).__module__.split(".")[0] == "dask"
+
+
+def head(X: Any, rows: int) -> Any:
+    """Return the first rows of a dask array, computed."""
+    return whole_rows(X)[:rows].compute()
 
 
 def map_rows(X: Any, function: Callable[[Any], Any], width: int | None, dtype: Any = None) -> Any:
@@ -52,39 +58,57 @@ def whole_rows(X: Any) -> Any:
     """Return the array with blocks that hold whole rows."""
     if X.ndim != 2:
         raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
+    if np.isnan(X.shape).any():
+        raise ValueError(
+            f"X: expected known numbers of rows, got {X.shape}; call X.compute_chunk_sizes() first"
+        )
     return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
 
 
 def fit_blocks(model: Ridge, X: Any, y: Any) -> Ridge:
     """Fit a `FeatureRidge` to a dask array: sums of each block, added in a tree of fixed shape."""
-    dask, arrays = import_module("dask"), import_module("dask.array")
+    dask = import_module("dask")
     rows = whole_rows(X)
-    if y is None or len(y) != len(rows):
-        got = None if y is None else np.shape(y)
-        raise ValueError(f"y: expected shape ({len(rows)},), got {got}")
-    targets = y if is_dask(y) else arrays.from_array(np.asarray(y), chunks=len(y))
-    targets = targets.rechunk((rows.chunks[0], *((-1,) * (targets.ndim - 1))))
-    head, first = dask.compute(rows.blocks[0], targets.blocks[0])
-    model._start(head, first)
-    shared = dask.delayed(model, pure=False)
+    targets = _targets(y, rows)
+    model._start(*dask.compute(rows.blocks[0], targets.blocks[0]))
+    # Workers get the model without its sums, which are large.
+    light = copy(model)
+    del light.sums_
+    shared, shape = dask.delayed(light, pure=False), model.sums_.cross.shape
     blocks = zip(rows.to_delayed().ravel(), targets.to_delayed().ravel(), strict=True)
     firsts = np.cumsum((0, *rows.chunks[0])).tolist()
     sums = [
-        dask.delayed(_sums)(shared, block, some, at)
+        dask.delayed(_sums)(shared, shape, block, some, at)
         for (block, some), at in zip(blocks, firsts, strict=False)
     ]
     while len(sums) > 1:
         groups = [sums[k : k + FAN_IN] for k in range(0, len(sums), FAN_IN)]
         sums = [dask.delayed(_added)(group) for group in groups]
-    (model.sums_,) = dask.compute(sums[0])
+    with _progress(model.progress):
+        (model.sums_,) = dask.compute(sums[0])
     return model
 
 
-def _sums(model: FeatureRidge, X: Any, y: Any, first: int) -> NormalEquations:
-    """Return the sums over one block, leaving the model alone."""
+def _targets(y: Any, rows: Any) -> Any:
+    """Return the targets as a dask array with the blocks of the rows."""
+    if y is not None and not is_dask(y):
+        y = import_module("dask.array").from_array(np.asarray(y), chunks=-1)
+    if y is None or y.ndim not in (1, 2) or y.shape[0] != rows.shape[0]:
+        got = None if y is None else y.shape
+        raise ValueError(f"y: expected shape ({rows.shape[0]},) or ({rows.shape[0]}, *), got {got}")
+    return y.rechunk((rows.chunks[0], *((-1,) * (y.ndim - 1))))
+
+
+def _progress(wanted: bool) -> Any:
+    """Return dask's own bar, which shows what the schedulers of this machine have done."""
+    return import_module("dask.diagnostics").ProgressBar() if wanted else nullcontext()
+
+
+def _sums(model: FeatureRidge, shape: tuple[int, int], X: Any, y: Any, at: int) -> NormalEquations:
+    """Return the sums over one block, whose first row has the number `at`."""
     own = copy(model)
-    own.sums_ = NormalEquations.empty(*model.sums_.cross.shape)
-    own._add(X, y, first)
+    own.sums_ = NormalEquations.empty(*shape)
+    own._add(X, y, at)
     return own.sums_
 
 

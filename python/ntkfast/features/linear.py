@@ -92,7 +92,7 @@ class CountSketch(FeatureMap):
         tags.input_tags.sparse = True
         return tags
 
-    def _rows(self, X: Any, reset: bool) -> FloatArray:
+    def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         rows: FloatArray = validate_data(
             self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
         )

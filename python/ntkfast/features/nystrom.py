@@ -91,11 +91,11 @@ class NystromFeatures(FeatureMap):
         self.landmarks = landmarks
         self.random_state = random_state
 
-    def _rows(self, X: Any, reset: bool) -> FloatArray:
+    def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
         kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
         if isinstance(kernel, RowKernel):
-            return super()._rows(X, reset)  # type: ignore[no-any-return]
+            return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from scipy import sparse
 from ntkfast import inputs
 from ntkfast.engines import row_norms
 from ntkfast.features import lazy
-from ntkfast.features.base import BaseEstimator, FeatureMap, check_is_fitted, chunks
+from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted, chunks
 from ntkfast.features.normal import Array, NormalEquations, Solution
+from ntkfast.progress import Bar
 
 try:
     from sklearn.base import RegressorMixin, clone
@@ -77,15 +79,15 @@ class FeatureRidge(
 ):
     """Ridge regression on the features of a transformer, fed with rows part by part.
 
-    Only F^T F, F^T y and sums are kept, in float64, whatever the type of the rows: memory is
-    n_features^2, and one pass over the data is all there is. Parts may come in any order, and the
-    sums of several processes can be added (`merge`); the result is that of one fit to all rows,
-    up to rounding.
+    Only means, F^T F and F^T y around them are kept, in float64, whatever the type of the rows:
+    memory is a few times n_features^2, and one pass over the data is all there is. Parts may come
+    in any order, and the sums of several processes can be added (`merge`); the result is that of
+    one fit to all rows, up to rounding.
 
     Parameters
     ----------
     features : feature map
-        Cloned. Fitted to the rows of the first part of `fit` or `partial_fit`.
+        Cloned. Fitted to rows of the first part of `fit` or `partial_fit`, at most 16,384.
     alpha : float or sequence of float, default 1.0
         Weight of the squared coefficients, as in ``sklearn.linear_model.Ridge``. Of several the one
         with the best generalised cross-validation score is taken, without another pass.
@@ -110,6 +112,8 @@ class FeatureRidge(
     TypeError, ValueError
         In `fit` and `partial_fit`, if `alpha` is not positive or y has not one row per row of X,
         is not finite, or has another number of targets than before.
+    numpy.linalg.LinAlgError
+        When the result is first needed, if a single `alpha` is below the rounding error of F^T F.
 
     References
     ----------
@@ -154,9 +158,11 @@ class FeatureRidge(
         try:
             if lazy.is_dask(X):
                 return lazy.fit_blocks(self, X, y)
-            rows = X if hasattr(X, "shape") or y is None else np.asarray(X)
-            parts, total = (iter(X), None) if y is None else (_parts(rows, y), rows.shape[0])
-            self._take(parts, total)
+            if y is None:
+                self._take(_pairs(X), None)
+            else:
+                rows = _array(X)
+                self._take(_parts(rows, _array(y)), rows.shape[0])
         except BaseException:
             self._forget()  # a model of some of the rows must not pass for one of all
             raise
@@ -164,7 +170,9 @@ class FeatureRidge(
 
     def _take(self, parts: Iterable[tuple[Any, Any]], total: int | None) -> None:
         seen = 0
-        with _Bar(self.progress, total) as bar:
+        if self.progress:
+            _need_tqdm()
+        with Bar(self.progress, "FeatureRidge", total, "rows", terminal=False) as bar:
             for X, y in parts:
                 if not seen:
                     self._start(X, y)
@@ -233,8 +241,10 @@ class FeatureRidge(
     def _start(self, X: Any, y: Any) -> None:
         """Fit the features to the first rows, and begin to sum."""
         self._alphas()
-        targets, vector = inputs.columns("y", y, _length(X))
-        features = clone(self.features).fit(X)
+        count = _length(X)
+        targets, vector = inputs.columns("y", y, count)
+        some = X[:: -(-count // FIT_ROWS)]  # spread, since rows may be sorted
+        features = clone(self.features).fit(some)
         size = len(features.get_feature_names_out())
         self.features_, self.n_features_in_ = features, features.n_features_in_
         self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
@@ -243,19 +253,27 @@ class FeatureRidge(
     def _add(self, X: Any, y: Any, first: int) -> None:
         """Add rows, the first of which has this number, if all of them are right."""
         self._alphas()
-        if not sparse.issparse(X):
-            X = inputs.matrix("X", X)
-            inputs.rows("X", X, row_norms(X), first)
-        targets, vector = inputs.columns("y", y, _length(X))
+        rows, features = self._checked(X, first)
+        targets, vector = inputs.columns("y", y, rows.shape[0], first)
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
-        own = isinstance(self.features_, FeatureMap)
-        rows = self.features_._rows(X, reset=False) if own else X
         found = NormalEquations.empty(*self.sums_.cross.shape)
-        for part in chunks(len(targets), 8 * len(found.gram)):
-            found.add(self.features_.transform(rows[part]), targets[part])
+        # Adding to F^T F costs as much as some hundred rows: take more of them at a time.
+        for part in chunks(len(targets), 8 * len(found.gram), found.gram.nbytes // 2):
+            F = features(rows[part])
+            found.add(F.toarray() if sparse.issparse(F) else F, targets[part])
         self.sums_.merge(found)
         self.__dict__.pop("solution_", None)
+
+    def _checked(self, X: Any, first: int) -> tuple[Any, Callable[[Any], Any]]:
+        """Return rows, checked once where the map lets us, and what computes their features."""
+        features = self.features_
+        if type(features).transform is FeatureMap.transform:
+            return features._rows(X, reset=False, first=first), features._features
+        if not sparse.issparse(X):  # a map of its own ways, which cannot name the row
+            X = inputs.matrix("X", X)
+            inputs.rows("X", X, row_norms(X), first)
+        return X, features.transform
 
     def _alphas(self) -> Array:
         given = [self.alpha] if np.ndim(self.alpha) == 0 else list(self.alpha)
@@ -326,11 +344,10 @@ class FeatureRidge(
         found = self._solve()
         if lazy.is_dask(X):
             return lazy.map_rows(X, self.predict, None if self.vector_ else len(found.constant))
-        own = isinstance(self.features_, FeatureMap)
-        rows = self.features_._rows(X, reset=False) if own else inputs.matrix("X", X)
+        rows, features = self._checked(X, 0)
         result = np.empty((rows.shape[0], len(found.constant)))
         for part in chunks(len(result), 8 * len(found.coefficients)):
-            result[part] = self.features_.transform(rows[part]) @ found.coefficients
+            result[part] = features(rows[part]) @ found.coefficients
         result += found.constant
         return result[:, 0] if self.vector_ else result
 
@@ -339,37 +356,29 @@ def _length(X: Any) -> int:
     return int(X.shape[0]) if hasattr(X, "shape") else len(X)
 
 
-def _parts(X: Any, y: Any) -> Iterable[tuple[Any, Any]]:
+def _array(X: Any) -> Any:
+    """Return what gives rows for a slice: arrays of any kind as they are, lists as an array."""
+    return X if hasattr(X, "shape") else np.asarray(X)
+
+
+def _pairs(X: Any) -> Iterator[tuple[Any, Any]]:
+    if hasattr(X, "shape"):
+        raise ValueError("y: expected one target per row of X, got None")
+    return iter(X)
+
+
+def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     """Yield parts of an array and its targets, read when they are needed."""
-    if len(np.shape(X)) != 2:
-        raise ValueError(f"X: expected shape (rows, features), got {np.shape(X)}")
-    if X.shape[0] != len(y):
-        shape = f"({X.shape[0]},)" if np.ndim(y) == 1 else f"({X.shape[0]}, *)"
-        raise ValueError(f"y: expected shape {shape}, got {np.shape(y)}")
+    if len(X.shape) != 2:
+        raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
+    if y.shape[:1] != X.shape[:1]:
+        shape = f"({X.shape[0]},)" if len(y.shape) == 1 else f"({X.shape[0]}, *)"
+        raise ValueError(f"y: expected shape {shape}, got {y.shape}")
     step = max(1, PART_BYTES // (8 * X.shape[1]))
     for first in range(0, X.shape[0], step):
         yield X[first : first + step], y[first : first + step]
 
 
-class _Bar:
-    """A tqdm bar in rows, or nothing at all."""
-
-    def __init__(self, wanted: bool, total: int | None) -> None:
-        self._bar: Any = None
-        if wanted:
-            try:
-                from tqdm import tqdm
-            except ImportError as error:
-                raise ImportError("progress: needs tqdm: pip install 'ntkfast[cli]'") from error
-            self._bar = tqdm(total=total, unit=" rows", unit_scale=True)
-
-    def update(self, rows: int) -> None:
-        if self._bar is not None:
-            self._bar.update(rows)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+def _need_tqdm() -> None:
+    if find_spec("tqdm") is None:
+        raise ImportError("progress: needs tqdm: pip install 'ntkfast[cli]'")
