@@ -349,15 +349,17 @@ Rotation<T> rotation(const py::array_t<T>& x, int64_t n,
     expect((size & (size - 1)) == 0, "signs: expected 2^p of them");
     for (py::ssize_t j = 0; j < index.size(); ++j)
         expect(index.data()[j] >= 0 && index.data()[j] < size, "index: beyond the transform");
-    return {x.data(),    x.shape(0) == 1 ? 0 : row_stride(x, "x"), dim, signs.data(), size,
-            index.data()};
+    return {
+        x.data(), x.shape(0) == 1 ? 0 : row_stride(x, "x"), dim, signs.data(), size, index.data(),
+        false};
 }
 
 template <class T>
 void sketch(py::array_t<T> x, std::optional<py::array_t<T>> y, py::array_t<T> out,
             py::array_t<T, py::array::c_style> signs_x, Indices<T> index_x,
             std::optional<py::array_t<T, py::array::c_style>> signs_y,
-            std::optional<Indices<T>> index_y, double scale, int threads, const std::string& isa) {
+            std::optional<Indices<T>> index_y, bool step, double scale, int threads,
+            const std::string& isa) {
     Sketch<T> problem{};
     problem.ldo = row_stride(out, "out");
     problem.n = out.shape(0);
@@ -371,7 +373,37 @@ void sketch(py::array_t<T> x, std::optional<py::array_t<T>> y, py::array_t<T> ou
         expect(signs_y && index_y && index_y->ndim() == 1 && index_y->shape(0) == problem.m,
                "index: one per column of out");
         problem.factor[1] = rotation<T>(*y, problem.n, *signs_y, *index_y);
+        problem.factor[1].step = step;
     }
+    call(isa, threads,
+         [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
+}
+
+template <class T>
+void structured(py::array_t<T> x, py::array_t<T> out, py::array_t<T, py::array::c_style> flips,
+                py::array_t<T, py::array::c_style> lengths, int answer, double scale, int threads,
+                const std::string& isa) {
+    expect(x.ndim() == 2 && out.ndim() == 2 && x.shape(0) == out.shape(0) && x.shape(1) > 0,
+           "out: expected as many rows as x");
+    expect(flips.ndim() == 3 && flips.shape(1) == 3 && lengths.ndim() == 2,
+           "flips: expected (blocks, 3, size)");
+    const int64_t size = flips.shape(2), count = out.shape(1), blocks = flips.shape(0);
+    expect((size & (size - 1)) == 0 && size >= x.shape(1), "flips: expected 2^p per column of x");
+    expect(lengths.shape(0) == blocks && lengths.shape(1) == size && blocks * size >= count,
+           "lengths: expected one per column of out");
+    expect(0 <= answer && answer <= 2, "answer: expected 0, 1 or 2");
+    const Structured<T> problem{x.data(),
+                                out.mutable_data(),
+                                row_stride(x, "x"),
+                                row_stride(out, "out"),
+                                out.shape(0),
+                                x.shape(1),
+                                count,
+                                flips.data(),
+                                lengths.data(),
+                                size,
+                                static_cast<Answer>(answer),
+                                static_cast<T>(scale)};
     call(isa, threads,
          [&](const InstructionSet& set, auto poll) { ntkfast::run(problem, set, threads, poll); });
 }
@@ -404,7 +436,11 @@ void bind_dtype(py::module_& m, const char* suffix) {
     m.def((std::string("sketch_") + suffix).c_str(), &sketch<T>, py::arg("x").noconvert(),
           py::arg("y").noconvert(), py::arg("out").noconvert(), py::arg("signs_x").noconvert(),
           py::arg("index_x").noconvert(), py::arg("signs_y").noconvert(),
-          py::arg("index_y").noconvert(), py::arg("scale"), py::arg("threads"), py::arg("isa"));
+          py::arg("index_y").noconvert(), py::arg("step"), py::arg("scale"), py::arg("threads"),
+          py::arg("isa"));
+    m.def((std::string("structured_") + suffix).c_str(), &structured<T>, py::arg("x").noconvert(),
+          py::arg("out").noconvert(), py::arg("flips").noconvert(), py::arg("lengths").noconvert(),
+          py::arg("answer"), py::arg("scale"), py::arg("threads"), py::arg("isa"));
 }
 
 }  // namespace

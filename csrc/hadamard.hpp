@@ -6,6 +6,7 @@
 // sets add in the same order, so that their results have the same bits.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #include "maps.hpp"
@@ -154,7 +155,10 @@ void hadamard_rows(const Hadamard<T>& p, int64_t begin, int64_t end) {
 template <class T>
 void rotate(const Rotation<T>& r, int64_t i, T* to) {
     const T* x = r.x + i * r.ld;
-    for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] * r.signs[k];
+    if (r.step)
+        for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] > T(0) ? r.signs[k] : T(0);
+    else
+        for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] * r.signs[k];
     std::memset(to + r.dim, 0, sizeof(T) * static_cast<std::size_t>(r.size - r.dim));
     hadamard_rows<T>({to, to, r.size, r.size, 1, r.size, nullptr, T(1)}, 0, 1);
 }
@@ -186,6 +190,39 @@ void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
             store<T>(out + j,
                      picked<T>(a, left.index + j) * picked<T>(b, right.index + j) * s.scale);
         for (; j < s.m; ++j) out[j] = a[left.index[j]] * b[right.index[j]] * s.scale;
+    }
+}
+
+// ---- structured neurons -------------------------------------------------------------------------
+
+template <class T>
+void answer(const T* v, const T* lengths, int64_t count, Answer kind, T scale, T* out) {
+    if (kind == Answer::kStep)
+        for (int64_t j = 0; j < count; ++j)
+            out[j] = v[j] > T(0) ? scale : v[j] < T(0) ? T(0) : scale * T(0.5);
+    else if (kind == Answer::kRelu)
+        for (int64_t j = 0; j < count; ++j)
+            out[j] = v[j] > T(0) ? v[j] * (lengths[j] * scale) : T(0);
+    else
+        for (int64_t j = 0; j < count; ++j) out[j] = v[j] * (lengths[j] * scale);
+}
+
+// Row by row and block by block: what is rotated stays in the first-level cache.
+template <class T>
+void structured_rows(const Structured<T>& s, int64_t begin, int64_t end, T* scratch) {
+    const T unit = T(1) / std::sqrt(static_cast<T>(s.size));
+    const auto padding = sizeof(T) * static_cast<std::size_t>(s.size - s.dim);
+    for (int64_t i = begin; i < end; ++i) {
+        const T *x = s.x + i * s.ldx, *flips = s.flips, *lengths = s.lengths;
+        for (int64_t j = 0; j < s.count; j += s.size, flips += 3 * s.size, lengths += s.size) {
+            for (int64_t k = 0; k < s.dim; ++k) scratch[k] = x[k] * flips[k];
+            std::memset(scratch + s.dim, 0, padding);
+            for (const T* signs :
+                 {static_cast<const T*>(nullptr), flips + s.size, flips + 2 * s.size})
+                hadamard_rows<T>({scratch, scratch, s.size, s.size, 1, s.size, signs, unit}, 0, 1);
+            answer<T>(scratch, lengths, s.size < s.count - j ? s.size : s.count - j, s.answer,
+                      s.scale, s.out + i * s.ldo + j);
+        }
     }
 }
 

@@ -155,6 +155,7 @@ struct Rotation {
     const T* signs;        // [dim]
     std::int64_t size;     // a power of two, at least dim
     const Index<T>* index;
+    bool step;  // of 1{x > 0} instead of x
 };
 
 // Sketches of rows: out[n][m] = scale times the first rotation, or the product of both.
@@ -164,6 +165,21 @@ struct Sketch {
     bool product;
     T* out;
     std::int64_t ldo, n, m;
+    T scale;
+};
+
+// Structured neurons: f(length (H D3 H D2 H D1 x)_j), block by block, H with H^T H = 1.
+enum class Answer : std::int32_t { kProduct, kRelu, kStep };
+
+template <class T>
+struct Structured {
+    const T* x;
+    T* out;
+    std::int64_t ldx, ldo, n, dim, count;  // count: columns of out
+    const T* flips;                        // [blocks][3][size], signs
+    const T* lengths;                      // [blocks][size]
+    std::int64_t size;                     // a power of two, at least dim
+    Answer answer;
     T scale;
 };
 
@@ -249,6 +265,8 @@ struct Tiles {
     void (*hadamard)(const Hadamard<T>&, std::int64_t begin, std::int64_t end);  // of the rows
     // scratch: as many elements as both sizes together
     void (*sketch)(const Sketch<T>&, std::int64_t begin, std::int64_t end, T* scratch);
+    // scratch: `size` elements
+    void (*structured)(const Structured<T>&, std::int64_t begin, std::int64_t end, T* scratch);
     std::int64_t image_lanes;  // images of y per task
     std::int64_t (*image_scratch)(const Images<T>&);
     void (*image)(const Images<T>&, std::int64_t task, T* scratch, std::int64_t* packed);

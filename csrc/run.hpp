@@ -99,6 +99,19 @@ void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll 
     share(tasks, threads, cost, cancelled, work, poll);
 }
 
+template <class T, class Poll>
+void run(const Structured<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.count);
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = with_scratch<T>(problem.size, [&](auto task, T* scratch, auto*) {
+        tiles_of<T>(set).structured(problem, task * rows, std::min(task * rows + rows, problem.n),
+                                    scratch);
+    });
+    const double cost = 24.0 * static_cast<double>(problem.n) * static_cast<double>(problem.count);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
 // Pixel pairs of one pair of images on which the steps work, about.
 template <class T>
 double image_cost(const Images<T>& p) {

@@ -244,3 +244,47 @@ def test_sketches(
     np.testing.assert_allclose(wide[:, :m], 0.5 * first * second, atol=tolerance * size)
     run.sketch(X, None, wide[:, :m], one, None, 2.0, 2)
     np.testing.assert_allclose(wide[:, :m], 2 * first, atol=tolerance * np.abs(X).sum())
+    other = np.empty_like(wide)
+    run.sketch(X, (Y > 0).astype(dtype), other[:, :m], one, two, 0.5, 2)
+    run.sketch(X, Y, wide[:, :m], one, two, 0.5, 2, True)
+    np.testing.assert_array_equal(wide[:, :m], other[:, :m])
+
+
+@pytest.mark.parametrize(("dim", "count"), [(1, 3), (5, 20), (33, 64), (100, 1000), (300, 700)])
+@pytest.mark.parametrize("answer", ["product", "relu", "step"])
+def test_structured_neurons(
+    dim: int, count: int, answer: str, engine: dict[str, Any], dtype: Any
+) -> None:
+    """Against dense matrices, with a row of zeros; both engines have the same bits."""
+    from ntkfast import engines
+    from ntkfast.maps import StructuredMap
+
+    size = 1 << (dim - 1).bit_length()
+    blocks = -(-count // size)
+    generator = np.random.default_rng(count)
+    flips = generator.choice([-1.0, 1.0], (blocks, 3, size)).astype(dtype)
+    lengths = generator.uniform(1, 2, (blocks, size)).astype(dtype)
+    X = rows(40, 2 * dim, dtype)[::2, :dim]
+    X[3] = 0
+    H = hadamard(size).astype(np.longdouble) / np.sqrt(np.longdouble(size))
+    padded = np.zeros((len(X), size), np.longdouble)
+    padded[:, :dim] = X
+    turned = [((((padded * f[0]) @ H) * f[1]) @ H * f[2]) @ H for f in flips]
+    products = (np.hstack(turned) * lengths.ravel())[:, :count]
+    wanted = {
+        "product": products,
+        "relu": np.maximum(products, 0),
+        "step": (np.sign(products) + 1) / 2,
+    }[answer]
+    out = np.full((len(X), count + 3), np.nan, dtype)
+    plan = StructuredMap(flips, lengths, answer, 0.25)
+    engines.load(engine["engine"]).structured(plan, X, out[:, :count], 2)
+    assert np.isnan(out[:, count:]).all()
+    clear = np.abs(products) > 1e-4  # of steps: the side of others is rounding
+    clear[3] = True
+    assert clear.mean() > 0.9
+    atol = 40 * np.finfo(dtype).eps * np.abs(X).sum(axis=1).max()
+    np.testing.assert_allclose(out[:, :count][clear], 0.25 * wanted[clear], atol=atol)
+    mirror = np.empty((len(X), count), dtype)
+    engines.load("numba").structured(plan, X, mirror, 1)
+    np.testing.assert_array_equal(out[:, :count], mirror)

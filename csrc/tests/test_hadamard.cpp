@@ -90,8 +90,48 @@ void test_width(const Implementation& isa, int64_t n, int64_t width) {
     }
 }
 
+// Neurons of structured directions against three plain transforms per block.
+template <class T>
+void test_structured(const Implementation& isa, int64_t dim, int64_t size, int64_t count) {
+    const int64_t n = 5, blocks = (count + size - 1) / size;
+    const T unit = T(1) / std::sqrt(static_cast<T>(size)), scale = T(0.5);
+    Rows<T> x = random_rows<T>(n, dim, 1), out = random_rows<T>(n, count, 2);
+    Rows<T> lengths = random_rows<T>(blocks, size, 0), flips = random_rows<T>(3 * blocks, size, 0);
+    for (T& value : flips.values) value = value < 0 ? T(-1) : T(1);
+    const auto result = [&](Answer answer) {
+        const Structured<T> problem{
+            x.values.data(),     out.values.data(),     x.ld, out.ld, n,    dim, count,
+            flips.values.data(), lengths.values.data(), size, answer, scale};
+        run(problem, *isa.tiles(), 2, [] {});
+    };
+    for (const Answer answer : {Answer::kProduct, Answer::kRelu, Answer::kStep}) {
+        result(answer);
+        bool good = true;
+        for (int64_t i = 0; i < n; ++i)
+            for (int64_t b = 0; b < blocks; ++b) {
+                Rows<T> row(1, size, 0);
+                for (int64_t k = 0; k < size; ++k) row.at(0, k) = k < dim ? x.at(i, k) : T(0);
+                for (int64_t f = 0; f < 3; ++f) {
+                    const std::vector<T> next = plain_loops(row, 0, &flips.at(3 * b + f, 0), unit);
+                    row.values = next;
+                }
+                for (int64_t k = 0; k < size && b * size + k < count; ++k) {
+                    const T v = row.at(0, k), gain = lengths.at(b, k) * scale;
+                    const T wanted = answer == Answer::kStep   ? (v > 0 ? scale : T(0))
+                                     : answer == Answer::kRelu ? (v > 0 ? v * gain : T(0))
+                                                               : v * gain;
+                    good &= v == 0 || out.at(i, b * size + k) == wanted;
+                }
+            }
+        check(good, "structured", isa.name, dim, size);
+    }
+}
+
 template <class T>
 void test_all(const Implementation& isa) {
+    for (int64_t size = 1; size <= 1 << 14; size *= 4)
+        for (const int64_t count : {size, 2 * size + size / 3 + 1})
+            test_structured<T>(isa, size - size / 3, size, count);
     for (int64_t width = 1; width <= 1 << 17; width *= 2)
         for (const int64_t n : {1, 2, 37})
             if (n * width <= 1 << 17) test_width<T>(isa, n, width);

@@ -119,6 +119,30 @@ class Rotation:
     index: NDArray[np.signedinteger[Any]]
 
 
+ANSWERS = ("product", "relu", "step")  # in the order of the compiled code
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredMap:
+    """Neurons f(length (H D3 H D2 H D1 x)_j) with orthogonal H, block by block.
+
+    Attributes
+    ----------
+    flips : (blocks, 3, size) array
+        Signs; `size` is a power of two, x is filled up with zeros.
+    lengths : (blocks, size) array
+    answer : {"product", "relu", "step"}
+        The function f; a step is 1/2 at 0.
+    scale : float
+        Factor of all outputs.
+    """
+
+    flips: FloatArray
+    lengths: FloatArray
+    answer: str
+    scale: float
+
+
 class Collection(Protocol):
     """Inputs that a kernel has validated, in the form that it computes with."""
 

@@ -28,6 +28,7 @@ from ntkfast.maps import (
     ScaledImages,
     SequenceMap,
     SequenceSide,
+    StructuredMap,
 )
 
 NAMES = ("native", "numba")
@@ -76,11 +77,16 @@ class Engine(Protocol):
         right: Rotation | None,
         scale: float,
         threads: int,
+        step: bool = False,
     ) -> None:
         """Write scale times the rotation of X, or its product with that of Y, to `out`.
 
-        Rows have unit stride; one row of X or Y stands for as many as `out` has.
+        Rows have unit stride; one row of X or Y stands for as many as `out` has. With `step` the
+        numbers of Y count as 1 where they are positive and as 0 elsewhere.
         """
+
+    def structured(self, plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
+        """Write the answers of structured neurons; rows have unit stride."""
 
     def images(
         self,

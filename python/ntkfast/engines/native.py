@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.maps import (
+    ANSWERS,
     NEURONS,
     FloatArray,
     ImagePlan,
@@ -24,6 +25,7 @@ from ntkfast.maps import (
     ScaledImages,
     SequenceMap,
     SequenceSide,
+    StructuredMap,
 )
 
 _core: Any = None
@@ -167,11 +169,19 @@ def sketch(
     right: Rotation | None,
     scale: float,
     threads: int,
+    step: bool = False,
 ) -> None:
     """Write scale times the rotation of the rows of X, or its product with that of Y, to `out`."""
     second = (None, None) if right is None else (right.signs, right.index)
-    arguments = (X, Y, out, left.signs, left.index, *second, scale, threads, _isa())
+    arguments = (X, Y, out, left.signs, left.index, *second, step, scale, threads, _isa())
     _call("sketch", X.dtype, *arguments)
+
+
+def structured(plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
+    """Write the answers of structured neurons."""
+    answer = ANSWERS.index(plan.answer)
+    arguments = (X, out, plan.flips, plan.lengths, answer, plan.scale, threads, _isa())
+    _call("structured", X.dtype, *arguments)
 
 
 def images(

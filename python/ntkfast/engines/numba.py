@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ntkfast.engines import reference_row_norms as row_norms
 from ntkfast.maps import (
+    ANSWERS,
     NEURONS,
     PIECES,
     FloatArray,
@@ -33,6 +34,7 @@ from ntkfast.maps import (
     ScaledImages,
     SequenceMap,
     SequenceSide,
+    StructuredMap,
 )
 from ntkfast.profile import REFINE_LEAST
 
@@ -48,6 +50,7 @@ __all__ = [
     "run",
     "sequences",
     "sketch",
+    "structured",
     "unavailable",
 ]
 
@@ -417,6 +420,7 @@ def sketch(
     right: Rotation | None,
     scale: float,
     threads: int,
+    step: bool = False,
 ) -> None:
     """Write scale times the rotation of the rows of X, or its product with that of Y, to `out`."""
     from ntkfast.engines import numba_hadamard
@@ -442,9 +446,34 @@ def sketch(
             if cancelled[0]:
                 return
             begin, end = task * rows, min(task * rows + rows, height)
-            run(*arguments, *target, ones, dtype.type(scale), scratch, begin, end)
+            run(*arguments, step, *target, ones, dtype.type(scale), scratch, begin, end)
 
     _share(work, cancelled, -(-height // rows), threads, 8.0 * height * (size + width))
+
+
+def structured(plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
+    """Write the answers of structured neurons."""
+    from ntkfast.engines import numba_hadamard
+
+    run: Callable[..., None] = numba_hadamard.structured_rows
+    dtype, (height, width), size = X.dtype, out.shape, plan.flips.shape[2]
+    rows, cancelled = max(1, HADAMARD_TASK // width), np.zeros(1, np.uint8)
+    lengths = np.asarray(plan.lengths * dtype.type(plan.scale)).ravel()
+    flips = np.ascontiguousarray(plan.flips).reshape(-1, size)
+    unit, answer = dtype.type(1) / np.sqrt(dtype.type(size)), ANSWERS.index(plan.answer)
+    views = (*_flat(X), X.shape[1], *_flat(out), width)
+    ones = np.ones(size, dtype)
+
+    def work(tasks: Iterator[int]) -> None:
+        scratch = _zeros(size, dtype)
+        for task in tasks:
+            if cancelled[0]:
+                return
+            begin, end = task * rows, min(task * rows + rows, height)
+            numbers = dtype.type(plan.scale), unit, answer
+            run(*views, flips, lengths, ones, *numbers, scratch, begin, end)
+
+    _share(work, cancelled, -(-height // rows), threads, 24.0 * height * width)
 
 
 def _shared(rows: FloatArray) -> tuple[FloatArray, int, int]:

@@ -127,15 +127,31 @@ def transform_rows(
 
 @_compiled
 def rotate(
-    x: Array, start: int, dim: int, signs: Array, ones: Array, to: Array, first: int, size: int
+    x: Array,
+    start: int,
+    dim: int,
+    signs: Array,
+    ones: Array,
+    to: Array,
+    first: int,
+    size: int,
+    step: bool,
+    scale: Any,
 ) -> None:
-    """Write H (signs * row) of a row filled up with zeros to a part of the scratch memory."""
+    """Write scale H (signs * row) of a row filled up with zeros to a part of the scratch memory.
+
+    With `step` of 1{row > 0} instead of the row.
+    """
     one = real(load(ones, 0), 1.0)
-    for k in range(dim):
-        store(to, first + k, signed(x, start, signs, k))
+    if step:
+        for k in range(dim):
+            store(to, first + k, load(signs, k) if load(x, start + k) > 0 else one - one)
+    else:
+        for k in range(dim):
+            store(to, first + k, signed(x, start, signs, k))
     for k in range(dim, size):
         store(to, first + k, one - one)
-    transform_rows(to, first, 0, to, first, 0, size, ones, one, 0, 1)
+    transform_rows(to, first, 0, to, first, 0, size, ones, scale, 0, 1)
 
 
 @_cached
@@ -152,6 +168,7 @@ def sketch_rows(
     dim_y: int,
     signs_y: Array,
     index_y: Array,
+    step: bool,
     out: Array,
     out_first: int,
     out_stride: int,
@@ -162,18 +179,60 @@ def sketch_rows(
     end: int,
 ) -> None:
     """Write scale times one rotation, or the product of two, for the rows from `begin` to `end`."""
-    size, second = len(signs_x), len(signs_y)
+    size, second, one = len(signs_x), len(signs_y), real(scale, 1.0)
     for i in range(begin, end):
         at = out_first + i * out_stride
         if i == begin or x_stride != 0:
-            rotate(x, x_first + i * x_stride, dim, signs_x, ones, scratch, 0, size)
+            rotate(x, x_first + i * x_stride, dim, signs_x, ones, scratch, 0, size, False, one)
         if second == 0:
             for j in range(len(index_x)):
                 store(out, at + j, load(scratch, index_x[j]) * scale)
         else:
             if i == begin or y_stride != 0:
                 start = y_first + i * y_stride
-                rotate(y, start, dim_y, signs_y, ones, scratch, size, second)
+                rotate(y, start, dim_y, signs_y, ones, scratch, size, second, step, one)
             for j in range(len(index_x)):
                 product = load(scratch, index_x[j]) * load(scratch, size + index_y[j])
                 store(out, at + j, product * scale)
+
+
+@_cached
+def structured_rows(
+    x: Array,
+    x_first: int,
+    x_stride: int,
+    dim: int,
+    out: Array,
+    out_first: int,
+    out_stride: int,
+    count: int,
+    flips: Array,
+    lengths: Array,
+    ones: Array,
+    scale: Any,
+    unit: Any,
+    answer: int,
+    scratch: Array,
+    begin: int,
+    end: int,
+) -> None:
+    """Write the answers of structured neurons for the rows from `begin` to `end`."""
+    size = len(scratch)
+    half, zero = real(scale, 0.5) * scale, scale - scale
+    for i in range(begin, end):
+        for first in range(0, count, size):
+            block = 3 * (first // size)
+            rotate(
+                x, x_first + i * x_stride, dim, flips[block], ones, scratch, 0, size, False, unit
+            )
+            transform_rows(scratch, 0, 0, scratch, 0, 0, size, flips[block + 1], unit, 0, 1)
+            transform_rows(scratch, 0, 0, scratch, 0, 0, size, flips[block + 2], unit, 0, 1)
+            at = out_first + i * out_stride + first
+            for k in range(min(size, count - first)):
+                v = load(scratch, k)
+                if answer == 2:
+                    store(out, at + k, scale if v > 0 else zero if v < 0 else half)
+                elif answer == 1:
+                    store(out, at + k, v * load(lengths, first + k) if v > 0 else zero)
+                else:
+                    store(out, at + k, v * load(lengths, first + k))

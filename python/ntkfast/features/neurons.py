@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ntkfast import engines
-from ntkfast.features.projections import Dense, Projection
+from ntkfast.features.projections import Dense, Projection, Structured
 from ntkfast.maps import FloatArray, NeuronMap, Rows
 
 
@@ -63,6 +63,9 @@ def answer(
         first, rest = slice(0, both), slice(both, None)  # an odd number: one has no partner
         run.run(plan, None, left, right[first], (out[:, first], negative), threads)
         run.run(plan, None, left, right[rest], (out[:, rest], None), threads)
+        return
+    if isinstance(projection, Structured) and plan.kind != "table" and negative is None:
+        projection.answer(plan.kind, plan.scale, X, out)
         return
     projection(X, out)
     if plan.kind == "table":

@@ -9,9 +9,8 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
 from ntkfast import engines
-from ntkfast.features.hadamard import fwht
-from ntkfast.features.sketches import pad, power_of_two, signs
-from ntkfast.maps import FloatArray, Rows
+from ntkfast.features.sketches import power_of_two, signs
+from ntkfast.maps import FloatArray, Rows, StructuredMap
 
 WEIGHTS = ("gaussian", "orthogonal", "structured")
 
@@ -60,24 +59,19 @@ class Structured:
     ) -> None:
         self.flips, self.lengths, self.count = flips, lengths, count
 
-    @property
-    def width(self) -> int:
-        """Columns of the widest intermediate array."""
-        return self.lengths.size
+    width = 0  # columns of intermediate arrays
 
     def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
         """Return (n, count) for (n, d), which may be sparse."""
-        X = X.toarray() if sparse.issparse(X) else X
-        result = np.empty((len(X), self.count), X.dtype) if out is None else out
-        size = self.flips.shape[2]
-        for block, (flips, lengths) in enumerate(zip(self.flips, self.lengths, strict=True)):
-            part = result[:, block * size : (block + 1) * size]
-            rotated = pad(X, size)
-            for flip in flips:
-                fwht(rotated, signs=flip, normalize=True, out=rotated)
-            width = part.shape[1]
-            np.multiply(rotated[:, :width], lengths[:width].astype(X.dtype), out=part)
+        result = np.empty((X.shape[0], self.count), X.dtype) if out is None else out
+        self.answer("product", 1.0, X, result)
         return result
+
+    def answer(self, kind: str, scale: float, X: Any, out: FloatArray) -> None:
+        """Write scale f(w.x), with f of `StructuredMap`, in one pass."""
+        X = X.toarray() if sparse.issparse(X) else X
+        plan = StructuredMap(self.flips.astype(X.dtype), self.lengths.astype(X.dtype), kind, scale)
+        engines.select().structured(plan, X, out, engines.count(None))
 
 
 Projection: TypeAlias = Dense | Structured

@@ -92,9 +92,17 @@ class Product(Protocol):
         """Draw the sketch for vectors of these sizes."""
 
     def __call__(
-        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        scale: float = 1.0,
+        out: FloatArray | None = None,
+        step: bool = False,
     ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
+
+        With `step` of 1{Y > 0} in place of Y.
+        """
 
 
 class HadamardProduct:
@@ -113,13 +121,22 @@ class HadamardProduct:
         self.m = m
 
     def __call__(
-        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        scale: float = 1.0,
+        out: FloatArray | None = None,
+        step: bool = False,
     ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
+
+        With `step` of 1{Y > 0} in place of Y.
+        """
         if out is None:
             out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
-        engines.select().sketch(X, Y, out, *rotations, scale * self.m**-0.5, engines.count(None))
+        factor, threads = scale * self.m**-0.5, engines.count(None)
+        engines.select().sketch(X, Y, out, *rotations, factor, threads, step)
         return out
 
 
@@ -132,9 +149,18 @@ class CountProduct:
         self.m = m
 
     def __call__(
-        self, X: FloatArray, Y: FloatArray, scale: float = 1.0, out: FloatArray | None = None
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        scale: float = 1.0,
+        out: FloatArray | None = None,
+        step: bool = False,
     ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones."""
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
+
+        With `step` of 1{Y > 0} in place of Y.
+        """
+        Y = (Y > 0).astype(Y.dtype) if step else Y
         waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
         result: FloatArray = fft.irfft(waves, self.m)
         return np.multiply(result, result.dtype.type(scale), out=result if out is None else out)
