@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast import batch, engines
+from ntkfast import batch, engines, recurrence, recurrent
 from ntkfast.engines import native
 from ntkfast.features import NystromFeatures
 from ntkfast.spectrum import bounds, effective_dimension, extremes, mercer
@@ -105,7 +105,7 @@ def oracle(net: nf.Recurrent, x: Any, y: Any, same: bool = False) -> np.ndarray:
                 value = values[-1] if net.readout == "last" else mp.fsum(values)
                 if net.readout == "average_released":
                     value += values[-1]
-                if net.readout.startswith("average"):
+                if net.readout in ("average_normalized", "average_released"):
                     value /= mp.sqrt(len(x) * len(y))
                 total[which] += float(value)
     return total
@@ -140,11 +140,11 @@ def compare(net: nf.Recurrent, X: list[np.ndarray], engine: str, constant: float
 NETWORKS = [
     nf.Recurrent(1),
     nf.Recurrent(1, u_std=0.5, b_std=0.1, h_std=0.7, v_std=1.3),
-    nf.Recurrent(2, w_std=1.3, b_std=0.4, readout="sum"),
-    nf.Recurrent(3, w_std=1.2, b_std=0.2, h_std=0.5, fixed_layers=1, readout="average"),
+    nf.Recurrent(2, w_std=1.3, b_std=0.4, readout="average"),
+    nf.Recurrent(3, w_std=1.2, b_std=0.2, h_std=0.5, fixed_layers=1, readout="average_normalized"),
     nf.Recurrent(2, b_std=0.1, direction="bidirectional", readout="average_released"),
     nf.Recurrent(1, activation="erf", w_std=1.1),
-    nf.Recurrent(2, activation="erf", w_std=1.5, b_std=0.3, h_std=0.4, readout="sum"),
+    nf.Recurrent(2, activation="erf", w_std=1.5, b_std=0.3, h_std=0.4, readout="average"),
 ]
 
 
@@ -238,6 +238,43 @@ def test_a_layer_above_with_no_weights_is_the_bias() -> None:
     """u_std = 0 cuts the input off: all sequences of one length have the same kernel."""
     K = nf.Recurrent(2, u_std=0.0, b_std=0.5).ntk(np.random.default_rng(0).normal(size=(4, 6)))
     np.testing.assert_allclose(K, K[0, 0], rtol=1e-14)
+
+
+@pytest.mark.skipif("native" not in ENGINES, reason="needs the C++ extension")
+@pytest.mark.parametrize(
+    "activation",
+    ["relu", "step", "erf", "gelu", "sin", "cos", "exp", "gaussian", "leaky_relu(0.2)"],
+)
+def test_compiled_numbers(activation: str) -> None:
+    """What pairs multiply, by C++ and by NumPy, for every kind of activation and read-out."""
+    X = nf.sequences([np.clip(x, -3, 3) for x in items(np.float64, 3)])
+    order = np.argsort(X.lengths, kind="stable")
+    lengths = X.lengths[order]
+    layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])
+    for readout in recurrent.READOUTS:
+        net = nf.Recurrent(
+            2, w_std=0.6, u_std=0.5, b_std=0.2, h_std=0.3, activation=activation, readout=readout
+        )
+        for kernel in (net.ntk, net.nngp):
+            plan = kernel._map(3)
+            for reverse in (False, True):
+                arguments = net, plan, X.values, layout, reverse
+                found, expected = recurrence.compiled(*arguments), recurrence.reference(*arguments)
+                np.testing.assert_allclose(found[0], expected[0], rtol=1e-13, atol=1e-15)
+                np.testing.assert_allclose(found[1], expected[1], rtol=1e-13)
+
+
+def test_average_is_the_sum_over_prefixes() -> None:
+    """Independent read-outs: the kernels of the common prefixes, counted from the end."""
+    random = np.random.default_rng(8)
+    x, y = random.normal(size=(7, 2)), random.normal(size=(5, 2))
+    net = nf.Recurrent(2, b_std=0.2)
+    parts = [net.ntk([x[: 7 - k]], [y[: 5 - k]])[0, 0] for k in range(5)]
+    for readout, factor in (("average", 1), ("average_normalized", 35**-0.5)):
+        found = nf.Recurrent(2, b_std=0.2, readout=readout).ntk([x], [y])[0, 0]
+        np.testing.assert_allclose(found, factor * sum(parts), rtol=1e-13)
+    found = nf.Recurrent(2, b_std=0.2, readout="average_released").ntk([x], [y])[0, 0]
+    np.testing.assert_allclose(found, 35**-0.5 * (sum(parts) + parts[0]), rtol=1e-13)
 
 
 def test_inputs_agree() -> None:
