@@ -1,10 +1,13 @@
 // The functions of ntkfast._core for kernels of recurrent networks.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bind.hpp"
+#include "sequence_numbers.hpp"
 
 namespace ntkfast {
 namespace {
@@ -35,6 +38,66 @@ SequenceSide<T> make_side(const std::vector<Array<T>>& numbers, const Array<int6
         expect(i == 0 || side.length[i] >= side.length[i - 1], "layout: expected rising lengths");
     }
     return side;
+}
+
+// The numbers of sequences that pairs multiply, in one direction, and their kernels with themselves.
+// The layout holds start, first and length, see SequenceNumbers; the scales are
+// w, u, b, h and v, squared; the weights those of the read-out at all steps and at the last one.
+template <class T>
+std::pair<Array<T>, Array<double>> sequence_numbers(
+    const Array<T>& inputs, const Array<int64_t>& layout, const Array<double>& activation,
+    int64_t layers, int64_t fixed, const std::vector<double>& scales,
+    const std::vector<double>& weights, bool mean, bool reverse, bool nngp, int threads) {
+    expect(inputs.ndim() == 2 && inputs.shape(1) >= 1, "inputs: expected shape (steps, channels)");
+    expect(layout.ndim() == 2 && layout.shape(0) == 3, "layout: expected shape (3, sequences)");
+    expect(activation.ndim() == 1 && activation.shape(0) == 12, "activation: expected 12 numbers");
+    expect(scales.size() == 5 && weights.size() == 2, "scales, weights: expected 5 and 2");
+    expect(layers >= 1, "layers: expected at least 1");
+    const int64_t count = layout.shape(1), *at = layout.data();
+    int64_t steps = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        expect(at[2 * count + i] >= 1 && at[i] >= 0 &&
+                   at[i] + at[2 * count + i] <= inputs.shape(0) && at[count + i] == steps,
+               "layout: out of range");
+        steps += at[2 * count + i];
+    }
+    SequenceNumbers<T> p{inputs.data(),
+                         at,
+                         at + count,
+                         at + 2 * count,
+                         count,
+                         inputs.shape(1),
+                         make_layer(activation.data()),
+                         layers,
+                         fixed,
+                         scales[0],
+                         scales[1],
+                         scales[2],
+                         scales[3],
+                         scales[4],
+                         reverse,
+                         nngp,
+                         weights[0],
+                         weights[1],
+                         mean,
+                         nullptr,
+                         nullptr};
+    expect(p.activation.activation != Activation::kSeries, "activation: expected a closed form");
+    const std::vector<py::ssize_t> shape = {steps, sequence_fields(p)};
+    Array<T> numbers(shape);
+    Array<double> diagonal(count);
+    p.out = numbers.mutable_data(), p.diagonal = diagonal.mutable_data();
+    constexpr int64_t kBlock = 16;
+    const double cost = static_cast<double>(steps) * static_cast<double>(100 * layers + p.channels);
+    call("", threads, [&](const InstructionSet&, auto poll) {
+        volatile int cancelled = 0;
+        const auto work = [&](const auto& next) {
+            for (int64_t task; (task = next()) >= 0;)
+                ntkfast::sequence_numbers(p, task * kBlock, std::min(count, (task + 1) * kBlock));
+        };
+        share((count + kBlock - 1) / kBlock, threads, cost, cancelled, work, poll);
+    });
+    return {numbers, diagonal};
 }
 
 // The shape of a network: layers, how many of them are fixed, channels of the input.
@@ -76,6 +139,14 @@ void sequences(const std::vector<Array<T>>& numbers_x, const Array<int64_t>& lay
 }
 
 template <class T>
+void bind_numbers(py::module_& m, const char* name) {
+    m.def(name, &sequence_numbers<T>, py::arg("inputs").noconvert(), py::arg("layout").noconvert(),
+          py::arg("activation").noconvert(), py::arg("layers"), py::arg("fixed"), py::arg("scales"),
+          py::arg("weights"), py::arg("mean"), py::arg("reverse"), py::arg("nngp"),
+          py::arg("threads"));
+}
+
+template <class T>
 void bind_dtype(py::module_& m, const char* name) {
     m.def(name, &sequences<T>, py::arg("numbers_x").noconvert(), py::arg("layout_x").noconvert(),
           py::arg("numbers_y").noconvert(), py::arg("layout_y").noconvert(),
@@ -89,6 +160,8 @@ void bind_dtype(py::module_& m, const char* name) {
 void bind_sequences(py::module_& m) {
     bind_dtype<float>(m, "sequences_f32");
     bind_dtype<double>(m, "sequences_f64");
+    bind_numbers<float>(m, "sequence_numbers_f32");
+    bind_numbers<double>(m, "sequence_numbers_f64");
 }
 
 }  // namespace ntkfast

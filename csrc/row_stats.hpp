@@ -19,7 +19,7 @@ inline double variance_after(const Layer& layer, double q) {
         case Activation::kStep: return (a + b) * (layer.activation == Activation::kRelu ? q : 1.0);
         case Activation::kErf: {
             const double z = 2 * b * b * q;
-            return a * a * 2 / kPi * std::asin(z / (1 + z)) + c * c;
+            return a * a * 2 / kPi * std::atan2(z, std::sqrt(1 + 2 * z)) + c * c;
         }
         case Activation::kGelu: {
             const double e = std::sqrt(1 + 2 * q);
@@ -33,7 +33,61 @@ inline double variance_after(const Layer& layer, double q) {
     }
 }
 
+// E[s'^2] of an activation s with a closed form.
+inline double slope_after(const Layer& layer, double q) {
+    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+    switch (layer.activation) {
+        case Activation::kRelu: return a + b;
+        case Activation::kStep: return 0;
+        case Activation::kErf: return 4 * a * a * b * b / kPi / std::sqrt(1 + 4 * b * b * q);
+        case Activation::kGelu: {
+            const double square = 1 + 2 * q, e = std::sqrt(square);
+            const double bracket = 1 / square + 2 / (1 + q);
+            return 0.25 + (std::atan2(q, e) + q / e * bracket) / (2 * kPi);
+        }
+        case Activation::kSine: return a * a / 2 * b * b * (1 + c * std::exp(-2 * b * b * q));
+        case Activation::kExponential: return a * a * b * b * std::exp(2 * b * b * q);
+        case Activation::kGaussian: {
+            const double square = 1 - 4 * b * q;
+            return 4 * a * a * b * b * q / (square * std::sqrt(square));
+        }
+        default: return 1;
+    }
+}
+
 inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
+
+// Emits what an activation with a closed form asks for, in the order of layer.hpp.
+template <class Emit>
+void activation_numbers(const Layer& layer, double q, double after, Emit emit) {
+    const double b = layer.parameter[1];
+    const double z = 2 * std::fabs(layer.activation == Activation::kErf ? b * b : b) * q;
+    switch (layer.activation) {
+        case Activation::kErf:
+            emit(std::sqrt(z / (1 + z)));
+            emit(inverse_root(after));
+            emit(1 / (1 + z));
+            break;
+        case Activation::kGelu:
+            emit(std::sqrt(q / (1 + q)));
+            emit(1 / std::sqrt(1 + q));
+            emit(std::sqrt(q));
+            emit(inverse_root(after));
+            emit(1 / (1 + q));
+            break;
+        case Activation::kSine:
+            emit(std::sqrt(q));
+            emit(inverse_root(after));
+            break;
+        case Activation::kExponential: emit(std::sqrt(q)); break;
+        case Activation::kGaussian:
+            emit(std::sqrt(z / (1 + z)));
+            emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
+            emit(1 / (1 + z));
+            break;
+        default: break;
+    }
+}
 
 // Writes map.stats numbers with the given stride.
 template <class T>
@@ -58,40 +112,14 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
     double q = size * size, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
         const Layer& layer = map.layer[l];
-        const double b = layer.parameter[1];
         if (layer.save >= 0) slot[layer.save] = q;
         double after = variance_after(layer, q);
-        const double z = 2 * std::fabs(layer.activation == Activation::kErf ? b * b : b) * q;
-        switch (layer.activation) {
-            case Activation::kErf:
-                emit(std::sqrt(z / (1 + z)));
-                emit(inverse_root(after));
-                emit(1 / (1 + z));
-                break;
-            case Activation::kGelu:
-                emit(std::sqrt(q / (1 + q)));
-                emit(1 / std::sqrt(1 + q));
-                emit(std::sqrt(q));
-                emit(inverse_root(after));
-                emit(1 / (1 + q));
-                break;
-            case Activation::kSine:
-                emit(std::sqrt(q));
-                emit(inverse_root(after));
-                break;
-            case Activation::kExponential: emit(std::sqrt(q)); break;
-            case Activation::kGaussian:
-                emit(std::sqrt(z / (1 + z)));
-                emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
-                emit(1 / (1 + z));
-                break;
-            case Activation::kSeries: {
-                const T* given = series + layer.series;  // the coefficients, then their variance
-                for (std::int64_t j = 0; j < layer.terms; ++j) emit(static_cast<double>(given[j]));
-                after = static_cast<double>(given[layer.terms]);
-                break;
-            }
-            default: break;
+        if (layer.activation == Activation::kSeries) {
+            const T* given = series + layer.series;  // the coefficients, then their variance
+            for (std::int64_t j = 0; j < layer.terms; ++j) emit(static_cast<double>(given[j]));
+            after = static_cast<double>(given[layer.terms]);
+        } else {
+            activation_numbers(layer, q, after, emit);
         }
         q = layer.w * after + layer.e;
         if (layer.e != 0 || layer.y != 0) {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast import batch, engines
+from ntkfast import batch, cli, engines, recurrence, recurrent
 from ntkfast.engines import native
 from ntkfast.features import NystromFeatures
 from ntkfast.spectrum import bounds, effective_dimension, extremes, mercer
@@ -105,7 +105,7 @@ def oracle(net: nf.Recurrent, x: Any, y: Any, same: bool = False) -> np.ndarray:
                 value = values[-1] if net.readout == "last" else mp.fsum(values)
                 if net.readout == "average_released":
                     value += values[-1]
-                if net.readout.startswith("average"):
+                if net.readout in ("average_normalized", "average_released"):
                     value /= mp.sqrt(len(x) * len(y))
                 total[which] += float(value)
     return total
@@ -140,11 +140,11 @@ def compare(net: nf.Recurrent, X: list[np.ndarray], engine: str, constant: float
 NETWORKS = [
     nf.Recurrent(1),
     nf.Recurrent(1, u_std=0.5, b_std=0.1, h_std=0.7, v_std=1.3),
-    nf.Recurrent(2, w_std=1.3, b_std=0.4, readout="sum"),
-    nf.Recurrent(3, w_std=1.2, b_std=0.2, h_std=0.5, fixed_layers=1, readout="average"),
+    nf.Recurrent(2, w_std=1.3, b_std=0.4, readout="average"),
+    nf.Recurrent(3, w_std=1.2, b_std=0.2, h_std=0.5, fixed_layers=1, readout="average_normalized"),
     nf.Recurrent(2, b_std=0.1, direction="bidirectional", readout="average_released"),
     nf.Recurrent(1, activation="erf", w_std=1.1),
-    nf.Recurrent(2, activation="erf", w_std=1.5, b_std=0.3, h_std=0.4, readout="sum"),
+    nf.Recurrent(2, activation="erf", w_std=1.5, b_std=0.3, h_std=0.4, readout="average"),
 ]
 
 
@@ -240,6 +240,43 @@ def test_a_layer_above_with_no_weights_is_the_bias() -> None:
     np.testing.assert_allclose(K, K[0, 0], rtol=1e-14)
 
 
+@pytest.mark.skipif("native" not in ENGINES, reason="needs the C++ extension")
+@pytest.mark.parametrize(
+    "activation",
+    ["relu", "step", "erf", "gelu", "sin", "cos", "exp", "gaussian", "leaky_relu(0.2)"],
+)
+def test_compiled_numbers(activation: str) -> None:
+    """What pairs multiply, by C++ and by NumPy, for every kind of activation and read-out."""
+    X = nf.sequences([np.clip(x, -3, 3) for x in items(np.float64, 3)])
+    order = np.argsort(X.lengths, kind="stable")
+    lengths = X.lengths[order]
+    layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])
+    for readout in recurrent.READOUTS:
+        net = nf.Recurrent(
+            2, w_std=0.6, u_std=0.5, b_std=0.2, h_std=0.3, activation=activation, readout=readout
+        )
+        for kernel in (net.ntk, net.nngp):
+            plan = kernel._map(3)
+            for reverse in (False, True):
+                arguments = net, plan, X.values, layout, reverse
+                found, expected = recurrence.compiled(*arguments), recurrence.reference(*arguments)
+                np.testing.assert_allclose(found[0], expected[0], rtol=1e-13, atol=1e-15)
+                np.testing.assert_allclose(found[1], expected[1], rtol=1e-13)
+
+
+def test_average_is_the_sum_over_prefixes() -> None:
+    """Independent read-outs: the kernels of the common prefixes, counted from the end."""
+    random = np.random.default_rng(8)
+    x, y = random.normal(size=(7, 2)), random.normal(size=(5, 2))
+    net = nf.Recurrent(2, b_std=0.2)
+    parts = [net.ntk([x[: 7 - k]], [y[: 5 - k]])[0, 0] for k in range(5)]
+    for readout, factor in (("average", 1), ("average_normalized", 35**-0.5)):
+        found = nf.Recurrent(2, b_std=0.2, readout=readout).ntk([x], [y])[0, 0]
+        np.testing.assert_allclose(found, factor * sum(parts), rtol=1e-13)
+    found = nf.Recurrent(2, b_std=0.2, readout="average_released").ntk([x], [y])[0, 0]
+    np.testing.assert_allclose(found, 35**-0.5 * (sum(parts) + parts[0]), rtol=1e-13)
+
+
 def test_inputs_agree() -> None:
     X = np.random.default_rng(2).normal(size=(5, 7, 2))
     kernel = nf.Recurrent(1, b_std=0.1).ntk
@@ -325,6 +362,91 @@ def test_batch(tmp_path: Any) -> None:
     np.testing.assert_array_equal(K, kernel(X))
     with pytest.raises(ValueError, match=r"Y: expected shape \(\*, T, 2\), got \(50, 6\)"):
         batch.gram(kernel, X, X[..., 0], out=tmp_path / "C.npy")
+
+
+def ragged_and_padded(count: int) -> tuple[nf.Sequences, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(9)
+    lengths = rng.integers(1, 9, count)
+    padded = rng.normal(size=(count, 8, 2))
+    padded[np.arange(8) >= lengths[:, None]] = np.nan
+    return nf.sequences(padded, lengths=lengths), padded, lengths
+
+
+def test_batch_of_ragged_sequences_resumes(tmp_path: Any) -> None:
+    X, padded, lengths = ragged_and_padded(50)
+    kernel, out = nf.Recurrent(1, h_std=0.5).ntk, tmp_path / "K.npy"
+    options: dict[str, Any] = {"out": out, "tile": 16, "progress": False}
+    calls: list[Any] = []
+
+    class Stopped(recurrent.RecurrentKernel):
+        """The kernel, stopped before its fifth tile."""
+
+        def __call__(self, X: Any, Y: Any = None, *, out: Any = None, **options: Any) -> Any:
+            calls.extend([out] if out is not None else [])
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+            return super().__call__(X, Y, out=out, **options)
+
+    stopped = Stopped(kernel.network, "ntk")
+    with pytest.raises(KeyboardInterrupt):
+        batch.gram(stopped, X, **options)
+    changed = lengths.copy()
+    changed[7] = lengths[7] % 7 + 1
+    other = nf.sequences(np.where(np.isnan(padded), 0, padded), lengths=changed)
+    with pytest.raises(batch.BatchError, match="contents of X"):
+        batch.gram(kernel, other, **options)
+    calls.extend([None] * 10)
+    K = batch.gram(stopped, X, **options)
+    assert len(calls) == 5 + 10 + 6  # 10 tiles in all, of which 4 were there
+    np.testing.assert_array_equal(K, kernel(X))
+    C = batch.gram(kernel, X, X[[3, 1]], out=tmp_path / "C.npy", progress=False, dtype="f4")
+    np.testing.assert_allclose(C, kernel(X, X[[3, 1]]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"X: expected an array, or ntkfast.sequences\(list\)"):
+        batch.gram(kernel, [[1.0], [1.0, 2.0]], out=tmp_path / "D.npy")  # type: ignore[arg-type]
+
+
+def test_command_line(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    X, padded, lengths = ragged_and_padded(30)
+    np.save(tmp_path / "X.npy", padded)
+    np.save(tmp_path / "lengths.npy", lengths)
+    np.savetxt(tmp_path / "lengths.csv", lengths[:10], fmt="%d")
+    np.save(tmp_path / "Y.npy", padded[:10])
+    x, y, out = (str(tmp_path / f"{name}.npy") for name in "XYK")
+    first, second = str(tmp_path / "lengths.npy"), str(tmp_path / "lengths.csv")
+    command = ["gram", x, "--network", "rntk", "--depth", "2", "--out", out, "--overwrite"]
+    assert cli.main([*command, "--lengths", first, "--h-std", "0.5", "--tile", "16"]) == 0
+    np.testing.assert_array_equal(np.load(out), nf.Recurrent(2, h_std=0.5).ntk(X))
+    words = "--u-std 0.5 --b-std 0.1 --w-std 1.2 --v-std 2 --activation erf --kernel nngp"
+    words += " --direction bidirectional --readout average --fixed-layers 1"
+    both = ["--lengths", first, "--y", y, "--y-lengths", second]
+    assert cli.main([*command, *both, *words.split()]) == 0
+    net = nf.Recurrent(
+        2,
+        w_std=1.2,
+        u_std=0.5,
+        b_std=0.1,
+        v_std=2,
+        activation="erf",
+        direction="bidirectional",
+        readout="average",
+        fixed_layers=1,
+    )
+    np.testing.assert_array_equal(np.load(out), net.nngp(X, X[:10]))
+    np.save(y, np.nan_to_num(padded[:, :, 0]))
+    assert cli.main(["gram", y, *command[2:]]) == 0  # a matrix is scanned along its rows
+    np.testing.assert_array_equal(np.load(out), nf.Recurrent(2).ntk(np.load(y)))
+    capfd.readouterr()
+    for wrong, message in (
+        (["--lengths", second], "lengths: expected 30 integers, got shape (10,)"),
+        (["--lengths", x], "X.npy: expected lengths (n,), got shape (30, 8, 2)"),
+        (["--y-lengths", second], "--y-lengths needs --y"),
+        ([], "X: expected finite numbers, row 0"),
+        (["--readout", "gap"], "readout: expected one of"),
+    ):
+        assert cli.main([*command, *wrong]) == 2
+        assert message in capfd.readouterr().err
+    assert cli.main(["gram", y, "--network", "fc", *command[4:], "--lengths", first]) == 2
+    assert "--network fc has no --lengths" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("use", [lambda k: mercer(k, 3, 10), lambda k: bounds(k, np.eye(3))])

@@ -34,6 +34,7 @@ KERNELS = [
     NTKKernel(NTK, w_std=1.3, b_std=0.2, b_std_bounds="fixed"),
     NTKKernel(nf.ResNet(3, alpha=0.5), alpha=0.4),
     NTKKernel(nf.Laplace(1.0), c=0.7, scale_bounds="fixed"),
+    NTKKernel(nf.Recurrent(1, b_std=0.1), u_std=0.8, h_std=0.3, w_std=1.3),
 ]
 
 

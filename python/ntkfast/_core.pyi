@@ -207,6 +207,32 @@ def images_f64(
     threads: _Int,
     isa: str,
 ) -> None: ...
+def sequence_numbers_f32(
+    inputs: _F32,
+    layout: NDArray[np.int64],
+    activation: _F64,
+    layers: _Int,
+    fixed: _Int,
+    scales: Sequence[_Float],
+    weights: Sequence[_Float],
+    mean: bool,
+    reverse: bool,
+    nngp: bool,
+    threads: _Int,
+) -> tuple[_F32, _F64]: ...
+def sequence_numbers_f64(
+    inputs: _F64,
+    layout: NDArray[np.int64],
+    activation: _F64,
+    layers: _Int,
+    fixed: _Int,
+    scales: Sequence[_Float],
+    weights: Sequence[_Float],
+    mean: bool,
+    reverse: bool,
+    nngp: bool,
+    threads: _Int,
+) -> tuple[_F64, _F64]: ...
 def sequences_f32(
     numbers_x: Sequence[_F32],
     layout_x: NDArray[np.int64],

@@ -34,6 +34,8 @@ examples:
 
   the convolutional kernel with global average pooling, of images (n, height, width, channels):
     ntkfast gram images.npy --network cntk --depth 3 --readout gap --dtype float32 --out K.npy
+  the recurrent kernel of sequences (n, steps) or (n, steps, channels), padded at their ends:
+    ntkfast gram series.npy --lengths lengths.npy --network rntk --depth 1 --b-std 0.1 --out K.npy
 
 An interrupted or killed job goes on where it stopped when the same command is run again.
 K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
@@ -91,8 +93,7 @@ def _gram(arguments: argparse.Namespace) -> None:
     from . import batch
 
     kernel = _kernel(arguments)
-    X = batch.load_matrix(arguments.x)
-    Y = None if arguments.y is None else batch.load_matrix(arguments.y)
+    X, Y = _inputs(arguments)
     K = batch.gram(
         kernel,
         X,
@@ -107,6 +108,24 @@ def _gram(arguments: argparse.Namespace) -> None:
         overwrite=arguments.overwrite,
     )
     print(f"{arguments.out}: {K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB")
+
+
+def _inputs(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """Open X and Y; padded sequences if they have lengths."""
+    from . import batch, sequences
+
+    if arguments.y_lengths is not None and arguments.y is None:
+        raise ValueError("--y-lengths needs --y")
+    found: list[Any] = []
+    for name, file, lengths in (
+        ("--lengths", arguments.x, arguments.lengths),
+        ("--y-lengths", arguments.y, arguments.y_lengths),
+    ):
+        if lengths is not None and arguments.network != "rntk":
+            raise ValueError(f"--network {arguments.network} has no {name}")
+        X = None if file is None else batch.load_matrix(file)
+        found.append(X if lengths is None else sequences(X, batch.load_lengths(lengths)))
+    return found[0], found[1]
 
 
 def _spectrum(arguments: argparse.Namespace) -> None:
@@ -195,6 +214,21 @@ _NETWORKS = {
             "shape",
         ),
     ),
+    "rntk": _Network(
+        "Recurrent",
+        ("depth",),
+        (
+            "w_std",
+            "u_std",
+            "b_std",
+            "h_std",
+            "v_std",
+            "activation",
+            "direction",
+            "readout",
+            "fixed_layers",
+        ),
+    ),
     "arccosine": _Network("ArcCosine", ("order",), is_kernel=True),
     "laplace": _Network("Laplace", ("c",), ("inputs",), is_kernel=True),
     "exponential": _Network("ExponentialPower", ("gamma", "c"), ("inputs",), is_kernel=True),
@@ -280,9 +314,15 @@ def _add_gram(commands: Any) -> None:
     )
     parser.set_defaults(run=_gram)
     parser.add_argument(
-        "x", metavar="X", help="inputs (n, d) or images: .npy, .npz, .csv, .tsv or .zarr"
+        "x",
+        metavar="X",
+        help="inputs (n, d), images or sequences: .npy, .npz, .csv, .tsv or .zarr",
     )
     parser.add_argument("--y", metavar="Y", help="other inputs (m, d); default: X again")
+    parser.add_argument(
+        "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence of X"
+    )
+    parser.add_argument("--y-lengths", metavar="N", help="rntk: the same for Y")
     parser.add_argument("--out", required=True, metavar="K", help="output, .npy or .zarr")
     _add_network(parser)
     job = parser.add_argument_group("the job")
@@ -317,14 +357,18 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the network and its kernel")
     group.add_argument("--network", required=True, choices=tuple(_NETWORKS))
     group.add_argument("--kernel", choices=("ntk", "nngp"), help="default: ntk")
-    group.add_argument("--depth", type=int, metavar="L", help="fc, resnet, cntk: hidden layers")
+    group.add_argument(
+        "--depth", type=int, metavar="L", help="fc, resnet, cntk, rntk: hidden layers"
+    )
     group.add_argument("--alpha", type=float, help="resnet: factor of the residual branch")
     group.add_argument(
         "--trained", choices=("residual", "all", "last"), help="resnet: which layers are trained"
     )
     group.add_argument("--normalize", action="store_true", help="resnet: k(1) = 1")
     group.add_argument(
-        "--activation", metavar="NAME", help='fc, resnet: relu, erf, tanh, "leaky_relu(0.1)", ...'
+        "--activation",
+        metavar="NAME",
+        help='fc, resnet, rntk: relu, erf, tanh, "leaky_relu(0.1)", ...',
     )
     group.add_argument(
         "--parameterization",
@@ -332,18 +376,32 @@ def _add_network(parser: argparse.ArgumentParser) -> None:
         help="fc, resnet, cntk: theory or neural-tangents",
     )
     group.add_argument(
-        "--w-std", type=float, metavar="W", help="fc, resnet, cntk: scale of the weights"
+        "--w-std", type=float, metavar="W", help="fc, resnet, cntk, rntk: scale of the weights"
     )
-    group.add_argument("--v-std", type=float, metavar="V", help="resnet: scale of outer weights")
+    group.add_argument("--u-std", type=float, metavar="U", help="rntk: scale of weights from below")
     group.add_argument(
-        "--b-std", type=float, metavar="B", help="fc, cntk, ntk: scale of the biases"
+        "--v-std", type=float, metavar="V", help="resnet, rntk: scale of outer weights, read-out"
     )
+    group.add_argument(
+        "--b-std", type=float, metavar="B", help="fc, ntk, cntk, rntk: scale of the biases"
+    )
+    group.add_argument("--h-std", type=float, metavar="H", help="rntk: scale of the initial state")
     group.add_argument(
         "--bias", type=float, metavar="BETA", help="fc, unit: trained biases, zero at the start"
     )
     group.add_argument("--filter-size", type=int, metavar="Q", help="cntk: odd; default: 3")
     group.add_argument(
-        "--readout", choices=("flatten", "gap", "lap"), help="cntk: all pixels or averages of them"
+        "--readout",
+        metavar="NAME",
+        help="cntk: flatten, gap or lap; rntk: last, average, average_normalized, average_released",
+    )
+    group.add_argument(
+        "--direction",
+        choices=("forward", "bidirectional"),
+        help="rntk: bidirectional adds reversed ones",
+    )
+    group.add_argument(
+        "--fixed-layers", type=int, metavar="K", help="rntk: lower layers that are not trained"
     )
     group.add_argument("--window", type=int, metavar="N", help="cntk, lap: pixels of an average")
     group.add_argument(

@@ -302,16 +302,24 @@ class SequenceMap:
         As a row of `LayerMap.numbers`.
     layers, fixed, channels : int
         Layers, how many of them are not trained, and numbers per step of the input.
-    every, nngp : bool
-        Whether the read-out takes all steps, and whether it is the NNGP that is wanted.
+    weights : (float, float)
+        Of the squared read-out at all steps but the last one, and there.
+    mean, nngp : bool
+        Whether the weights are divided by the length, and whether it is the NNGP that is wanted.
     """
 
     activation: NDArray[np.float64]
     layers: int
     fixed: int
     channels: int
-    every: bool
+    weights: tuple[float, float]
+    mean: bool
     nngp: bool
+
+    @property
+    def every(self) -> bool:
+        """Whether the read-out takes all steps."""
+        return self.weights[0] > 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,8 @@ class Sequences:
     values : (total, m) array
     first, lengths : (n,) arrays of int
         Sequence i is ``values[first[i] : first[i] + lengths[i]]``.
+    shape : (int, int, int)
+        Of the padded array that would hold them: sequences, steps of the longest one, channels.
     """
 
     __slots__ = ("first", "lengths", "values")
@@ -57,6 +59,11 @@ class Sequences:
     def channels(self) -> int:
         """Numbers per step."""
         return int(self.values.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the padded array that would hold them."""
+        return len(self), int(self.lengths.max()), self.channels
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast import engines
 from ntkfast.duals import Activation
-from ntkfast.maps import FloatArray, SequenceSide
+from ntkfast.engines import native
+from ntkfast.maps import FloatArray, SequenceMap, SequenceSide
 from ntkfast.ragged import Sequences
 
 if TYPE_CHECKING:
@@ -17,26 +19,56 @@ if TYPE_CHECKING:
 Values = NDArray[np.float64]
 
 
-def prepare(network: Recurrent, kind: str, X: Sequences) -> SequenceSide:
+def prepare(network: Recurrent, plan: SequenceMap, X: Sequences) -> SequenceSide:
     """Return the numbers of sequences (see csrc/maps.hpp), sorted by length."""
     order = np.argsort(X.lengths, kind="stable")
     lengths = X.lengths[order]
-    first = np.cumsum(lengths) - lengths
+    layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])
+    run = compiled if not native.unavailable() else reference
+    turns = (False, True) if network.direction == "bidirectional" else (False,)
+    sides = [run(network, plan, X.values, layout, reverse) for reverse in turns]
+    diagonal = sum(own for _, own in sides)
+    with np.errstate(over="ignore"):
+        return SequenceSide(
+            numbers=tuple(numbers for numbers, _ in sides),
+            layout=np.stack([layout[1], lengths, order]).astype(np.int64),
+            diagonal=np.asarray(diagonal, np.float64).astype(X.dtype),
+            memory=X.values,
+            channels=X.channels,
+        )
+
+
+def compiled(
+    network: Recurrent,
+    plan: SequenceMap,
+    values: FloatArray,
+    layout: NDArray[np.int64],
+    reverse: bool,
+) -> tuple[FloatArray, Values]:
+    """Return the numbers of all steps, and the kernels of sequences with themselves, by C++.
+
+    Whatever the engine of the pairs: this is a small part of the work, and both agree to rounding.
+    """
+    squares = [getattr(network, f"{name}_std") ** 2 for name in "wubhv"]
+    return native.sequence_numbers(plan, squares, values, layout, reverse, engines.count(None))
+
+
+def reference(
+    network: Recurrent,
+    plan: SequenceMap,
+    values: FloatArray,
+    layout: NDArray[np.int64],
+    reverse: bool,
+) -> tuple[FloatArray, Values]:
+    """Return the same in NumPy."""
+    start, first, lengths = layout
     # Steps are numbered from the end, where pairs are aligned.
     step = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
-    start, stop = np.repeat(X.first[order], lengths), np.repeat(lengths, lengths)
-    places = [start + stop - 1 - step]
-    if network.direction == "bidirectional":
-        places.append(start + step)
-    sides = [Direction(network, X.values[place], first, lengths) for place in places]
-    diagonal = sum(side.diagonal(kind) for side in sides)
-    return SequenceSide(
-        numbers=tuple(side.numbers(X.dtype) for side in sides),
-        layout=np.stack([first, lengths, order]).astype(np.int64),
-        diagonal=np.asarray(diagonal, np.float64).astype(X.dtype),
-        memory=X.values,
-        channels=X.channels,
-    )
+    begin, stop = np.repeat(start, lengths), np.repeat(lengths, lengths)
+    place = begin + step if reverse else begin + stop - 1 - step
+    side = Direction(network, values[place], first, lengths)
+    weights = side.weights(plan)
+    return side.numbers(weights, values.dtype), side.diagonal(weights, plan.nngp)
 
 
 class Direction:
@@ -91,26 +123,24 @@ class Direction:
                 under, under_t = u2 * v, u2 * slope
             self.slope[at] = slope
 
-    def _weights(self) -> Values:
+    def weights(self, plan: SequenceMap) -> Values:
         """Weights of the squared read-out, step by step."""
-        last, readout = self.first, self.network.readout
-        weights = np.full(len(self.inputs), 0.0 if readout == "last" else 1.0)
-        weights[last] = 2.0 if readout == "average_released" else 1.0
-        if readout.startswith("average"):
+        weights = np.full(len(self.inputs), plan.weights[0])
+        weights[self.first] = plan.weights[1]
+        if plan.mean:
             weights /= np.repeat(self.lengths, self.lengths)
         return self.network.v_std**2 * weights
 
-    def diagonal(self, kind: str) -> Values:
+    def diagonal(self, weights: Values, nngp: bool) -> Values:
         """Kernel of each sequence with itself."""
-        steps = self.v[-1] + (self.slope if kind == "ntk" else 0)
-        weights = self._weights()
+        steps = self.v[-1] + (0 if nngp else self.slope)
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(
                 np.add.reduceat(np.where(weights > 0, weights * steps, 0), self.first)
             )
 
     @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # the diagonal tells of overflow
-    def numbers(self, dtype: np.dtype[Any]) -> FloatArray:
+    def numbers(self, weights: Values, dtype: np.dtype[Any]) -> FloatArray:
         """Return the numbers that pairs multiply, (steps, fields)."""
         network, channels = self.network, self.inputs.shape[1]
         parts: list[Values] = []
@@ -124,7 +154,7 @@ class Direction:
             else:
                 parts.append(network.u_std * np.sqrt(self.v[layer - 1]) * inverse)
             parts += _asked(self.activation, q, self.v[layer])
-        parts.append(np.sqrt(self._weights() * self.v[-1]))
+        parts.append(np.sqrt(weights * self.v[-1]))
         return np.stack(parts, axis=1).astype(dtype)
 
 

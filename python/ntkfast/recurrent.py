@@ -18,7 +18,14 @@ from ntkfast.ragged import Sequences
 from ntkfast.recurrence import prepare
 
 DIRECTIONS = ("forward", "bidirectional")
-READOUTS = ("last", "sum", "average", "average_released")
+# Weights of the squared read-out at all steps but the last one and there; whether they are divided
+# by the length.
+READOUTS = {
+    "last": (0.0, 1.0, False),
+    "average": (1.0, 1.0, False),
+    "average_normalized": (1.0, 1.0, True),
+    "average_released": (1.0, 2.0, True),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,11 +51,12 @@ class Recurrent:
         Any one whose dual has a closed form: "relu", "erf", "leaky_relu(0.1)", "gelu", "sin", ...
     direction : {"forward", "bidirectional"}
         "bidirectional" adds the kernel of the reversed sequences.
-    readout : {"last", "sum", "average", "average_released"}
-        "last": from the last step. "sum": the sum over steps, with independent read-out weights per
-        step, counted from the end. "average": that over sqrt(T), so that kernels of sequences of
-        one length are divided by T. "average_released" counts the last step twice, as the published
-        code does, for comparison.
+    readout : {"last", "average", "average_normalized", "average_released"}
+        "last": from the last step. "average": the sum of the outputs of all steps, with read-out
+        weights of its own for each step, counted from the end; the kernel is the sum of those of
+        the common prefixes. "average_normalized": the output over sqrt(T), so that kernels of
+        sequences of one length are divided by T. "average_released": that with the last step
+        counted twice, as the published code does, for comparison.
     fixed_layers : int, default 0
         That many lower layers are not trained. With all of them fixed only the read-out is.
 
@@ -122,7 +130,7 @@ class Recurrent:
         values["depth"] = inputs.count("depth", depth, least=1)
         values["activation"] = _closed(resolve(activation))
         values["direction"] = inputs.choice("direction", direction, DIRECTIONS)
-        values["readout"] = inputs.choice("readout", readout, READOUTS)
+        values["readout"] = inputs.choice("readout", readout, tuple(READOUTS))
         values["fixed_layers"] = inputs.count("fixed_layers", fixed_layers)
         if fixed_layers > depth:
             raise ValueError(
@@ -182,7 +190,7 @@ class RecurrentKernel(KernelOfNetwork):
         return self._prepared("X", left), self._prepared("Y", right)
 
     def _prepared(self, name: str, X: Sequences) -> SequenceSide:
-        side = prepare(self.network, self.kind, X)
+        side = prepare(self.network, self._map(X.channels), X)
         if not side.diagonal.max() <= np.finfo(X.dtype).max:
             worst = int(side.layout[2, int(np.argmax(side.diagonal))])
             raise ValueError(
@@ -211,12 +219,14 @@ class RecurrentKernel(KernelOfNetwork):
     def _map(self, channels: int) -> SequenceMap:
         network = self.network
         activation = cast(Activation, network.activation)
+        every, last, mean = READOUTS[network.readout]
         return SequenceMap(
             numbers([Layer(activation)], [])[0],
             network.depth,
             network.fixed_layers,
             channels,
-            network.readout != "last",
+            (every, last),
+            mean,
             self.kind == "nngp",
         )
 

@@ -20,7 +20,7 @@ __all__ = ["NTKKernel"]
 
 Bounds = tuple[float, float] | Literal["fixed"]
 STEP = float(np.finfo(np.float64).eps ** (1 / 3))
-_TUNABLE = ("alpha", "b_std", "bias", "c", "scale", "w_std")
+_TUNABLE = ("alpha", "b_std", "bias", "c", "h_std", "scale", "u_std", "w_std")
 
 
 class NTKKernel(SklearnKernel):  # type: ignore[misc]
@@ -38,10 +38,10 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         Which kernel of a network; without meaning when `network` is a kernel itself.
     scale : float
         Factor of the kernel.
-    w_std, b_std, bias, alpha, c : float, optional
+    w_std, u_std, b_std, h_std, bias, alpha, c : float, optional
         Replace the parameter of this name; the network must have it. None leaves it alone.
-    scale_bounds, w_std_bounds, b_std_bounds, bias_bounds, alpha_bounds, c_bounds : pair or "fixed"
-        Range of the search.
+    scale_bounds, w_std_bounds, ... : pair or "fixed"
+        Range of the search, one for each of these parameters.
     engine, threads : optional
         As in ``network.ntk(X, Y)``.
 
@@ -50,6 +50,10 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
     The gradient by `scale` is exact. The others are central differences in the logarithm of the
     parameter with step 6e-6: about nine digits are right, enough for the optimiser, at the price of
     two more Gram matrices each.
+
+    A matrix is a set of sequences of numbers for `Recurrent`. Sequences of different lengths cannot
+    pass through the checks of scikit-learn's estimators: give those the Gram matrix, as in
+    ``SVC(kernel="precomputed")``.
 
     Raises
     ------
@@ -80,8 +84,12 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         scale_bounds: Bounds = (1e-5, 1e5),
         w_std: float | None = None,
         w_std_bounds: Bounds = (0.1, 10.0),
+        u_std: float | None = None,
+        u_std_bounds: Bounds = (0.1, 10.0),
         b_std: float | None = None,
         b_std_bounds: Bounds = (1e-3, 10.0),
+        h_std: float | None = None,
+        h_std_bounds: Bounds = (1e-3, 10.0),
         bias: float | None = None,
         bias_bounds: Bounds = (1e-3, 10.0),
         alpha: float | None = None,
@@ -98,8 +106,12 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         self.scale_bounds = scale_bounds
         self.w_std = w_std
         self.w_std_bounds = w_std_bounds
+        self.u_std = u_std
+        self.u_std_bounds = u_std_bounds
         self.b_std = b_std
         self.b_std_bounds = b_std_bounds
+        self.h_std = h_std
+        self.h_std_bounds = h_std_bounds
         self.bias = bias
         self.bias_bounds = bias_bounds
         self.alpha = alpha

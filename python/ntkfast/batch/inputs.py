@@ -16,13 +16,14 @@ from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.batch.optional import import_zarr
 from ntkfast.inputs import matrix_shape
+from ntkfast.ragged import Sequences
 
 SCAN_BYTES = 16 << 20
 _FLOATS = (np.dtype("f4"), np.dtype("f8"))
 
 
 class Matrix(Protocol):
-    """What is read of an input: an array, a memory map or a zarr array."""
+    """What is read of an input: an array, a memory map, a zarr array or `Sequences`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -69,6 +70,36 @@ def load_matrix(path: str | os.PathLike[str], *, key: str | None = None) -> Any:
     array([[1. , 2. ],
            [3. , 4.5]])
     """
+    file, matrix = _opened(path, key)
+    if not 2 <= len(matrix.shape) <= 4:
+        raise ValueError(
+            f"{file}: expected a matrix (n, d), or 3 or 4 axes, got shape {matrix.shape}"
+        )
+    if np.dtype(matrix.dtype).kind not in "fiub":
+        raise ValueError(f"{file}: expected real numbers, got dtype {matrix.dtype}")
+    return matrix
+
+
+def load_lengths(path: str | os.PathLike[str]) -> NDArray[np.int64]:
+    """Read lengths of sequences, whole numbers in a row or a column, from the same kinds of files.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        With the name of the file, what was wanted and what was found.
+    """
+    file, found = _opened(path, None)
+    values = np.asarray(found)
+    if values.size != max(values.shape, default=0) or values.dtype.kind not in "fiu":
+        raise ValueError(f"{file}: expected lengths (n,), got shape {values.shape}")
+    lengths = values.ravel().astype(np.int64)
+    if not np.array_equal(lengths, values.ravel()):
+        raise ValueError(f"{file}: expected whole numbers, got {values.dtype} with fractions")
+    return lengths
+
+
+def _opened(path: str | os.PathLike[str], key: str | None) -> tuple[Path, Any]:
+    """Return a file and the array in it."""
     file, key = _split_key(path, key)
     if not file.exists():
         raise FileNotFoundError(f"{file}: no such file")
@@ -77,14 +108,7 @@ def load_matrix(path: str | os.PathLike[str], *, key: str | None = None) -> Any:
         raise ValueError(f"{file}: expected one of {', '.join(_READERS)}, got '{file.suffix}'")
     if key is not None and file.suffix.lower() != ".npz":
         raise ValueError(f"{file}: only an .npz archive has named arrays, got the name '{key}'")
-    matrix = reader(file, key)
-    if not 2 <= len(matrix.shape) <= 4:
-        raise ValueError(
-            f"{file}: expected a matrix (n, d), or 3 or 4 axes, got shape {matrix.shape}"
-        )
-    if np.dtype(matrix.dtype).kind not in "fiub":
-        raise ValueError(f"{file}: expected real numbers, got dtype {matrix.dtype}")
-    return matrix
+    return file, reader(file, key)
 
 
 # --- Readers, by suffix --------------------------------------------------------------------------
@@ -178,9 +202,16 @@ _READERS: dict[str, Callable[[Path, str | None], Any]] = {
 # --- Matrices ------------------------------------------------------------------------------------
 
 
-def as_matrix(value: Matrix) -> Matrix:
+def as_matrix(name: str, value: Matrix) -> Matrix:
     """Return what has a shape and a dtype as it is, else an array."""
-    return value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(
+            f"{name}: expected an array, or ntkfast.sequences(list) of different lengths; {error}"
+        ) from error
 
 
 def check_shapes(kernel: object, X: Matrix, Y: Matrix | None) -> None:
@@ -215,8 +246,10 @@ def float_type(dtype: DTypeLike | None, X: Matrix, Y: Matrix | None) -> np.dtype
     return np.dtype("f4") if all(kind.str[1:] == "f4" for kind in inputs) else np.dtype("f8")
 
 
-def rows_of(matrix: Matrix, rows: slice, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read some rows, contiguous and of the type of the job."""
+def rows_of(matrix: Matrix, rows: slice, dtype: np.dtype[Any]) -> Any:
+    """Read some rows, contiguous and of the type of the job; some of sequences if they are such."""
+    if isinstance(matrix, Sequences):
+        return matrix[rows].astype(dtype, copy=False)
     return np.ascontiguousarray(np.asarray(matrix[rows]), dtype=dtype)
 
 
@@ -224,6 +257,11 @@ def digest(name: str, matrix: Matrix) -> str:
     """SHA-256 of the numbers, read in blocks; the same pass finds NaN and infinities."""
     kind = np.dtype(matrix.dtype)
     sha = hashlib.sha256(kind.str.encode())
+    if isinstance(matrix, Sequences):  # finite, and padding does not count
+        sha.update(np.ascontiguousarray(matrix.lengths).data)
+        for i in range(len(matrix)):
+            sha.update(np.ascontiguousarray(matrix[i]).view(np.uint8).data.cast("B"))
+        return sha.hexdigest()
     step = max(1, SCAN_BYTES // (width_of(matrix) * kind.itemsize))
     for first in range(0, matrix.shape[0], step):
         block = np.ascontiguousarray(np.asarray(matrix[first : first + step]))

@@ -46,7 +46,7 @@ def gram(
         For example ``nf.FullyConnected(3).ntk``.
     X : array, memory map or zarr array, shape (n, d)
         Inputs; rows are read as they are needed. Kernels of other inputs than rows take arrays of
-        more axes, of which the first counts inputs.
+        more axes, of which the first counts inputs; those of sequences take `ntkfast.sequences`.
     Y : array, memory map or zarr array, shape (m, d), optional
         Other inputs. None, or X itself, means X: the matrix is then exactly symmetric, and only
         the tiles on and above the diagonal are computed.
@@ -98,8 +98,8 @@ def gram(
     path = Path(out)
     _check_output(path)
     Y = None if Y is X else Y
-    X = as_matrix(X)
-    Y = None if Y is None else as_matrix(Y)
+    X = as_matrix("X", X)
+    Y = None if Y is None else as_matrix("Y", Y)
     check_shapes(kernel, X, Y)
     kind = float_type(dtype, X, Y)
     job = Job(kernel, X, Y, kind, engine, threads)

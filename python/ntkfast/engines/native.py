@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.maps import (
     ANSWERS,
@@ -230,6 +231,33 @@ def sequences(
         threads,
         _isa(),
     )
+
+
+def sequence_numbers(
+    plan: SequenceMap,
+    squares: list[float],
+    values: FloatArray,
+    layout: NDArray[np.int64],
+    reverse: bool,
+    threads: int,
+) -> tuple[FloatArray, NDArray[np.float64]]:
+    """Return what pairs of sequences multiply, and kernels of sequences with themselves."""
+    result: tuple[FloatArray, NDArray[np.float64]] = _call(
+        "sequence_numbers",
+        values.dtype,
+        values,
+        layout,
+        plan.activation,
+        plan.layers,
+        plan.fixed,
+        squares,
+        list(plan.weights),
+        plan.mean,
+        reverse,
+        plan.nngp,
+        threads,
+    )
+    return result
 
 
 def row_norms(X: FloatArray) -> FloatArray:

@@ -110,7 +110,7 @@ def variance_after(kind: int, a: float, b: float, c: float, q: float) -> float:
         return a + b
     if kind == 3:
         z = 2 * b * b * q
-        return a * a * 2 / math.pi * math.asin(z / (1 + z)) + c * c
+        return a * a * 2 / math.pi * math.atan2(z, math.sqrt(1 + 2 * z)) + c * c
     if kind == 4:
         e = math.sqrt(1 + 2 * q)
         return q / 4 + q / (2 * math.pi) * math.atan2(q, e) + q * q / (math.pi * (1 + q) * e)
