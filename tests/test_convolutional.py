@@ -340,6 +340,18 @@ def test_larger_images() -> None:
         assert found == pytest.approx(wanted[1], rel=1e-12)
 
 
+@pytest.mark.parametrize("padding", ["zero", "valid", "circular"])
+def test_window_sums(engine: dict[str, Any], padding: str) -> None:
+    """Windows of several sizes in images of more than one block of rows and columns."""
+    X = np.random.default_rng(8).standard_normal((2, 10, 9, 2))
+    net = nf.ConvNet(nf.Conv(5, padding=padding), "relu", nf.Conv(1, padding=padding), "relu")
+    wide = nf.ConvNet(nf.Conv(7, b_std=0.3, padding=padding), "relu", readout="flatten")
+    for network in (net, wide):
+        wanted = Oracle(Double())(network, X[0], X[1])
+        assert network.nngp(X[:1], X[1:], **engine)[0, 0] == pytest.approx(wanted[0], rel=1e-12)
+        assert network.ntk(X[:1], X[1:], **engine)[0, 0] == pytest.approx(wanted[1], rel=1e-12)
+
+
 def test_rows_and_memory() -> None:
     """Rows with a shape, strided input and output, products, pickles."""
     X = images(8, 4, 4, 2)
