@@ -92,9 +92,16 @@ NTK_FN int64_t total_pixels(const ImageNet& net) {
     return last.offset + last.h * last.w;
 }
 
+// From one of `count` numbers of an image to that of the next image, where images lie apart: a line
+// more, for otherwise the same pixel of all images may compete for one set of the cache.
+template <class T>
+constexpr int64_t apart(int64_t count) {
+    return (count + 63) / 64 * 64 + 64 / static_cast<int64_t>(sizeof(T));
+}
+
 template <class T>
 struct ImageScratch {
-    Pixels<T> left, one, right;  // images of x, one of them, images of y
+    Pixels<T> left, ones, right;  // images of x, the same one after the other, images of y
     Planes<T> plane, slot[kSlots];
     T *ring, *sums, *heads, *tails, *store[2], *columns;
     int64_t ring_row;
@@ -111,10 +118,11 @@ struct ImageScratch {
         };
         const ImageLevel& first = net.level[0];
         const int64_t area = first.h * first.w, pixels = total_pixels(net);
-        for (Pixels<T>* side : {&left, &right, &one}) {
-            const int64_t lanes = side == &one ? 1 : kV;
-            *side = {take(area * net.channels * lanes), take(pixels * lanes), take(pixels * lanes)};
-        }
+        const int64_t size = area * net.channels;
+        for (Pixels<T>* side : {&left, &right})
+            *side = {take(size * kV), take(pixels * kV), take(pixels * kV)};
+        ones = {take(apart<T>(size) * kV), take(apart<T>(pixels) * kV),
+                take(apart<T>(pixels) * kV)};
         int64_t slots = 0, widest = 1, pooled = 0;
         for (int64_t k = 0; k < net.count; ++k) {
             const ImageStep& step = net.step[k];
@@ -165,22 +173,32 @@ void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* sc
         for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
 }
 
-// One image of many, with the deviations that steps look at: ReLU takes no angle to those before
-// it, and nothing divides by those behind it.
+// Takes images out of the lanes, with the deviations that steps look at: ReLU takes no angle to
+// those before it, and nothing divides by those behind it.
 template <class T>
-void pick_image(const ImageNet& net, const Pixels<T>& many, int64_t lane, const Pixels<T>& one) {
-    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
-    const auto pick = [&](const T* from, T* to, int64_t begin, int64_t count) {
-        for (int64_t k = begin; k < begin + count; ++k) to[k] = from[k * kLanes<T> + lane];
+void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
+    const int64_t pixels = total_pixels(net), size = net.level[0].h * net.level[0].w * net.channels;
+    const auto unpack = [&](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
+        for (int64_t k = begin; k < begin + count; ++k)
+            for (int64_t l = 0; l < kLanes<T>; ++l)
+                to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
     };
-    pick(many.data, one.data, 0, size);
+    unpack(many.data, ones.data, 0, size, size);
     for (int64_t k = 0; k <= net.count; ++k) {
         const ImageLevel& level = net.level[k];
         if (k == net.count || net.step[k].op != ImageOp::kRelu)
-            pick(many.norm, one.norm, level.offset, level.h * level.w);
+            unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
         if (k == 0 || net.step[k - 1].op != ImageOp::kRelu)
-            pick(many.inverse, one.inverse, level.offset, level.h * level.w);
+            unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
     }
+}
+
+// The image of one lane.
+template <class T>
+Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
+    const int64_t pixels = lane * apart<T>(total_pixels(net));
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
 }
 
 // Writes the deviation of a pixel, given its square.
@@ -205,6 +223,26 @@ void first_norms(const ImageNet& net, const Pixels<T>& side) {
     }
 }
 
+// Replaces numbers by the sums of q neighbours from each on, in three additions for any q: a window
+// is the tail of one block of q numbers and the head of the next. (After van Herk, Pattern
+// Recognition Letters 13, 1992. A running sum that subtracts what leaves would keep its rounding,
+// and 1 - |u| feels it.) `tails` has room for q vectors.
+template <class T>
+void window_sums(T* numbers, int64_t count, int64_t q, T* tails) {
+    for (int64_t first = 0; first + q <= count; first += q) {
+        Vec<T> tail{}, head{};
+        for (int64_t b = q - 1; b >= 0; --b) {
+            tail += load<T>(numbers + (first + b) * kLanes<T>);
+            store<T>(tails + b * kLanes<T>, tail);
+        }
+        const int64_t windows = smaller(q, count - q + 1 - first);
+        for (int64_t b = 0; b < windows; ++b) {
+            if (b > 0) head += load<T>(numbers + (first + q + b - 1) * kLanes<T>);
+            store<T>(numbers + (first + b) * kLanes<T>, load<T>(tails + b * kLanes<T>) + head);
+        }
+    }
+}
+
 // The level that step k, an addition, adds.
 NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
     const std::int32_t slot = net.step[k].slot;
@@ -212,36 +250,58 @@ NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
     return net.level[k];
 }
 
-// Deviations after a step that is no pool.
+// The pixel of an axis with `size` of them that a window meets at i, or -1 outside.
+NTK_FN int64_t met(int64_t i, int64_t size, bool circular) {
+    if (circular) return i < 0 ? i + size : i >= size ? i - size : i;
+    return i >= 0 && i < size ? i : -1;
+}
+
+// Deviations after step k, a convolution.
 template <class T>
-void next_norms(const ImageNet& net, int64_t k, const Pixels<T>& side) {
+void window_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
+                  const Pixels<T>& side) {
     const ImageStep& step = net.step[k];
     const ImageLevel &now = net.level[k], &next = net.level[k + 1];
-    const auto square = [&](int64_t level_offset, int64_t pixel) {
-        const Vec<T> n = load<T>(side.norm + (level_offset + pixel) * kLanes<T>);
+    const int64_t q = step.size, start = step.valid ? 0 : -(q / 2), width = next.w + q - 1;
+    for (int64_t i = 0; i < next.h; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+            const int64_t column = met(j + start, now.w, net.circular);
+            Vec<T> sum{};
+            for (int64_t a = 0; a < q && column >= 0; ++a) {
+                const int64_t row = met(i + a + start, now.h, net.circular);
+                if (row < 0) continue;
+                const Vec<T> n =
+                    load<T>(side.norm + (now.offset + row * now.w + column) * kLanes<T>);
+                sum += n * n;
+            }
+            store<T>(work.sums + j * kLanes<T>, sum);
+        }
+        window_sums<T>(work.sums, width, q, work.tails);
+        for (int64_t j = 0; j < next.w; ++j)
+            put_norm<T>(side, next.offset + i * next.w + j,
+                        load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
+                            static_cast<T>(step.bias));
+    }
+}
+
+// Deviations after a step that is no pool.
+template <class T>
+void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
+                const Pixels<T>& side) {
+    const ImageStep& step = net.step[k];
+    if (step.op == ImageOp::kConv) return window_norms<T>(net, k, work, side);
+    const ImageLevel &now = net.level[k], &next = net.level[k + 1];
+    const auto square = [&](int64_t pixel) {
+        const Vec<T> n = load<T>(side.norm + pixel * kLanes<T>);
         return n * n;
     };
-    const int64_t r = step.op == ImageOp::kConv ? step.size / 2 : 0, start = step.valid ? 0 : -r;
-    for (int64_t i = 0; i < next.h; ++i)
-        for (int64_t j = 0; j < next.w; ++j) {
-            const int64_t pixel = i * next.w + j;
-            Vec<T> sum{};
-            if (step.op != ImageOp::kConv) {
-                sum = square(now.offset, pixel);
-                if (step.op == ImageOp::kRelu) sum *= T(0.5);
-                if (step.op == ImageOp::kAdd) sum += square(saved_level(net, k).offset, pixel);
-            } else {
-                for (int64_t a = i + start; a <= i + start + 2 * r; ++a)
-                    for (int64_t b = j + start; b <= j + start + 2 * r; ++b) {
-                        const int64_t row = net.circular ? (a + now.h) % now.h : a;
-                        const int64_t column = net.circular ? (b + now.w) % now.w : b;
-                        if (row >= 0 && row < now.h && column >= 0 && column < now.w)
-                            sum += square(now.offset, row * now.w + column);
-                    }
-                sum = sum * static_cast<T>(step.gain) + static_cast<T>(step.bias);
-            }
-            put_norm<T>(side, next.offset + pixel, sum);
-        }
+    const int64_t added = step.op == ImageOp::kAdd ? saved_level(net, k).offset : 0;
+    for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel) {
+        Vec<T> sum = square(now.offset + pixel);
+        if (step.op == ImageOp::kRelu) sum *= T(0.5);
+        if (step.op == ImageOp::kAdd) sum += square(added + pixel);
+        put_norm<T>(side, next.offset + pixel, sum);
+    }
 }
 
 // ---- steps on the plane of a displacement -------------------------------------------------------
@@ -380,26 +440,6 @@ void relu_plane(const PixelPairs<T, Self>& p, int64_t k) {
         });
 }
 
-// Replaces numbers by the sums of q neighbours from each on, in three additions for any q: a window
-// is the tail of one block of q numbers and the head of the next. (After van Herk, Pattern
-// Recognition Letters 13, 1992. A running sum that subtracts what leaves would keep its rounding,
-// and 1 - |u| feels it.) `tails` has room for q vectors.
-template <class T>
-void window_sums(T* numbers, int64_t count, int64_t q, T* tails) {
-    for (int64_t first = 0; first + q <= count; first += q) {
-        Vec<T> tail{}, head{};
-        for (int64_t b = q - 1; b >= 0; --b) {
-            tail += load<T>(numbers + (first + b) * kLanes<T>);
-            store<T>(tails + b * kLanes<T>, tail);
-        }
-        const int64_t windows = smaller(q, count - q + 1 - first);
-        for (int64_t b = 0; b < windows; ++b) {
-            if (b > 0) head += load<T>(numbers + (first + q + b - 1) * kLanes<T>);
-            store<T>(numbers + (first + b) * kLanes<T>, load<T>(tails + b * kLanes<T>) + head);
-        }
-    }
-}
-
 // The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
 // in order, after ReLU if there is one before, and the plane is overwritten behind them. Raw: the
 // first step, before which there are no tangents and angles come from the images.
@@ -475,13 +515,6 @@ struct Windows {
         return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
     }
 
-    // The pixel at a window's offset, or -1 outside.
-    NTK_FN int64_t tap(int64_t pixel, int64_t offset, int64_t size) const {
-        const int64_t at = pixel + start + offset;
-        if (p.net.circular) return at < 0 ? at + size : at >= size ? at - size : at;
-        return at >= 0 && at < size ? at : -1;
-    }
-
     // v after the convolution at row i and column j from small quantities: see the head of the file.
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
         const ImageLevel& level = p.net.level[k];
@@ -491,8 +524,11 @@ struct Windows {
         Vec<T> inner{}, gap{};
         for (int64_t a = 0; a < step.size; ++a)
             for (int64_t b = 0; b < step.size; ++b) {
-                const int64_t xr = tap(xi, a, level.h), xc = tap(xj, b, level.w);
-                const int64_t yr = tap(yi, a, level.h), yc = tap(yj, b, level.w);
+                const auto tap = [&](int64_t pixel, int64_t size) {
+                    return met(pixel + start, size, p.net.circular);
+                };
+                const int64_t xr = tap(xi + a, level.h), xc = tap(xj + b, level.w);
+                const int64_t yr = tap(yi + a, level.h), yc = tap(yj + b, level.w);
                 const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
                 const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
                 Vec<T> n{}, m{};
@@ -811,7 +847,7 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
     for (int64_t k = 0;;) {
         const int64_t end = next_pool(net, k);
         if constexpr (Self)
-            for (int64_t l = k; l < end; ++l) next_norms<T>(net, l, p.x);
+            for (int64_t l = k; l < end; ++l) next_norms<T>(net, l, p.work, p.x);
         if (end == net.count && !whole) return;
         const Store here = store_of(k), next = store_of(end < net.count ? end + 1 : end);
         if (end < net.count)
@@ -915,13 +951,14 @@ void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
     }
     prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin, end - begin,
                false);
+    unpack_images<T>(p.net, work.left, work.ones);
     const bool pools = next_pool(p.net, 0) < p.net.count;
     for (int64_t i = begin; i < end; ++i) {
         if (*p.cancelled) return;
-        pick_image<T>(p.net, work.left, i - begin, work.one);
+        const Pixels<T> one = one_image<T>(p.net, work.ones, i - begin);
         const Vec<T> differ =
-            pools ? different<T>(p.net, work.one.data, work.right.data) : broadcast<T>(T(1));
-        PixelPairs<T, false> pair{p.net, work, work.one, work.right, pools, differ, 0, 0};
+            pools ? different<T>(p.net, one.data, work.right.data) : broadcast<T>(T(1));
+        PixelPairs<T, false> pair{p.net, work, one, work.right, pools, differ, 0, 0};
         run_pair<T, false>(pair, true, p.cancelled);
         write_images<T>(p, work.total, i, j);
     }

@@ -35,7 +35,7 @@ def chord_ratio(m: mp.mpf) -> mp.mpf:
 
 
 def arc_ratio(m: mp.mpf) -> mp.mpf:
-    """t / (pi sin t) with m = sin^2(t/2)."""
+    """Arc over sine, t / (pi sin t), with m = sin^2(t/2)."""
     return turn_ratio(m) / mp.sqrt(1 - m)
 
 
