@@ -490,7 +490,7 @@ def myrtle(
     --------
     >>> import numpy as np, ntkfast as nf
     >>> nf.myrtle(5).nngp(np.ones((1, 8, 8, 3))).round(4)
-    array([[0.2726]])
+    array([[0.243]])
     """
     groups = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
     if depth not in groups:
