@@ -50,6 +50,27 @@ NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
     return result;
 }
 
+// (sin t - t cos t) / pi for m = sin^2(t/2) <= 1/4, relatively accurate: kappa1 = m' - this near
+// u = 1 with the defect m' = 2m, and this itself near u = -1.
+template <class T>
+NTK_FN Vec<T> chord(Vec<T> m) {
+    return polynomial<T>(Coefficients<T>::kChord, m) * (m * sqrt_lanes<T>(m));
+}
+
+// Of the acute angle t with 1 - cos t = v: one polynomial serves both it and its complement.
+template <class T>
+struct AcuteAngle {
+    Vec<T> sine, turn;  // sin t, t/pi
+};
+template <class T>
+NTK_FN AcuteAngle<T> acute_angle(Vec<T> v) {
+    const Vec<T> half = broadcast<T>(T(0.5)), u = T(1) - v;
+    const Vec<T> sine = sqrt_lanes<T>(v * (T(2) - v));
+    const auto middle = v > half;
+    const Vec<T> arc = sine * polynomial<T>(Coefficients<T>::kArc, middle ? u * u : half * v);
+    return {sine, middle ? half - u * arc : arc};
+}
+
 // asin(z) for |z| <= 1; the caller passes 1-z^2 too, from wherever it is most accurate.
 template <class T>
 NTK_FN Vec<T> arc_sine(Vec<T> z, Vec<T> one_minus_square) {

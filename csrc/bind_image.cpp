@@ -31,6 +31,8 @@ std::unique_ptr<ImageNetHolder> make_net(Table steps, Counts levels, int64_t cha
     expect(levels.ndim() == 2 && levels.shape(0) == count + 1 && levels.shape(1) == 6,
            "levels: expected shape (steps + 1, 6)");
     expect(channels >= 1, "channels: expected at least 1");
+    expect(count >= 1 && steps.at(0, 0) == static_cast<double>(ImageOp::kConv),
+           "steps: expected a convolution first");
     auto holder = std::make_unique<ImageNetHolder>();
     std::array<int64_t, 2> saved[kSlots] = {};
     int64_t offset = 0;

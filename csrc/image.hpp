@@ -92,11 +92,18 @@ NTK_FN int64_t total_pixels(const ImageNet& net) {
     return last.offset + last.h * last.w;
 }
 
+// From one of `count` numbers of an image to that of the next image, where images lie apart: a line
+// more, for otherwise the same pixel of all images may compete for one set of the cache.
+template <class T>
+constexpr int64_t apart(int64_t count) {
+    return (count + 63) / 64 * 64 + 64 / static_cast<int64_t>(sizeof(T));
+}
+
 template <class T>
 struct ImageScratch {
-    Pixels<T> left, one, right;  // images of x, one of them, images of y
+    Pixels<T> left, ones, right;  // images of x, the same one after the other, images of y
     Planes<T> plane, slot[kSlots];
-    T *ring, *sums, *store[2], *columns;
+    T *ring, *sums, *heads, *tails, *store[2], *columns;
     int64_t ring_row;
     double* total;
     int64_t used;
@@ -111,10 +118,11 @@ struct ImageScratch {
         };
         const ImageLevel& first = net.level[0];
         const int64_t area = first.h * first.w, pixels = total_pixels(net);
-        for (Pixels<T>* side : {&left, &right, &one}) {
-            const int64_t lanes = side == &one ? 1 : kV;
-            *side = {take(area * net.channels * lanes), take(pixels * lanes), take(pixels * lanes)};
-        }
+        const int64_t size = area * net.channels;
+        for (Pixels<T>* side : {&left, &right})
+            *side = {take(size * kV), take(pixels * kV), take(pixels * kV)};
+        ones = {take(apart<T>(size) * kV), take(apart<T>(pixels) * kV),
+                take(apart<T>(pixels) * kV)};
         int64_t slots = 0, widest = 1, pooled = 0;
         for (int64_t k = 0; k < net.count; ++k) {
             const ImageStep& step = net.step[k];
@@ -135,6 +143,8 @@ struct ImageScratch {
         ring_row = (first.w + widest) * kV;
         ring = take((widest + widest / 2) * 3 * ring_row);
         sums = take(2 * ring_row);
+        heads = take(2 * (widest + 1) * ring_row);
+        tails = take(widest * kV);
         for (T*& part : store) part = take(2 * pooled * kV);
         columns = take(3 * first.w * static_cast<int64_t>(8 / sizeof(T)));
         total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
@@ -163,22 +173,32 @@ void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* sc
         for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
 }
 
-// One image of many, with the deviations that steps look at: ReLU takes no angle to those before
-// it, and nothing divides by those behind it.
+// Takes images out of the lanes, with the deviations that steps look at: ReLU takes no angle to
+// those before it, and nothing divides by those behind it.
 template <class T>
-void pick_image(const ImageNet& net, const Pixels<T>& many, int64_t lane, const Pixels<T>& one) {
-    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
-    const auto pick = [&](const T* from, T* to, int64_t begin, int64_t count) {
-        for (int64_t k = begin; k < begin + count; ++k) to[k] = from[k * kLanes<T> + lane];
+void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
+    const int64_t pixels = total_pixels(net), size = net.level[0].h * net.level[0].w * net.channels;
+    const auto unpack = [&](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
+        for (int64_t k = begin; k < begin + count; ++k)
+            for (int64_t l = 0; l < kLanes<T>; ++l)
+                to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
     };
-    pick(many.data, one.data, 0, size);
+    unpack(many.data, ones.data, 0, size, size);
     for (int64_t k = 0; k <= net.count; ++k) {
         const ImageLevel& level = net.level[k];
         if (k == net.count || net.step[k].op != ImageOp::kRelu)
-            pick(many.norm, one.norm, level.offset, level.h * level.w);
+            unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
         if (k == 0 || net.step[k - 1].op != ImageOp::kRelu)
-            pick(many.inverse, one.inverse, level.offset, level.h * level.w);
+            unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
     }
+}
+
+// The image of one lane.
+template <class T>
+Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
+    const int64_t pixels = lane * apart<T>(total_pixels(net));
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
 }
 
 // Writes the deviation of a pixel, given its square.
@@ -203,6 +223,26 @@ void first_norms(const ImageNet& net, const Pixels<T>& side) {
     }
 }
 
+// Replaces numbers by the sums of q neighbours from each on, in three additions for any q: a window
+// is the tail of one block of q numbers and the head of the next. (After van Herk, Pattern
+// Recognition Letters 13, 1992. A running sum that subtracts what leaves would keep its rounding,
+// and 1 - |u| feels it.) `tails` has room for q vectors.
+template <class T>
+void window_sums(T* numbers, int64_t count, int64_t q, T* tails) {
+    for (int64_t first = 0; first + q <= count; first += q) {
+        Vec<T> tail{}, head{};
+        for (int64_t b = q - 1; b >= 0; --b) {
+            tail += load<T>(numbers + (first + b) * kLanes<T>);
+            store<T>(tails + b * kLanes<T>, tail);
+        }
+        const int64_t windows = smaller(q, count - q + 1 - first);
+        for (int64_t b = 0; b < windows; ++b) {
+            if (b > 0) head += load<T>(numbers + (first + q + b - 1) * kLanes<T>);
+            store<T>(numbers + (first + b) * kLanes<T>, load<T>(tails + b * kLanes<T>) + head);
+        }
+    }
+}
+
 // The level that step k, an addition, adds.
 NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
     const std::int32_t slot = net.step[k].slot;
@@ -210,36 +250,58 @@ NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
     return net.level[k];
 }
 
-// Deviations after a step that is no pool.
+// The pixel of an axis with `size` of them that a window meets at i, or -1 outside.
+NTK_FN int64_t met(int64_t i, int64_t size, bool circular) {
+    if (circular) return i < 0 ? i + size : i >= size ? i - size : i;
+    return i >= 0 && i < size ? i : -1;
+}
+
+// Deviations after step k, a convolution.
 template <class T>
-void next_norms(const ImageNet& net, int64_t k, const Pixels<T>& side) {
+void window_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
+                  const Pixels<T>& side) {
     const ImageStep& step = net.step[k];
     const ImageLevel &now = net.level[k], &next = net.level[k + 1];
-    const auto square = [&](int64_t level_offset, int64_t pixel) {
-        const Vec<T> n = load<T>(side.norm + (level_offset + pixel) * kLanes<T>);
+    const int64_t q = step.size, start = step.valid ? 0 : -(q / 2), width = next.w + q - 1;
+    for (int64_t i = 0; i < next.h; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+            const int64_t column = met(j + start, now.w, net.circular);
+            Vec<T> sum{};
+            for (int64_t a = 0; a < q && column >= 0; ++a) {
+                const int64_t row = met(i + a + start, now.h, net.circular);
+                if (row < 0) continue;
+                const Vec<T> n =
+                    load<T>(side.norm + (now.offset + row * now.w + column) * kLanes<T>);
+                sum += n * n;
+            }
+            store<T>(work.sums + j * kLanes<T>, sum);
+        }
+        window_sums<T>(work.sums, width, q, work.tails);
+        for (int64_t j = 0; j < next.w; ++j)
+            put_norm<T>(side, next.offset + i * next.w + j,
+                        load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
+                            static_cast<T>(step.bias));
+    }
+}
+
+// Deviations after a step that is no pool.
+template <class T>
+void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
+                const Pixels<T>& side) {
+    const ImageStep& step = net.step[k];
+    if (step.op == ImageOp::kConv) return window_norms<T>(net, k, work, side);
+    const ImageLevel &now = net.level[k], &next = net.level[k + 1];
+    const auto square = [&](int64_t pixel) {
+        const Vec<T> n = load<T>(side.norm + pixel * kLanes<T>);
         return n * n;
     };
-    const int64_t r = step.op == ImageOp::kConv ? step.size / 2 : 0, start = step.valid ? 0 : -r;
-    for (int64_t i = 0; i < next.h; ++i)
-        for (int64_t j = 0; j < next.w; ++j) {
-            const int64_t pixel = i * next.w + j;
-            Vec<T> sum{};
-            if (step.op != ImageOp::kConv) {
-                sum = square(now.offset, pixel);
-                if (step.op == ImageOp::kRelu) sum *= T(0.5);
-                if (step.op == ImageOp::kAdd) sum += square(saved_level(net, k).offset, pixel);
-            } else {
-                for (int64_t a = i + start; a <= i + start + 2 * r; ++a)
-                    for (int64_t b = j + start; b <= j + start + 2 * r; ++b) {
-                        const int64_t row = net.circular ? (a + now.h) % now.h : a;
-                        const int64_t column = net.circular ? (b + now.w) % now.w : b;
-                        if (row >= 0 && row < now.h && column >= 0 && column < now.w)
-                            sum += square(now.offset, row * now.w + column);
-                    }
-                sum = sum * static_cast<T>(step.gain) + static_cast<T>(step.bias);
-            }
-            put_norm<T>(side, next.offset + pixel, sum);
-        }
+    const int64_t added = step.op == ImageOp::kAdd ? saved_level(net, k).offset : 0;
+    for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel) {
+        Vec<T> sum = square(now.offset + pixel);
+        if (step.op == ImageOp::kRelu) sum *= T(0.5);
+        if (step.op == ImageOp::kAdd) sum += square(added + pixel);
+        put_norm<T>(side, next.offset + pixel, sum);
+    }
 }
 
 // ---- steps on the plane of a displacement -------------------------------------------------------
@@ -282,27 +344,33 @@ NTK_FN void each_pair(const ImageLevel& level, const Frame& f, int64_t i, Body b
         body(i * f.columns.length + j, x + j, y + f.columns.other(j, level.w));
 }
 
+// Covariances of the pixels; the first step, a convolution, needs no more.
 template <class T, bool Self>
 void start_plane(const PixelPairs<T, Self>& p) {
     const Frame f = p.frame(0);
     const int64_t channels = p.net.channels;
-    const Planes<T>& plane = p.work.plane;
     for (int64_t i = 0; i < f.rows.length; ++i)
         each_pair(p.net.level[0], f, i, [&](int64_t at, int64_t x, int64_t y) {
-            Vec<T> dot{}, gap{};
+            Vec<T> dot{};
             for (int64_t c = 0; c < channels; ++c)
                 dot += p.left(p.x.data, x * channels + c) * p.right(p.y.data, y * channels + c);
-            const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
-            const Vec<T> sign = dot < Vec<T>{} ? -b : b;
-            for (int64_t c = 0; c < channels; ++c) {
-                const Vec<T> difference = p.left(p.x.data, x * channels + c) * a -
-                                          p.right(p.y.data, y * channels + c) * sign;
-                gap += difference * difference;
-            }
-            store<T>(plane.s + at * kLanes<T>, dot);
-            store<T>(plane.v + at * kLanes<T>, gap * T(0.5));
-            store<T>(plane.t + at * kLanes<T>, Vec<T>{});
+            store<T>(p.work.plane.s + at * kLanes<T>, dot);
         });
+}
+
+// 1 - |u| of a pixel of x and one of y with covariance s.
+template <class T, bool Self>
+Vec<T> start_defect(const PixelPairs<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
+    const int64_t channels = p.net.channels;
+    const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
+    const Vec<T> sign = s < Vec<T>{} ? -b : b;
+    Vec<T> gap{};
+    for (int64_t c = 0; c < channels; ++c) {
+        const Vec<T> difference =
+            p.left(p.x.data, x * channels + c) * a - p.right(p.y.data, y * channels + c) * sign;
+        gap += difference * difference;
+    }
+    return gap * T(0.5);
 }
 
 template <class T>
@@ -310,14 +378,25 @@ struct PixelPair {
     Vec<T> s, v, t;
 };
 
-// E[relu relu] = N M kappa1 / 2 and E[relu' relu'] = kappa0 / 2; `scale` is N M / 2.
-template <class T>
+// E[relu relu] = N M kappa1 / 2 and E[relu' relu'] = kappa0 / 2; `scale` is N M / 2. Positive: no
+// covariance is negative.
+template <class T, bool Positive>
 NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
     const auto back = s < Vec<T>{};
-    const Vec<T> far = T(2) - v;
-    const ArcCosine<T> c = arc_cosine<T>(back ? far : v, back ? v : far);
-    const auto near = c.defect < broadcast<T>(T(0.5));  // there kappa1 has no use, else is accurate
-    return {scale * (near ? T(1) - c.defect : c.kappa1), c.defect, t * (c.kappa0 * T(0.5))};
+    const auto turned = [&](Vec<T> there, Vec<T> here) {
+        if constexpr (Positive) return here;
+        return back ? there : here;
+    };
+    const AcuteAngle<T> angle = acute_angle<T>(v);
+    const Vec<T> u = T(1) - v, kappa0 = turned(angle.turn, T(1) - angle.turn);
+    Vec<T> kappa1 = angle.sine * kInversePi<T> + kappa0 * turned(-u, u), defect = T(1) - kappa1;
+    const Vec<T> close = broadcast<T>(kClose<T>);
+    if (mask_below<T>(v, close)) {
+        const Vec<T> small = chord<T>(T(0.5) * v), near = v - small;
+        defect = v < close ? turned(T(1) - small, near) : defect;
+        kappa1 = v < close ? turned(small, T(1) - near) : kappa1;
+    }
+    return {scale * kappa1, defect, t * (kappa0 * T(0.5))};
 }
 
 // Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
@@ -327,17 +406,26 @@ NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
            net.step[k - 1].op == ImageOp::kConv && net.step[k - 2].op == ImageOp::kRelu;
 }
 
+template <class T, bool Positive, bool Self, class Put>
+NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i,
+                        Put put) {
+    const Planes<T>& plane = p.work.plane;
+    each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
+        const int64_t o = at * kLanes<T>;
+        const Vec<T> s = Positive ? Vec<T>{} : load<T>(plane.s + o);
+        put(at - i * f.columns.length,
+            relu_pair<T, Positive>(s, load<T>(plane.v + o), load<T>(plane.t + o),
+                                   p.left(p.x.norm, x) * p.right(p.y.norm, y)));
+    });
+}
+
 // Step k, ReLU, on one row; calls put(column, pair).
 template <class T, bool Self, class Put>
 NTK_FN void relu_row(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i, Put put) {
-    const Planes<T>& plane = p.work.plane;
-    const bool positive = is_positive(p.net, k);
-    each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
-        const int64_t o = at * kLanes<T>;
-        put(at - i * f.columns.length,
-            relu_pair<T>(positive ? Vec<T>{} : load<T>(plane.s + o), load<T>(plane.v + o),
-                         load<T>(plane.t + o), p.left(p.x.norm, x) * p.right(p.y.norm, y)));
-    });
+    if (is_positive(p.net, k))
+        relu_row_of<T, true>(p, k, f, i, put);
+    else
+        relu_row_of<T, false>(p, k, f, i, put);
 }
 
 template <class T, bool Self>
@@ -353,8 +441,9 @@ void relu_plane(const PixelPairs<T, Self>& p, int64_t k) {
 }
 
 // The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
-// in order, after ReLU if there is one before, and the plane is overwritten behind them.
-template <class T, bool Self>
+// in order, after ReLU if there is one before, and the plane is overwritten behind them. Raw: the
+// first step, before which there are no tangents and angles come from the images.
+template <class T, bool Self, bool Raw>
 struct Windows {
     const PixelPairs<T, Self>& p;
     const int64_t k;
@@ -383,8 +472,9 @@ struct Windows {
 
     NTK_FN void put(int64_t at, int64_t column, const PixelPair<T>& pair) const {
         const int64_t o = (column - start) * kLanes<T>;
-        store<T>(row(at, 0) + o, pair.s), store<T>(row(at, 1) + o, pair.v);
-        store<T>(row(at, 2) + o, pair.t);
+        store<T>(row(at, 0) + o, pair.s);
+        if constexpr (Raw) return;
+        store<T>(row(at, 1) + o, pair.v), store<T>(row(at, 2) + o, pair.t);
     }
 
     NTK_FN void copy_row(int64_t from, int64_t to) const {
@@ -404,11 +494,7 @@ struct Windows {
             relu_row<T>(p, k - 1, now, source,
                         [&](int64_t j, const PixelPair<T>& pair) { put(at, j, pair); });
         } else {
-            const Planes<T>& plane = p.work.plane;
-            for (int64_t j = 0; j < w; ++j) {
-                const int64_t o = (source * w + j) * kLanes<T>;
-                put(at, j, {load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o)});
-            }
+            for (int64_t j = 0; j < w; ++j) put(at, j, from_plane((source * w + j) * kLanes<T>));
         }
         for (int64_t j = start; j < 0; ++j) {
             put(at, j, p.net.circular ? get(at, w + j) : PixelPair<T>{});
@@ -417,16 +503,16 @@ struct Windows {
         if (p.net.circular && i >= 0 && i < r) copy_row(at, step.size + i);
     }
 
-    NTK_FN PixelPair<T> get(int64_t at, int64_t column) const {
-        const int64_t o = (column - start) * kLanes<T>;
-        return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
+    NTK_FN PixelPair<T> from_plane(int64_t o) const {
+        const Planes<T>& plane = p.work.plane;
+        if constexpr (Raw) return {load<T>(plane.s + o), Vec<T>{}, Vec<T>{}};
+        return {load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o)};
     }
 
-    // The pixel at a window's offset, or -1 outside.
-    NTK_FN int64_t tap(int64_t pixel, int64_t offset, int64_t size) const {
-        const int64_t at = pixel + start + offset;
-        if (p.net.circular) return at < 0 ? at + size : at >= size ? at - size : at;
-        return at >= 0 && at < size ? at : -1;
+    NTK_FN PixelPair<T> get(int64_t at, int64_t column) const {
+        const int64_t o = (column - start) * kLanes<T>;
+        if constexpr (Raw) return {load<T>(row(at, 0) + o), Vec<T>{}, Vec<T>{}};
+        return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
     }
 
     // v after the convolution at row i and column j from small quantities: see the head of the file.
@@ -438,17 +524,22 @@ struct Windows {
         Vec<T> inner{}, gap{};
         for (int64_t a = 0; a < step.size; ++a)
             for (int64_t b = 0; b < step.size; ++b) {
-                const int64_t xr = tap(xi, a, level.h), xc = tap(xj, b, level.w);
-                const int64_t yr = tap(yi, a, level.h), yc = tap(yj, b, level.w);
+                const auto tap = [&](int64_t pixel, int64_t size) {
+                    return met(pixel + start, size, p.net.circular);
+                };
+                const int64_t xr = tap(xi + a, level.h), xc = tap(xj + b, level.w);
+                const int64_t yr = tap(yi + a, level.h), yc = tap(yj + b, level.w);
+                const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
+                const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
                 Vec<T> n{}, m{};
-                if (xr >= 0 && xc >= 0)
-                    n = p.left(p.x.norm, level.offset + xr * level.w + xc) * inverse_x;
-                if (yr >= 0 && yc >= 0)
-                    m = p.right(p.y.norm, level.offset + yr * level.w + yc) * inverse_y;
+                if (of_x) n = p.left(p.x.norm, level.offset + x) * inverse_x;
+                if (of_y) m = p.right(p.y.norm, level.offset + y) * inverse_y;
                 gap += (n - m) * (n - m);
-                const PixelPair<T> pair = get((i + a) % step.size, j + start + b);
-                const auto other = (pair.s < Vec<T>{}) == back;
-                inner += n * m * (other ? pair.v : T(2) - pair.v);
+                if (!of_x || !of_y) continue;
+                PixelPair<T> pair = get((i + a) % step.size, j + start + b);
+                if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
+                const auto same = (pair.s < Vec<T>{}) == back;
+                inner += n * m * (same ? pair.v : T(2) - pair.v);
             }
         const T bias = static_cast<T>(step.bias), gain = static_cast<T>(step.gain);
         const Vec<T> apart = inverse_x - inverse_y, product = T(2) * bias * inverse_x * inverse_y;
@@ -457,77 +548,117 @@ struct Windows {
     }
 
     // The sum of a column of the ring, of S or T.
-    template <int Q>
     NTK_FN Vec<T> column_sum(int64_t array, int64_t column) const {
-        const int64_t q = Q ? Q : step.size;
         Vec<T> sum = load<T>(row(0, array) + column * kLanes<T>);
-        for (int64_t a = 1; a < q; ++a) sum += load<T>(row(a, array) + column * kLanes<T>);
+        for (int64_t a = 1; a < 3; ++a) sum += load<T>(row(a, array) + column * kLanes<T>);
         return sum;
     }
 
-    // Sums the windows of row i of the result; Q: the filter size 3, or 0 for any.
-    template <int Q>
-    void sum_row(int64_t i) const {
-        const int64_t q = Q ? Q : step.size;
-        T *const sums = p.work.sums, *const tangents = sums + stride;
-        Vec<T> s0{}, s1{}, t0{}, t1{};  // of the two columns before, which stay in registers
-        if constexpr (Q == 3) {
-            s0 = column_sum<Q>(0, 0), s1 = column_sum<Q>(0, 1);
-            t0 = column_sum<Q>(2, 0), t1 = column_sum<Q>(2, 1);
-        } else {
-            for (int64_t j = 0; j < width; ++j) {
-                store<T>(sums + j * kLanes<T>, column_sum<Q>(0, j));
-                store<T>(tangents + j * kLanes<T>, column_sum<Q>(2, j));
-            }
+    // Finishes pixel j of row i of the result, given the sums of its window.
+    NTK_FN void finish(int64_t i, int64_t at, int64_t x, int64_t y, Vec<T> sum, Vec<T> t,
+                       bool hidden) const {
+        const int64_t o = at * kLanes<T>;
+        const T gain = static_cast<T>(step.gain), trained = static_cast<T>(step.trained);
+        const Vec<T> s = gain * sum + static_cast<T>(step.bias);
+        const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
+        Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
+        const Vec<T> close = broadcast<T>(kClose<T>);
+        if (mask_below<T>(v, close)) {
+            const Vec<T> better =
+                accurate(i, at - i * next.columns.length, s, inverse_x, inverse_y);
+            v = v < close ? better : v;
         }
-        const T gain = static_cast<T>(step.gain), bias = static_cast<T>(step.bias);
-        const T trained = static_cast<T>(step.trained);
-        const bool hidden = is_positive(p.net, k + 1);
         const Planes<T>& plane = p.work.plane;
+        if (!hidden) store<T>(plane.s + o, s);
+        store<T>(plane.v + o, v);
+        store<T>(plane.t + o, Raw ? trained * s : gain * t + trained * s);
+    }
+
+    // Row i of the result with windows of 3 x 3: two columns of sums stay in registers.
+    void sum_row_of_3(int64_t i) const {
+        Vec<T> s0 = column_sum(0, 0), s1 = column_sum(0, 1), t0{}, t1{}, t2{};
+        if constexpr (!Raw) t0 = column_sum(2, 0), t1 = column_sum(2, 1);
+        const bool hidden = is_positive(p.net, k + 1);
         each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
-            const int64_t j = at - i * next.columns.length, o = at * kLanes<T>;
-            Vec<T> s, t;
-            if constexpr (Q == 3) {
-                const Vec<T> s2 = column_sum<Q>(0, j + 2), t2 = column_sum<Q>(2, j + 2);
-                s = s0 + s1 + s2, t = t0 + t1 + t2;
-                s0 = s1, s1 = s2, t0 = t1, t1 = t2;
-            } else {
-                const T *const from = sums + j * kLanes<T>, *const tangent =
-                                                                tangents + j * kLanes<T>;
-                s = load<T>(from), t = load<T>(tangent);
-                for (int64_t b = 1; b < q; ++b) {
-                    s += load<T>(from + b * kLanes<T>);
-                    t += load<T>(tangent + b * kLanes<T>);
-                }
-            }
-            s = gain * s + bias;
-            const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
-            Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
-            const Vec<T> close = broadcast<T>(kClose<T>);
-            if (mask_below<T>(v, close)) {
-                const Vec<T> better = accurate(i, j, s, inverse_x, inverse_y);
-                v = v < close ? better : v;
-            }
-            if (!hidden) store<T>(plane.s + o, s);
-            store<T>(plane.v + o, v), store<T>(plane.t + o, gain * t + trained * s);
+            const int64_t column = at - i * next.columns.length + 2;
+            const Vec<T> s2 = column_sum(0, column);
+            if constexpr (!Raw) t2 = column_sum(2, column);
+            finish(i, at, x, y, s0 + s1 + s2, t0 + t1 + t2, hidden);
+            s0 = s1, s1 = s2, t0 = t1, t1 = t2;
         });
+    }
+
+    // Row i of the result with windows of any size, after add_row of its last row.
+    void sum_row(int64_t i) const {
+        T *const s = p.work.sums, *const t = s + stride;
+        sum_columns(i, 0, s);
+        if constexpr (!Raw) sum_columns(i, 2, t);
+        const bool hidden = is_positive(p.net, k + 1);
+        each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
+            const int64_t o = (at - i * next.columns.length) * kLanes<T>;
+            finish(i, at, x, y, load<T>(s + o), Raw ? Vec<T>{} : load<T>(t + o), hidden);
+        });
+    }
+
+    // Window sums along rows of the sums along columns, of S or T, of row i of the result.
+    void sum_columns(int64_t i, int64_t array, T* to) const {
+        const T *const head = heads(array), *const tail = tails(i % step.size, array);
+        for (int64_t j = 0; j < width; ++j) {
+            const int64_t o = j * kLanes<T>;
+            store<T>(to + o, load<T>(tail + o) + load<T>(head + o));
+        }
+        window_sums<T>(to, width, step.size, p.work.tails);
+    }
+
+    // Sums of the rows of the ring since the last block of rows began, and those from one of a whole
+    // block on to its end; rows of tails and heads come in pairs, of S and T.
+    NTK_FN T* heads(int64_t array) const { return p.work.heads + array / 2 * stride; }
+    NTK_FN T* tails(int64_t at, int64_t array) const {
+        return p.work.heads + (2 + 2 * at + array / 2) * stride;
+    }
+
+    // Adds row `at` of the ring, the next one, to the sums along columns; see window_sums.
+    void add_row(int64_t at) const {
+        for (int64_t array = 0; array < (Raw ? 1 : 3); array += 2) {
+            if (at < step.size - 1) {
+                add_rows(row(at, array), at == 0 ? nullptr : heads(array), heads(array));
+                continue;
+            }
+            for (int64_t a = at; a >= 0; --a)
+                add_rows(row(a, array), a == at ? nullptr : tails(a + 1, array), tails(a, array));
+            std::memset(heads(array), 0, sizeof(Vec<T>) * static_cast<std::size_t>(width));
+        }
+    }
+
+    // to = from + other, where other may be missing.
+    void add_rows(const T* from, const T* other, T* to) const {
+        for (int64_t o = 0; o < width * kLanes<T>; o += kLanes<T>)
+            store<T>(to + o, other ? load<T>(from + o) + load<T>(other + o) : load<T>(from + o));
     }
 };
 
-// Step k, a convolution, together with the ReLU before it if there is one.
-template <class T, bool Self>
-void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
-    const Windows<T, Self> windows(p, k, relu);
+template <class T, bool Self, bool Raw>
+void convolve_rows(const Windows<T, Self, Raw>& windows) {
     if (windows.next.rows.length == 0 || windows.next.columns.length == 0) return;
     const int64_t q = windows.step.size, rows = windows.next.rows.length;
     for (int64_t t = 0; t < rows + q - 1; ++t) {
         windows.take(windows.start + t, t % q);
+        if (q != 3) windows.add_row(t % q);
         if (t < q - 1) continue;
         if (q == 3)
-            windows.template sum_row<3>(t - 2);
+            windows.sum_row_of_3(t - 2);
         else
-            windows.template sum_row<0>(t - q + 1);
+            windows.sum_row(t - q + 1);
     }
+}
+
+// Step k, a convolution, together with the ReLU before it if there is one.
+template <class T, bool Self>
+void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
+    if (k == 0)
+        convolve_rows(Windows<T, Self, true>(p, k, relu));
+    else
+        convolve_rows(Windows<T, Self, false>(p, k, relu));
 }
 
 template <class T, bool Self>
@@ -632,22 +763,34 @@ void fetch_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& from, int
         });
 }
 
-// Adds the weighted sums of T and S over the plane to the totals.
+// Whether a network ends with ReLU, which then hands its results to the read-out and not to a plane.
+NTK_FN bool ends_with_relu(const ImageNet& net) {
+    return net.count > 0 && net.step[net.count - 1].op == ImageOp::kRelu;
+}
+
+// Adds the weighted sums of T and S over the plane, after a last ReLU, to the totals.
 template <class T, bool Self>
 void read_plane(const PixelPairs<T, Self>& p, double factor) {
     const ImageLevel& level = last_level(p.net);
     const Frame f = p.frame(p.net.count);
+    const bool relu = ends_with_relu(p.net);
+    const Planes<T>& plane = p.work.plane;
     Vec<T> s{}, t{};
     for (int64_t i = 0; i < f.rows.length; ++i) {
         Vec<T> row_s{}, row_t{};
-        const double* const weight = p.net.weight_w;
-        each_pair(level, f, i, [&](int64_t at, int64_t, int64_t) {
-            const int64_t j = at - i * f.columns.length, o = at * kLanes<T>;
-            const T share =
-                static_cast<T>(weight[(f.columns.x + j) * level.w + f.columns.other(j, level.w)]);
-            row_s += share * load<T>(p.work.plane.s + o);
-            row_t += share * load<T>(p.work.plane.t + o);
-        });
+        const auto add = [&](int64_t j, const PixelPair<T>& pair) {
+            const T share = static_cast<T>(
+                p.net.weight_w[(f.columns.x + j) * level.w + f.columns.other(j, level.w)]);
+            row_s += share * pair.s, row_t += share * pair.t;
+        };
+        if (relu) {
+            relu_row<T>(p, p.net.count - 1, f, i, add);
+        } else {
+            for (int64_t j = 0; j < f.columns.length; ++j) {
+                const int64_t o = (i * f.columns.length + j) * kLanes<T>;
+                add(j, {load<T>(plane.s + o), Vec<T>{}, load<T>(plane.t + o)});
+            }
+        }
         const T share =
             static_cast<T>(p.net.weight_h[(f.rows.x + i) * level.h + f.rows.other(i, level.h)]);
         s += share * row_s, t += share * row_t;
@@ -704,7 +847,7 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
     for (int64_t k = 0;;) {
         const int64_t end = next_pool(net, k);
         if constexpr (Self)
-            for (int64_t l = k; l < end; ++l) next_norms<T>(net, l, p.x);
+            for (int64_t l = k; l < end; ++l) next_norms<T>(net, l, p.work, p.x);
         if (end == net.count && !whole) return;
         const Store here = store_of(k), next = store_of(end < net.count ? end + 1 : end);
         if (end < net.count)
@@ -719,7 +862,7 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
                     start_plane<T>(p);
                 else
                     fetch_plane<T>(p, k, here, a, b, from);
-                run_steps<T>(p, k, end);
+                run_steps<T>(p, k, end - (end == net.count && ends_with_relu(net)));
                 if (end < net.count)
                     pool_plane<T>(p, end, next, to);
                 else
@@ -808,13 +951,14 @@ void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
     }
     prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin, end - begin,
                false);
+    unpack_images<T>(p.net, work.left, work.ones);
     const bool pools = next_pool(p.net, 0) < p.net.count;
     for (int64_t i = begin; i < end; ++i) {
         if (*p.cancelled) return;
-        pick_image<T>(p.net, work.left, i - begin, work.one);
+        const Pixels<T> one = one_image<T>(p.net, work.ones, i - begin);
         const Vec<T> differ =
-            pools ? different<T>(p.net, work.one.data, work.right.data) : broadcast<T>(T(1));
-        PixelPairs<T, false> pair{p.net, work, work.one, work.right, pools, differ, 0, 0};
+            pools ? different<T>(p.net, one.data, work.right.data) : broadcast<T>(T(1));
+        PixelPairs<T, false> pair{p.net, work, one, work.right, pools, differ, 0, 0};
         run_pair<T, false>(pair, true, p.cancelled);
         write_images<T>(p, work.total, i, j);
     }

@@ -34,6 +34,11 @@ def chord_ratio(m: mp.mpf) -> mp.mpf:
     return (mp.sin(t) - t * mp.cos(t)) / mp.sqrt(m) ** 3 / mp.pi
 
 
+def arc_ratio(m: mp.mpf) -> mp.mpf:
+    """Arc over sine, t / (pi sin t), with m = sin^2(t/2)."""
+    return turn_ratio(m) / mp.sqrt(1 - m)
+
+
 def exp_ratio(r: mp.mpf) -> mp.mpf:
     """exp(r)."""
     return mp.exp(r)
@@ -51,6 +56,7 @@ FUNCTIONS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], mp.mpf, mp.mpf]] = {
     "kAsin": (asin_ratio, mp.mpf(0), mp.mpf(1) / 4),
     "kTurn": (turn_ratio, mp.mpf(0), mp.mpf(1) / 4),
     "kChord": (chord_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "kArc": (arc_ratio, mp.mpf(0), mp.mpf(1) / 4),
     "kExp": (exp_ratio, -HALF_LOG2 * mp.mpf("1.001"), HALF_LOG2 * mp.mpf("1.001")),
     "kLog": (log_ratio, mp.mpf(0), LOG_END),
 }

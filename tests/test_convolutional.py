@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +343,82 @@ def test_larger_images() -> None:
         wanted = Oracle(Double())(NETWORKS[name], X[0], X[1])
         found = NETWORKS[name].ntk(X[:1], X[1:])[0, 0]
         assert found == pytest.approx(wanted[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["zero", "valid", "circular"])
+def test_window_sums(engine: dict[str, Any], padding: str) -> None:
+    """Windows of several sizes in images of more than one block of rows and columns."""
+    X = np.random.default_rng(8).standard_normal((2, 10, 9, 2))
+    net = nf.ConvNet(nf.Conv(5, padding=padding), "relu", nf.Conv(1, padding=padding), "relu")
+    wide = nf.ConvNet(nf.Conv(7, b_std=0.3, padding=padding), "relu", readout="flatten")
+    for network in (net, wide):
+        wanted = Oracle(Double())(network, X[0], X[1])
+        assert network.nngp(X[:1], X[1:], **engine)[0, 0] == pytest.approx(wanted[0], rel=1e-12)
+        assert network.ntk(X[:1], X[1:], **engine)[0, 0] == pytest.approx(wanted[1], rel=1e-12)
+
+
+@pytest.mark.parametrize(("depth", "groups"), [(5, (2, 1, 1)), (7, (2, 2, 2)), (10, (3, 3, 3))])
+def test_myrtle(depth: int, groups: tuple[int, int, int]) -> None:
+    """The layout of the authors' configurations: depth - 1 convolutions and two pools of 2 x 2."""
+    first, second, third = ((nf.Conv(), "relu") * count for count in groups)
+    pool = nf.AvgPool(2)
+    assert sum(groups) == depth - 1
+    assert nf.myrtle(depth).elements == (*first, pool, *second, pool, *third)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_keyboard_interrupt(engine_name: str) -> None:
+    """Control-C in a computation of half an hour stops it; the engine works afterwards."""
+    script = textwrap.dedent(
+        f"""
+        import numpy as np, ntkfast as nf
+        X = np.random.default_rng(0).standard_normal((1000, 32, 32, 3))
+        net, options = nf.Convolutional(3, readout="gap"), dict(engine={engine_name!r})
+        wanted = net.ntk(X[:3, :6, :6], **options)
+        print("ready", flush=True)
+        try:
+            net.ntk(X, **options)
+            print("finished", flush=True)
+        except KeyboardInterrupt:
+            same = np.array_equal(net.ntk(X[:3, :6, :6], **options), wanted)
+            print("interrupted", same, flush=True)
+        """
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "ready", process.communicate()[1]
+        time.sleep(0.8)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert out.strip() == "interrupted True", (out, err)
+    finally:
+        process.kill()
+        process.wait()
+
+
+MEMORY = """
+import resource
+import numpy as np, ntkfast as nf
+
+X = np.random.default_rng(0).standard_normal((40, 32, 32, 3)).astype(np.float32)
+kernel = nf.Convolutional(1, readout={readout!r}).ntk
+kernel(X[:2, :4, :4])  # loads and compiles
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+kernel(X[:1], X, threads=2)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+@pytest.mark.parametrize("readout", ["gap", "flatten"])
+def test_memory_is_that_of_planes(readout: str) -> None:
+    """All pixel pairs of one pair of images are 12 MB in three numbers, of a vector of 16, 200."""
+    command = [sys.executable, "-c", MEMORY.format(readout=readout)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout) / 1024 < 30
 
 
 def test_rows_and_memory() -> None:

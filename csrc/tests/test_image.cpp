@@ -225,6 +225,7 @@ std::vector<Network> networks() {
         {"flatten", {three, relu, three, relu}, false, false},
         {"mean", {three, relu, biased, relu}, false, true},
         {"five", {conv(5, false, 0), relu, conv(5, false, 0), relu}, false, true},
+        {"seven", {conv(7, false, 0.1), relu, conv(5, false, 0), relu}, false, true},
         {"valid", {conv(3, true, 0), relu, three, relu}, false, true},
         {"circular", {three, relu, three, relu}, true, true},
         {"circular flat", {three, relu, three, relu}, true, false},

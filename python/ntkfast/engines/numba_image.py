@@ -1,4 +1,7 @@
-"""Tangent kernels of convolutional networks in Numba; mirrors csrc/image.hpp, which explains them.
+"""Tangent kernels of convolutional networks in Numba, after csrc/image.hpp, which explains them.
+
+The plain form of the same steps: windows of any size are summed directly, ReLU takes the arc-cosine
+functions of dense layers, and every step writes its plane.
 
 All arrays are flat, with `LANES` images side by side for every number; an image of x stands in all
 of its lanes.
