@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntkfast.statistics import penalties, rkhs_norm
 from ntkfast.statistics.change_point import ChangePoint
 from ntkfast.statistics.power import Power, power
 from ntkfast.statistics.result import TwoSampleTest
@@ -12,7 +13,9 @@ __all__ = [
     "Power",
     "TwoSampleTest",
     "ntk_mmd_test",
+    "penalties",
     "power",
+    "rkhs_norm",
     "softplus_network",
     "trained_mmd_test",
 ]
