@@ -80,7 +80,7 @@ def main() -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), sharey=True)
     curves(left, correlated, list(PUBLISHED), options.runs)
     left.plot(*zip(*PUBLISHED.items(), strict=True), "kx", ms=8, label="published", zorder=5)
-    curves(right, digits, [0.0, 0.05, 0.1, 0.15, 0.2], options.runs)
+    curves(right, digits, [0.0, 0.2, 0.4, 0.6, 0.8], options.runs)
     left.set_xlabel(r"$\rho$")
     right.set_xlabel("share of other digits")
     left.set_ylabel(f"power ({options.runs} runs)")

@@ -177,3 +177,45 @@ def test_wrong_inputs() -> None:
         Sparse(1.5)
     with pytest.raises(ValueError, match="weights: expected shapes"):
         net.with_parameters(net.weights[:1], net.biases)
+
+
+def test_mean_kernel() -> None:
+    net = MLP((4, 10, 1), "erf")
+    found = nf.finite.mean_kernel(net, X, Y, draws=5, seed=3)
+    samples = [net.redraw(np.random.default_rng([3, draw])).ntk(X, Y) for draw in range(5)]
+    np.testing.assert_allclose(found.mean, np.mean(samples, axis=0), rtol=1e-12)
+    error = np.std(samples, axis=0, ddof=1) / np.sqrt(5)
+    np.testing.assert_allclose(found.standard_error, error, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("activation", "depth", "published"),
+    [
+        ("erf", 1, {"gaussian": (0.269, 0.131), "orthogonal": (0.167, 0.085)}),
+        ("relu", 3, {"gaussian": (0.422, 0.223), "orthogonal": (0.365, 0.170)}),
+    ],
+)
+def test_convergence(activation: str, depth: int, published: dict[str, Any]) -> None:
+    """Errors of single networks of width 64 and 256 as measured independently, on other draws."""
+    points = np.random.default_rng(0).normal(size=(20, 64))
+    options: dict[str, Any] = {"w_std": 1.5, "b_std": 0.1, "repeats": 6}
+    found = nf.finite.convergence(points, (64, 256), depth=depth, activation=activation, **options)
+    for name, errors in published.items():
+        # the published numbers are one draw each: three standard deviations of a draw
+        allowed = 3 * found.standard_errors[name] * np.sqrt(6 + 1)
+        assert np.all(np.abs(found.errors[name] - errors) <= allowed)
+        assert found.slopes[name] == pytest.approx(-0.5, abs=0.2)
+    averaged = nf.finite.convergence(
+        points, (64, 256), activation=activation, depth=depth, draws=8, **options
+    )
+    assert np.all(averaged.errors["gaussian"] < 0.6 * found.errors["gaussian"])
+    pytest.importorskip("matplotlib")
+    figure = nf.plot.convergence(found)
+    assert len(figure.axes) == 1
+
+
+def test_convergence_errors() -> None:
+    with pytest.raises(ValueError, match="widths: expected at least two, got 1"):
+        nf.finite.convergence(X, (8,))
+    with pytest.raises(ValueError, match="kind: expected one of"):
+        nf.finite.convergence(X, (8, 16), kind="both")
