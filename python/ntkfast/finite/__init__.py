@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntkfast.finite.autodiff import empirical_ntk
 from ntkfast.finite.factors import Factors
 from ntkfast.finite.kernel import FiniteKernel
 from ntkfast.finite.mlp import MLP
@@ -17,5 +18,6 @@ __all__ = [
     "Orthogonal",
     "Sparse",
     "convergence",
+    "empirical_ntk",
     "mean_kernel",
 ]

@@ -12,3 +12,12 @@ def import_torch() -> Any:
     except ImportError as error:
         raise ImportError("models in PyTorch need torch: pip install 'ntkfast[torch]'") from error
     return torch
+
+
+def import_jax() -> Any:
+    """Return the module jax, or say how to install it."""
+    try:
+        import jax
+    except ImportError as error:
+        raise ImportError("functions in JAX need jax: pip install 'ntkfast[jax]'") from error
+    return jax
