@@ -7,6 +7,8 @@ from ntkfast.finite.factors import Factors
 from ntkfast.finite.kernel import FiniteKernel
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
+from ntkfast.finite.smallest import SmallestEigenvalues, smallest_eigenvalues
+from ntkfast.finite.trajectory import Growth, trajectory_growth
 from ntkfast.finite.weights import Orthogonal, Sparse
 
 __all__ = [
@@ -14,10 +16,14 @@ __all__ = [
     "Convergence",
     "Factors",
     "FiniteKernel",
+    "Growth",
     "MeanKernel",
     "Orthogonal",
+    "SmallestEigenvalues",
     "Sparse",
     "convergence",
     "empirical_ntk",
     "mean_kernel",
+    "smallest_eigenvalues",
+    "trajectory_growth",
 ]

@@ -71,10 +71,9 @@ class FiniteKernel(KernelOfNetwork):
 
     def _values(self, X: Collection) -> FloatArray:
         data = cast(Rows, X).data
-        values = np.zeros(len(data), data.dtype)
+        values = np.empty(len(data), data.dtype)
         for part in _tiles(len(data)):
-            for layer in self.factors(data[part]):
-                values[part] += layer.diagonal()
+            values[part] = _diagonal(self.factors(data[part]), part.stop - part.start, data.dtype)
         return values
 
     def _gram(
@@ -89,8 +88,6 @@ class FiniteKernel(KernelOfNetwork):
             out[rows, columns] = tile
             if Y is None and rows != columns:
                 out[columns, rows] = tile.T
-        if Y is None:
-            np.einsum("ii->i", out)[:] = self._values(X)
 
     def _product(
         self,
@@ -132,7 +129,16 @@ def _sum(
     total = np.zeros(shape, dtype)
     for a, b in zip(left, right, strict=True):
         total += a.ntk(b)
+    if left is right:  # the same bits as `diag`
+        np.fill_diagonal(total, _diagonal(left, shape[0], dtype))
     return total
+
+
+def _diagonal(layers: list[Factors], count: int, dtype: Any) -> FloatArray:
+    values = np.zeros(count, dtype)
+    for layer in layers:
+        values += layer.diagonal()
+    return values
 
 
 def pair_factors(

@@ -96,6 +96,7 @@ class MLP:
     trained: tuple[bool, ...]
     weights: tuple[Matrix, ...]
     biases: tuple[Matrix, ...]
+    _converted: dict[np.dtype[Any], tuple[FloatArray, ...]]
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class MLP:
             generator.standard_normal(width) if drawn else np.zeros(width)
             for width, drawn in zip(self.widths[1:], random, strict=True)
         ]
-        self._set(weights=tuple(weights), biases=tuple(biases))
+        self._set(weights=tuple(weights), biases=tuple(biases), _converted={})
 
     def __repr__(self) -> str:
         return f"MLP({self.widths}, {self.activation.name!r})"
@@ -173,7 +174,7 @@ class MLP:
             shapes, wanted = [a.shape for a in arrays], [a.shape for a in old]
             if shapes != wanted:
                 raise ValueError(f"{name}: expected shapes {wanted}, got {shapes}")
-            other._set(**{name: arrays})
+            other._set(**{name: arrays}, _converted={})
         return other
 
     def _copy(self) -> MLP:
@@ -210,9 +211,11 @@ class MLP:
     def _forward(self, X: ArrayLike) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return z_0, ..., z_L and h_1, ..., h_(L+1)."""
         z, h = [self.rows(X)], list[FloatArray]()
-        for layer, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+        weights = self._weights(z[0].dtype)
+        for layer, (W, b) in enumerate(zip(weights, self.biases, strict=True)):
             scale, offset = self.scales(layer)
-            after = z[-1] @ (scale * W).astype(z[0].dtype)
+            after = z[-1] @ W
+            after *= scale
             if offset:
                 after += (offset * b).astype(after.dtype)
             if self.is_skipped(layer):
@@ -230,6 +233,12 @@ class MLP:
         """Return F_0 = X, F_1, ..., F_L, what the layers are applied to: (n, fan_in) arrays."""
         return self._forward(X)[0]
 
+    def _weights(self, dtype: np.dtype[Any]) -> tuple[FloatArray, ...]:
+        """Return the weights in another precision, converted once."""
+        if dtype not in self._converted:
+            self._converted[dtype] = tuple(W.astype(dtype, copy=False) for W in self.weights)
+        return self._converted[dtype]
+
     def backward(self, X: ArrayLike) -> list[FloatArray]:
         """Return B_1, ..., B_(L+1), the derivatives of the outputs by h_1, ..., h_(L+1).
 
@@ -243,10 +252,10 @@ class MLP:
         """Return the derivatives by h_(first + 1) and those after it."""
         n, outputs = h[-1].shape
         back = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
-        found = [back]
+        found, weights = [back], self._weights(back.dtype)
         for layer in range(self.depth, first, -1):
-            W = (self.scales(layer)[0] * self.weights[layer]).astype(back.dtype)
-            before = (back.reshape(n * outputs, -1) @ W.T).reshape(n, outputs, -1)
+            before = (back.reshape(n * outputs, -1) @ weights[layer].T).reshape(n, outputs, -1)
+            before *= self.scales(layer)[0]
             before *= self.activation.derivative(h[layer - 1])[:, None, :]
             back = before + back if self.is_skipped(layer) else before
             found.append(back)
