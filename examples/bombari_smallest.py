@@ -2,7 +2,7 @@
 
     python examples/bombari_smallest.py [--out bombari_smallest.png]
 
-Networks d - d - d - 1 with sigmoids, Gaussian inputs and weights, derivatives by the stored weights.
+Networks d - d - d - 1 with sigmoids, Gaussian inputs and weights, derivatives by stored weights.
 The theorem says that lambda_min grows like d^2, about the number of parameters, as soon as that
 exceeds the number N of inputs by logarithms. The released script takes the block of the middle
 layer (left) although the text says the whole kernel (middle). Right: lambda_min / d^2 of the whole
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", default="bombari_smallest.png")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    dims = np.unique(np.sqrt(np.linspace(50, 40_000, 9)).astype(int))
+    dims = np.unique(np.sqrt(np.linspace(4_000, 40_000, 9)).astype(int))
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8))
     for rows, (colour, marker) in STYLES.items():
         block, whole = curves(rows, dims, options.repeats).T

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ntkfast.finite.autodiff import empirical_ntk
 from ntkfast.finite.factors import Factors
+from ntkfast.finite.hierarchy import Hierarchy, gradient_flow, hierarchy
 from ntkfast.finite.kernel import FiniteKernel
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
@@ -17,12 +18,15 @@ __all__ = [
     "Factors",
     "FiniteKernel",
     "Growth",
+    "Hierarchy",
     "MeanKernel",
     "Orthogonal",
     "SmallestEigenvalues",
     "Sparse",
     "convergence",
     "empirical_ntk",
+    "gradient_flow",
+    "hierarchy",
     "mean_kernel",
     "smallest_eigenvalues",
     "trajectory_growth",
