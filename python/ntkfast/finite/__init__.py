@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ntkfast.finite.autodiff import empirical_ntk
 from ntkfast.finite.factors import Factors
-from ntkfast.finite.hierarchy import Hierarchy, gradient_flow, hierarchy
+from ntkfast.finite.hierarchy import Hierarchy, gradient_flow, hierarchy, trained
 from ntkfast.finite.kernel import FiniteKernel
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
@@ -29,5 +29,6 @@ __all__ = [
     "hierarchy",
     "mean_kernel",
     "smallest_eigenvalues",
+    "trained",
     "trajectory_growth",
 ]

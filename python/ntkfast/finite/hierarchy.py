@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -223,6 +223,46 @@ def gradient_flow(net: MLP, X: ArrayLike, y: ArrayLike, times: ArrayLike) -> Val
     True
     """
     points = net.rows(X).astype(np.float64)
+    return np.array([one(points)[:, 0] for one in _flow(net, points, y, times)])
+
+
+def trained(net: MLP, X: ArrayLike, y: ArrayLike, time: float) -> MLP:
+    """Return the network at a time of the gradient flow that `gradient_flow` integrates.
+
+    Parameters
+    ----------
+    net : MLP
+        With one output.
+    X : (n, d) array
+    y : (n,) array
+    time : float
+        At least 0.
+
+    Returns
+    -------
+    MLP
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> net = nf.finite.MLP((2, 40, 1), "tanh")
+    >>> after = nf.finite.trained(net, np.eye(2), [1.0, -1.0], 30.0)
+    >>> change = np.linalg.norm(after.ntk(np.eye(2)) - net.ntk(np.eye(2)))
+    >>> bool(0 < change < np.linalg.norm(net.ntk(np.eye(2))))
+    True
+    """
+    end = inputs.number("time", time, least=0.0)
+    return next(_flow(net, net.rows(X).astype(np.float64), y, [end]))
+
+
+def _flow(net: MLP, points: Values, y: ArrayLike, times: ArrayLike) -> Iterator[MLP]:
+    """Yield the network at these times."""
     if net.widths[-1] != 1:
         raise ValueError(f"net: expected one output, got {net.widths[-1]}")
     targets = _targets(y, len(points))
@@ -236,12 +276,11 @@ def gradient_flow(net: MLP, X: ArrayLike, y: ArrayLike, times: ArrayLike) -> Val
     def slope(state: Values) -> Values:
         moved = at(state)
         residual = (moved(points) - targets[:, None]) / -len(points)
-        return np.concatenate(
-            [one.ravel() for half in moved.pull_back(points, residual) for one in half]
-        )
+        weights, biases = moved.pull_back(points, residual)
+        return np.concatenate([one.ravel() for one in (*weights, *biases)])
 
-    states = _integrate(slope, np.concatenate([one.ravel() for one in start]), times)
-    return np.array([at(state)(points)[:, 0] for state in states])
+    first = np.concatenate([one.ravel() for one in start])
+    return map(at, _integrate(slope, first, times))
 
 
 def _targets(y: ArrayLike, count: int) -> Values:
