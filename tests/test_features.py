@@ -345,14 +345,13 @@ def test_gradients_are_derivatives() -> None:
             values = np.maximum(values @ W, 0) * np.sqrt(2 / features.width_)
         return values @ readout
 
-    W, v = features.weights_, features.readout_
-    gradient, h = features.transform(X), 1e-6
-    first = len(v)
-    for layer in (1, 0):
-        for index in np.ndindex(W[layer].shape):
-            moved = [one.copy() for one in W]
+    *W, v = features.net_.weights
+    gradient, h, first = features.transform(X), 1e-6, 0
+    for layer in range(3):
+        for index in np.ndindex(features.net_.weights[layer].shape):
+            moved = [one.copy() for one in (*W, v)]
             moved[layer][index] += h
-            slope = (output(moved, v) - output(W, v)) / h
+            slope = (output(moved[:2], moved[2]) - output(W, v))[:, 0] / h
             np.testing.assert_allclose(gradient[:, first], slope, atol=1e-4)
             first += 1
     assert first == gradient.shape[1]

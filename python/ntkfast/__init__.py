@@ -19,7 +19,7 @@ from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.threadpool import register as _register_threadpool
 
 if TYPE_CHECKING:
-    from ntkfast import features, plot, spectrum  # noqa: F401
+    from ntkfast import features, finite, plot, spectrum, statistics  # noqa: F401
 
 __all__ = [
     "Activation",
@@ -43,6 +43,7 @@ __all__ = [
     "Skip",
     "__version__",
     "compose",
+    "finite",
     "get_num_threads",
     "myrtle",
     "plot",
@@ -50,6 +51,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "spectrum",
+    "statistics",
     "threadpool_limits",
 ]
 
@@ -58,6 +60,6 @@ _register_threadpool()
 
 def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
-    if name in ("features", "plot", "spectrum"):
+    if name in ("features", "finite", "plot", "spectrum", "statistics"):
         return importlib.import_module(f"ntkfast.{name}")
     raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")

@@ -449,10 +449,14 @@ class ABReLU(Activation):
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
         a, b = _like(x, self.negative, self.positive)
+        if (self.negative, self.positive) == (0, 1):  # one pass over the array
+            return np.asarray(np.maximum(x, 0))
         return np.where(x > 0, b * x, a * x)
 
     def derivative(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
+        if (self.negative, self.positive) == (0, 1):
+            return np.asarray((x > 0).astype(x.dtype))
         return np.where(x > 0, *_like(x, self.positive, self.negative))
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:

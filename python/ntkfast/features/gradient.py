@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntkfast import inputs
 from ntkfast.features.base import FeatureMap
 from ntkfast.features.sketches import HadamardSketch
+from ntkfast.finite import MLP
 from ntkfast.maps import FloatArray
 
 
@@ -34,6 +33,8 @@ class GradientFeatures(FeatureMap):
     ----------
     width_ : int
         Neurons of each hidden layer.
+    net_ : ntkfast.finite.MLP
+        The network.
 
     Examples
     --------
@@ -56,11 +57,9 @@ class GradientFeatures(FeatureMap):
         while parameters(dim, depth, width + 1) <= self.n_components:
             width += 1
         self.width_ = width
-        sizes = [dim, *[width] * depth]
-        self.weights_: list[NDArray[Any]] = [
-            generator.normal(size=pair) for pair in pairwise(sizes)
-        ]
-        self.readout_ = generator.normal(size=width)
+        # sqrt(2 / width) after each ReLU, and plain inner products with the inputs
+        gains = [np.sqrt(dim), *[np.sqrt(2)] * depth]
+        self.net_ = MLP([dim, *[width] * depth, 1], w_std=gains, seed=generator)
         self.count_ = parameters(dim, depth, width)
         self.down_ = None
         if self.count_ > self.n_components:
@@ -72,28 +71,9 @@ class GradientFeatures(FeatureMap):
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         if self.down_ is None:
-            self._gradients(X, out)
+            out[...] = self.net_.gradients(X)[:, 0]
             return
-        full = np.empty((len(X), self.count_), X.dtype)
-        self._gradients(X, full)
-        out[...] = self.down_(full)
-
-    def _gradients(self, X: FloatArray, out: FloatArray) -> None:
-        """Write the gradients of the read-out, then of the layers from the last to the first."""
-        gain = X.dtype.type(np.sqrt(2 / self.width_))
-        weights = [W.astype(X.dtype, copy=False) for W in self.weights_]
-        values = [X]
-        for W in weights:
-            values.append(np.maximum(values[-1] @ W, 0) * gain)
-        out[:, : self.width_] = values[-1]
-        back = np.broadcast_to(self.readout_.astype(X.dtype), values[-1].shape)
-        first = self.width_
-        for W, before, after in zip(weights[::-1], values[-2::-1], values[:0:-1], strict=True):
-            back = back * (after > 0) * gain
-            count = W.size
-            block = before[:, :, None] * back[:, None, :]
-            out[:, first : first + count] = block.reshape(len(X), count)
-            back, first = back @ W.T, first + count
+        out[...] = self.down_(np.ascontiguousarray(self.net_.gradients(X)[:, 0]))
 
 
 def parameters(dim: int, depth: int, width: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ntkfast.plot.bound_chart import bounds
+from ntkfast.plot.finite import convergence
 from ntkfast.plot.profile import profiles
 from ntkfast.plot.spectra import ratio, spectrum
 from ntkfast.plot.style import save
 
-__all__ = ["bounds", "profiles", "ratio", "save", "spectrum"]
+__all__ = ["bounds", "convergence", "profiles", "ratio", "save", "spectrum"]

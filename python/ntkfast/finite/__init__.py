@@ -1,0 +1,34 @@
+"""Networks of finite width: their empirical kernels, and how far they are from the limits."""
+
+from __future__ import annotations
+
+from ntkfast.finite.autodiff import empirical_ntk
+from ntkfast.finite.factors import Factors
+from ntkfast.finite.hierarchy import Hierarchy, gradient_flow, hierarchy, trained
+from ntkfast.finite.kernel import FiniteKernel
+from ntkfast.finite.mlp import MLP
+from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
+from ntkfast.finite.smallest import SmallestEigenvalues, smallest_eigenvalues
+from ntkfast.finite.trajectory import Growth, trajectory_growth
+from ntkfast.finite.weights import Orthogonal, Sparse
+
+__all__ = [
+    "MLP",
+    "Convergence",
+    "Factors",
+    "FiniteKernel",
+    "Growth",
+    "Hierarchy",
+    "MeanKernel",
+    "Orthogonal",
+    "SmallestEigenvalues",
+    "Sparse",
+    "convergence",
+    "empirical_ntk",
+    "gradient_flow",
+    "hierarchy",
+    "mean_kernel",
+    "smallest_eigenvalues",
+    "trained",
+    "trajectory_growth",
+]

@@ -1,0 +1,76 @@
+"""One layer of a finite network on many inputs, and what it contributes to the empirical NTK."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.maps import FloatArray
+
+
+class Factors(NamedTuple):
+    """Gradients by the weights of a layer, ``scale F B^T`` per input, and by its biases.
+
+    The NTK is the Hadamard product ``(scale^2 F F^T + offset^2) o (B B^T)``: a gradient is an outer
+    product, and inner products of outer products are products of inner products. (Karhadkar,
+    Murray and Montufar, arXiv:2405.14630, state it as a lemma.)
+
+    Attributes
+    ----------
+    F : (n, fan_in) array
+    B : (n, outputs, fan_out) array
+    scale, offset : float
+        Factors of the weights and the biases.
+    """
+
+    F: FloatArray
+    B: FloatArray
+    scale: float
+    offset: float
+
+    def ntk(self, other: Factors) -> NDArray[Any]:
+        """Return the mean over the outputs, (n, m)."""
+        total = self._inputs(other)
+        total *= self._outputs(other)
+        return total
+
+    def output_ntk(self, other: Factors) -> NDArray[Any]:
+        """Return all pairs of outputs, (n, m, outputs, outputs)."""
+        pairs = np.einsum("iak,jbk->ijab", self.B, other.B, optimize=True)
+        return np.asarray(self._inputs(other)[:, :, None, None] * pairs)
+
+    def diagonal(self) -> NDArray[Any]:
+        """Return the mean over the outputs at equal inputs, (n,)."""
+        below = self.scale**2 * np.einsum("nk,nk->n", self.F, self.F) + self.offset**2
+        above = np.einsum("nak,nak->n", self.B, self.B) / self.B.shape[1]
+        return np.asarray(below * above)
+
+    def gradients(self) -> NDArray[Any]:
+        """Return the Jacobian of this layer, (n, outputs, parameters)."""
+        outer = self.scale * self.F[:, None, :, None] * self.B[:, :, None, :]
+        weights = outer.reshape(*self.B.shape[:2], -1)
+        if not self.offset:
+            return np.asarray(weights)
+        return np.concatenate([weights, self.offset * self.B], axis=2)
+
+    def _inputs(self, other: Factors) -> NDArray[Any]:
+        # The same array twice: NumPy then calls syrk, half the work and symmetric to the bit.
+        left = self.F
+        right = left if other is self else other.F
+        product = left @ right.T
+        product *= self.scale**2
+        product += self.offset**2
+        return np.asarray(product)
+
+    def _outputs(self, other: Factors) -> Any:
+        n, outputs, width = self.B.shape
+        if outputs == width and not self.B.strides[0]:  # the last layer: B is the identity
+            return 1.0
+        left = self.B.reshape(n, -1)
+        right = left if other is self else other.B.reshape(len(other.B), -1)
+        product = left @ right.T
+        if outputs > 1:
+            product /= outputs
+        return product

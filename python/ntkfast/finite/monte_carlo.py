@@ -1,0 +1,207 @@
+"""Empirical kernels over draws of the weights: their mean, and their distance from the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast import inputs
+from ntkfast.finite.mlp import MLP
+from ntkfast.finite.weights import Init
+from ntkfast.networks import ActivationLike
+
+KINDS = ("ntk", "nngp")
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class MeanKernel:
+    """Mean of empirical kernels (`mean_kernel`).
+
+    Attributes
+    ----------
+    mean, standard_error : (n, m) arrays
+        The error is that of the mean.
+    draws : int
+    """
+
+    mean: Values
+    standard_error: Values
+    draws: int
+
+
+def mean_kernel(
+    net: MLP,
+    X: ArrayLike,
+    Y: ArrayLike | None = None,
+    *,
+    kind: str = "ntk",
+    draws: int = 32,
+    seed: int = 0,
+) -> MeanKernel:
+    """Return the mean of the empirical kernel over draws of the weights, with its standard error.
+
+    Parameters
+    ----------
+    net : MLP
+        The architecture; its own weights have no influence.
+    X : (n, d) array
+    Y : (m, d) array, optional
+    kind : {"ntk", "nngp"}
+    draws : int, default 32
+        At least 2.
+    seed : int
+
+    Returns
+    -------
+    MeanKernel
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> net = nf.finite.MLP((3, 200, 1))
+    >>> found = nf.finite.mean_kernel(net, np.eye(3), draws=50)
+    >>> bool(np.all(np.abs(found.mean - net.limit.ntk(np.eye(3))) < 4 * found.standard_error))
+    True
+    """
+    inputs.choice("kind", kind, KINDS)
+    count = inputs.count("draws", draws, least=2)
+    mean, spread = 0.0, 0.0
+    for done, net_ in enumerate(_draws(net, count, seed), start=1):
+        sample = np.asarray(getattr(net_, kind)(X, Y), np.float64)
+        # Welford's recursion: one pass, no cancellation.
+        step: Any = sample - mean
+        mean = mean + step / done
+        spread = spread + step * (sample - mean)
+    error = np.sqrt(np.asarray(spread) / (count - 1) / count)
+    return MeanKernel(np.asarray(mean), error, count)
+
+
+def _draws(net: MLP, count: int, *seed: int) -> Iterator[MLP]:
+    for draw in range(count):
+        yield net.redraw(np.random.default_rng([*seed, draw]))
+
+
+@dataclass(frozen=True, eq=False)
+class Convergence:
+    """Distance of empirical kernels from the limit against the width (`convergence`).
+
+    Attributes
+    ----------
+    widths : (p,) array
+    errors : mapping of str to (p,) array
+        By the law of the weights: mean of ``||K_mean - K||_F / ||K||_F`` over repetitions.
+    standard_errors : mapping of str to (p,) array
+        Of these means.
+    slopes : mapping of str to float
+        Of log error against log width, by least squares: -1/2 is the law of large numbers.
+    kind : {"ntk", "nngp"}
+    draws : int
+        Draws in each mean.
+    """
+
+    widths: NDArray[np.int64]
+    errors: Mapping[str, Values]
+    standard_errors: Mapping[str, Values]
+    kind: str
+    draws: int
+
+    @property
+    def slopes(self) -> dict[str, float]:
+        """Exponents of the width, one per law of the weights."""
+        x = np.log(self.widths)
+        return {name: float(np.polyfit(x, np.log(e), 1)[0]) for name, e in self.errors.items()}
+
+
+def convergence(
+    X: ArrayLike,
+    widths: Sequence[int],
+    *,
+    depth: int = 1,
+    activation: ActivationLike = "relu",
+    inits: Sequence[str | Init] = ("gaussian", "orthogonal"),
+    kind: str = "ntk",
+    draws: int = 1,
+    repeats: int = 8,
+    seed: int = 0,
+    **options: Any,
+) -> Convergence:
+    """Measure how empirical kernels approach the kernel of infinite width.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    widths : sequence of int
+        Of all hidden layers, at least two.
+    depth : int, default 1
+        Hidden layers.
+    activation : str, Activation or callable
+    inits : sequence
+        Laws of the weights, see `MLP`.
+    kind : {"ntk", "nngp"}
+    draws : int, default 1
+        Networks whose mean is compared.
+    repeats : int, default 8
+        Repetitions of the comparison, at least 2.
+    seed : int
+    **options
+        Passed to `MLP`: `w_std`, `b_std`, `residual`.
+
+    Returns
+    -------
+    Convergence
+        Draw it with `ntkfast.plot.convergence`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range.
+
+    References
+    ----------
+    .. [1] W. Huang, W. Du, R. Y. D. Xu, "On the neural tangent kernel of deep networks with
+       orthogonal initialization", arXiv:2004.05867, figure 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> X = np.random.default_rng(0).normal(size=(5, 64))
+    >>> found = nf.finite.convergence(X, (32, 128, 512), repeats=16)
+    >>> bool(abs(found.slopes["gaussian"] + 0.5) < 0.15)
+    True
+    """
+    inputs.choice("kind", kind, KINDS)
+    sizes = [inputs.count("widths", width, least=1) for width in widths]
+    if len(sizes) < 2:
+        raise ValueError(f"widths: expected at least two, got {len(sizes)}")
+    hidden = inputs.count("depth", depth, least=1)
+    many, count = inputs.count("repeats", repeats, least=2), inputs.count("draws", draws, least=1)
+    points = inputs.matrix("X", X)
+    errors: dict[str, Values] = {}
+    spread: dict[str, Values] = {}
+    for number, init in enumerate(inits):
+        found = np.empty((len(sizes), many))
+        for row, width in enumerate(sizes):
+            net = MLP(
+                (points.shape[1], *[width] * hidden, 1), activation, init=init, seed=0, **options
+            )
+            exact = getattr(net.limit, kind)(points)
+            for repeat in range(many):
+                nets = _draws(net, count, seed, number, row, repeat)
+                mean = np.mean([getattr(one, kind)(points) for one in nets], axis=0)
+                found[row, repeat] = np.linalg.norm(mean - exact) / np.linalg.norm(exact)
+        name = init if isinstance(init, str) else repr(init)
+        errors[name] = found.mean(axis=1)
+        spread[name] = found.std(axis=1, ddof=1) / np.sqrt(many)
+    return Convergence(np.array(sizes), errors, spread, kind, count)

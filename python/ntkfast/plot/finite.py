@@ -1,0 +1,55 @@
+"""Distance of finite networks from their limit, over the width."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ntkfast.finite import Convergence
+
+
+def convergence(found: Convergence) -> Figure:
+    """Draw the distance of empirical kernels from the limit over the width, logarithmically.
+
+    Parameters
+    ----------
+    found : Convergence
+        What `ntkfast.finite.convergence` returns.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Bars are standard errors; the dashed line falls like one over the root of the width.
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ntkfast as nf
+    >>> figure = nf.plot.convergence(nf.finite.convergence(np.eye(3), (8, 16, 32)))
+    """
+    figure = figure_of(5.6, 4.2)
+    axes = figure.subplots()
+    dress(axes, f"{found.kind.upper()}, mean of {found.draws}" if found.draws > 1 else "")
+    for (name, errors), shade in zip(found.errors.items(), shades(len(found.errors)), strict=True):
+        label = f"{name}, slope {found.slopes[name]:.2f}"
+        bars = found.standard_errors[name]
+        axes.errorbar(found.widths, errors, bars, color=shade, marker="o", ms=4, label=label)
+    first = next(iter(found.errors.values()))
+    reference = first[0] * (found.widths / found.widths[0]) ** -0.5
+    axes.plot(found.widths, reference, color=INK, lw=0.8, ls=(0, (6, 4)), label="width$^{-1/2}$")
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.grid(which="minor", axis="y", color=FAINT, linewidth=0.4)
+    axes.set_xlabel("width", color=INK)
+    axes.set_ylabel(f"relative error of the {found.kind.upper()}", color=INK)
+    legend(axes, "lower left")
+    return figure

@@ -1,0 +1,78 @@
+"""Two samples as one pool with labels: halves for training and testing, permuted weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast import inputs
+
+Weights = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Inputs of both samples and their labels, True for the first.
+
+    Attributes
+    ----------
+    Z : (N, ...) array
+    labels : (N,) array of bool
+    """
+
+    Z: NDArray[Any]
+    labels: NDArray[np.bool_]
+
+    def weights(self) -> Weights:
+        """Return 1/n for the first sample and -1/m for the second: the difference of means."""
+        first = int(self.labels.sum())
+        return np.where(self.labels, 1 / first, -1 / (len(self.labels) - first))
+
+    def permuted(self, count: int, generator: np.random.Generator) -> Weights:
+        """Return weights of the true labels and of `count` permutations, as columns."""
+        columns = np.repeat(self.weights()[:, None], count + 1, axis=1)
+        columns[:, 1:] = generator.permuted(columns[:, 1:], axis=0)
+        return columns
+
+    def split(self, share: float, generator: np.random.Generator) -> tuple[Pool, Pool]:
+        """Return a part with this share of both samples, and the rest.
+
+        Raises
+        ------
+        ValueError
+            If a part would lack one of the samples.
+        """
+        chosen = np.zeros(len(self.labels), bool)
+        for label in (True, False):
+            members = np.flatnonzero(self.labels == label)
+            count = round(share * len(members))
+            if not 0 < count < len(members):
+                raise ValueError(
+                    f"split: a share of {share:g} of {len(members)} inputs leaves a part empty"
+                )
+            chosen[generator.choice(members, count, replace=False)] = True
+        return (
+            Pool(self.Z[chosen], self.labels[chosen]),
+            Pool(self.Z[~chosen], self.labels[~chosen]),
+        )
+
+
+def pool(X: ArrayLike, Y: ArrayLike) -> Pool:
+    """Join two samples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no arrays of numbers, or inputs of X and of Y have different shapes.
+    """
+    first, second = (inputs.real_array(n, np.asarray(a)) for n, a in (("X", X), ("Y", Y)))
+    if first.ndim < 2 or 0 in first.shape:
+        raise ValueError(f"X: expected shape (inputs, features), got {first.shape}")
+    if second.shape[1:] != first.shape[1:] or not len(second):
+        wanted = ", ".join(["*", *map(str, first.shape[1:])])
+        raise ValueError(f"Y: expected shape ({wanted}), got {second.shape}")
+    labels = np.arange(len(first) + len(second)) < len(first)
+    return Pool(np.concatenate([first, second]), labels)
