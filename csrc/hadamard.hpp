@@ -152,11 +152,34 @@ void hadamard_rows(const Hadamard<T>& p, int64_t begin, int64_t end) {
 
 // ---- sketches -----------------------------------------------------------------------------------
 
+// Up to a vector of the numbers that are left.
+template <class T>
+NTK_FN Vec<T> load_some(const T* p, int64_t left) {
+    if (left >= kLanes<T>) return load<T>(p);
+    T lanes[kLanes<T>] = {};
+    std::memcpy(lanes, p, sizeof(T) * static_cast<std::size_t>(left));
+    return load<T>(lanes);
+}
+
+// out[k] = f(k), by vectors: compilers leave the branch of a comparison in plain loops.
+template <class T, class F>
+NTK_FN void entries(int64_t count, T* out, F f) {
+    int64_t k = 0;
+    for (; k + kLanes<T> <= count; k += kLanes<T>) store<T>(out + k, f(k, kLanes<T>));
+    if (k == count) return;
+    T lanes[kLanes<T>];
+    store<T>(lanes, f(k, count - k));
+    std::memcpy(out + k, lanes, sizeof(T) * static_cast<std::size_t>(count - k));
+}
+
 template <class T>
 void rotate(const Rotation<T>& r, int64_t i, T* to) {
     const T* x = r.x + i * r.ld;
     if (r.step)
-        for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] > T(0) ? r.signs[k] : T(0);
+        entries<T>(r.dim, to, [&](int64_t k, int64_t left) {
+            return load_some<T>(x + k, left) > Vec<T>{} ? load_some<T>(r.signs + k, left)
+                                                        : Vec<T>{};
+        });
     else
         for (int64_t k = 0; k < r.dim; ++k) to[k] = x[k] * r.signs[k];
     std::memset(to + r.dim, 0, sizeof(T) * static_cast<std::size_t>(r.size - r.dim));
@@ -197,14 +220,19 @@ void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
 
 template <class T>
 void answer(const T* v, const T* lengths, int64_t count, Answer kind, T scale, T* out) {
+    const Vec<T> zero{}, whole = broadcast(scale), half = broadcast(scale * T(0.5));
     if (kind == Answer::kStep)
-        for (int64_t j = 0; j < count; ++j)
-            out[j] = v[j] > T(0) ? scale : v[j] < T(0) ? T(0) : scale * T(0.5);
+        entries<T>(count, out, [&](int64_t k, int64_t left) {
+            const Vec<T> x = load_some<T>(v + k, left);
+            return x > zero ? whole : x < zero ? zero : half;
+        });
     else if (kind == Answer::kRelu)
-        for (int64_t j = 0; j < count; ++j)
-            out[j] = v[j] > T(0) ? v[j] * (lengths[j] * scale) : T(0);
+        entries<T>(count, out, [&](int64_t k, int64_t left) {
+            const Vec<T> length = load_some<T>(lengths + k, left) * scale;
+            return max2(load_some<T>(v + k, left), zero) * length;
+        });
     else
-        for (int64_t j = 0; j < count; ++j) out[j] = v[j] * (lengths[j] * scale);
+        for (int64_t k = 0; k < count; ++k) out[k] = v[k] * (lengths[k] * scale);
 }
 
 // Row by row and block by block: what is rotated stays in the first-level cache.
