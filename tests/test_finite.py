@@ -9,7 +9,6 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.finite import MLP, Orthogonal, Sparse
-from ntkfast.finite import kernel as finite_kernel
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(7, 4)), rng.normal(size=(5, 4))
@@ -86,7 +85,7 @@ def test_tiles(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices and products in tiles are those in one piece; float32 is kept."""
     k = getattr(NETS["tanh with biases"], kind)
     whole, V = k(X), rng.normal(size=(7, 2))
-    monkeypatch.setattr(finite_kernel, "TILE_ROWS", 3)
+    monkeypatch.setattr(MLP, "TILE_ROWS", 3)
     np.testing.assert_allclose(k(X), whole, rtol=1e-13)
     np.testing.assert_array_equal(k(X), k(X).T)
     np.testing.assert_array_equal(np.diag(k(X)), k.diag(X))

@@ -74,3 +74,55 @@ class Factors(NamedTuple):
         if outputs > 1:
             product /= outputs
         return product
+
+
+class PixelFactors(NamedTuple):
+    """Gradients by the weights of a convolution, summed over pixels.
+
+    Attributes
+    ----------
+    J : (n, outputs, parameters) array
+    """
+
+    J: NDArray[Any]
+
+    @classmethod
+    def of(cls, F: NDArray[Any], B: NDArray[Any], scale: float, offset: float) -> PixelFactors:
+        """Sum over pixels.
+
+        Parameters
+        ----------
+        F : (n, height, width, fan_in) array
+            Patches.
+        B : (n, outputs, height, width, fan_out) array
+            Derivatives of the outputs by what the layer gives.
+        """
+        (n, outputs), fan_out = B.shape[:2], B.shape[-1]
+        patches = F.reshape(n, 1, -1, F.shape[-1])
+        back = B.reshape(n, outputs, -1, fan_out)
+        J = np.swapaxes(patches, 2, 3) @ back
+        J *= scale
+        parts = [J.reshape(n, outputs, -1)]
+        if offset:
+            parts.append((offset * back.sum(axis=2)).astype(J.dtype))
+        return cls(np.concatenate(parts, axis=2))
+
+    def ntk(self, other: PixelFactors) -> NDArray[Any]:
+        """Return the mean over the outputs, (n, m)."""
+        left = self.J.reshape(len(self.J), -1)
+        right = left if other is self else other.J.reshape(len(other.J), -1)
+        product = left @ right.T
+        product /= self.J.shape[1]
+        return np.asarray(product)
+
+    def output_ntk(self, other: PixelFactors) -> NDArray[Any]:
+        """Return all pairs of outputs, (n, m, outputs, outputs)."""
+        return np.asarray(np.einsum("iak,jbk->ijab", self.J, other.J, optimize=True))
+
+    def diagonal(self) -> NDArray[Any]:
+        """Return the mean over the outputs at equal inputs, (n,)."""
+        return np.asarray(np.einsum("nak,nak->n", self.J, self.J) / self.J.shape[1])
+
+    def gradients(self) -> NDArray[Any]:
+        """Return the Jacobian of this layer, (n, outputs, parameters)."""
+        return self.J

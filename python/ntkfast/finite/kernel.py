@@ -14,53 +14,48 @@ from ntkfast.kernel import KernelOfNetwork
 from ntkfast.maps import Collection, FloatArray, Rows
 
 if TYPE_CHECKING:
-    from ntkfast.finite.mlp import MLP
-
-# Features of a tile's inputs are computed once per tile: rows x fan_in x fan_out per layer beside
-# rows^2 x (fan_in + fan_out) for the tile itself.
-TILE_ROWS = 4096
+    from ntkfast.finite.network import FiniteNetwork, Layered
 
 
 class FiniteKernel(KernelOfNetwork):
-    """The NTK or NNGP of a finite network with the weights it has (`MLP.ntk`, `MLP.nngp`).
+    """The NTK or NNGP of a finite network with the weights it has (`MLP.ntk`, `CNN.nngp`).
 
-    Gram matrices come from ``sum_l (F_l F_l^T) o (B_(l+1) B_(l+1)^T)`` with the products of BLAS;
-    the Jacobian is never formed. `engine` and `threads` have no influence: BLAS has threads of
-    its own. Memory beyond the result is some tiles of 4096 inputs, whatever their number.
+    Gram matrices of dense layers come from ``sum_l (F_l F_l^T) o (B_(l+1) B_(l+1)^T)`` with the
+    products of BLAS; the Jacobian is never formed. Gradients by convolutions are formed for one
+    tile of images. `engine` and `threads` have no influence: BLAS has threads of its own. Memory
+    beyond the result is some tiles of `network.tile_rows` inputs, whatever their number.
 
     Attributes
     ----------
-    network : MLP
+    network : MLP or CNN
     kind : {"ntk", "nngp"}
         "nngp" is ``w_std^2 F_L F_L^T / n_L + b_std^2``: the covariance of the output over draws of
         the last layer.
     """
 
-    network: MLP
+    network: FiniteNetwork
 
     def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
-        """Raise an error naming the array that is no matrix of d columns, by its shape."""
-        inputs.matrix_shape("X", X, self.network.widths[0])
+        """Raise an error naming the array that holds no inputs of the network, by its shape."""
+        self.network.check_shape("X", X)
         if Y is not None:
-            inputs.matrix_shape("Y", Y, self.network.widths[0])
+            self.network.check_shape("Y", Y)
 
     def collect(self, X: ArrayLike) -> FloatArray:
-        """Validate a matrix once, for many calls; see `Kernel.collect`."""
+        """Validate inputs once, for many calls; see `Kernel.collect`."""
         return self._pair(X, None)[0].data
 
     def _pair(self, X: ArrayLike, Y: ArrayLike | None) -> tuple[Rows, Rows | None]:
-        left = inputs.matrix("X", X)
-        right = None if Y is None or Y is X else inputs.matrix("Y", Y)
-        self.check_shapes(left.shape, None if right is None else right.shape)
-        if right is None:
+        left = self.network.rows(X)
+        if Y is None or Y is X:
             return inputs.rows("X", left, engines.row_norms(left)), None
-        left, right = inputs.same_dtype(left, right)
+        left, right = inputs.same_dtype(left, self.network.rows(Y, "Y"))
         return (
             inputs.rows("X", left, engines.row_norms(left)),
             inputs.rows("Y", right, engines.row_norms(right)),
         )
 
-    def factors(self, X: FloatArray) -> list[Factors]:
+    def factors(self, X: FloatArray) -> Layered:
         """Return the layers whose contributions add up to the kernel."""
         net = self.network
         if self.kind == "ntk":
@@ -72,7 +67,7 @@ class FiniteKernel(KernelOfNetwork):
     def _values(self, X: Collection) -> FloatArray:
         data = cast(Rows, X).data
         values = np.empty(len(data), data.dtype)
-        for part in _tiles(len(data)):
+        for part in self._parts(len(data)):
             values[part] = _diagonal(self.factors(data[part]), part.stop - part.start, data.dtype)
         return values
 
@@ -109,41 +104,31 @@ class FiniteKernel(KernelOfNetwork):
         """Yield the tiles of the matrix, of a symmetric one those on and above the diagonal."""
         left = cast(Rows, X).data
         right = left if Y is None else cast(Rows, Y).data
-        for rows in _tiles(len(left)):
+        for rows in self._parts(len(left)):
             of_rows = self.factors(left[rows])
-            for columns in _tiles(len(right), rows.start if Y is None else 0):
+            for columns in self._parts(len(right), rows.start if Y is None else 0):
                 same = Y is None and columns == rows
                 of_columns = of_rows if same else self.factors(right[columns])
                 shape = rows.stop - rows.start, columns.stop - columns.start
                 yield rows, columns, _sum(of_rows, of_columns, shape, left.dtype)
 
+    def _parts(self, count: int, first: int = 0) -> Iterator[slice]:
+        step = self.network.tile_rows
+        for start in range(first, count, step):
+            yield slice(start, min(start + step, count))
 
-def _tiles(count: int, first: int = 0) -> Iterator[slice]:
-    for start in range(first, count, TILE_ROWS):
-        yield slice(start, min(start + TILE_ROWS, count))
 
-
-def _sum(
-    left: list[Factors], right: list[Factors], shape: tuple[int, int], dtype: Any
-) -> FloatArray:
+def _sum(left: Layered, right: Layered, shape: tuple[int, int], dtype: Any) -> FloatArray:
     total = np.zeros(shape, dtype)
     for a, b in zip(left, right, strict=True):
-        total += a.ntk(b)
+        total += a.ntk(b)  # type: ignore[arg-type] # layers of one kind
     if left is right:  # the same bits as `diag`
         np.fill_diagonal(total, _diagonal(left, shape[0], dtype))
     return total
 
 
-def _diagonal(layers: list[Factors], count: int, dtype: Any) -> FloatArray:
+def _diagonal(layers: Layered, count: int, dtype: Any) -> FloatArray:
     values = np.zeros(count, dtype)
     for layer in layers:
         values += layer.diagonal()
     return values
-
-
-def pair_factors(
-    net: MLP, X: ArrayLike, Y: ArrayLike | None
-) -> tuple[list[Factors], list[Factors]]:
-    """Return the factors of both sides, the same objects if there is one."""
-    left = net.factors(X)
-    return left, left if Y is None or Y is X else net.factors(Y)

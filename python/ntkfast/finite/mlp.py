@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast import inputs
 from ntkfast.duals import Activation
 from ntkfast.duals import resolve as activation_of
 from ntkfast.finite.factors import Factors
-from ntkfast.finite.kernel import FiniteKernel, pair_factors
+from ntkfast.finite.network import FiniteNetwork, per_layer, repeated
 from ntkfast.finite.weights import Init, Matrix
 from ntkfast.finite.weights import resolve as init_of
 from ntkfast.layers import Layer, Layers, merge
@@ -23,7 +22,7 @@ from ntkfast.networks import ActivationLike, Network, _gain
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
-class MLP:
+class MLP(FiniteNetwork):
     """A fully connected network of finite width with random weights, as a value.
 
     With ``z_0 = x`` and ``z_l = s(h_l)`` the layers l = 0 ... L are::
@@ -96,7 +95,6 @@ class MLP:
     trained: tuple[bool, ...]
     weights: tuple[Matrix, ...]
     biases: tuple[Matrix, ...]
-    _converted: dict[np.dtype[Any], tuple[FloatArray, ...]]
 
     def __init__(
         self,
@@ -120,17 +118,13 @@ class MLP:
             widths=sizes,
             activation=function,
             init=init_of(init),
-            w_std=_per_layer("w_std", w, layers, above=0.0),
-            b_std=_per_layer("b_std", b_std, layers, least=0.0),
+            w_std=per_layer("w_std", w, layers, above=0.0),
+            b_std=per_layer("b_std", b_std, layers, least=0.0),
             zero_bias=bool(zero_bias),
             residual=inputs.number("residual", residual, least=0.0),
-            trained=tuple(bool(t) for t in _repeat("trained", trained, layers)),
+            trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
         )
         self._draw(np.random.default_rng(seed))
-
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
 
     def _draw(self, generator: np.random.Generator) -> None:
         weights = [self.init(shape, generator) for shape in pairwise(self.widths)]
@@ -148,39 +142,6 @@ class MLP:
     def depth(self) -> int:
         """Number of hidden layers."""
         return len(self.widths) - 2
-
-    def redraw(self, seed: int | np.random.Generator | None) -> MLP:
-        """Return the same architecture with other weights."""
-        other = self._copy()
-        other._draw(np.random.default_rng(seed))
-        return other
-
-    def with_parameters(self, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]) -> MLP:
-        """Return the same architecture with these weights and biases.
-
-        Parameters
-        ----------
-        weights, biases : sequences of arrays
-            Shaped like the attributes of these names.
-
-        Raises
-        ------
-        ValueError
-            If a number or shape of arrays is wrong.
-        """
-        other = self._copy()
-        for name, new, old in (("weights", weights, self.weights), ("biases", biases, self.biases)):
-            arrays = tuple(np.asarray(array, np.float64) for array in new)
-            shapes, wanted = [a.shape for a in arrays], [a.shape for a in old]
-            if shapes != wanted:
-                raise ValueError(f"{name}: expected shapes {wanted}, got {shapes}")
-            other._set(**{name: arrays}, _converted={})
-        return other
-
-    def _copy(self) -> MLP:
-        other = object.__new__(MLP)
-        other._set(**self.__dict__)
-        return other
 
     # The recursion ----------------------------------------------------------------------------
 
@@ -225,19 +186,9 @@ class MLP:
                 z.append(self.activation(after))
         return z, h
 
-    def __call__(self, X: ArrayLike) -> FloatArray:
-        """Return the outputs of the network, an (n, outputs) array."""
-        return self.preactivations(X)[-1]
-
     def features(self, X: ArrayLike) -> list[FloatArray]:
         """Return F_0 = X, F_1, ..., F_L, what the layers are applied to: (n, fan_in) arrays."""
         return self._forward(X)[0]
-
-    def _weights(self, dtype: np.dtype[Any]) -> tuple[FloatArray, ...]:
-        """Return the weights in another precision, converted once."""
-        if dtype not in self._converted:
-            self._converted[dtype] = tuple(W.astype(dtype, copy=False) for W in self.weights)
-        return self._converted[dtype]
 
     def backward(self, X: ArrayLike) -> list[FloatArray]:
         """Return B_1, ..., B_(L+1), the derivatives of the outputs by h_1, ..., h_(L+1).
@@ -281,18 +232,6 @@ class MLP:
         B = self._backward(h, chosen[0])
         return [Factors(F[layer], B[layer - chosen[0]], *self.scales(layer)) for layer in chosen]
 
-    def gradients(self, X: ArrayLike) -> NDArray[Any]:
-        """Return the Jacobian by all trained parameters: rows are gradients, layer after layer.
-
-        For looking at it; the NTK needs no such matrix.
-
-        Returns
-        -------
-        (n, outputs, parameters) array
-            Per layer the entries of W_l row by row, then those of b_l if `b_std` is not zero.
-        """
-        return np.concatenate([part.gradients() for part in self.factors(X)], axis=2)
-
     def pull_back(self, X: ArrayLike, V: ArrayLike) -> tuple[list[Matrix], list[Matrix]]:
         """Return ``sum_ia V_ia grad f_a(x_i)`` by weights and by biases, without gradients.
 
@@ -315,58 +254,12 @@ class MLP:
             b[layer] = part.offset * mixed.sum(axis=0)
         return W, b
 
-    # Kernels ----------------------------------------------------------------------------------
-
-    @property
-    def ntk(self) -> FiniteKernel:
-        """The empirical NTK, averaged over the outputs."""
-        return FiniteKernel(self, "ntk")
-
-    @property
-    def nngp(self) -> FiniteKernel:
-        """The covariance of the outputs over draws of the last layer, the others as they are."""
-        return FiniteKernel(self, "nngp")
-
-    def layer_ntks(self, X: ArrayLike, Y: ArrayLike | None = None) -> FloatArray:
-        """Return the parts of the empirical NTK that the layers contribute.
-
-        Parameters
-        ----------
-        X : (n, d) array
-        Y : (m, d) array, optional
-
-        Returns
-        -------
-        (layers, n, m) array
-            Averaged over the outputs; trained layers from the first to the last.
-        """
-        left, right = pair_factors(self, X, Y)
-        return np.array([a.ntk(b) for a, b in zip(left, right, strict=True)])
-
-    def output_ntk(self, X: ArrayLike, Y: ArrayLike | None = None) -> FloatArray:
-        """Return the empirical NTK between all pairs of outputs.
-
-        Parameters
-        ----------
-        X : (n, d) array
-        Y : (m, d) array, optional
-
-        Returns
-        -------
-        (n, m, outputs, outputs) array
-        """
-        left, right = pair_factors(self, X, Y)
-        total = np.zeros((len(self.rows(X)), len(self.rows(X if Y is None else Y)), 1, 1))
-        return np.asarray(
-            sum((a.output_ntk(b) for a, b in zip(left, right, strict=True)), start=total)
-        )
-
     @property
     def limit(self) -> Network:
         """The network of infinite width with the same recursion."""
         return WideLimit(self)
 
-    def rows(self, X: ArrayLike) -> FloatArray:
+    def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
         """Return inputs as a matrix of d columns.
 
         Raises
@@ -374,9 +267,13 @@ class MLP:
         TypeError, ValueError
             If they are none.
         """
-        matrix = inputs.matrix("X", X)
-        inputs.matrix_shape("X", matrix.shape, self.widths[0])
+        matrix = inputs.matrix(name, X)
+        self.check_shape(name, matrix.shape)
         return matrix
+
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise an error if an array of this shape is no matrix of d columns."""
+        inputs.matrix_shape(name, shape, self.widths[0])
 
 
 class WideLimit(Network):
@@ -412,16 +309,3 @@ def _limit_layer(net: MLP, layer: int) -> Layer:
         save=slot,
         add=slot,
     )
-
-
-def _repeat(name: str, value: Any, layers: int) -> tuple[Any, ...]:
-    """Return one value per layer."""
-    if not isinstance(value, (Sequence, np.ndarray)):
-        return (value,) * layers
-    if len(value) != layers:
-        raise ValueError(f"{name}: expected one value or {layers}, got {len(value)}")
-    return tuple(value)
-
-
-def _per_layer(name: str, value: Any, layers: int, **limits: float) -> tuple[float, ...]:
-    return tuple(inputs.number(name, v, **limits) for v in _repeat(name, value, layers))
