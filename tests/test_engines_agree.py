@@ -280,4 +280,5 @@ def test_coefficients_are_those_of_the_native_engine() -> None:
             name.lower(): tuple(float(c.strip().removesuffix("f")) for c in row.split(","))
             for name, row in found
         }
+        del numbers["arc"]  # images: the Numba engine takes the functions of dense networks there
         assert numbers == {name: by[size] for name, by in COEFFICIENTS.items()}
