@@ -6,7 +6,6 @@
 // sets add in the same order, so that their results have the same bits.
 #pragma once
 
-#include <cmath>
 #include <cstring>
 
 #include "maps.hpp"
@@ -238,16 +237,17 @@ void answer(const T* v, const T* lengths, int64_t count, Answer kind, T scale, T
 // Row by row and block by block: what is rotated stays in the first-level cache.
 template <class T>
 void structured_rows(const Structured<T>& s, int64_t begin, int64_t end, T* scratch) {
-    const T unit = T(1) / std::sqrt(static_cast<T>(s.size));
+    const T unit = T(1) / root(static_cast<T>(s.size));
     const auto padding = sizeof(T) * static_cast<std::size_t>(s.size - s.dim);
     for (int64_t i = begin; i < end; ++i) {
         const T *x = s.x + i * s.ldx, *flips = s.flips, *lengths = s.lengths;
         for (int64_t j = 0; j < s.count; j += s.size, flips += 3 * s.size, lengths += s.size) {
             for (int64_t k = 0; k < s.dim; ++k) scratch[k] = x[k] * flips[k];
             std::memset(scratch + s.dim, 0, padding);
-            for (const T* signs :
-                 {static_cast<const T*>(nullptr), flips + s.size, flips + 2 * s.size})
+            for (int k = 0; k < 3; ++k) {
+                const T* signs = k ? flips + k * s.size : nullptr;  // the first are in already
                 hadamard_rows<T>({scratch, scratch, s.size, s.size, 1, s.size, signs, unit}, 0, 1);
+            }
             answer<T>(scratch, lengths, s.size < s.count - j ? s.size : s.count - j, s.answer,
                       s.scale, s.out + i * s.ldo + j);
         }
