@@ -40,8 +40,10 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         Factor of the kernel.
     w_std, u_std, b_std, h_std, bias, alpha, c : float, optional
         Replace the parameter of this name; the network must have it. None leaves it alone.
-    scale_bounds, w_std_bounds, ... : pair or "fixed"
-        Range of the search, one for each of these parameters.
+    scale_bounds, w_std_bounds, u_std_bounds, b_std_bounds, h_std_bounds : pair or "fixed"
+        Range of the search for the parameter of this name.
+    bias_bounds, alpha_bounds, c_bounds : pair or "fixed"
+        The same.
     engine, threads : optional
         As in ``network.ntk(X, Y)``.
 
