@@ -95,9 +95,6 @@ class ArcCosineFeatures(FeatureMap):
         )
         return int(self.n_components)
 
-    def _width(self) -> int:
-        return self.projection_.width
-
     def _write(self, X: Any, out: FloatArray) -> None:
         neuron = neurons.step if self.order == 0 else neurons.relu
         plan = neuron(math.sqrt(2 / self.n_components), out.dtype)

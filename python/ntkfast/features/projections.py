@@ -26,11 +26,6 @@ class Dense:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_rows": None}
 
-    @property
-    def width(self) -> int:
-        """Columns of the widest intermediate array."""
-        return self.count
-
     def rows(self, dtype: DTypeLike) -> Rows:
         """Return the directions as an engine takes them."""
         rows = self._rows
@@ -58,8 +53,6 @@ class Structured:
         self, flips: NDArray[np.float64], lengths: NDArray[np.float64], count: int
     ) -> None:
         self.flips, self.lengths, self.count = flips, lengths, count
-
-    width = 0  # columns of intermediate arrays
 
     def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
         """Return (n, count) for (n, d), which may be sparse."""

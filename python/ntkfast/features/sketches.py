@@ -28,13 +28,6 @@ def signs(generator: Generator, *shape: int) -> NDArray[np.float64]:
     return np.where(generator.random(shape) < 0.5, -1.0, 1.0)
 
 
-def pad(X: FloatArray, size: int) -> FloatArray:
-    """Return a copy of the rows with zeros up to `size` columns."""
-    padded = np.zeros((len(X), size), X.dtype)
-    padded[:, : X.shape[1]] = X
-    return padded
-
-
 def balanced(generator: Generator, size: int, m: int) -> NDArray[np.intp]:
     """Return m indices below `size`, each uniform, all used equally often up to one.
 

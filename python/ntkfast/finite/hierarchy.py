@@ -119,8 +119,7 @@ def hierarchy(net: MLP, X: ArrayLike, *, order: int = 4) -> Hierarchy:
     """
     torch = import_torch()
     p = inputs.count("order", order, least=2)
-    if net.widths[-1] != 1:
-        raise ValueError(f"net: expected one output, got {net.widths[-1]}")
+    net.check_one_output("net")
     f, theta = _flat_network(net, net.rows(X))
     jacobian = torch.func.jacrev(f)
 
@@ -264,8 +263,7 @@ def trained(net: MLP, X: ArrayLike, y: ArrayLike, time: float) -> MLP:
 
 def _flow(net: MLP, points: Values, y: ArrayLike, times: ArrayLike) -> Iterator[MLP]:
     """Yield the network at these times."""
-    if net.widths[-1] != 1:
-        raise ValueError(f"net: expected one output, got {net.widths[-1]}")
+    net.check_one_output("net")
     targets = _targets(y, len(points))
     start = [*net.weights, *net.biases]
     cuts, layers = np.cumsum([one.size for one in start])[:-1], len(net.weights)

@@ -271,6 +271,11 @@ class MLP(FiniteNetwork):
         self.check_shape(name, matrix.shape)
         return matrix
 
+    def check_one_output(self, name: str) -> None:
+        """Raise an error naming the argument if the network has several outputs."""
+        if self.widths[-1] != 1:
+            raise ValueError(f"{name}: expected one output, got {self.widths[-1]}")
+
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise an error if an array of this shape is no matrix of d columns."""
         inputs.matrix_shape(name, shape, self.widths[0])

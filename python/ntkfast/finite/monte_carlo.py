@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import inputs
 from ntkfast.finite.mlp import MLP
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
 from ntkfast.networks import ActivationLike
 
@@ -35,7 +36,7 @@ class MeanKernel:
 
 
 def mean_kernel(
-    net: MLP,
+    net: FiniteNetwork,
     X: ArrayLike,
     Y: ArrayLike | None = None,
     *,
@@ -47,7 +48,7 @@ def mean_kernel(
 
     Parameters
     ----------
-    net : MLP
+    net : MLP or CNN
         The architecture; its own weights have no influence.
     X : (n, d) array
     Y : (m, d) array, optional
@@ -77,7 +78,7 @@ def mean_kernel(
     inputs.choice("kind", kind, KINDS)
     count = inputs.count("draws", draws, least=2)
     mean, spread = 0.0, 0.0
-    for done, net_ in enumerate(_draws(net, count, seed), start=1):
+    for done, net_ in enumerate(net.draws(count, seed), start=1):
         sample = np.asarray(getattr(net_, kind)(X, Y), np.float64)
         # Welford's recursion: one pass, no cancellation.
         step: Any = sample - mean
@@ -85,11 +86,6 @@ def mean_kernel(
         spread = spread + step * (sample - mean)
     error = np.sqrt(np.asarray(spread) / (count - 1) / count)
     return MeanKernel(np.asarray(mean), error, count)
-
-
-def _draws(net: MLP, count: int, *seed: int) -> Iterator[MLP]:
-    for draw in range(count):
-        yield net.redraw(np.random.default_rng([*seed, draw]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +194,7 @@ def convergence(
             )
             exact = getattr(net.limit, kind)(points)
             for repeat in range(many):
-                nets = _draws(net, count, seed, number, row, repeat)
+                nets = net.draws(count, seed, number, row, repeat)
                 mean = np.mean([getattr(one, kind)(points) for one in nets], axis=0)
                 found[row, repeat] = np.linalg.norm(mean - exact) / np.linalg.norm(exact)
         name = init if isinstance(init, str) else repr(init)

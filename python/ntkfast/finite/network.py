@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
@@ -91,6 +91,18 @@ class FiniteNetwork(ABC):
         other = self._copy()
         other._draw(np.random.default_rng(seed))
         return other
+
+    def draws(self: Net, count: int, *seed: int) -> Iterator[Net]:
+        """Yield networks of this architecture, each with a seed of its own.
+
+        Parameters
+        ----------
+        count : int
+        *seed : int
+            What the seeds of all of them begin with.
+        """
+        for draw in range(count):
+            yield self.redraw(np.random.default_rng([*seed, draw]))
 
     def with_parameters(
         self: Net, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]

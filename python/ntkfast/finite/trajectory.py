@@ -138,8 +138,7 @@ def trajectory_growth(
         raise ValueError(f"net: expected a hidden layer, got widths {net.widths}")
     path = curve or (lambda t: circle(t, net.widths[0]))
     found, worst = np.empty((count, net.depth + 1)), 0.0
-    for draw in range(count):
-        one = net.redraw(np.random.default_rng([seed, draw]))
+    for draw, one in enumerate(net.draws(count, seed)):
         found[draw], change = _converged(one, path, tolerance, most)
         worst = max(worst, change)
     return Growth(found, worst, _lower(net), float(max(net.w_std[:-1]) / np.sqrt(2)))

@@ -196,8 +196,7 @@ def trained_mmd_test(
     step = inputs.number("learning_rate", learning_rate, above=0.0)
     both, generator = pool(X, Y), np.random.default_rng(seed)
     net = softplus_network(both.Z.shape[-1], seed=seed) if network is None else network
-    if net.widths[-1] != 1:
-        raise ValueError(f"network: expected one output, got {net.widths[-1]}")
+    net.check_one_output("network")
     train, test = both.split(inputs.number("split", split, above=0.0), generator)
     W = test.permuted(count, generator)
     after = _one_epoch(net, train, step, inputs.count("batch", batch, least=1), generator)
