@@ -121,6 +121,8 @@ def by_features(candidates: list[Any], task: Task) -> tuple[float, float]:
     X_held, Y_held, best = task.X[task.held], task.Y[task.held], (np.inf, 0.0, None)
     for features in candidates:
         model = FeatureRidge(features).fit(task.X[~task.held], task.Y[~task.held])
+        if not model.sums_.gram.any():  # gradients of a network so narrow that no neuron is active
+            continue
         F = model.features_.transform(X_held)
         for ridge in RIDGES:
             one = with_ridge(model, ridge)

@@ -126,8 +126,8 @@ class NTKSketch(SphereFeatures):
         c_0, c_1, ... to take instead of the fit, for the kernel at unit rows (or rows of norm
         `radius`).
     inner : int, optional
-        Size of the sketches in the tree; default a fourth of
-        `n_components`; larger ones have smaller errors.
+        Size of the sketches in the tree; default a fourth of `n_components`, but no less than 256
+        (or than `n_components`, if that is fewer). Larger ones have smaller errors.
     sketch : {"srht", "countsketch"}, default "srht"
         See `TensorSRHT` and `TensorSketch`.
     radius : float, optional
@@ -196,8 +196,9 @@ class NTKSketch(SphereFeatures):
     def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
         degree = inputs.count("degree", self.degree, least=2)
-        fourth = max(1, total // 4)
-        inner = fourth if self.inner is None else inputs.count("inner", self.inner, least=1)
+        # Below 256 the error of the tree dominates, and a wider one costs next to nothing.
+        default = max(total // 4, min(total, 256))
+        inner = default if self.inner is None else inputs.count("inner", self.inner, least=1)
         product = PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))]
         self._prepare(X)
         self.expansion_, self.fit_error_ = self._polynomial(dim, degree)
