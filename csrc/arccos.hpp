@@ -14,10 +14,10 @@ namespace {
 template <class T>
 constexpr T kInversePi = static_cast<T>(0.31830988618379067154);
 
-template <class T, int N>
-NTK_FN Vec<T> polynomial(const T (&c)[N], Vec<T> x) {
-    Vec<T> sum = broadcast<T>(c[N - 1]);
-    for (int k = N - 2; k >= 0; --k) sum = sum * x + c[k];
+template <class T, class C>
+NTK_FN Vec<T> polynomial(Vec<T> x) {
+    Vec<T> sum = broadcast<T>(C::at(C::kTerms - 1));
+    for (int k = C::kTerms - 2; k >= 0; --k) sum = sum * x + C::at(k);
     return sum;
 }
 
@@ -39,8 +39,8 @@ NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
     const Vec<T> argument = middle ? u * u : m;
     const Vec<T> radicand = middle ? one - argument : m;  // sin^2 t, or m
     const Vec<T> r = sqrt_lanes<T>(radicand);
-    const Vec<T> a = polynomial<T>(Coefficients<T>::kTurn, argument);
-    const Vec<T> g = polynomial<T>(Coefficients<T>::kChord, m) * (m * r);
+    const Vec<T> a = polynomial<T, typename Coefficients<T>::Turn>(argument);
+    const Vec<T> g = polynomial<T, typename Coefficients<T>::Chord>(m) * (m * r);
     const Vec<T> angle = (r + r) * a;  // t/pi near 1, (pi-t)/pi near -1
     const Vec<T> mid0 = half + u * a, mid1 = r * kInversePi<T> + mid0 * u;
     ArcCosine<T> result;
@@ -54,7 +54,7 @@ NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
 // u = 1 with the defect m' = 2m, and this itself near u = -1.
 template <class T>
 NTK_FN Vec<T> chord(Vec<T> m) {
-    return polynomial<T>(Coefficients<T>::kChord, m) * (m * sqrt_lanes<T>(m));
+    return polynomial<T, typename Coefficients<T>::Chord>(m) * (m * sqrt_lanes<T>(m));
 }
 
 // Of the acute angle t with 1 - cos t = v: one polynomial serves both it and its complement.
@@ -67,7 +67,8 @@ NTK_FN AcuteAngle<T> acute_angle(Vec<T> v) {
     const Vec<T> half = broadcast<T>(T(0.5)), u = T(1) - v;
     const Vec<T> sine = sqrt_lanes<T>(v * (T(2) - v));
     const auto middle = v > half;
-    const Vec<T> arc = sine * polynomial<T>(Coefficients<T>::kArc, middle ? u * u : half * v);
+    const Vec<T> arc =
+        sine * polynomial<T, typename Coefficients<T>::Arc>(middle ? u * u : half * v);
     return {sine, middle ? half - u * arc : arc};
 }
 
@@ -79,7 +80,7 @@ NTK_FN Vec<T> arc_sine(Vec<T> z, Vec<T> one_minus_square) {
     // 1-|z| = (1-z^2)/(1+|z|)
     const Vec<T> m = T(0.5) * one_minus_square / (T(1) + size);
     const Vec<T> argument = middle ? z * z : m;
-    const Vec<T> a = polynomial<T>(Coefficients<T>::kAsin, argument);
+    const Vec<T> a = polynomial<T, typename Coefficients<T>::Asin>(argument);
     const Vec<T> outer = T(1.57079632679489661923) - T(2) * sqrt_lanes<T>(m) * a;
     const Vec<T> value = middle ? size * a : outer;
     return z < Vec<T>{} ? -value : value;

@@ -8,12 +8,17 @@
 #include <string>
 
 #include "run.hpp"
+#if defined(NTKFAST_CUDA)
+#include "cuda/run.hpp"
+#endif
 
 namespace ntkfast {
 
 namespace py = pybind11;
 using std::int64_t;
 
+void bind_gram(py::module_& m);
+void bind_transform(py::module_& m);
 void bind_image(py::module_& m);
 void bind_sequences(py::module_& m);
 
@@ -52,16 +57,34 @@ inline Layer make_layer(const double* r) {
     return layer;
 }
 
-// Calls work(set, poll) without the GIL; `poll` looks for Ctrl-C.
-template <class Work>
-void call(const std::string& isa, int threads, Work work) {
-    expect(threads >= 1, "threads: expected at least 1");
-    const InstructionSet& set = *choose(isa).tiles();
-    const py::gil_scoped_release released;
-    work(set, [] {
-        const py::gil_scoped_acquire acquired;
-        if (PyErr_CheckSignals()) throw py::error_already_set();
-    });
+// Looks for Ctrl-C.
+inline void poll_signals() {
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals()) throw py::error_already_set();
 }
+
+#if defined(NTKFAST_CUDA)
+template <class Problem>
+void run(const Problem& problem, const Device& device, int, const Poll& poll) {
+    run_on_device(problem, device, poll);
+}
+
+// Calls work(device, poll) without the GIL; `where` is the number of the card.
+template <class Work>
+void call(const std::string& where, int, Work work) {
+    const int ordinal = std::stoi(where);
+    const py::gil_scoped_release released;
+    work(use_device(ordinal), Poll(poll_signals));
+}
+#else
+// Calls work(set, poll) without the GIL; `where` names the instruction set.
+template <class Work>
+void call(const std::string& where, int threads, Work work) {
+    expect(threads >= 1, "threads: expected at least 1");
+    const InstructionSet& set = *choose(where).tiles();
+    const py::gil_scoped_release released;
+    work(set, poll_signals);
+}
+#endif
 
 }  // namespace ntkfast

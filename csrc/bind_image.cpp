@@ -126,8 +126,7 @@ void images(const ImageNetHolder& net, py::array_t<T> x, Numbers<T> scale_x, Num
         p.out[k] = to.mutable_data();
     }
     expect(out || out_second, "out: missing");
-    call(isa, threads,
-         [&](const InstructionSet& set, auto poll) { ntkfast::run(p, set, threads, poll); });
+    call(isa, threads, [&](const auto& set, auto poll) { ntkfast::run(p, set, threads, poll); });
 }
 
 template <class T>
@@ -142,7 +141,7 @@ void bind_dtype(py::module_& m, const char* name) {
 }  // namespace
 
 void bind_image(py::module_& m) {
-    py::class_<ImageNetHolder>(m, "ImageNet")
+    py::class_<ImageNetHolder>(m, "ImageNet", py::module_local())
         .def(py::init(&make_net), py::arg("steps").noconvert(), py::arg("levels").noconvert(),
              py::arg("channels"), py::arg("circular"), py::arg("weight_h").noconvert(),
              py::arg("weight_w").noconvert(), py::arg("trained"), py::arg("bias"));

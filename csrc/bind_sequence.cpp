@@ -40,6 +40,7 @@ SequenceSide<T> make_side(const std::vector<Array<T>>& numbers, const Array<int6
     return side;
 }
 
+#if !defined(NTKFAST_CUDA)  // the recursion of single sequences stays on the host
 // The numbers of sequences that pairs multiply, in one direction, and their kernels with themselves.
 // The layout holds start, first and length, see SequenceNumbers; the scales are
 // w, u, b, h and v, squared; the weights those of the read-out at all steps and at the last one.
@@ -99,6 +100,7 @@ std::pair<Array<T>, Array<double>> sequence_numbers(
     });
     return {numbers, diagonal};
 }
+#endif
 
 // The shape of a network: layers, how many of them are fixed, channels of the input.
 template <class T>
@@ -134,10 +136,10 @@ void sequences(const std::vector<Array<T>>& numbers_x, const Array<int64_t>& lay
     expect(out.strides(0) % item == 0 && out.strides(1) % item == 0, "out: odd strides");
     p.out = out.mutable_data();
     p.stride_row = out.strides(0) / item, p.stride_column = out.strides(1) / item;
-    call(isa, threads,
-         [&](const InstructionSet& set, auto poll) { ntkfast::run(p, set, threads, poll); });
+    call(isa, threads, [&](const auto& set, auto poll) { ntkfast::run(p, set, threads, poll); });
 }
 
+#if !defined(NTKFAST_CUDA)
 template <class T>
 void bind_numbers(py::module_& m, const char* name) {
     m.def(name, &sequence_numbers<T>, py::arg("inputs").noconvert(), py::arg("layout").noconvert(),
@@ -145,6 +147,7 @@ void bind_numbers(py::module_& m, const char* name) {
           py::arg("weights"), py::arg("mean"), py::arg("reverse"), py::arg("nngp"),
           py::arg("threads"));
 }
+#endif
 
 template <class T>
 void bind_dtype(py::module_& m, const char* name) {
@@ -160,8 +163,10 @@ void bind_dtype(py::module_& m, const char* name) {
 void bind_sequences(py::module_& m) {
     bind_dtype<float>(m, "sequences_f32");
     bind_dtype<double>(m, "sequences_f64");
+#if !defined(NTKFAST_CUDA)
     bind_numbers<float>(m, "sequence_numbers_f32");
     bind_numbers<double>(m, "sequence_numbers_f64");
+#endif
 }
 
 }  // namespace ntkfast

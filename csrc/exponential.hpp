@@ -36,17 +36,16 @@ NTK_FN Vec<T> exponential(Vec<T> x) {
     const Vec<T> r = (x - n * F::kLog2High) - n * F::kLog2Low;
     // The low bits of `shifted` hold the integer n; adding them to the exponent multiplies by 2^n.
     const IVec<T> power = bits_of<T>(shifted) << F::kMantissa;
-    const Vec<T> p = polynomial<T>(Coefficients<T>::kExp, r);
+    const Vec<T> p = polynomial<T, typename Coefficients<T>::Exp>(r);
     return vanishes ? Vec<T>{} : from_bits<T>(bits_of<T>(p) + power);
 }
 
 // exp(x) - 1 for |x| < log(2)/2, with full relative accuracy.
 template <class T>
 NTK_FN Vec<T> small_expm1(Vec<T> x) {
-    const auto& c = Coefficients<T>::kExp;
-    constexpr int kTerms = static_cast<int>(sizeof(c) / sizeof(c[0]));
-    Vec<T> sum = broadcast<T>(c[kTerms - 1]);
-    for (int k = kTerms - 2; k >= 1; --k) sum = sum * x + c[k];
+    using C = typename Coefficients<T>::Exp;
+    Vec<T> sum = broadcast<T>(C::at(C::kTerms - 1));
+    for (int k = C::kTerms - 2; k >= 1; --k) sum = sum * x + C::at(k);
     return sum * x;
 }
 
@@ -60,7 +59,7 @@ NTK_FN Vec<T> logarithm(Vec<T> x) {
     const Vec<T> magic = broadcast<T>(F::kMagic);
     const Vec<T> n = from_bits<T>(bits_of<T>(magic) + exponent) - magic;
     const Vec<T> z = (mantissa - T(1)) / (mantissa + T(1));
-    const Vec<T> p = z * polynomial<T>(Coefficients<T>::kLog, z * z);
+    const Vec<T> p = z * polynomial<T, typename Coefficients<T>::Log>(z * z);
     return n * F::kLog2High + (n * F::kLog2Low + p);
 }
 

@@ -218,20 +218,18 @@ void sketch_rows(const Sketch<T>& s, int64_t begin, int64_t end, T* scratch) {
 // ---- structured neurons -------------------------------------------------------------------------
 
 template <class T>
-void answer(const T* v, const T* lengths, int64_t count, Answer kind, T scale, T* out) {
+NTK_FN Vec<T> answer_of(Vec<T> v, Vec<T> length, Answer kind, T scale) {
     const Vec<T> zero{}, whole = broadcast(scale), half = broadcast(scale * T(0.5));
-    if (kind == Answer::kStep)
-        entries<T>(count, out, [&](int64_t k, int64_t left) {
-            const Vec<T> x = load_some<T>(v + k, left);
-            return x > zero ? whole : x < zero ? zero : half;
-        });
-    else if (kind == Answer::kRelu)
-        entries<T>(count, out, [&](int64_t k, int64_t left) {
-            const Vec<T> length = load_some<T>(lengths + k, left) * scale;
-            return max2(load_some<T>(v + k, left), zero) * length;
-        });
-    else
-        for (int64_t k = 0; k < count; ++k) out[k] = v[k] * (lengths[k] * scale);
+    if (kind == Answer::kStep) return v > zero ? whole : v < zero ? zero : half;
+    return (kind == Answer::kRelu ? max2(v, zero) : v) * (length * scale);
+}
+
+template <class T>
+void answer(const T* v, const T* lengths, int64_t count, Answer kind, T scale, T* out) {
+    entries<T>(count, out, [&](int64_t k, int64_t left) {
+        return answer_of<T>(load_some<T>(v + k, left), load_some<T>(lengths + k, left), kind,
+                            scale);
+    });
 }
 
 // Row by row and block by block: what is rotated stays in the first-level cache.

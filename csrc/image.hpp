@@ -13,84 +13,18 @@
 // non-negative terms only, so that pairs of equal patches come out exact at any depth.
 #pragma once
 
-#include "arccos.hpp"
-#include "maps.hpp"
+#include "image_pairs.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 
 using namespace ntkfast;
-
-// Below it the angle that a subtraction gives has lost more than four bits.
-template <class T>
-constexpr T kClose = T(0.01);
-
-// Standard deviations of the pixels of images and their inverses (0 for 0), by levels.
-template <class T>
-struct Pixels {
-    T *data, *norm, *inverse;  // [pixel][channels], [level][pixel] twice; of vectors or of numbers
-};
 
 template <class T>
 struct Planes {
     T *s, *v, *t;
 };
 
-struct Displacements {  // of one axis, consecutive
-    int64_t first, count;
-};
-
-// Of an axis with `size` pixels; those of a circle are residues.
-NTK_FN Displacements within(int64_t reach, int64_t size, bool circular) {
-    if (circular && 2 * reach + 1 >= size) return {0, size};
-    return {-reach, 2 * reach + 1};
-}
-
-struct Segment {  // the pixel pairs of one displacement along one axis
-    int64_t x, y, length;
-    NTK_FN int64_t other(int64_t i, int64_t size) const {  // the pixel of y; size: of a circle
-        return y + i < size ? y + i : y + i - size;
-    }
-};
-NTK_FN Segment pairs_at(int64_t d, int64_t size, bool circular) {
-    if (circular) return {0, d < 0 ? d + size : d, size};
-    const int64_t x = d < 0 ? -d : 0, length = size - (d < 0 ? -d : d);
-    return {x, x + d, length < 0 ? 0 : length};
-}
-
-// Where the planes of a level lie one after the other.
-struct Store {
-    Displacements rows, columns;
-    int64_t h, w;
-    bool circular;
-    NTK_FN Store(const ImageLevel& level, const int64_t* reach, bool circle)
-        : rows(within(reach[0], level.h, circle)),
-          columns(within(reach[1], level.w, circle)),
-          h(level.h),
-          w(level.w),
-          circular(circle) {}
-    // Pixel pairs of the displacements of an axis before the k-th.
-    NTK_FN int64_t before(const Displacements& all, int64_t size, int64_t k) const {
-        int64_t sum = 0;
-        for (int64_t i = 0; i < k; ++i) sum += pairs_at(all.first + i, size, circular).length;
-        return sum;
-    }
-    NTK_FN int64_t all_columns() const { return before(columns, w, columns.count); }
-    NTK_FN int64_t size() const { return before(rows, h, rows.count) * all_columns(); }
-    // The number of a displacement, or -1.
-    NTK_FN int64_t find(const Displacements& all, int64_t d, int64_t size) const {
-        int64_t k = d - all.first;
-        if (circular) k = k < 0 ? k + size : k >= size ? k - size : k;
-        return k >= 0 && k < all.count ? k : -1;
-    }
-};
-
 // ---- scratch memory of a thread -----------------------------------------------------------------
-
-NTK_FN const ImageLevel& last_level(const ImageNet& net) { return net.level[net.count]; }
-NTK_FN int64_t total_pixels(const ImageNet& net) {
-    const ImageLevel& last = last_level(net);
-    return last.offset + last.h * last.w;
-}
 
 // From one of `count` numbers of an image to that of the next image, where images lie apart: a line
 // more, for otherwise the same pixel of all images may compete for one set of the cache.
@@ -204,11 +138,9 @@ Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
 // Writes the deviation of a pixel, given its square.
 template <class T>
 NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
-    const Vec<T> norm = sqrt_lanes<T>(square), inverse = T(1) / norm;
-    const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
-    store<T>(side.norm + pixel * kLanes<T>, norm);
-    // A deviation whose inverse overflows counts as zero, like zero itself.
-    store<T>(side.inverse + pixel * kLanes<T>, inverse < broadcast<T>(huge) ? inverse : Vec<T>{});
+    const Deviation<T> now = deviation<T>(square);
+    store<T>(side.norm + pixel * kLanes<T>, now.norm);
+    store<T>(side.inverse + pixel * kLanes<T>, now.inverse);
 }
 
 template <class T>
@@ -241,19 +173,6 @@ void window_sums(T* numbers, int64_t count, int64_t q, T* tails) {
             store<T>(numbers + (first + b) * kLanes<T>, load<T>(tails + b * kLanes<T>) + head);
         }
     }
-}
-
-// The level that step k, an addition, adds.
-NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
-    const std::int32_t slot = net.step[k].slot;
-    while (net.step[k].op != ImageOp::kSave || net.step[k].slot != slot) --k;
-    return net.level[k];
-}
-
-// The pixel of an axis with `size` of them that a window meets at i, or -1 outside.
-NTK_FN int64_t met(int64_t i, int64_t size, bool circular) {
-    if (circular) return i < 0 ? i + size : i >= size ? i - size : i;
-    return i >= 0 && i < size ? i : -1;
 }
 
 // Deviations after step k, a convolution.
@@ -306,33 +225,9 @@ void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
 
 // ---- steps on the plane of a displacement -------------------------------------------------------
 
-// The pixel pairs that a plane holds: one of x and one of y per row and column.
-struct Frame {
-    Segment rows, columns;
-    NTK_FN Frame(const ImageLevel& level, int64_t di, int64_t dj, bool circular)
-        : rows(pairs_at(di, level.h, circular)), columns(pairs_at(dj, level.w, circular)) {}
-};
-
-// A pair of images at work. Self: the lanes of x are images too, the same as those of y.
 template <class T, bool Self>
-struct PixelPairs {
-    const ImageNet& net;
+struct PixelPairs : PairOfImages<T, Self> {
     const ImageScratch<T>& work;
-    Pixels<T> x, y;
-    bool pools;     // angles after a pool are differences,
-    Vec<T> differ;  // so that equal images are told by their data: 0 where they are
-    int64_t di, dj;
-
-    NTK_FN Vec<T> left(const T* of, int64_t k) const {
-        if constexpr (Self)
-            return load<T>(of + k * kLanes<T>);
-        else
-            return broadcast<T>(of[k]);
-    }
-    NTK_FN Vec<T> right(const T* of, int64_t k) const { return load<T>(of + k * kLanes<T>); }
-    NTK_FN Frame frame(int64_t level) const {
-        return Frame(net.level[level], di, dj, net.circular);
-    }
 };
 
 // The pairs of one row: calls body(index in the plane, pixel of x, pixel of y) for each.
@@ -348,62 +243,10 @@ NTK_FN void each_pair(const ImageLevel& level, const Frame& f, int64_t i, Body b
 template <class T, bool Self>
 void start_plane(const PixelPairs<T, Self>& p) {
     const Frame f = p.frame(0);
-    const int64_t channels = p.net.channels;
     for (int64_t i = 0; i < f.rows.length; ++i)
         each_pair(p.net.level[0], f, i, [&](int64_t at, int64_t x, int64_t y) {
-            Vec<T> dot{};
-            for (int64_t c = 0; c < channels; ++c)
-                dot += p.left(p.x.data, x * channels + c) * p.right(p.y.data, y * channels + c);
-            store<T>(p.work.plane.s + at * kLanes<T>, dot);
+            store<T>(p.work.plane.s + at * kLanes<T>, first_covariance<T>(p, x, y));
         });
-}
-
-// 1 - |u| of a pixel of x and one of y with covariance s.
-template <class T, bool Self>
-Vec<T> start_defect(const PixelPairs<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
-    const int64_t channels = p.net.channels;
-    const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
-    const Vec<T> sign = s < Vec<T>{} ? -b : b;
-    Vec<T> gap{};
-    for (int64_t c = 0; c < channels; ++c) {
-        const Vec<T> difference =
-            p.left(p.x.data, x * channels + c) * a - p.right(p.y.data, y * channels + c) * sign;
-        gap += difference * difference;
-    }
-    return gap * T(0.5);
-}
-
-template <class T>
-struct PixelPair {
-    Vec<T> s, v, t;
-};
-
-// E[relu relu] = N M kappa1 / 2 and E[relu' relu'] = kappa0 / 2; `scale` is N M / 2. Positive: no
-// covariance is negative.
-template <class T, bool Positive>
-NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
-    const auto back = s < Vec<T>{};
-    const auto turned = [&](Vec<T> there, Vec<T> here) {
-        if constexpr (Positive) return here;
-        return back ? there : here;
-    };
-    const AcuteAngle<T> angle = acute_angle<T>(v);
-    const Vec<T> u = T(1) - v, kappa0 = turned(angle.turn, T(1) - angle.turn);
-    Vec<T> kappa1 = angle.sine * kInversePi<T> + kappa0 * turned(-u, u), defect = T(1) - kappa1;
-    const Vec<T> close = broadcast<T>(kClose<T>);
-    if (mask_below<T>(v, close)) {
-        const Vec<T> small = chord<T>(T(0.5) * v), near = v - small;
-        defect = v < close ? turned(T(1) - small, near) : defect;
-        kappa1 = v < close ? turned(small, T(1) - near) : kappa1;
-    }
-    return {scale * kappa1, defect, t * (kappa0 * T(0.5))};
-}
-
-// Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
-// leaves them out.
-NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
-    return k >= 2 && k < net.count && net.step[k].op == ImageOp::kRelu &&
-           net.step[k - 1].op == ImageOp::kConv && net.step[k - 2].op == ImageOp::kRelu;
 }
 
 template <class T, bool Positive, bool Self, class Put>
@@ -515,36 +358,11 @@ struct Windows {
         return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
     }
 
-    // v after the convolution at row i and column j from small quantities: see the head of the file.
+    // v after the convolution at row i and column j from small quantities.
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
-        const ImageLevel& level = p.net.level[k];
-        const int64_t xi = next.rows.x + i, yi = next.rows.other(i, p.net.level[k + 1].h);
-        const int64_t xj = next.columns.x + j, yj = next.columns.other(j, p.net.level[k + 1].w);
-        const auto back = s < Vec<T>{};
-        Vec<T> inner{}, gap{};
-        for (int64_t a = 0; a < step.size; ++a)
-            for (int64_t b = 0; b < step.size; ++b) {
-                const auto tap = [&](int64_t pixel, int64_t size) {
-                    return met(pixel + start, size, p.net.circular);
-                };
-                const int64_t xr = tap(xi + a, level.h), xc = tap(xj + b, level.w);
-                const int64_t yr = tap(yi + a, level.h), yc = tap(yj + b, level.w);
-                const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
-                const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
-                Vec<T> n{}, m{};
-                if (of_x) n = p.left(p.x.norm, level.offset + x) * inverse_x;
-                if (of_y) m = p.right(p.y.norm, level.offset + y) * inverse_y;
-                gap += (n - m) * (n - m);
-                if (!of_x || !of_y) continue;
-                PixelPair<T> pair = get((i + a) % step.size, j + start + b);
-                if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
-                const auto same = (pair.s < Vec<T>{}) == back;
-                inner += n * m * (same ? pair.v : T(2) - pair.v);
-            }
-        const T bias = static_cast<T>(step.bias), gain = static_cast<T>(step.gain);
-        const Vec<T> apart = inverse_x - inverse_y, product = T(2) * bias * inverse_x * inverse_y;
-        return gain * (inner + T(0.5) * gap) + T(0.5) * bias * apart * apart +
-               (back ? product : Vec<T>{});
+        return window_defect<T, Raw>(
+            p, k, i, j, s, inverse_x, inverse_y,
+            [&](int64_t a, int64_t b) { return get((i + a) % step.size, j + start + b); });
     }
 
     // The sum of a column of the ring, of S or T.
@@ -558,20 +376,14 @@ struct Windows {
     NTK_FN void finish(int64_t i, int64_t at, int64_t x, int64_t y, Vec<T> sum, Vec<T> t,
                        bool hidden) const {
         const int64_t o = at * kLanes<T>;
-        const T gain = static_cast<T>(step.gain), trained = static_cast<T>(step.trained);
-        const Vec<T> s = gain * sum + static_cast<T>(step.bias);
-        const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
-        Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
-        const Vec<T> close = broadcast<T>(kClose<T>);
-        if (mask_below<T>(v, close)) {
-            const Vec<T> better =
-                accurate(i, at - i * next.columns.length, s, inverse_x, inverse_y);
-            v = v < close ? better : v;
-        }
+        const PixelPair<T> pair = convolved<T, Raw>(
+            p, step, x, y, sum, t, [&](Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
+                return accurate(i, at - i * next.columns.length, s, inverse_x, inverse_y);
+            });
         const Planes<T>& plane = p.work.plane;
-        if (!hidden) store<T>(plane.s + o, s);
-        store<T>(plane.v + o, v);
-        store<T>(plane.t + o, Raw ? trained * s : gain * t + trained * s);
+        if (!hidden) store<T>(plane.s + o, pair.s);
+        store<T>(plane.v + o, pair.v);
+        store<T>(plane.t + o, pair.t);
     }
 
     // Row i of the result with windows of 3 x 3: two columns of sums stay in registers.
@@ -670,7 +482,7 @@ void save_plane(const PixelPairs<T, Self>& p, int64_t k) {
     std::memcpy(to.t, from.t, size);
 }
 
-// Step k adds a saved plane; the angle of the sum as in a window of two pixels.
+// Step k adds a saved plane.
 template <class T, bool Self>
 void add_plane(const PixelPairs<T, Self>& p, int64_t k) {
     const Frame f = p.frame(k);
@@ -680,31 +492,17 @@ void add_plane(const PixelPairs<T, Self>& p, int64_t k) {
     for (int64_t i = 0; i < f.rows.length; ++i)
         each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t o = at * kLanes<T>;
-            const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
-            const Vec<T> s1 = load<T>(plane.s + o), s2 = load<T>(saved.s + o), s = s1 + s2;
-            const auto back = s < Vec<T>{};
-            Vec<T> v{};
-            const auto part = [&](int64_t before, Vec<T> sum, Vec<T> defect) {
-                const Vec<T> n = p.left(p.x.norm, x - before) * inverse_x;
-                const Vec<T> m = p.right(p.y.norm, y - before) * inverse_y;
-                const auto same = (sum < Vec<T>{}) == back;
-                v += n * m * (same ? defect : T(2) - defect) + T(0.5) * (n - m) * (n - m);
+            const auto load_pair = [&](const Planes<T>& from) {
+                return PixelPair<T>{load<T>(from.s + o), load<T>(from.v + o), load<T>(from.t + o)};
             };
-            part(to_branch, s1, load<T>(plane.v + o));
-            part(to_saved, s2, load<T>(saved.v + o));
-            store<T>(plane.s + o, s), store<T>(plane.v + o, v);
-            store<T>(plane.t + o, load<T>(plane.t + o) + load<T>(saved.t + o));
+            const PixelPair<T> sum =
+                added<T>(p, x, y, load_pair(plane), to_branch, load_pair(saved), to_saved);
+            store<T>(plane.s + o, sum.s), store<T>(plane.v + o, sum.v);
+            store<T>(plane.t + o, sum.t);
         });
 }
 
 // ---- from plane to plane ------------------------------------------------------------------------
-
-// Where the plane of the displacements number a and b begins.
-NTK_FN int64_t plane_at(const Store& store, int64_t a, int64_t b) {
-    const int64_t height = pairs_at(store.rows.first + a, store.h, store.circular).length;
-    return store.before(store.rows, store.h, a) * store.all_columns() +
-           height * store.before(store.columns, store.w, b);
-}
 
 // Adds the plane to those of the level after step k, a pool: a pair of pixels to that of its blocks.
 template <class T, bool Self>
@@ -755,17 +553,11 @@ void fetch_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& from, int
     for (int64_t i = 0; i < f.rows.length; ++i)
         each_pair(p.net.level[k], f, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t o = at * kLanes<T>;
-            const Vec<T> s = load<T>(s_from + o);
-            const Vec<T> scale = p.left(p.x.inverse, x) * p.right(p.y.inverse, y);
-            store<T>(p.work.plane.s + o, s);
-            store<T>(p.work.plane.v + o, max2(T(1) - abs2(s) * scale, Vec<T>{}) * differ);
-            store<T>(p.work.plane.t + o, load<T>(t_from + o));
+            const PixelPair<T> pair =
+                pooled<T>(p, x, y, load<T>(s_from + o), load<T>(t_from + o), differ);
+            store<T>(p.work.plane.s + o, pair.s), store<T>(p.work.plane.v + o, pair.v);
+            store<T>(p.work.plane.t + o, pair.t);
         });
-}
-
-// Whether a network ends with ReLU, which then hands its results to the read-out and not to a plane.
-NTK_FN bool ends_with_relu(const ImageNet& net) {
-    return net.count > 0 && net.step[net.count - 1].op == ImageOp::kRelu;
 }
 
 // Adds the weighted sums of T and S over the plane, after a last ReLU, to the totals.
@@ -801,11 +593,6 @@ void read_plane(const PixelPairs<T, Self>& p, double factor) {
         p.work.total[l] += factor * static_cast<double>(lanes[l]);
 }
 
-NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {
-    while (k < net.count && net.step[k].op != ImageOp::kPool) ++k;
-    return k;
-}
-
 // Steps from k to before `end` on a plane.
 template <class T, bool Self>
 void run_steps(const PixelPairs<T, Self>& p, int64_t k, int64_t end) {
@@ -823,15 +610,6 @@ void run_steps(const PixelPairs<T, Self>& p, int64_t k, int64_t end) {
                     relu_plane<T>(p, k);
         }
     }
-}
-
-// How often a displacement of an image and itself counts: it has the same sum as the opposite one.
-NTK_FN double multiplicity(const Store& store, int64_t a, int64_t b) {
-    const int64_t other =
-        store.find(store.rows, -(store.rows.first + a), store.h) * store.columns.count +
-        store.find(store.columns, -(store.columns.first + b), store.w);
-    const int64_t own = a * store.columns.count + b;
-    return own < other ? 2 : own == other ? 1 : 0;
 }
 
 // All steps on all planes. Self finds the deviations of the images on the way, and stops when it
@@ -890,7 +668,7 @@ void prepare(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& s
     pack_images<T>(p.net, data, stride, scale, count, side.data);
     first_norms<T>(p.net, side);
     const bool pools = next_pool(p.net, 0) < p.net.count;
-    PixelPairs<T, true> self{p.net, work, side, side, pools, Vec<T>{}, 0, 0};
+    PixelPairs<T, true> self{{p.net, side, side, pools, Vec<T>{}, 0, 0}, work};
     run_pair<T, true>(self, whole, p.cancelled);
 }
 
@@ -908,14 +686,12 @@ template <class T>
 void write_images(const Images<T>& p, const double* total, int64_t i, int64_t j) {
     for (int64_t l = 0; l < kLanes<T> && j + l < p.m; ++l) {
         if (p.symmetric && j + l < i) continue;
-        const double sum = total[kLanes<T> + l] + p.net.bias, tangent = total[l];
-        const double factor =
-            static_cast<double>(p.factor_x[i]) * static_cast<double>(p.factor_y[j + l]);
-        const double value[2] = {factor * (tangent + p.net.trained * sum), factor * sum};
+        const ImageValues values =
+            image_values(p.net, total[l], total[kLanes<T> + l], p.factor_x[i], p.factor_y[j + l]);
         for (int k = 0; k < 2; ++k) {
             if (!p.out[k]) continue;
-            p.out[k][i * p.ldo[k] + j + l] = static_cast<T>(value[k]);
-            if (p.symmetric) p.out[k][(j + l) * p.ldo[k] + i] = static_cast<T>(value[k]);
+            p.out[k][i * p.ldo[k] + j + l] = static_cast<T>(values.value[k]);
+            if (p.symmetric) p.out[k][(j + l) * p.ldo[k] + i] = static_cast<T>(values.value[k]);
         }
     }
 }
@@ -926,13 +702,10 @@ void diagonal_task(const Images<T>& p, const ImageScratch<T>& work, int64_t task
     const int64_t i = task * kLanes<T>, count = smaller(kLanes<T>, p.n - i);
     prepare<T>(p, work, work.left, p.x + i * p.ldx, p.ldx, p.scale_x + i, count, true);
     for (int64_t l = 0; l < count; ++l) {
-        const double sum = work.total[kLanes<T> + l] + p.net.bias;
-        const double factor =
-            static_cast<double>(p.factor_x[i + l]) * static_cast<double>(p.factor_x[i + l]);
-        if (p.out[0])
-            p.out[0][(i + l) * p.ldo[0]] =
-                static_cast<T>(factor * (work.total[l] + p.net.trained * sum));
-        if (p.out[1]) p.out[1][(i + l) * p.ldo[1]] = static_cast<T>(factor * sum);
+        const ImageValues values = image_values(p.net, work.total[l], work.total[kLanes<T> + l],
+                                                p.factor_x[i + l], p.factor_x[i + l]);
+        for (int k = 0; k < 2; ++k)
+            if (p.out[k]) p.out[k][(i + l) * p.ldo[k]] = static_cast<T>(values.value[k]);
     }
 }
 
@@ -958,7 +731,7 @@ void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
         const Pixels<T> one = one_image<T>(p.net, work.ones, i - begin);
         const Vec<T> differ =
             pools ? different<T>(p.net, one.data, work.right.data) : broadcast<T>(T(1));
-        PixelPairs<T, false> pair{p.net, work, one, work.right, pools, differ, 0, 0};
+        PixelPairs<T, false> pair{{p.net, one, work.right, pools, differ, 0, 0}, work};
         run_pair<T, false>(pair, true, p.cancelled);
         write_images<T>(p, work.total, i, j);
     }

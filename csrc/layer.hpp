@@ -13,11 +13,11 @@
 
 namespace {
 
-constexpr int kStrip = 64;  // pairs per strip
+constexpr int kStrip = kOnePair ? 1 : 64;  // pairs per strip
 
 template <class T>
 struct State {
-    alignas(64) T w[kStrip], co[kStrip], t[kStrip];
+    alignas(kOnePair ? sizeof(T) : 64) T w[kStrip], co[kStrip], t[kStrip];
 };
 
 // The numbers of one layer for a row i (scalars) and for the columns of a strip (arrays [][kStrip]).

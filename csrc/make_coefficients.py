@@ -53,12 +53,12 @@ def log_ratio(m: mp.mpf) -> mp.mpf:
 HALF_LOG2 = mp.log(2) / 2
 LOG_END = ((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2
 FUNCTIONS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], mp.mpf, mp.mpf]] = {
-    "kAsin": (asin_ratio, mp.mpf(0), mp.mpf(1) / 4),
-    "kTurn": (turn_ratio, mp.mpf(0), mp.mpf(1) / 4),
-    "kChord": (chord_ratio, mp.mpf(0), mp.mpf(1) / 4),
-    "kArc": (arc_ratio, mp.mpf(0), mp.mpf(1) / 4),
-    "kExp": (exp_ratio, -HALF_LOG2 * mp.mpf("1.001"), HALF_LOG2 * mp.mpf("1.001")),
-    "kLog": (log_ratio, mp.mpf(0), LOG_END),
+    "Asin": (asin_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "Turn": (turn_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "Chord": (chord_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "Arc": (arc_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "Exp": (exp_ratio, -HALF_LOG2 * mp.mpf("1.001"), HALF_LOG2 * mp.mpf("1.001")),
+    "Log": (log_ratio, mp.mpf(0), LOG_END),
 }
 
 
@@ -100,13 +100,30 @@ def smallest(name: str, kind: str) -> list[mp.mpf]:
     raise ArithmeticError(f"{name}: no degree below 30 suffices for {kind}")
 
 
+MACRO = r"""
+// An array inside a function, which device code can read too.
+#define NTK_POLYNOMIAL(name, T, terms, ...)         \
+    struct name {                                   \
+        static constexpr int kTerms = terms;        \
+        NTK_FN static constexpr T at(int k) {       \
+            constexpr T c[terms] = {__VA_ARGS__};   \
+            return c[k];                            \
+        }                                           \
+    }
+""".strip().split("\n")
+
+
 def render() -> str:
     """Return the text of coefficients.hpp."""
     lines = [
         "// Polynomial coefficients, constant term first; written by make_coefficients.py.",
         "#pragma once",
         "",
+        '#include "simd.hpp"',
+        "",
         "// clang-format off",
+        *MACRO,
+        "",
         "namespace {",
         "",
         "template <class T>",
@@ -115,8 +132,9 @@ def render() -> str:
     for kind, digits, suffix in (("double", 17, ""), ("float", 9, "f")):
         lines += ["template <>", f"struct Coefficients<{kind}> {{"]
         for name in FUNCTIONS:
-            values = ", ".join(mp.nstr(c, digits) + suffix for c in smallest(name, kind))
-            lines.append(f"    static constexpr {kind} {name}[] = {{{values}}};")
+            values = [mp.nstr(c, digits) + suffix for c in smallest(name, kind)]
+            arguments = ", ".join([name, kind, str(len(values)), *values])
+            lines.append(f"    NTK_POLYNOMIAL({arguments});")
         lines.append("};")
     return "\n".join([*lines, "", "}  // namespace", "// clang-format on", ""])
 

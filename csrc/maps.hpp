@@ -69,8 +69,9 @@ struct Layer {
 constexpr int kSlots = 4;
 
 // Numbers per data row that the activation, affine and skip parts of a layer multiply pairwise.
-// (static: every object that includes this keeps its own copy)
-static inline std::int64_t activation_stats(const Layer& layer) {
+// (static: every object that includes this keeps its own copy; constexpr: nvcc calls these from
+// device code too)
+static constexpr std::int64_t activation_stats(const Layer& layer) {
     switch (layer.activation) {
         case Activation::kErf:
         case Activation::kGaussian: return 3;
@@ -81,9 +82,9 @@ static inline std::int64_t activation_stats(const Layer& layer) {
         default: return 0;
     }
 }
-static inline bool has_offset(const Layer& layer) { return layer.e != 0 || layer.y != 0; }
-static inline std::int64_t affine_stats(const Layer& layer) { return has_offset(layer) ? 4 : 0; }
-static inline std::int64_t skip_stats(const Layer& layer) { return layer.add >= 0 ? 4 : 0; }
+static constexpr bool has_offset(const Layer& layer) { return layer.e != 0 || layer.y != 0; }
+static constexpr std::int64_t affine_stats(const Layer& layer) { return has_offset(layer) ? 4 : 0; }
+static constexpr std::int64_t skip_stats(const Layer& layer) { return layer.add >= 0 ? 4 : 0; }
 
 // All numbers of a data row: those of the layers and the root of the final variance.
 static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {

@@ -6,7 +6,8 @@
 
 namespace {
 
-constexpr int kGroup = 4;  // vectors in flight: hides the latency of the Horner chain
+// Vectors in flight: hides the latency of the Horner chain.
+constexpr int kGroup = kOnePair ? 1 : 4;
 
 // value = base + s * p(t - left edge of the piece); u only tells the branch.
 template <class T>

@@ -20,7 +20,7 @@ using ntkfast::Sequences;
 
 constexpr int kSequenceRows = 8;  // rows that pass over a step's columns while these are in cache
 constexpr int kFewChannels = 4;   // up to here differences cost no more than products
-static_assert(kStrip == ntkfast::kSequenceBlock);
+static_assert(kOnePair || kStrip == ntkfast::kSequenceBlock);
 
 template <class T>
 struct SequenceScratch {

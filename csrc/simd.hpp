@@ -2,7 +2,9 @@
 //
 // Arithmetic is written with the operators of the GNU vector extension, which GCC and Clang turn
 // into the same code as intrinsics; only four operations need a spelling of their own: square
-// root, table lookup, mask bits and lane exchange. Other compilers get vectors of one lane.
+// root, table lookup, mask bits and lane exchange. Other compilers get vectors of one lane, and so
+// do the threads of a graphics card, which evaluate one pair each: code for them is compiled by
+// nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for the card.
 #pragma once
 
 #include <cstddef>
@@ -10,19 +12,35 @@
 #include <cstring>
 #include <utility>
 
-#if defined(__AVX2__) || defined(_MSC_VER)
-#include <immintrin.h>
+#if defined(__CUDACC__) && !defined(NTK_ONE_LANE)
+#define NTK_ONE_LANE
 #endif
 
-#if defined(_MSC_VER) && !defined(__clang__)
+#if (defined(__AVX2__) && !defined(NTK_ONE_LANE)) || defined(_MSC_VER)
+#include <immintrin.h>
+#endif
+#if defined(__GNUC__) && !defined(NTK_ONE_LANE)
+#define NTK_VECTORS
+#endif
+
+#if defined(__CUDACC__)
+#define NTK_FN __host__ __device__ __forceinline__
+#elif defined(_MSC_VER) && !defined(__clang__)
 #define NTK_FN __forceinline
 #else
 #define NTK_FN __attribute__((always_inline)) inline
 #endif
 
+// Functions of host and device that may stay calls.
+#if defined(__CUDACC__)
+#define NTK_BOTH __host__ __device__
+#else
+#define NTK_BOTH
+#endif
+
 namespace {  // internal linkage: code of one instruction set must never serve another
 
-#if defined(__GNUC__)
+#if defined(NTK_VECTORS)
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kBytes = 64;
 #elif defined(__AVX2__)
@@ -111,9 +129,18 @@ NTK_FN V abs2(V a) {
 NTK_FN std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 NTK_FN std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 
+#if defined(NTK_ONE_LANE)
+constexpr bool kOnePair = true;  // a thread evaluates one pair, not a strip of them
+#else
+constexpr bool kOnePair = false;
+#endif
+
 // ---- the operations without an operator -------------------------------------------------------
 
-#if defined(__GNUC__)
+#if defined(__CUDA_ARCH__)
+NTK_FN double root(double a) { return sqrt(a); }
+NTK_FN float root(float a) { return sqrtf(a); }
+#elif defined(__GNUC__)
 NTK_FN double root(double a) { return __builtin_sqrt(a); }
 NTK_FN float root(float a) { return __builtin_sqrtf(a); }
 #else
@@ -121,7 +148,7 @@ NTK_FN double root(double a) { return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set_sd(a)));
 NTK_FN float root(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 #endif
 
-#if defined(__GNUC__)
+#if defined(NTK_VECTORS)
 template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
 #if defined(__AVX512F__) && defined(__AVX512DQ__)

@@ -34,7 +34,7 @@ NTK_FN int64_t ceil_div(T a, T b) {
 // With ratio = |x|/|y| this keeps the relative accuracy that 1 - cos loses for close directions;
 // equal rows give exactly 0. A negative ratio measures the angle to -y.
 template <class T>
-T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
+NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
     const T inverse = 1 / norm;
     Vec<T> square{}, along{};
     int64_t k = 0;
@@ -56,7 +56,7 @@ T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio
 }
 
 template <class T>
-T squared_distance(const T* x, const T* y, int64_t d) {
+NTK_BOTH T squared_distance(const T* x, const T* y, int64_t d) {
     Vec<T> square{};
     int64_t k = 0;
     for (; k + kLanes<T> <= d; k += kLanes<T>) {
@@ -92,7 +92,7 @@ NTK_FN void patch(const Pairs<T>& pairs, int first, std::uint64_t bits, Vec<T>& 
 
 // A row of zeros: equal to other rows of zeros, orthogonal to everything else.
 template <class T>
-void zero_row(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[kGroup]) {
+NTK_BOTH void zero_row(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[kGroup]) {
     for (int k = 0; k < kGroup; ++k) {
         T same[kLanes<T>] = {};
         for (int lane = 0; lane < kLanes<T>; ++lane) {

@@ -1,7 +1,7 @@
 """The engines that evaluate maps on pairs of rows, their choice, and the number of threads.
 
 An engine is a module with the functions of `Engine`. ``native`` is the C++ extension, ``numba``
-mirrors it for installations without one. The choice is made once per call; an engine that is asked
+mirrors it for installations without one, ``cuda`` computes on a graphics card. The choice is made once per call; an engine that is asked
 for by name and cannot run is an error, never replaced silently.
 """
 
@@ -31,7 +31,8 @@ from ntkfast.maps import (
     StructuredMap,
 )
 
-NAMES = ("native", "numba")
+NAMES = ("native", "numba", "cuda")
+AUTOMATIC = ("native", "numba")  # best first; a card is used by those who ask for it
 
 
 class Engine(Protocol):
@@ -148,7 +149,7 @@ def select(name: str | None = None) -> Engine:
             raise RuntimeError(f"engine: {name!r} cannot run here: {reason}")
         return engine
     reasons = []
-    for candidate in NAMES:
+    for candidate in AUTOMATIC:
         engine = load(candidate)
         reason = engine.unavailable()
         if not reason:

@@ -1,0 +1,83 @@
+// The language of kernels and how the host starts them, on a card or emulated on the host.
+//
+// A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
+// mean what they say, and shared_memory<T>() is as long as its launch asked for.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "memory.hpp"
+
+#if defined(__CUDACC__)
+#define NTK_KERNEL __global__ void
+#define NTK_DEVICE __device__ __forceinline__
+#else
+#include "emulate.hpp"
+#define NTK_KERNEL void
+#define NTK_DEVICE inline
+#endif
+
+namespace {  // internal linkage, as in simd.hpp
+
+using std::int64_t;
+
+constexpr int kThreads = 256;  // of a block, unless a kernel says otherwise
+
+#if defined(__CUDACC__)
+NTK_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
+NTK_DEVICE int threads() { return static_cast<int>(blockDim.x); }
+NTK_DEVICE int64_t block() { return blockIdx.x; }
+NTK_DEVICE int64_t blocks() { return gridDim.x; }
+NTK_DEVICE void barrier() { __syncthreads(); }
+template <class T>
+NTK_DEVICE T* shared_memory() {
+    extern __shared__ double memory[];
+    return reinterpret_cast<T*>(memory);
+}
+#else
+struct Shape {
+    int threads;
+    int64_t blocks;
+};
+inline thread_local Shape running;
+NTK_DEVICE int thread() { return static_cast<int>(ntkfast::emulation::Machine::here().thread.x); }
+NTK_DEVICE int threads() { return running.threads; }
+NTK_DEVICE int64_t block() { return ntkfast::emulation::Machine::here().block.x; }
+NTK_DEVICE int64_t blocks() { return running.blocks; }
+NTK_DEVICE void barrier() { ntkfast::emulation::Machine::here().barrier(); }
+template <class T>
+NTK_DEVICE T* shared_memory() {
+    return reinterpret_cast<T*>(ntkfast::emulation::Machine::here().shared.data());
+}
+#endif
+
+// Starts `blocks` blocks of `size` threads with `shared` bytes of shared memory.
+template <class A>
+void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, int size,
+            std::size_t shared, A arguments) {
+    if (blocks == 0) return;
+#if defined(__CUDACC__)
+    if (shared > 48 * 1024)
+        ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            static_cast<int>(shared)));
+    kernel<<<static_cast<unsigned>(blocks), size, shared,
+             static_cast<cudaStream_t>(device.stream)>>>(arguments);
+    ntkfast::check(cudaGetLastError());
+#else
+    (void)device;
+    running = {size, blocks};
+    ntkfast::emulation::Machine::here().run({blocks, size, shared}, [&] { kernel(arguments); });
+#endif
+}
+
+// A block for about `size` threads' worth of elements, in which each thread takes every n-th.
+template <class A>
+void launch_over(const ntkfast::Device& device, void (*kernel)(A), int64_t elements, A arguments) {
+    const int64_t wanted = (elements + kThreads - 1) / kThreads, most = 1 << 20;
+    launch(device, kernel, wanted < most ? wanted : most, kThreads, 0, arguments);
+}
+NTK_DEVICE int64_t first_element() { return block() * threads() + thread(); }
+NTK_DEVICE int64_t element_step() { return blocks() * threads(); }
+
+}  // namespace

@@ -1,0 +1,143 @@
+// Memory of a card, through the CUDA runtime or as plain memory of the emulating host.
+#include "memory.hpp"
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <stdexcept>
+
+namespace ntkfast {
+
+namespace {
+std::atomic<std::int64_t> chunk{std::int64_t{1} << 27};
+}
+
+std::int64_t chunk_numbers() { return chunk; }
+void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
+
+#if defined(__CUDACC__)
+
+void check(cudaError_t error) {
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        throw std::bad_alloc();
+    }
+    if (error != cudaSuccess)
+        throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+}
+
+int count_devices(std::string* reason) {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess) {
+        *reason = cudaGetErrorString(error);
+        cudaGetLastError();
+        return 0;
+    }
+    if (count == 0) *reason = "no CUDA device";
+    return count;
+}
+
+Device use_device(int ordinal) {
+    check(cudaSetDevice(ordinal));
+    return {ordinal, nullptr};
+}
+
+std::size_t largest_shared(const Device& device) {
+    int bytes = 0;
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.ordinal));
+    return static_cast<std::size_t>(bytes);
+}
+
+void* allocate(const Device&, std::size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMalloc(&memory, bytes ? bytes : 1));
+    return memory;
+}
+
+void release(void* memory) noexcept { cudaFree(memory); }
+
+void upload(const Device& device, void* to, const void* from, std::size_t bytes) {
+    upload_rows(device, to, from, bytes, bytes, 1);
+}
+
+void download(const Device& device, void* to, const void* from, std::size_t bytes) {
+    download_rows(device, to, bytes, from, bytes, 1);
+}
+
+void upload_rows(const Device& device, void* to, const void* from, std::size_t pitch,
+                 std::size_t width, std::int64_t rows) {
+    if (width == 0 || rows == 0) return;
+    check(cudaMemcpy2DAsync(to, width, from, rows == 1 ? width : pitch, width,
+                            static_cast<std::size_t>(rows), cudaMemcpyHostToDevice,
+                            static_cast<cudaStream_t>(device.stream)));
+}
+
+void download_rows(const Device& device, void* to, std::size_t pitch, const void* from,
+                   std::size_t width, std::int64_t rows) {
+    if (width == 0 || rows == 0) return;
+    check(cudaMemcpy2DAsync(to, rows == 1 ? width : pitch, from, width, width,
+                            static_cast<std::size_t>(rows), cudaMemcpyDeviceToHost,
+                            static_cast<cudaStream_t>(device.stream)));
+    finish(device);
+}
+
+void clear(const Device& device, void* memory, std::size_t bytes) {
+    check(cudaMemsetAsync(memory, 0, bytes, static_cast<cudaStream_t>(device.stream)));
+}
+
+void finish(const Device& device) {
+    check(cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream)));
+}
+
+#else
+
+int count_devices(std::string*) { return 1; }
+
+Device use_device(int ordinal) {
+    if (ordinal != 0) throw std::runtime_error("CUDA: invalid device ordinal");
+    return {0, nullptr};
+}
+
+std::size_t largest_shared(const Device&) { return 64 * 1024; }
+
+// Poisoned, so that reading what was not written shows.
+void* allocate(const Device&, std::size_t bytes) {
+    void* const memory = std::malloc(bytes ? bytes : 1);
+    if (!memory) throw std::bad_alloc();
+    std::memset(memory, 0xff, bytes);
+    return memory;
+}
+
+void release(void* memory) noexcept { std::free(memory); }
+
+void upload(const Device&, void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+}
+
+void download(const Device&, void* to, const void* from, std::size_t bytes) {
+    std::memcpy(to, from, bytes);
+}
+
+void upload_rows(const Device&, void* to, const void* from, std::size_t pitch, std::size_t width,
+                 std::int64_t rows) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
+        std::memcpy(static_cast<char*>(to) + i * width, static_cast<const char*>(from) + i * pitch,
+                    width);
+}
+
+void download_rows(const Device&, void* to, std::size_t pitch, const void* from, std::size_t width,
+                   std::int64_t rows) {
+    for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
+        std::memcpy(static_cast<char*>(to) + i * pitch, static_cast<const char*>(from) + i * width,
+                    width);
+}
+
+void clear(const Device&, void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
+
+void finish(const Device&) {}
+
+#endif
+
+}  // namespace ntkfast

@@ -1,0 +1,198 @@
+"""What the engines in C++ share: maps and arrays handed to the functions of an extension module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ntkfast.maps import (
+    ANSWERS,
+    NEURONS,
+    FloatArray,
+    ImagePlan,
+    LayerMap,
+    Map,
+    NeuronMap,
+    RadialMap,
+    Rotation,
+    Rows,
+    ScaledImages,
+    SequenceMap,
+    SequenceSide,
+    StructuredMap,
+)
+
+
+class Compiled:
+    """The functions of `ntkfast.engines.Engine`, computed by an extension module.
+
+    Parameters
+    ----------
+    module : callable
+        Returns the extension module.
+    where : callable
+        Returns the text that says where to compute: an instruction set, or the number of a card.
+    """
+
+    def __init__(self, module: Callable[[], Any], where: Callable[[], str]) -> None:
+        self._module = module
+        self._where = where
+
+    def call(self, name: str, dtype: np.dtype[Any], *arguments: object) -> Any:
+        """Call the function of a dtype."""
+        return getattr(self._module(), f"{name}_{_suffix(dtype)}")(*arguments)
+
+    def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
+        self.call(name, dtype, *arguments, threads, self._where())
+
+    def _compiled(self, plan: Map) -> Any:
+        """Hand a map to C++: a copy of a few kilobytes."""
+        core = self._module()
+        if isinstance(plan, RadialMap):
+            return core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
+        if isinstance(plan, LayerMap):
+            return core.Layers(plan.numbers, plan.refine, plan.scales)
+        if isinstance(plan, NeuronMap):
+            made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
+            return made(NEURONS.index(plan.kind), plan.table, plan.scale, plan.degree)
+        return getattr(core, f"Profile{_suffix(plan.table.dtype)}")(
+            plan.table,
+            plan.sub_bits,
+            plan.stretch,
+            plan.base,
+            plan.degree,
+            plan.scale,
+            plan.refine_below,
+        )
+
+    def run(
+        self,
+        plan: Map,
+        second: Map | None,
+        X: Rows,
+        Y: Rows | None,
+        outs: tuple[FloatArray | None, FloatArray | None],
+        threads: int,
+    ) -> None:
+        """Write one or two Gram matrices; those of a `LayerMap` are the NTK and the NNGP."""
+        self._compute(
+            "gram",
+            X.data.dtype,
+            X.data,
+            X.norms,
+            None if Y is None else Y.data,
+            None if Y is None else Y.norms,
+            self._compiled(plan),
+            None if second is None else self._compiled(second),
+            *outs,
+            X.series,
+            None if Y is None else Y.series,
+            X.diagonal,
+            threads=threads,
+        )
+
+    def matmul(
+        self, plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int
+    ) -> None:
+        """Write K(X, Y) V to `out`."""
+        self._compute(
+            "matmul",
+            X.data.dtype,
+            X.data,
+            X.norms,
+            Y.data,
+            Y.norms,
+            self._compiled(plan),
+            V,
+            out,
+            isinstance(plan, LayerMap) and plan.second,
+            X.series,
+            Y.series,
+            X.diagonal,
+            threads=threads,
+        )
+
+    def hadamard(
+        self, X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
+    ) -> None:
+        """Write scale (X * signs) H to `out`, which may be X."""
+        self._compute("hadamard", X.dtype, X, out, signs, scale, threads=threads)
+
+    def sketch(
+        self,
+        X: FloatArray,
+        Y: FloatArray | None,
+        out: FloatArray,
+        left: Rotation,
+        right: Rotation | None,
+        scale: float,
+        threads: int,
+        step: bool = False,
+    ) -> None:
+        """Write scale times the rotation of the rows of X, or its product with that of Y."""
+        second = (None, None) if right is None else (right.signs, right.index)
+        arguments = (X, Y, out, left.signs, left.index, *second, step, scale)
+        self._compute("sketch", X.dtype, *arguments, threads=threads)
+
+    def structured(self, plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
+        """Write the answers of structured neurons."""
+        answer = ANSWERS.index(plan.answer)
+        arguments = (X, out, plan.flips, plan.lengths, answer, plan.scale)
+        self._compute("structured", X.dtype, *arguments, threads=threads)
+
+    def images(
+        self,
+        plan: ImagePlan,
+        X: ScaledImages,
+        Y: ScaledImages | None,
+        outs: tuple[FloatArray | None, FloatArray | None],
+        diagonal: bool,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP of images, or of images with themselves as one column."""
+        net = self._module().ImageNet(
+            plan.steps,
+            plan.levels,
+            plan.channels,
+            plan.circular,
+            plan.weight_h,
+            plan.weight_w,
+            plan.trained,
+            plan.bias,
+        )
+        right = (None,) * 3 if Y is None else (Y.data, Y.scale, Y.factor)
+        left = X.data, X.scale, X.factor
+        self._compute("images", X.data.dtype, net, *left, *right, diagonal, *outs, threads=threads)
+
+    def sequences(
+        self,
+        plan: SequenceMap,
+        X: SequenceSide,
+        Y: SequenceSide | None,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write the kernel of a recurrent network to an array of any strides."""
+        self._compute(
+            "sequences",
+            X.dtype,
+            list(X.numbers),
+            X.layout,
+            None if Y is None else list(Y.numbers),
+            None if Y is None else Y.layout,
+            plan.activation,
+            plan.layers,
+            plan.fixed,
+            plan.channels,
+            plan.every,
+            plan.nngp,
+            X.diagonal,
+            out,
+            threads=threads,
+        )
+
+
+def _suffix(dtype: np.dtype[Any]) -> str:
+    return "f32" if dtype == np.float32 else "f64"

@@ -1,0 +1,296 @@
+"""The CUDA engine against the native one, on a card or with the host playing it.
+
+``emulated`` runs the sources of the kernels on the host (built with the CMake option
+NTKFAST_CUDA_EMULATE), ``device`` needs a card.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.engines import cuda, native
+
+EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
+
+
+@pytest.fixture(params=["_cuda_emulated", "_cuda"], ids=["emulated", "device"])
+def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The extension module; results of the native engine are what it is compared with."""
+    if native.unavailable():
+        pytest.skip("the compiled extension ntkfast._core is not installed")
+    name = f"ntkfast.{request.param}"
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not built")
+    monkeypatch.setenv("NTKFAST_CUDA_MODULE", name)
+    if reason := cuda.unavailable():
+        pytest.skip(reason)
+    found = importlib.import_module(name)
+    yield found
+    found.set_chunk(1 << 27)
+
+
+def rows(n: int, d: int, dtype: Any, seed: int = 0) -> np.ndarray:
+    """Rows with zeros, duplicates, antipodes, close pairs and very unequal norms."""
+    X = np.random.default_rng(seed).standard_normal((n, d))
+    if n >= 6:
+        X[1] = X[0]
+        X[2] = -X[0]
+        X[3] = 0
+        X[4] = X[0] * 1e3 + 1e-4
+    return X.astype(dtype)
+
+
+def assert_close(found: np.ndarray, wanted: np.ndarray, scale: Any, units: float) -> None:
+    """Both within `units` of rounding of `scale`."""
+    error = np.abs(found.astype(float) - wanted.astype(float))
+    limit = units * EPS[wanted.dtype.type] * np.broadcast_to(scale, error.shape) + 1e-300
+    assert np.isfinite(found).all()
+    assert (error <= limit).all(), f"{(error / limit).max():.3g} times the tolerance"
+
+
+# ---- transforms ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("p", [0, 1, 2, 3, 5, 7, 10, 12, 13, 14, 16])
+def test_fwht_has_the_bits_of_the_cpu(module: Any, dtype: Any, p: int) -> None:
+    X = np.random.default_rng(p).standard_normal((5, 2**p)).astype(dtype)
+    signs = np.sign(np.random.default_rng(1).standard_normal(2**p)).astype(dtype)
+    wanted = nf.features.fwht(X, signs=signs, engine="native")
+    found = nf.features.fwht(X, signs=signs, engine="cuda")
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_fwht_in_chunks_strided_and_in_place(module: Any, dtype: Any) -> None:
+    module.set_chunk(200)
+    whole = np.random.default_rng(0).standard_normal((23, 100)).astype(dtype)
+    X = whole[:, 3:67]
+    wanted = nf.features.fwht(X, engine="native")
+    np.testing.assert_array_equal(nf.features.fwht(X, engine="cuda"), wanted)
+    out = X.copy()
+    nf.features.fwht(out, out=out, engine="cuda")
+    np.testing.assert_array_equal(out, wanted)
+
+
+# ---- features ------------------------------------------------------------------------------------
+
+FEATURES = {
+    "arccosine": lambda: nf.features.ArcCosineFeatures(n_components=70, random_state=0),
+    "arccosine-0": lambda: nf.features.ArcCosineFeatures(0, n_components=70, random_state=0),
+    "structured": lambda: nf.features.ArcCosineFeatures(
+        n_components=70, method="structured", random_state=0
+    ),
+    "dual": lambda: nf.features.DualActivationFeatures(
+        nf.FullyConnected(2, b_std=0.3, parameterization="ntk").ntk, n_components=64, random_state=0
+    ),
+    "ntk-random": lambda: nf.features.NTKRandomFeatures(
+        nf.FullyConnected(2).ntk, n_components=64, random_state=0
+    ),
+    "sketch": lambda: nf.features.NTKSketch(
+        nf.FullyConnected(2).ntk, n_components=64, random_state=0
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_features(module: Any, name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = rows(9, 21, dtype)
+    X[4] = X[5] / 3
+    wanted = FEATURES[name]().fit_transform(X)
+    module.set_chunk(300)
+    monkeypatch.setenv("NTKFAST_ENGINE", "cuda")
+    found = FEATURES[name]().fit_transform(X)
+    norms = np.linalg.norm(wanted, axis=1, keepdims=True).astype(float)
+    assert_close(found, wanted, norms + np.abs(X).max(), 64)
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+ROWS = {
+    "profile": nf.FullyConnected(3),
+    "residual": nf.ResNet(4, alpha=0.3),
+    "biases": nf.FullyConnected(3, parameterization="ntk", b_std=0.2),
+    "erf": nf.FullyConnected(2, activation="erf", b_std=0.3, parameterization="ntk"),
+    "gelu": nf.FullyConnected(2, activation="gelu", b_std=0.3, parameterization="ntk"),
+    "zero-bias": nf.FullyConnected(3, bias=0.5),
+    "laplace": nf.Laplace(c=0.7),
+}
+
+
+def kernel_of(network: Any) -> Any:
+    return getattr(network, "ntk", network)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (66, 71, 17), (9, 130, 1)])
+@pytest.mark.parametrize("name", ROWS)
+def test_rows(module: Any, name: str, shape: tuple[int, int, int], dtype: Any) -> None:
+    n, m, d = shape
+    kernel, X, Y = kernel_of(ROWS[name]), rows(n, d, dtype), rows(m, d, dtype, seed=1)
+    module.set_chunk(70 * m)
+    scale = np.sqrt(np.outer(kernel.diag(X).astype(float), kernel.diag(Y).astype(float)))
+    # Products are summed in another order: their rounding, and what the angle makes of it.
+    units = 64 * np.sqrt(d)
+    out = np.full((n, m), np.nan, dtype)
+    kernel(X, Y, out=out, engine="cuda")
+    if name != "laplace":  # whose error is that of a distance
+        assert_close(out, kernel(X, Y, engine="native"), scale, units)
+    else:
+        assert_close(out, kernel(X, Y, engine="native"), 1.0, units)
+    square = kernel(X, engine="cuda")
+    np.testing.assert_array_equal(square, square.T)
+    np.testing.assert_allclose(
+        square.diagonal(), kernel(X, engine="native").diagonal(), rtol=8 * EPS[dtype]
+    )
+    V = np.random.default_rng(2).standard_normal((m, 3)).astype(dtype)
+    exact = out.astype(float) @ V.astype(float)
+    bound = np.abs(out.astype(float)) @ np.abs(V.astype(float))
+    assert_close(kernel.matmul(X, Y, V, engine="cuda"), exact.astype(dtype), bound, 2)
+
+
+def test_both(module: Any, dtype: Any) -> None:
+    X = rows(20, 5, dtype)
+    for network in (nf.FullyConnected(2), nf.FullyConnected(2, b_std=0.1, parameterization="ntk")):
+        ntk, nngp = network.ntk.both(X, engine="cuda")
+        np.testing.assert_array_equal(ntk, network.ntk(X, engine="cuda"))
+        np.testing.assert_array_equal(nngp, network.nngp(X, engine="cuda"))
+
+
+# ---- sequences -----------------------------------------------------------------------------------
+
+SEQUENCES = {
+    "one": nf.Recurrent(1, u_std=0.5, b_std=0.1),
+    "deep": nf.Recurrent(3, b_std=0.2, h_std=0.4, readout="average"),
+    "bidirectional": nf.Recurrent(2, direction="bidirectional", readout="average_normalized"),
+    "erf": nf.Recurrent(2, activation="erf", b_std=0.1, fixed_layers=1),
+    "gelu": nf.Recurrent(1, activation="gelu", b_std=0.1),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 4, 5, 37])
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequences(module: Any, name: str, channels: int, dtype: Any) -> None:
+    rng = np.random.default_rng(3)
+    items = [rng.normal(size=(t, channels)) for t in (1, 2, 3, 3, 5, 6, *rng.integers(1, 9, 13))]
+    items += [items[4].copy(), -items[4], 0 * items[2], 1e2 * items[3], items[4] + 1e-6]
+    X, Y = [a.astype(dtype) for a in items], [a.astype(dtype) for a in items[3:20]]
+    module.set_chunk(16 * len(X))
+    for kernel in (SEQUENCES[name].ntk, SEQUENCES[name].nngp):
+        scale = np.sqrt(np.outer(kernel.diag(X).astype(float), kernel.diag(Y).astype(float)))
+        units = 8.0 * 9 * SEQUENCES[name].depth
+        assert_close(kernel(X, Y, engine="cuda"), kernel(X, Y, engine="native"), scale, units)
+        square = kernel(X, engine="cuda")
+        np.testing.assert_array_equal(square, square.T)
+        np.testing.assert_array_equal(square.diagonal(), kernel(X, engine="native").diagonal())
+
+
+def test_sequences_of_many_layers(module: Any, dtype: Any) -> None:
+    """More layers than shared memory holds."""
+    X = np.random.default_rng(0).standard_normal((5, 3, 2)).astype(dtype)
+    kernel = nf.Recurrent(40, w_std=1.0, b_std=0.2).ntk
+    wanted = kernel(X, engine="native")
+    assert_close(kernel(X, engine="cuda"), wanted, wanted.max(), 8.0 * 3 * 40)
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+BLOCK = nf.Skip("relu", nf.Conv(3, 1.2, 0.1), "relu", nf.Conv(3, 0.9))
+IMAGES = {
+    "flatten": (nf.Convolutional(2), (5, 6, 3)),
+    "gap": (nf.Convolutional(3, readout="gap"), (5, 4, 2)),
+    "fixed": (
+        nf.Convolutional(2, readout="gap", train_first=False, train_last=False),
+        (4, 3, 1),
+    ),
+    "lap": (nf.Convolutional(2, readout="lap", window=3), (5, 4, 2)),
+    "wide": (nf.Convolutional(2, filter_size=5, readout="gap", parameterization="ntk"), (5, 3, 2)),
+    "valid": (
+        nf.Convolutional(2, padding="valid", parameterization="ntk", b_std=0.3, readout="gap"),
+        (6, 7, 2),
+    ),
+    "circular": (nf.Convolutional(2, padding="circular", readout="gap"), (4, 5, 2)),
+    "circular-lap": (
+        nf.Convolutional(2, padding="circular", readout="lap", window=3, parameterization="ntk"),
+        (5, 4, 1),
+    ),
+    "residual": (nf.ConvNet(nf.Conv(3, 1.1, 0.2), BLOCK, BLOCK, "relu", readout="gap"), (4, 3, 2)),
+    "nested": (
+        nf.ConvNet(nf.Conv(), nf.Skip("relu", nf.Conv(), BLOCK), "relu", readout="flatten"),
+        (4, 5, 2),
+    ),
+    "pool": (
+        nf.ConvNet(nf.Conv(), "relu", nf.AvgPool(2), nf.Conv(3, 1.2, 0.1), "relu", readout="gap"),
+        (4, 6, 2),
+    ),
+    "two-pools": (nf.myrtle(5, b_std=0.1), (8, 8, 1)),
+    "pool-circular": (
+        nf.ConvNet(
+            nf.Conv(padding="circular"),
+            "relu",
+            nf.AvgPool(2),
+            nf.Conv(1, padding="circular"),
+            "relu",
+            readout="flatten",
+        ),
+        (4, 6, 2),
+    ),
+}
+POOLS = ("pool", "two-pools", "pool-circular")
+
+
+def pictures(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """Images with a zero, an equal, an opposite, a scaled and a constant one."""
+    x = np.random.default_rng(seed).standard_normal((count, *shape))
+    if count >= 6:
+        x[1], x[2], x[3], x[4], x[5] = x[0], -x[0], 0, 2.5 * x[0], 1
+    return x
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images(module: Any, name: str, dtype: Any) -> None:
+    network, shape = IMAGES[name]
+    small = name == "two-pools"
+    X = pictures(6 if small else 7, shape).astype(dtype)
+    Y = pictures(2 if small else 3, shape, seed=1).astype(dtype)
+    steps = 20
+    for kernel in (network.ntk, network.nngp):
+        scale = np.sqrt(np.outer(kernel.diag(X).astype(float), kernel.diag(Y).astype(float)))
+        units = 16.0 * steps
+        if name in POOLS:  # angles after a pool are differences: the root of rounding
+            units = 16.0 * steps / np.sqrt(EPS[dtype])
+        assert_close(kernel(X, Y, engine="cuda"), kernel(X, Y, engine="native"), scale, units)
+        square = kernel(X, engine="cuda")
+        np.testing.assert_array_equal(square, square.T)
+        own = kernel.diag(X).astype(float)
+        rest = np.sqrt(np.outer(own, own))
+        assert_close(square, kernel(X, engine="native"), rest, units)
+
+
+def test_images_outside_shared_memory(module: Any) -> None:
+    """Planes that do not fit into shared memory, and the diagonal through NTKFAST_ENGINE."""
+    X = pictures(2, (34, 34, 1))
+    kernel = nf.ConvNet(nf.Conv(), BLOCK, "relu").ntk
+    wanted = kernel(X, engine="native")
+    assert_close(kernel(X, engine="cuda"), wanted, wanted.max(), 16.0 * 8)
+
+
+def test_diagonal_of_images(module: Any, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = pictures(6, (4, 5, 2)).astype(dtype)
+    kernel = nf.Convolutional(3, readout="gap").ntk
+    wanted = kernel.diag(X)
+    monkeypatch.setenv("NTKFAST_ENGINE", "cuda")
+    assert_close(kernel.diag(X), wanted, wanted, 16.0 * 6)
+
+
+# ---- errors --------------------------------------------------------------------------------------
+
+
+def test_wrong_device(module: Any) -> None:
+    with pytest.raises(ValueError, match="ordinal: expected a CUDA device below"):
+        with cuda.device(99):
+            pass
