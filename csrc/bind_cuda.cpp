@@ -7,8 +7,9 @@
 
 #include "bind.hpp"
 
+using namespace ntkfast;
+
 PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
-    using namespace ntkfast;
     bind_gram(m);
     bind_transform(m);
     bind_image(m);

@@ -20,7 +20,6 @@ def config() -> dict[str, str]:
     }
     for name in engines.NAMES:
         facts[f"engine {name}"] = engines.load(name).unavailable() or "available"
-    facts["engine cuda"] = "absent: this version has no CUDA engine"
     if not native.unavailable():
         facts["instruction sets"] = ", ".join(
             name if name in native.available_isas() else f"{name} (not on this processor)"

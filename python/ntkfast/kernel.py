@@ -100,7 +100,7 @@ class Kernel(ABC):
             Left out, or the same object as `X`: the symmetric matrix K(X, X), at half the work.
         out : (n, m) array, optional
             Where to write the result, with any strides; `numpy.memmap` included.
-        engine : {"native", "numba"}, optional
+        engine : {"native", "numba", "cuda"}, optional
             Default: the fastest one installed, see `ntkfast.show_config`.
         threads : int, optional
             Default: `ntkfast.get_num_threads`.

@@ -1,8 +1,9 @@
 """The engines that evaluate maps on pairs of rows, their choice, and the number of threads.
 
 An engine is a module with the functions of `Engine`. ``native`` is the C++ extension, ``numba``
-mirrors it for installations without one, ``cuda`` computes on a graphics card. The choice is made once per call; an engine that is asked
-for by name and cannot run is an error, never replaced silently.
+mirrors it for installations without one, ``cuda`` computes on a graphics card. The choice is made
+once per call; an engine that is asked for by name and cannot run is an error, never replaced
+silently.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def fwht(
         `out` otherwise.
     normalize : bool
         Divide by sqrt(m), which makes the transform orthogonal.
-    engine : {"native", "numba"}, optional
+    engine : {"native", "numba", "cuda"}, optional
         Default: the fastest one installed, see `ntkfast.show_config`. All give the same bits.
     threads : int, optional
         Default: `ntkfast.get_num_threads`. Rows are shared among threads.
