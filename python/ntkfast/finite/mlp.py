@@ -199,10 +199,17 @@ class MLP(FiniteNetwork):
         """
         return self._backward(self.preactivations(X), 0)
 
-    def _backward(self, h: list[FloatArray], first: int) -> list[FloatArray]:
-        """Return the derivatives by h_(first + 1) and those after it."""
+    def _backward(
+        self, h: list[FloatArray], first: int, start: FloatArray | None = None
+    ) -> list[FloatArray]:
+        """Return the derivatives by h_(first + 1) and those after it.
+
+        They are derivatives of the outputs, or of what has the derivatives `start` by the outputs.
+        """
         n, outputs = h[-1].shape
-        back = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
+        every = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
+        back = every if start is None else start
+        n, outputs = back.shape[:2]
         found, weights = [back], self._weights(back.dtype)
         for layer in range(self.depth, first, -1):
             before = (back.reshape(n * outputs, -1) @ weights[layer].T).reshape(n, outputs, -1)
@@ -225,11 +232,15 @@ class MLP(FiniteNetwork):
         They are all that the empirical NTK needs: the gradient of output a at x by W_l is
         ``scale F_l(x) B_(layer+1)^a(x)^T``.
         """
+        return self._factors(X, None)
+
+    def _factors(self, X: ArrayLike, V: FloatArray | None) -> list[Factors]:
+        """Return the factors of the outputs, or of their sum with weights V, (n, outputs)."""
         F, h = self._forward(X)
         chosen = [layer for layer, trained in enumerate(self.trained) if trained]
         if not chosen:
             return []
-        B = self._backward(h, chosen[0])
+        B = self._backward(h, chosen[0], None if V is None else V[:, None, :])
         return [Factors(F[layer], B[layer - chosen[0]], *self.scales(layer)) for layer in chosen]
 
     def pull_back(self, X: ArrayLike, V: ArrayLike) -> tuple[list[Matrix], list[Matrix]]:
@@ -246,13 +257,46 @@ class MLP(FiniteNetwork):
             Shaped like the attributes; zero where a layer is not trained.
         """
         W, b = [np.zeros_like(w) for w in self.weights], [np.zeros_like(v) for v in self.biases]
-        coefficients = np.asarray(V, np.float64)
+        points = self.rows(X)
+        coefficients = self._coefficients(V, len(points)).astype(points.dtype, copy=False)
         chosen = [layer for layer, trained in enumerate(self.trained) if trained]
-        for layer, part in zip(chosen, self.factors(X), strict=True):
-            mixed = np.einsum("na,nak->nk", coefficients, part.B)
-            W[layer] = part.scale * (part.F.T @ mixed)
-            b[layer] = part.offset * mixed.sum(axis=0)
+        for layer, part in zip(chosen, self._factors(points, coefficients), strict=True):
+            back = part.B[:, 0]
+            W[layer] = part.scale * (part.F.T @ back)
+            b[layer] = part.offset * back.sum(axis=0)
         return W, b
+
+    def step(self, X: ArrayLike, V: ArrayLike) -> MLP:
+        """Return the network with ``sum_ia V_ia grad f_a(x_i)`` added to its parameters.
+
+        For ``V = -rate dloss/df`` this is a step of gradient descent.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        V : (n, outputs) array
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> net, X, y = nf.finite.MLP((3, 50, 2)), np.eye(3), np.eye(3, 2)
+        >>> for _ in range(200):
+        ...     net = net.step(X, -0.1 * (net(X) - y))
+        >>> bool(np.all(np.abs(net(X) - y) < 1e-3))
+        True
+        """
+        W, b = self.pull_back(X, V)
+        return self.with_parameters(
+            [old + new for old, new in zip(self.weights, W, strict=True)],
+            [old + new for old, new in zip(self.biases, b, strict=True)],
+        )
+
+    def _coefficients(self, V: ArrayLike, count: int) -> FloatArray:
+        matrix = np.asarray(V, np.float64)
+        if matrix.shape != (count, self.widths[-1]):
+            raise ValueError(f"V: expected shape {count, self.widths[-1]}, got {matrix.shape}")
+        return matrix
 
     @property
     def limit(self) -> Network:
