@@ -85,7 +85,7 @@ def test_tiles(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices and products in tiles are those in one piece; float32 is kept."""
     k = getattr(NETS["tanh with biases"], kind)
     whole, V = k(X), rng.normal(size=(7, 2))
-    monkeypatch.setattr(MLP, "TILE_ROWS", 3)
+    monkeypatch.setattr(MLP, "tile_rows", 3)
     np.testing.assert_allclose(k(X), whole, rtol=1e-13)
     np.testing.assert_array_equal(k(X), k(X).T)
     np.testing.assert_array_equal(np.diag(k(X)), k.diag(X))

@@ -143,6 +143,16 @@ class MLP(FiniteNetwork):
         """Number of hidden layers."""
         return len(self.widths) - 2
 
+    @property
+    def tile_rows(self) -> int:
+        """Inputs of a tile of a Gram matrix, whose factors are held at a time.
+
+        Factors are computed once per tile, rows x fan_in x fan_out beside rows^2 x (fan_in +
+        fan_out) for the tile itself: wide layers want many rows, narrow ones tiles that a cache
+        holds.
+        """
+        return min(4096, max(1024, 4 * max(self.widths)))
+
     # The recursion ----------------------------------------------------------------------------
 
     def is_skipped(self, layer: int) -> bool:
@@ -152,8 +162,11 @@ class MLP(FiniteNetwork):
 
     def scales(self, layer: int) -> tuple[float, float]:
         """Return what W_l and b_l are multiplied by."""
-        branch = self.residual if self.is_skipped(layer) else 1.0
-        return branch * self.w_std[layer] / np.sqrt(self.widths[layer]), branch * self.b_std[layer]
+        branch, (scale, offset) = self._branch(layer), super().scales(layer)
+        return branch * scale, branch * offset
+
+    def _branch(self, layer: int) -> float:
+        return self.residual if self.is_skipped(layer) else 1.0
 
     def preactivations(self, X: ArrayLike) -> list[FloatArray]:
         """Return h_1, ..., h_(L+1); the last one is the output.
@@ -172,13 +185,8 @@ class MLP(FiniteNetwork):
     def _forward(self, X: ArrayLike) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return z_0, ..., z_L and h_1, ..., h_(L+1)."""
         z, h = [self.rows(X)], list[FloatArray]()
-        weights = self._weights(z[0].dtype)
-        for layer, (W, b) in enumerate(zip(weights, self.biases, strict=True)):
-            scale, offset = self.scales(layer)
-            after = z[-1] @ W
-            after *= scale
-            if offset:
-                after += (offset * b).astype(after.dtype)
+        for layer in range(self.depth + 1):
+            after = self._apply(layer, z[-1])
             if self.is_skipped(layer):
                 after += h[-1]
             h.append(after)
@@ -346,7 +354,7 @@ class WideLimit(Network):
 
 
 def _limit_layer(net: MLP, layer: int) -> Layer:
-    branch = net.residual if net.is_skipped(layer) else 1.0
+    branch = net._branch(layer)
     w, b = (branch * net.w_std[layer]) ** 2, (branch * net.b_std[layer]) ** 2
     slot = 0 if net.is_skipped(layer) else -1
     return Layer(
