@@ -57,6 +57,7 @@ def main() -> None:
             axes.loglog(widths, values, "o-", ms=4, color=colour, label=f"{name}, {slope:.2f}")
             print(f"{init} {name}: slope {slope:.2f}, at the largest width {values[-1]:.3g}")
         axes.set_title(init, fontsize=10)
+        axes.set_xscale("log", base=2)
         axes.set_xlabel("width")
         axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("relative change by training")

@@ -41,7 +41,7 @@ def main() -> None:
     """Draw two panels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="huang_yau_hierarchy.png")
-    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=6)
     options = parser.parse_args()
     warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, in forward differentiation
     runs = [[measure(int(width), seed) for seed in range(options.seeds)] for width in WIDTHS]
