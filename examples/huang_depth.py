@@ -6,9 +6,9 @@ orthogonal weights learn to classify images by stochastic gradient descent on sq
 widths of 400 to 1600; width 100 with depths of 12, 25 and 50 has its ratios of depth and width at a
 hundredth of the cost. Black crosses are the quotients of steps in the data of the paper, means over
 the rates. At depth 50 orthogonal weights learn nearly as much faster as published; at 12 and 25 the
-scatter hides the difference on CIFAR-10, but not on digits. With NTKFAST_DATA naming a folder that holds cifar10_a.npz it
-runs on CIFAR-10, made smaller to 16 x 16 pixels, else, to an accuracy of 80 %, on the 8 x 8 digits
-of the package.
+scatter hides the difference on CIFAR-10, but not on digits. With NTKFAST_DATA naming a folder that
+holds cifar10_a.npz it runs on CIFAR-10, made smaller to 16 x 16 pixels, else, to an accuracy of
+80 %, on the 8 x 8 digits of the package.
 
     NTKFAST_DATA=data python examples/huang_depth.py --depths 12 25 50 --rates 1 2 --seeds 10
 """
@@ -121,9 +121,9 @@ def main() -> None:
     ratios = np.array(options.depths) / options.width
     right.plot(ratios, quotients, color=INK, marker="o", ms=5, label=f"width {options.width}")
     right.plot(*zip(*PUBLISHED.items(), strict=True), "kx", ms=7, label="published")
-    left.set_xscale("log")
-    left.set_yscale("log")
-    right.set_xscale("log")
+    left.set_yscale("log", base=2)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
     left.set_xlabel("learning rate", color=INK)
     right.set_xlabel("depth / width", color=INK)
     left.set_ylabel("steps, median", color=INK)

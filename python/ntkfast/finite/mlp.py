@@ -263,10 +263,18 @@ class MLP(FiniteNetwork):
         -------
         weights, biases : lists of arrays
             Shaped like the attributes; zero where a layer is not trained.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape.
         """
         W, b = [np.zeros_like(w) for w in self.weights], [np.zeros_like(v) for v in self.biases]
         points = self.rows(X)
-        coefficients = self._coefficients(V, len(points)).astype(points.dtype, copy=False)
+        coefficients = np.asarray(V, points.dtype)
+        if coefficients.shape != (len(points), self.widths[-1]):
+            wanted = len(points), self.widths[-1]
+            raise ValueError(f"V: expected shape {wanted}, got {coefficients.shape}")
         chosen = [layer for layer, trained in enumerate(self.trained) if trained]
         for layer, part in zip(chosen, self._factors(points, coefficients), strict=True):
             back = part.B[:, 0]
@@ -284,6 +292,11 @@ class MLP(FiniteNetwork):
         X : (n, d) array
         V : (n, outputs) array
 
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape.
+
         Examples
         --------
         >>> import numpy as np
@@ -299,12 +312,6 @@ class MLP(FiniteNetwork):
             [old + new for old, new in zip(self.weights, W, strict=True)],
             [old + new for old, new in zip(self.biases, b, strict=True)],
         )
-
-    def _coefficients(self, V: ArrayLike, count: int) -> FloatArray:
-        matrix = np.asarray(V, np.float64)
-        if matrix.shape != (count, self.widths[-1]):
-            raise ValueError(f"V: expected shape {count, self.widths[-1]}, got {matrix.shape}")
-        return matrix
 
     @property
     def limit(self) -> Network:
