@@ -1,6 +1,6 @@
 """Robust accuracy with and without penalties of the RKHS norm, on handwritten digits.
 
-    python examples/bietti_penalties.py [--out bietti_penalties.png] [--epochs 200]
+    python examples/bietti_penalties.py [--out bietti_penalties.png] [--epochs 100]
 
 After Bietti, Mialon, Chen and Mairal (arXiv:1810.00363), who train convolutional networks on a few
 images of CIFAR-10 and MNIST: here a small network on 300 digits of 8 x 8 pixels from 0 to 1. Bars
@@ -72,7 +72,7 @@ def main() -> None:
     """Train five networks, print a table and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="bietti_penalties.png")
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args()
     images, labels = load_digits()
     order = np.random.default_rng(0).permutation(len(images))[:1300]

@@ -1,6 +1,6 @@
 """Smallest NTK eigenvalue with few parameters, figure 1 of Bombari, Amani and Mondelli (2022).
 
-    python examples/bombari_smallest.py [--out bombari_smallest.png]
+    python examples/bombari_smallest.py [--rows 400 1000 2000 --largest 900000 --repeats 1]
 
 Networks d - d - d - 1 with sigmoids, Gaussian inputs and weights, derivatives by stored weights.
 The theorem says that lambda_min grows like d^2, about the number of parameters, as soon as that
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ntkfast.finite import MLP, smallest_eigenvalues
 
-STYLES = {100: ("#0072B2", "o"), 200: ("#E69F00", "s"), 400: ("#009E73", "^")}
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 
 
 def measure(rows: int, d: int, seed: int) -> tuple[float, float]:
@@ -46,18 +46,22 @@ def main() -> None:
     """Draw three panels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="bombari_smallest.png")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100, 200, 400])
+    parser.add_argument("--largest", type=int, default=40_000, help="d^2 of the largest network")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    dims = np.unique(np.sqrt(np.linspace(4_000, 40_000, 9)).astype(int))
+    dims = np.unique(np.sqrt(np.linspace(0.1, 1, 9) * options.largest).astype(int))
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8))
-    for rows, (colour, marker) in STYLES.items():
+    for rows, colour in zip(options.rows, COLOURS, strict=False):
         block, whole = curves(rows, dims, options.repeats).T
-        style = {"color": colour, "marker": marker, "ms": 4, "label": f"N = {rows}"}
+        style = {"color": colour, "marker": "o", "ms": 4, "label": f"N = {rows}"}
         left.plot(dims**2, block, **style)
         middle.plot(dims**2, whole, **style)
         positive = whole > 0
         right.loglog(dims[positive] / rows, (whole / dims**2)[positive], **style)
-        print(f"N = {rows}, d = {dims[-1]}: middle layer {block[-1]:.3g}, all {whole[-1]:.3g}")
+        print(f"N = {rows}, middle layer and all layers over d^2:")
+        for d, first, second in zip(dims, block / dims**2, whole / dims**2, strict=True):
+            print(f"  d = {d:4d}  {first:.2e}  {second:.2e}")
     for axes, title in ((left, "middle layer"), (middle, "all layers")):
         axes.set_title(rf"$\lambda_{{\min}}$, {title}", fontsize=10)
         axes.set_xlabel("$d^2$")

@@ -47,9 +47,8 @@ def constants(axes: Axes, depth: int) -> None:
         axes.errorbar(widths, errors, bars, color=colour, marker="o", ms=4, label=name)
     ratio = found.errors["orthogonal"] / found.errors["gaussian"]
     print(f"erf, {depth} hidden layers: orthogonal / gaussian {ratio.round(2)}")
-    axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_title(f"NTK, erf, {depth} hidden layers", fontsize=10)
+    axes.set_title(f"NTK, erf, {depth} hidden layer{'s' * (depth > 1)}", fontsize=10)
 
 
 def main() -> None:
@@ -68,6 +67,7 @@ def main() -> None:
     for one in axes.flat:
         one.legend(frameon=False, fontsize=7)
         one.set_xlabel("width n")
+        one.set_xscale("log", base=2)
     axes[0, 0].set_ylabel("relative error")
     axes[1, 0].set_ylabel("relative error")
     figure.tight_layout()

@@ -41,7 +41,7 @@ def main() -> None:
     """Draw two panels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="huang_yau_hierarchy.png")
-    parser.add_argument("--seeds", type=int, default=32)
+    parser.add_argument("--seeds", type=int, default=12)
     options = parser.parse_args()
     warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, in forward differentiation
     runs = [[measure(int(width), seed) for seed in range(options.seeds)] for width in WIDTHS]
@@ -58,6 +58,7 @@ def main() -> None:
     left.set_ylabel("error of the outputs at time 1")
     right.set_ylabel("root mean square")
     for axes in (left, right):
+        axes.set_xscale("log", base=2)
         axes.set_xlabel("width m")
         axes.legend(frameon=False, fontsize=8)
     figure.tight_layout()

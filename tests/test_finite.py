@@ -71,6 +71,13 @@ def test_gradients_by_finite_differences(net: MLP) -> None:
     W, b = net.pull_back(X, V)
     pulled = sum(np.vdot(one, d) for one, d in zip(W + b, direction[0] + direction[1], strict=True))
     assert pulled == pytest.approx(float(np.vdot(V, slope)), rel=1e-6)
+    after = net.step(X, V)
+    moved = [*(p - q for p, q in zip(after.weights, net.weights, strict=True)),
+             *(p - q for p, q in zip(after.biases, net.biases, strict=True))]  # fmt: skip
+    for found_, wanted in zip(moved, W + b, strict=True):
+        np.testing.assert_allclose(found_, wanted, atol=1e-13 * (1 + np.abs(wanted).max()))
+    with pytest.raises(ValueError, match=r"V: expected shape \(7, "):
+        net.step(X, V[1:])
 
 
 @every_net
@@ -85,7 +92,7 @@ def test_tiles(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Matrices and products in tiles are those in one piece; float32 is kept."""
     k = getattr(NETS["tanh with biases"], kind)
     whole, V = k(X), rng.normal(size=(7, 2))
-    monkeypatch.setattr(MLP, "TILE_ROWS", 3)
+    monkeypatch.setattr(MLP, "tile_rows", 3)
     np.testing.assert_allclose(k(X), whole, rtol=1e-13)
     np.testing.assert_array_equal(k(X), k(X).T)
     np.testing.assert_array_equal(np.diag(k(X)), k.diag(X))

@@ -15,7 +15,7 @@ from ntkfast.convolutional import PADDINGS, Conv, ConvNet, Readout, _checked_sha
 from ntkfast.duals import Activation
 from ntkfast.duals import resolve as activation_of
 from ntkfast.finite.factors import Factors, PixelFactors
-from ntkfast.finite.network import FiniteNetwork, Layered, per_layer, repeated
+from ntkfast.finite.network import FiniteNetwork, Layered, per_layer, repeated, times
 from ntkfast.finite.weights import Init, Matrix
 from ntkfast.finite.weights import resolve as init_of
 from ntkfast.maps import FloatArray, Shape
@@ -187,10 +187,6 @@ class CNN(FiniteNetwork):
         )
         self._set(weights=weights, biases=biases, _converted={})
 
-    def scales(self, layer: int) -> tuple[float, float]:
-        """Return what W_l and b_l are multiplied by."""
-        return self.w_std[layer] / np.sqrt(len(self.weights[layer])), self.b_std[layer]
-
     @property
     def tile_rows(self) -> int:
         """Images whose gradients are held at a time."""
@@ -222,17 +218,11 @@ class CNN(FiniteNetwork):
         """Return what the layers are applied to, patches at first, and h_1, ..., h_(L+1)."""
         rows = self.rows(X)
         z, F, h = rows.reshape(-1, *self.shape), list[Pixels](), list[Pixels]()
-        weights = self._weights(rows.dtype)
-        for layer, (W, b) in enumerate(zip(weights, self.biases, strict=True)):
+        for layer in range(self.depth + 1):
             F.append(self._patches(z) if layer < self.depth else self._read(z))
-            scale, offset = self.scales(layer)
-            after = _times(F[-1], W)
-            after *= scale
-            if offset:
-                after += (offset * b).astype(after.dtype)
-            h.append(after)
+            h.append(self._apply(layer, F[-1]))
             if layer < self.depth:
-                z = self.activation(after)
+                z = self.activation(h[-1])
         return F, h
 
     def _read(self, z: Pixels) -> FloatArray:
@@ -274,7 +264,7 @@ class CNN(FiniteNetwork):
         back: Pixels = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
         found = [back]
         for layer in range(self.depth, 0, -1):
-            before = _times(back, weights[layer].T)
+            before = times(back, weights[layer].T)
             before *= self.scales(layer)[0]
             if layer < self.depth:
                 before = self._from_patches(before, layer)
@@ -334,11 +324,6 @@ class CNN(FiniteNetwork):
             self.readout, w_std=self.w_std[-1], b_std=self.b_std[-1], trained=self.trained[-1]
         )
         return ConvNet(*steps, readout=last, shape=self.shape)
-
-
-def _times(Z: Pixels, W: FloatArray) -> Pixels:
-    """Return Z W over the last axis by one matrix product."""
-    return np.asarray((Z.reshape(-1, len(W)) @ W).reshape(*Z.shape[:-1], -1))
 
 
 def _folded(whole: Pixels, axis: int, edge: int, size: int) -> Pixels:

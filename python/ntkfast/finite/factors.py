@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.maps import FloatArray
+
+
+class LayerGradients(Protocol):
+    """Gradients by the parameters of one layer at many inputs; both sides of a pair are alike."""
+
+    def ntk(self, other: Any) -> NDArray[Any]:
+        """Return the mean over the outputs, (n, m)."""
+
+    def output_ntk(self, other: Any) -> NDArray[Any]:
+        """Return all pairs of outputs, (n, m, outputs, outputs)."""
+
+    def diagonal(self) -> NDArray[Any]:
+        """Return the mean over the outputs at equal inputs, (n,)."""
+
+    def gradients(self) -> NDArray[Any]:
+        """Return the Jacobian of this layer, (n, outputs, parameters)."""
 
 
 class Factors(NamedTuple):
@@ -57,12 +73,19 @@ class Factors(NamedTuple):
 
     def _inputs(self, other: Factors) -> NDArray[Any]:
         # The same array twice: NumPy then calls syrk, half the work and symmetric to the bit.
-        left = self.F
-        right = left if other is self else other.F
-        product = left @ right.T
-        product *= self.scale**2
-        product += self.offset**2
-        return np.asarray(product)
+        left = self._scaled()
+        right = left if other is self else other._scaled()
+        return np.asarray(left @ right.T)
+
+    def _scaled(self) -> NDArray[Any]:
+        """Return rows with the inner products ``scale^2 F F^T + offset^2``.
+
+        Scaling rows costs far less than passes over a tile, which is memory and no arithmetic.
+        """
+        rows = float(self.scale) * self.F  # a NumPy scalar would make float32 rows float64
+        if not self.offset:
+            return rows
+        return np.concatenate([rows, np.full((len(rows), 1), self.offset, rows.dtype)], axis=1)
 
     def _outputs(self, other: Factors) -> Any:
         n, outputs, width = self.B.shape

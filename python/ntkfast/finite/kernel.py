@@ -119,9 +119,10 @@ class FiniteKernel(KernelOfNetwork):
 
 
 def _sum(left: Layered, right: Layered, shape: tuple[int, int], dtype: Any) -> FloatArray:
-    total = np.zeros(shape, dtype)
-    for a, b in zip(left, right, strict=True):
-        total += a.ntk(b)  # type: ignore[arg-type] # layers of one kind
+    parts = (a.ntk(b) for a, b in zip(left, right, strict=True))
+    total = next(parts, np.zeros(shape, dtype))
+    for part in parts:
+        total += part
     if left is right:  # the same bits as `diag`
         np.fill_diagonal(total, _diagonal(left, shape[0], dtype))
     return total

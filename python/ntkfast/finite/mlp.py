@@ -143,6 +143,16 @@ class MLP(FiniteNetwork):
         """Number of hidden layers."""
         return len(self.widths) - 2
 
+    @property
+    def tile_rows(self) -> int:
+        """Inputs of a tile of a Gram matrix, whose factors are held at a time.
+
+        Factors are computed once per tile, rows x fan_in x fan_out beside rows^2 x (fan_in +
+        fan_out) for the tile itself: wide layers want many rows, narrow ones tiles that a cache
+        holds.
+        """
+        return min(4096, max(1024, 4 * max(self.widths)))
+
     # The recursion ----------------------------------------------------------------------------
 
     def is_skipped(self, layer: int) -> bool:
@@ -152,8 +162,11 @@ class MLP(FiniteNetwork):
 
     def scales(self, layer: int) -> tuple[float, float]:
         """Return what W_l and b_l are multiplied by."""
-        branch = self.residual if self.is_skipped(layer) else 1.0
-        return branch * self.w_std[layer] / np.sqrt(self.widths[layer]), branch * self.b_std[layer]
+        branch, (scale, offset) = self._branch(layer), super().scales(layer)
+        return branch * scale, branch * offset
+
+    def _branch(self, layer: int) -> float:
+        return self.residual if self.is_skipped(layer) else 1.0
 
     def preactivations(self, X: ArrayLike) -> list[FloatArray]:
         """Return h_1, ..., h_(L+1); the last one is the output.
@@ -172,13 +185,8 @@ class MLP(FiniteNetwork):
     def _forward(self, X: ArrayLike) -> tuple[list[FloatArray], list[FloatArray]]:
         """Return z_0, ..., z_L and h_1, ..., h_(L+1)."""
         z, h = [self.rows(X)], list[FloatArray]()
-        weights = self._weights(z[0].dtype)
-        for layer, (W, b) in enumerate(zip(weights, self.biases, strict=True)):
-            scale, offset = self.scales(layer)
-            after = z[-1] @ W
-            after *= scale
-            if offset:
-                after += (offset * b).astype(after.dtype)
+        for layer in range(self.depth + 1):
+            after = self._apply(layer, z[-1])
             if self.is_skipped(layer):
                 after += h[-1]
             h.append(after)
@@ -199,10 +207,17 @@ class MLP(FiniteNetwork):
         """
         return self._backward(self.preactivations(X), 0)
 
-    def _backward(self, h: list[FloatArray], first: int) -> list[FloatArray]:
-        """Return the derivatives by h_(first + 1) and those after it."""
+    def _backward(
+        self, h: list[FloatArray], first: int, start: FloatArray | None = None
+    ) -> list[FloatArray]:
+        """Return the derivatives by h_(first + 1) and those after it.
+
+        They are derivatives of the outputs, or of what has the derivatives `start` by the outputs.
+        """
         n, outputs = h[-1].shape
-        back = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
+        every = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
+        back = every if start is None else start
+        n, outputs = back.shape[:2]
         found, weights = [back], self._weights(back.dtype)
         for layer in range(self.depth, first, -1):
             before = (back.reshape(n * outputs, -1) @ weights[layer].T).reshape(n, outputs, -1)
@@ -225,11 +240,15 @@ class MLP(FiniteNetwork):
         They are all that the empirical NTK needs: the gradient of output a at x by W_l is
         ``scale F_l(x) B_(layer+1)^a(x)^T``.
         """
+        return self._factors(X, None)
+
+    def _factors(self, X: ArrayLike, V: FloatArray | None) -> list[Factors]:
+        """Return the factors of the outputs, or of their sum with weights V, (n, outputs)."""
         F, h = self._forward(X)
         chosen = [layer for layer, trained in enumerate(self.trained) if trained]
         if not chosen:
             return []
-        B = self._backward(h, chosen[0])
+        B = self._backward(h, chosen[0], None if V is None else V[:, None, :])
         return [Factors(F[layer], B[layer - chosen[0]], *self.scales(layer)) for layer in chosen]
 
     def pull_back(self, X: ArrayLike, V: ArrayLike) -> tuple[list[Matrix], list[Matrix]]:
@@ -244,15 +263,55 @@ class MLP(FiniteNetwork):
         -------
         weights, biases : lists of arrays
             Shaped like the attributes; zero where a layer is not trained.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape.
         """
         W, b = [np.zeros_like(w) for w in self.weights], [np.zeros_like(v) for v in self.biases]
-        coefficients = np.asarray(V, np.float64)
+        points = self.rows(X)
+        coefficients = np.asarray(V, points.dtype)
+        if coefficients.shape != (len(points), self.widths[-1]):
+            wanted = len(points), self.widths[-1]
+            raise ValueError(f"V: expected shape {wanted}, got {coefficients.shape}")
         chosen = [layer for layer, trained in enumerate(self.trained) if trained]
-        for layer, part in zip(chosen, self.factors(X), strict=True):
-            mixed = np.einsum("na,nak->nk", coefficients, part.B)
-            W[layer] = part.scale * (part.F.T @ mixed)
-            b[layer] = part.offset * mixed.sum(axis=0)
+        for layer, part in zip(chosen, self._factors(points, coefficients), strict=True):
+            back = part.B[:, 0]
+            W[layer] = part.scale * (part.F.T @ back)
+            b[layer] = part.offset * back.sum(axis=0)
         return W, b
+
+    def step(self, X: ArrayLike, V: ArrayLike) -> MLP:
+        """Return the network with ``sum_ia V_ia grad f_a(x_i)`` added to its parameters.
+
+        For ``V = -rate dloss/df`` this is a step of gradient descent.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        V : (n, outputs) array
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import ntkfast as nf
+        >>> net, X, y = nf.finite.MLP((3, 50, 2)), np.eye(3), np.eye(3, 2)
+        >>> for _ in range(200):
+        ...     net = net.step(X, -0.1 * (net(X) - y))
+        >>> bool(np.all(np.abs(net(X) - y) < 1e-3))
+        True
+        """
+        W, b = self.pull_back(X, V)
+        return self.with_parameters(
+            [old + new for old, new in zip(self.weights, W, strict=True)],
+            [old + new for old, new in zip(self.biases, b, strict=True)],
+        )
 
     @property
     def limit(self) -> Network:
@@ -302,7 +361,7 @@ class WideLimit(Network):
 
 
 def _limit_layer(net: MLP, layer: int) -> Layer:
-    branch = net.residual if net.is_skipped(layer) else 1.0
+    branch = net._branch(layer)
     w, b = (branch * net.w_std[layer]) ** 2, (branch * net.b_std[layer]) ** 2
     slot = 0 if net.is_skipped(layer) else -1
     return Layer(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import inputs
-from ntkfast.finite.factors import Factors, PixelFactors
+from ntkfast.finite.factors import LayerGradients
 from ntkfast.finite.kernel import FiniteKernel
 from ntkfast.finite.weights import Matrix
 from ntkfast.maps import FloatArray
 
 Net = TypeVar("Net", bound="FiniteNetwork")
-Layered: TypeAlias = Sequence[Factors | PixelFactors]
+Layered: TypeAlias = Sequence[LayerGradients]
 
 
 class FiniteNetwork(ABC):
@@ -31,18 +31,16 @@ class FiniteNetwork(ABC):
 
     weights: tuple[Matrix, ...]
     biases: tuple[Matrix, ...]
+    w_std: tuple[float, ...]
+    b_std: tuple[float, ...]
     trained: tuple[bool, ...]
     zero_bias: bool
     _converted: dict[np.dtype[Any], tuple[FloatArray, ...]]
 
-    # Inputs whose factors are held at a time. Those of a tile are computed once per tile: for dense
-    # layers rows x fan_in x fan_out beside rows^2 x (fan_in + fan_out) for the tile itself.
-    TILE_ROWS: ClassVar[int] = 4096
-
     @property
+    @abstractmethod
     def tile_rows(self) -> int:
-        """Inputs of a tile of a Gram matrix."""
-        return self.TILE_ROWS
+        """Inputs of a tile of a Gram matrix, whose factors are held at a time."""
 
     @property
     @abstractmethod
@@ -62,10 +60,6 @@ class FiniteNetwork(ABC):
         """Raise an error if an array of this shape holds no inputs."""
 
     @abstractmethod
-    def scales(self, layer: int) -> tuple[float, float]:
-        """Return what W_l and b_l are multiplied by."""
-
-    @abstractmethod
     def preactivations(self, X: ArrayLike) -> list[NDArray[Any]]:
         """Return h_1, ..., h_(L+1); the last one is the output."""
 
@@ -76,6 +70,19 @@ class FiniteNetwork(ABC):
     @abstractmethod
     def factors(self, X: ArrayLike) -> Layered:
         """Return the layers that are trained as what the empirical NTK needs of them."""
+
+    def scales(self, layer: int) -> tuple[float, float]:
+        """Return what W_l and b_l are multiplied by."""
+        return self.w_std[layer] / np.sqrt(len(self.weights[layer])), self.b_std[layer]
+
+    def _apply(self, layer: int, Z: NDArray[Any]) -> NDArray[Any]:
+        """Return what a layer makes of features along the last axis."""
+        W, (scale, offset) = self._weights(Z.dtype)[layer], self.scales(layer)
+        after = times(Z, W)
+        after *= scale
+        if offset:
+            after += (offset * self.biases[layer]).astype(after.dtype)
+        return after
 
     def _set(self, **values: object) -> None:
         for name, value in values.items():
@@ -198,6 +205,11 @@ class FiniteNetwork(ABC):
         """Return the factors of both sides, the same objects if there is one."""
         left = self.factors(X)
         return left, left if Y is None or Y is X else self.factors(Y)
+
+
+def times(Z: NDArray[Any], W: FloatArray) -> NDArray[Any]:
+    """Return Z W over the last axis by one matrix product."""
+    return np.asarray((Z.reshape(-1, len(W)) @ W).reshape(*Z.shape[:-1], -1))
 
 
 def repeated(name: str, value: Any, layers: int) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from scipy import linalg
 from ntkfast import inputs
 from ntkfast.finite import MLP
 from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.statistics import composition
 
 Values = NDArray[np.float64]
 Function = Callable[[Any], Any]
@@ -275,30 +276,59 @@ class UpperBounds:
         Of the maps of the layers, scales included.
     lipschitz : float
         Bound of the Lipschitz constant of the network, from its inputs to all its outputs.
+    norm : (outputs,) array or None
+        Bound of the RKHS norm of each output on the unit sphere; it needs the kernel. Infinite
+        where the argument gives none.
+    norm_by_spectra : (outputs,) array or None
+        A larger one, a function of the spectral norms that increases in each of them.
     """
 
     spectral_norms: Values
     lipschitz: float
+    norm: Values | None
+    norm_by_spectra: Values | None
 
 
-def upper_bounds(net: MLP) -> UpperBounds:
-    """Bound how fast a network can vary, by the spectral norms of its layers.
+def upper_bounds(net: MLP, *, kernel: Kernel | None = None) -> UpperBounds:
+    """Bound how fast a network can vary, and its RKHS norm, by the weights of its layers.
 
     Parameters
     ----------
     net : MLP
+    kernel : Kernel, optional
+        Of the RKHS, ``nf.FullyConnected(net.depth, activation=...).nngp``, for bounds of the norm.
+        The activation need not be that of `net`, but every power in the series of that needs one
+        in the dual of this: "relu" serves gelu, silu and softplus, "step" serves sin, erf and tanh.
 
     Returns
     -------
     UpperBounds
 
+    Raises
+    ------
+    ValueError
+        If `kernel` is given and is another one or of another depth, or `net` has biases or
+        residual branches then.
+
     Notes
     -----
-    The bound is the product of the spectral norms and of the largest slopes of the activations,
-    which are looked up on a grid; of a residual branch it is 1 plus that product. Bietti et al.
-    bound the RKHS norm itself by an increasing function of the same spectral norms for smooth
-    activations; a network of ReLUs is not in the RKHS of its limit. That function could not be
-    read and is not computed.
+    The Lipschitz bound is the product of the spectral norms and of the largest slopes of the
+    activations, which are looked up on a grid; of a residual branch it is 1 plus that product.
+
+    On the unit sphere an activation ``s(t) = sum_j a_j t^j`` turns functions whose inner products
+    in the RKHS of one layer are at most P, as a matrix, into functions for which they are at most
+    C(P) in that of the next, ``C(t) = sum_j a_j^2 / b_j t^j`` at every entry, b_j the coefficients
+    of the dual: ``w^T C(W_L^T ... C(W_1^T W_1) ... W_L) w`` bounds the squared norm, and with
+    ``|C(P)| <= C(|P|)`` so do the spectral norms. C grows like an exponential, once per layer:
+    bounds of deep networks are finite and useful for small weights only. A network of ReLUs is not
+    in the RKHS of its limit, its bounds are infinite; those of tanh, sigmoid, softplus and silu are
+    once squared norms reach the radius of convergence. Rounding can change the last digits.
+
+    References
+    ----------
+    .. [1] A. Bietti, G. Mialon, D. Chen, J. Mairal, arXiv:1810.00363 (that the norm is bounded by
+       an increasing function of the spectral norms; the bounds were derived here, and are tested
+       against norms from Fourier series).
 
     Examples
     --------
@@ -307,6 +337,14 @@ def upper_bounds(net: MLP) -> UpperBounds:
     >>> net = nf.finite.MLP((4, 4, 4), init="orthogonal", w_std=2.0)
     >>> nf.statistics.rkhs_norm.upper_bounds(net).lipschitz.__round__(12)
     4.0
+    >>> net = nf.finite.MLP((10, 30, 1), "gelu", init="orthogonal", w_std=1.0)
+    >>> kernel = nf.FullyConnected(1).nngp
+    >>> high = nf.statistics.rkhs_norm.upper_bounds(net, kernel=kernel).norm[0]
+    >>> X = np.random.default_rng(0).normal(size=(300, 10))
+    >>> X /= np.linalg.norm(X, axis=1, keepdims=True)
+    >>> low = nf.statistics.rkhs_norm.lower_bounds(net, X, kernel=kernel).interpolation[0]
+    >>> bool(low < high < 2 * low)
+    True
     """
     maps = [net.scales(layer)[0] * W for layer, W in enumerate(net.weights)]
     norms = np.array([np.linalg.norm(W, 2) for W in maps])
@@ -315,4 +353,5 @@ def upper_bounds(net: MLP) -> UpperBounds:
     for layer, norm in enumerate(norms):
         gain = norm * (slope if layer else 1.0)
         total *= 1 + gain if net.is_skipped(layer) else gain
-    return UpperBounds(norms, float(total))
+    found = (None, None) if kernel is None else composition.bounds(net, kernel)
+    return UpperBounds(norms, float(total), *found)

@@ -212,9 +212,5 @@ def _one_epoch(
     weights = train.weights() * (step * len(order) / 2)
     for first in range(0, len(order), batch):
         part = order[first : first + batch]
-        W, b = net.pull_back(train.Z[part], weights[part, None])
-        net = net.with_parameters(
-            [old + new for old, new in zip(net.weights, W, strict=True)],
-            [old + new for old, new in zip(net.biases, b, strict=True)],
-        )
+        net = net.step(train.Z[part], weights[part, None])
     return net

@@ -1,0 +1,157 @@
+"""Upper bounds of the RKHS norm of a finite network with an analytic activation.
+
+On the unit sphere the NNGP kernel of a network without biases is a composition of power series:
+``K_(l+1)(x, y) = sum_j b_j K_l(x, y)^j``, where b_j are the squared Hermite coefficients of its
+activation. If ``f = <F, Phi_l>`` is a function of the RKHS of K_l and ``s(t) = sum_j a_j t^j``,
+then ``s(f)`` is represented in the RKHS of K_(l+1) by the vectors ``a_j / sqrt(b_j) F^(j)`` (tensor
+powers), and the norm of a function is that of its shortest representation. With P the inner
+products of some f, those of the s(f) are therefore at most, as matrices,
+
+    C(P),   C(t) = sum_j (a_j^2 / b_j) t^j   at every entry,
+
+and a larger P has a larger C(P) (Schur). Layer by layer this bounds the norm of a whole network: by
+its matrices, or, with the spectral norm of C(P) bounded by that of P, by spectral norms alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from ntkfast.duals import GELU, Activation, Erf, Exp, Gaussian, Identity, Polynomial, Sine
+from ntkfast.finite import MLP
+from ntkfast.kernel import Kernel, KernelOfNetwork
+from ntkfast.networks import FullyConnected, _gain
+
+Values = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+
+NODES = 512  # on the circle of Cauchy's integral; half as many terms are kept
+ROUNDING = 1e-14  # terms of s below this part of the largest one are noise
+ABSENT = 1e-22  # b_j below this part of their sum count as zero: noise over them must stay noise
+
+
+def continued(activation: Activation) -> tuple[Callable[[Complex], Any], float] | None:
+    """Return an activation at complex arguments and its radius of convergence about zero.
+
+    None stands for a function that has no power series there, or whose series is not known.
+    """
+    match activation:
+        case Identity():
+            return lambda z: z, np.inf
+        case Erf(a=a, b=b, c0=c0):
+            return lambda z: a * special.erf(b * z) + c0, np.inf
+        case GELU():
+            return lambda z: z / 2 * (1 + special.erf(z / np.sqrt(2))), np.inf
+        case Sine(a=a, b=b, phase=phase):
+            return lambda z: a * np.sin(b * z + phase), np.inf
+        case Exp(a=a, b=b):
+            return lambda z: a * np.exp(b * z), np.inf
+        case Gaussian(a=a, b=b):
+            return lambda z: a * np.exp(b * z**2), np.inf
+        case Polynomial(coefficients=c):
+            return lambda z: np.polynomial.polynomial.polyval(z, c), np.inf
+    named: dict[str, tuple[Callable[[Complex], Any], float]] = {
+        "tanh": (np.tanh, np.pi / 2),
+        "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), np.pi),
+        "softplus": (lambda z: np.log(1 + np.exp(z)), np.pi),
+        "silu": (lambda z: z / (1 + np.exp(-z)), np.pi),
+    }
+    return named.get(activation.name)
+
+
+class PowerMap:
+    """What one activation does to squared norms: C(t) = sum_j (a_j^2 / b_j) t^j.
+
+    Parameters
+    ----------
+    activation : Activation
+        s, of the finite network.
+    dual : Activation
+        That of the kernel.
+    """
+
+    def __init__(self, activation: Activation, dual: Activation) -> None:
+        self._series = continued(activation)
+        masses = _gain(dual) * dual.hermite(np.ones(1), NODES // 2)[0] ** 2
+        self._masses: Values = np.where(masses > ABSENT, masses, 0.0)
+
+    def terms(self, t: float) -> Values:
+        """Return ``(a_j^2 / b_j) t^j``; infinite where s has a power that the kernel lacks."""
+        if self._series is None:
+            return np.array([np.inf])
+        function, radius = self._series
+        root = np.sqrt(t)
+        if not root < 0.9 * radius:  # too near to a pole for the nodes
+            return np.array([np.inf])
+        circle = root * np.exp(2j * np.pi * np.arange(NODES) / NODES)
+        with np.errstate(all="ignore"):  # infinity is a bound, if a useless one
+            values = function(circle)
+            if not np.isfinite(values).all():
+                return np.array([np.inf])
+            powers = np.abs(np.fft.fft(values) / NODES)[: NODES // 2]
+            powers[powers <= ROUNDING * powers.max()] = 0.0
+            return np.asarray(np.where(powers > 0, powers**2 / self._masses, 0.0))
+
+    def matrix(self, P: Values) -> Values:
+        """Return C of every entry of a positive semidefinite matrix."""
+        largest = float(np.max(np.diagonal(P)))
+        terms = self.terms(largest)
+        if not np.isfinite(terms).all():
+            return np.full(P.shape, np.inf)
+        return np.asarray(np.polynomial.polynomial.polyval(P / (largest or 1.0), terms))
+
+    def spectral(self, norm: float, width: int) -> float:
+        """Bound the spectral norm of C(P) by that of P: power 0 gives a matrix of ones."""
+        terms = self.terms(norm)
+        return float(terms[0] * width + terms[1:].sum())
+
+
+def bounds(net: MLP, kernel: Kernel) -> tuple[Values, Values]:
+    """Return the bounds of the norm of each output by the matrices and by their spectral norms.
+
+    Raises
+    ------
+    ValueError
+        If the network or the kernel is not of the kind that the bounds are about.
+    """
+    if any(net.b_std) or net.residual:
+        raise ValueError("net: expected no biases and no residual branches for bounds of the norm")
+    squares = PowerMap(net.activation, _dual(kernel, net.depth))
+    maps = [net.scales(layer)[0] * W for layer, W in enumerate(net.weights)]
+    P: Values = maps[0].T @ maps[0]
+    spectral = float(np.linalg.norm(maps[0], 2)) ** 2
+    for W in maps[1:-1]:
+        P = _sandwich(W, squares.matrix(P))
+        spectral = float(np.linalg.norm(W, 2)) ** 2 * squares.spectral(spectral, len(W))
+    if net.depth:
+        last = maps[-1]
+        spectral = squares.spectral(spectral, len(last))
+        P = _sandwich(last, squares.matrix(P))
+        return np.sqrt(np.diagonal(P)), np.linalg.norm(last, axis=0) * np.sqrt(spectral)
+    norms = np.linalg.norm(maps[0], axis=0)
+    return norms, norms
+
+
+def _sandwich(W: Values, G: Values) -> Values:
+    if not np.isfinite(G).all():
+        return np.full((W.shape[1], W.shape[1]), np.inf)
+    return np.asarray(W.T @ G @ W)
+
+
+def _dual(kernel: Kernel, depth: int) -> Activation:
+    """Return the activation of the kernel, whose composition must have the depth of the network."""
+    if isinstance(kernel, KernelOfNetwork) and kernel.kind == "nngp":
+        network = kernel.network
+        if isinstance(network, FullyConnected):
+            plain = FullyConnected(depth, activation=network.activation)
+            if network == plain:
+                return network.activation  # type: ignore[return-value] # resolved in the network
+    raise ValueError(
+        f"kernel: expected FullyConnected({depth}, activation=...).nngp, as deep as the network, "
+        f"for bounds of the norm, got {kernel!r}"
+    )
