@@ -83,7 +83,7 @@ void call(const std::string& where, int threads, Work work) {
     expect(threads >= 1, "threads: expected at least 1");
     const InstructionSet& set = *choose(where).tiles();
     const py::gil_scoped_release released;
-    work(set, poll_signals);
+    work(set, [] { poll_signals(); });  // a type of its own, which no module exports
 }
 #endif
 
