@@ -189,15 +189,24 @@ struct TimesV {  // to[rows][columns] = values[rows][m] v[m][columns]
     int64_t rows, m, columns;
 };
 
+// A block per entry of the result: its threads share the sum over j, in an order that depends on m
+// alone, so that neighbours read neighbours and the result is the same in every run.
 template <class T>
 NTK_KERNEL times_v(TimesV<T> p) {
-    for (int64_t at = first_element(); at < p.rows * p.columns; at += element_step()) {
+    double* const part = shared_memory<double>();  // [threads]
+    for (int64_t at = block(); at < p.rows * p.columns; at += blocks()) {
         const int64_t i = at / p.columns, c = at % p.columns;
         double sum = 0;
-        for (int64_t j = 0; j < p.m; ++j)
+        for (int64_t j = thread(); j < p.m; j += threads())
             sum += static_cast<double>(p.values[i * p.m + j]) *
                    static_cast<double>(p.v[j * p.columns + c]);
-        p.to[at] = static_cast<T>(sum);
+        part[thread()] = sum;
+        for (int half = threads() / 2; half > 0; half /= 2) {
+            barrier();
+            if (thread() < half) part[thread()] += part[thread() + half];
+        }
+        if (thread() == 0) p.to[at] = static_cast<T>(part[0]);
+        barrier();  // before the next entry is summed in the same memory
     }
 }
 
@@ -218,8 +227,9 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
                smaller(ceil_div<int64_t>(count, kTile) * ceil_div<int64_t>(p.m, kTile),
                        int64_t{1} << 30),
                kThreads, sizeof(Factors<T>), tiles);
-        launch_over(device, times_v<T>, count * p.columns,
-                    TimesV<T>{values.get(), v.get(), product.get(), count, p.m, p.columns});
+        launch(device, times_v<T>, smaller(count * p.columns, int64_t{1} << 30), kThreads,
+               kThreads * sizeof(double),
+               TimesV<T>{values.get(), v.get(), product.get(), count, p.m, p.columns});
         download_matrix(device, p.product + tiles.begin * p.ldp, p.ldp, product.get(), count,
                         p.columns);
     }

@@ -58,28 +58,34 @@ void* allocate(const Device&, std::size_t bytes) {
 
 void release(void* memory) noexcept { cudaFree(memory); }
 
+// One row goes as a plain copy: copies of rows take no more than 2 GiB from one row to the next.
 void upload(const Device& device, void* to, const void* from, std::size_t bytes) {
-    upload_rows(device, to, from, bytes, bytes, 1);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
+                          static_cast<cudaStream_t>(device.stream)));
 }
 
 void download(const Device& device, void* to, const void* from, std::size_t bytes) {
-    download_rows(device, to, bytes, from, bytes, 1);
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost,
+                          static_cast<cudaStream_t>(device.stream)));
+    finish(device);
 }
 
 void upload_rows(const Device& device, void* to, const void* from, std::size_t pitch,
                  std::size_t width, std::int64_t rows) {
     if (width == 0 || rows == 0) return;
-    check(cudaMemcpy2DAsync(to, width, from, rows == 1 ? width : pitch, width,
-                            static_cast<std::size_t>(rows), cudaMemcpyHostToDevice,
-                            static_cast<cudaStream_t>(device.stream)));
+    if (rows == 1 || pitch == width)
+        return upload(device, to, from, width * static_cast<std::size_t>(rows));
+    check(cudaMemcpy2DAsync(to, width, from, pitch, width, static_cast<std::size_t>(rows),
+                            cudaMemcpyHostToDevice, static_cast<cudaStream_t>(device.stream)));
 }
 
 void download_rows(const Device& device, void* to, std::size_t pitch, const void* from,
                    std::size_t width, std::int64_t rows) {
     if (width == 0 || rows == 0) return;
-    check(cudaMemcpy2DAsync(to, rows == 1 ? width : pitch, from, width, width,
-                            static_cast<std::size_t>(rows), cudaMemcpyDeviceToHost,
-                            static_cast<cudaStream_t>(device.stream)));
+    if (rows == 1 || pitch == width)
+        return download(device, to, from, width * static_cast<std::size_t>(rows));
+    check(cudaMemcpy2DAsync(to, pitch, from, width, width, static_cast<std::size_t>(rows),
+                            cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(device.stream)));
     finish(device);
 }
 
