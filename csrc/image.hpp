@@ -201,14 +201,20 @@ Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
     return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
 }
 
-// Writes the deviation of a pixel, given its square.
+// Writes the deviation of a pixel and its inverse.
 template <class T>
-NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
-    const Vec<T> norm = sqrt_lanes<T>(square), inverse = T(1) / norm;
+NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, Vec<T> norm, Vec<T> inverse) {
     const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
     store<T>(side.norm + pixel * kLanes<T>, norm);
     // A deviation whose inverse overflows counts as zero, like zero itself.
     store<T>(side.inverse + pixel * kLanes<T>, inverse < broadcast<T>(huge) ? inverse : Vec<T>{});
+}
+
+// The same, given its square.
+template <class T>
+NTK_FN void put_variance(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
+    const Vec<T> norm = sqrt_lanes<T>(square);
+    put_norm<T>(side, pixel, norm, T(1) / norm);
 }
 
 template <class T>
@@ -219,7 +225,7 @@ void first_norms(const ImageNet& net, const Pixels<T>& side) {
             const Vec<T> a = load<T>(side.data + (k * net.channels + c) * kLanes<T>);
             sum += a * a;
         }
-        put_norm<T>(side, k, sum);
+        put_variance<T>(side, k, sum);
     }
 }
 
@@ -278,9 +284,20 @@ void window_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
         }
         window_sums<T>(work.sums, width, q, work.tails);
         for (int64_t j = 0; j < next.w; ++j)
-            put_norm<T>(side, next.offset + i * next.w + j,
-                        load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
-                            static_cast<T>(step.bias));
+            put_variance<T>(side, next.offset + i * next.w + j,
+                            load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
+                                static_cast<T>(step.bias));
+    }
+}
+
+// Deviations after ReLU, which halves variances: no roots, no divisions.
+template <class T>
+void relu_norms(const ImageLevel& now, const ImageLevel& next, const Pixels<T>& side) {
+    constexpr T kRoot = T(1.41421356237309504880);
+    for (int64_t pixel = 0; pixel < now.h * now.w; ++pixel) {
+        const int64_t o = (now.offset + pixel) * kLanes<T>;
+        put_norm<T>(side, next.offset + pixel, load<T>(side.norm + o) * (kRoot / 2),
+                    load<T>(side.inverse + o) * kRoot);
     }
 }
 
@@ -291,6 +308,7 @@ void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
     const ImageStep& step = net.step[k];
     if (step.op == ImageOp::kConv) return window_norms<T>(net, k, work, side);
     const ImageLevel &now = net.level[k], &next = net.level[k + 1];
+    if (step.op == ImageOp::kRelu) return relu_norms<T>(now, next, side);
     const auto square = [&](int64_t pixel) {
         const Vec<T> n = load<T>(side.norm + pixel * kLanes<T>);
         return n * n;
@@ -298,9 +316,8 @@ void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
     const int64_t added = step.op == ImageOp::kAdd ? saved_level(net, k).offset : 0;
     for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel) {
         Vec<T> sum = square(now.offset + pixel);
-        if (step.op == ImageOp::kRelu) sum *= T(0.5);
         if (step.op == ImageOp::kAdd) sum += square(added + pixel);
-        put_norm<T>(side, next.offset + pixel, sum);
+        put_variance<T>(side, next.offset + pixel, sum);
     }
 }
 
@@ -875,8 +892,8 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
             const int64_t at =
                 plane_at(next, next.find(next.rows, 0, next.h), next.find(next.columns, 0, next.w));
             for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel)
-                put_norm<T>(p.x, net.level[k].offset + pixel,
-                            load<T>(from + (at + pixel) * kLanes<T>));
+                put_variance<T>(p.x, net.level[k].offset + pixel,
+                                load<T>(from + (at + pixel) * kLanes<T>));
         }
     }
 }
