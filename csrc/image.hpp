@@ -135,12 +135,16 @@ Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
     return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
 }
 
-// Writes the deviation of a pixel, given its square.
 template <class T>
-NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
-    const Deviation<T> now = deviation<T>(square);
+NTK_FN void put_norm(const Pixels<T>& side, int64_t pixel, const Deviation<T>& now) {
     store<T>(side.norm + pixel * kLanes<T>, now.norm);
     store<T>(side.inverse + pixel * kLanes<T>, now.inverse);
+}
+
+// The same, given the variance.
+template <class T>
+NTK_FN void put_variance(const Pixels<T>& side, int64_t pixel, Vec<T> square) {
+    put_norm<T>(side, pixel, deviation<T>(square));
 }
 
 template <class T>
@@ -151,7 +155,7 @@ void first_norms(const ImageNet& net, const Pixels<T>& side) {
             const Vec<T> a = load<T>(side.data + (k * net.channels + c) * kLanes<T>);
             sum += a * a;
         }
-        put_norm<T>(side, k, sum);
+        put_variance<T>(side, k, sum);
     }
 }
 
@@ -197,9 +201,18 @@ void window_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
         }
         window_sums<T>(work.sums, width, q, work.tails);
         for (int64_t j = 0; j < next.w; ++j)
-            put_norm<T>(side, next.offset + i * next.w + j,
-                        load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
-                            static_cast<T>(step.bias));
+            put_variance<T>(side, next.offset + i * next.w + j,
+                            load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
+                                static_cast<T>(step.bias));
+    }
+}
+
+template <class T>
+void relu_norms(const ImageLevel& now, const ImageLevel& next, const Pixels<T>& side) {
+    for (int64_t pixel = 0; pixel < now.h * now.w; ++pixel) {
+        const int64_t o = (now.offset + pixel) * kLanes<T>;
+        put_norm<T>(side, next.offset + pixel,
+                    deviation_after_relu<T>(load<T>(side.norm + o), load<T>(side.inverse + o)));
     }
 }
 
@@ -210,6 +223,7 @@ void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
     const ImageStep& step = net.step[k];
     if (step.op == ImageOp::kConv) return window_norms<T>(net, k, work, side);
     const ImageLevel &now = net.level[k], &next = net.level[k + 1];
+    if (step.op == ImageOp::kRelu) return relu_norms<T>(now, next, side);
     const auto square = [&](int64_t pixel) {
         const Vec<T> n = load<T>(side.norm + pixel * kLanes<T>);
         return n * n;
@@ -217,9 +231,8 @@ void next_norms(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
     const int64_t added = step.op == ImageOp::kAdd ? saved_level(net, k).offset : 0;
     for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel) {
         Vec<T> sum = square(now.offset + pixel);
-        if (step.op == ImageOp::kRelu) sum *= T(0.5);
         if (step.op == ImageOp::kAdd) sum += square(added + pixel);
-        put_norm<T>(side, next.offset + pixel, sum);
+        put_variance<T>(side, next.offset + pixel, sum);
     }
 }
 
@@ -653,8 +666,8 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
             const int64_t at =
                 plane_at(next, next.find(next.rows, 0, next.h), next.find(next.columns, 0, next.w));
             for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel)
-                put_norm<T>(p.x, net.level[k].offset + pixel,
-                            load<T>(from + (at + pixel) * kLanes<T>));
+                put_variance<T>(p.x, net.level[k].offset + pixel,
+                                load<T>(from + (at + pixel) * kLanes<T>));
         }
     }
 }

@@ -186,17 +186,28 @@ NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_
     return dot;
 }
 
-// A standard deviation and its inverse, given its square.
+// A standard deviation and its inverse.
 template <class T>
 struct Deviation {
     Vec<T> norm, inverse;
 };
+// One whose inverse overflows counts as zero, like zero itself.
+template <class T>
+NTK_FN Deviation<T> deviation(Vec<T> norm, Vec<T> inverse) {
+    const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
+    return {norm, inverse < broadcast<T>(huge) ? inverse : Vec<T>{}};
+}
+// That of a variance.
 template <class T>
 NTK_FN Deviation<T> deviation(Vec<T> square) {
-    const Vec<T> norm = sqrt_lanes<T>(square), inverse = T(1) / norm;
-    const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
-    // A deviation whose inverse overflows counts as zero, like zero itself.
-    return {norm, inverse < broadcast<T>(huge) ? inverse : Vec<T>{}};
+    const Vec<T> norm = sqrt_lanes<T>(square);
+    return deviation<T>(norm, T(1) / norm);
+}
+// ReLU halves variances: no roots, no divisions.
+template <class T>
+NTK_FN Deviation<T> deviation_after_relu(Vec<T> norm, Vec<T> inverse) {
+    constexpr T kRoot = T(1.41421356237309504880);
+    return deviation<T>(norm * (kRoot / 2), inverse * kRoot);
 }
 
 // v after step k, a convolution, at row i and column j of its plane, from small quantities: see the

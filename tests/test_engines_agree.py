@@ -275,7 +275,7 @@ def test_coefficients_are_those_of_the_native_engine() -> None:
         pytest.skip("the sources of the native engine are not here")
     text = header.read_text()
     for kind, size in (("double", 64), ("float", 32)):
-        found = re.findall(rf"constexpr {kind} k(\w+)\[\] = {{([^}}]*)}}", text)
+        found = re.findall(rf"NTK_POLYNOMIAL\((\w+), {kind}, \d+, ([^)]*)\)", text)
         numbers = {
             name.lower(): tuple(float(c.strip().removesuffix("f")) for c in row.split(","))
             for name, row in found

@@ -258,8 +258,7 @@ NTK_DEVICE void run_steps(const PairOnDevice<T, Self>& p, int64_t k, int64_t end
 // ---- deviations of images -----------------------------------------------------------------------
 
 template <class T>
-NTK_DEVICE void put_deviation(const Pixels<T>& side, int64_t pixel, T square) {
-    const Deviation<T> now = deviation<T>(square);
+NTK_DEVICE void put_deviation(const Pixels<T>& side, int64_t pixel, const Deviation<T>& now) {
     side.norm[pixel] = now.norm, side.inverse[pixel] = now.inverse;
 }
 
@@ -271,7 +270,7 @@ NTK_DEVICE void first_deviations(const ImageNet& net, const Pixels<T>& side) {
             const T a = side.data[k * net.channels + c];
             sum += a * a;
         }
-        put_deviation(side, k, sum);
+        put_deviation<T>(side, k, deviation<T>(sum));
     }
     barrier();
 }
@@ -301,18 +300,18 @@ NTK_DEVICE void next_deviations(const ImageNet& net, int64_t k, const Pixels<T>&
     const ImageLevel &now = net.level[k], &next = net.level[k + 1];
     const int64_t other = step.op == ImageOp::kAdd ? saved_level(net, k).offset : 0;
     for (int64_t pixel = thread(); pixel < next.h * next.w; pixel += threads()) {
-        T sum;
-        if (step.op == ImageOp::kConv) {
-            sum = window_variance(net, k, side, pixel) * static_cast<T>(step.gain) +
-                  static_cast<T>(step.bias);
-        } else {
-            const T n = side.norm[now.offset + pixel];
-            sum = n * n;
-            if (step.op == ImageOp::kRelu) sum *= T(0.5);
-            if (step.op == ImageOp::kAdd)
-                sum += side.norm[other + pixel] * side.norm[other + pixel];
-        }
-        put_deviation(side, next.offset + pixel, sum);
+        const T n = side.norm[now.offset + (step.op == ImageOp::kConv ? 0 : pixel)];
+        Deviation<T> result;
+        if (step.op == ImageOp::kConv)
+            result = deviation<T>(window_variance(net, k, side, pixel) * static_cast<T>(step.gain) +
+                                  static_cast<T>(step.bias));
+        else if (step.op == ImageOp::kRelu)
+            result = deviation_after_relu<T>(n, side.inverse[now.offset + pixel]);
+        else if (step.op == ImageOp::kAdd)
+            result = deviation<T>(n * n + side.norm[other + pixel] * side.norm[other + pixel]);
+        else
+            result = deviation<T>(n * n);
+        put_deviation<T>(side, next.offset + pixel, result);
     }
     barrier();
 }
@@ -359,7 +358,7 @@ NTK_DEVICE Totals all_planes(PairOnDevice<T, Self>& p, bool whole) {
             const int64_t at =
                 plane_at(next, next.find(next.rows, 0, next.h), next.find(next.columns, 0, next.w));
             for (int64_t pixel = thread(); pixel < next.h * next.w; pixel += threads())
-                put_deviation(p.x, net.level[k].offset + pixel, from[at + pixel]);
+                put_deviation<T>(p.x, net.level[k].offset + pixel, deviation<T>(from[at + pixel]));
             barrier();
         }
     }
