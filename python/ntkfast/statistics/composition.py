@@ -111,8 +111,10 @@ class PowerMap:
         return float(terms[0] * width + terms[1:].sum())
 
 
-def bounds(net: MLP, kernel: Kernel) -> tuple[Values, Values]:
+def bounds(net: MLP, kernel: Kernel, maps: list[Values], norms: Values) -> tuple[Values, Values]:
     """Return the bounds of the norm of each output by the matrices and by their spectral norms.
+
+    `maps` are those of the layers, scales included, and `norms` their spectral norms.
 
     Raises
     ------
@@ -122,19 +124,18 @@ def bounds(net: MLP, kernel: Kernel) -> tuple[Values, Values]:
     if any(net.b_std) or net.residual:
         raise ValueError("net: expected no biases and no residual branches for bounds of the norm")
     squares = PowerMap(net.activation, _dual(kernel, net.depth))
-    maps = [net.scales(layer)[0] * W for layer, W in enumerate(net.weights)]
     P: Values = maps[0].T @ maps[0]
-    spectral = float(np.linalg.norm(maps[0], 2)) ** 2
-    for W in maps[1:-1]:
+    spectral = float(norms[0]) ** 2
+    for W, norm in zip(maps[1:-1], norms[1:-1], strict=True):
         P = _sandwich(W, squares.matrix(P))
-        spectral = float(np.linalg.norm(W, 2)) ** 2 * squares.spectral(spectral, len(W))
+        spectral = float(norm) ** 2 * squares.spectral(spectral, len(W))
     if net.depth:
         last = maps[-1]
         spectral = squares.spectral(spectral, len(last))
         P = _sandwich(last, squares.matrix(P))
         return np.sqrt(np.diagonal(P)), np.linalg.norm(last, axis=0) * np.sqrt(spectral)
-    norms = np.linalg.norm(maps[0], axis=0)
-    return norms, norms
+    exact = np.linalg.norm(maps[0], axis=0)
+    return exact, exact
 
 
 def _sandwich(W: Values, G: Values) -> Values:

@@ -353,5 +353,5 @@ def upper_bounds(net: MLP, *, kernel: Kernel | None = None) -> UpperBounds:
     for layer, norm in enumerate(norms):
         gain = norm * (slope if layer else 1.0)
         total *= 1 + gain if net.is_skipped(layer) else gain
-    found = (None, None) if kernel is None else composition.bounds(net, kernel)
+    found = (None, None) if kernel is None else composition.bounds(net, kernel, maps, norms)
     return UpperBounds(norms, float(total), *found)
