@@ -18,14 +18,10 @@ from ntkfast.engines.compiled import Compiled
 from ntkfast.maps import FloatArray
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
-_loaded: dict[str, Any] = {}
 
 
 def _module() -> Any:
-    name = os.environ.get("NTKFAST_CUDA_MODULE") or "ntkfast._cuda"
-    if name not in _loaded:
-        _loaded[name] = importlib.import_module(name)
-    return _loaded[name]
+    return importlib.import_module(os.environ.get("NTKFAST_CUDA_MODULE") or "ntkfast._cuda")
 
 
 def unavailable() -> str:
