@@ -88,6 +88,16 @@ LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool r
 
 // ---- row norms ----------------------------------------------------------------------------------
 
+#if defined(NTKFAST_CUDA)
+template <class T>
+py::array_t<T> row_norms(py::array_t<T> x, const std::string& where) {
+    RowNorms<T> problem{x.data(), row_stride(x, "x"), x.shape(0), x.shape(1), nullptr};
+    py::array_t<T> norms(problem.n);
+    problem.out = norms.mutable_data();
+    call(where, 1, [&](const Device& device, auto poll) { run_on_device(problem, device, poll); });
+    return norms;
+}
+#else
 // Euclidean norm without overflow or underflow; NaN or inf if the row holds one.
 template <class T>
 T norm_of(const T* row, int64_t d) {
@@ -121,6 +131,7 @@ py::array_t<T> row_norms(py::array_t<T> x) {
     for (int64_t i = 0; i < n; ++i) out[i] = norm_of(data + i * ld, d);
     return norms;
 }
+#endif
 
 // ---- a call -------------------------------------------------------------------------------------
 
@@ -322,7 +333,12 @@ void bind_dtype(py::module_& m, const char* suffix) {
     py::class_<NeuronHolder<T>>(m, (std::string("Neuron") + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
+#if defined(NTKFAST_CUDA)
+    m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert(),
+          py::arg("where"));
+#else
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
+#endif
     m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("second"), py::arg("out").noconvert(),

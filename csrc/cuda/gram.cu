@@ -1,9 +1,10 @@
 // Gram matrices and random features on a card: the host's part of what gram_tiles.hpp computes.
-#include <memory>
+#include <algorithm>
 #include <vector>
 
 #include "gram_tiles.hpp"
-#include "run.hpp"
+#include "mirror.hpp"
+#include "pieces.hpp"
 
 namespace {
 
@@ -13,12 +14,18 @@ using namespace ntkfast;
 template <class T>
 struct ProblemOnDevice {
     const Device& device;
+    const Poll& poll;
     Problem<T> view;
     const T *numbers_x = nullptr, *numbers_y = nullptr;
 
-    ProblemOnDevice(const Device& on, const Problem<T>& p) : device(on), view(p) {
-        view.x = rows(p.x, p.ldx, p.n, p.d), view.ldx = p.d;
-        view.y = p.symmetric ? view.x : rows(p.y, p.ldy, p.m, p.d), view.ldy = p.d;
+    ProblemOnDevice(const Device& on, const Problem<T>& p, const Poll& between)
+        : device(on),
+          poll(between),
+          view(p),
+          x_(on, p.x, p.ldx, p.n, p.d),
+          y_(on, p.symmetric ? x_.data : p.y, p.symmetric ? x_.ld : p.ldy, p.m, p.d) {
+        view.x = x_.data, view.ldx = x_.ld;
+        view.y = y_.data, view.ldy = y_.ld;
         view.norm_x = keep(p.norm_x, p.n), view.norm_y = keep(p.norm_y, p.m);
         view.inverse_x = keep(p.inverse_x, p.n), view.inverse_y = keep(p.inverse_y, p.m);
         view.factor_x = keep(p.factor_x, p.n), view.factor_y = keep(p.factor_y, p.m);
@@ -30,7 +37,19 @@ struct ProblemOnDevice {
             }
         if (p.radial) view.radial = keep(p.radial, 1);
         if (p.neuron) use(*p.neuron);
-        if (p.layers) use(*p.layers);
+        if (p.layers) use(*p.layers, p);
+    }
+
+  private:
+    Matrix<T> x_, y_;
+    std::vector<Numbers<char>> kept_;
+
+    template <class U>
+    const U* keep(const U* from, int64_t count) {
+        if (!from) return nullptr;
+        kept_.emplace_back(device, reinterpret_cast<const char*>(from),
+                           count * static_cast<int64_t>(sizeof(U)));
+        return reinterpret_cast<const U*>(kept_.back().get());
     }
 
     void use(Neuron<T> neuron) {
@@ -43,117 +62,149 @@ struct ProblemOnDevice {
         view.neuron = keep(&neuron, 1);
     }
 
-    void use(Layers<T> map) {
-        numbers_x = numbers_of(map, view.n, hosts().x, map.series_x);
-        numbers_y = view.symmetric ? numbers_x : numbers_of(map, view.m, hosts().y, map.series_y);
+    void use(Layers<T> map, const Problem<T>& p) {
+        numbers_x = numbers_of(map, p.n, p.norm_x, map.series_x);
+        numbers_y = p.symmetric ? numbers_x : numbers_of(map, p.m, p.norm_y, map.series_y);
         map.layer = keep(map.layer, map.count);
-        map.diagonal = keep(map.diagonal, 2 * view.n);
+        map.diagonal = keep(map.diagonal, 2 * p.n);
         map.series_x = map.series_y = nullptr;
         map.row_stats = nullptr;
         view.layers = keep(&map, 1);
     }
 
-  private:
-    struct Norms {
-        const T *x, *y;
-    };
-    std::vector<Numbers<char>> kept_;
-    std::vector<T> norms_x_, norms_y_;
-
-    // Norms on the host, which the numbers of layers are made of.
-    Norms hosts() {
-        norms_x_.resize(static_cast<std::size_t>(view.n));
-        norms_y_.resize(static_cast<std::size_t>(view.m));
-        download(device, norms_x_.data(), view.norm_x, sizeof(T) * norms_x_.size());
-        download(device, norms_y_.data(), view.norm_y, sizeof(T) * norms_y_.size());
-        return {norms_x_.data(), norms_y_.data()};
-    }
-
-    template <class U>
-    const U* keep(const U* from, int64_t count) {
-        if (!from) return nullptr;
-        kept_.emplace_back(device, reinterpret_cast<const char*>(from),
-                           count * static_cast<int64_t>(sizeof(U)));
-        finish(device);  // `from` may be gone soon
-        return reinterpret_cast<const U*>(kept_.back().get());
-    }
-
-    const T* rows(const T* from, int64_t ld, int64_t count, int64_t columns) {
-        const int64_t size = count * columns * static_cast<int64_t>(sizeof(T));
-        kept_.emplace_back(device, size);
-        const auto item = sizeof(T);
-        upload_rows(device, kept_.back().get(), from, item * static_cast<std::size_t>(ld),
-                    item * static_cast<std::size_t>(columns), count);
-        return reinterpret_cast<const T*>(kept_.back().get());
-    }
-
     const T* numbers_of(const Layers<T>& map, int64_t count, const T* norms, const T* series) {
         std::vector<T> numbers(static_cast<std::size_t>(count * map.stats));
-        for (int64_t i = 0; i < count; ++i)
-            map.row_stats(map, norms[i], series ? series + i * map.series_stride : nullptr, 1,
-                          numbers.data() + i * map.stats);
+        by_rows(device, count, 100 * map.stats, poll, [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i)
+                map.row_stats(map, norms[i], series ? series + i * map.series_stride : nullptr, 1,
+                              numbers.data() + i * map.stats);
+        });
         return keep(numbers.data(), count * map.stats);
     }
 };
 
+template <class T>
+void launch_tiles(const Device& device, const GramTiles<T>& tiles) {
+    const int64_t down = ceil_div<int64_t>(tiles.end - tiles.begin, kTile),
+                  across = ceil_div<int64_t>(tiles.p.m - tiles.first, kTile);
+    launch(device, gram_tiles<T>, smaller(down * across, int64_t{1} << 30), kThreads,
+           sizeof(Factors<T>), tiles);
+}
+
+// The numbers of a piece of the result.
+int64_t piece_numbers() { return smaller(chunk_numbers(), int64_t{1} << 24); }
+
 // Rows of the kernel matrix, as many as fit, times V: one part after the other in the same memory.
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
-    const ProblemOnDevice<T> there(device, p);
-    const auto v = upload_matrix(device, p.v, p.ldv, p.m, p.columns);
+    const ProblemOnDevice<T> there(device, p, poll);
+    const auto v = dense_copy(device, p.v, p.ldv, p.m, p.columns);
     const int64_t rows = smaller(p.n, larger(1, chunk_numbers() / larger(1, p.m)));
     const Numbers<T> values(device, rows * p.m), product(device, rows * p.columns);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}};
+    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}, {p.m, p.m}};
     tiles.out[p.use_second ? 1 : 0] = values.get();
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
         const int64_t count = tiles.end - tiles.begin;
-        launch(device, gram_tiles<T>,
-               smaller(ceil_div<int64_t>(count, kTile) * ceil_div<int64_t>(p.m, kTile),
-                       int64_t{1} << 30),
-               kThreads, sizeof(Factors<T>), tiles);
+        launch_tiles(device, tiles);
         launch(device, times_v<T>, smaller(count * p.columns, int64_t{1} << 30), kThreads,
                kThreads * sizeof(double),
                TimesV<T>{values.get(), v.get(), product.get(), count, p.m, p.columns});
-        download_matrix(device, p.product + tiles.begin * p.ldp, p.ldp, product.get(), count,
-                        p.columns);
+        copy_matrix(device, p.product + tiles.begin * p.ldp, p.ldp, product.get(), p.columns, count,
+                    p.columns);
     }
 }
 
+// The whole result, in memory of the card.
 template <class T>
-void mirror_rows(const Problem<T>& p, T* out, int64_t ld, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = i + 1; j < p.m; ++j) out[j * ld + i] = out[i * ld + j];
+void run_whole(GramTiles<T> tiles, const Device& device) {
+    launch_tiles(device, tiles);
+    if (!tiles.p.symmetric) return;
+    for (int k = 0; k < 2; ++k)
+        if (tiles.out[k]) mirror(device, tiles.out[k], tiles.ldo[k], tiles.p.n);
+}
+
+// The same, copied to where it is wanted.
+template <class T>
+void run_at_once(GramTiles<T> tiles, const Problem<T>& p, const Device& device) {
+    Numbers<T> out[2];
+    for (int k = 0; k < 2; ++k)
+        if (p.out[k]) out[k] = Numbers<T>(device, p.n * p.m), tiles.out[k] = out[k].get();
+    run_whole(tiles, device);
+    for (int k = 0; k < 2; ++k)
+        if (p.out[k]) copy_matrix(device, p.out[k], p.ldo[k], out[k].get(), tiles.ldo[k], p.n, p.m);
+}
+
+// A block of the result that has come back: rows from `begin` and columns from `first` on.
+template <class T>
+struct Block {
+    const T* values;
+    int64_t begin, end, first;
+};
+
+// Writes it, and across the diagonal too.
+template <class T>
+void write_block(const Problem<T>& p, T* out, int64_t ld, const Block<T>& block,
+                 const Device& device, const Poll& poll) {
+    const int64_t columns = p.m - block.first;
+    by_rows(device, block.end - block.begin, columns, poll, [&](int64_t from, int64_t to) {
+        for (int64_t r = from; r < to; ++r) {
+            const int64_t c = p.symmetric ? r : 0;  // before it stands nothing
+            std::copy_n(block.values + r * columns + c, columns - c,
+                        out + (block.begin + r) * ld + block.first + c);
+        }
+        if (!p.symmetric) return;
+        for (int64_t j = from; j < columns; ++j)
+            for (int64_t r = from; r < smaller(to, j); ++r)
+                out[(block.first + j) * ld + block.begin + r] = block.values[r * columns + j];
+    });
+}
+
+// More than fits: blocks of rows, which the host takes while the card goes on.
+template <class T>
+void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device,
+                   const Poll& poll) {
+    const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
+    const int64_t rows =
+        smaller(p.n, ceil_div<int64_t>(larger(1, piece_numbers() / (outs * p.m)), kTile) * kTile);
+    const auto block = [&](int64_t piece, const T* values) {
+        const int64_t begin = piece * rows;
+        return Block<T>{values, begin, smaller(p.n, begin + rows), p.symmetric ? begin : 0};
+    };
+    const auto compute = [&](int64_t piece, T* memory) {
+        const Block<T> now = block(piece, memory);
+        tiles.begin = now.begin, tiles.end = now.end, tiles.first = now.first;
+        for (int k = 0; k < 2; ++k) {
+            if (!p.out[k]) continue;
+            tiles.out[k] = memory, tiles.ldo[k] = p.m - now.first;
+            memory += rows * p.m;
+        }
+        launch_tiles(device, tiles);
+    };
+    const auto write = [&](int64_t piece, const T* values) {
+        for (int k = 0; k < 2; ++k) {
+            if (!p.out[k]) continue;
+            write_block(p, p.out[k], p.ldo[k], block(piece, values), device, poll);
+            values += rows * p.m;
+        }
+    };
+    by_pieces<T>(device, ceil_div<int64_t>(p.n, rows), outs * rows * p.m, poll, compute, write);
 }
 
 template <class T>
 void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.v) return run_matmul(p, device, poll);
     if (p.n == 0 || p.m == 0) return;
-    const ProblemOnDevice<T> there(device, p);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}};
-    const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
-    const int64_t rows =
-        smaller(p.n, ceil_div<int64_t>(larger(1, chunk_numbers() / (outs * p.m)), kTile) * kTile);
-    Numbers<T> out[2];
-    for (int k = 0; k < 2; ++k)
-        if (p.out[k]) out[k] = Numbers<T>(device, rows * p.m), tiles.out[k] = out[k].get();
-    for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
-        poll();
-        tiles.end = smaller(p.n, tiles.begin + rows);
-        tiles.first = p.symmetric ? tiles.begin : 0;
-        const int64_t columns = p.m - tiles.first, count = tiles.end - tiles.begin;
-        const int64_t all = ceil_div<int64_t>(count, kTile) * ceil_div<int64_t>(columns, kTile);
-        launch(device, gram_tiles<T>, smaller(all, int64_t{1} << 30), kThreads, sizeof(Factors<T>),
-               tiles);
-        for (int k = 0; k < 2; ++k) {
-            if (!p.out[k]) continue;
-            download_matrix(device, p.out[k] + tiles.begin * p.ldo[k] + tiles.first, p.ldo[k],
-                            out[k].get(), count, columns);
-            if (p.symmetric) mirror_rows(p, p.out[k], p.ldo[k], tiles.begin, tiles.end);
-        }
+    const ProblemOnDevice<T> there(device, p, poll);
+    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, p.n, 0, {}, {p.m, p.m}};
+    const T* const any = p.out[0] ? p.out[0] : p.out[1];
+    if (on_card(any)) {
+        for (int k = 0; k < 2; ++k) tiles.out[k] = p.out[k], tiles.ldo[k] = p.ldo[k];
+        return run_whole(tiles, device);
     }
+    if (p.n <= piece_numbers() / p.m) return run_at_once(tiles, p, device);
+    run_by_pieces(tiles, p, device, poll);
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ struct GramTiles {
     Problem<T> p;                    // all on the card, but for the outputs
     const T *numbers_x, *numbers_y;  // [n][stats], [m][stats] of a layer map
     int64_t begin, end, first;       // rows, and the first column
-    T* out[2];                       // [end - begin][m - first]
+    T* out[2];                       // the place of the pair (begin, first)
+    int64_t ldo[2];
 };
 
 template <class T>
@@ -56,9 +57,10 @@ NTK_DEVICE void multiply(const GramTiles<T>& tiles, int64_t i0, int64_t j0, Fact
 template <class T>
 NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product) {
     const Problem<T>& p = tiles.p;
-    const int64_t at = (i - tiles.begin) * (p.m - tiles.first) + j - tiles.first;
-    T* const out[2] = {tiles.out[0] ? tiles.out[0] + at : nullptr,
-                       tiles.out[1] ? tiles.out[1] + at : nullptr};
+    T* out[2];
+    for (int k = 0; k < 2; ++k)
+        out[k] = tiles.out[k] ? tiles.out[k] + (i - tiles.begin) * tiles.ldo[k] + j - tiles.first
+                              : nullptr;
     const Pairs<T> pair{p, &product, i, j};
     const Window window{0, 1};
     if (p.layers)

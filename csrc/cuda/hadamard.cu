@@ -130,11 +130,14 @@ template <class T>
 void run_hadamard(const Hadamard<T>& p, const Device& device, const Poll& poll) {
     Numbers<T> signs;
     if (p.signs) signs = Numbers<T>(device, p.signs, p.width);
+    if (on_card(p.x))  // then `out` is there too
+        return transform<T>(device,
+                            {p.x, p.out, p.ldx, p.ldo, p.n, p.width, signs.get(), 1, 0, p.scale});
     by_chunks(p.n, p.width, poll, [&](int64_t first, int64_t rows) {
-        const auto data = upload_matrix(device, p.x + first * p.ldx, p.ldx, rows, p.width);
+        const auto data = dense_copy(device, p.x + first * p.ldx, p.ldx, rows, p.width);
         transform<T>(device, {data.get(), data.get(), p.width, p.width, rows, p.width, signs.get(),
                               1, 0, p.scale});
-        download_matrix(device, p.out + first * p.ldo, p.ldo, data.get(), rows, p.width);
+        copy_matrix(device, p.out + first * p.ldo, p.ldo, data.get(), p.width, rows, p.width);
     });
 }
 
@@ -204,7 +207,7 @@ struct RotationOnDevice {
 
     void rotate(int64_t first, int64_t rows) {
         const Rotation<T>& r = rotation;
-        const auto x = upload_matrix(device, r.x + first * r.ld, r.ld, rows, r.dim);
+        const auto x = dense_copy(device, r.x + first * r.ld, r.ld, rows, r.dim);
         rotated = Numbers<T>(device, rows * r.size);
         launch_over(
             device, fill_up<T>, rows * r.size,
@@ -228,7 +231,7 @@ void run_sketch(const Sketch<T>& p, const Device& device, const Poll& poll) {
                     Picked<T>{left.rotated.get(), right ? right->rotated.get() : nullptr, left.ld,
                               right ? right->ld : 0, left.index.get(),
                               right ? right->index.get() : nullptr, out.get(), rows, p.m, p.scale});
-        download_matrix(device, p.out + first * p.ldo, p.ldo, out.get(), rows, p.m);
+        copy_matrix(device, p.out + first * p.ldo, p.ldo, out.get(), p.m, rows, p.m);
     });
 }
 
@@ -257,7 +260,7 @@ void run_structured(const Structured<T>& p, const Device& device, const Poll& po
     const Numbers<T> flips(device, p.flips, 3 * ld), lengths(device, p.lengths, ld);
     const T unit = T(1) / root(static_cast<T>(p.size));
     by_chunks(p.n, ld + p.count + p.dim, poll, [&](int64_t first, int64_t rows) {
-        const auto x = upload_matrix(device, p.x + first * p.ldx, p.ldx, rows, p.dim);
+        const auto x = dense_copy(device, p.x + first * p.ldx, p.ldx, rows, p.dim);
         const Numbers<T> v(device, rows * ld), out(device, rows * p.count);
         launch_over(
             device, fill_up<T>, rows * ld,
@@ -269,7 +272,7 @@ void run_structured(const Structured<T>& p, const Device& device, const Poll& po
         launch_over(
             device, answers<T>, rows * p.count,
             Answers<T>{v.get(), lengths.get(), out.get(), rows, p.count, ld, p.answer, p.scale});
-        download_matrix(device, p.out + first * p.ldo, p.ldo, out.get(), rows, p.count);
+        copy_matrix(device, p.out + first * p.ldo, p.ldo, out.get(), p.count, rows, p.count);
     });
 }
 

@@ -475,7 +475,7 @@ struct ImagesOnDevice {
 
     ImagesOnDevice(const Device& device, const ImageSizes& sizes, const T* x, int64_t ld,
                    const T* factors, int64_t count)
-        : given(upload_matrix(device, x, ld, count, sizes.data)),
+        : given(dense_copy(device, x, ld, count, sizes.data)),
           scale(device, factors, count),
           data(device, count * sizes.data),
           norm(device, count * sizes.pixels),
@@ -551,8 +551,8 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
             job.end = smaller(p.n, job.begin + rows);
             const int64_t count = (job.end - job.begin) * m;
             launcher.start(kernel, count, job);
-            download(device, values.data(), totals.get(),
-                     2 * sizeof(double) * static_cast<std::size_t>(count));
+            copy_bytes(device, values.data(), totals.get(),
+                       2 * sizeof(double) * static_cast<std::size_t>(count));
             write_totals(p, job.begin, job.end, values.data());
         }
     };

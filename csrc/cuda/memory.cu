@@ -4,8 +4,11 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <new>
 #include <stdexcept>
+#include <vector>
 
 namespace ntkfast {
 
@@ -15,6 +18,21 @@ std::atomic<std::int64_t> chunk{std::int64_t{1} << 27};
 
 std::int64_t chunk_numbers() { return chunk; }
 void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
+
+namespace {
+
+struct Place {
+    int ordinal;
+    void* stream;
+};
+
+Place parse(const std::string& where) {
+    const auto colon = where.find(':');
+    const auto stream = colon == std::string::npos ? 0 : std::stoull(where.substr(colon + 1));
+    return {std::stoi(where), reinterpret_cast<void*>(static_cast<std::uintptr_t>(stream))};
+}
+
+}  // namespace
 
 #if defined(__CUDACC__)
 
@@ -39,9 +57,17 @@ int count_devices(std::string* reason) {
     return count;
 }
 
-Device use_device(int ordinal) {
-    check(cudaSetDevice(ordinal));
-    return {ordinal, nullptr};
+Device use_device(const std::string& where, int threads) {
+    const Place place = parse(where);
+    check(cudaSetDevice(place.ordinal));
+    return {place.ordinal, place.stream, threads};
+}
+
+int device_of(const void* memory) {
+    cudaPointerAttributes found{};
+    check(cudaPointerGetAttributes(&found, memory));
+    const bool card = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
+    return card ? found.device : -1;
 }
 
 std::size_t largest_shared(const Device& device) {
@@ -50,43 +76,41 @@ std::size_t largest_shared(const Device& device) {
     return static_cast<std::size_t>(bytes);
 }
 
-void* allocate(const Device&, std::size_t bytes) {
+void* allocate(const Device& device, std::size_t bytes) {
     void* memory = nullptr;
-    check(cudaMalloc(&memory, bytes ? bytes : 1));
+    check(cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream)));
     return memory;
 }
 
-void release(void* memory) noexcept { cudaFree(memory); }
-
-// One row goes as a plain copy: copies of rows take no more than 2 GiB from one row to the next.
-void upload(const Device& device, void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice,
-                          static_cast<cudaStream_t>(device.stream)));
+void release(void* stream, void* memory) noexcept {
+    cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
 }
 
-void download(const Device& device, void* to, const void* from, std::size_t bytes) {
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost,
-                          static_cast<cudaStream_t>(device.stream)));
-    finish(device);
+std::size_t free_bytes(const Device&) {
+    std::size_t free = 0, total = 0;
+    check(cudaMemGetInfo(&free, &total));
+    return free;
 }
 
-void upload_rows(const Device& device, void* to, const void* from, std::size_t pitch,
-                 std::size_t width, std::int64_t rows) {
+void copy_rows(const Device& device, Span to, ConstSpan from, std::size_t width,
+               std::int64_t rows) {
     if (width == 0 || rows == 0) return;
-    if (rows == 1 || pitch == width)
-        return upload(device, to, from, width * static_cast<std::size_t>(rows));
-    check(cudaMemcpy2DAsync(to, width, from, pitch, width, static_cast<std::size_t>(rows),
-                            cudaMemcpyHostToDevice, static_cast<cudaStream_t>(device.stream)));
-}
-
-void download_rows(const Device& device, void* to, std::size_t pitch, const void* from,
-                   std::size_t width, std::int64_t rows) {
-    if (width == 0 || rows == 0) return;
-    if (rows == 1 || pitch == width)
-        return download(device, to, from, width * static_cast<std::size_t>(rows));
-    check(cudaMemcpy2DAsync(to, pitch, from, width, width, static_cast<std::size_t>(rows),
-                            cudaMemcpyDeviceToHost, static_cast<cudaStream_t>(device.stream)));
-    finish(device);
+    const auto stream = static_cast<cudaStream_t>(device.stream);
+    const auto count = static_cast<std::size_t>(rows);
+    const auto odd = [&](std::size_t pitch) {  // what a copy of rows does not take
+        return pitch < width || pitch > std::size_t{1} << 30;
+    };
+    if (rows == 1 || (to.pitch == width && from.pitch == width))
+        check(cudaMemcpyAsync(to.data, from.data, width * count, cudaMemcpyDefault, stream));
+    else if (!odd(to.pitch) && !odd(from.pitch))
+        check(cudaMemcpy2DAsync(to.data, to.pitch, from.data, from.pitch, width, count,
+                                cudaMemcpyDefault, stream));
+    else
+        for (std::size_t i = 0; i < count; ++i)
+            check(cudaMemcpyAsync(static_cast<char*>(to.data) + i * to.pitch,
+                                  static_cast<const char*>(from.data) + i * from.pitch, width,
+                                  cudaMemcpyDefault, stream));
+    if (!on_card(to.data) || !on_card(from.data)) finish(device);
 }
 
 void clear(const Device& device, void* memory, std::size_t bytes) {
@@ -97,53 +121,117 @@ void finish(const Device& device) {
     check(cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream)));
 }
 
+struct Return::Way {
+    cudaStream_t before, own = nullptr;
+    cudaEvent_t ready = nullptr, done = nullptr;
+    void* pinned = nullptr;
+
+    ~Way() {  // what was queued must not outlive the memory it goes to
+        if (own) cudaStreamSynchronize(own), cudaStreamDestroy(own);
+        if (ready) cudaEventDestroy(ready);
+        if (done) cudaEventDestroy(done);
+        if (pinned) cudaFreeHost(pinned);
+    }
+};
+
+Return::Return(const Device& device, std::size_t bytes) : way_(std::make_unique<Way>()) {
+    way_->before = static_cast<cudaStream_t>(device.stream);
+    check(cudaStreamCreateWithFlags(&way_->own, cudaStreamNonBlocking));
+    check(cudaEventCreateWithFlags(&way_->ready, cudaEventDisableTiming));
+    check(cudaEventCreateWithFlags(&way_->done, cudaEventDisableTiming));
+    check(cudaMallocHost(&way_->pinned, bytes));
+}
+
+void Return::start(const void* from, std::size_t bytes) {
+    check(cudaEventRecord(way_->ready, way_->before));
+    check(cudaStreamWaitEvent(way_->own, way_->ready));
+    check(cudaMemcpyAsync(way_->pinned, from, bytes, cudaMemcpyDeviceToHost, way_->own));
+    check(cudaEventRecord(way_->done, way_->own));
+}
+
+const void* Return::wait() {
+    check(cudaEventSynchronize(way_->done));
+    return way_->pinned;
+}
+
 #else
+
+namespace {
+
+std::mutex guard;
+std::map<const char*, std::size_t> blocks;  // what plays memory of a card
+
+}  // namespace
 
 int count_devices(std::string*) { return 1; }
 
-Device use_device(int ordinal) {
-    if (ordinal != 0) throw std::runtime_error("CUDA: invalid device ordinal");
-    return {0, nullptr};
+Device use_device(const std::string& where, int threads) {
+    const Place place = parse(where);
+    if (place.ordinal != 0) throw std::runtime_error("CUDA: invalid device ordinal");
+    return {0, place.stream, threads};
+}
+
+int device_of(const void* memory) {
+    const std::lock_guard lock(guard);
+    auto after = blocks.upper_bound(static_cast<const char*>(memory));
+    if (after == blocks.begin()) return -1;
+    --after;
+    return static_cast<const char*>(memory) < after->first + after->second ? 0 : -1;
 }
 
 std::size_t largest_shared(const Device&) { return 64 * 1024; }
 
 // Poisoned, so that reading what was not written shows.
 void* allocate(const Device&, std::size_t bytes) {
-    void* const memory = std::malloc(bytes ? bytes : 1);
+    const std::size_t size = bytes ? bytes : 1;
+    if (size > std::size_t{1} << 40) throw std::bad_alloc();
+    void* const memory = std::malloc(size);
     if (!memory) throw std::bad_alloc();
-    std::memset(memory, 0xff, bytes);
+    std::memset(memory, 0xff, size);
+    const std::lock_guard lock(guard);
+    blocks.emplace(static_cast<const char*>(memory), size);
     return memory;
 }
 
-void release(void* memory) noexcept { std::free(memory); }
-
-void upload(const Device&, void* to, const void* from, std::size_t bytes) {
-    std::memcpy(to, from, bytes);
+void release(void*, void* memory) noexcept {
+    {
+        const std::lock_guard lock(guard);
+        blocks.erase(static_cast<const char*>(memory));
+    }
+    std::free(memory);
 }
 
-void download(const Device&, void* to, const void* from, std::size_t bytes) {
-    std::memcpy(to, from, bytes);
-}
+std::size_t free_bytes(const Device&) { return std::size_t{1} << 30; }
 
-void upload_rows(const Device&, void* to, const void* from, std::size_t pitch, std::size_t width,
-                 std::int64_t rows) {
+void copy_rows(const Device&, Span to, ConstSpan from, std::size_t width, std::int64_t rows) {
     for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
-        std::memcpy(static_cast<char*>(to) + i * width, static_cast<const char*>(from) + i * pitch,
-                    width);
-}
-
-void download_rows(const Device&, void* to, std::size_t pitch, const void* from, std::size_t width,
-                   std::int64_t rows) {
-    for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
-        std::memcpy(static_cast<char*>(to) + i * pitch, static_cast<const char*>(from) + i * width,
-                    width);
+        std::memmove(static_cast<char*>(to.data) + i * to.pitch,
+                     static_cast<const char*>(from.data) + i * from.pitch, width);
 }
 
 void clear(const Device&, void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
 
 void finish(const Device&) {}
 
+// Copies no sooner than it must, so that results that are overwritten too early show.
+struct Return::Way {
+    std::vector<char> here;
+    const void* from;
+    std::size_t bytes;
+};
+
+Return::Return(const Device&, std::size_t bytes)
+    : way_(new Way{std::vector<char>(bytes), nullptr, 0}) {}
+
+void Return::start(const void* from, std::size_t bytes) { way_->from = from, way_->bytes = bytes; }
+
+const void* Return::wait() {
+    std::memcpy(way_->here.data(), way_->from, way_->bytes);
+    return way_->here.data();
+}
+
 #endif
+
+Return::~Return() = default;
 
 }  // namespace ntkfast

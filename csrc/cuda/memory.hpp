@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -15,13 +16,20 @@ namespace ntkfast {
 struct Device {
     int ordinal;
     void* stream;  // work on it is done in order
+    int threads;   // of the host, which write results that come back
 };
 
 // The number of cards; `reason` says why there is none.
 int count_devices(std::string* reason);
 
-// Makes a card the one of this thread; throws std::runtime_error if there is none of that number.
-Device use_device(int ordinal);
+// The card of "ordinal:stream", which becomes the one of this thread.
+//
+// Throws std::runtime_error if there is none of that number.
+Device use_device(const std::string& where, int threads);
+
+// The number of the card that memory belongs to, or -1 for memory of the host.
+int device_of(const void* memory);
+inline bool on_card(const void* memory) { return device_of(memory) >= 0; }
 
 // Bytes of shared memory that a block may ask for.
 std::size_t largest_shared(const Device& device);
@@ -30,16 +38,45 @@ std::size_t largest_shared(const Device& device);
 std::int64_t chunk_numbers();
 void set_chunk_numbers(std::int64_t numbers);
 
+// Memory of a card from the pool of a stream: free for what comes later on that stream.
 void* allocate(const Device& device, std::size_t bytes);  // throws std::bad_alloc
-void release(void* memory) noexcept;
-void upload(const Device& device, void* to, const void* from, std::size_t bytes);
-void download(const Device& device, void* to, const void* from, std::size_t bytes);
-// Rows of `width` bytes, `pitch` bytes apart on the host and dense on the card.
-void upload_rows(const Device& device, void* to, const void* from, std::size_t pitch,
-                 std::size_t width, std::int64_t rows);
-void download_rows(const Device& device, void* to, std::size_t pitch, const void* from,
-                   std::size_t width, std::int64_t rows);
+void release(void* stream, void* memory) noexcept;
+std::size_t free_bytes(const Device& device);
+
+struct Span {  // rows of memory of the host or of a card, `pitch` bytes apart
+    void* data;
+    std::size_t pitch;
+};
+struct ConstSpan {
+    const void* data;
+    std::size_t pitch;
+    ConstSpan(const void* d, std::size_t p) : data(d), pitch(p) {}
+    ConstSpan(const Span& span) : data(span.data), pitch(span.pitch) {}
+};
+
+// Copies rows of `width` bytes, from and to memory of any kind. Memory of the host that is not
+// pinned has been read or written when it returns.
+void copy_rows(const Device& device, Span to, ConstSpan from, std::size_t width, std::int64_t rows);
+inline void copy_bytes(const Device& device, void* to, const void* from, std::size_t bytes) {
+    copy_rows(device, {to, bytes}, {from, bytes}, bytes, 1);
+}
 void clear(const Device& device, void* memory, std::size_t bytes);
+
+// A way back to the host, into memory of its own, beside what the card goes on with.
+class Return {
+  public:
+    Return(const Device& device, std::size_t bytes);
+    ~Return();
+    Return(const Return&) = delete;
+    Return& operator=(const Return&) = delete;
+    // Copies what all work that is queued now leaves at `from`.
+    void start(const void* from, std::size_t bytes);
+    const void* wait();  // until it is here
+
+  private:
+    struct Way;
+    std::unique_ptr<Way> way_;
+};
 void finish(const Device& device);  // waits for all work
 
 #if defined(__CUDACC__)
@@ -52,36 +89,57 @@ class Numbers {
   public:
     Numbers() = default;
     Numbers(const Device& device, std::int64_t size)
-        : data_(static_cast<T*>(allocate(device, sizeof(T) * static_cast<std::size_t>(size)))) {}
+        : stream_(device.stream),
+          data_(static_cast<T*>(allocate(device, sizeof(T) * static_cast<std::size_t>(size)))) {}
     Numbers(const Device& device, const T* from, std::int64_t size) : Numbers(device, size) {
-        upload(device, data_, from, sizeof(T) * static_cast<std::size_t>(size));
+        copy_bytes(device, data_, from, sizeof(T) * static_cast<std::size_t>(size));
     }
-    Numbers(Numbers&& other) noexcept : data_(std::exchange(other.data_, nullptr)) {}
+    Numbers(Numbers&& other) noexcept
+        : stream_(other.stream_), data_(std::exchange(other.data_, nullptr)) {}
     Numbers& operator=(Numbers&& other) noexcept {
+        std::swap(stream_, other.stream_);
         std::swap(data_, other.data_);
         return *this;
     }
-    ~Numbers() { release(data_); }
+    ~Numbers() {
+        if (data_) release(stream_, data_);
+    }
     T* get() const { return data_; }
 
   private:
+    void* stream_ = nullptr;
     T* data_ = nullptr;
 };
 
 template <class T>
-Numbers<T> upload_matrix(const Device& device, const T* from, std::int64_t ld, std::int64_t rows,
-                         std::int64_t columns) {
-    Numbers<T> to(device, rows * columns);
-    upload_rows(device, to.get(), from, sizeof(T) * static_cast<std::size_t>(ld),
-                sizeof(T) * static_cast<std::size_t>(columns), rows);
-    return to;
+void copy_matrix(const Device& device, T* to, std::int64_t ld_to, const T* from,
+                 std::int64_t ld_from, std::int64_t rows, std::int64_t columns) {
+    const auto bytes = [](std::int64_t n) { return sizeof(T) * static_cast<std::size_t>(n); };
+    copy_rows(device, {to, bytes(ld_to)}, {from, bytes(ld_from)}, bytes(columns), rows);
 }
 
 template <class T>
-void download_matrix(const Device& device, T* to, std::int64_t ld, const T* from, std::int64_t rows,
-                     std::int64_t columns) {
-    download_rows(device, to, sizeof(T) * static_cast<std::size_t>(ld), from,
-                  sizeof(T) * static_cast<std::size_t>(columns), rows);
+Numbers<T> dense_copy(const Device& device, const T* from, std::int64_t ld, std::int64_t rows,
+                      std::int64_t columns) {
+    Numbers<T> to(device, rows * columns);
+    copy_matrix(device, to.get(), columns, from, ld, rows, columns);
+    return to;
 }
+
+// A matrix on a card: copied there with dense rows, unless it is there already.
+template <class T>
+struct Matrix {
+    Numbers<T> copy;
+    const T* data;
+    std::int64_t ld;
+
+    Matrix(const Device& device, const T* from, std::int64_t ld_from, std::int64_t rows,
+           std::int64_t columns)
+        : data(from), ld(ld_from) {
+        if (rows == 0 || columns == 0 || on_card(from)) return;
+        copy = dense_copy(device, from, ld_from, rows, columns);
+        data = copy.get(), ld = columns;
+    }
+};
 
 }  // namespace ntkfast

@@ -1,4 +1,7 @@
-// What a card is asked to do: the problems of maps.hpp, with their arrays in memory of the host.
+// What a card is asked to do: the problems of maps.hpp.
+//
+// Rows, the vectors of a product and results lie in memory of the host or of the card (both alike
+// in a call for transforms); everything else in memory of the host.
 //
 // `poll` is called between pieces of the work and may throw, as Ctrl-C does.
 #pragma once
@@ -12,10 +15,19 @@ namespace ntkfast {
 
 using Poll = std::function<void()>;
 
+template <class T>
+struct
+    RowNorms {  // out[n] = Euclidean norms of rows in memory of the card, as row_norms of the host
+    const T* x;
+    std::int64_t ld, n, d;
+    T* out;
+};
+
 #define NTK_ON_DEVICE(Kind)                                                          \
     void run_on_device(const Kind<float>& problem, const Device&, const Poll& poll); \
     void run_on_device(const Kind<double>& problem, const Device&, const Poll& poll);
 
+NTK_ON_DEVICE(RowNorms)
 NTK_ON_DEVICE(Hadamard)
 NTK_ON_DEVICE(Sketch)
 NTK_ON_DEVICE(Structured)

@@ -152,8 +152,8 @@ void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll
         const int64_t most = fits ? int64_t{1} << 30 : kBlocks;
         launch(device, sequence_tiles<T>, smaller(down * across, most), kSide * kSide,
                sizeof(Staged<T>) + (fits ? held : 0), tiles);
-        download(device, values.data(), out.get(),
-                 sizeof(T) * static_cast<std::size_t>((tiles.end - begin) * p.y.count));
+        copy_bytes(device, values.data(), out.get(),
+                   sizeof(T) * static_cast<std::size_t>((tiles.end - begin) * p.y.count));
         scatter(p, begin, tiles.end, values.data());
     }
 }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, inputs
+from ntkfast import card, engines, inputs
 from ntkfast.maps import Collection, FloatArray
 
 PANEL_BYTES = 1 << 22  # buffer for results that pass through one
@@ -25,7 +25,14 @@ class Kernel(ABC):
     What an input is depends on the kernel: a row of a matrix for most, a sequence for those of
     recurrent networks. float32 and float64 are kept; integers and bools become float64; other
     types are refused.
+
+    Kernels of rows take arrays on a CUDA device too (CuPy, PyTorch, anything with
+    ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie on one device then and
+    have one type, rows have unit stride, and the result is an array of the same library there,
+    computed in its current stream. Nothing but norms and numbers per row passes the host.
     """
+
+    on_cards = False  # whether inputs may lie on a graphics card
 
     @abstractmethod
     def _pair(self, X: ArrayLike, Y: ArrayLike | None) -> tuple[Collection, Collection | None]:
@@ -115,6 +122,9 @@ class Kernel(ABC):
         TypeError, ValueError
             If an argument has the wrong type, shape or range, or holds NaN or infinity.
         """
+        if card.lies_on_card(X):
+            on_card: FloatArray = card.gram(self, X, Y, out, engine)
+            return on_card
         left, right = self._pair(X, Y)
         shape = len(left), len(left if right is None else right)
         result = inputs.output("out", out, shape, left.dtype)
@@ -133,6 +143,9 @@ class Kernel(ABC):
         -------
         (n,) array of the dtype of X
         """
+        if card.lies_on_card(X):
+            on_card: FloatArray = card.diag(self, X)
+            return on_card
         return self._values(self._pair(X, None)[0])
 
     def matmul(
@@ -162,6 +175,9 @@ class Kernel(ABC):
         (n,) or (n, c) array of the common dtype of X and Y
             Sums over tiles are kept in float64.
         """
+        if card.lies_on_card(X):
+            on_card: FloatArray = card.matmul(self, X, Y, V, out, engine)
+            return on_card
         left, right = self._pair(X, Y)
         matrix, vector = inputs.columns("V", V, len(left if right is None else right))
         matrix = matrix.astype(left.dtype, copy=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast import engines, inputs
+from ntkfast import card, engines, inputs
 from ntkfast.kernel import PANEL_BYTES, Kernel, KernelOfNetwork, checked_kernel
 from ntkfast.layers import Layers, diagonal, has_kinks, homogeneity, numbers, sphere
 from ntkfast.maps import Collection, FloatArray, LayerMap, Map, ProfileMap, Rows
@@ -30,6 +30,8 @@ MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
 
 class RowKernel(Kernel):
     """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
+
+    on_cards = True
 
     @property
     @abstractmethod
@@ -270,22 +272,31 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         -------
         nngp, ntk : (n, m) arrays
         """
-        rows_x, rows_y = _rows(X, Y)
-        shape = (len(rows_x), len(rows_y or rows_x))
-        outs = [np.empty(shape, rows_x.data.dtype) for _ in range(2)]
-        run, count = engines.select(engine), engines.count(threads)
-        pair = self.network.nngp, self.network.ntk
-        for kernel in pair:
-            kernel._check_range(rows_x, rows_y)
-        plan, left, right = pair[1]._map(rows_x, rows_y or rows_x)
-        second = pair[0]._map(rows_x, rows_y or rows_x)[0]
-        if not _share_factors(plan, second):
-            return self.network.nngp(X, Y, engine=engine, threads=threads), self.network.ntk(
-                X, Y, engine=engine, threads=threads
-            )
-        right_or_none = None if rows_y is None else right
-        engines.both(run, plan, second, left, right_or_none, (outs[1], outs[0]), count)
-        return outs[0], outs[1]
+        if card.lies_on_card(X):
+            return card.both(self, X, Y, engine)
+        left, right = _rows(X, Y)
+        shape = len(left), len(left if right is None else right)
+        nngp, ntk = (np.empty(shape, left.data.dtype) for _ in range(2))
+        self._both(left, right, (ntk, nngp), engines.select(engine), engines.count(threads))
+        return nngp, ntk
+
+    def _both(
+        self,
+        X: Rows,
+        Y: Rows | None,
+        outs: tuple[FloatArray, FloatArray],
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP to arrays whose rows have unit stride."""
+        pair = self.network.ntk, self.network.nngp
+        (plan, left, right), (second, *_) = (kernel._plan(X, Y) for kernel in pair)
+        if _share_factors(plan, second):
+            right_or_none = None if Y is None else right
+            engines.both(engine, plan, second, left, right_or_none, outs, threads)
+            return
+        for kernel, out in zip(pair, outs, strict=True):
+            kernel._gram(X, Y, out, engine, threads)
 
 
 def _share_factors(first: Map, second: Map) -> bool:

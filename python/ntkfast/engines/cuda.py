@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+
 from ntkfast.engines import native
+from ntkfast.engines.card_array import CardArray
 from ntkfast.engines.compiled import Compiled
 from ntkfast.maps import FloatArray
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
+_stream: ContextVar[int] = ContextVar("ntkfast_cuda_stream", default=0)
 
 
 def _module() -> Any:
@@ -56,7 +60,17 @@ def device(ordinal: int) -> Iterator[None]:
         _device.reset(token)
 
 
-_engine = Compiled(_module, lambda: str(_device.get()))
+class _Cards(Compiled):
+    """Computes on the card of the arrays in a call that lie on one, in their stream."""
+
+    def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
+        cards = [a for a in arguments if isinstance(a, CardArray)]
+        seen = [a.described() if isinstance(a, CardArray) else a for a in arguments]
+        with on_card_of(cards):
+            super()._compute(name, dtype, *seen, threads=threads)
+
+
+_engine = _Cards(_module, lambda: _place(_device.get(), _stream.get()))
 run = _engine.run
 matmul = _engine.matmul
 hadamard = _engine.hadamard
@@ -66,6 +80,52 @@ images = _engine.images
 sequences = _engine.sequences
 
 
-def row_norms(X: FloatArray) -> FloatArray:
-    """Return the Euclidean norms of rows, computed by the host."""
-    return native.row_norms(X)
+def _place(ordinal: int, stream: int) -> str:
+    return f"{ordinal}:{stream}"
+
+
+def device_of(array: CardArray) -> int:
+    """Return the number of the card that an array lies on.
+
+    Raises
+    ------
+    ValueError
+        If its memory belongs to no card.
+    """
+    found = int(_module().device_of(array.pointer))
+    if found < 0:
+        raise ValueError(f"expected memory of a CUDA device, got the address {array.pointer:#x}")
+    return found
+
+
+@contextmanager
+def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
+    """Compute on the card of the first array in its stream, after what the others wait for."""
+    if not arrays:
+        yield
+        return
+    ordinal, stream = device_of(arrays[0]), arrays[0].stream
+    for other in {a.stream for a in arrays} - {stream}:
+        _module().finish(_place(ordinal, other))
+    tokens = _device.set(ordinal), _stream.set(stream)
+    try:
+        yield
+    finally:
+        _device.reset(tokens[0])
+        _stream.reset(tokens[1])
+
+
+def row_norms(X: FloatArray | CardArray) -> FloatArray:
+    """Return the Euclidean norms of rows: by the host, unless they lie on a card."""
+    if not isinstance(X, CardArray):
+        return native.row_norms(X)
+    with on_card_of([X]):
+        where = _place(_device.get(), _stream.get())
+        norms: FloatArray = _engine.call("row_norms", X.dtype, X.described(), where)
+    return norms
+
+
+def put(array: FloatArray, to: CardArray) -> None:
+    """Copy an array without gaps to a card, between arrays of one size."""
+    with on_card_of([to]):
+        _module().copy(to.described(), array, _place(_device.get(), _stream.get()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast import engines, inputs
+from ntkfast import card, engines, inputs
 from ntkfast.maps import FloatArray
 
 __all__ = ["fwht"]
@@ -31,7 +31,8 @@ def fwht(
     Parameters
     ----------
     X : (n, m) or (m,) array
-        Rows to transform, m a power of two. NaN and infinity spread over their row.
+        Rows to transform, m a power of two. NaN and infinity spread over their row. A matrix may
+        lie on a CUDA device: the result is an array of the same library there.
     signs : (m,) array of +1 and -1, optional
         Multiplies the columns first, at no cost: a random diagonal, for example.
     out : array shaped like X, optional
@@ -74,10 +75,12 @@ def fwht(
     >>> fwht([1, 2, 3, 4], signs=[1, -1, 1, -1], normalize=True)
     array([-1.,  5.,  0., -2.])
     """
+    if card.lies_on_card(X):
+        return _on_card(X, signs, out, normalize, engine)
     vector = np.ndim(X) == 1
     rows = inputs.matrix("X", np.asarray(X)[None] if vector else X)
     _check_width(rows.shape[1])
-    diagonal = None if signs is None else _diagonal(signs, rows)
+    diagonal = None if signs is None else _diagonal(signs, rows.shape[1], rows.dtype)
     target = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
     result = inputs.output("out", target, (len(rows), rows.shape[1]), rows.dtype)
     to = result if inputs.unit_stride(result) else np.empty_like(rows, order="C")
@@ -92,21 +95,34 @@ def fwht(
     return result[0] if vector else result
 
 
+def _on_card(
+    X: Any, signs: ArrayLike | None, out: Any, normalize: bool, engine: str | None
+) -> NDArray[Any]:
+    """Transform rows that lie on a graphics card."""
+    array = card.matrix("X", X)
+    width = array.shape[1]
+    _check_width(width)
+    diagonal = None if signs is None else _diagonal(signs, width, array.dtype)
+    scale = width**-0.5 if normalize else 1.0
+    result: NDArray[Any] = card.fwht(array, diagonal, out, scale, engine)
+    return result
+
+
 def _check_width(width: int) -> None:
     if width & (width - 1):
         raise ValueError(f"X: expected a power of two of columns, got {width}")
 
 
-def _diagonal(signs: ArrayLike, rows: FloatArray) -> FloatArray:
+def _diagonal(signs: ArrayLike, width: int, dtype: DTypeLike) -> FloatArray:
     """Return the signs as a vector of the type of the rows."""
     array = np.asarray(signs)
     if array.dtype.kind not in "iuf":
         raise TypeError(f"signs: expected numbers, got {array.dtype}")
-    if array.shape != rows.shape[1:]:
-        raise ValueError(f"signs: expected shape ({rows.shape[1]},), got {array.shape}")
+    if array.shape != (width,):
+        raise ValueError(f"signs: expected shape ({width},), got {array.shape}")
     if not np.all(np.abs(array) == 1):
         raise ValueError("signs: expected only +1 and -1")
-    return np.ascontiguousarray(array, rows.dtype)
+    return np.ascontiguousarray(array, dtype)
 
 
 def _same_memory(first: FloatArray, second: FloatArray) -> bool:

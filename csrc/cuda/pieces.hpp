@@ -1,0 +1,40 @@
+// Results that come back piece by piece: the card computes one while the host takes the last one.
+#pragma once
+
+#include "../run.hpp"
+#include "run.hpp"
+
+namespace ntkfast {
+
+// Calls compute(k, memory of the card) and write(k, the same numbers on the host) for all pieces.
+template <class T, class Compute, class Write>
+void by_pieces(const Device& device, std::int64_t pieces, std::int64_t numbers, const Poll& poll,
+               Compute compute, Write write) {
+    const auto bytes = sizeof(T) * static_cast<std::size_t>(numbers);
+    const Numbers<T> memory[2] = {{device, numbers}, {device, numbers}};
+    Return back[2] = {{device, bytes}, {device, bytes}};
+    for (std::int64_t k = 0; k <= pieces; ++k) {
+        poll();
+        if (k < pieces) {
+            compute(k, memory[k % 2].get());
+            back[k % 2].start(memory[k % 2].get(), bytes);
+        }
+        if (k > 0) write(k - 1, static_cast<const T*>(back[(k - 1) % 2].wait()));
+    }
+}
+
+// Calls work(first, last) for parts of `count` rows on the threads of the host.
+template <class Work>
+void by_rows(const Device& device, std::int64_t count, std::int64_t numbers, const Poll& poll,
+             Work work) {
+    constexpr std::int64_t kRows = 64;
+    volatile int cancelled = 0;
+    const auto tasks = [&](const auto& next) {
+        for (std::int64_t task; (task = next()) >= 0;)
+            work(task * kRows, std::min(count, (task + 1) * kRows));
+    };
+    const double cost = static_cast<double>(count) * static_cast<double>(numbers);
+    share((count + kRows - 1) / kRows, device.threads, cost, cancelled, tasks, poll);
+}
+
+}  // namespace ntkfast

@@ -1,0 +1,188 @@
+"""Kernels of arrays that lie on a graphics card: results there, in the stream of their library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ntkfast import engines, inputs
+from ntkfast.engines import cuda
+from ntkfast.engines.card_array import CardArray, empty_like, lies_on_card, view
+from ntkfast.maps import FloatArray, Rows
+
+if TYPE_CHECKING:
+    from ntkfast.kernel import Kernel
+
+__all__ = ["both", "diag", "fwht", "gram", "lies_on_card", "matmul", "rows"]
+
+
+# ---- validation ----------------------------------------------------------------------------------
+
+
+def matrix(name: str, value: Any) -> CardArray:
+    """Return the view of a float32 or float64 matrix whose rows have unit stride.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it does not lie on a card, has another type, shape or order, or is empty.
+    """
+    array = view(name, value)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 on a CUDA device, got {array.dtype}")
+    inputs.matrix_shape(name, array.shape)
+    if array.shape[1] == 1:  # has any stride
+        array = array.column()
+    if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
+        raise ValueError(
+            f"{name}: expected rows with unit stride on a CUDA device, got strides {array.strides}"
+        )
+    return array
+
+
+def rows(X: Any, Y: Any) -> tuple[Rows, Rows | None]:
+    """Validate matrices on a card; Y = None or Y = X asks for the symmetric matrix.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for matrices of the host, or if they lie in different places or differ in type.
+    """
+    left = matrix("X", X)
+    if Y is None or Y is X:
+        return _rows("X", left), None
+    right = matrix("Y", Y)
+    _together(X=left, Y=right)
+    inputs.matrix_shape("Y", right.shape, left.shape[1])
+    return _rows("X", left), _rows("Y", right)
+
+
+def _rows(name: str, array: CardArray) -> Rows:
+    norms = cuda.row_norms(array)
+    largest = float(np.max(norms))
+    if not largest < 1e150:
+        row = int(np.argmax(~(norms < 1e150)))
+        raise ValueError(
+            f"{name}: expected finite numbers and norms below 1e150, row {row} has {norms[row]:.3g}"
+        )
+    return Rows(cast(FloatArray, array), norms)
+
+
+def _together(**arrays: CardArray) -> None:
+    """Check that arrays lie on one card and have one type."""
+    (first, one), *rest = arrays.items()
+    place = cuda.device_of(one)
+    for name, array in rest:
+        if array.dtype != one.dtype:
+            raise TypeError(f"{name}: expected dtype {one.dtype} as {first}, got {array.dtype}")
+        if cuda.device_of(array) != place:
+            raise ValueError(
+                f"{name}: expected an array on CUDA device {place} as {first}, "
+                f"got one on device {cuda.device_of(array)}"
+            )
+
+
+def _output(out: Any, like: CardArray, shape: tuple[int, int], **read: CardArray) -> CardArray:
+    """Check an `out=` array, or make one."""
+    if out is None:
+        return empty_like("out", like, shape)
+    result = matrix("out", out)
+    _together(X=like, out=result)
+    if result.shape != shape:
+        raise ValueError(f"out: expected shape {shape}, got {result.shape}")
+    if not result.writeable:
+        raise ValueError("out: expected a writable array, got a read-only one")
+    for name, array in read.items():
+        if result.overlaps(array):
+            raise ValueError(f"out: expected memory of its own, it overlaps {name}")
+    return result
+
+
+def _engine(name: str | None) -> engines.Engine:
+    """Return the engine of arrays on a card, which is no matter of choice."""
+    if name not in (None, "cuda"):
+        raise ValueError(f"engine: {name!r} cannot read an array on a CUDA device")
+    return engines.select("cuda")
+
+
+def _sides(kernel: Kernel, X: Any, Y: Any) -> tuple[Rows, Rows | None, dict[str, CardArray]]:
+    """Validate inputs of a kernel of rows; also the arrays by their names."""
+    if not kernel.on_cards:
+        raise TypeError(f"X: {kernel!r} takes arrays of the host, got one on a CUDA device")
+    left, right = rows(X, Y)
+    arrays = {"X": cast(CardArray, left.data)}
+    if right is not None:
+        arrays["Y"] = cast(CardArray, right.data)
+    return left, right, arrays
+
+
+# ---- kernels -------------------------------------------------------------------------------------
+
+
+def gram(kernel: Kernel, X: Any, Y: Any, out: Any, engine: str | None) -> Any:
+    """Return the Gram matrix K(X, Y) as an array of the library of X."""
+    run = _engine(engine)
+    left, right, arrays = _sides(kernel, X, Y)
+    shape = len(left), len(left if right is None else right)
+    result = _output(out, arrays["X"], shape, **arrays)
+    kernel._gram(left, right, cast(FloatArray, result), run, engines.count(None))
+    return result.source
+
+
+def both(kernel: Any, X: Any, Y: Any, engine: str | None) -> tuple[Any, Any]:
+    """Return the NNGP and NTK Gram matrices of a network."""
+    run = _engine(engine)
+    left, right, arrays = _sides(kernel, X, Y)
+    shape = len(left), len(left if right is None else right)
+    nngp, ntk = (empty_like("X", arrays["X"], shape) for _ in range(2))
+    outs = cast(FloatArray, ntk), cast(FloatArray, nngp)
+    kernel._both(left, right, outs, run, engines.count(None))
+    return nngp.source, ntk.source
+
+
+def diag(kernel: Kernel, X: Any) -> Any:
+    """Return the diagonal of K(X, X)."""
+    _engine(None)
+    left, _, arrays = _sides(kernel, X, None)
+    result = empty_like("X", arrays["X"], (len(left),))
+    cuda.put(np.ascontiguousarray(kernel._values(left)), result)
+    return result.source
+
+
+def matmul(kernel: Kernel, X: Any, Y: Any, V: Any, out: Any, engine: str | None) -> Any:
+    """Return K(X, Y) @ V."""
+    run = _engine(engine)
+    left, right, arrays = _sides(kernel, X, Y)
+    given = view("V", V)
+    vector = given.ndim == 1
+    arrays["V"] = factor = matrix("V", given.column() if vector else given)
+    _together(X=arrays["X"], V=factor)
+    count = len(left if right is None else right)
+    if len(factor) != count:
+        wanted = f"({count},)" if vector else f"({count}, *)"
+        raise ValueError(f"V: expected shape {wanted}, got {given.shape}")
+    _rows("V", factor)  # finite?
+    target = out
+    if vector:
+        flat = empty_like("out", arrays["X"], (len(left),)) if out is None else view("out", out)
+        target = flat.column() if flat.ndim == 1 else flat
+    result = _output(target, arrays["X"], (len(left), factor.shape[1]), **arrays)
+    matrix_v, product = cast(FloatArray, factor), cast(FloatArray, result)
+    kernel._product(left, right, matrix_v, product, run, engines.count(None))
+    return result.source
+
+
+# ---- transforms ----------------------------------------------------------------------------------
+
+
+def fwht(X: Any, signs: FloatArray | None, out: Any, scale: float, engine: str | None) -> Any:
+    """Return the Walsh-Hadamard transform of rows, whose number of columns was checked."""
+    run, array = _engine(engine), matrix("X", X)
+    result = empty_like("out", array, array.shape) if out is None else matrix("out", out)
+    same = result.pointer == array.pointer and result.strides == array.strides
+    others = {} if same else {"X": array}
+    result = _output(result, array, (len(array), array.shape[1]), **others)
+    left, to = cast(FloatArray, array), cast(FloatArray, result)
+    run.hadamard(left, to, signs, scale, engines.count(None))
+    return result.source

@@ -1,0 +1,264 @@
+"""Kernels of arrays on a graphics card, here arrays of a library that this file makes up.
+
+``emulated`` runs where the CUDA engine is played by the host, ``device`` on a card.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.engines import card_array
+from test_cuda_device import module  # noqa: F401
+from test_cuda_device import rows as odd_rows
+
+KERNELS = {
+    "profile": nf.FullyConnected(3),
+    "layers": nf.FullyConnected(2, parameterization="ntk", b_std=0.3),
+    "series": nf.FullyConnected(1, activation="tanh"),
+}
+
+
+def rows(n: int, d: int, dtype: Any, seed: int = 0) -> np.ndarray:
+    """Rows with zeros, duplicates and antipodes, of moderate norms."""
+    X = odd_rows(n, d, dtype, seed)
+    return X / np.maximum(1, np.linalg.norm(X, axis=1, keepdims=True))
+
+
+def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal but for norms, whose squares are summed in another order than by the host."""
+    size = np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=32 * np.finfo(wanted.dtype).eps * size)
+
+
+class CardLibrary:
+    """A library of arrays in memory of a card."""
+
+    def __init__(self, cuda: Any) -> None:
+        self.cuda = cuda
+
+    def empty(self, shape: Any, *, dtype: Any, device: Any) -> Array:
+        """Return an array whose numbers are anything."""
+        assert device == "card"
+        size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
+        return Array(self, self.cuda.Memory(size, "0:0"), shape, np.dtype(dtype))
+
+    def asarray(self, array: Any) -> Array:
+        """Copy an array of the host, with its strides."""
+        array = np.asarray(array)
+        base = array if array.base is None else array.base
+        out = self.empty(base.shape, dtype=array.dtype, device="card")
+        self.cuda.copy(card_array.view("out", out).described(), base, "0:0")
+        if array is not base:
+            out.shape, out.strides = array.shape, array.strides
+            out.start += array.ctypes.data - base.ctypes.data
+        return out
+
+
+class Array:
+    """An array of that library: it tells where it is, and no more."""
+
+    device = "card"
+
+    def __init__(self, library: CardLibrary, memory: Any, shape: Any, dtype: Any) -> None:
+        self.library, self.memory, self.shape, self.dtype = library, memory, tuple(shape), dtype
+        self.strides: Any = None
+        self.start = memory.pointer
+        self.facts: dict[str, Any] = {}
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {
+            "shape": self.shape,
+            "strides": self.strides,
+            "typestr": self.dtype.str,
+            "data": (self.start, False),
+            "version": 3,
+            **self.facts,
+        }
+
+    def __array_namespace__(self) -> CardLibrary:
+        return self.library
+
+    def get(self) -> Any:
+        """Copy to the host."""
+        assert self.strides is None
+        host = np.empty(self.shape, self.dtype)
+        self.library.cuda.copy(host, card_array.view("x", self).described(), "0:0")
+        return host
+
+
+class Tensor:
+    """The same array, known by DLPack alone."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        steps = array.strides or card_array._dense(array.shape, array.dtype.itemsize)
+        self.shape = (ctypes.c_int64 * len(array.shape))(*array.shape)
+        self.steps = (ctypes.c_int64 * len(steps))(*(s // array.dtype.itemsize for s in steps))
+        self.record = card_array._Tensor(
+            array.start, 2, 0, len(array.shape), 2, 8 * array.dtype.itemsize, 1, self.shape,
+            self.steps, 0,
+        )  # fmt: skip
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+    def __dlpack__(self, stream: int) -> Any:
+        assert stream == 1
+        make = ctypes.pythonapi.PyCapsule_New
+        make.restype = ctypes.py_object
+        make.argtypes = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
+        return make(ctypes.addressof(self.record), b"dltensor", None)
+
+
+@pytest.fixture
+def library(module: Any) -> CardLibrary:  # noqa: F811
+    return CardLibrary(module)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_grams_equal_those_of_host_arrays(library: Any, name: str, dtype: Any) -> None:
+    X, Y = rows(20, 17, dtype), rows(17, 17, dtype, seed=1)
+    for kernel in (KERNELS[name].ntk, KERNELS[name].nngp):
+        x, y = library.asarray(X), library.asarray(Y)
+        found = kernel(x, y)
+        assert type(found) is Array
+        assert_same(found.get(), kernel(X, Y, engine="cuda"))
+        assert_same(kernel(x).get(), kernel(X, engine="cuda"))
+        assert_same(kernel.diag(x).get(), kernel.diag(X))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_products(library: Any, name: str, dtype: Any) -> None:
+    kernel, X, Y = KERNELS[name].ntk, rows(70, 5, dtype), rows(67, 5, dtype, seed=1)
+    x, y = library.asarray(X), library.asarray(Y)
+    V = np.random.default_rng(0).standard_normal((67, 3)).astype(dtype)
+    wanted = kernel.matmul(X, Y, V, engine="cuda")
+    assert_same(kernel.matmul(x, y, library.asarray(V)).get(), wanted)
+    v = V[:, 0].copy()
+    vector = kernel.matmul(x, y, library.asarray(v))
+    assert vector.shape == (70,)
+    assert_same(vector.get(), kernel.matmul(X, Y, v, engine="cuda"))
+    out = library.empty((70,), dtype=dtype, device="card")
+    assert kernel.matmul(x, y, library.asarray(v), out=out) is out
+    assert_same(out.get(), vector.get())
+
+
+def test_both(library: Any, dtype: Any) -> None:
+    X = rows(20, 5, dtype)
+    for network in KERNELS.values():
+        wanted = network.ntk.both(X, engine="cuda")
+        for one, other in zip(network.ntk.both(library.asarray(X)), wanted, strict=True):
+            assert_same(one.get(), other)
+
+
+def test_out_and_strides(library: Any, dtype: Any) -> None:
+    whole, kernel = rows(40, 12, dtype), nf.FullyConnected(2).ntk
+    X, Y = whole[::2, 3:10], whole[1::2, 3:10]
+    wanted = kernel(X.copy(), Y.copy(), engine="cuda")
+    frame = np.full((20, 25), 7, dtype)
+    out = library.asarray(frame[:, 2:22])
+    assert kernel(library.asarray(X), library.asarray(Y), out=out) is out
+    out.shape, out.strides, out.start = (20, 25), None, out.memory.pointer
+    found = out.get()
+    assert_same(found[:, 2:22], wanted)
+    found[:, 2:22] = 7
+    np.testing.assert_array_equal(found, frame)
+
+
+def test_dlpack(library: Any, dtype: Any) -> None:
+    X, kernel = rows(9, 4, dtype)[1:], nf.FullyConnected(2).ntk
+    out = library.empty((8, 8), dtype=dtype, device="card")
+    kernel(Tensor(library.asarray(X)), out=out)
+    assert_same(out.get(), kernel(X.copy(), engine="cuda"))
+    with pytest.raises(TypeError, match=r"__array_namespace__.*pass out="):
+        kernel(Tensor(library.asarray(X)))
+
+
+def test_fwht(library: Any, dtype: Any) -> None:
+    X = np.random.default_rng(0).standard_normal((5, 64)).astype(dtype)
+    signs = np.sign(np.random.default_rng(1).standard_normal(64))
+    x, wanted = library.asarray(X), nf.features.fwht(X, signs=signs, normalize=True)
+    found = nf.features.fwht(x, signs=signs, normalize=True)
+    np.testing.assert_array_equal(found.get(), wanted)
+    assert nf.features.fwht(x, signs=signs, normalize=True, out=x) is x
+    np.testing.assert_array_equal(x.get(), wanted)
+
+
+def test_norms_overflow_nowhere(library: Any) -> None:
+    kernel = nf.FullyConnected(1).nngp
+    for factor in (1e-200, 1e-160, 1.0, 1e100):
+        X = rows(9, 5, np.float64) * factor
+        np.testing.assert_allclose(
+            kernel.diag(library.asarray(X)).get(), kernel.diag(X), rtol=1e-15, atol=0
+        )
+
+
+def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card and the stream are those of X; what other streams hold is waited for."""
+    from ntkfast.engines import cuda
+
+    seen: list[Any] = []
+    x, y = library.asarray(rows(4, 3, np.float64)), library.asarray(rows(5, 3, np.float64))
+    x.facts, y.facts = {"stream": 5}, {"stream": 6}
+    place = cuda._place
+    monkeypatch.setattr(cuda, "_place", lambda *a: seen.append(a) or place(*a))
+    nf.FullyConnected(1).ntk(x, y)
+    assert seen[-2:] == [(0, 6), (0, 5)] or seen[-2:] == [(0, 0), (0, 5)]
+    assert (0, 6) in seen
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_bad_numbers(library: Any, value: float) -> None:
+    X = np.ones((5, 3))
+    good = library.asarray(X)
+    X[3, 1] = value
+    with pytest.raises(ValueError, match=r"Y: expected finite numbers and norms.*row 3"):
+        nf.FullyConnected(1).ntk(good, library.asarray(X))
+    with pytest.raises(ValueError, match=r"V: expected finite numbers and norms.*row 3"):
+        nf.FullyConnected(1).ntk.matmul(good, None, library.asarray(X))
+
+
+def test_bad_arguments(library: Any) -> None:
+    kernel, X = nf.FullyConnected(1).ntk, np.ones((4, 3))
+    x = library.asarray(X)
+    half = library.asarray(np.ones((4, 3), np.float16))
+    flat, wide = library.asarray(np.ones(3)), library.asarray(np.ones((4, 5)))
+    single, turned = library.asarray(X.astype(np.float32)), library.asarray(np.ones((3, 4)).T)
+    masked, moved = library.asarray(X), library.asarray(X)
+    masked.facts, moved.facts = {"mask": x}, {"data": (X.ctypes.data, False)}
+    frozen = library.asarray(np.ones((4, 4)))
+    frozen.facts = {"data": (frozen.start, True)}
+    for arguments, error, match in (
+        ((half,), TypeError, "X: expected float32 or float64 on a CUDA device, got float16"),
+        ((flat,), ValueError, r"X: expected shape"),
+        ((x, wide), ValueError, r"Y: expected shape \(\*, 3\), got \(4, 5\)"),
+        ((x, single), TypeError, "Y: expected dtype float64 as X"),
+        ((x, X), TypeError, "Y: expected an array on a CUDA device, got a NumPy array"),
+        ((turned,), ValueError, "X: expected rows with unit stride"),
+        ((masked,), TypeError, "X: expected an array without a mask"),
+        ((moved,), ValueError, "expected memory of a CUDA device"),
+    ):
+        with pytest.raises(error, match=match):
+            kernel(*arguments)
+    for out, error, match in (
+        (np.empty((4, 4)), TypeError, "out: expected an array on a CUDA device"),
+        (library.asarray(np.ones((4, 5))), ValueError, r"out: expected shape \(4, 4\)"),
+        (frozen, ValueError, "out: expected a writable array"),
+    ):
+        with pytest.raises(error, match=match):
+            kernel(x, out=out)
+    square = library.asarray(np.ones((4, 4)))
+    with pytest.raises(ValueError, match="out: expected memory of its own, it overlaps X"):
+        kernel(square, out=square)
+    with pytest.raises(ValueError, match="engine: 'native' cannot read"):
+        kernel(x, engine="native")
+    with pytest.raises(ValueError, match=r"V: expected shape \(4,\), got \(3,\)"):
+        kernel.matmul(x, None, flat)
+    with pytest.raises(TypeError, match="takes arrays of the host"):
+        nf.Recurrent(1).ntk(x)
