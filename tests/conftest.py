@@ -58,12 +58,17 @@ class Engine:
 
 
 def _engines() -> list[Any]:
+    from ntkfast.engines import cuda
+
     isas = _instruction_sets()
     if isas:
         native = [pytest.param(Engine("native", isa), id=f"native-{isa}") for isa in isas]
     else:
         native = [pytest.param(Engine("native"), id="native")]
-    return [*native, pytest.param(Engine("numba"), id="numba")]
+    found = [*native, pytest.param(Engine("numba"), id="numba")]
+    if not cuda.unavailable():  # a card, or the host playing it: see tests/test_cuda_device.py
+        found.append(pytest.param(Engine("cuda"), id="cuda"))
+    return found
 
 
 # Every instruction set runs these; the others run on the best one, and all of them on all with
