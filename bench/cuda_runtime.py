@@ -1,6 +1,6 @@
-"""A graphics card without a framework: memory, events and cuBLAS by ctypes, and a host that plays one.
+"""A graphics card without a framework: memory, events and cuBLAS by ctypes.
 
-`Card` speaks to the driver, `Cublas` to NVIDIA's library of products. `HostCard` and `HostProduct`
+`Card` speaks to the driver, `Cublas` to the library of products. `HostCard` and `HostProduct`
 have the same functions where ``ntkfast._cuda_emulated`` plays the card, with the clock of the host
 and NumPy: what is measured there means nothing, but every line of a benchmark runs.
 """
@@ -314,7 +314,7 @@ class Cublas:
         return value.value
 
     def multiply(self, X: CardArray, Y: CardArray, out: CardArray, precision: str) -> None:
-        """Queue out = X Y^T for arrays in C order, which cuBLAS reads as columns of their transposes."""
+        """Queue out = X Y^T; what is of C order here is, to cuBLAS, the transpose by columns."""
         (n, d), m = X.shape, Y.shape[0]
         kind, compute = COMPUTE[X.dtype.name, precision]
         real = c_float if kind == 0 else ctypes.c_double

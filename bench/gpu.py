@@ -1,4 +1,4 @@
-"""Runs the tests and all benchmarks of the CUDA engine on this machine's card; the table comes last.
+"""Runs the tests and all benchmarks of the CUDA engine on a card; the table comes last.
 
     python bench/gpu.py --json gpu.json                     # everything, in under nine minutes
     python bench/gpu.py --parts roofline,gram --json gpu.json
@@ -132,17 +132,8 @@ def skipped(reason: str) -> Outcome:
 
 def pytest_command(tests: Sequence[str], expression: str) -> list[str]:
     """Return the command that runs some tests."""
-    return [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *tests,
-        "-k",
-        expression,
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "-k", expression]
+    return [sys.executable, "-m", "pytest", *options, *tests]
 
 
 def tests(limit: float, options: argparse.Namespace) -> Outcome:
@@ -184,11 +175,9 @@ def sanitize(tool: str, limit: float, options: argparse.Namespace) -> Outcome:
     if options.emulated or program is None:
         return skipped("the host plays the card" if options.emulated else "no compute-sanitizer")
     command = [program, "--tool", tool, "--error-exitcode", str(MEMORY_ERROR)]
-    command += pytest_command(
-        DEVICE_TESTS, f"device and not emulated and float32 and ({SANITIZED})"
-    )
-    done = run([*command, "--timeout", "0"], limit, environment(options))
-    return judged_sanitizer(done)
+    expression = f"device and not emulated and not float64 and ({SANITIZED})"
+    command += [*pytest_command(DEVICE_TESTS, expression), "--timeout", "0"]
+    return judged_sanitizer(run(command, limit, environment(options)))
 
 
 def judged_sanitizer(done: Outcome) -> Outcome:

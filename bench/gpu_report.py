@@ -67,7 +67,7 @@ def gram_rows(wanted: int, d: int, itemsize: int, free_bytes: int, factor: int =
 
 
 def gram_bytes(n: int, d: int, itemsize: int, factor: int = 1) -> int:
-    """Return the bytes of one set: inputs, the columns of the product it is compared with, result."""
+    """Return the bytes of a set: inputs, those of the product it is compared with, result."""
     columns = d if factor == 1 else d * (1 + factor)
     return itemsize * (2 * n * columns + n * n)
 

@@ -1,10 +1,11 @@
-"""What bench/gpu.py measures, one section in a process of its own: a broken kernel ends only that.
+"""What bench/gpu.py measures: a section is a process, so that a broken kernel ends only that.
 
-    python bench/gpu_sections.py SECTION FILE.json '{"quick": false, "emulated": false, "seconds": 60}'
+    python bench/gpu_sections.py SECTION FILE.json \
+        '{"quick": false, "emulated": false, "seconds": 60, "peers_python": ""}'
 
-Times on the card are those between CUDA events around a call, of contenders in turn, with inputs and
-results that rotate through more memory than the second cache holds. Where arrays come from and go
-to the host (``"input": "NumPy"``), the clock of the host counts, transfers included.
+Times on the card are those between CUDA events around a call, of contenders in turn, with inputs
+and results that rotate through more memory than the second cache holds. Where arrays come from the
+host and go there (``"input": "NumPy"``), the clock of the host counts, transfers included.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,10 @@ def setting(options: Mapping[str, Any]) -> Setting:
     return Setting(card, options["quick"], options["seconds"], python)
 
 
-def products(setting: Setting) -> Any:
+@cache
+def products(emulated: bool) -> Any:
     """Return what multiplies for comparison."""
-    return HostProduct() if setting.card.emulated else Cublas()
+    return HostProduct() if emulated else Cublas()
 
 
 # ---- clocks --------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ def engine(name: str) -> Iterator[None]:
 
 
 def engines(setting: Setting, amounts: Mapping[str, float], work: Callable[[str], Any]) -> Row:
-    """Time one task on the card and natively from NumPy to NumPy; `amounts` says how much each does."""
+    """Time a task on the card and natively, from NumPy to NumPy; `amounts` says how much it is."""
     share = setting.seconds / 12
     times = {}
     for name in amounts:
@@ -150,21 +153,20 @@ def roofline(setting: Setting) -> Iterator[Row]:
     size = min(setting.size(1 << 30, 1 << 16), setting.room() // 4) // 8 * 8
     count = report.rotations(2 * size, card.l2_bytes, 2 * setting.room())
     arrays = [card.empty((size,), np.uint8) for _ in range(2 * count)]
-    pick = arrays.__getitem__
     streams: dict[str, Turn] = {
-        "store": lambda turn: card.fill(pick(turn % count), turn),
-        "copy": lambda turn: card.copy(pick(turn % count), pick(count + turn % count)),
+        "store": lambda turn: card.fill(arrays[turn % count], turn),
+        "copy": lambda turn: card.copy(arrays[turn % count], arrays[count + turn % count]),
     }
     times = on_card(setting, streams, setting.seconds / 10)
     for case, moved in (("store", size), ("copy", 2 * size)):
         yield {"case": case, "amount": moved, "unit": "bytes", **times[case]}
-    del arrays, pick, streams
+    arrays.clear()
     yield from product_rates(setting)
 
 
 def product_rates(setting: Setting) -> Iterator[Row]:
     """Measure square products in every precision that cuBLAS has."""
-    multiply = products(setting).multiply
+    multiply = products(setting.card.emulated).multiply
     n = setting.size(8192, 32)
     for dtype, precision in (("float32", "strict"), ("float32", "tf32"), ("float64", "strict")):
         n = report.gram_rows(n, n, np.dtype(dtype).itemsize, 2 * setting.room())
@@ -208,9 +210,9 @@ def gram_case(setting: Setting, d: int, dtype: str, precision: str, budget: floa
         calls = gram_calls(sets)
         name = without = ""
         try:
-            multiply = products(setting)
-            name = f"{multiply.name} {base}" + (f", {factor} d" if factor > 1 else "")
-            calls["product"] = product_call(setting, multiply, sets, factor, base)
+            product = products(setting.card.emulated)
+            name = f"{product.name} {base}" + (f", {factor} d" if factor > 1 else "")
+            calls["product"] = product_call(setting, product, sets, factor, base)
         except CudaError as error:
             name, without = "cuBLAS", str(error)
         times = on_card(setting, calls, budget)
@@ -305,37 +307,48 @@ def matmul_rows(
 
 
 def fwht(setting: Setting) -> Iterator[Row]:
-    """Measure transforms on the card beside a copy, and from NumPy to NumPy beside the native ones."""
+    """Measure transforms on the card beside a copy, and from NumPy beside the native ones."""
+    for dtype in ("float32", "float64"):
+        for p in (4,) if setting.quick else (8, 12, 16):
+            size = min(setting.size(1 << 28, 1 << 12), setting.room() // 8)
+            n = max(1, size // np.dtype(dtype).itemsize >> p)
+            X = gaussian_rows(n, 1 << p, dtype, seed=p)
+            row = {"dtype": dtype, "unit": "rows", "n": n}
+            yield {"case": f"2^{p} on the card", **row, **fwht_there(setting, X)}
+            yield {"case": f"2^{p} from NumPy", **row, **fwht_here(setting, X)}
+
+
+def fwht_there(setting: Setting, X: np.ndarray) -> Row:
+    """Measure the transform of an array on the card."""
     from ntkfast.features import fwht
 
     card = setting.card
-    for dtype in ("float32", "float64"):
-        for p in (8, 12, 16) if not setting.quick else (4,):
-            size = min(setting.size(1 << 28, 1 << 12), setting.room() // 8)
-            n = max(1, size // np.dtype(dtype).itemsize >> p)
-            host = gaussian_rows(n, 1 << p, dtype, seed=p)
-            sets = [(card.put(host), card.empty(host.shape, dtype)) for _ in range(2)]
-            calls = {
-                "own": rotating(sets, lambda X, out: fwht(X, out=out)),
-                "copy": rotating(sets, lambda X, out: card.copy(out, X)),
-            }
-            times = on_card(setting, calls, setting.seconds / 40)
-            whole = engines(
-                setting,
-                {"cuda": n, "native": n},
-                lambda name, X=host, to=np.empty_like(host): lambda: fwht(X, out=to, engine=name),
-            )
-            row = {"case": f"2^{p}", "dtype": dtype, "unit": "rows", "n": n, "input": "on the card"}
-            rate = n / times["own"]["median"]
-            over = {"of_copy": times["own"]["median"] / times["copy"]["median"]}
-            yield {**row, "rate": rate, **over, "times": times, "from_host": whole}
+    sets = [(card.put(X), card.empty(X.shape, X.dtype)) for _ in range(2)]
+    calls = {
+        "own": rotating(sets, lambda x, out: fwht(x, out=out)),
+        "copy": rotating(sets, lambda x, out: card.copy(out, x)),
+    }
+    times = on_card(setting, calls, setting.seconds / 40)
+    own, copy = (times[name]["median"] for name in ("own", "copy"))
+    return {"input": "on the card", "rate": len(X) / own, "of_copy": own / copy, "times": times}
+
+
+def fwht_here(setting: Setting, X: np.ndarray) -> Row:
+    """Measure the transform of an array of the host."""
+    from ntkfast.features import fwht
+
+    out, amount = np.empty_like(X), float(len(X))
+
+    def work(name: str) -> Callable[[], object]:
+        return lambda: fwht(X, out=out, engine=name)
+
+    return engines(setting, {"cuda": amount, "native": amount}, work)
 
 
 def features(setting: Setting) -> Iterator[Row]:
     """Measure random features of rows from NumPy to NumPy."""
-    from ntkfast.features import ArcCosineFeatures, NTKRandomFeatures, NTKSketch
-
     import ntkfast as nf
+    from ntkfast.features import ArcCosineFeatures, NTKRandomFeatures, NTKSketch
 
     m, n, d = setting.size(4096, 32), setting.size(20_000, 30), setting.size(784, 20)
     maps = {
@@ -396,9 +409,10 @@ def peers(setting: Setting) -> Iterator[Row]:
     """Measure other packages on the same card, where they import, beside the same call of ours."""
     from gpu_peers import SHAPES, ask
 
-    for case, shape in SHAPES.items():
+    end = time.monotonic() + setting.seconds
+    for left, (case, shape) in zip(range(len(SHAPES), 0, -1), SHAPES.items(), strict=True):
         size = shape.quick() if setting.quick else shape
-        found = ask(setting.peers_python, case, size, setting.seconds / len(SHAPES))
+        found = ask(setting.peers_python, case, size, (end - time.monotonic()) / left)
         row: Row = {"case": case, "n": size.n, "d": size.d, "depth": size.depth, **found}
         row["note"] = found.get("error", "")
         if "seconds" in found:
