@@ -22,6 +22,8 @@ KERNELS = {
     "series": nf.FullyConnected(1, activation="tanh"),
 }
 
+BIASED: dict[str, Any] = {"parameterization": "ntk", "b_std": 0.1}
+
 
 def rows(n: int, d: int, dtype: Any, seed: int = 0) -> np.ndarray:
     """Rows with zeros, duplicates and antipodes, of moderate norms."""
@@ -155,6 +157,27 @@ def test_both(library: Any, dtype: Any) -> None:
         wanted = network.ntk.both(X, engine="cuda")
         for one, other in zip(network.ntk.both(library.asarray(X)), wanted, strict=True):
             assert_same(one.get(), other)
+
+
+def test_images(library: Any, dtype: Any) -> None:
+    images = np.random.default_rng(0).standard_normal((7, 4, 5, 2)).astype(dtype)
+    images[1], images[2], images[3] = images[0], 0, 1e3 * images[4]
+    X, Y = images, images[2:6].copy()
+    for network in (nf.Convolutional(2, readout="gap"), nf.Convolutional(2, **BIASED)):
+        x, y = library.asarray(X), library.asarray(Y)
+        for kernel in (network.ntk, network.nngp):
+            assert_same(kernel(x, y).get(), kernel(X, Y, engine="cuda"))
+            square = kernel(x).get()
+            assert_same(square, kernel(X, engine="cuda"))
+            np.testing.assert_array_equal(square, square.T)
+            assert_same(kernel.diag(x).get(), kernel.diag(X))
+        for one, other in zip(network.ntk.both(x), network.ntk.both(X, engine="cuda"), strict=True):
+            assert_same(one.get(), other)
+    with pytest.raises(ValueError, match="X: expected images without gaps"):
+        network.ntk(library.asarray(X[:, :, :3]))
+    large = 1e90 if dtype == np.float64 else 1e12
+    with pytest.raises(ValueError, match="X: the kernel overflows"):
+        nf.Convolutional(2, parameterization="ntk", w_std=large).ntk(x)
 
 
 def test_out_and_strides(library: Any, dtype: Any) -> None:
