@@ -69,12 +69,11 @@ void run(const Problem& problem, const Device& device, int, const Poll& poll) {
     run_on_device(problem, device, poll);
 }
 
-// Calls work(device, poll) without the GIL; `where` is the number of the card.
+// Calls work(device, poll) without the GIL; `where` is told to use_device.
 template <class Work>
 void call(const std::string& where, int, Work work) {
-    const int ordinal = std::stoi(where);
     const py::gil_scoped_release released;
-    work(use_device(ordinal), Poll(poll_signals));
+    work(use_device(where), Poll(poll_signals));
 }
 #else
 // Calls work(set, poll) without the GIL; `where` names the instruction set.

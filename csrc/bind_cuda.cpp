@@ -1,6 +1,6 @@
 // The Python module ntkfast._cuda: the functions of ntkfast._core, computed on a card.
 //
-// The argument that names an instruction set there is the number of the card here.
+// The argument that names an instruction set there is the card and the precision here.
 #include <pybind11/stl.h>
 
 #include <utility>

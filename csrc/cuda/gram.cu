@@ -2,7 +2,7 @@
 #include <memory>
 #include <vector>
 
-#include "gram_tiles.hpp"
+#include "gram_launch.hpp"
 #include "run.hpp"
 
 namespace {
@@ -44,9 +44,11 @@ struct ProblemOnDevice {
     }
 
     void use(Layers<T> map) {
-        numbers_x = numbers_of(map, view.n, hosts().x, map.series_x);
-        numbers_y = view.symmetric ? numbers_x : numbers_of(map, view.m, hosts().y, map.series_y);
-        map.layer = keep(map.layer, map.count);
+        const T* const series_y = view.symmetric ? map.series_x : map.series_y;
+        numbers_x = numbers_of(map, view.n, hosts().x, map.series_x, false);
+        numbers_y = numbers_of(map, view.m, hosts().y, series_y, true);
+        map.rows = keep(map.rows, map.count);
+        map.layer = nullptr;
         map.diagonal = keep(map.diagonal, 2 * view.n);
         map.series_x = map.series_y = nullptr;
         map.row_stats = nullptr;
@@ -87,35 +89,34 @@ struct ProblemOnDevice {
         return reinterpret_cast<const T*>(kept_.back().get());
     }
 
-    const T* numbers_of(const Layers<T>& map, int64_t count, const T* norms, const T* series) {
+    // [count][stats], or [stats][count] for the columns.
+    const T* numbers_of(const Layers<T>& map, int64_t count, const T* norms, const T* series,
+                        bool columns) {
         std::vector<T> numbers(static_cast<std::size_t>(count * map.stats));
         for (int64_t i = 0; i < count; ++i)
-            map.row_stats(map, norms[i], series ? series + i * map.series_stride : nullptr, 1,
-                          numbers.data() + i * map.stats);
+            map.row_stats(map, norms[i], given_series(map, series, i), columns ? count : 1,
+                          numbers.data() + i * (columns ? 1 : map.stats));
         return keep(numbers.data(), count * map.stats);
     }
 };
 
-// Rows of the kernel matrix, as many as fit, times V: one part after the other in the same memory.
+// Pieces are as long as may pass between two looks for Ctrl-C.
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const ProblemOnDevice<T> there(device, p);
+    if (p.n == 0 || p.columns == 0) return;
+    const Operands<T> operands(device, there.view);
     const auto v = upload_matrix(device, p.v, p.ldv, p.m, p.columns);
-    const int64_t rows = smaller(p.n, larger(1, chunk_numbers() / larger(1, p.m)));
-    const Numbers<T> values(device, rows * p.m), product(device, rows * p.columns);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}};
-    tiles.out[p.use_second ? 1 : 0] = values.get();
+    const PackedRows<T> right(device, {v.get(), p.columns, p.m, p.columns}, nullptr,
+                              Quad<T>::kSize);
+    const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
+    const Numbers<T> product(device, rows * p.columns);
+    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
         const int64_t count = tiles.end - tiles.begin;
-        launch(device, gram_tiles<T>,
-               smaller(ceil_div<int64_t>(count, kTile) * ceil_div<int64_t>(p.m, kTile),
-                       int64_t{1} << 30),
-               kThreads, sizeof(Factors<T>), tiles);
-        launch(device, times_v<T>, smaller(count * p.columns, int64_t{1} << 30), kThreads,
-               kThreads * sizeof(double),
-               TimesV<T>{values.get(), v.get(), product.get(), count, p.m, p.columns});
+        launch_times_v(device, tiles, right.view(), product.get(), p.columns);
         download_matrix(device, p.product + tiles.begin * p.ldp, p.ldp, product.get(), count,
                         p.columns);
     }
@@ -132,10 +133,11 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.v) return run_matmul(p, device, poll);
     if (p.n == 0 || p.m == 0) return;
     const ProblemOnDevice<T> there(device, p);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}};
+    const Operands<T> operands(device, there.view);
+    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
     const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
     const int64_t rows =
-        smaller(p.n, ceil_div<int64_t>(larger(1, chunk_numbers() / (outs * p.m)), kTile) * kTile);
+        smaller(p.n, ceil_div<int64_t>(larger(1, chunk_numbers() / (outs * p.m)), kSlab) * kSlab);
     Numbers<T> out[2];
     for (int k = 0; k < 2; ++k)
         if (p.out[k]) out[k] = Numbers<T>(device, rows * p.m), tiles.out[k] = out[k].get();
@@ -144,9 +146,8 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
         tiles.end = smaller(p.n, tiles.begin + rows);
         tiles.first = p.symmetric ? tiles.begin : 0;
         const int64_t columns = p.m - tiles.first, count = tiles.end - tiles.begin;
-        const int64_t all = ceil_div<int64_t>(count, kTile) * ceil_div<int64_t>(columns, kTile);
-        launch(device, gram_tiles<T>, smaller(all, int64_t{1} << 30), kThreads, sizeof(Factors<T>),
-               tiles);
+        tiles.ld[0] = tiles.ld[1] = columns;
+        launch_gram(device, tiles);
         for (int k = 0; k < 2; ++k) {
             if (!p.out[k]) continue;
             download_matrix(device, p.out[k] + tiles.begin * p.ldo[k] + tiles.first, p.ldo[k],

@@ -5,13 +5,31 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <sstream>
 #include <stdexcept>
+#include <string>
 
 namespace ntkfast {
 
 namespace {
 std::atomic<std::int64_t> chunk{std::int64_t{1} << 27};
+
+Precision precision_of(const std::string& name) {
+    if (name.empty() || name == "strict") return Precision::kStrict;
+    if (name == "3xtf32") return Precision::kTf32x3;
+    if (name == "tf32") return Precision::kTf32;
+    throw std::invalid_argument("precision: unknown: " + name);
 }
+
+// What use_device is told, without asking for the card.
+Device parse(const std::string& where) {
+    std::istringstream text(where);
+    std::string ordinal, precision;
+    std::getline(text, ordinal, ':');
+    std::getline(text, precision, ':');
+    return {std::stoi(ordinal), nullptr, precision_of(precision)};
+}
+}  // namespace
 
 std::int64_t chunk_numbers() { return chunk; }
 void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
@@ -39,9 +57,17 @@ int count_devices(std::string* reason) {
     return count;
 }
 
-Device use_device(int ordinal) {
-    check(cudaSetDevice(ordinal));
-    return {ordinal, nullptr};
+Device use_device(const std::string& where) {
+    const Device device = parse(where);
+    check(cudaSetDevice(device.ordinal));
+    return device;
+}
+
+int generation(const Device& device) {
+    int major = 0, minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.ordinal));
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.ordinal));
+    return 10 * major + minor;
 }
 
 std::size_t largest_shared(const Device& device) {
@@ -99,12 +125,17 @@ void finish(const Device& device) {
 
 #else
 
-int count_devices(std::string*) { return 1; }
+// Two cards: one with the tensor cores that products use, and one from before them.
+int count_devices(std::string*) { return 2; }
 
-Device use_device(int ordinal) {
-    if (ordinal != 0) throw std::runtime_error("CUDA: invalid device ordinal");
-    return {0, nullptr};
+Device use_device(const std::string& where) {
+    const Device device = parse(where);
+    if (device.ordinal < 0 || device.ordinal >= count_devices(nullptr))
+        throw std::runtime_error("CUDA: invalid device ordinal");
+    return device;
 }
+
+int generation(const Device& device) { return device.ordinal == 0 ? 80 : 75; }
 
 std::size_t largest_shared(const Device&) { return 64 * 1024; }
 

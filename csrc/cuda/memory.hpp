@@ -12,16 +12,28 @@
 
 namespace ntkfast {
 
+// Of inner products in float32; those in float64 are strict.
+enum class Precision {
+    kStrict,  // every product and sum is rounded to float32
+    kTf32x3,  // on tensor cores, in three products of TF32: nearly as accurate
+    kTf32,    // on tensor cores, of factors rounded to 11 bits
+};
+
 struct Device {
     int ordinal;
     void* stream;  // work on it is done in order
+    Precision precision;
 };
 
 // The number of cards; `reason` says why there is none.
 int count_devices(std::string* reason);
 
-// Makes a card the one of this thread; throws std::runtime_error if there is none of that number.
-Device use_device(int ordinal);
+// Makes a card the one of this thread: "ORDINAL" or "ORDINAL:PRECISION", the precision as in
+// engines/cuda.py. Throws std::runtime_error if there is none of that number.
+Device use_device(const std::string& where);
+
+// The generation of a card, as 80 for sm_80.
+int generation(const Device& device);
 
 // Bytes of shared memory that a block may ask for.
 std::size_t largest_shared(const Device& device);
