@@ -47,14 +47,14 @@ class CardLibrary:
         """Return an array whose numbers are anything."""
         assert device == "card"
         size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-        return Array(self, self.cuda.Memory(size, "0:0"), shape, np.dtype(dtype))
+        return Array(self, self.cuda.Memory(size, "0"), shape, np.dtype(dtype))
 
     def asarray(self, array: Any) -> Array:
         """Copy an array of the host, with its strides."""
         array = np.asarray(array)
         base = array if array.base is None else array.base
         out = self.empty(base.shape, dtype=array.dtype, device="card")
-        self.cuda.copy(card_array.view("out", out).described(), base, "0:0")
+        self.cuda.copy(card_array.view("out", out).described(), base, "0")
         if array is not base:
             out.shape, out.strides = array.shape, array.strides
             out.start += array.ctypes.data - base.ctypes.data
@@ -90,7 +90,7 @@ class Array:
         """Copy to the host."""
         assert self.strides is None
         host = np.empty(self.shape, self.dtype)
-        self.library.cuda.copy(host, card_array.view("x", self).described(), "0:0")
+        self.library.cuda.copy(host, card_array.view("x", self).described(), "0")
         return host
 
 
