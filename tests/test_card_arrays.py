@@ -213,6 +213,22 @@ def test_fwht(library: Any, dtype: Any) -> None:
     np.testing.assert_array_equal(x.get(), wanted)
 
 
+@pytest.mark.parametrize("weights", ["orthogonal", "structured"])
+def test_features(library: Any, weights: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = rows(20, 21, dtype)
+    for order in (0, 1):
+        features = nf.features.ArcCosineFeatures(
+            order, n_components=70, weights=weights, random_state=0
+        ).fit(X)
+        found = features.transform(library.asarray(X)).get()
+        monkeypatch.setenv("NTKFAST_ENGINE", "cuda")
+        np.testing.assert_array_equal(found, features.transform(X))
+    with pytest.raises(ValueError, match=r"X: expected shape \(\*, 21\)"):
+        features.transform(library.asarray(X[:, :20]))
+    with pytest.raises(TypeError, match="X: NTKRandomFeatures takes arrays of the host"):
+        nf.features.NTKRandomFeatures(random_state=0).fit(X).transform(library.asarray(X))
+
+
 def test_norms_overflow_nowhere(library: Any) -> None:
     kernel = nf.FullyConnected(1).nngp
     for factor in (1e-200, 1e-160, 1.0, 1e100):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from ntkfast.maps import Collection, FloatArray, Rows
 if TYPE_CHECKING:
     from ntkfast.kernel import Kernel
 
-__all__ = ["both", "diag", "finite", "fwht", "gram", "holds", "lies_on_card", "matmul", "rows"]
+__all__ = ["both", "diag", "features", "finite", "fwht", "gram", "lies_on_card", "matmul", "rows"]
 
 
 # ---- validation ----------------------------------------------------------------------------------
@@ -67,11 +68,6 @@ def _rows(name: str, array: CardArray) -> Rows:
             f"{name}: expected finite numbers and norms below 1e150, row {row} has {norms[row]:.3g}"
         )
     return Rows(cast(FloatArray, array), norms)
-
-
-def holds(array: object) -> bool:
-    """Whether an array is a view of a card, which type checkers take for one of the host."""
-    return isinstance(array, CardArray)
 
 
 def finite(array: Any) -> bool:
@@ -184,7 +180,20 @@ def matmul(kernel: Kernel, X: Any, Y: Any, V: Any, out: Any, engine: str | None)
     return result.source
 
 
-# ---- transforms ----------------------------------------------------------------------------------
+# ---- features and transforms ---------------------------------------------------------------------
+
+
+def features(
+    X: Any, width: int, count: int, write: Callable[[FloatArray, FloatArray], None]
+) -> Any:
+    """Return `count` features of rows of `width` numbers, which `write` computes."""
+    _engine(None)
+    array = matrix("X", X)
+    inputs.matrix_shape("X", array.shape, width)
+    _rows("X", array)  # finite?
+    result = empty_like("X", array, (len(array), count))
+    write(cast(FloatArray, array), cast(FloatArray, result))
+    return result.source
 
 
 def fwht(X: Any, signs: FloatArray | None, out: Any, scale: float, engine: str | None) -> Any:

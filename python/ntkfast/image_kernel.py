@@ -119,7 +119,7 @@ class ImageKernel(KernelOfNetwork):
     def _values(self, X: Collection) -> FloatArray:
         assert isinstance(X, Images)
         values = np.empty((len(X), 1), X.dtype)
-        engine = engines.select("cuda" if card.holds(X.data) else None)
+        engine = engines.select(engines.home(X.data))
         self._run(X, None, self._outs(values), engine, engines.count(None), diagonal=True)
         return values[:, 0]
 
@@ -185,7 +185,7 @@ class ImageKernel(KernelOfNetwork):
 
 
 def _finite(out: FloatArray) -> bool:
-    if card.holds(out):
+    if engines.home(out):
         return card.finite(out)
     return bool(np.isfinite(np.min(out) + np.max(out)))
 
