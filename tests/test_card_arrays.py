@@ -40,21 +40,21 @@ def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
 class CardLibrary:
     """A library of arrays in memory of a card."""
 
-    def __init__(self, cuda: Any) -> None:
-        self.cuda = cuda
+    def __init__(self, cuda: Any, place: str = "0") -> None:
+        self.cuda, self.place = cuda, place
 
     def empty(self, shape: Any, *, dtype: Any, device: Any) -> Array:
         """Return an array whose numbers are anything."""
         assert device == "card"
         size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-        return Array(self, self.cuda.Memory(size, "0"), shape, np.dtype(dtype))
+        return Array(self, self.cuda.Memory(size, self.place), shape, np.dtype(dtype))
 
     def asarray(self, array: Any) -> Array:
         """Copy an array of the host, with its strides."""
         array = np.asarray(array)
         base = array if array.base is None else array.base
         out = self.empty(base.shape, dtype=array.dtype, device="card")
-        self.cuda.copy(card_array.view("out", out).described(), base, "0")
+        self.cuda.copy(card_array.view("out", out).described(), base, self.place)
         if array is not base:
             out.shape, out.strides = array.shape, array.strides
             out.start += array.ctypes.data - base.ctypes.data
@@ -90,7 +90,7 @@ class Array:
         """Copy to the host."""
         assert self.strides is None
         host = np.empty(self.shape, self.dtype)
-        self.library.cuda.copy(host, card_array.view("x", self).described(), "0")
+        self.library.cuda.copy(host, card_array.view("x", self).described(), self.library.place)
         return host
 
 
@@ -244,12 +244,29 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
 
     seen: list[Any] = []
     x, y = library.asarray(rows(4, 3, np.float64)), library.asarray(rows(5, 3, np.float64))
-    x.facts, y.facts = {"stream": 5}, {"stream": 6}
+    x.facts, y.facts = {"stream": 1}, {"stream": 2}  # those that every process has
     place = cuda._place
     monkeypatch.setattr(cuda, "_place", lambda *a: seen.append(a) or place(*a))
     nf.FullyConnected(1).ntk(x, y)
-    assert seen[-2:] == [(0, 6), (0, 5)] or seen[-2:] == [(0, 0), (0, 5)]
-    assert (0, 6) in seen
+    assert seen[-1] == (0, 1)
+    assert (0, 2) in seen
+
+
+def test_several_cards(library: Any) -> None:
+    """Arrays on another card are computed on there; on two cards they are an error."""
+    if library.cuda.devices()[0] < 2:
+        pytest.skip("one CUDA device only")
+    other, kernel, X = CardLibrary(library.cuda, "1"), nf.FullyConnected(2).ntk, rows(9, 4, float)
+    assert_same(kernel(other.asarray(X)).get(), kernel(X, engine="cuda"))
+    with pytest.raises(ValueError, match=r"Y: expected an array on CUDA device 0 as X.* device 1"):
+        kernel(library.asarray(X), other.asarray(X))
+
+
+def test_out_of_memory(library: Any) -> None:
+    with pytest.raises(MemoryError, match="CUDA device 0: no room for 1125899906842624 bytes"):
+        library.cuda.Memory(1 << 50, "0")
+    X = rows(9, 4, float)  # and everything goes on
+    assert_same(nf.FullyConnected(2).ntk(library.asarray(X)).get(), nf.FullyConnected(2).ntk(X))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])

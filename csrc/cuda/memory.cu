@@ -36,16 +36,28 @@ Device parse(const std::string& where, int threads) {
 }
 }  // namespace
 
+namespace {
+
+class OutOfMemory : public std::bad_alloc {
+  public:
+    OutOfMemory(const Device& device, std::size_t bytes)
+        : what_("CUDA device " + std::to_string(device.ordinal) + ": no room for " +
+                std::to_string(bytes) + " bytes, " + std::to_string(free_bytes(device)) +
+                " are free") {}
+    const char* what() const noexcept override { return what_.c_str(); }
+
+  private:
+    std::string what_;
+};
+
+}  // namespace
+
 std::int64_t chunk_numbers() { return chunk; }
 void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
 
 #if defined(__CUDACC__)
 
 void check(cudaError_t error) {
-    if (error == cudaErrorMemoryAllocation) {
-        cudaGetLastError();
-        throw std::bad_alloc();
-    }
     if (error != cudaSuccess)
         throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
@@ -90,7 +102,13 @@ std::size_t largest_shared(const Device& device) {
 
 void* allocate(const Device& device, std::size_t bytes) {
     void* memory = nullptr;
-    check(cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream)));
+    const cudaError_t error =
+        cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream));
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();  // it is no failure of what comes next
+        throw OutOfMemory(device, bytes);
+    }
+    check(error);
     return memory;
 }
 
@@ -204,9 +222,9 @@ std::size_t largest_shared(const Device&) { return 64 * 1024; }
 // Poisoned, so that reading what was not written shows.
 void* allocate(const Device& device, std::size_t bytes) {
     const std::size_t size = bytes ? bytes : 1;
-    if (size > std::size_t{1} << 40) throw std::bad_alloc();
+    if (size > free_bytes(device)) throw OutOfMemory(device, size);
     void* const memory = std::malloc(size);
-    if (!memory) throw std::bad_alloc();
+    if (!memory) throw OutOfMemory(device, size);
     std::memset(memory, 0xff, size);
     const std::lock_guard lock(guard);
     blocks[static_cast<const char*>(memory)] = {size, device.ordinal};

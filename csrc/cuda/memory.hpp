@@ -51,7 +51,9 @@ std::int64_t chunk_numbers();
 void set_chunk_numbers(std::int64_t numbers);
 
 // Memory of a card from the pool of a stream: free for what comes later on that stream.
-void* allocate(const Device& device, std::size_t bytes);  // throws std::bad_alloc
+//
+// Throws std::bad_alloc, which says what was asked for and what is free.
+void* allocate(const Device& device, std::size_t bytes);
 void release(void* stream, void* memory) noexcept;
 std::size_t free_bytes(const Device& device);
 
