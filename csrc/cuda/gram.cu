@@ -107,7 +107,7 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.columns == 0) return;
     const Operands<T> operands(device, there.view);
     const auto v = upload_matrix(device, p.v, p.ldv, p.m, p.columns);
-    const PackedRows<T> right(device, {v.get(), p.columns, p.m, p.columns}, nullptr,
+    const PackedRows<T> right(device, {v.get(), p.columns, p.m, p.columns}, nullptr, false,
                               Quad<T>::kSize);
     const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
     const Numbers<T> product(device, rows * p.columns);
