@@ -212,10 +212,10 @@ def test_large_tiles(module: Any, product: tuple[Any, float]) -> None:
     """As many tiles of 128 rows as they are used for, the last ones partly filled."""
     dtype, error = product
     kernel, rng = nf.FullyConnected(2).ntk, np.random.default_rng(0)
-    X, Y = (rng.standard_normal((k, 21)).astype(dtype) for k in (259, 5473))
+    X, Y = (rng.standard_normal((k, 21)).astype(dtype) for k in (259, 8200))
     found = kernel(X, Y, engine="cuda")
     assert_kernel(kernel, X, Y, found, error)
-    V = rng.standard_normal((5473, 6)).astype(dtype)
+    V = rng.standard_normal((8200, 6)).astype(dtype)
     exact = found.astype(float) @ V.astype(float)
     bound = np.abs(found.astype(float)) @ np.abs(V.astype(float))
     assert_close(kernel.matmul(X, Y, V, engine="cuda"), exact.astype(dtype), bound, PRODUCT)

@@ -38,7 +38,7 @@ NTK_DEVICE int64_t blocks() { return gridDim.x; }
 NTK_DEVICE void barrier() { __syncthreads(); }
 template <class T>
 NTK_DEVICE T* shared_memory() {
-    extern __shared__ double memory[];
+    extern __shared__ __align__(16) double memory[];
     return reinterpret_cast<T*>(memory);
 }
 #else
@@ -85,7 +85,7 @@ void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, in
              static_cast<cudaStream_t>(device.stream)>>>(arguments);
     ntkfast::check(cudaGetLastError());
 #else
-    (void)device;
+    if (shared > ntkfast::largest_shared(device)) throw std::runtime_error("launch: shared memory");
     running = {size, blocks};
     ntkfast::emulation::Machine::here().run({blocks, size, shared}, [&] { kernel(arguments); });
 #endif

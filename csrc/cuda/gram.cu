@@ -102,7 +102,8 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const ProblemOnDevice<T> there(device, p, poll);
     const Operands<T> operands(device, there.view);
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
-    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, Quad<T>::kSize);
+    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
+                              Quad<T>::kSize);
     const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
     const bool direct = on_card(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);

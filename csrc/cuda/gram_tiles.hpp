@@ -83,7 +83,7 @@ template <class Product>
 constexpr int kGramPitch = Product::kColumns + 8;  // pieces of tensor cores meet no bank twice
 
 template <class Product, class T = typename Product::Number>
-NTK_KERNEL_OF(2)
+NTK_KERNEL_OF(kBlocks<Product>)
 gram_tiles(GramTiles<T> tiles) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const Problem<T>& p = tiles.p;

@@ -217,7 +217,7 @@ int device_of(const void* memory) {
 
 int generation(const Device& device) { return device.ordinal == 0 ? 80 : 75; }
 
-std::size_t largest_shared(const Device&) { return 64 * 1024; }
+std::size_t largest_shared(const Device& device) { return (device.ordinal == 0 ? 100 : 64) * 1024; }
 
 // Poisoned, so that reading what was not written shows.
 void* allocate(const Device& device, std::size_t bytes) {

@@ -32,7 +32,6 @@ struct Fma {
     using Number = T;
     static constexpr int kRows = M, kColumns = N, kPitch = kQuads + 1, kStages = 2;
     static constexpr int kDown = M / 16, kAcross = N / 16;
-    static constexpr bool kTensorCores = false;
     T sum[kDown][kAcross] = {};
 
     NTK_DEVICE void add(const Quad<T>* left, const Quad<T>* right, int quads) {
@@ -46,8 +45,10 @@ struct Fma {
             for (int a = 0; a < kDown; ++a) {
                 const Quad<T> row = left[16 * a * kPitch + q];
                 NTK_UNROLL()
-                for (int k = 0; k < Quad<T>::kSize; ++k) NTK_UNROLL()
-                for (int b = 0; b < kAcross; ++b) sum[a][b] += row.at[k] * columns[b].at[k];
+                for (int k = 0; k < Quad<T>::kSize; ++k) {
+                    NTK_UNROLL()
+                    for (int b = 0; b < kAcross; ++b) sum[a][b] += row.at[k] * columns[b].at[k];
+                }
             }
         }
     }
@@ -65,93 +66,111 @@ struct Fma {
     }
 };
 
-// What tensor cores multiply of a quad. The order of the terms of a sum is free: thread t of the
-// four that share a row takes the numbers of quad t, instead of every fourth number.
-struct Tf32 {
-    uint32_t big[4], small[4];  // x = big + small, to 22 bits
-    NTK_DEVICE Tf32() {}
-    NTK_DEVICE explicit Tf32(const Quad<float>& x) {
+// Factors of tensor cores from a part of rows: 16 rows of the left, 8 of the right side, and the
+// product of both. In float64 products and sums are those of Fma.
+template <class T, Precision P>
+struct Factors {
+    T left[4], right[2];
+
+    NTK_DEVICE void load_left(const Quad<T>* rows, int pitch) {
         NTK_UNROLL()
-        for (int k = 0; k < 4; ++k) {
-            big[k] = to_tf32(x.at[k]);
-            small[k] = to_tf32(x.at[k] - float_of(big[k]));
-        }
+        for (int r = 0; r < 4; ++r) left[r] = at(rows, thread() % 32 / 4 + r % 2 * 8, pitch, r / 2);
+    }
+    NTK_DEVICE void load_right(const Quad<T>* rows, int pitch) {
+        NTK_UNROLL()
+        for (int r = 0; r < 2; ++r) right[r] = at(rows, thread() % 32 / 4, pitch, r);
+    }
+    NTK_DEVICE static void multiply(T (&sum)[4], const Factors& a, const Factors& b) {
+        mma(sum, a.left, b.right);
+    }
+
+  private:
+    NTK_DEVICE static T at(const Quad<T>* rows, int row, int pitch, int half) {
+        return reinterpret_cast<const T*>(rows + row * pitch)[4 * half + thread() % 4];
     }
 };
 
-NTK_DEVICE void multiply_piece(float (&sum)[4], const uint32_t (&top)[4],
-                               const uint32_t (&bottom)[4], const uint32_t (&right)[4], int k) {
-    mma(sum, {top[k], bottom[k], top[k + 1], bottom[k + 1]}, {right[k], right[k + 1]});
-}
+// A product of TF32 is off by 2^-10 at most, 2^-11 from either factor. Rows have been rounded when
+// they were packed.
+template <>
+struct Factors<float, Precision::kTf32> {
+    uint32_t left[2][4], right[2][2];
 
-// 16 x 8 products of two halves of 8 rows with 8 columns. A product of TF32 is off by 2^-10 at most,
-// 2^-11 from either factor; with the small parts by 2^-21, of which the sum makes about that of
+    NTK_DEVICE void load_left(const Quad<float>* rows, int pitch) {
+        const Quad<float>* row = rows + thread() % 16 * pitch + thread() % 32 / 16;
+        NTK_UNROLL()
+        for (int half = 0; half < 2; ++half) load_words(left[half], row + 2 * half);
+    }
+    NTK_DEVICE void load_right(const Quad<float>* rows, int pitch) {
+        uint32_t words[4];
+        load_words(words, rows + thread() % 8 * pitch + thread() % 32 / 8);
+        NTK_UNROLL()
+        for (int r = 0; r < 4; ++r) right[r / 2][r % 2] = words[r];
+    }
+    NTK_DEVICE static void multiply(float (&sum)[4], const Factors& a, const Factors& b) {
+        NTK_UNROLL()
+        for (int half = 0; half < 2; ++half) mma(sum, a.left[half], b.right[half]);
+    }
+};
+
+// x = big + small, to 23 bits. A product is off by 2^-21, of which a sum makes about the error of
 // strict precision. The small parts come first, where they still count.
-template <Precision P>
-NTK_DEVICE void add_piece(float (&sum)[4], const Tf32& top, const Tf32& bottom, const Tf32& right) {
-    NTK_UNROLL()
-    for (int k = 0; k < 4; k += 2) {
-        if (P == Precision::kTf32x3) {
-            multiply_piece(sum, top.small, bottom.small, right.big, k);
-            multiply_piece(sum, top.big, bottom.big, right.small, k);
+template <>
+struct Factors<float, Precision::kTf32x3> {
+    using Words = Factors<float, Precision::kTf32>;
+    Words big, small;
+
+    NTK_DEVICE void load_left(const Quad<float>* rows, int pitch) {
+        big.load_left(rows, pitch);
+        NTK_UNROLL()
+        for (int half = 0; half < 2; ++half) split(big.left[half], small.left[half]);
+    }
+    NTK_DEVICE void load_right(const Quad<float>* rows, int pitch) {
+        big.load_right(rows, pitch);
+        NTK_UNROLL()
+        for (int half = 0; half < 2; ++half) split(big.right[half], small.right[half]);
+    }
+    NTK_DEVICE static void multiply(float (&sum)[4], const Factors& a, const Factors& b) {
+        Words::multiply(sum, a.small, b.big);
+        Words::multiply(sum, a.big, b.small);
+        Words::multiply(sum, a.big, b.big);
+    }
+
+  private:
+    template <int N>
+    NTK_DEVICE static void split(uint32_t (&x)[N], uint32_t (&rest)[N]) {
+        NTK_UNROLL()
+        for (int r = 0; r < N; ++r) {
+            const float whole = float_of(x[r]);
+            x[r] = to_tf32(whole);
+            rest[r] = to_tf32(whole - float_of(x[r]));
         }
-        multiply_piece(sum, top.big, bottom.big, right.big, k);
     }
-}
-
-// In float64: products and sums are those of Fma.
-template <Precision P>
-NTK_DEVICE void add_piece(double (&sum)[2][2], const Quad<double>& top, const Quad<double>& bottom,
-                          const Quad<double>& right) {
-    NTK_UNROLL()
-    for (int k = 0; k < 2; ++k) {
-        mma(sum[0], top.at[k], right.at[k]);
-        mma(sum[1], bottom.at[k], right.at[k]);
-    }
-}
-
-NTK_DEVICE float piece_at(const float (&sum)[4], int r) { return sum[r]; }
-NTK_DEVICE double piece_at(const double (&sum)[2][2], int r) { return sum[r / 2][r % 2]; }
-
-template <class T>
-struct Piece;
-template <>
-struct Piece<float> {
-    using Factor = Tf32;
-    using Sum = float[4];
-};
-template <>
-struct Piece<double> {
-    using Factor = Quad<double>;
-    using Sum = double[2][2];
 };
 
 // The same on tensor cores: 4 x 2 warps, each with pieces of 16 x 8 pairs, one row of them per slab.
 template <class T, int M, int N, Precision P>
 struct Mma {
     using Number = T;
-    using Factor = typename Piece<T>::Factor;
-    static constexpr int kRows = M, kColumns = N, kPitch = kQuads, kStages = 3;
+    static constexpr int kRows = M, kColumns = N, kStages = 3;
+    static constexpr int kPitch = kQuads + (sizeof(T) == 4 ? 1 : 2);
     static constexpr int kDown = M / kSlab, kAcross = N / 16;
-    static constexpr bool kTensorCores = true;
-    typename Piece<T>::Sum sum[kDown][kAcross] = {};
+    T sum[kDown][kAcross][4] = {};
 
-    NTK_DEVICE static int row() { return thread() / 64 * 16 + thread() % 32 / 4; }  // of a slab
+    // The first row in a slab, and the first column, of the pieces of this warp.
+    NTK_DEVICE static int row() { return thread() / 64 * 16; }
     NTK_DEVICE static int column(int b) { return (2 * b + thread() / 32 % 2) * 8; }
 
     NTK_DEVICE void add(const Quad<T>* left, const Quad<T>* right, int) {
-        const int group = thread() % 32 / 4, own = thread() % 4;
-        Factor top[kDown], bottom[kDown];
+        Factors<T, P> down[kDown], across;
         NTK_UNROLL()
-        for (int a = 0; a < kDown; ++a) {
-            top[a] = Factor(left[(a * kSlab + row()) * kPitch + own]);
-            bottom[a] = Factor(left[(a * kSlab + row() + 8) * kPitch + own]);
-        }
+        for (int a = 0; a < kDown; ++a)
+            down[a].load_left(left + (a * kSlab + row()) * kPitch, kPitch);
         NTK_UNROLL()
         for (int b = 0; b < kAcross; ++b) {
-            const Factor factor(right[(column(b) + group) * kPitch + own]);
+            across.load_right(right + column(b) * kPitch, kPitch);
             NTK_UNROLL()
-            for (int a = 0; a < kDown; ++a) add_piece<P>(sum[a][b], top[a], bottom[a], factor);
+            for (int a = 0; a < kDown; ++a) Factors<T, P>::multiply(sum[a][b], down[a], across);
         }
     }
 
@@ -161,13 +180,21 @@ struct Mma {
         for (int a = 0; a < kDown; ++a) {
             if (a != slab) continue;
             NTK_UNROLL()
-            for (int b = 0; b < kAcross; ++b) NTK_UNROLL()
-            for (int r = 0; r < 4; ++r)
-                see(row() + r / 2 * 8, column(b) + thread() % 4 * 2 + r % 2,
-                    piece_at(sum[a][b], r));
+            for (int b = 0; b < kAcross; ++b) {
+                NTK_UNROLL()
+                for (int r = 0; r < 4; ++r)
+                    see(row() + thread() % 32 / 4 + r / 2 * 8, column(b) + thread() % 4 * 2 + r % 2,
+                        sum[a][b][r]);
+            }
         }
     }
 };
+
+// Blocks on a multiprocessor that leave room for the sums, and as many registers besides.
+template <class Product>
+constexpr int kBlocks =
+    sizeof(typename Product::Number) * Product::kRows * Product::kColumns > 4 * 64 * kThreads ? 1
+                                                                                              : 2;
 
 // ---- the walk along the rows --------------------------------------------------------------------
 
