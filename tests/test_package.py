@@ -190,6 +190,33 @@ def test_stub_declares_what_the_module_has() -> None:
             assert hasattr(getattr(core, name), member), f"{name}.{member}"
 
 
+def reexported(stub: ast.AST) -> set[str]:
+    """Names that a stub passes on."""
+    imports = [node for node in ast.iter_child_nodes(stub) if isinstance(node, ast.ImportFrom)]
+    return {alias.name for node in imports for alias in node.names if alias.asname == alias.name}
+
+
+def signature(module: Any, name: str) -> str:
+    """Return what pybind11 says of the arguments of a function or a constructor."""
+    found = getattr(module, name)
+    text = (found.__init__ if isinstance(found, type) else found).__doc__ or ""
+    return text.replace(module.__name__, "ntkfast._core")
+
+
+@needs_core
+@pytest.mark.parametrize("module", ["_cuda", "_cuda_emulated"])
+def test_cuda_stub_passes_on_what_is_the_same(module: str) -> None:
+    # stubtest looks at what a stub declares, and not at what it takes from another one.
+    import ntkfast._core as core
+
+    cuda = pytest.importorskip(f"ntkfast.{module}", exc_type=ImportError)
+    stub = ast.parse((ROOT / "python/ntkfast/_cuda.pyi").read_text(encoding="utf-8"))
+    same = reexported(stub)
+    assert same | set(declared(stub)) == {name for name in vars(cuda) if not name.startswith("_")}
+    for name in same:
+        assert signature(cuda, name) == signature(core, name), name
+
+
 # --- The README ----------------------------------------------------------------------------------
 
 

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Builds ntkfast for the card of this machine, runs every GPU test and benchmark: under ten minutes.
+#
+#     bench/gpu.sh gpu.json                                   # into a new environment, from the package index
+#     PYTHON=/opt/python/bin/python bench/gpu.sh --no-install gpu.json     # without a network
+#     PYTHON=/opt/python/bin/python bench/gpu.sh --no-build gpu.json       # ntkfast is in it already
+#
+# What follows the file goes to bench/gpu.py, for example --parts gram,matmul. With --no-install PYTHON
+# must have what a build and the tests need: pip, scikit-build-core, pybind11, cmake, ninja, NumPy, SciPy,
+# Numba, mpmath, hypothesis, pytest, pytest-timeout. The CUDA compiler is CUDACXX, or nvcc of the path, of
+# CUDA_HOME, or of the package index. The table comes last; the exit status is 1 if a part failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+invocation="bench/gpu.sh $*"
+mode=install
+case "${1:-}" in
+    --no-install) mode=site && shift ;;
+    --no-build) mode=none && shift ;;
+esac
+[ $# -ge 1 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+json=$1
+shift
+python=${PYTHON:-python3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export NTKFAST_PURE=0 PIP_DISABLE_PIP_VERSION_CHECK=1
+failed=()
+step() { printf '\n== %s  [%d s]\n' "$*" "$SECONDS"; }
+try() { # try NAME COMMAND...: a failure is remembered, and the rest goes on
+    local name=$1
+    shift
+    step "$name"
+    "$@" || failed+=("$name")
+}
+
+environment() {
+    "$python" -m venv "$work/venv" && python=$work/venv/bin/python &&
+        "$python" -m pip install -q scikit-build-core pybind11 cmake ninja numpy scipy numba mpmath hypothesis pytest \
+            pytest-timeout threadpoolctl scikit-learn nvidia-cublas
+}
+compiler() { # of the system, else of the package index
+    CUDACXX=${CUDACXX:-$(command -v nvcc || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc")}
+    if [ -z "$CUDACXX" ] && [ $mode = install ]; then
+        "$python" -m pip install -q nvidia-cuda-nvcc nvidia-cuda-crt nvidia-nvvm nvidia-cuda-runtime nvidia-cuda-cccl
+        CUDACXX=$("$python" -c 'import nvidia; print(next(f"{p}/cu13/bin/nvcc" for p in nvidia.__path__))')
+    fi
+    export CUDACXX
+    "$CUDACXX" --version | tail -n 2
+}
+sanitizer() { # optional: without it the parts say so
+    command -v compute-sanitizer >/dev/null || [ -x "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" ] ||
+        "$python" -m pip install -q nvidia-cuda-sanitizer-api || true
+}
+build() {
+    local capability options
+    capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1) || return
+    options=(-C cmake.define.NTKFAST_CUDA=ON -C "cmake.define.CMAKE_CUDA_ARCHITECTURES=${capability/./}-real")
+    echo "compute capability $capability"
+    "$python" -m pip wheel -q --no-index --no-deps --no-build-isolation --wheel-dir "$work" "${options[@]}" . || return
+    if [ $mode = install ]; then
+        "$python" -m pip install -q --no-index --no-deps "$work"/ntkfast-*.whl
+    else
+        "$python" -m pip install -q --no-index --no-deps --target "$work/site" "$work"/ntkfast-*.whl
+        export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}"
+    fi
+}
+
+if [ $mode = install ]; then
+    try environment environment
+    try sanitizer sanitizer
+fi
+if [ $mode != none ]; then
+    try compiler compiler
+    try build build
+fi
+step "tests and benchmarks"
+"$python" bench/gpu.py --json "$json" --seconds $((580 - SECONDS)) --command "$invocation" \
+    ${failed[@]+--failed "${failed[@]}"} "$@"

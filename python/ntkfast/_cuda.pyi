@@ -1,0 +1,46 @@
+"""Types of the extension for graphics cards; see csrc/bind_cuda.cpp.
+
+Functions that are named as those of ntkfast._core take the same arguments, but for `isa`, which is
+the card and the stream here: "ordinal:stream". Classes have the same members; an object of one
+module is nothing to the other.
+"""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ntkfast._core import _F32, _F64, _Int
+from ntkfast._core import ImageNet as ImageNet
+from ntkfast._core import Layers as Layers
+from ntkfast._core import Neuronf32 as Neuronf32
+from ntkfast._core import Neuronf64 as Neuronf64
+from ntkfast._core import Profilef32 as Profilef32
+from ntkfast._core import Profilef64 as Profilef64
+from ntkfast._core import Radial as Radial
+from ntkfast._core import gram_f32 as gram_f32
+from ntkfast._core import gram_f64 as gram_f64
+from ntkfast._core import hadamard_f32 as hadamard_f32
+from ntkfast._core import hadamard_f64 as hadamard_f64
+from ntkfast._core import images_f32 as images_f32
+from ntkfast._core import images_f64 as images_f64
+from ntkfast._core import matmul_f32 as matmul_f32
+from ntkfast._core import matmul_f64 as matmul_f64
+from ntkfast._core import sequences_f32 as sequences_f32
+from ntkfast._core import sequences_f64 as sequences_f64
+from ntkfast._core import sketch_f32 as sketch_f32
+from ntkfast._core import sketch_f64 as sketch_f64
+from ntkfast._core import structured_f32 as structured_f32
+from ntkfast._core import structured_f64 as structured_f64
+
+class Memory:
+    def __init__(self, bytes: _Int, where: str) -> None: ...
+    @property
+    def pointer(self) -> int: ...
+
+def devices() -> tuple[int, str]: ...
+def device_of(pointer: _Int) -> int: ...
+def finish(where: str) -> None: ...
+def copy(to: NDArray[Any], source: NDArray[Any], where: str) -> None: ...
+def set_chunk(numbers: _Int) -> None: ...
+def row_norms_f32(x: _F32, where: str) -> _F32: ...
+def row_norms_f64(x: _F64, where: str) -> _F64: ...
