@@ -69,7 +69,7 @@ void run(const Problem& problem, const Device& device, int, const Poll& poll) {
     run_on_device(problem, device, poll);
 }
 
-// Calls work(device, poll) without the GIL; `where` is the card and the stream, see use_device.
+// Calls work(device, poll) without the GIL; `where` is told to use_device.
 template <class Work>
 void call(const std::string& where, int threads, Work work) {
     const py::gil_scoped_release released;

@@ -1,6 +1,6 @@
 // The Python module ntkfast._cuda: the functions of ntkfast._core, computed on a card.
 //
-// The argument that names an instruction set there says which card and stream here, see use_device.
+// The argument that names an instruction set there is told to use_device here.
 #include <pybind11/stl.h>
 
 #include <utility>

@@ -147,6 +147,7 @@ struct Call {
     Layers<T> layers{};
     Radial<T> radial{};
     Neuron<T> neuron{};
+    std::vector<LayerRow<T>> rows;
     std::vector<T> inverse_x, inverse_y, factor_x, factor_y;
 
     Call(const Side<T>& x, const Side<T>& y) {
@@ -222,7 +223,9 @@ struct Call {
     }
 
     void use(const LayersHolder& map, const Side<T>& x, const Side<T>& y) {
+        for (const Layer& layer : map.layers) rows.push_back(layer_row<T>(layer));
         layers = {map.layers.data(),
+                  rows.data(),
                   static_cast<int64_t>(map.layers.size()),
                   count_stats(map.layers.data(), static_cast<int64_t>(map.layers.size())),
                   row_stats<T>,

@@ -20,22 +20,21 @@ struct State {
     alignas(kOnePair ? sizeof(T) : 64) T w[kStrip], co[kStrip], t[kStrip];
 };
 
-// The numbers of one layer for a row i (scalars) and for the columns of a strip (arrays [][kStrip]).
+// The numbers of one layer for a row i (scalars) and for the columns of a strip, `stride` apart.
 template <class T>
 struct Stats {
     const T *row, *column;
+    std::int64_t stride = kStrip;
+    NTK_FN Vec<T> own(int k, int lane) const { return load<T>(column + k * stride + lane); }
     NTK_FN Vec<T> pair(int k, int lane) const {  // product of the k-th numbers
-        return row[k] * load<T>(column + k * kStrip + lane);
+        return row[k] * own(k, lane);
     }
     // sin((a-b)/2) from the sines and cosines of the half angles, numbers k and k+1
     NTK_FN Vec<T> half_difference(int k, int lane) const {
-        return row[k] * load<T>(column + (k + 1) * kStrip + lane) -
-               row[k + 1] * load<T>(column + k * kStrip + lane);
+        return row[k] * own(k + 1, lane) - row[k + 1] * own(k, lane);
     }
-    NTK_FN Vec<T> difference(int k, int lane) const {
-        return row[k] - load<T>(column + k * kStrip + lane);
-    }
-    NTK_FN void skip(std::int64_t numbers) { row += numbers, column += numbers * kStrip; }
+    NTK_FN Vec<T> difference(int k, int lane) const { return row[k] - own(k, lane); }
+    NTK_FN void skip(std::int64_t numbers) { row += numbers, column += numbers * stride; }
 };
 
 // ---- activations: w, co, t of the pair before -> after, normalised by the new variances ---------
@@ -54,10 +53,8 @@ NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
 }
 
 template <class T>
-NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
-    const double total = layer.parameter[0] + layer.parameter[1];
-    const T a = static_cast<T>(layer.parameter[0] / total),
-            b = static_cast<T>(layer.parameter[1] / total);
+NTK_FN void relu(const ntkfast::LayerRow<T>& layer, State<T>& s) {
+    const T a = layer.constant[0], b = layer.constant[1];
     if (b == 0) {  // ReLU itself
         for (int k = 0; k < kStrip; k += kLanes<T>) {
             const ArcCosine<T> c = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k));
@@ -76,10 +73,8 @@ NTK_FN void relu(const ntkfast::Layer& layer, State<T>& s) {
 }
 
 template <class T>
-NTK_FN void step(const ntkfast::Layer& layer, State<T>& s) {
-    // alpha + beta (2 kappa0 - 1), over alpha + beta
-    const T share =
-        static_cast<T>(2 * layer.parameter[1] / (layer.parameter[0] + layer.parameter[1]));
+NTK_FN void step(const ntkfast::LayerRow<T>& layer, State<T>& s) {
+    const T share = layer.constant[0];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> kappa0 = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k)).kappa0;
         const Vec<T> defect = share * (T(1) - kappa0);
@@ -90,16 +85,15 @@ NTK_FN void step(const ntkfast::Layer& layer, State<T>& s) {
 // 1 - z^2 for z = u h, from e = 1 - h_i^2 of either input: no cancellation for large variances.
 template <class T>
 NTK_FN Vec<T> complement(const Stats<T>& stats, int e, int lane, Vec<T> h, const State<T>& s) {
-    const Vec<T> other = load<T>(stats.column + e * kStrip + lane);
+    const Vec<T> other = stats.own(e, lane);
     const T own = stats.row[e];
     return own + other * (T(1) - own) + h * h * (load<T>(s.w + lane) * load<T>(s.co + lane));
 }
 
 // Numbers: h = sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance), 1 - h^2.
 template <class T>
-NTK_FN void erf(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
-    const double a = layer.parameter[0], c = layer.parameter[2];
-    const T scale = static_cast<T>(a * a * 0.63661977236758134308), shift = static_cast<T>(c * c);
+NTK_FN void erf(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+    const T scale = layer.constant[0], shift = layer.constant[1];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> h = stats.pair(0, k), inverse = stats.pair(1, k), t = load<T>(s.t + k);
         const Vec<T> z = (T(1) - load<T>(s.w + k)) * h;
@@ -128,12 +122,10 @@ NTK_FN void gelu(const Stats<T>& stats, State<T>& s) {
     }
 }
 
-// Numbers: sqrt q, 1/sqrt(variance). The third parameter is cos(2 phase).
+// Numbers: sqrt q, 1/sqrt(variance).
 template <class T>
-NTK_FN void sine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
-    const double a = layer.parameter[0], b = layer.parameter[1], phase = layer.parameter[2];
-    const T rate = static_cast<T>(-b * b), half = static_cast<T>(a * a / 2);
-    const T turn = static_cast<T>(phase);
+NTK_FN void sine(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+    const T rate = layer.constant[0], half = layer.constant[1], turn = layer.constant[2];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k), t = load<T>(s.t + k);
         const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k), inverse = stats.pair(1, k);
@@ -150,8 +142,9 @@ NTK_FN void sine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s
 
 // Number: sqrt q.
 template <class T>
-NTK_FN void exponential_layer(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
-    const T rate = static_cast<T>(-layer.parameter[1] * layer.parameter[1]);
+NTK_FN void exponential_layer(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats,
+                              State<T>& s) {
+    const T rate = layer.constant[0];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> n = stats.pair(0, k), gap = stats.difference(0, k);
         const Vec<T> u = exponential<T>(rate * (n * load<T>(s.w + k) + T(0.5) * gap * gap));
@@ -172,7 +165,7 @@ NTK_FN void gaussian(const Stats<T>& stats, State<T>& s) {
 
 // Numbers: the normalised Hermite coefficients, u' = sum_j a_j b_j u^j.
 template <class T>
-NTK_FN void series(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void series(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> u = T(1) - load<T>(s.w + k);
         Vec<T> value{}, slope{};
@@ -185,7 +178,7 @@ NTK_FN void series(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>&
 }
 
 template <class T>
-NTK_FN void activate(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void activate(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
     using A = ntkfast::Activation;
     switch (layer.activation) {
         case A::kIdentity: return;
@@ -204,10 +197,10 @@ NTK_FN void activate(const ntkfast::Layer& layer, const Stats<T>& stats, State<T
 
 // Numbers (with an offset): sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
 template <class T>
-NTK_FN void affine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>& s) {
-    const T x = static_cast<T>(layer.x / layer.w), y = static_cast<T>(layer.y);
-    if (!ntkfast::has_offset(layer)) {
-        if (layer.x == 0) return;
+NTK_FN void affine(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+    const T x = layer.x, y = layer.y;
+    if (!layer.offset) {
+        if (x == 0) return;
         for (int k = 0; k < kStrip; k += kLanes<T>)
             store<T>(s.t + k, load<T>(s.t + k) + x * (T(1) - load<T>(s.w + k)));
         return;
@@ -217,7 +210,7 @@ NTK_FN void affine(const ntkfast::Layer& layer, const Stats<T>& stats, State<T>&
         const Vec<T> gap = stats.half_difference(2, k);
         const Vec<T> t = share * (load<T>(s.t + k) + x * (T(1) - w)) + y * stats.pair(1, k);
         const Vec<T> defect = share * w + T(2) * gap * gap;
-        const Vec<T> co = layer.e == 0 ? load<T>(s.co + k) : T(2) - defect;
+        const Vec<T> co = layer.balanced ? load<T>(s.co + k) : T(2) - defect;
         put<T>(s, k, defect, co, t);
     }
 }
@@ -240,14 +233,14 @@ template <class T>
 NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State<T>& state,
                             State<T>* slots) {
     for (std::int64_t l = 0; l < map.count; ++l) {
-        const ntkfast::Layer& layer = map.layer[l];
+        const ntkfast::LayerRow<T>& layer = map.rows[l];
         if (layer.save >= 0) std::memcpy(&slots[layer.save], &state, sizeof state);
         activate<T>(layer, stats, state);
-        stats.skip(ntkfast::activation_stats(layer));
+        stats.skip(layer.numbers[0]);
         affine<T>(layer, stats, state);
-        stats.skip(ntkfast::affine_stats(layer));
+        stats.skip(layer.numbers[1]);
         if (layer.add >= 0) add<T>(stats, slots[layer.add], state);
-        stats.skip(ntkfast::skip_stats(layer));
+        stats.skip(layer.numbers[2]);
     }
 }
 

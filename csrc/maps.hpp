@@ -86,6 +86,18 @@ static constexpr bool has_offset(const Layer& layer) { return layer.e != 0 || la
 static constexpr std::int64_t affine_stats(const Layer& layer) { return has_offset(layer) ? 4 : 0; }
 static constexpr std::int64_t skip_stats(const Layer& layer) { return layer.add >= 0 ? 4 : 0; }
 
+// What the loop over pairs asks of a layer, in its precision: made once per call by layer_row.
+template <class T>
+struct LayerRow {
+    Activation activation;
+    std::int32_t save, add;
+    std::int64_t terms;
+    T constant[3];            // of the activation
+    T x, y;                   // t gains x c, and y; c before its scaling by w
+    bool offset, balanced;    // has an offset; but c has none: co scales as it is
+    std::int64_t numbers[3];  // of a data row: activation, affine and skip part
+};
+
 // All numbers of a data row: those of the layers and the root of the final variance.
 static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {
     std::int64_t total = 1;
@@ -98,8 +110,9 @@ static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {
 template <class T>
 struct Layers {
     const Layer* layer;
-    std::int64_t count;  // layers
-    std::int64_t stats;  // numbers per data row
+    const LayerRow<T>* rows;  // the same layers, for the loop over pairs
+    std::int64_t count;       // layers
+    std::int64_t stats;       // numbers per data row
     void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
     T scale[2];                    // of the NTK and the NNGP
     const T* diagonal;             // [n][2], both at pairs of equal inputs, or null
@@ -246,7 +259,7 @@ struct SequenceSide {
 template <class T>
 struct Sequences {
     SequenceSide<T> x, y;
-    Layer activation;  // without its affine step
+    LayerRow<T> activation;  // without its affine step
     std::int64_t layers, fixed, channels, fields, directions;
     bool every;         // the read-out takes all steps, not the last alone
     bool nngp;          // without the derivative part

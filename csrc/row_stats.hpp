@@ -55,6 +55,38 @@ inline double slope_after(const Layer& layer, double q) {
     }
 }
 
+// The constants of the formulas in layer.hpp.
+template <class T>
+LayerRow<T> layer_row(const Layer& layer) {
+    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+    LayerRow<T> row{layer.activation,
+                    layer.save,
+                    layer.add,
+                    layer.terms,
+                    {},
+                    static_cast<T>(layer.x / layer.w),
+                    static_cast<T>(layer.y),
+                    has_offset(layer),
+                    layer.e == 0,
+                    {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
+    const auto set = [&](double first, double second, double third) {
+        row.constant[0] = static_cast<T>(first);
+        row.constant[1] = static_cast<T>(second);
+        row.constant[2] = static_cast<T>(third);
+    };
+    switch (layer.activation) {
+        case Activation::kRelu: set(a / (a + b), b / (a + b), 0); break;
+        case Activation::kStep:
+            set(2 * b / (a + b), 0, 0);
+            break;  // a + b (2 kappa0 - 1), over a + b
+        case Activation::kErf: set(a * a * 0.63661977236758134308, c * c, 0); break;
+        case Activation::kSine: set(-b * b, a * a / 2, c); break;
+        case Activation::kExponential: set(-b * b, 0, 0); break;
+        default: break;
+    }
+    return row;
+}
+
 inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
 
 // Emits what an activation with a closed form asks for, in the order of layer.hpp.

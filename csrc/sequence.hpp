@@ -160,7 +160,7 @@ void multiply_inputs(const T* const* row, const T* column, int64_t channels, T* 
 template <class T>
 NTK_FN void sequence_step(const Sequences<T>& p, const T* row, const T* column, const T* dots,
                           const T* lengths, int64_t k, bool ragged, State<T>* state) {
-    const int64_t stats = ntkfast::activation_stats(p.activation);
+    const int64_t stats = p.activation.numbers[0];
     for (int64_t l = 0; l < p.layers; ++l) {
         const int64_t below = l ? 1 : p.channels, used = 2 + below;
         const State<T>* under = l ? &state[l - 1] : nullptr;

@@ -219,7 +219,7 @@ NTK_FN void map_neuron(const Pairs<T>& pairs, const T* factors, T* const (&out)[
 // ---- the layer map of one row strip of kStrip pairs --------------------------------------------
 
 template <class T>
-NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T* const (&out)[2],
+NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&out)[2],
                        Window window) {
     const auto& map = *pairs.problem.layers;
     State<T> state, slots[ntkfast::kSlots];
@@ -240,10 +240,10 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const T* row, const T* columns, T*
                      << (first + k * kLanes<T>);
         }
     }
-    evaluate_layers<T>(map, {row, columns}, state, slots);
-    const T *last = columns + (map.stats - 1) * kStrip, scale = row[map.stats - 1];
+    evaluate_layers<T>(map, stats, state, slots);
+    const int last = static_cast<int>(map.stats) - 1;
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> factor = scale * load<T>(last + k);
+        const Vec<T> factor = stats.pair(last, k);
         store<T>(state.t + k, load<T>(state.t + k) * (factor * map.scale[0]));
         store<T>(state.w + k, (T(1) - load<T>(state.w + k)) * (factor * map.scale[1]));
     }
@@ -307,13 +307,19 @@ const T* given_series(const ntkfast::Layers<T>& map, const T* series, int64_t ro
     return series ? series + row * map.series_stride : nullptr;
 }
 
-// Packs the columns from j0 on: scaled to unit length, so that products cannot overflow.
+// Whether the map asks for the products themselves. Else those with columns of unit length are
+// formed, so that they cannot overflow.
+template <class T>
+bool takes_products(const Problem<T>& p) {
+    return p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
+}
+
+// Packs the columns from j0 on.
 template <class T>
 void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
     const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
-    const bool as_is = p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
-    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, as_is ? nullptr : p.inverse_y + j0, width, p.d,
-                   s.packed);
+    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, takes_products(p) ? nullptr : p.inverse_y + j0, width,
+                   p.d, s.packed);
     std::memset(s.factors, 0, sizeof(T) * kTileColumns<T>);
     std::memcpy(s.factors, p.factor_y + j0, sizeof(T) * width);
     if (!p.layers) return;
@@ -359,7 +365,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         for (int64_t j = start; j < width; j += kStrip)
             for (int i = 0; i < rows && below + i < j + kStrip; ++i) {
                 T* const out[2] = {at(0, i, j), at(1, i, j)};
-                map_layers<T>(pairs(i, j), s.rows + i * stats, s.columns + j * stats, out,
+                map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
                               window(i, j));
             }
         return;

@@ -22,6 +22,8 @@ KERNELS = {
     "series": nf.FullyConnected(1, activation="tanh"),
 }
 
+BIASED: dict[str, Any] = {"parameterization": "ntk", "b_std": 0.1}
+
 
 def rows(n: int, d: int, dtype: Any, seed: int = 0) -> np.ndarray:
     """Rows with zeros, duplicates and antipodes, of moderate norms."""
@@ -38,21 +40,21 @@ def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
 class CardLibrary:
     """A library of arrays in memory of a card."""
 
-    def __init__(self, cuda: Any) -> None:
-        self.cuda = cuda
+    def __init__(self, cuda: Any, place: str = "0") -> None:
+        self.cuda, self.place = cuda, place
 
     def empty(self, shape: Any, *, dtype: Any, device: Any) -> Array:
         """Return an array whose numbers are anything."""
         assert device == "card"
         size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
-        return Array(self, self.cuda.Memory(size, "0:0"), shape, np.dtype(dtype))
+        return Array(self, self.cuda.Memory(size, self.place), shape, np.dtype(dtype))
 
     def asarray(self, array: Any) -> Array:
         """Copy an array of the host, with its strides."""
         array = np.asarray(array)
         base = array if array.base is None else array.base
         out = self.empty(base.shape, dtype=array.dtype, device="card")
-        self.cuda.copy(card_array.view("out", out).described(), base, "0:0")
+        self.cuda.copy(card_array.view("out", out).described(), base, self.place)
         if array is not base:
             out.shape, out.strides = array.shape, array.strides
             out.start += array.ctypes.data - base.ctypes.data
@@ -88,7 +90,7 @@ class Array:
         """Copy to the host."""
         assert self.strides is None
         host = np.empty(self.shape, self.dtype)
-        self.library.cuda.copy(host, card_array.view("x", self).described(), "0:0")
+        self.library.cuda.copy(host, card_array.view("x", self).described(), self.library.place)
         return host
 
 
@@ -157,6 +159,27 @@ def test_both(library: Any, dtype: Any) -> None:
             assert_same(one.get(), other)
 
 
+def test_images(library: Any, dtype: Any) -> None:
+    images = np.random.default_rng(0).standard_normal((7, 4, 5, 2)).astype(dtype)
+    images[1], images[2], images[3] = images[0], 0, 1e3 * images[4]
+    X, Y = images, images[2:6].copy()
+    for network in (nf.Convolutional(2, readout="gap"), nf.Convolutional(2, **BIASED)):
+        x, y = library.asarray(X), library.asarray(Y)
+        for kernel in (network.ntk, network.nngp):
+            assert_same(kernel(x, y).get(), kernel(X, Y, engine="cuda"))
+            square = kernel(x).get()
+            assert_same(square, kernel(X, engine="cuda"))
+            np.testing.assert_array_equal(square, square.T)
+            assert_same(kernel.diag(x).get(), kernel.diag(X))
+        for one, other in zip(network.ntk.both(x), network.ntk.both(X, engine="cuda"), strict=True):
+            assert_same(one.get(), other)
+    with pytest.raises(ValueError, match="X: expected images without gaps"):
+        network.ntk(library.asarray(X[:, :, :3]))
+    large = 1e90 if dtype == np.float64 else 1e12
+    with pytest.raises(ValueError, match="X: the kernel overflows"):
+        nf.Convolutional(2, parameterization="ntk", w_std=large).ntk(x)
+
+
 def test_out_and_strides(library: Any, dtype: Any) -> None:
     whole, kernel = rows(40, 12, dtype), nf.FullyConnected(2).ntk
     X, Y = whole[::2, 3:10], whole[1::2, 3:10]
@@ -190,6 +213,22 @@ def test_fwht(library: Any, dtype: Any) -> None:
     np.testing.assert_array_equal(x.get(), wanted)
 
 
+@pytest.mark.parametrize("weights", ["orthogonal", "structured"])
+def test_features(library: Any, weights: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    X = rows(20, 21, dtype)
+    for order in (0, 1):
+        features = nf.features.ArcCosineFeatures(
+            order, n_components=70, weights=weights, random_state=0
+        ).fit(X)
+        found = features.transform(library.asarray(X)).get()
+        monkeypatch.setenv("NTKFAST_ENGINE", "cuda")
+        np.testing.assert_array_equal(found, features.transform(X))
+    with pytest.raises(ValueError, match=r"X: expected shape \(\*, 21\)"):
+        features.transform(library.asarray(X[:, :20]))
+    with pytest.raises(TypeError, match="X: NTKRandomFeatures takes arrays of the host"):
+        nf.features.NTKRandomFeatures(random_state=0).fit(X).transform(library.asarray(X))
+
+
 def test_norms_overflow_nowhere(library: Any) -> None:
     kernel = nf.FullyConnected(1).nngp
     for factor in (1e-200, 1e-160, 1.0, 1e100):
@@ -205,12 +244,29 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
 
     seen: list[Any] = []
     x, y = library.asarray(rows(4, 3, np.float64)), library.asarray(rows(5, 3, np.float64))
-    x.facts, y.facts = {"stream": 5}, {"stream": 6}
+    x.facts, y.facts = {"stream": 1}, {"stream": 2}  # those that every process has
     place = cuda._place
     monkeypatch.setattr(cuda, "_place", lambda *a: seen.append(a) or place(*a))
     nf.FullyConnected(1).ntk(x, y)
-    assert seen[-2:] == [(0, 6), (0, 5)] or seen[-2:] == [(0, 0), (0, 5)]
-    assert (0, 6) in seen
+    assert seen[-1] == (0, 1)
+    assert (0, 2) in seen
+
+
+def test_several_cards(library: Any) -> None:
+    """Arrays on another card are computed on there; on two cards they are an error."""
+    if library.cuda.devices()[0] < 2:
+        pytest.skip("one CUDA device only")
+    other, kernel, X = CardLibrary(library.cuda, "1"), nf.FullyConnected(2).ntk, rows(9, 4, float)
+    assert_same(kernel(other.asarray(X)).get(), kernel(X, engine="cuda"))
+    with pytest.raises(ValueError, match=r"Y: expected an array on CUDA device 0 as X.* device 1"):
+        kernel(library.asarray(X), other.asarray(X))
+
+
+def test_out_of_memory(library: Any) -> None:
+    with pytest.raises(MemoryError, match="CUDA device 0: no room for 1125899906842624 bytes"):
+        library.cuda.Memory(1 << 50, "0")
+    X = rows(9, 4, float)  # and everything goes on
+    assert_same(nf.FullyConnected(2).ntk(library.asarray(X)).get(), nf.FullyConnected(2).ntk(X))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])

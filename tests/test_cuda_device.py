@@ -154,6 +154,139 @@ def test_rows(module: Any, name: str, shape: tuple[int, int, int], dtype: Any) -
     assert_close(kernel.matmul(X, Y, V, engine="cuda"), exact.astype(dtype), bound, PRODUCT)
 
 
+# ---- products of rows ----------------------------------------------------------------------------
+
+# What multiplies rows: the dtype, the card (the emulated card 1 has no tensor cores), the
+# precision, and the error of a cosine by engines/cuda.py, besides that of strict precision.
+PRODUCTS = {
+    "f32": (np.float32, 0, "strict", 0.0),
+    "f32-3xtf32": (np.float32, 0, "3xtf32", 2.0**-21),
+    "f32-tf32": (np.float32, 0, "tf32", 2.0**-10),
+    "f64-tensor": (np.float64, 0, "strict", 0.0),
+    "f64-plain": (np.float64, 1, "strict", 0.0),
+}
+
+# The slope of a kernel in the cosine, over its scale, is at most AMPLIFICATION of profile.py where
+# angles are not recomputed; of Laplace kernels it is c |x - y| / 2 or so, with their value.
+SLOPE = 4.0
+
+
+@pytest.fixture(params=PRODUCTS)
+def product(module: Any, request: pytest.FixtureRequest) -> Iterator[tuple[Any, float]]:
+    """Multiply in one of `PRODUCTS`; gives the dtype and the error of a cosine."""
+    dtype, card, precision, error = PRODUCTS[request.param]
+    if card >= module.devices()[0]:
+        pytest.skip(f"there is no card {card}")
+    with cuda.device(card), cuda.precision(precision):
+        yield dtype, error
+
+
+def assert_kernel(
+    kernel: Any, X: np.ndarray, Y: np.ndarray, found: np.ndarray, error: float
+) -> None:
+    """Within rounding, and the error of a cosine, of what float64 gives."""
+    left, right = X.astype(float), Y.astype(float)
+    wanted = kernel(left, right, engine="native")
+    scale = np.sqrt(np.outer(kernel.diag(left), kernel.diag(right)))
+    units = 64 * np.sqrt(X.shape[1]) + SLOPE * error / EPS[X.dtype.type]
+    assert_close(found, wanted.astype(X.dtype), scale, units)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (63, 65, 3), (65, 64, 16), (20, 129, 17), (3, 9, 784)]
+)
+@pytest.mark.parametrize("name", ROWS)
+def test_products(
+    module: Any, product: tuple[Any, float], name: str, shape: tuple[int, int, int]
+) -> None:
+    (n, m, d), (dtype, error) = shape, product
+    kernel, rng = kernel_of(ROWS[name]), np.random.default_rng(0)
+    X, Y = (rng.standard_normal((k, d)).astype(dtype) for k in (n, m))
+    wide = np.full((n, m + 5), np.nan, dtype)
+    kernel(X, Y, out=wide[:, 2 : m + 2], engine="cuda")
+    assert_kernel(kernel, X, Y, wide[:, 2 : m + 2], error)
+    assert np.isnan(wide[:, :2]).all() and np.isnan(wide[:, m + 2 :]).all()
+
+
+def test_large_tiles(module: Any, product: tuple[Any, float]) -> None:
+    """As many tiles of 128 rows as they are used for, the last ones partly filled."""
+    dtype, error = product
+    kernel, rng = nf.FullyConnected(2).ntk, np.random.default_rng(0)
+    X, Y = (rng.standard_normal((k, 21)).astype(dtype) for k in (259, 8200))
+    found = kernel(X, Y, engine="cuda")
+    assert_kernel(kernel, X, Y, found, error)
+    V = rng.standard_normal((8200, 6)).astype(dtype)
+    exact = found.astype(float) @ V.astype(float)
+    bound = np.abs(found.astype(float)) @ np.abs(V.astype(float))
+    assert_close(kernel.matmul(X, Y, V, engine="cuda"), exact.astype(dtype), bound, PRODUCT)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_near_duplicates(module: Any, product: tuple[Any, float], name: str) -> None:
+    """Whatever multiplies them, close rows and opposite ones get what strict precision gives."""
+    dtype, _ = product
+    kernel, rng = kernel_of(ROWS[name]), np.random.default_rng(0)
+    distances = np.repeat(10.0 ** -np.arange(2.0, 8.0), 3)[:, None]
+    X = rng.standard_normal((18, 40))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    Y = X + distances * np.linalg.qr(rng.standard_normal((40, 18)))[0].T
+    Y[::3] *= -1 if name in ("profile", "residual") else 1  # others have no cusp there
+    X, Y = X.astype(dtype), Y.astype(dtype)
+    found = kernel(X, Y, engine="cuda").diagonal()
+    wanted = kernel(X.astype(float), Y.astype(float), engine="native").diagonal()
+    assert_close(found, wanted.astype(dtype), kernel.diag(X), 64)
+    square = kernel(X, engine="cuda")
+    np.testing.assert_allclose(square.diagonal(), kernel.diag(X), rtol=8 * EPS[dtype])
+
+
+def test_precisions_differ(module: Any) -> None:
+    rng = np.random.default_rng(0)
+    X, Y = (rng.standard_normal((30, 50)).astype(np.float32) for _ in range(2))
+    kernel = nf.FullyConnected(1).nngp
+    found = {}
+    for name in cuda.PRECISIONS:
+        with cuda.precision(name):
+            found[name] = kernel(X, Y, engine="cuda")
+    error = {name: np.abs(K - found["strict"]).max() / K.max() for name, K in found.items()}
+    assert 0 < error["3xtf32"] < 2.0**-20 < 2.0**-15 < error["tf32"] < 2.0**-10
+    with pytest.raises(ValueError, match="name: expected one of"), cuda.precision("half"):
+        pass
+
+
+def test_cards_without_tensor_cores_compute_strictly(module: Any) -> None:
+    if not module.__name__.endswith("emulated"):
+        pytest.skip("needs the old card among the emulated ones")
+    X = np.random.default_rng(0).standard_normal((30, 50)).astype(np.float32)
+    kernel = nf.FullyConnected(1).ntk
+    wanted = kernel(X, engine="cuda")
+    with cuda.device(1), cuda.precision("tf32"):
+        np.testing.assert_array_equal(kernel(X, engine="cuda"), wanted)
+
+
+def test_large_rows(module: Any, product: tuple[Any, float]) -> None:
+    """Products of long rows do not overflow in float32."""
+    dtype, error = product
+    X = np.random.default_rng(0).standard_normal((70, 19)).astype(dtype) * dtype(1e25)
+    kernel = nf.FullyConnected(1, activation="erf", parameterization="ntk", b_std=0.3).nngp
+    assert_kernel(kernel, X, X, kernel(X, engine="cuda"), error)
+
+
+@pytest.mark.parametrize("columns", [1, 3, 8, 130])
+@pytest.mark.parametrize("name", ["profile", "biases"])
+def test_matmul(module: Any, product: tuple[Any, float], name: str, columns: int) -> None:
+    """Several pieces of rows, ranges of columns, and passes over V; the same bits again."""
+    dtype, _ = product
+    module.set_chunk(300)
+    kernel, rng = kernel_of(ROWS[name]), np.random.default_rng(0)
+    X, Y = (rng.standard_normal((k, 9)).astype(dtype) for k in (70, 200))
+    V = rng.standard_normal((200, columns + 2)).astype(dtype)[:, 1:-1]
+    values = kernel(X, Y, engine="cuda").astype(float)
+    exact, bound = values @ V.astype(float), np.abs(values) @ np.abs(V.astype(float))
+    found = kernel.matmul(X, Y, V, engine="cuda")
+    assert_close(found, exact.astype(dtype), bound, PRODUCT)
+    np.testing.assert_array_equal(kernel.matmul(X, Y, V, engine="cuda"), found)
+
+
 def test_both(module: Any, dtype: Any) -> None:
     X = rows(20, 5, dtype)
     for network in (nf.FullyConnected(2), nf.FullyConnected(2, b_std=0.1, parameterization="ntk")):

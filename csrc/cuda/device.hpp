@@ -1,7 +1,8 @@
 // The language of kernels and how the host starts them, on a card or emulated on the host.
 //
 // A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
-// mean what they say, and shared_memory<T>() is as long as its launch asked for.
+// mean what they say, and shared_memory<T>() is as long as its launch asked for. NTK_KERNEL_OF(n) is
+// a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers.
 #pragma once
 
 #include <cstddef>
@@ -11,10 +12,15 @@
 
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
+#define NTK_KERNEL_OF(BLOCKS) __global__ void __launch_bounds__(kThreads, BLOCKS)
+#define NTK_PRAGMA(TEXT) _Pragma(#TEXT)
+#define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
 #define NTK_DEVICE __device__ __forceinline__
 #else
 #include "emulate.hpp"
 #define NTK_KERNEL void
+#define NTK_KERNEL_OF(BLOCKS) void
+#define NTK_UNROLL(...)
 #define NTK_DEVICE inline
 #endif
 
@@ -32,7 +38,7 @@ NTK_DEVICE int64_t blocks() { return gridDim.x; }
 NTK_DEVICE void barrier() { __syncthreads(); }
 template <class T>
 NTK_DEVICE T* shared_memory() {
-    extern __shared__ double memory[];
+    extern __shared__ __align__(16) double memory[];
     return reinterpret_cast<T*>(memory);
 }
 #else
@@ -52,6 +58,20 @@ NTK_DEVICE T* shared_memory() {
 }
 #endif
 
+// The generation of cards that a kernel was compiled for, as 80 for sm_80.
+template <class A>
+int compiled_for(const ntkfast::Device& device, void (*kernel)(A)) {
+#if defined(__CUDACC__)
+    (void)device;
+    cudaFuncAttributes attributes;
+    ntkfast::check(cudaFuncGetAttributes(&attributes, kernel));
+    return attributes.ptxVersion;
+#else
+    (void)kernel;
+    return ntkfast::generation(device);
+#endif
+}
+
 // Starts `blocks` blocks of `size` threads with `shared` bytes of shared memory.
 template <class A>
 void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, int size,
@@ -65,7 +85,7 @@ void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, in
              static_cast<cudaStream_t>(device.stream)>>>(arguments);
     ntkfast::check(cudaGetLastError());
 #else
-    (void)device;
+    if (shared > ntkfast::largest_shared(device)) throw std::runtime_error("launch: shared memory");
     running = {size, blocks};
     ntkfast::emulation::Machine::here().run({blocks, size, shared}, [&] { kernel(arguments); });
 #endif

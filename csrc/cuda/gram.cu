@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "gram_tiles.hpp"
+#include "gram_launch.hpp"
 #include "mirror.hpp"
 #include "pieces.hpp"
 
@@ -63,66 +63,72 @@ struct ProblemOnDevice {
     }
 
     void use(Layers<T> map, const Problem<T>& p) {
-        numbers_x = numbers_of(map, p.n, p.norm_x, map.series_x);
-        numbers_y = p.symmetric ? numbers_x : numbers_of(map, p.m, p.norm_y, map.series_y);
-        map.layer = keep(map.layer, map.count);
+        const T* const series_y = p.symmetric ? map.series_x : map.series_y;
+        numbers_x = numbers_of(map, {p.n, p.norm_x, map.series_x}, false);
+        numbers_y = numbers_of(map, {p.m, p.norm_y, series_y}, true);
+        map.rows = keep(map.rows, map.count);
+        map.layer = nullptr;
         map.diagonal = keep(map.diagonal, 2 * p.n);
         map.series_x = map.series_y = nullptr;
         map.row_stats = nullptr;
         view.layers = keep(&map, 1);
     }
 
-    const T* numbers_of(const Layers<T>& map, int64_t count, const T* norms, const T* series) {
-        std::vector<T> numbers(static_cast<std::size_t>(count * map.stats));
-        by_rows(device, count, 100 * map.stats, poll, [&](int64_t first, int64_t last) {
+    struct Side {
+        int64_t count;
+        const T *norms, *series;
+    };
+
+    // [count][stats], or [stats][count] for the columns.
+    const T* numbers_of(const Layers<T>& map, const Side& side, bool columns) {
+        std::vector<T> numbers(static_cast<std::size_t>(side.count * map.stats));
+        by_rows(device, side.count, 100 * map.stats, poll, [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; ++i)
-                map.row_stats(map, norms[i], series ? series + i * map.series_stride : nullptr, 1,
-                              numbers.data() + i * map.stats);
+                map.row_stats(map, side.norms[i], given_series(map, side.series, i),
+                              columns ? side.count : 1,
+                              numbers.data() + i * (columns ? 1 : map.stats));
         });
-        return keep(numbers.data(), count * map.stats);
+        return keep(numbers.data(), side.count * map.stats);
     }
 };
-
-template <class T>
-void launch_tiles(const Device& device, const GramTiles<T>& tiles) {
-    const int64_t down = ceil_div<int64_t>(tiles.end - tiles.begin, kTile),
-                  across = ceil_div<int64_t>(tiles.p.m - tiles.first, kTile);
-    launch(device, gram_tiles<T>, smaller(down * across, int64_t{1} << 30), kThreads,
-           sizeof(Factors<T>), tiles);
-}
 
 // The numbers of a piece of the result.
 int64_t piece_numbers() { return smaller(chunk_numbers(), int64_t{1} << 24); }
 
-// Rows of the kernel matrix, as many as fit, times V: one part after the other in the same memory.
+// Pieces are as long as may pass between two looks for Ctrl-C.
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
+    if (p.n == 0 || p.columns == 0) return;
     const ProblemOnDevice<T> there(device, p, poll);
-    const auto v = dense_copy(device, p.v, p.ldv, p.m, p.columns);
-    const int64_t rows = smaller(p.n, larger(1, chunk_numbers() / larger(1, p.m)));
-    const Numbers<T> values(device, rows * p.m), product(device, rows * p.columns);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, 0, 0, {}, {p.m, p.m}};
-    tiles.out[p.use_second ? 1 : 0] = values.get();
+    const Operands<T> operands(device, there.view);
+    const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
+    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
+                              Quad<T>::kSize);
+    const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
+    const bool direct = on_card(p.product);
+    const Numbers<T> product(device, direct ? 0 : rows * p.columns);
+    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
         const int64_t count = tiles.end - tiles.begin;
-        launch_tiles(device, tiles);
-        launch(device, times_v<T>, smaller(count * p.columns, int64_t{1} << 30), kThreads,
-               kThreads * sizeof(double),
-               TimesV<T>{values.get(), v.get(), product.get(), count, p.m, p.columns});
-        copy_matrix(device, p.product + tiles.begin * p.ldp, p.ldp, product.get(), p.columns, count,
-                    p.columns);
+        T* const to = p.product + tiles.begin * p.ldp;
+        if (direct) {
+            launch_times_v(device, tiles, right.view(), to, p.ldp);
+            continue;
+        }
+        launch_times_v(device, tiles, right.view(), product.get(), p.columns);
+        copy_matrix(device, to, p.ldp, product.get(), p.columns, count, p.columns);
     }
 }
 
 // The whole result, in memory of the card.
 template <class T>
 void run_whole(GramTiles<T> tiles, const Device& device) {
-    launch_tiles(device, tiles);
+    launch_gram(device, tiles);
     if (!tiles.p.symmetric) return;
     for (int k = 0; k < 2; ++k)
-        if (tiles.out[k]) mirror(device, tiles.out[k], tiles.ldo[k], tiles.p.n);
+        if (tiles.out[k]) mirror(device, tiles.out[k], tiles.ld[k], tiles.p.n);
 }
 
 // The same, copied to where it is wanted.
@@ -133,7 +139,7 @@ void run_at_once(GramTiles<T> tiles, const Problem<T>& p, const Device& device) 
         if (p.out[k]) out[k] = Numbers<T>(device, p.n * p.m), tiles.out[k] = out[k].get();
     run_whole(tiles, device);
     for (int k = 0; k < 2; ++k)
-        if (p.out[k]) copy_matrix(device, p.out[k], p.ldo[k], out[k].get(), tiles.ldo[k], p.n, p.m);
+        if (p.out[k]) copy_matrix(device, p.out[k], p.ldo[k], out[k].get(), tiles.ld[k], p.n, p.m);
 }
 
 // A block of the result that has come back: rows from `begin` and columns from `first` on.
@@ -167,7 +173,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
                    const Poll& poll) {
     const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
     const int64_t rows =
-        smaller(p.n, ceil_div<int64_t>(larger(1, piece_numbers() / (outs * p.m)), kTile) * kTile);
+        smaller(p.n, ceil_div<int64_t>(larger(1, piece_numbers() / (outs * p.m)), kSlab) * kSlab);
     const auto block = [&](int64_t piece, const T* values) {
         const int64_t begin = piece * rows;
         return Block<T>{values, begin, smaller(p.n, begin + rows), p.symmetric ? begin : 0};
@@ -177,10 +183,10 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
         tiles.begin = now.begin, tiles.end = now.end, tiles.first = now.first;
         for (int k = 0; k < 2; ++k) {
             if (!p.out[k]) continue;
-            tiles.out[k] = memory, tiles.ldo[k] = p.m - now.first;
+            tiles.out[k] = memory, tiles.ld[k] = p.m - now.first;
             memory += rows * p.m;
         }
-        launch_tiles(device, tiles);
+        launch_gram(device, tiles);
     };
     const auto write = [&](int64_t piece, const T* values) {
         for (int k = 0; k < 2; ++k) {
@@ -197,10 +203,12 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.v) return run_matmul(p, device, poll);
     if (p.n == 0 || p.m == 0) return;
     const ProblemOnDevice<T> there(device, p, poll);
-    GramTiles<T> tiles{there.view, there.numbers_x, there.numbers_y, 0, p.n, 0, {}, {p.m, p.m}};
+    const Operands<T> operands(device, there.view);
+    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
+    tiles.end = p.n, tiles.ld[0] = tiles.ld[1] = p.m;
     const T* const any = p.out[0] ? p.out[0] : p.out[1];
     if (on_card(any)) {
-        for (int k = 0; k < 2; ++k) tiles.out[k] = p.out[k], tiles.ldo[k] = p.ldo[k];
+        for (int k = 0; k < 2; ++k) tiles.out[k] = p.out[k], tiles.ld[k] = p.ldo[k];
         return run_whole(tiles, device);
     }
     if (p.n <= piece_numbers() / p.m) return run_at_once(tiles, p, device);

@@ -1,71 +1,37 @@
-// Kernels of gram.cu: a product of a tile, then the map of each pair.
+// Kernels of Gram matrices: the products of a tile, then the map of each pair, then one store.
 //
-// A block has the inner products of 64 x 64 pairs in registers, 4 x 4 per thread, and applies the
-// maps of the CPU to them one by one. Of a symmetric matrix only the upper part is computed.
+// Products go through shared memory slab by slab, so that whatever thread has them in its registers
+// the threads of a warp map neighbours of one row: they read the numbers of columns and write the
+// results side by side. Of a symmetric matrix only the upper part is computed.
 #pragma once
 
-#include "../tile.hpp"
-
-#include "device.hpp"
+#include "tile_product.hpp"
 
 namespace {
 
 using namespace ntkfast;
 
-constexpr int kTile = 64, kPart = 16, kOwn = 4;  // pairs of a block, depth, pairs of a thread
-static_assert(kTile == kOwn * 16 && kThreads == 16 * 16);
-
 template <class T>
 struct GramTiles {
-    Problem<T> p;                    // all on the card, but for the outputs
-    const T *numbers_x, *numbers_y;  // [n][stats], [m][stats] of a layer map
-    int64_t begin, end, first;       // rows, and the first column
-    T* out[2];                       // the place of the pair (begin, first)
-    int64_t ldo[2];
+    Problem<T> p;               // all on the card, but for the outputs
+    Rows<T> left, right;        // of p, the right ones scaled as the map asks for
+    const T* numbers_x;         // [n][stats] of a layer map
+    const T* numbers_y;         // [stats][m], so that threads side by side read side by side
+    int64_t begin, end, first;  // rows, and the first column
+    T* out[2];                  // [end - begin][m - first], rows `ld` apart
+    int64_t ld[2];
 };
-
-template <class T>
-struct Factors {
-    T left[kPart][kTile + 1], right[kPart][kTile + 1];
-};
-
-template <class T>
-NTK_DEVICE void multiply(const GramTiles<T>& tiles, int64_t i0, int64_t j0, Factors<T>& part,
-                         T (&sum)[kOwn][kOwn]) {
-    const Problem<T>& p = tiles.p;
-    const bool as_is = p.neuron || (p.radial && p.radial->radius == Radius::kEuclidean);
-    for (int64_t k0 = 0; k0 < p.d; k0 += kPart) {
-        for (int e = thread(); e < kPart * kTile; e += threads()) {
-            const int64_t k = k0 + e % kPart, i = i0 + e / kPart, j = j0 + e / kPart;
-            const bool inside = k < p.d;
-            T right = inside && j < p.m ? p.y[j * p.ldy + k] : T(0);
-            if (!as_is && j < p.m) right *= p.inverse_y[j];
-            part.left[e % kPart][e / kPart] = inside && i < tiles.end ? p.x[i * p.ldx + k] : T(0);
-            part.right[e % kPart][e / kPart] = right;
-        }
-        barrier();
-        for (int k = 0; k < kPart; ++k)
-            for (int a = 0; a < kOwn; ++a)
-                for (int b = 0; b < kOwn; ++b)
-                    sum[a][b] += part.left[k][thread() / 16 + 16 * a] *
-                                 part.right[k][thread() % 16 + 16 * b];
-        barrier();
-    }
-}
 
 // The map of one pair, by the code that the CPU applies to strips.
 template <class T>
-NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product) {
+NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product,
+                         T* const (&out)[2]) {
     const Problem<T>& p = tiles.p;
-    T* out[2];
-    for (int k = 0; k < 2; ++k)
-        out[k] = tiles.out[k] ? tiles.out[k] + (i - tiles.begin) * tiles.ldo[k] + j - tiles.first
-                              : nullptr;
     const Pairs<T> pair{p, &product, i, j};
     const Window window{0, 1};
     if (p.layers)
-        map_layers<T>(pair, tiles.numbers_x + i * p.layers->stats,
-                      tiles.numbers_y + j * p.layers->stats, out, window);
+        map_layers<T>(pair, {tiles.numbers_x + i * p.layers->stats, tiles.numbers_y + j, p.m}, out,
+                      window);
     else if (p.radial)
         map_radial<T>(pair, p.factor_y + j, out, window);
     else if (p.neuron)
@@ -74,53 +40,68 @@ NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const 
         map_profile<T>(pair, p.factor_y + j, out, window);
 }
 
-template <class T>
-NTK_KERNEL gram_tiles(GramTiles<T> tiles) {
-    const Problem<T>& p = tiles.p;
-    Factors<T>& part = *shared_memory<Factors<T>>();
-    const int64_t across = ceil_div<int64_t>(p.m - tiles.first, kTile);
-    const int64_t down = ceil_div<int64_t>(tiles.end - tiles.begin, kTile);
-    for (int64_t tile = block(); tile < down * across; tile += blocks()) {
-        const int64_t i0 = tiles.begin + tile / across * kTile,
-                      j0 = tiles.first + tile % across * kTile;
-        if (p.symmetric && j0 + kTile <= i0) continue;
-        T sum[kOwn][kOwn] = {};
-        multiply(tiles, i0, j0, part, sum);
-        for (int a = 0; a < kOwn; ++a)
-            for (int b = 0; b < kOwn; ++b) {
-                const int64_t i = i0 + thread() / 16 + 16 * a, j = j0 + thread() % 16 + 16 * b;
-                if (i >= tiles.end || j >= p.m || (p.symmetric && j < i)) continue;
-                map_pair(tiles, i, j, sum[a][b]);
-            }
+// Calls use(row, column, place of the product) for the pairs of each slab of a tile in turn; done()
+// after each slab, with the memory still there. Rows of a slab are PITCH apart.
+template <int PITCH, class Product, class T, class Use, class Done>
+NTK_DEVICE void each_pair(const Product& product, T* memory, Use use, Done done) {
+    NTK_UNROLL(1)
+    for (int slab = 0; slab < Product::kRows / kSlab; ++slab) {
+        product.each(slab,
+                     [&](int row, int column, T value) { memory[row * PITCH + column] = value; });
+        barrier();
+        NTK_UNROLL(1)
+        for (int e = thread(); e < kSlab * Product::kColumns; e += kThreads) {
+            const int row = e / Product::kColumns, column = e % Product::kColumns;
+            use(slab * kSlab + row, column, memory + row * PITCH + column);
+        }
+        done(slab);
+        barrier();
     }
 }
 
-template <class T>
-struct TimesV {  // to[rows][columns] = values[rows][m] v[m][columns]
-    const T *values, *v;
-    T* to;
-    int64_t rows, m, columns;
+struct Place {
+    int64_t row, column;
 };
 
-// A block per entry of the result: its threads share the sum over j, in an order that depends on m
-// alone, so that neighbours read neighbours and the result is the same in every run.
-template <class T>
-NTK_KERNEL times_v(TimesV<T> p) {
-    double* const part = shared_memory<double>();  // [threads]
-    for (int64_t at = block(); at < p.rows * p.columns; at += blocks()) {
-        const int64_t i = at / p.columns, c = at % p.columns;
-        double sum = 0;
-        for (int64_t j = thread(); j < p.m; j += threads())
-            sum += static_cast<double>(p.values[i * p.m + j]) *
-                   static_cast<double>(p.v[j * p.columns + c]);
-        part[thread()] = sum;
-        for (int half = threads() / 2; half > 0; half /= 2) {
-            barrier();
-            if (thread() < half) part[thread()] += part[thread() + half];
-        }
-        if (thread() == 0) p.to[at] = static_cast<T>(part[0]);
-        barrier();  // before the next entry is summed in the same memory
-    }
+// Tiles in bands of a few rows of them, column by column: those computed at the same time have few
+// rows of either side, which stay in the cache.
+NTK_DEVICE Place place_of(int64_t tile, int64_t down, int64_t across) {
+    constexpr int64_t kBand = 16;
+    const int64_t first = tile / (kBand * across) * kBand, rest = tile - first * across;
+    const int64_t rows = smaller(kBand, down - first);
+    return {first + rest % rows, rest / rows};
+}
+
+// What products and their slabs need in turn.
+template <class Product, int PITCH>
+constexpr std::size_t kTileBytes = kStageBytes<Product> >
+                                           sizeof(typename Product::Number) * kSlab* PITCH
+                                       ? kStageBytes<Product>
+                                       : sizeof(typename Product::Number) * kSlab* PITCH;
+
+template <class Product>
+constexpr int kGramPitch = Product::kColumns + 8;  // pieces of tensor cores meet no bank twice
+
+template <class Product, class T = typename Product::Number>
+NTK_KERNEL_OF(kBlocks<Product>)
+gram_tiles(GramTiles<T> tiles) {
+    constexpr int kM = Product::kRows, kN = Product::kColumns;
+    const Problem<T>& p = tiles.p;
+    const Place at = place_of(block(), ceil_div<int64_t>(tiles.end - tiles.begin, kM),
+                              ceil_div<int64_t>(p.m - tiles.first, kN));
+    const int64_t i0 = tiles.begin + at.row * kM, j0 = tiles.first + at.column * kN;
+    if (p.symmetric && j0 + kN <= i0) return;
+    Product product;
+    multiply(tiles.left, tiles.right, i0, j0, shared_memory<Quad<T>>(), product);
+    const auto use = [&](int row, int column, const T* value) {
+        const int64_t i = i0 + row, j = j0 + column;
+        if (i >= tiles.end || j >= p.m || (p.symmetric && j < i)) return;
+        T* out[2] = {tiles.out[0], tiles.out[1]};
+        for (int k = 0; k < 2; ++k)
+            if (out[k]) out[k] += (i - tiles.begin) * tiles.ld[k] + j - tiles.first;
+        map_pair(tiles, i, j, *value, out);
+    };
+    each_pair<kGramPitch<Product>>(product, shared_memory<T>(), use, [](int) {});
 }
 
 }  // namespace

@@ -513,22 +513,46 @@ class ImageLauncher {
     Numbers<T> planes_, store_;
 };
 
-// Writes totals of the images from `begin` on; of a diagonal one column.
+// Where results go: memory of the host or of the card, and factors in the same place.
 template <class T>
-void write_totals(const Images<T>& p, int64_t begin, int64_t end, const double* totals) {
-    for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = p.symmetric ? i : 0; j < (p.diagonal ? 1 : p.m); ++j) {
-            const double* const total = totals + 2 * ((i - begin) * (p.diagonal ? 1 : p.m) + j);
-            const T factor = p.diagonal ? p.factor_x[i] : p.factor_y[j];
-            const ImageValues values =
-                image_values(p.net, total[0], total[1], static_cast<double>(p.factor_x[i]),
-                             static_cast<double>(factor));
-            for (int k = 0; k < 2; ++k) {
-                if (!p.out[k]) continue;
-                p.out[k][i * p.ldo[k] + j] = static_cast<T>(values.value[k]);
-                if (p.symmetric) p.out[k][j * p.ldo[k] + i] = static_cast<T>(values.value[k]);
-            }
-        }
+struct ImageResults {
+    ImageNet net;
+    const T *factor_x, *factor_y;
+    T* out[2];
+    int64_t ldo[2];
+    const double* totals;  // of the images from `begin` on
+    int64_t begin, end, m;
+    bool symmetric, diagonal;
+};
+
+// Writes the results of a pair; of a diagonal one column.
+template <class T>
+NTK_FN void write_pair(const ImageResults<T>& p, int64_t i, int64_t j) {
+    if (p.symmetric && j < i) return;
+    const double* const total = p.totals + 2 * ((i - p.begin) * p.m + j);
+    const T factor = p.diagonal ? p.factor_x[i] : p.factor_y[j];
+    const ImageValues values = image_values(
+        p.net, total[0], total[1], static_cast<double>(p.factor_x[i]), static_cast<double>(factor));
+    for (int k = 0; k < 2; ++k) {
+        if (!p.out[k]) continue;
+        p.out[k][i * p.ldo[k] + j] = static_cast<T>(values.value[k]);
+        if (p.symmetric) p.out[k][j * p.ldo[k] + i] = static_cast<T>(values.value[k]);
+    }
+}
+
+template <class T>
+NTK_KERNEL write_pairs(ImageResults<T> p) {
+    for (int64_t at = first_element(); at < (p.end - p.begin) * p.m; at += element_step())
+        write_pair(p, p.begin + at / p.m, at % p.m);
+}
+
+template <class T>
+void write_on_host(ImageResults<T> p, const Device& device, std::vector<double>& totals) {
+    totals.resize(static_cast<std::size_t>(2 * (p.end - p.begin) * p.m));
+    copy_bytes(device, totals.data(), p.totals, sizeof(double) * totals.size());
+    p.totals = totals.data();
+    for (int64_t i = p.begin; i < p.end; ++i)
+        for (int64_t j = 0; j < p.m; ++j) write_pair(p, i, j);
 }
 
 template <class T>
@@ -542,18 +566,32 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     const ImageLauncher<T> launcher(device, sizes, larger(p.n, kPairs));
     const int64_t m = p.diagonal ? 1 : p.m, rows = smaller(p.n, larger(1, kPairs / m));
     const Numbers<double> totals(device, larger(2 * rows * m, 1));
-    std::vector<double> values(static_cast<std::size_t>(2 * rows * m));
+    const bool there = on_card(p.out[0] ? p.out[0] : p.out[1]);
+    const Numbers<T> factor_x(device, p.factor_x, p.n), factor_y(device, p.factor_y, p.m);
+    ImageResults<T> results{p.net,
+                            there ? factor_x.get() : p.factor_x,
+                            there ? factor_y.get() : p.factor_y,
+                            {p.out[0], p.out[1]},
+                            {p.ldo[0], p.ldo[1]},
+                            totals.get(),
+                            0,
+                            0,
+                            m,
+                            p.symmetric,
+                            p.diagonal};
+    std::vector<double> values;
     ImageJob<T> job{net.view,    sizes, x.view,     x.view,  0,       p.n,         p.m,
                     p.symmetric, pools, p.diagonal, nullptr, nullptr, totals.get()};
     const auto by_rows = [&](void (*kernel)(ImageJob<T>)) {
         for (job.begin = 0; job.begin < p.n; job.begin += rows) {
             poll();
             job.end = smaller(p.n, job.begin + rows);
-            const int64_t count = (job.end - job.begin) * m;
-            launcher.start(kernel, count, job);
-            copy_bytes(device, values.data(), totals.get(),
-                       2 * sizeof(double) * static_cast<std::size_t>(count));
-            write_totals(p, job.begin, job.end, values.data());
+            launcher.start(kernel, (job.end - job.begin) * m, job);
+            results.begin = job.begin, results.end = job.end;
+            if (there)
+                launch_over(device, write_pairs<T>, (job.end - job.begin) * m, results);
+            else
+                write_on_host(results, device, values);
         }
     };
     if (p.diagonal) return by_rows(prepare_images<T>);

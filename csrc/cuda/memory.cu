@@ -7,40 +7,57 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <sstream>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace ntkfast {
 
 namespace {
 std::atomic<std::int64_t> chunk{std::int64_t{1} << 27};
+
+Precision precision_of(const std::string& name) {
+    if (name.empty() || name == "strict") return Precision::kStrict;
+    if (name == "3xtf32") return Precision::kTf32x3;
+    if (name == "tf32") return Precision::kTf32;
+    throw std::invalid_argument("precision: unknown: " + name);
 }
+
+// What use_device is told, without asking for the card.
+Device parse(const std::string& where, int threads) {
+    std::istringstream text(where);
+    std::string ordinal, precision, stream = "0";
+    std::getline(text, ordinal, ':');
+    std::getline(text, precision, ':');
+    std::getline(text, stream, ':');
+    const auto address = static_cast<std::uintptr_t>(std::stoull(stream));
+    return {std::stoi(ordinal), reinterpret_cast<void*>(address), threads, precision_of(precision)};
+}
+}  // namespace
+
+namespace {
+
+class OutOfMemory : public std::bad_alloc {
+  public:
+    OutOfMemory(const Device& device, std::size_t bytes)
+        : what_("CUDA device " + std::to_string(device.ordinal) + ": no room for " +
+                std::to_string(bytes) + " bytes, " + std::to_string(free_bytes(device)) +
+                " are free") {}
+    const char* what() const noexcept override { return what_.c_str(); }
+
+  private:
+    std::string what_;
+};
+
+}  // namespace
 
 std::int64_t chunk_numbers() { return chunk; }
 void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
 
-namespace {
-
-struct Place {
-    int ordinal;
-    void* stream;
-};
-
-Place parse(const std::string& where) {
-    const auto colon = where.find(':');
-    const auto stream = colon == std::string::npos ? 0 : std::stoull(where.substr(colon + 1));
-    return {std::stoi(where), reinterpret_cast<void*>(static_cast<std::uintptr_t>(stream))};
-}
-
-}  // namespace
-
 #if defined(__CUDACC__)
 
 void check(cudaError_t error) {
-    if (error == cudaErrorMemoryAllocation) {
-        cudaGetLastError();
-        throw std::bad_alloc();
-    }
     if (error != cudaSuccess)
         throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
@@ -58,9 +75,9 @@ int count_devices(std::string* reason) {
 }
 
 Device use_device(const std::string& where, int threads) {
-    const Place place = parse(where);
-    check(cudaSetDevice(place.ordinal));
-    return {place.ordinal, place.stream, threads};
+    const Device device = parse(where, threads);
+    check(cudaSetDevice(device.ordinal));
+    return device;
 }
 
 int device_of(const void* memory) {
@@ -68,6 +85,13 @@ int device_of(const void* memory) {
     check(cudaPointerGetAttributes(&found, memory));
     const bool card = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
     return card ? found.device : -1;
+}
+
+int generation(const Device& device) {
+    int major = 0, minor = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.ordinal));
+    check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device.ordinal));
+    return 10 * major + minor;
 }
 
 std::size_t largest_shared(const Device& device) {
@@ -78,7 +102,13 @@ std::size_t largest_shared(const Device& device) {
 
 void* allocate(const Device& device, std::size_t bytes) {
     void* memory = nullptr;
-    check(cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream)));
+    const cudaError_t error =
+        cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream));
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();  // it is no failure of what comes next
+        throw OutOfMemory(device, bytes);
+    }
+    check(error);
     return memory;
 }
 
@@ -158,38 +188,46 @@ const void* Return::wait() {
 
 namespace {
 
+struct Block {  // of memory that plays memory of a card
+    std::size_t size;
+    int ordinal;
+};
 std::mutex guard;
-std::map<const char*, std::size_t> blocks;  // what plays memory of a card
+std::map<const char*, Block> blocks;
 
 }  // namespace
 
-int count_devices(std::string*) { return 1; }
+// Two cards: one with the tensor cores that products use, and one from before them.
+int count_devices(std::string*) { return 2; }
 
 Device use_device(const std::string& where, int threads) {
-    const Place place = parse(where);
-    if (place.ordinal != 0) throw std::runtime_error("CUDA: invalid device ordinal");
-    return {0, place.stream, threads};
+    const Device device = parse(where, threads);
+    if (device.ordinal < 0 || device.ordinal >= count_devices(nullptr))
+        throw std::runtime_error("CUDA: invalid device ordinal");
+    return device;
 }
 
 int device_of(const void* memory) {
     const std::lock_guard lock(guard);
     auto after = blocks.upper_bound(static_cast<const char*>(memory));
     if (after == blocks.begin()) return -1;
-    --after;
-    return static_cast<const char*>(memory) < after->first + after->second ? 0 : -1;
+    const auto& [start, block] = *--after;
+    return static_cast<const char*>(memory) < start + block.size ? block.ordinal : -1;
 }
 
-std::size_t largest_shared(const Device&) { return 64 * 1024; }
+int generation(const Device& device) { return device.ordinal == 0 ? 80 : 75; }
+
+std::size_t largest_shared(const Device& device) { return (device.ordinal == 0 ? 100 : 64) * 1024; }
 
 // Poisoned, so that reading what was not written shows.
-void* allocate(const Device&, std::size_t bytes) {
+void* allocate(const Device& device, std::size_t bytes) {
     const std::size_t size = bytes ? bytes : 1;
-    if (size > std::size_t{1} << 40) throw std::bad_alloc();
+    if (size > free_bytes(device)) throw OutOfMemory(device, size);
     void* const memory = std::malloc(size);
-    if (!memory) throw std::bad_alloc();
+    if (!memory) throw OutOfMemory(device, size);
     std::memset(memory, 0xff, size);
     const std::lock_guard lock(guard);
-    blocks.emplace(static_cast<const char*>(memory), size);
+    blocks[static_cast<const char*>(memory)] = {size, device.ordinal};
     return memory;
 }
 

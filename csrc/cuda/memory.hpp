@@ -13,16 +13,25 @@
 
 namespace ntkfast {
 
+// Of inner products in float32; those in float64 are strict.
+enum class Precision {
+    kStrict,  // every product and sum is rounded to float32
+    kTf32x3,  // on tensor cores, in three products of TF32: nearly as accurate
+    kTf32,    // on tensor cores, of factors rounded to 11 bits
+};
+
 struct Device {
     int ordinal;
     void* stream;  // work on it is done in order
     int threads;   // of the host, which write results that come back
+    Precision precision;
 };
 
 // The number of cards; `reason` says why there is none.
 int count_devices(std::string* reason);
 
-// The card of "ordinal:stream", which becomes the one of this thread.
+// Makes a card the one of this thread: "ORDINAL:PRECISION:STREAM", the precision as in
+// engines/cuda.py, the stream as a number; both may be left out. `threads` is what it says in Device.
 //
 // Throws std::runtime_error if there is none of that number.
 Device use_device(const std::string& where, int threads);
@@ -30,6 +39,9 @@ Device use_device(const std::string& where, int threads);
 // The number of the card that memory belongs to, or -1 for memory of the host.
 int device_of(const void* memory);
 inline bool on_card(const void* memory) { return device_of(memory) >= 0; }
+
+// The generation of a card, as 80 for sm_80.
+int generation(const Device& device);
 
 // Bytes of shared memory that a block may ask for.
 std::size_t largest_shared(const Device& device);
@@ -39,7 +51,9 @@ std::int64_t chunk_numbers();
 void set_chunk_numbers(std::int64_t numbers);
 
 // Memory of a card from the pool of a stream: free for what comes later on that stream.
-void* allocate(const Device& device, std::size_t bytes);  // throws std::bad_alloc
+//
+// Throws std::bad_alloc, which says what was asked for and what is free.
+void* allocate(const Device& device, std::size_t bytes);
 void release(void* stream, void* memory) noexcept;
 std::size_t free_bytes(const Device& device);
 

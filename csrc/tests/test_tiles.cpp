@@ -116,9 +116,10 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
         {Activation::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
         {Activation::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
     };
+    const LayerRow<T> rows[2] = {layer_row<T>(layers[0]), layer_row<T>(layers[1])};
     const Layers<T> map{
-        layers,  2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr, nullptr,
-        nullptr, 0};
+        layers,  rows,    2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr,
+        nullptr, nullptr, 0};
     Problem<T> p = problem_of(x, y);
     p.layers = &map;
     std::vector<T> ntk(static_cast<std::size_t>(x.n * y.n)), nngp(ntk.size());

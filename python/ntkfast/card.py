@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy as np
 from ntkfast import engines, inputs
 from ntkfast.engines import cuda
 from ntkfast.engines.card_array import CardArray, empty_like, lies_on_card, view
-from ntkfast.maps import FloatArray, Rows
+from ntkfast.maps import Collection, FloatArray, Rows
 
 if TYPE_CHECKING:
     from ntkfast.kernel import Kernel
 
-__all__ = ["both", "diag", "fwht", "gram", "lies_on_card", "matmul", "rows"]
+__all__ = ["both", "diag", "features", "finite", "fwht", "gram", "lies_on_card", "matmul", "rows"]
 
 
 # ---- validation ----------------------------------------------------------------------------------
@@ -41,8 +42,8 @@ def matrix(name: str, value: Any) -> CardArray:
     return array
 
 
-def rows(X: Any, Y: Any) -> tuple[Rows, Rows | None]:
-    """Validate matrices on a card; Y = None or Y = X asks for the symmetric matrix.
+def rows(X: CardArray, Y: CardArray | None) -> tuple[Rows, Rows | None]:
+    """Validate matrices on a card; Y = None asks for the symmetric matrix.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def rows(X: Any, Y: Any) -> tuple[Rows, Rows | None]:
         As for matrices of the host, or if they lie in different places or differ in type.
     """
     left = matrix("X", X)
-    if Y is None or Y is X:
+    if Y is None:
         return _rows("X", left), None
     right = matrix("Y", Y)
     _together(X=left, Y=right)
@@ -67,6 +68,11 @@ def _rows(name: str, array: CardArray) -> Rows:
             f"{name}: expected finite numbers and norms below 1e150, row {row} has {norms[row]:.3g}"
         )
     return Rows(cast(FloatArray, array), norms)
+
+
+def finite(array: Any) -> bool:
+    """Whether all numbers of a matrix on a card are finite."""
+    return bool(np.isfinite(cuda.row_norms(array)).all())
 
 
 def _together(**arrays: CardArray) -> None:
@@ -106,14 +112,15 @@ def _engine(name: str | None) -> engines.Engine:
     return engines.select("cuda")
 
 
-def _sides(kernel: Kernel, X: Any, Y: Any) -> tuple[Rows, Rows | None, dict[str, CardArray]]:
-    """Validate inputs of a kernel of rows; also the arrays by their names."""
-    if not kernel.on_cards:
-        raise TypeError(f"X: {kernel!r} takes arrays of the host, got one on a CUDA device")
-    left, right = rows(X, Y)
-    arrays = {"X": cast(CardArray, left.data)}
+def _sides(
+    kernel: Kernel, X: Any, Y: Any
+) -> tuple[Collection, Collection | None, dict[str, CardArray]]:
+    """Validate inputs of a kernel; also the arrays by their names."""
+    second = None if Y is None or Y is X else view("Y", Y)
+    left, right = kernel._pair_on_card(view("X", X), second)
+    arrays = {"X": cast(CardArray, left.memory)}
     if right is not None:
-        arrays["Y"] = cast(CardArray, right.data)
+        arrays["Y"] = cast(CardArray, right.memory)
     return left, right, arrays
 
 
@@ -173,7 +180,20 @@ def matmul(kernel: Kernel, X: Any, Y: Any, V: Any, out: Any, engine: str | None)
     return result.source
 
 
-# ---- transforms ----------------------------------------------------------------------------------
+# ---- features and transforms ---------------------------------------------------------------------
+
+
+def features(
+    X: Any, width: int, count: int, write: Callable[[FloatArray, FloatArray], None]
+) -> Any:
+    """Return `count` features of rows of `width` numbers, which `write` computes."""
+    _engine(None)
+    array = matrix("X", X)
+    inputs.matrix_shape("X", array.shape, width)
+    _rows("X", array)  # finite?
+    result = empty_like("X", array, (len(array), count))
+    write(cast(FloatArray, array), cast(FloatArray, result))
+    return result.source
 
 
 def fwht(X: Any, signs: FloatArray | None, out: Any, scale: float, engine: str | None) -> Any:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, inputs
+from ntkfast import card, engines, inputs
+from ntkfast.engines.card_array import CardArray
 from ntkfast.kernel import PANEL_BYTES, KernelOfNetwork
-from ntkfast.maps import Collection, FloatArray, ImagePlan, Images, ScaledImages
+from ntkfast.maps import Collection, FloatArray, ImagePlan, Images, Rows, ScaledImages
 
 if TYPE_CHECKING:
     from ntkfast.convolutional import ImageNetwork
@@ -71,6 +72,18 @@ class ImageKernel(KernelOfNetwork):
         inputs.finite_images(name, data, norms)
         return Images(data, shape, norms)
 
+    def _pair_on_card(self, X: CardArray, Y: CardArray | None) -> tuple[Images, Images | None]:
+        found = inputs.image_shape("X", X.shape, self.network.shape)
+        if Y is not None:
+            inputs.image_shape("Y", Y.shape, found)
+        self.network.plan(found)
+        left, right = card.rows(X.flat("X"), None if Y is None else Y.flat("Y"))
+
+        def images(rows: Rows) -> Images:
+            return Images(rows.data, found, rows.norms.astype(np.float64))
+
+        return images(left), None if right is None else images(right)
+
     def _gram(
         self,
         X: Collection,
@@ -106,7 +119,8 @@ class ImageKernel(KernelOfNetwork):
     def _values(self, X: Collection) -> FloatArray:
         assert isinstance(X, Images)
         values = np.empty((len(X), 1), X.dtype)
-        self._run(X, None, self._outs(values), engines.select(), engines.count(None), diagonal=True)
+        engine = engines.select(engines.home(X.data))
+        self._run(X, None, self._outs(values), engine, engines.count(None), diagonal=True)
         return values[:, 0]
 
     def both(
@@ -128,11 +142,24 @@ class ImageKernel(KernelOfNetwork):
         -------
         nngp, ntk : (n, m) arrays
         """
+        if card.lies_on_card(X):
+            return card.both(self, X, Y, engine)
         left, right = self._pair(X, Y)
         shape = len(left), len(left if right is None else right)
         nngp, ntk = (np.empty(shape, left.dtype) for _ in range(2))
-        self._run(left, right, (ntk, nngp), engines.select(engine), engines.count(threads))
+        self._both(left, right, (ntk, nngp), engines.select(engine), engines.count(threads))
         return nngp, ntk
+
+    def _both(
+        self,
+        X: Images,
+        Y: Images | None,
+        outs: tuple[FloatArray, FloatArray],
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP to arrays whose rows have unit stride."""
+        self._run(X, Y, outs, engine, threads)
 
     def _outs(self, out: FloatArray) -> Outs:
         return (out, None) if self.kind == "ntk" else (None, out)
@@ -151,10 +178,16 @@ class ImageKernel(KernelOfNetwork):
         right = None if Y is None else _scaled(Y, plan)
         engine.images(plan, _scaled(X, plan), right, outs, diagonal, threads)
         for out in outs:
-            if out is not None and not np.isfinite(np.min(out) + np.max(out)):
+            if out is not None and not _finite(out):
                 raise ValueError(
                     f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
                 )
+
+
+def _finite(out: FloatArray) -> bool:
+    if engines.home(out):
+        return card.finite(out)
+    return bool(np.isfinite(np.min(out) + np.max(out)))
 
 
 def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:

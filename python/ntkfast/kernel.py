@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast import card, engines, inputs
+from ntkfast.engines.card_array import CardArray
 from ntkfast.maps import Collection, FloatArray
 
 PANEL_BYTES = 1 << 22  # buffer for results that pass through one
@@ -26,17 +27,21 @@ class Kernel(ABC):
     recurrent networks. float32 and float64 are kept; integers and bools become float64; other
     types are refused.
 
-    Kernels of rows take arrays on a CUDA device too (CuPy, PyTorch, anything with
+    Kernels of rows and of images take arrays on a CUDA device too (CuPy, PyTorch, anything with
     ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie on one device then and
-    have one type, rows have unit stride, and the result is an array of the same library there,
+    have one type and rows of unit stride, and the result is an array of the same library there,
     computed in its current stream. Nothing but norms and numbers per row passes the host.
     """
-
-    on_cards = False  # whether inputs may lie on a graphics card
 
     @abstractmethod
     def _pair(self, X: ArrayLike, Y: ArrayLike | None) -> tuple[Collection, Collection | None]:
         """Validate inputs and bring them to one dtype; None for Y: the symmetric matrix."""
+
+    def _pair_on_card(
+        self, X: CardArray, Y: CardArray | None
+    ) -> tuple[Collection, Collection | None]:
+        """Validate inputs that lie on a graphics card; their memory is a `CardArray`."""
+        raise TypeError(f"X: {self!r} takes arrays of the host, got one on a CUDA device")
 
     @abstractmethod
     def _gram(

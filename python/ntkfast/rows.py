@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast import card, engines, inputs
+from ntkfast.engines.card_array import CardArray
 from ntkfast.kernel import PANEL_BYTES, Kernel, KernelOfNetwork, checked_kernel
 from ntkfast.layers import Layers, diagonal, has_kinks, homogeneity, numbers, sphere
 from ntkfast.maps import Collection, FloatArray, LayerMap, Map, ProfileMap, Rows
@@ -30,8 +31,6 @@ MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
 
 class RowKernel(Kernel):
     """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
-
-    on_cards = True
 
     @property
     @abstractmethod
@@ -74,6 +73,9 @@ class RowKernel(Kernel):
 
     def _pair(self, X: ArrayLike, Y: ArrayLike | None) -> tuple[Rows, Rows | None]:
         return _rows(X, Y)
+
+    def _pair_on_card(self, X: CardArray, Y: CardArray | None) -> tuple[Rows, Rows | None]:
+        return card.rows(X, Y)
 
     def _values(self, X: Collection) -> FloatArray:
         rows = cast(Rows, X)

@@ -18,6 +18,7 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from ntkfast.engines.card_array import CardArray
 from ntkfast.inputs import count as _checked_count
 from ntkfast.maps import (
     FloatArray,
@@ -159,6 +160,11 @@ def select(name: str | None = None) -> Engine:
     raise RuntimeError(f"engine: none can run here ({'; '.join(reasons)})")
 
 
+def home(array: object) -> str | None:
+    """Return the name of the only engine that can read an array, if it lies on a card."""
+    return "cuda" if isinstance(array, CardArray) else None
+
+
 def gram(engine: Engine, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
     """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
     second = isinstance(plan, LayerMap) and plan.second
@@ -180,6 +186,8 @@ def both(
 
 def row_norms(X: FloatArray) -> FloatArray:
     """Euclidean norms of rows, by the best engine (all of them agree to rounding)."""
+    if home(X) is not None:
+        return load("cuda").row_norms(X)
     native = load("native")
     if not native.unavailable():
         return native.row_norms(X)

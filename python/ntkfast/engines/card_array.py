@@ -83,6 +83,19 @@ class CardArray:
         """Return a vector as a matrix of one column."""
         return replace(self, shape=(len(self), 1), strides=(self.strides[0], self.itemsize))
 
+    def flat(self, name: str) -> CardArray:
+        """Return an array of images as one of rows.
+
+        Raises
+        ------
+        ValueError
+            If the numbers of an image do not lie one after the other.
+        """
+        if self.strides[1:] != _dense(self.shape[1:], self.itemsize):
+            raise ValueError(f"{name}: expected images without gaps, got strides {self.strides}")
+        shape = len(self), int(np.prod(self.shape[1:], dtype=int))
+        return replace(self, shape=shape, strides=(self.strides[0], self.itemsize))
+
     def described(self) -> NDArray[Any]:
         """Return an array for C++ code that takes shape and pointer from it: nobody may read it."""
         if self.bytes == 0:

@@ -33,7 +33,7 @@ class Compiled:
     module : callable
         Returns the extension module.
     where : callable
-        Returns the text that says where to compute: an instruction set, or the number of a card.
+        Returns the text that says where to compute: an instruction set, or card and precision.
     """
 
     def __init__(self, module: Callable[[], Any], where: Callable[[], str]) -> None:

@@ -21,7 +21,10 @@ from ntkfast.engines.compiled import Compiled
 from ntkfast.maps import FloatArray
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
+_precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
 _stream: ContextVar[int] = ContextVar("ntkfast_cuda_stream", default=0)
+
+PRECISIONS = ("strict", "3xtf32", "tf32")
 
 
 def _module() -> Any:
@@ -60,6 +63,50 @@ def device(ordinal: int) -> Iterator[None]:
         _device.reset(token)
 
 
+@contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Form the inner products of float32 rows in this precision inside a ``with`` block.
+
+    Products of float64 are those of float64 in all of them, on tensor cores or not. Cards before
+    the generation sm_80 compute strictly whatever is asked.
+
+    Parameters
+    ----------
+    name : {"strict", "3xtf32", "tf32"}
+        ``strict``, the default: every product and every sum is rounded to float32. An inner product
+        of d terms is off by at most d 2^-24 of the product of the norms, about sqrt(d) 2^-25 in
+        practice. ``3xtf32``: tensor cores multiply numbers split in two, for an error of at most
+        2^-21 besides that of the sums. ``tf32``: factors are rounded to 11 bits. Cosines are off
+        by at most 2^-10, about 2^-11 / sqrt(d) in practice.
+
+    Raises
+    ------
+    ValueError
+        If there is no such precision.
+
+    Notes
+    -----
+    An error of the cosine reaches the kernel multiplied by its slope, at most by the few units of
+    strict precision: the angles of pairs closer than that are recomputed from the differences
+    of their rows, in float32. So a row gets the same value with itself as strictly, and so do
+    near duplicates, to a distance of about 0.04 of their norm under tf32 and more for kernels with
+    a cusp, as those of ReLU networks.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> with nf.engines.cuda.precision("3xtf32"):  # doctest: +SKIP
+    ...     K = nf.FullyConnected(3).ntk(X, engine="cuda")
+    """
+    if name not in PRECISIONS:
+        raise ValueError(f"name: expected one of {PRECISIONS}, got {name!r}")
+    token = _precision.set(name)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
 class _Cards(Compiled):
     """Computes on the card of the arrays in a call that lie on one, in their stream."""
 
@@ -81,7 +128,7 @@ sequences = _engine.sequences
 
 
 def _place(ordinal: int, stream: int) -> str:
-    return f"{ordinal}:{stream}"
+    return f"{ordinal}:{_precision.get()}:{stream}"
 
 
 def device_of(array: CardArray) -> int:

@@ -64,6 +64,7 @@ class ArcCosineFeatures(FeatureMap):
     """
 
     _sparse = "rows"
+    _on_cards = True
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ntkfast import inputs
+from ntkfast import card, inputs
 from ntkfast.engines import row_norms
 from ntkfast.features import lazy
 from ntkfast.maps import FloatArray
@@ -60,6 +60,7 @@ class FeatureMap(
     # What becomes of sparse rows: "rows" go to `_write` as they are, "parts" are made dense chunk
     # by chunk, "" are refused.
     _sparse: ClassVar[str] = "parts"
+    _on_cards: ClassVar[bool] = False  # whether `_write` takes rows that lie on a graphics card
 
     def fit(self: Self, X: Any, y: Any = None) -> Self:
         """Draw the random numbers of the map for data like `X`.
@@ -91,7 +92,8 @@ class FeatureMap(
         Parameters
         ----------
         X : (n, d) array, sparse matrix or dask array
-            float32 and float64 are kept, everything else becomes float64.
+            float32 and float64 are kept, everything else becomes float64. `ArcCosineFeatures`
+            take arrays on a CUDA device too and return one of the same library there.
 
         Returns
         -------
@@ -107,6 +109,10 @@ class FeatureMap(
             If X has another number of columns than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
+        if card.lies_on_card(X):
+            if not self._on_cards:
+                raise TypeError(f"X: {type(self).__name__} takes arrays of the host")
+            return card.features(X, self.n_features_in_, self._n_features_out, self._write)
         if lazy.is_dask(X):
             dtype = np.float32 if X.dtype == np.float32 else np.float64
             return lazy.map_rows(X, self.transform, self._n_features_out, dtype)

@@ -55,7 +55,7 @@ def answer(
         series = None if place is None else place.astype(X.dtype)[:, None]
         left = Rows(X, norms, series)
         right = projection.rows(X.dtype)
-        run, threads = engines.select(), engines.count(None)
+        run, threads = engines.select(engines.home(X)), engines.count(None)
         both = 0 if negative is None else negative.shape[1]
         if both in (0, len(right)):
             run.run(plan, None, left, right, (out, negative), threads)

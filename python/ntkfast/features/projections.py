@@ -64,7 +64,7 @@ class Structured:
         """Write scale f(w.x), with f of `StructuredMap`, in one pass."""
         X = X.toarray() if sparse.issparse(X) else X
         plan = StructuredMap(self.flips.astype(X.dtype), self.lengths.astype(X.dtype), kind, scale)
-        engines.select().structured(plan, X, out, engines.count(None))
+        engines.select(engines.home(X)).structured(plan, X, out, engines.count(None))
 
 
 Projection: TypeAlias = Dense | Structured

@@ -1,0 +1,166 @@
+// How Gram matrices are asked of a card: rows put in order, the size of a tile, the precision.
+#pragma once
+
+#include "times_v.hpp"
+
+namespace {
+
+// Tensor cores that multiply as asked: for float64 where they are the fastest way.
+template <class T>
+bool use_tensor_cores(const Device& device) {
+    if (compiled_for(device, sum_ranges<T>) < 80) return false;
+    if (sizeof(T) == 4) return device.precision != Precision::kStrict;
+    return generation(device) == 80 || generation(device) == 90;
+}
+
+// ---- rows in full parts -------------------------------------------------------------------------
+
+template <class T>
+struct Pack {  // to[i][k] = scale[i] from[i][k], and zeros beyond the d numbers of a row
+    Rows<T> from;
+    const T* scale;  // or null: 1
+    bool tf32;       // rounded to it
+    T* to;
+    int64_t pitch;
+};
+
+// Not a number stays that.
+NTK_DEVICE float as_tf32(float x) { return x == x ? float_of(to_tf32(x)) : x; }
+NTK_DEVICE double as_tf32(double x) { return x; }
+
+template <class T>
+NTK_KERNEL pack_rows(Pack<T> p) {
+    for (int64_t e = first_element(); e < p.from.count * p.pitch; e += element_step()) {
+        const int64_t i = e / p.pitch, k = e % p.pitch;
+        T x = k < p.from.d ? p.from.data[i * p.from.pitch + k] : T(0);
+        if (p.scale) x *= p.scale[i];
+        p.to[e] = p.tf32 ? as_tf32(x) : x;
+    }
+}
+
+// Rows whose length is a multiple of `step`, scaled and rounded. Those that are so already stay where
+// they are.
+template <class T>
+class PackedRows {
+  public:
+    PackedRows(const Device& device, const Rows<T>& from, const T* scale, bool tf32, int64_t step)
+        : view_(from) {
+        const bool aligned = reinterpret_cast<std::uintptr_t>(from.data) % sizeof(Quad<T>) == 0 &&
+                             from.pitch % Quad<T>::kSize == 0;
+        if (!scale && !tf32 && aligned && from.d % step == 0) return;
+        view_.pitch = ceil_div<int64_t>(from.d, step) * step;
+        memory_ = Numbers<T>(device, from.count * view_.pitch);
+        view_.data = memory_.get();
+        launch_over(device, pack_rows<T>, from.count * view_.pitch,
+                    Pack<T>{from, scale, tf32, memory_.get(), view_.pitch});
+    }
+    const Rows<T>& view() const { return view_; }
+
+  private:
+    Rows<T> view_;
+    Numbers<T> memory_;
+};
+
+// The (1-|u|)/2 that equal rows may have by the errors of tensor cores: u is off by 2^-10 or 2^-21
+// from the factors, and by 2^-23 of each sum of eight products, which are cut off. Pairs below twice
+// that are recomputed. All other errors of u are magnified as little as in strict precision.
+template <class T>
+T refine_least(Precision precision, int64_t d) {
+    if (sizeof(T) == 8 || precision == Precision::kStrict) return 0;
+    const T factors = precision == Precision::kTf32 ? T(9.765625e-4) : T(4.76837158e-7);
+    return factors + static_cast<T>(d) / T(1 << 26);
+}
+
+// Both sides of a problem on the card, scaled and rounded up to parts.
+template <class T>
+class Operands {
+  public:
+    Operands(const Device& device, const Problem<T>& p)
+        : problem_(p),
+          tf32_(device.precision == Precision::kTf32 && use_tensor_cores<T>(device)),
+          left_(device, {p.x, p.ldx, p.n, p.d}, nullptr, tf32_, kStep),
+          right_(device, {p.y, p.ldy, p.m, p.d}, takes_products(p) ? nullptr : p.inverse_y, tf32_,
+                 kStep) {
+        for (T& below : problem_.refine_below)
+            below = max2(below, refine_least<T>(device.precision, p.d));
+    }
+
+    GramTiles<T> tiles(const T* numbers_x, const T* numbers_y) const {
+        return {problem_, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0, 0, {}, {}};
+    }
+
+  private:
+    static constexpr int64_t kStep = kQuads * Quad<T>::kSize;
+    Problem<T> problem_;
+    bool tf32_;
+    PackedRows<T> left_, right_;
+};
+
+// ---- which kernel -------------------------------------------------------------------------------
+
+// Calls use.operator()<Product>(). Factors that are pairs of registers leave room for half a tile.
+template <class T, int M, class Use>
+void with_product(const Device& device, Use use) {
+    if (!use_tensor_cores<T>(device))
+        use.template operator()<Fma<T, M, sizeof(T) == 4 ? M : 64>>();
+    else if constexpr (sizeof(T) == 8)
+        use.template operator()<Mma<T, M, M, Precision::kStrict>>();
+    else if (device.precision == Precision::kTf32)
+        use.template operator()<Mma<T, M, M, Precision::kTf32>>();
+    else
+        use.template operator()<Mma<T, M, 64, Precision::kTf32x3>>();
+}
+
+// Large tiles need fewer copies, small ones leave no multiprocessor idle.
+template <class T, class Use>
+void with_tile(const Device& device, int64_t pairs, Use use) {
+    constexpr int64_t kEnough = int64_t{1} << 21;  // a large tile for each of 128 multiprocessors
+    if (pairs >= kEnough)
+        with_product<T, 128>(device, use);
+    else
+        with_product<T, 64>(device, use);
+}
+
+template <class T>
+void launch_gram(const Device& device, const GramTiles<T>& tiles) {
+    const int64_t rows = tiles.end - tiles.begin, columns = tiles.p.m - tiles.first;
+    with_tile<T>(device, rows * columns, [&]<class Product>() {
+        launch(
+            device, gram_tiles<Product>,
+            ceil_div<int64_t>(rows, Product::kRows) * ceil_div<int64_t>(columns, Product::kColumns),
+            kThreads, kTileBytes<Product, kGramPitch<Product>>, tiles);
+    });
+}
+
+// Columns of V that have room for their sums in shared memory, beside another block there.
+template <class Product>
+int64_t columns_with_room(const Device& device) {
+    constexpr int64_t kQuad = Quad<typename Product::Number>::kSize;
+    const auto all = static_cast<int64_t>(largest_shared(device));
+    const int64_t room = smaller(all, 100 * 1024) / 8 - static_cast<int64_t>(kSumsAt<Product>);
+    return larger(room / Product::kRows / kQuad, 1) * kQuad;
+}
+
+// product[end - begin][columns] = K v, of rows [begin, end).
+template <class T>
+void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v, T* product,
+                    int64_t ld) {
+    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any card
+    const int64_t rows = tiles.end - tiles.begin, columns = ceil_div(v.d, kQuad) * kQuad;
+    with_tile<T>(device, rows * tiles.p.m, [&]<class Product>() {
+        const int64_t strips = ceil_div<int64_t>(rows, Product::kRows);
+        const int64_t across = ceil_div<int64_t>(tiles.p.m, Product::kColumns);
+        const int64_t passes = ceil_div(columns, columns_with_room<Product>(device));
+        const int64_t width = ceil_div(columns, passes * kQuad) * kQuad;
+        const int64_t ranges = larger(smaller(ceil_div(kWanted, strips * passes), across), 1);
+        const Numbers<double> sums(device, ranges * rows * columns);
+        launch(device, times_v<Product>, strips * ranges * ceil_div(columns, width), kThreads,
+               sizeof(double) *
+                   (kSumsAt<Product> + static_cast<std::size_t>(width * int64_t{Product::kRows})),
+               TimesV<T>{tiles, v, columns, width, ranges, sums.get()});
+        launch_over(device, sum_ranges<T>, rows * v.d,
+                    SumRanges<T>{sums.get(), ranges, rows, columns, v.d, product, ld});
+    });
+}
+
+}  // namespace
