@@ -274,7 +274,7 @@ def matmul(setting: Setting) -> Iterator[Row]:
     for dtype, precision in cases:
         with cuda.precision(precision):
             n = matmul_rows(setting, kernel, dtype, d, columns, share / 12)
-            sets = [matmul_set(setting, n, d, columns, dtype, seed) for seed in range(2)]
+            sets = matmul_sets(setting, n, d, columns, dtype, 2)
             call = rotating(sets, lambda X, V, out: kernel.matmul(X, X, V, out=out))
             times = on_card(setting, {"own": call}, share / 2)["own"]
         facts = {"dtype": dtype, "precision": precision, "itemsize": np.dtype(dtype).itemsize}
@@ -283,13 +283,13 @@ def matmul(setting: Setting) -> Iterator[Row]:
         del sets, call
 
 
-def matmul_set(
-    setting: Setting, n: int, d: int, columns: int, dtype: str, seed: int
-) -> tuple[CardArray, CardArray, CardArray]:
-    """Return random rows, vectors, and an array for the result."""
-    X = setting.card.put(gaussian_rows(n, d, dtype, seed=seed))
-    V = setting.card.put(gaussian_rows(n, columns, dtype, seed=seed + 100))
-    return X, V, setting.card.empty((n, columns), dtype)
+def matmul_sets(
+    setting: Setting, n: int, d: int, columns: int, dtype: str, count: int
+) -> list[tuple[CardArray, CardArray, CardArray]]:
+    """Return copies of random rows and vectors, each with an array for the result."""
+    X, V = gaussian_rows(n, d, dtype, seed=1), gaussian_rows(n, columns, dtype, seed=3)
+    card = setting.card
+    return [(card.put(X), card.put(V), card.empty((n, columns), dtype)) for _ in range(count)]
 
 
 def matmul_rows(
@@ -297,7 +297,7 @@ def matmul_rows(
 ) -> int:
     """Return how many rows one call can take in so many seconds."""
     wanted, tried = setting.size(100_000, 70), setting.size(12_500, 70)
-    X, V, out = matmul_set(setting, tried, d, columns, dtype, seed=9)
+    ((X, V, out),) = matmul_sets(setting, tried, d, columns, dtype, 1)
     kernel.matmul(X, X, V, out=out)
     setting.card.finish()
     start = time.perf_counter()
@@ -358,12 +358,18 @@ def features(setting: Setting) -> Iterator[Row]:
         "sketch": NTKSketch(nf.FullyConnected(2).ntk, n_components=m, random_state=0),
     }
     X = gaussian_rows(n, d, "float32", seed=1)
-    amounts = {"cuda": float(n), "native": float(n)}
+    counts = {"cuda": n, "native": setting.size(n // 10, n)}
+    sizes = {"counts": counts, "d": d, "n_components": m}
     for name, features in maps.items():
         fitted = features.fit(X[:10])
-        found = engines(setting, amounts, lambda _, f=fitted: lambda: f.transform(X))
-        sizes = {"n": n, "d": d, "n_components": m}
+        work = transform_work(fitted, X, counts)
+        found = engines(setting, {name: float(n) for name, n in counts.items()}, work)
         yield {"case": name, "dtype": "float32", "unit": "rows", **sizes, **found}
+
+
+def transform_work(features: Any, X: np.ndarray, counts: Mapping[str, int]) -> Callable[[str], Any]:
+    """Return what makes the call of an engine: the features of its number of rows."""
+    return lambda name: lambda: features.transform(X[: counts[name]])
 
 
 def sequences(setting: Setting) -> Iterator[Row]:
@@ -428,7 +434,7 @@ def own_time(setting: Setting, size: Any) -> Row:
 
     kernel = nf.FullyConnected(size.depth).ntk
     if size.columns:
-        sets = [matmul_set(setting, size.n, size.d, size.columns, "float32", seed=1)]
+        sets = matmul_sets(setting, size.n, size.d, size.columns, "float32", 1)
         call = rotating(sets, lambda X, V, out: kernel.matmul(X, X, V, out=out))
     else:
         sets = [gram_set(setting, size.n, size.n, size.d, "float32", seed=1)]
