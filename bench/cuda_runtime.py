@@ -87,7 +87,7 @@ class Card:
     emulated = False
 
     def __init__(self, ordinal: int = 0) -> None:
-        self._driver = load(("libcuda.so.1", "nvcuda.dll"))
+        self._driver = load(["libcuda.so.1"])
         self._driver.cuGetErrorString.argtypes = (c_int, POINTER(c_char_p))
         self._call("cuInit", c_uint(0))
         device, context = c_int(), c_void_p()

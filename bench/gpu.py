@@ -250,7 +250,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(options.command),
         "nvidia_smi": text_of("nvidia-smi", query, "--format=csv,noheader"),
         "driver": text_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
-        "cuda": last_line(text_of(nvcc, "--version")),
+        "cuda": next(iter(re.findall(r"release .*", text_of(nvcc, "--version"))), ""),
         "machine": {"processors": os.cpu_count(), "platform": platform.platform()},
         "versions": {"python": platform.python_version()}
         | versions(("ntkfast", "numpy", "torch", "jax", "neural-tangents", "pykeops")),

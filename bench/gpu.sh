@@ -8,18 +8,20 @@
 # What follows the file goes to bench/gpu.py, for example --parts gram,matmul. With --no-install PYTHON
 # must have what a build and the tests need: pip, scikit-build-core, pybind11, cmake, ninja, NumPy, SciPy,
 # Numba, mpmath, hypothesis, pytest, pytest-timeout. The CUDA compiler is CUDACXX, or nvcc of the path, of
-# CUDA_HOME, or of the package index. The table comes last; the exit status is 1 if a part failed.
+# CUDA_HOME, or of the package index. NTKFAST_COMMIT names the commit where there is no git. The table comes
+# last; the exit status is 1 if a part failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+root=$(cd "$(dirname "$0")/.." && pwd)
 invocation="bench/gpu.sh $*"
 mode=install
 case "${1:-}" in
     --no-install) mode=site && shift ;;
     --no-build) mode=none && shift ;;
 esac
-[ $# -ge 1 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
-json=$1
+[ $# -ge 1 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2 && exit 2; }
+json=$(cd "$(dirname "$1")" && pwd)/$(basename "$1") || exit 2
 shift
+cd "$root" || exit 2
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
-sys.path.insert(0, str(BENCH))
+sys.path.append(str(BENCH))  # behind the names of tests
 cuda_runtime = pytest.importorskip("cuda_runtime", reason="bench/ is not part of this copy")
 gpu = pytest.importorskip("gpu")
 report = pytest.importorskip("gpu_report")
