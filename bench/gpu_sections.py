@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,13 +26,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import gpu_report as report
 from cuda_runtime import Card, CardArray, Cublas, CudaError, HostCard, HostProduct
+from ntkfast.engines import cuda
 from peers import gaussian_rows
 
 Row = dict[str, Any]
 Turn = Callable[[int], object]
 
-# The precisions of inner products in float32, and what sets each.
-PRECISIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {"strict": nullcontext}
 
 # What each is compared with: a precision of cuBLAS and the inner dimension in units of d. Three
 # products in TF32 make one of 3xTF32; one product three times as long stores its result once.
@@ -58,7 +57,7 @@ class Setting:
 
     def cases(self) -> list[tuple[str, str]]:
         """Return the types of numbers with the precisions of each."""
-        return [("float32", name) for name in PRECISIONS] + [("float64", "strict")]
+        return [("float32", name) for name in cuda.PRECISIONS] + [("float64", "strict")]
 
 
 def setting(options: Mapping[str, Any]) -> Setting:
@@ -206,7 +205,7 @@ def gram_case(setting: Setting, d: int, dtype: str, precision: str, budget: floa
     each = report.gram_bytes(n, d, itemsize, factor)
     count = report.rotations(each, setting.card.l2_bytes, 2 * setting.room())
     sets = [gram_set(setting, n, n, d, dtype, seed) for seed in range(count)]
-    with PRECISIONS[precision]():
+    with cuda.precision(precision):
         calls = gram_calls(sets)
         name = without = ""
         try:
@@ -272,7 +271,7 @@ def matmul(setting: Setting) -> Iterator[Row]:
     cases = setting.cases()
     share = setting.seconds / len(cases)
     for dtype, precision in cases:
-        with PRECISIONS[precision]():
+        with cuda.precision(precision):
             n = matmul_rows(setting, kernel, dtype, d, columns, share / 12)
             sets = [matmul_set(setting, n, d, columns, dtype, seed) for seed in range(2)]
             call = rotating(sets, lambda X, V, out: kernel.matmul(X, X, V, out=out))

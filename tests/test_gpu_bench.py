@@ -226,7 +226,7 @@ def test_everything_runs_where_the_host_plays_the_card(tmp_path: Path) -> None:
     for rows in found["results"].values():
         assert rows
     for row in found["results"]["gram"]:
-        assert row["largest_error_eps"] < 64
+        assert row["largest_error_eps"] < (2**14 if row["precision"] == "tf32" else 64)
         assert row["times"]["product"]["runs"] >= 5
         assert row["input"] == "on the card"
     table = report.table([report.Line(**line) for line in found["summary"]])
