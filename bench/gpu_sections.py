@@ -26,12 +26,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import gpu_report as report
 from cuda_runtime import Card, CardArray, Cublas, CudaError, HostCard, HostProduct
-from ntkfast.engines import cuda
 from peers import gaussian_rows
 
 Row = dict[str, Any]
 Turn = Callable[[int], object]
 
+PRECISIONS = ("strict", "3xtf32", "tf32")  # of inner products in float32
 
 # What each is compared with: a precision of cuBLAS and the inner dimension in units of d. Three
 # products in TF32 make one of 3xTF32; one product three times as long stores its result once.
@@ -57,7 +57,7 @@ class Setting:
 
     def cases(self) -> list[tuple[str, str]]:
         """Return the types of numbers with the precisions of each."""
-        return [("float32", name) for name in cuda.PRECISIONS] + [("float64", "strict")]
+        return [("float32", name) for name in PRECISIONS] + [("float64", "strict")]
 
 
 def setting(options: Mapping[str, Any]) -> Setting:
@@ -199,26 +199,20 @@ def gram(setting: Setting) -> Iterator[Row]:
 
 def gram_case(setting: Setting, d: int, dtype: str, precision: str, budget: float) -> Row:
     """Measure one width, type and precision."""
-    itemsize = np.dtype(dtype).itemsize
-    base, factor = BASES[precision]
+    from ntkfast.engines import cuda
+
+    itemsize, factor = np.dtype(dtype).itemsize, BASES[precision][1]
     n = report.gram_rows(setting.size(16384, 40), d, itemsize, 2 * setting.room(), factor)
     each = report.gram_bytes(n, d, itemsize, factor)
     count = report.rotations(each, setting.card.l2_bytes, 2 * setting.room())
     sets = [gram_set(setting, n, n, d, dtype, seed) for seed in range(count)]
+    product, base = product_call(setting, sets, precision)
     with cuda.precision(precision):
-        calls = gram_calls(sets)
-        name = without = ""
-        try:
-            product = products(setting.card.emulated)
-            name = f"{product.name} {base}" + (f", {factor} d" if factor > 1 else "")
-            calls["product"] = product_call(setting, product, sets, factor, base)
-        except CudaError as error:
-            name, without = "cuBLAS", str(error)
-        times = on_card(setting, calls, budget)
+        times = on_card(setting, gram_calls(sets) | product, budget)
         error = largest_error(setting, d, dtype)
     row = {"d": d, "dtype": dtype, "precision": precision, "n": n, "itemsize": itemsize}
-    facts = {"sets": count, "base": name, "no_base": without, "input": "on the card"}
-    return {**row, **facts, "largest_error_eps": error, "times": times}
+    facts = {"sets": count, "base": base, "input": "on the card", "largest_error_eps": error}
+    return {**row, **facts, "times": times}
 
 
 def gram_calls(sets: Any) -> dict[str, Turn]:
@@ -236,12 +230,18 @@ def gram_calls(sets: Any) -> dict[str, Turn]:
     return calls
 
 
-def product_call(setting: Setting, product: Any, sets: Any, factor: int, precision: str) -> Turn:
-    """Return the product that a kernel is compared with, its inputs `factor` times as wide."""
+def product_call(setting: Setting, sets: Any, precision: str) -> tuple[dict[str, Turn], str]:
+    """Return the product that a precision is compared with, and its name or why there is none."""
+    base, factor = BASES[precision]
+    try:
+        product = products(setting.card.emulated)
+    except CudaError as error:
+        return {}, str(error)
     if factor > 1:
         wide = [tuple(widened(setting, a, factor) for a in pair) for *pair, _ in sets]
         sets = [(*w, out) for w, (*_, out) in zip(wide, sets, strict=True)]
-    return rotating(sets, lambda X, Y, out: product.multiply(X, Y, out, precision))
+    call = rotating(sets, lambda X, Y, out: product.multiply(X, Y, out, base))
+    return {"product": call}, f"{product.name} {base}" + (f", {factor} d" if factor > 1 else "")
 
 
 def widened(setting: Setting, array: CardArray, factor: int) -> CardArray:
@@ -265,6 +265,7 @@ def largest_error(setting: Setting, d: int, dtype: str) -> float:
 def matmul(setting: Setting) -> Iterator[Row]:
     """Measure products of the Gram matrix of one set of rows with ten vectors."""
     import ntkfast as nf
+    from ntkfast.engines import cuda
 
     d, depth, columns = setting.size(784, 20), 10, 10
     kernel = nf.FullyConnected(depth).ntk
