@@ -233,7 +233,7 @@ class HostCard:
     def empty(self, shape: Shape, dtype: Any) -> CardArray:
         """Return an array of NaN."""
         array = CardArray(self, tuple(shape), np.dtype(dtype))
-        array.memory = self._module.Memory(array.nbytes, "0:0")
+        array.memory = self._module.Memory(array.nbytes, "0")
         array.pointer = array.memory.pointer
         return array
 

@@ -21,6 +21,18 @@ NTK_FN Vec<T> polynomial(Vec<T> x) {
     return sum;
 }
 
+// The same as two sums, of even and of odd powers: their multiply-adds do not wait for each other,
+// which counts where little else is at work meanwhile.
+template <class T, class C>
+NTK_FN Vec<T> parted_polynomial(Vec<T> x) {
+    constexpr int last = C::kTerms - 1, even = last - last % 2, odd = last - 1 + last % 2;
+    const Vec<T> square = x * x;
+    Vec<T> sum = broadcast<T>(C::at(even)), other = broadcast<T>(C::at(odd));
+    for (int k = even - 2; k >= 0; k -= 2) sum = sum * square + C::at(k);
+    for (int k = odd - 2; k >= 0; k -= 2) other = other * square + C::at(k);
+    return other * x + sum;
+}
+
 template <class T>
 struct ArcCosine {
     Vec<T> kappa0;  // 1 - t/pi
@@ -68,7 +80,7 @@ NTK_FN AcuteAngle<T> acute_angle(Vec<T> v) {
     const Vec<T> sine = sqrt_lanes<T>(v * (T(2) - v));
     const auto middle = v > half;
     const Vec<T> arc =
-        sine * polynomial<T, typename Coefficients<T>::Arc>(middle ? u * u : half * v);
+        sine * parted_polynomial<T, typename Coefficients<T>::Arc>(middle ? u * u : half * v);
     return {sine, middle ? half - u * arc : arc};
 }
 

@@ -24,6 +24,12 @@ struct Planes {
     T *s, *v, *t;
 };
 
+// Where the pairs of a column go in a pool: displacements before, length and column of the pair of
+// blocks; `before` is -1 where no later step needs it.
+struct PoolColumn {
+    int64_t before, length, at;
+};
+
 // ---- scratch memory of a thread -----------------------------------------------------------------
 
 // From one of `count` numbers of an image to that of the next image, where images lie apart: a line
@@ -33,11 +39,26 @@ constexpr int64_t apart(int64_t count) {
     return (count + 63) / 64 * 64 + 64 / static_cast<int64_t>(sizeof(T));
 }
 
+// Vectors of images of y per task: the deviations of its images of x serve all of them. Large images,
+// on which that would take much memory, come in one.
+constexpr int64_t kStrips = 4, kStripBytes = 1 << 22;
+template <class T>
+int64_t image_strips(const ImageNet& net) {
+    const ImageLevel& first = net.level[0];
+    const int64_t numbers = first.h * first.w * net.channels + 2 * total_pixels(net);
+    return numbers * static_cast<int64_t>(sizeof(Vec<T>)) <= kStripBytes ? kStrips : 1;
+}
+template <class T>
+int64_t image_columns(const Images<T>& p) {
+    return image_strips<T>(p.net) * kLanes<T>;
+}
+
 template <class T>
 struct ImageScratch {
-    Pixels<T> left, ones, right;  // images of x, the same one after the other, images of y
+    Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
     Planes<T> plane, slot[kSlots];
-    T *ring, *sums, *heads, *tails, *store[2], *columns;
+    T *ring, *sums, *heads, *tails, *store[2];
+    PoolColumn* columns;
     int64_t ring_row;
     double* total;
     int64_t used;
@@ -53,8 +74,12 @@ struct ImageScratch {
         const ImageLevel& first = net.level[0];
         const int64_t area = first.h * first.w, pixels = total_pixels(net);
         const int64_t size = area * net.channels;
-        for (Pixels<T>* side : {&left, &right})
-            *side = {take(size * kV), take(pixels * kV), take(pixels * kV)};
+        const auto images = [&] {
+            return Pixels<T>{take(size * kV), take(pixels * kV), take(pixels * kV)};
+        };
+        left = images();
+        for (int64_t k = 0; k < kStrips; ++k)
+            right[k] = k < image_strips<T>(net) ? images() : Pixels<T>{};
         ones = {take(apart<T>(size) * kV), take(apart<T>(pixels) * kV),
                 take(apart<T>(pixels) * kV)};
         int64_t slots = 0, widest = 1, pooled = 0;
@@ -80,7 +105,8 @@ struct ImageScratch {
         heads = take(2 * (widest + 1) * ring_row);
         tails = take(widest * kV);
         for (T*& part : store) part = take(2 * pooled * kV);
-        columns = take(3 * first.w * static_cast<int64_t>(8 / sizeof(T)));
+        columns = reinterpret_cast<PoolColumn*>(
+            take(first.w * static_cast<int64_t>(sizeof(PoolColumn) / sizeof(T))));
         total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
     }
 };
@@ -243,13 +269,16 @@ struct PixelPairs : PairOfImages<T, Self> {
     const ImageScratch<T>& work;
 };
 
-// The pairs of one row: calls body(index in the plane, pixel of x, pixel of y) for each.
+// The pairs of one row: calls body(index in the plane, pixel of x, pixel of y) for each. The loop
+// reads copies only: as far as the compiler can tell, whatever stands in memory may be changed by
+// the numbers that the body stores, and pointers and sizes would be loaded anew for every pair.
 template <class Body>
 NTK_FN void each_pair(const ImageLevel& level, const Frame& f, int64_t i, Body body) {
-    const int64_t x = level.offset + (f.rows.x + i) * level.w + f.columns.x;
-    const int64_t y = level.offset + f.rows.other(i, level.h) * level.w;
-    for (int64_t j = 0; j < f.columns.length; ++j)
-        body(i * f.columns.length + j, x + j, y + f.columns.other(j, level.w));
+    const Segment columns = f.columns;
+    const int64_t w = level.w, at = i * columns.length;
+    const int64_t x = level.offset + (f.rows.x + i) * w + columns.x;
+    const int64_t y = level.offset + f.rows.other(i, level.h) * w;
+    for (int64_t j = 0; j < columns.length; ++j) body(at + j, x + j, y + columns.other(j, w));
 }
 
 // Covariances of the pixels; the first step, a convolution, needs no more.
@@ -265,13 +294,14 @@ void start_plane(const PixelPairs<T, Self>& p) {
 template <class T, bool Positive, bool Self, class Put>
 NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i,
                         Put put) {
-    const Planes<T>& plane = p.work.plane;
+    const Planes<T> plane = p.work.plane;
+    const T *const norm_x = p.x.norm, *const norm_y = p.y.norm;
+    const int64_t first = i * f.columns.length;
     each_pair(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
         const int64_t o = at * kLanes<T>;
         const Vec<T> s = Positive ? Vec<T>{} : load<T>(plane.s + o);
-        put(at - i * f.columns.length,
-            relu_pair<T, Positive>(s, load<T>(plane.v + o), load<T>(plane.t + o),
-                                   p.left(p.x.norm, x) * p.right(p.y.norm, y)));
+        put(at - first, relu_pair<T, Positive>(s, load<T>(plane.v + o), load<T>(plane.t + o),
+                                               p.left(norm_x, x) * p.right(norm_y, y)));
     });
 }
 
@@ -326,11 +356,21 @@ struct Windows {
         return p.work.ring + (3 * at + array) * stride;
     }
 
-    NTK_FN void put(int64_t at, int64_t column, const PixelPair<T>& pair) const {
-        const int64_t o = (column - start) * kLanes<T>;
-        store<T>(row(at, 0) + o, pair.s);
+    // Row `at` of the ring from column 0 on.
+    NTK_FN Planes<T> row(int64_t at) const {
+        const int64_t o = -start * kLanes<T>;
+        return {row(at, 0) + o, row(at, 1) + o, row(at, 2) + o};
+    }
+    static NTK_FN void put(const Planes<T>& to, int64_t column, const PixelPair<T>& pair) {
+        const int64_t o = column * kLanes<T>;
+        store<T>(to.s + o, pair.s);
         if constexpr (Raw) return;
-        store<T>(row(at, 1) + o, pair.v), store<T>(row(at, 2) + o, pair.t);
+        store<T>(to.v + o, pair.v), store<T>(to.t + o, pair.t);
+    }
+    static NTK_FN PixelPair<T> get(const Planes<T>& from, int64_t column) {
+        const int64_t o = column * kLanes<T>;
+        if constexpr (Raw) return {load<T>(from.s + o), Vec<T>{}, Vec<T>{}};
+        return {load<T>(from.s + o), load<T>(from.v + o), load<T>(from.t + o)};
     }
 
     NTK_FN void copy_row(int64_t from, int64_t to) const {
@@ -340,88 +380,85 @@ struct Windows {
     // Puts row i of the plane, margins included, into the ring.
     void take(int64_t i, int64_t at) const {
         const int64_t h = now.rows.length, w = now.columns.length;
+        const Planes<T> to = row(at), plane = p.work.plane;
         if (p.net.circular && i >= h) return copy_row(step.size + i - h, at);
         if (!p.net.circular && (i < 0 || i >= h)) {
-            for (int64_t j = start; j < start + width; ++j) put(at, j, PixelPair<T>{});
+            for (int64_t j = start; j < start + width; ++j) put(to, j, PixelPair<T>{});
             return;
         }
         const int64_t source = i < 0 ? i + h : i;
         if (relu) {
             relu_row<T>(p, k - 1, now, source,
-                        [&](int64_t j, const PixelPair<T>& pair) { put(at, j, pair); });
+                        [&](int64_t j, const PixelPair<T>& pair) { put(to, j, pair); });
         } else {
-            for (int64_t j = 0; j < w; ++j) put(at, j, from_plane((source * w + j) * kLanes<T>));
+            for (int64_t j = 0; j < w; ++j) put(to, j, get(plane, source * w + j));
         }
         for (int64_t j = start; j < 0; ++j) {
-            put(at, j, p.net.circular ? get(at, w + j) : PixelPair<T>{});
-            put(at, w - 1 - j, p.net.circular ? get(at, -1 - j) : PixelPair<T>{});
+            put(to, j, p.net.circular ? get(to, w + j) : PixelPair<T>{});
+            put(to, w - 1 - j, p.net.circular ? get(to, -1 - j) : PixelPair<T>{});
         }
         if (p.net.circular && i >= 0 && i < r) copy_row(at, step.size + i);
-    }
-
-    NTK_FN PixelPair<T> from_plane(int64_t o) const {
-        const Planes<T>& plane = p.work.plane;
-        if constexpr (Raw) return {load<T>(plane.s + o), Vec<T>{}, Vec<T>{}};
-        return {load<T>(plane.s + o), load<T>(plane.v + o), load<T>(plane.t + o)};
-    }
-
-    NTK_FN PixelPair<T> get(int64_t at, int64_t column) const {
-        const int64_t o = (column - start) * kLanes<T>;
-        if constexpr (Raw) return {load<T>(row(at, 0) + o), Vec<T>{}, Vec<T>{}};
-        return {load<T>(row(at, 0) + o), load<T>(row(at, 1) + o), load<T>(row(at, 2) + o)};
     }
 
     // v after the convolution at row i and column j from small quantities.
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
         return window_defect<T, Raw>(
             p, k, i, j, s, inverse_x, inverse_y,
-            [&](int64_t a, int64_t b) { return get((i + a) % step.size, j + start + b); });
+            [&](int64_t a, int64_t b) { return get(row((i + a) % step.size), j + start + b); });
     }
 
-    // The sum of a column of the ring, of S or T.
-    NTK_FN Vec<T> column_sum(int64_t array, int64_t column) const {
-        Vec<T> sum = load<T>(row(0, array) + column * kLanes<T>);
-        for (int64_t a = 1; a < 3; ++a) sum += load<T>(row(a, array) + column * kLanes<T>);
-        return sum;
-    }
-
-    // Finishes pixel j of row i of the result, given the sums of its window.
-    NTK_FN void finish(int64_t i, int64_t at, int64_t x, int64_t y, Vec<T> sum, Vec<T> t,
-                       bool hidden) const {
-        const int64_t o = at * kLanes<T>;
-        const PixelPair<T> pair = convolved<T, Raw>(
-            p, step, x, y, sum, t, [&](Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
-                return accurate(i, at - i * next.columns.length, s, inverse_x, inverse_y);
-            });
-        const Planes<T>& plane = p.work.plane;
-        if (!hidden) store<T>(plane.s + o, pair.s);
-        store<T>(plane.v + o, pair.v);
-        store<T>(plane.t + o, pair.t);
-    }
-
-    // Row i of the result with windows of 3 x 3: two columns of sums stay in registers.
-    void sum_row_of_3(int64_t i) const {
-        Vec<T> s0 = column_sum(0, 0), s1 = column_sum(0, 1), t0{}, t1{}, t2{};
-        if constexpr (!Raw) t0 = column_sum(2, 0), t1 = column_sum(2, 1);
+    // Row i of the result: sums(column) gives those of the window of S and T, columns in order.
+    template <class Sums>
+    NTK_FN void finish_row(int64_t i, Sums sums) const {
+        const PixelPairs<T, Self> pair = p;  // copies: see each_pair
+        const ImageStep last = step;
+        const Planes<T> plane = p.work.plane;
+        const int64_t first = i * next.columns.length;
         const bool hidden = is_positive(p.net, k + 1);
         each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
-            const int64_t column = at - i * next.columns.length + 2;
-            const Vec<T> s2 = column_sum(0, column);
-            if constexpr (!Raw) t2 = column_sum(2, column);
-            finish(i, at, x, y, s0 + s1 + s2, t0 + t1 + t2, hidden);
+            const int64_t j = at - first, o = at * kLanes<T>;
+            const WindowSums now = sums(j);
+            const PixelPair<T> result = convolved<T, Raw>(
+                pair, last, x, y, now.s, now.t, [&](Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
+                    return accurate(i, j, s, inverse_x, inverse_y);
+                });
+            if (!hidden) store<T>(plane.s + o, result.s);
+            store<T>(plane.v + o, result.v);
+            store<T>(plane.t + o, result.t);
+        });
+    }
+    struct WindowSums {
+        Vec<T> s, t;
+    };
+
+    // With windows of 3 x 3 two columns of sums stay in registers.
+    void sum_row_of_3(int64_t i) const {
+        const T* row_s[3];
+        const T* row_t[3];
+        for (int64_t a = 0; a < 3; ++a) row_s[a] = row(a, 0), row_t[a] = row(a, 2);
+        const auto column = [](const T* const* rows, int64_t at) {
+            const int64_t o = at * kLanes<T>;
+            return load<T>(rows[0] + o) + load<T>(rows[1] + o) + load<T>(rows[2] + o);
+        };
+        Vec<T> s0 = column(row_s, 0), s1 = column(row_s, 1), t0{}, t1{}, t2{};
+        if constexpr (!Raw) t0 = column(row_t, 0), t1 = column(row_t, 1);
+        finish_row(i, [&](int64_t j) {
+            const Vec<T> s2 = column(row_s, j + 2);
+            if constexpr (!Raw) t2 = column(row_t, j + 2);
+            const WindowSums found{s0 + s1 + s2, t0 + t1 + t2};
             s0 = s1, s1 = s2, t0 = t1, t1 = t2;
+            return found;
         });
     }
 
-    // Row i of the result with windows of any size, after add_row of its last row.
+    // With windows of any size, after add_row of its last row.
     void sum_row(int64_t i) const {
         T *const s = p.work.sums, *const t = s + stride;
         sum_columns(i, 0, s);
         if constexpr (!Raw) sum_columns(i, 2, t);
-        const bool hidden = is_positive(p.net, k + 1);
-        each_pair(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
-            const int64_t o = (at - i * next.columns.length) * kLanes<T>;
-            finish(i, at, x, y, load<T>(s + o), Raw ? Vec<T>{} : load<T>(t + o), hidden);
+        finish_row(i, [&](int64_t j) {
+            const int64_t o = j * kLanes<T>;
+            return WindowSums{load<T>(s + o), Raw ? Vec<T>{} : load<T>(t + o)};
         });
     }
 
@@ -517,6 +554,20 @@ void add_plane(const PixelPairs<T, Self>& p, int64_t k) {
 
 // ---- from plane to plane ------------------------------------------------------------------------
 
+// Row i of the plane that the steps before `end` leave to a reader, with the ReLU among them that is
+// left to it; calls put(column, pair), where v may be missing.
+template <class T, bool Self, class Put>
+NTK_FN void read_row(const PixelPairs<T, Self>& p, int64_t end, const Frame& f, int64_t i,
+                     Put put) {
+    if (relu_before(p.net, end)) return relu_row<T>(p, end - 1, f, i, put);
+    const Planes<T> plane = p.work.plane;
+    const int64_t length = f.columns.length, first = i * length;
+    for (int64_t j = 0; j < length; ++j) {
+        const int64_t o = (first + j) * kLanes<T>;
+        put(j, {load<T>(plane.s + o), Vec<T>{}, load<T>(plane.t + o)});
+    }
+}
+
 // Adds the plane to those of the level after step k, a pool: a pair of pixels to that of its blocks.
 template <class T, bool Self>
 void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sums) {
@@ -524,17 +575,14 @@ void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sum
     const ImageLevel& level = p.net.level[k];
     const int64_t block = p.net.step[k].size, half = to.size() * kLanes<T>;
     const T share = T(1) / static_cast<T>(block * block * block * block);
-    // Per column: displacements before, length and column of the block pair.
-    int64_t* const column = reinterpret_cast<int64_t*>(p.work.columns);
+    PoolColumn* const column = p.work.columns;
     for (int64_t j = 0; j < f.columns.length; ++j) {
         const int64_t xc = (f.columns.x + j) / block, yc = f.columns.other(j, level.w) / block;
         const int64_t b = to.find(to.columns, yc - xc, to.w);
-        column[3 * j] = -1;
+        column[j].before = -1;
         if (b < 0) continue;
         const Segment pairs = pairs_at(to.columns.first + b, to.w, to.circular);
-        column[3 * j] = to.before(to.columns, to.w, b);
-        column[3 * j + 1] = pairs.length;
-        column[3 * j + 2] = xc - pairs.x;
+        column[j] = {to.before(to.columns, to.w, b), pairs.length, xc - pairs.x};
     }
     const int64_t all = to.all_columns();
     for (int64_t i = 0; i < f.rows.length; ++i) {
@@ -542,16 +590,15 @@ void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sum
         const int64_t a = to.find(to.rows, yr - xr, to.h);
         if (a < 0) continue;
         const Segment pairs = pairs_at(to.rows.first + a, to.h, to.circular);
-        const int64_t first = to.before(to.rows, to.h, a) * all;
-        for (int64_t j = 0; j < f.columns.length; ++j) {
-            const int64_t* const c = column + 3 * j;
-            if (c[0] < 0) continue;
-            T* const s =
-                sums + (first + pairs.length * c[0] + (xr - pairs.x) * c[1] + c[2]) * kLanes<T>;
-            const int64_t o = (i * f.columns.length + j) * kLanes<T>;
-            store<T>(s, load<T>(s) + share * load<T>(p.work.plane.s + o));
-            store<T>(s + half, load<T>(s + half) + share * load<T>(p.work.plane.t + o));
-        }
+        T* const first = sums + to.before(to.rows, to.h, a) * all * kLanes<T>;
+        const int64_t rows = pairs.length, row = xr - pairs.x;
+        read_row<T>(p, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
+            const PoolColumn c = column[j];
+            if (c.before < 0) return;
+            T* const s = first + (rows * c.before + row * c.length + c.at) * kLanes<T>;
+            store<T>(s, load<T>(s) + share * pair.s);
+            store<T>(s + half, load<T>(s + half) + share * pair.t);
+        });
     }
 }
 
@@ -573,29 +620,21 @@ void fetch_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& from, int
         });
 }
 
-// Adds the weighted sums of T and S over the plane, after a last ReLU, to the totals.
+// Adds the weighted sums of T and S over the plane to the totals.
 template <class T, bool Self>
 void read_plane(const PixelPairs<T, Self>& p, double factor) {
     const ImageLevel& level = last_level(p.net);
     const Frame f = p.frame(p.net.count);
-    const bool relu = ends_with_relu(p.net);
-    const Planes<T>& plane = p.work.plane;
+    const double* const weights = p.net.weight_w;
+    const Segment columns = f.columns;
+    const int64_t w = level.w;
     Vec<T> s{}, t{};
     for (int64_t i = 0; i < f.rows.length; ++i) {
         Vec<T> row_s{}, row_t{};
-        const auto add = [&](int64_t j, const PixelPair<T>& pair) {
-            const T share = static_cast<T>(
-                p.net.weight_w[(f.columns.x + j) * level.w + f.columns.other(j, level.w)]);
+        read_row<T>(p, p.net.count, f, i, [&](int64_t j, const PixelPair<T>& pair) {
+            const T share = static_cast<T>(weights[(columns.x + j) * w + columns.other(j, w)]);
             row_s += share * pair.s, row_t += share * pair.t;
-        };
-        if (relu) {
-            relu_row<T>(p, p.net.count - 1, f, i, add);
-        } else {
-            for (int64_t j = 0; j < f.columns.length; ++j) {
-                const int64_t o = (i * f.columns.length + j) * kLanes<T>;
-                add(j, {load<T>(plane.s + o), Vec<T>{}, load<T>(plane.t + o)});
-            }
-        }
+        });
         const T share =
             static_cast<T>(p.net.weight_h[(f.rows.x + i) * level.h + f.rows.other(i, level.h)]);
         s += share * row_s, t += share * row_t;
@@ -653,7 +692,7 @@ void run_pair(PixelPairs<T, Self>& p, bool whole, const volatile int* cancelled)
                     start_plane<T>(p);
                 else
                     fetch_plane<T>(p, k, here, a, b, from);
-                run_steps<T>(p, k, end - (end == net.count && ends_with_relu(net)));
+                run_steps<T>(p, k, end - relu_before(net, end));
                 if (end < net.count)
                     pool_plane<T>(p, end, next, to);
                 else
@@ -722,31 +761,44 @@ void diagonal_task(const Images<T>& p, const ImageScratch<T>& work, int64_t task
     }
 }
 
+// Leaves the kernels of an image of x and a vector of images of y in the totals.
+template <class T>
+void image_pairs(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& x,
+                 const Pixels<T>& y) {
+    const bool pools = next_pool(p.net, 0) < p.net.count;
+    const Vec<T> differ = pools ? different<T>(p.net, x.data, y.data) : broadcast<T>(T(1));
+    PixelPairs<T, false> pair{{p.net, x, y, pools, differ, 0, 0}, work};
+    run_pair<T, false>(pair, true, p.cancelled);
+}
+
 template <class T>
 void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
     const ImageScratch<T> work(p.net, scratch);
     if (p.diagonal) return diagonal_task<T>(p, work, task);
     const int64_t blocks = (p.n + p.rows - 1) / p.rows, tile = task / blocks;
-    const int64_t j = tile * kLanes<T>, begin = (task % blocks) * p.rows;
-    const int64_t last = smaller(j + kLanes<T>, p.m);
-    const int64_t end = smaller(begin + p.rows, p.symmetric ? smaller(p.n, last) : p.n);
-    if (begin >= end) return;
-    if (*packed != tile) {
-        prepare<T>(p, work, work.right, p.y + j * p.ldy, p.ldy, p.scale_y + j, last - j, false);
-        *packed = tile;
-    }
-    prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin, end - begin,
-               false);
+    const int64_t columns = image_columns<T>(p), first = tile * columns;
+    const int64_t begin = (task % blocks) * p.rows, last = smaller(first + columns, p.m);
+    // Behind the last image of x that has a pair with one of y before `stop`.
+    const auto end_of = [&](int64_t stop) {
+        return smaller(begin + p.rows, p.symmetric ? smaller(p.n, stop) : p.n);
+    };
+    if (begin >= end_of(last)) return;
+    if (*packed != tile)
+        for (int64_t j = first; j < last; j += kLanes<T>)
+            prepare<T>(p, work, work.right[(j - first) / kLanes<T>], p.y + j * p.ldy, p.ldy,
+                       p.scale_y + j, smaller(kLanes<T>, last - j), false);
+    *packed = tile;
+    prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin,
+               end_of(last) - begin, false);
     unpack_images<T>(p.net, work.left, work.ones);
-    const bool pools = next_pool(p.net, 0) < p.net.count;
-    for (int64_t i = begin; i < end; ++i) {
-        if (*p.cancelled) return;
-        const Pixels<T> one = one_image<T>(p.net, work.ones, i - begin);
-        const Vec<T> differ =
-            pools ? different<T>(p.net, one.data, work.right.data) : broadcast<T>(T(1));
-        PixelPairs<T, false> pair{{p.net, one, work.right, pools, differ, 0, 0}, work};
-        run_pair<T, false>(pair, true, p.cancelled);
-        write_images<T>(p, work.total, i, j);
+    for (int64_t j = first; j < last; j += kLanes<T>) {
+        const int64_t end = end_of(smaller(j + kLanes<T>, last));
+        for (int64_t i = begin; i < end; ++i) {
+            if (*p.cancelled) return;
+            image_pairs<T>(p, work, one_image<T>(p.net, work.ones, i - begin),
+                           work.right[(j - first) / kLanes<T>]);
+            write_images<T>(p, work.total, i, j);
+        }
     }
 }
 

@@ -312,9 +312,10 @@ NTK_FN int64_t plane_at(const Store& store, int64_t a, int64_t b) {
            height * store.before(store.columns, store.w, b);
 }
 
-// Whether a network ends with ReLU, which then hands its results to the read-out and not to a plane.
-NTK_FN bool ends_with_relu(const ImageNet& net) {
-    return net.count > 0 && net.step[net.count - 1].op == ImageOp::kRelu;
+// Whether step k, or the read-out behind the last, follows on ReLU: it may then take the results of
+// ReLU at once and not from a plane.
+NTK_FN bool relu_before(const ImageNet& net, int64_t k) {
+    return k > 0 && net.step[k - 1].op == ImageOp::kRelu;
 }
 
 NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {

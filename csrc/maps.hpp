@@ -281,7 +281,8 @@ struct Tiles {
     void (*sketch)(const Sketch<T>&, std::int64_t begin, std::int64_t end, T* scratch);
     // scratch: `size` elements
     void (*structured)(const Structured<T>&, std::int64_t begin, std::int64_t end, T* scratch);
-    std::int64_t image_lanes;  // images of y per task
+    std::int64_t image_rows;                          // images of x per task, at most
+    std::int64_t (*image_columns)(const Images<T>&);  // images of y per task
     std::int64_t (*image_scratch)(const Images<T>&);
     void (*image)(const Images<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
     std::int64_t (*sequence_scratch)(const Sequences<T>&);

@@ -126,12 +126,11 @@ double image_cost(const Images<T>& p) {
 template <class T, class Poll>
 void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const Tiles<T>& tiles = tiles_of<T>(set);
-    const std::int64_t lanes = tiles.image_lanes;
     const auto parts = [](std::int64_t all, std::int64_t one) { return (all + one - 1) / one; };
-    std::int64_t tasks = parts(problem.n, lanes);
-    problem.rows = lanes;
+    problem.rows = tiles.image_rows;
+    std::int64_t tasks = parts(problem.n, problem.rows);
     if (!problem.diagonal) {  // small tasks where there are few; results do not depend on it
-        const std::int64_t columns = parts(problem.m, lanes);
+        const std::int64_t columns = parts(problem.m, tiles.image_columns(problem));
         while (problem.rows > 1 && parts(problem.n, problem.rows) * columns < 8 * threads)
             problem.rows /= 2;
         tasks = parts(problem.n, problem.rows) * columns;

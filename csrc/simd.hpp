@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #if defined(__CUDACC__) && !defined(NTK_ONE_LANE)
@@ -87,15 +88,23 @@ using IVec = typename Simd<T>::I;
 template <class T>
 constexpr int kLanes = static_cast<int>(sizeof(Vec<T>) / sizeof(T));
 
+// A vector of one lane is a number: nvcc would copy it byte by byte.
 template <class T>
 NTK_FN Vec<T> load(const T* p) {
-    Vec<T> v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
+    if constexpr (std::is_same_v<Vec<T>, T>) {
+        return *p;
+    } else {
+        Vec<T> v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
 }
 template <class T>
 NTK_FN void store(T* p, Vec<T> v) {
-    std::memcpy(p, &v, sizeof v);
+    if constexpr (std::is_same_v<Vec<T>, T>)
+        *p = v;
+    else
+        std::memcpy(p, &v, sizeof v);
 }
 template <class T>
 NTK_FN Vec<T> broadcast(T a) {

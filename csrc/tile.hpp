@@ -143,6 +143,16 @@ struct Window {
     int64_t from, to;
 };
 
+// Writes the wanted ones of `width` values of a strip.
+template <class T>
+NTK_FN void put_window(T* out, const T* values, Window window, int64_t width) {
+    if constexpr (kOnePair)
+        *out = *values;
+    else
+        std::memcpy(out + window.from, values + window.from,
+                    sizeof(T) * (smaller(window.to, width) - window.from));
+}
+
 template <class T>
 NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], T scale, const T* factors,
                    T* out, Window window) {
@@ -154,8 +164,7 @@ NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], T scale, cons
     } else {
         T parts[kWidth];
         for (int k = 0; k < kGroup; ++k) store<T>(parts + k * kLanes<T>, value[k]);
-        const int64_t to = smaller(window.to, kWidth);
-        std::memcpy(out + window.from, parts + window.from, sizeof(T) * (to - window.from));
+        put_window<T>(out, parts, window, kWidth);
     }
 }
 
@@ -185,8 +194,10 @@ NTK_FN void map_radial(const Pairs<T>& pairs, const T* factors, T* const (&out)[
         for (int k = 0; k < kGroup; ++k) {
             T norms[kLanes<T>] = {};
             const int64_t first = pairs.j + k * kLanes<T>;
-            if (first < p.m)
-                std::memcpy(norms, p.norm_y + first, sizeof(T) * smaller(kLanes<T>, p.m - first));
+            if (first + kLanes<T> <= p.m)
+                store<T>(norms, load<T>(p.norm_y + first));
+            else if (!kOnePair && first < p.m)
+                std::memcpy(norms, p.norm_y + first, sizeof(T) * (p.m - first));
             const Vec<T> q = load<T>(norms), total = norm * norm + q * q;
             v[k] = max2(total - T(2) * load<T>(pairs.product + k * kLanes<T>), Vec<T>{});
             const std::uint64_t close = mask_below<T>(v[k], total * p.refine_below[0]);
@@ -247,7 +258,6 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
         store<T>(state.t + k, load<T>(state.t + k) * (factor * map.scale[0]));
         store<T>(state.w + k, (T(1) - load<T>(state.w + k)) * (factor * map.scale[1]));
     }
-    const size_t bytes = sizeof(T) * (smaller(window.to, kStrip) - window.from);
     for (; equal; equal &= equal - 1) {  // no rounding on the diagonal
         const int k = lowest_bit(equal);
         const int64_t j = pairs.j + k;
@@ -255,8 +265,8 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
         state.t[k] = map.diagonal[2 * pairs.i];
         state.w[k] = map.diagonal[2 * pairs.i + 1];
     }
-    if (out[0]) std::memcpy(out[0] + window.from, state.t + window.from, bytes);
-    if (out[1]) std::memcpy(out[1] + window.from, state.w + window.from, bytes);
+    if (out[0]) put_window<T>(out[0], state.t, window, kStrip);
+    if (out[1]) put_window<T>(out[1], state.w, window, kStrip);
 }
 
 // ---- a tile ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 // A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
 // mean what they say, and shared_memory<T>() is as long as its launch asked for. NTK_KERNEL_OF(n) is
 // a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers.
+// What an NTK_ARGUMENT points to in itself is read from constant memory.
 #pragma once
 
 #include <cstddef>
@@ -13,6 +14,7 @@
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
 #define NTK_KERNEL_OF(BLOCKS) __global__ void __launch_bounds__(kThreads, BLOCKS)
+#define NTK_ARGUMENT const __grid_constant__
 #define NTK_PRAGMA(TEXT) _Pragma(#TEXT)
 #define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
 #define NTK_DEVICE __device__ __forceinline__
@@ -20,6 +22,7 @@
 #include "emulate.hpp"
 #define NTK_KERNEL void
 #define NTK_KERNEL_OF(BLOCKS) void
+#define NTK_ARGUMENT const
 #define NTK_UNROLL(...)
 #define NTK_DEVICE inline
 #endif

@@ -10,12 +10,13 @@ namespace {
 
 using namespace ntkfast;
 
-// What a problem keeps on the card; `view` is the problem there.
+// What a problem keeps on the card; `view` is the problem there, whose maps are at hand in `maps`.
 template <class T>
 struct ProblemOnDevice {
     const Device& device;
     const Poll& poll;
     Problem<T> view;
+    Maps<T> maps{};
     const T *numbers_x = nullptr, *numbers_y = nullptr;
 
     ProblemOnDevice(const Device& on, const Problem<T>& p, const Poll& between)
@@ -31,11 +32,10 @@ struct ProblemOnDevice {
         view.factor_x = keep(p.factor_x, p.n), view.factor_y = keep(p.factor_y, p.m);
         for (int k = 0; k < 2; ++k)
             if (p.profile[k]) {
-                Profile<T> profile = *p.profile[k];
+                Profile<T>& profile = maps.profile[k] = *p.profile[k];
                 profile.table = keep(profile.table, 16 * (profile.degree + 1));
-                view.profile[k] = keep(&profile, 1);
             }
-        if (p.radial) view.radial = keep(p.radial, 1);
+        if (p.radial) maps.radial = *p.radial;
         if (p.neuron) use(*p.neuron);
         if (p.layers) use(*p.layers, p);
     }
@@ -59,7 +59,7 @@ struct ProblemOnDevice {
                 last = larger(last, static_cast<int64_t>(neuron.place[i]) + 1);
         neuron.table = keep(neuron.table, (last + 1) * neuron.knots);
         neuron.place = keep(neuron.place, view.n);
-        view.neuron = keep(&neuron, 1);
+        maps.neuron = neuron;
     }
 
     void use(Layers<T> map, const Problem<T>& p) {
@@ -71,7 +71,7 @@ struct ProblemOnDevice {
         map.diagonal = keep(map.diagonal, 2 * p.n);
         map.series_x = map.series_y = nullptr;
         map.row_stats = nullptr;
-        view.layers = keep(&map, 1);
+        maps.layers = map;
     }
 
     struct Side {
@@ -107,7 +107,7 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
     const bool direct = on_card(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);
-    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
+    GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
@@ -204,7 +204,7 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.m == 0) return;
     const ProblemOnDevice<T> there(device, p, poll);
     const Operands<T> operands(device, there.view);
-    GramTiles<T> tiles = operands.tiles(there.numbers_x, there.numbers_y);
+    GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
     tiles.end = p.n, tiles.ld[0] = tiles.ld[1] = p.m;
     const T* const any = p.out[0] ? p.out[0] : p.out[1];
     if (on_card(any)) {

@@ -85,8 +85,8 @@ class Operands {
             below = max2(below, refine_least<T>(device.precision, p.d));
     }
 
-    GramTiles<T> tiles(const T* numbers_x, const T* numbers_y) const {
-        return {problem_, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0, 0, {}, {}};
+    GramTiles<T> tiles(const Maps<T>& maps, const T* numbers_x, const T* numbers_y) const {
+        return {problem_, maps, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0, 0, {}, {}};
     }
 
   private:

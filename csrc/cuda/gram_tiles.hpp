@@ -11,9 +11,19 @@ namespace {
 
 using namespace ntkfast;
 
+// The map of a problem, among the arguments of a kernel: its numbers are operands of instructions.
+template <class T>
+struct Maps {
+    Profile<T> profile[2];
+    Layers<T> layers;
+    Radial<T> radial;
+    Neuron<T> neuron;
+};
+
 template <class T>
 struct GramTiles {
-    Problem<T> p;               // all on the card, but for the outputs
+    Problem<T> p;  // arrays on the card; of the maps it tells which there are
+    Maps<T> maps;
     Rows<T> left, right;        // of p, the right ones scaled as the map asks for
     const T* numbers_x;         // [n][stats] of a layer map
     const T* numbers_y;         // [stats][m], so that threads side by side read side by side
@@ -22,22 +32,28 @@ struct GramTiles {
     int64_t ld[2];
 };
 
-// The map of one pair, by the code that the CPU applies to strips.
+// The map of one pair, by the code that the CPU applies to strips, from where the kernel has it.
 template <class T>
 NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product,
                          T* const (&out)[2]) {
-    const Problem<T>& p = tiles.p;
+    Problem<T> p = tiles.p;
     const Pairs<T> pair{p, &product, i, j};
     const Window window{0, 1};
-    if (p.layers)
+    if (p.layers) {
+        p.layers = &tiles.maps.layers;
         map_layers<T>(pair, {tiles.numbers_x + i * p.layers->stats, tiles.numbers_y + j, p.m}, out,
                       window);
-    else if (p.radial)
+    } else if (p.radial) {
+        p.radial = &tiles.maps.radial;
         map_radial<T>(pair, p.factor_y + j, out, window);
-    else if (p.neuron)
+    } else if (p.neuron) {
+        p.neuron = &tiles.maps.neuron;
         map_neuron<T>(pair, p.factor_y + j, out, window);
-    else
+    } else {
+        p.profile[0] = &tiles.maps.profile[0];
+        if (p.profile[1]) p.profile[1] = &tiles.maps.profile[1];
         map_profile<T>(pair, p.factor_y + j, out, window);
+    }
 }
 
 // Calls use(row, column, place of the product) for the pairs of each slab of a tile in turn; done()
@@ -84,7 +100,7 @@ constexpr int kGramPitch = Product::kColumns + 8;  // pieces of tensor cores mee
 
 template <class Product, class T = typename Product::Number>
 NTK_KERNEL_OF(kBlocks<Product>)
-gram_tiles(GramTiles<T> tiles) {
+gram_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const Problem<T>& p = tiles.p;
     const Place at = place_of(block(), ceil_div<int64_t>(tiles.end - tiles.begin, kM),

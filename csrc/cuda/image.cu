@@ -226,7 +226,7 @@ template <class T, bool Self>
 NTK_DEVICE void read_pairs(const PairOnDevice<T, Self>& p, double factor, Totals& total) {
     const ImageLevel& level = last_level(p.net);
     const Frame f = p.frame(p.net.count);
-    const bool relu = ends_with_relu(p.net);
+    const bool relu = relu_before(p.net, p.net.count);
     T s = 0, t = 0;
     own_pairs(level, f, [&](int64_t at, int64_t i, int64_t j, int64_t x, int64_t y) {
         const PixelPair<T> pair = relu ? after_relu(p, at, x, y) : p.work.plane.get(at);
@@ -345,7 +345,7 @@ NTK_DEVICE Totals all_planes(PairOnDevice<T, Self>& p, bool whole) {
                     start_pairs(p);
                 else
                     fetch_pairs(p, k, here, a, b, from);
-                run_steps(p, k, end - (end == net.count && ends_with_relu(net)));
+                run_steps(p, k, end - (end == net.count && relu_before(net, net.count)));
                 if (end < net.count)
                     pool_pairs(p, end, next, to);
                 else

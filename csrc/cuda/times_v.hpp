@@ -52,7 +52,7 @@ NTK_DEVICE void add_slab(const TimesV<T>& p, const T* slab, int64_t j0, int64_t 
 
 template <class Product, class T = typename Product::Number>
 NTK_KERNEL_OF(kBlocks<Product>)
-times_v(TimesV<T> p) {
+times_v(NTK_ARGUMENT TimesV<T> p) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const GramTiles<T>& tiles = p.tiles;
     const int64_t across = ceil_div<int64_t>(tiles.p.m, kN), rows = tiles.end - tiles.begin;

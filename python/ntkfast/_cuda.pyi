@@ -1,8 +1,8 @@
 """Types of the extension for graphics cards; see csrc/bind_cuda.cpp.
 
 Functions that are named as those of ntkfast._core take the same arguments, but for `isa`, which is
-the card and the stream here: "ordinal:stream". Classes have the same members; an object of one
-module is nothing to the other.
+"ordinal:precision:stream" here. Classes have the same members; an object of one module is nothing
+to the other.
 """
 
 from typing import Any
