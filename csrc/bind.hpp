@@ -73,6 +73,7 @@ void run(const Problem& problem, const Device& device, int, const Poll& poll) {
 template <class Work>
 void call(const std::string& where, int threads, Work work) {
     const py::gil_scoped_release released;
+    const KeepCurrent keep;
     work(use_device(where, threads), Poll(poll_signals));
 }
 #else

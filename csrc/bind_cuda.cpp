@@ -55,6 +55,7 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
     py::class_<Memory>(m, "Memory", py::module_local())
         .def(py::init([](std::int64_t bytes, const std::string& where) {
                  expect(bytes >= 0, "bytes: expected no negative number");
+                 const KeepCurrent keep;
                  return Memory{Numbers<char>(use_device(where, 1), bytes)};
              }),
              py::arg("bytes"), py::arg("where"))

@@ -238,6 +238,21 @@ def test_norms_overflow_nowhere(library: Any) -> None:
         )
 
 
+class Watched:
+    """A module that notes what is waited for."""
+
+    def __init__(self, cuda: Any, waits: list[str]) -> None:
+        self._module, self._waits = cuda, waits
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def finish(self, where: str) -> None:
+        """Note it and wait."""
+        self._waits.append(where)
+        self._module.finish(where)
+
+
 def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The card and the stream are those of X; what other streams hold is waited for."""
     from ntkfast.engines import cuda
@@ -248,8 +263,21 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
     place = cuda._place
     monkeypatch.setattr(cuda, "_place", lambda *a: seen.append(a) or place(*a))
     nf.FullyConnected(1).ntk(x, y)
-    assert seen[-1] == (0, 1)
+    assert (0, 1) in seen
     assert (0, 2) in seen
+    waits: list[str] = []
+    monkeypatch.setattr(cuda, "_module", lambda: Watched(library.cuda, waits))
+    x.facts, y.facts = {"stream": 1}, {"stream": 1}
+    kernel, out = nf.FullyConnected(1).ntk, library.empty((4, 5), dtype=x.dtype, device="card")
+    out.facts = {"stream": 1}
+    kernel(x, y, out=out)
+    assert waits == []  # the result is waited for by who reads it in that stream
+    out.facts = {"stream": 2}
+    kernel(x, y, out=out)
+    assert waits == ["0:strict:2", "0:strict:1"]  # before the work, and for it
+    out.facts = x.facts = y.facts = {}
+    kernel(x, y, out=out)
+    assert set(waits[2:]) == {"0:strict:0"}
 
 
 def test_several_cards(library: Any) -> None:
@@ -309,6 +337,10 @@ def test_bad_arguments(library: Any) -> None:
     ):
         with pytest.raises(error, match=match):
             kernel(x, out=out)
+    rows_alike = library.asarray(np.ones((4, 4)))
+    rows_alike.strides = (0, 8)
+    with pytest.raises(ValueError, match="out: expected rows of their own"):
+        kernel(x, out=rows_alike)
     square = library.asarray(np.ones((4, 4)))
     with pytest.raises(ValueError, match="out: expected memory of its own, it overlaps X"):
         kernel(square, out=square)

@@ -81,9 +81,10 @@ void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, in
             std::size_t shared, A arguments) {
     if (blocks == 0) return;
 #if defined(__CUDACC__)
+    // The limit belongs to the kernel and not to the launch: all threads set the same one.
     if (shared > 48 * 1024)
         ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(shared)));
+                                            static_cast<int>(ntkfast::largest_shared(device))));
     kernel<<<static_cast<unsigned>(blocks), size, shared,
              static_cast<cudaStream_t>(device.stream)>>>(arguments);
     ntkfast::check(cudaGetLastError());

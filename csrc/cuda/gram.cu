@@ -95,7 +95,7 @@ struct ProblemOnDevice {
 // The numbers of a piece of the result.
 int64_t piece_numbers() { return smaller(chunk_numbers(), int64_t{1} << 24); }
 
-// Pieces are as long as may pass between two looks for Ctrl-C.
+// Pieces are as long as may pass between two looks for Ctrl-C, and no longer than their sums fit.
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.columns == 0) return;
@@ -104,7 +104,9 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
     const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
                               Quad<T>::kSize);
-    const int64_t rows = smaller(p.n, ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)));
+    const int64_t rows =
+        smaller(p.n, smaller(ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)),
+                             larger(kSlab, chunk_numbers() / p.columns)));
     const bool direct = on_card(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);
     GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);

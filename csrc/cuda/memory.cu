@@ -58,8 +58,10 @@ void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers
 #if defined(__CUDACC__)
 
 void check(cudaError_t error) {
-    if (error != cudaSuccess)
-        throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
+    if (error == cudaSuccess) return;
+    cudaGetLastError();  // the runtime remembers it: it is no failure of the next launch
+    if (error == cudaErrorMemoryAllocation) throw std::bad_alloc();
+    throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(error));
 }
 
 int count_devices(std::string* reason) {
@@ -78,6 +80,15 @@ Device use_device(const std::string& where, int threads) {
     const Device device = parse(where, threads);
     check(cudaSetDevice(device.ordinal));
     return device;
+}
+
+KeepCurrent::KeepCurrent() {
+    if (cudaGetDevice(&ordinal_) == cudaSuccess) return;
+    cudaGetLastError();
+    ordinal_ = -1;
+}
+KeepCurrent::~KeepCurrent() {
+    if (ordinal_ >= 0) cudaSetDevice(ordinal_);
 }
 
 int device_of(const void* memory) {
@@ -105,15 +116,18 @@ void* allocate(const Device& device, std::size_t bytes) {
     const cudaError_t error =
         cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream));
     if (error == cudaErrorMemoryAllocation) {
-        cudaGetLastError();  // it is no failure of what comes next
+        cudaGetLastError();
         throw OutOfMemory(device, bytes);
     }
     check(error);
     return memory;
 }
 
-void release(void* stream, void* memory) noexcept {
-    cudaFreeAsync(memory, static_cast<cudaStream_t>(stream));
+void release(const Device& device, void* memory) noexcept {
+    const KeepCurrent keep;
+    if (cudaSetDevice(device.ordinal) != cudaSuccess ||
+        cudaFreeAsync(memory, static_cast<cudaStream_t>(device.stream)) != cudaSuccess)
+        cudaGetLastError();  // there is nobody to tell
 }
 
 std::size_t free_bytes(const Device&) {
@@ -197,6 +211,9 @@ std::map<const char*, Block> blocks;
 
 }  // namespace
 
+KeepCurrent::KeepCurrent() : ordinal_(-1) {}
+KeepCurrent::~KeepCurrent() = default;
+
 // Two cards: one with the tensor cores that products use, and one from before them.
 int count_devices(std::string*) { return 2; }
 
@@ -231,7 +248,7 @@ void* allocate(const Device& device, std::size_t bytes) {
     return memory;
 }
 
-void release(void*, void* memory) noexcept {
+void release(const Device&, void* memory) noexcept {
     {
         const std::lock_guard lock(guard);
         blocks.erase(static_cast<const char*>(memory));

@@ -40,6 +40,18 @@ Device use_device(const std::string& where, int threads);
 int device_of(const void* memory);
 inline bool on_card(const void* memory) { return device_of(memory) >= 0; }
 
+// Makes the card that was this thread's before that again: other libraries count on it.
+class KeepCurrent {
+  public:
+    KeepCurrent();
+    ~KeepCurrent();
+    KeepCurrent(const KeepCurrent&) = delete;
+    KeepCurrent& operator=(const KeepCurrent&) = delete;
+
+  private:
+    int ordinal_;
+};
+
 // The generation of a card, as 80 for sm_80.
 int generation(const Device& device);
 
@@ -54,7 +66,7 @@ void set_chunk_numbers(std::int64_t numbers);
 //
 // Throws std::bad_alloc, which says what was asked for and what is free.
 void* allocate(const Device& device, std::size_t bytes);
-void release(void* stream, void* memory) noexcept;
+void release(const Device& device, void* memory) noexcept;
 std::size_t free_bytes(const Device& device);
 
 struct Span {  // rows of memory of the host or of a card, `pitch` bytes apart
@@ -103,25 +115,25 @@ class Numbers {
   public:
     Numbers() = default;
     Numbers(const Device& device, std::int64_t size)
-        : stream_(device.stream),
+        : device_(device),
           data_(static_cast<T*>(allocate(device, sizeof(T) * static_cast<std::size_t>(size)))) {}
     Numbers(const Device& device, const T* from, std::int64_t size) : Numbers(device, size) {
         copy_bytes(device, data_, from, sizeof(T) * static_cast<std::size_t>(size));
     }
     Numbers(Numbers&& other) noexcept
-        : stream_(other.stream_), data_(std::exchange(other.data_, nullptr)) {}
+        : device_(other.device_), data_(std::exchange(other.data_, nullptr)) {}
     Numbers& operator=(Numbers&& other) noexcept {
-        std::swap(stream_, other.stream_);
+        std::swap(device_, other.device_);
         std::swap(data_, other.data_);
         return *this;
     }
     ~Numbers() {
-        if (data_) release(stream_, data_);
+        if (data_) release(device_, data_);
     }
     T* get() const { return data_; }
 
   private:
-    void* stream_ = nullptr;
+    Device device_{};
     T* data_ = nullptr;
 };
 

@@ -99,6 +99,8 @@ def _output(out: Any, like: CardArray, shape: tuple[int, int], **read: CardArray
         raise ValueError(f"out: expected shape {shape}, got {result.shape}")
     if not result.writeable:
         raise ValueError("out: expected a writable array, got a read-only one")
+    if len(result) > 1 and result.strides[0] < result.shape[1] * result.itemsize:
+        raise ValueError(f"out: expected rows of their own, got strides {result.strides}")
     for name, array in read.items():
         if result.overlaps(array):
             raise ValueError(f"out: expected memory of its own, it overlaps {name}")

@@ -1,7 +1,8 @@
 """Arrays that lie on a graphics card: what their library says of them, without reading them.
 
-Any object with ``__cuda_array_interface__`` (CuPy, PyTorch, Numba, JAX) or with ``__dlpack__`` on
-a CUDA device is one. Nothing is copied; work is queued on the current stream of their library.
+Any object with ``__cuda_array_interface__`` (CuPy, PyTorch, Numba and others) or with
+``__dlpack__`` on a CUDA device is one. Nothing is copied; work is queued on the current stream of
+their library.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ class CardArray:
     shape, strides : tuples of int
         Strides in bytes, as NumPy counts them.
     dtype : dtype
-    stream : int
-        The CUDA stream that the library works on; 0 is the default one.
+    stream : int or None
+        The CUDA stream that the library works on; None: it does not say.
     writeable : bool
     source : object
         The array of the library, whose memory it is.
@@ -41,7 +42,7 @@ class CardArray:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     dtype: np.dtype[Any]
-    stream: int
+    stream: int | None
     writeable: bool
     source: Any
     owner: Any = None
@@ -187,8 +188,8 @@ def _from_dlpack(name: str, value: Any) -> CardArray:
     """Read a DLPack capsule, which stays unconsumed and keeps the memory while it lives."""
     stream = _stream(value, None)
     capsule = value.__dlpack__(stream=stream or 1)
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    kind = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)
+    pointer = kind(("PyCapsule_GetPointer", ctypes.pythonapi))
     tensor = _Tensor.from_address(pointer(capsule, b"dltensor"))
     if tensor.lanes != 1 or tensor.code not in _DLPACK_KINDS:
         raise TypeError(f"{name}: expected float32 or float64, got DLPack type {tensor.code}")
@@ -212,13 +213,14 @@ def _rising(name: str, strides: Any) -> tuple[int, ...]:
     return found
 
 
-def _stream(value: Any, said: int | None) -> int:
-    """Return the stream that a library works on, or the one that the array itself names."""
+def _stream(value: Any, said: int | None) -> int | None:
+    """Return the stream that a library works on, or the one that the array itself names, if any."""
     if _is(value, "torch", "Tensor"):
         return int(sys.modules["torch"].cuda.current_stream(value.device).cuda_stream)
     if _is(value, "cupy", "ndarray"):
-        return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-    return said or 0
+        with value.device:  # every card has a current stream
+            return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
+    return said
 
 
 def _is(value: object, library: str, kind: str) -> bool:
@@ -237,10 +239,15 @@ def empty_like(name: str, array: CardArray, shape: tuple[int, ...]) -> CardArray
     source = array.source
     if _is(source, "torch", "Tensor"):
         return view(name, source.new_empty(shape))
+    if _is(source, "cupy", "ndarray"):  # whose arrays have no namespace before version 14
+        with source.device:
+            return view(name, sys.modules["cupy"].empty(shape, source.dtype))
     if hasattr(source, "__array_namespace__"):
         make = source.__array_namespace__().empty
-        return view(name, make(shape, dtype=source.dtype, device=source.device))
+        result = view(name, make(shape, dtype=source.dtype, device=source.device))
+        if result.writeable:
+            return result
     raise TypeError(
         f"{name}: {type(source).__module__}.{type(source).__name__} has no __array_namespace__ "
-        "that makes an array for the result; pass out="
+        "that makes an array for the result which may be written to; pass out="
     )

@@ -147,12 +147,17 @@ def device_of(array: CardArray) -> int:
 
 @contextmanager
 def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
-    """Compute on the card of the first array in its stream, after what the others wait for."""
+    """Compute on the card of the first array in its stream, after what the others wait for.
+
+    Where another stream is in play, or a library does not say which one is, nothing would make it
+    wait for the results: then they are waited for here.
+    """
     if not arrays:
         yield
         return
-    ordinal, stream = device_of(arrays[0]), arrays[0].stream
-    for other in {a.stream for a in arrays} - {stream}:
+    ordinal, stream = device_of(arrays[0]), arrays[0].stream or 0
+    others = {a.stream or 0 for a in arrays} - {stream}
+    for other in others:
         _module().finish(_place(ordinal, other))
     tokens = _device.set(ordinal), _stream.set(stream)
     try:
@@ -160,6 +165,8 @@ def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
     finally:
         _device.reset(tokens[0])
         _stream.reset(tokens[1])
+    if others or any(a.stream is None for a in arrays):
+        _module().finish(_place(ordinal, stream))
 
 
 def row_norms(X: FloatArray | CardArray) -> FloatArray:
