@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from ntkfast.maps import FloatArray
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
 _stream: ContextVar[int] = ContextVar("ntkfast_cuda_stream", default=0)
+
+T = TypeVar("T")
 
 PRECISIONS = ("strict", "3xtf32", "tf32")
 
@@ -56,11 +58,8 @@ def device(ordinal: int) -> Iterator[None]:
     count = _module().devices()[0]
     if not 0 <= ordinal < count:
         raise ValueError(f"ordinal: expected a CUDA device below {count}, got {ordinal}")
-    token = _device.set(ordinal)
-    try:
+    with _set(_device, ordinal):
         yield
-    finally:
-        _device.reset(token)
 
 
 @contextmanager
@@ -100,11 +99,18 @@ def precision(name: str) -> Iterator[None]:
     """
     if name not in PRECISIONS:
         raise ValueError(f"name: expected one of {PRECISIONS}, got {name!r}")
-    token = _precision.set(name)
+    with _set(_precision, name):
+        yield
+
+
+@contextmanager
+def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
+    """Give a variable a value inside a ``with`` block."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _precision.reset(token)
+        variable.reset(token)
 
 
 class _Cards(Compiled):
@@ -117,7 +123,16 @@ class _Cards(Compiled):
             super()._compute(name, dtype, *seen, threads=threads)
 
 
-_engine = _Cards(_module, lambda: _place(_device.get(), _stream.get()))
+def _place(ordinal: int, stream: int) -> str:
+    return f"{ordinal}:{_precision.get()}:{stream}"
+
+
+def _here() -> str:
+    """Return where this context computes."""
+    return _place(_device.get(), _stream.get())
+
+
+_engine = _Cards(_module, _here)
 run = _engine.run
 matmul = _engine.matmul
 hadamard = _engine.hadamard
@@ -125,10 +140,6 @@ sketch = _engine.sketch
 structured = _engine.structured
 images = _engine.images
 sequences = _engine.sequences
-
-
-def _place(ordinal: int, stream: int) -> str:
-    return f"{ordinal}:{_precision.get()}:{stream}"
 
 
 def device_of(array: CardArray) -> int:
@@ -159,12 +170,8 @@ def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
     others = {a.stream or 0 for a in arrays} - {stream}
     for other in others:
         _module().finish(_place(ordinal, other))
-    tokens = _device.set(ordinal), _stream.set(stream)
-    try:
+    with _set(_device, ordinal), _set(_stream, stream):
         yield
-    finally:
-        _device.reset(tokens[0])
-        _stream.reset(tokens[1])
     if others or any(a.stream is None for a in arrays):
         _module().finish(_place(ordinal, stream))
 
@@ -174,12 +181,11 @@ def row_norms(X: FloatArray | CardArray) -> FloatArray:
     if not isinstance(X, CardArray):
         return native.row_norms(X)
     with on_card_of([X]):
-        where = _place(_device.get(), _stream.get())
-        norms: FloatArray = _engine.call("row_norms", X.dtype, X.described(), where)
+        norms: FloatArray = _engine.call("row_norms", X.dtype, X.described(), _here())
     return norms
 
 
 def put(array: FloatArray, to: CardArray) -> None:
     """Copy an array without gaps to a card, between arrays of one size."""
     with on_card_of([to]):
-        _module().copy(to.described(), array, _place(_device.get(), _stream.get()))
+        _module().copy(to.described(), array, _here())
