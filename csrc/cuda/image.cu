@@ -567,7 +567,8 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     const int64_t m = p.diagonal ? 1 : p.m, rows = smaller(p.n, larger(1, kPairs / m));
     const Numbers<double> totals(device, larger(2 * rows * m, 1));
     const bool there = on_card(p.out[0] ? p.out[0] : p.out[1]);
-    const Numbers<T> factor_x(device, p.factor_x, p.n), factor_y(device, p.factor_y, p.m);
+    const Numbers<T> factor_x(device, p.factor_x, there ? p.n : 0),
+        factor_y(device, p.factor_y, there ? p.m : 0);
     ImageResults<T> results{p.net,
                             there ? factor_x.get() : p.factor_x,
                             there ? factor_y.get() : p.factor_y,

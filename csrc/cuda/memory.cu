@@ -34,9 +34,6 @@ Device parse(const std::string& where, int threads) {
     const auto address = static_cast<std::uintptr_t>(std::stoull(stream));
     return {std::stoi(ordinal), reinterpret_cast<void*>(address), threads, precision_of(precision)};
 }
-}  // namespace
-
-namespace {
 
 class OutOfMemory : public std::bad_alloc {
   public:
