@@ -3,6 +3,9 @@
 // The argument that names an instruction set there is told to use_device here.
 #include <pybind11/stl.h>
 
+#include <cstdint>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "bind.hpp"
@@ -29,6 +32,37 @@ void copy(py::array to, const py::array& from, const std::string& where) {
          [&](const Device& device, const Poll&) { copy_bytes(device, target, source, bytes); });
 }
 
+// Rows of a times the columns of v, on a card; a row's own entry is that of `diagonal`, if given.
+template <class T>
+void multiply(const py::array_t<T>& a, const py::array_t<T>& v, py::array_t<T> out,
+              const std::optional<py::array_t<T, py::array::c_style>>& diagonal, int64_t shift,
+              const std::string& where) {
+    const DenseProduct<T> problem{a.data(),
+                                  v.data(),
+                                  diagonal ? diagonal->data() : nullptr,
+                                  out.mutable_data(),
+                                  a.shape(0),
+                                  a.shape(1),
+                                  v.shape(1),
+                                  row_stride(a, "a"),
+                                  row_stride(v, "v"),
+                                  row_stride(out, "out"),
+                                  shift};
+    expect(v.shape(0) == problem.inner, "v: expected a row for each column of a");
+    expect(out.shape(0) == problem.rows && out.shape(1) == problem.columns, "out: wrong shape");
+    expect(!diagonal || (diagonal->ndim() == 1 && diagonal->shape(0) == problem.rows),
+           "diagonal: expected one number per row of a");
+    call(where, 1,
+         [&](const Device& device, const Poll& poll) { run_on_device(problem, device, poll); });
+}
+
+template <class T>
+void bind_multiply(py::module_& m, const char* name) {
+    m.def(name, &multiply<T>, py::arg("a").noconvert(), py::arg("v").noconvert(),
+          py::arg("out").noconvert(), py::arg("diagonal").noconvert(), py::arg("shift"),
+          py::arg("where"));
+}
+
 }  // namespace
 
 PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
@@ -36,6 +70,8 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
     bind_transform(m);
     bind_image(m);
     bind_sequences(m);
+    bind_multiply<float>(m, "multiply_f32");
+    bind_multiply<double>(m, "multiply_f64");
     m.def("devices", [] {
         std::string reason;
         const int count = count_devices(&reason);

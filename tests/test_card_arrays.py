@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from ntkfast import card
 from ntkfast.engines import card_array
 from test_cuda_device import module  # noqa: F401
 from test_cuda_device import rows as odd_rows
@@ -99,7 +100,7 @@ class Tensor:
 
     def __init__(self, array: Array) -> None:
         self.array = array
-        steps = array.strides or card_array._dense(array.shape, array.dtype.itemsize)
+        steps = array.strides or card_array.dense(array.shape, array.dtype.itemsize)
         self.shape = (ctypes.c_int64 * len(array.shape))(*array.shape)
         self.steps = (ctypes.c_int64 * len(steps))(*(s // array.dtype.itemsize for s in steps))
         self.record = card_array._Tensor(
@@ -178,6 +179,83 @@ def test_images(library: Any, dtype: Any) -> None:
     large = 1e90 if dtype == np.float64 else 1e12
     with pytest.raises(ValueError, match="X: the kernel overflows"):
         nf.Convolutional(2, parameterization="ntk", w_std=large).ntk(x)
+
+
+SEQUENCES = {
+    "forward": nf.Recurrent(2, b_std=0.1, h_std=0.5),
+    "both ways": nf.Recurrent(1, direction="bidirectional", readout="average", b_std=0.2),
+    "erf": nf.Recurrent(2, activation="erf", h_std=0.3, fixed_layers=1),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("shape", [(5,), (4, 1), (6, 3)])
+def test_sequences(library: Any, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    """The bits of host arrays: both sides get the same numbers from the host."""
+    random = np.random.default_rng(0)
+    X, Y = (random.standard_normal((n, *shape)).astype(dtype) for n in (35, 18))
+    X[1], X[2], Y[3] = X[0], 0, X[5]
+    x, y = library.asarray(X), library.asarray(Y)
+    for kernel in (SEQUENCES[name].ntk, SEQUENCES[name].nngp):
+        np.testing.assert_array_equal(kernel(x, y).get(), kernel(X, Y, engine="cuda"))
+        square = kernel(x).get()
+        np.testing.assert_array_equal(square, kernel(X, engine="cuda"))
+        np.testing.assert_array_equal(square, square.T)
+        np.testing.assert_array_equal(kernel.diag(x).get(), kernel.diag(X))
+    library.cuda.set_chunk(100)  # sixteen rows at a time
+    np.testing.assert_array_equal(kernel(x).get(), square)
+    np.testing.assert_array_equal(kernel(X, engine="cuda"), square)
+
+
+def test_sequences_into_strided_rows(library: Any, dtype: Any) -> None:
+    X = np.random.default_rng(0).standard_normal((9, 4, 2)).astype(dtype)
+    out, kernel = library.asarray(np.zeros((9, 12), dtype)[:, 2:11]), SEQUENCES["forward"].ntk
+    assert kernel(library.asarray(X), out=out) is out
+    out.shape, out.strides, out.start = (9, 12), None, out.memory.pointer
+    np.testing.assert_array_equal(out.get()[:, 2:11], kernel(X, engine="cuda"))
+    assert not out.get()[:, [0, 1, 11]].any()
+
+
+@pytest.mark.parametrize("height", [1, 7, 1000])
+@pytest.mark.parametrize("kind", ["sequences", "images"])
+def test_products_of_panels(
+    library: Any, kind: str, height: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    X, Y = (random.standard_normal((n, 3, 4, 2)).astype(dtype) for n in (20, 13))
+    kernel: Any = nf.Convolutional(2, readout="gap").ntk
+    if kind == "sequences":
+        X, Y = X.reshape(20, 12, 2), Y.reshape(13, 12, 2)
+        kernel = SEQUENCES["forward"].ntk  # whose diagonal is more than that of equal pairs
+    V = random.standard_normal((20, 11)).astype(dtype)
+    x, y, v = library.asarray(X), library.asarray(Y), library.asarray(V[:13].copy())
+    monkeypatch.setattr(card, "PANEL_BYTES", height * 20 * V.itemsize)
+    square, other = (K.astype(float) for K in (kernel(X), kernel(X, Y)))
+    for found, K, factor in (
+        (kernel.matmul(x, None, library.asarray(V)), square, V),
+        (kernel.matmul(x, y, v), other, V[:13]),
+        (kernel.matmul(x, None, library.asarray(V[:, 0].copy())), square, V[:, 0]),
+    ):
+        # entries of K to some units per layer and step, sums in float64
+        allowed = 100 * np.finfo(dtype).eps * np.abs(K) @ np.abs(factor.astype(float))
+        assert np.all(np.abs(found.get() - K @ factor) <= allowed)
+
+
+def test_bad_sequences(library: Any) -> None:
+    kernel, X = SEQUENCES["forward"].ntk, np.ones((4, 5, 2))
+    x = library.asarray(X)
+    X[2, 1, 1] = np.nan
+    for arguments, error, match in (
+        ((library.asarray(X),), ValueError, "X: expected finite numbers, sequence 2"),
+        ((x, library.asarray(np.ones((4, 5, 3)))), ValueError, r"Y: expected shape \(\*, T, 2\)"),
+        ((library.asarray(np.ones(4)),), ValueError, r"X: expected shape \(n, T, m\)"),
+        ((x, library.asarray(np.ones((4, 5, 2), "f4"))), TypeError, "Y: expected dtype float64"),
+        ((library.asarray(np.ones((4, 5), "f2")),), TypeError, "X: expected float32 or float64"),
+        ((library.asarray(X[:, :, :1]),), ValueError, "X: expected an array without gaps"),
+        ((x, np.ones((4, 5, 2))), TypeError, "Y: expected an array on a CUDA device, got a NumPy"),
+    ):
+        with pytest.raises(error, match=match):
+            kernel(*arguments)
 
 
 def test_out_and_strides(library: Any, dtype: Any) -> None:
@@ -349,4 +427,4 @@ def test_bad_arguments(library: Any) -> None:
     with pytest.raises(ValueError, match=r"V: expected shape \(4,\), got \(3,\)"):
         kernel.matmul(x, None, flat)
     with pytest.raises(TypeError, match="takes arrays of the host"):
-        nf.Recurrent(1).ntk(x)
+        nf.finite.MLP([3, 4, 1], seed=0).ntk(x)

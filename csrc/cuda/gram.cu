@@ -92,9 +92,6 @@ struct ProblemOnDevice {
     }
 };
 
-// The numbers of a piece of the result.
-int64_t piece_numbers() { return smaller(chunk_numbers(), int64_t{1} << 24); }
-
 // Pieces are as long as may pass between two looks for Ctrl-C, and no longer than their sums fit.
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {

@@ -1,10 +1,15 @@
 // Results that come back piece by piece: the card computes one while the host takes the last one.
 #pragma once
 
+#include <algorithm>
+
 #include "../run.hpp"
 #include "run.hpp"
 
 namespace ntkfast {
+
+// The numbers of a piece of the result.
+inline std::int64_t piece_numbers() { return std::min(chunk_numbers(), std::int64_t{1} << 24); }
 
 // Calls compute(k, memory of the card) and write(k, the same numbers on the host) for all pieces.
 template <class T, class Compute, class Write>

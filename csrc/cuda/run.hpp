@@ -23,11 +23,21 @@ struct
     T* out;
 };
 
+// out[rows][columns] = a[rows][inner] v, all in memory of the card; a[i][i + shift] is diagonal[i],
+// in memory of the host, where that is not null.
+template <class T>
+struct DenseProduct {
+    const T *a, *v, *diagonal;
+    T* out;
+    std::int64_t rows, inner, columns, lda, ldv, ldo, shift;
+};
+
 #define NTK_ON_DEVICE(Kind)                                                          \
     void run_on_device(const Kind<float>& problem, const Device&, const Poll& poll); \
     void run_on_device(const Kind<double>& problem, const Device&, const Poll& poll);
 
 NTK_ON_DEVICE(RowNorms)
+NTK_ON_DEVICE(DenseProduct)
 NTK_ON_DEVICE(Hadamard)
 NTK_ON_DEVICE(Sketch)
 NTK_ON_DEVICE(Structured)

@@ -5,10 +5,9 @@
 #include "../sequence.hpp"
 
 #include <memory>
-#include <vector>
 
 #include "device.hpp"
-#include "run.hpp"
+#include "pieces.hpp"
 
 namespace {
 
@@ -99,63 +98,115 @@ NTK_KERNEL sequence_tiles(SequenceTiles<T> tiles) {
 template <class T>
 struct SideOnDevice {
     Numbers<T> numbers[2];
-    Numbers<int64_t> first, length;
+    Numbers<int64_t> first, length, place;
     SequenceSide<T> view;
 
     SideOnDevice(const Device& device, const Sequences<T>& p, const SequenceSide<T>& side)
-        : first(device, side.first, side.count), length(device, side.length, side.count) {
+        : first(device, side.first, side.count),
+          length(device, side.length, side.count),
+          place(device, side.place, side.count) {
         int64_t steps = 0;
         for (int64_t i = 0; i < side.count; ++i)
             steps = larger(steps, side.first[i] + side.length[i]);
         for (int64_t d = 0; d < p.directions; ++d)
             numbers[d] = Numbers<T>(device, side.numbers[d], steps * p.fields);
-        view = {
-            {numbers[0].get(), numbers[1].get()}, first.get(), length.get(), nullptr, side.count};
+        view = {{numbers[0].get(), numbers[1].get()},
+                first.get(),
+                length.get(),
+                place.get(),
+                side.count};
     }
 };
 
-// Writes the rows from `begin` on to their places.
+// Rows of the matrix of sorted sequences, on their way to their places in `p.out`.
 template <class T>
-void scatter(const Sequences<T>& p, int64_t begin, int64_t end, const T* values) {
-    for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = p.symmetric ? i : 0; j < p.y.count; ++j) {
-            const int64_t a = p.x.place[i], b = p.y.place[j];
-            T value = values[(i - begin) * p.y.count + j];
-            if (p.symmetric && i == j) value = p.diagonal[i];
-            p.out[a * p.stride_row + b * p.stride_column] = value;
-            if (p.symmetric) p.out[b * p.stride_row + a * p.stride_column] = value;
-        }
+struct Scattered {
+    Sequences<T> p;      // arrays of the side that writes
+    int64_t begin, end;  // rows
+    const T* values;     // [end - begin][p.y.count]
+};
+
+template <class T>
+NTK_FN void write_to_place(const Scattered<T>& s, int64_t i, int64_t j) {
+    const Sequences<T>& p = s.p;
+    if (p.symmetric && j < i) return;
+    const int64_t a = p.x.place[i], b = p.y.place[j];
+    T value = s.values[(i - s.begin) * p.y.count + j];
+    if (p.symmetric && i == j) value = p.diagonal[i];
+    p.out[a * p.stride_row + b * p.stride_column] = value;
+    if (p.symmetric) p.out[b * p.stride_row + a * p.stride_column] = value;
 }
+
+template <class T>
+NTK_KERNEL scatter(Scattered<T> s) {
+    const int64_t columns = s.p.y.count;
+    for (int64_t at = first_element(); at < (s.end - s.begin) * columns; at += element_step())
+        write_to_place(s, s.begin + at / columns, at % columns);
+}
+
+template <class T>
+struct SequenceLauncher {
+    const Device& device;
+    SequenceTiles<T> tiles;
+    bool fits;  // the states of a block into shared memory
+    Numbers<State<T>> outside;
+
+    static constexpr int64_t kBlocks = 2048;  // that work on states in memory of the card
+
+    SequenceLauncher(const Device& on, const Sequences<T>& p)
+        : device(on), tiles{p, 0, 0, nullptr, nullptr} {
+        fits = sizeof(Staged<T>) + held() <= largest_shared(device);
+        if (!fits) outside = Numbers<State<T>>(device, kBlocks * kSide * kSide * p.layers);
+        tiles.states = outside.get();
+    }
+    std::size_t held() const {
+        return sizeof(State<T>) * static_cast<std::size_t>(kSide * kSide * tiles.p.layers);
+    }
+    void start(int64_t begin, int64_t end, T* out) {
+        tiles.begin = begin, tiles.end = end, tiles.out = out;
+        const int64_t down = (end - begin + kSide - 1) / kSide,
+                      across = (tiles.p.y.count + kSide - 1) / kSide;
+        const int64_t most = fits ? int64_t{1} << 30 : kBlocks;
+        launch(device, sequence_tiles<T>, smaller(down * across, most), kSide * kSide,
+               sizeof(Staged<T>) + (fits ? held() : 0), tiles);
+    }
+};
 
 template <class T>
 void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll) {
     const SideOnDevice<T> x(device, p, p.x);
     std::unique_ptr<SideOnDevice<T>> y;
     if (!p.symmetric) y = std::make_unique<SideOnDevice<T>>(device, p, p.y);
-    const int64_t chunk = larger(1, chunk_numbers() / larger(1, p.y.count));
+    const Numbers<T> diagonal(device, p.diagonal, p.symmetric ? p.x.count : 0);
+    Sequences<T> there = p;
+    there.x = x.view, there.y = y ? y->view : x.view, there.diagonal = diagonal.get();
+    SequenceLauncher<T> launcher(device, there);
+
+    const int64_t columns = p.y.count, chunk = larger(1, piece_numbers() / larger(1, columns));
     const int64_t rows = smaller(p.x.count, (chunk + kSide - 1) / kSide * kSide);
-    const Numbers<T> out(device, rows * p.y.count);
-    const int64_t states = kSide * kSide * p.layers;
-    const std::size_t held = sizeof(State<T>) * static_cast<std::size_t>(states);
-    const bool fits = sizeof(Staged<T>) + held <= largest_shared(device);
-    constexpr int64_t kBlocks = 2048;  // that work on states in memory of the card
-    Numbers<State<T>> outside;
-    if (!fits) outside = Numbers<State<T>>(device, kBlocks * states);
-    SequenceTiles<T> tiles{p, 0, 0, out.get(), outside.get()};
-    tiles.p.x = x.view, tiles.p.y = y ? y->view : x.view;
-    std::vector<T> values(static_cast<std::size_t>(rows * p.y.count));
-    for (int64_t begin = 0; begin < p.x.count; begin += rows) {
-        poll();
-        tiles.begin = begin, tiles.end = smaller(p.x.count, begin + rows);
-        const int64_t down = (tiles.end - begin + kSide - 1) / kSide,
-                      across = (p.y.count + kSide - 1) / kSide;
-        const int64_t most = fits ? int64_t{1} << 30 : kBlocks;
-        launch(device, sequence_tiles<T>, smaller(down * across, most), kSide * kSide,
-               sizeof(Staged<T>) + (fits ? held : 0), tiles);
-        copy_bytes(device, values.data(), out.get(),
-                   sizeof(T) * static_cast<std::size_t>((tiles.end - begin) * p.y.count));
-        scatter(p, begin, tiles.end, values.data());
+    const int64_t pieces = (p.x.count + rows - 1) / rows;
+    const auto end_of = [&](int64_t k) { return smaller(p.x.count, (k + 1) * rows); };
+    if (on_card(p.out)) {
+        const Numbers<T> values(device, rows * columns);
+        for (int64_t k = 0; k < pieces; ++k) {
+            poll();
+            launcher.start(k * rows, end_of(k), values.get());
+            launch_over(device, scatter<T>, (end_of(k) - k * rows) * columns,
+                        Scattered<T>{there, k * rows, end_of(k), values.get()});
+        }
+        return;
     }
+    by_pieces<T>(
+        device, pieces, rows * columns, poll,
+        [&](int64_t k, T* out) { launcher.start(k * rows, end_of(k), out); },
+        [&](int64_t k, const T* values) {
+            const Scattered<T> piece{p, k * rows, end_of(k), values};
+            by_rows(device, piece.end - piece.begin, columns, poll, [&](int64_t r0, int64_t r1) {
+                for (int64_t i = piece.begin + r0; i < piece.begin + r1; ++i)
+                    for (int64_t j = p.symmetric ? i : 0; j < columns; ++j)
+                        write_to_place(piece, i, j);
+            });
+        });
 }
 
 }  // namespace

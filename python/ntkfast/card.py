@@ -9,13 +9,27 @@ import numpy as np
 
 from ntkfast import engines, inputs
 from ntkfast.engines import cuda
-from ntkfast.engines.card_array import CardArray, empty_like, lies_on_card, view
+from ntkfast.engines.card_array import CardArray, dense, empty_like, lies_on_card, view
 from ntkfast.maps import Collection, FloatArray, Rows
 
 if TYPE_CHECKING:
     from ntkfast.kernel import Kernel
 
-__all__ = ["both", "diag", "features", "finite", "fwht", "gram", "lies_on_card", "matmul", "rows"]
+__all__ = [
+    "both",
+    "diag",
+    "features",
+    "finite",
+    "fwht",
+    "gram",
+    "lies_on_card",
+    "matmul",
+    "on_host",
+    "product",
+    "rows",
+]
+
+PANEL_BYTES = 1 << 26  # of a Gram matrix that is multiplied
 
 
 # ---- validation ----------------------------------------------------------------------------------
@@ -57,6 +71,27 @@ def rows(X: CardArray, Y: CardArray | None) -> tuple[Rows, Rows | None]:
     _together(X=left, Y=right)
     inputs.matrix_shape("Y", right.shape, left.shape[1])
     return _rows("X", left), _rows("Y", right)
+
+
+def on_host(X: CardArray, Y: CardArray | None) -> tuple[FloatArray, FloatArray | None]:
+    """Return copies on the host of arrays without gaps; all lie on one card and have one type.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they do not, or are of another type.
+    """
+    if Y is not None:
+        _together(X=X, Y=Y)
+    return _copy("X", X), None if Y is None else _copy("Y", Y)
+
+
+def _copy(name: str, array: CardArray) -> FloatArray:
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 on a CUDA device, got {array.dtype}")
+    if array.strides != dense(array.shape, array.itemsize):
+        raise ValueError(f"{name}: expected an array without gaps, got strides {array.strides}")
+    return cuda.numbers(array)
 
 
 def _rows(name: str, array: CardArray) -> Rows:
@@ -177,9 +212,30 @@ def matmul(kernel: Kernel, X: Any, Y: Any, V: Any, out: Any, engine: str | None)
         flat = empty_like("out", arrays["X"], (len(left),)) if out is None else view("out", out)
         target = flat.column() if flat.ndim == 1 else flat
     result = _output(target, arrays["X"], (len(left), factor.shape[1]), **arrays)
-    matrix_v, product = cast(FloatArray, factor), cast(FloatArray, result)
-    kernel._product(left, right, matrix_v, product, run, engines.count(None))
+    matrix_v, to = cast(FloatArray, factor), cast(FloatArray, result)
+    kernel._product(left, right, matrix_v, to, run, engines.count(None))
     return result.source
+
+
+def product(
+    kernel: Kernel,
+    X: Collection,
+    Y: Collection | None,
+    V: CardArray,
+    out: CardArray,
+    engine: engines.Engine,
+    threads: int,
+) -> None:
+    """Write K(X, Y) V, panel by panel; as `Kernel._product`, on a card."""
+    right = X if Y is None else Y
+    height = max(1, PANEL_BYTES // (len(right) * V.itemsize))
+    for first in range(0, len(X), height):
+        part = X[first : first + height]
+        panel = cuda.scratch(V, (len(part), len(right)))
+        kernel._gram(part, right, cast(FloatArray, panel), engine, threads)
+        # An input with itself may be more than a pair of equal inputs.
+        own = np.ascontiguousarray(kernel._values(part)) if Y is None else None
+        cuda.multiply(panel, V, out[first : first + height], own, first)
 
 
 # ---- features and transforms ---------------------------------------------------------------------

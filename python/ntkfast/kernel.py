@@ -27,10 +27,11 @@ class Kernel(ABC):
     recurrent networks. float32 and float64 are kept; integers and bools become float64; other
     types are refused.
 
-    Kernels of rows and of images take arrays on a CUDA device too (CuPy, PyTorch, anything with
-    ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie on one device then and
-    have one type and rows of unit stride, and the result is an array of the same library there,
-    computed in its current stream. Nothing but norms and numbers per row passes the host.
+    Kernels of rows, images and sequences of one length take arrays on a CUDA device too (CuPy,
+    PyTorch, anything with ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie
+    on one device then and have one type and rows of unit stride, and the result is an array of the
+    same library there, computed in its current stream. Nothing but norms, numbers per row and the
+    sequences themselves passes the host.
     """
 
     @abstractmethod
@@ -209,6 +210,9 @@ class Kernel(ABC):
         threads: int,
     ) -> None:
         """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
+        if isinstance(V, CardArray) and isinstance(out, CardArray):
+            card.product(self, X, Y, V, out, engine, threads)
+            return
         right, wide = X if Y is None else Y, V.astype(np.float64, copy=False)
         height = max(1, PANEL_BYTES // (len(right) * V.itemsize))
         for first in range(0, len(X), height):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, inputs, ragged
+from ntkfast import card, engines, inputs, ragged
 from ntkfast.duals import Activation, resolve
+from ntkfast.engines.card_array import CardArray
 from ntkfast.kernel import KernelOfNetwork
 from ntkfast.layers import Layer, numbers
 from ntkfast.maps import Collection, FloatArray, SequenceMap, SequenceSide
@@ -188,6 +189,19 @@ class RecurrentKernel(KernelOfNetwork):
             return self._prepared("X", left), None
         left, right = ragged.matched(left, ragged.checked("Y", Y))
         return self._prepared("X", left), self._prepared("Y", right)
+
+    def _pair_on_card(
+        self, X: CardArray, Y: CardArray | None
+    ) -> tuple[SequenceSide, SequenceSide | None]:
+        self.check_shapes(X.shape, None if Y is None else Y.shape)
+        # The variances of all steps are computed by the host: it needs the sequences themselves.
+        left, right = card.on_host(X, Y)
+        one = self._prepared("X", ragged.checked("X", left))
+        one = replace(one, memory=cast(FloatArray, X))
+        if right is None:
+            return one, None
+        other = self._prepared("Y", ragged.checked("Y", right))
+        return one, replace(other, memory=cast(FloatArray, Y))
 
     def _prepared(self, name: str, X: Sequences) -> SequenceSide:
         side = prepare(self.network, self._map(X.channels), X)

@@ -92,7 +92,7 @@ class CardArray:
         ValueError
             If the numbers of an image do not lie one after the other.
         """
-        if self.strides[1:] != _dense(self.shape[1:], self.itemsize):
+        if self.strides[1:] != dense(self.shape[1:], self.itemsize):
             raise ValueError(f"{name}: expected images without gaps, got strides {self.strides}")
         shape = len(self), int(np.prod(self.shape[1:], dtype=int))
         return replace(self, shape=shape, strides=(self.strides[0], self.itemsize))
@@ -158,7 +158,7 @@ def _from_interface(name: str, value: Any) -> CardArray:
     return CardArray(
         pointer,
         shape,
-        _dense(shape, dtype.itemsize) if strides is None else _rising(name, strides),
+        dense(shape, dtype.itemsize) if strides is None else _rising(name, strides),
         dtype,
         _stream(value, facts.get("stream")),
         not read_only,
@@ -195,14 +195,15 @@ def _from_dlpack(name: str, value: Any) -> CardArray:
         raise TypeError(f"{name}: expected float32 or float64, got DLPack type {tensor.code}")
     dtype = np.dtype(f"{_DLPACK_KINDS[tensor.code]}{tensor.bits // 8}")
     shape = tuple(tensor.shape[k] for k in range(tensor.ndim))
-    strides = _dense(shape, dtype.itemsize)
+    strides = dense(shape, dtype.itemsize)
     if tensor.strides:
         strides = _rising(name, [tensor.strides[k] * dtype.itemsize for k in range(tensor.ndim)])
     start = (tensor.data or 0) + tensor.byte_offset
     return CardArray(start, shape, strides, dtype, stream, True, value, capsule)
 
 
-def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the strides of an array without gaps, in C order."""
     return tuple(itemsize * int(np.prod(shape[k + 1 :], dtype=int)) for k in range(len(shape)))
 
 

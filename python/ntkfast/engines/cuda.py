@@ -7,16 +7,18 @@ the card by ``ntkfast._cuda_emulated``, which runs the very sources of the kerne
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from ntkfast.engines import native
-from ntkfast.engines.card_array import CardArray
+from ntkfast.engines.card_array import CardArray, dense
 from ntkfast.engines.compiled import Compiled
 from ntkfast.maps import FloatArray
 
@@ -189,3 +191,37 @@ def put(array: FloatArray, to: CardArray) -> None:
     """Copy an array without gaps to a card, between arrays of one size."""
     with on_card_of([to]):
         _module().copy(to.described(), array, _here())
+
+
+def numbers(array: CardArray) -> FloatArray:
+    """Return a copy on the host of an array without gaps."""
+    result = np.empty(array.shape, array.dtype)
+    with on_card_of([array]):
+        _module().copy(result, array.described(), _here())
+    return result
+
+
+def scratch(like: CardArray, shape: tuple[int, ...]) -> CardArray:
+    """Return memory on the card and in the stream of an array; anything may be in it."""
+    size = math.prod(shape) * like.itemsize
+    with on_card_of([like]):
+        memory = _module().Memory(size, _here())
+    return replace(
+        like,
+        pointer=memory.pointer,
+        shape=shape,
+        strides=dense(shape, like.itemsize),
+        writeable=True,
+        source=memory,
+        owner=memory,
+    )
+
+
+def multiply(
+    A: CardArray, V: CardArray, out: CardArray, diagonal: FloatArray | None, shift: int
+) -> None:
+    """Write A V, sums in float64; entries (i, i + shift) of A are those of `diagonal`, if given."""
+    arrays = [A, V, out]
+    with on_card_of(arrays):
+        seen = (array.described() for array in arrays)
+        _engine.call("multiply", A.dtype, *seen, diagonal, shift, _here())
