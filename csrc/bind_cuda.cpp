@@ -57,10 +57,59 @@ void multiply(const py::array_t<T>& a, const py::array_t<T>& v, py::array_t<T> o
 }
 
 template <class T>
-void bind_multiply(py::module_& m, const char* name) {
-    m.def(name, &multiply<T>, py::arg("a").noconvert(), py::arg("v").noconvert(),
-          py::arg("out").noconvert(), py::arg("diagonal").noconvert(), py::arg("shift"),
-          py::arg("where"));
+using Dense = py::array_t<T, py::array::c_style>;
+
+template <class T>
+void scale_rows(const std::optional<py::array_t<T>>& x, const std::optional<Dense<T>>& divisors,
+                const std::optional<Dense<T>>& factors, py::array_t<T> out, double scale,
+                const std::string& where) {
+    const ScaledRows<T> problem{x ? x->data() : nullptr,
+                                divisors ? divisors->data() : nullptr,
+                                factors ? factors->data() : nullptr,
+                                out.mutable_data(),
+                                out.shape(0),
+                                out.shape(1),
+                                x ? row_stride(*x, "x") : 0,
+                                row_stride(out, "out"),
+                                static_cast<T>(scale)};
+    expect(!x || (x->shape(0) == problem.n && x->shape(1) == problem.d), "out: wrong shape");
+    for (const auto& numbers : {divisors, factors})
+        expect(!numbers || (numbers->ndim() == 1 && numbers->shape(0) == problem.n),
+               "divisors, factors: expected one number per row");
+    call(where, 1,
+         [&](const Device& device, const Poll& poll) { run_on_device(problem, device, poll); });
+}
+
+template <class T>
+void pair_products(const py::array_t<T>& x, const Dense<int64_t>& left, const Dense<int64_t>& right,
+                   const Dense<T>& shifts, const Dense<T>& factors, py::array_t<T> out,
+                   const std::string& where) {
+    const PairProducts<T> problem{
+        x.data(),           left.data(),  right.data(), shifts.data(),      factors.data(),
+        out.mutable_data(), out.shape(0), out.shape(1), row_stride(x, "x"), row_stride(out, "out")};
+    expect(x.shape(0) == problem.n, "out: wrong shape");
+    expect(left.size() == problem.m && right.size() == problem.m && shifts.size() == problem.m &&
+               factors.size() == problem.m,
+           "left, right, shifts, factors: expected one number per column of out");
+    for (int64_t j = 0; j < problem.m; ++j)
+        expect(problem.left[j] >= 0 && problem.left[j] < x.shape(1) && problem.right[j] >= 0 &&
+                   problem.right[j] < x.shape(1),
+               "left, right: out of range");
+    call(where, 1,
+         [&](const Device& device, const Poll& poll) { run_on_device(problem, device, poll); });
+}
+
+template <class T>
+void bind_dtype(py::module_& m, const std::string& suffix) {
+    m.def(("multiply_" + suffix).c_str(), &multiply<T>, py::arg("a").noconvert(),
+          py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("diagonal").noconvert(),
+          py::arg("shift"), py::arg("where"));
+    m.def(("scale_rows_" + suffix).c_str(), &scale_rows<T>, py::arg("x").noconvert(),
+          py::arg("divisors").noconvert(), py::arg("factors").noconvert(),
+          py::arg("out").noconvert(), py::arg("scale"), py::arg("where"));
+    m.def(("pair_products_" + suffix).c_str(), &pair_products<T>, py::arg("x").noconvert(),
+          py::arg("left").noconvert(), py::arg("right").noconvert(), py::arg("shifts").noconvert(),
+          py::arg("factors").noconvert(), py::arg("out").noconvert(), py::arg("where"));
 }
 
 }  // namespace
@@ -70,8 +119,8 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
     bind_transform(m);
     bind_image(m);
     bind_sequences(m);
-    bind_multiply<float>(m, "multiply_f32");
-    bind_multiply<double>(m, "multiply_f64");
+    bind_dtype<float>(m, "f32");
+    bind_dtype<double>(m, "f64");
     m.def("devices", [] {
         std::string reason;
         const int count = count_devices(&reason);

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 import ntkfast as nf
 from ntkfast import card
@@ -303,8 +304,59 @@ def test_features(library: Any, weights: str, dtype: Any, monkeypatch: pytest.Mo
         np.testing.assert_array_equal(found, features.transform(X))
     with pytest.raises(ValueError, match=r"X: expected shape \(\*, 21\)"):
         features.transform(library.asarray(X[:, :20]))
-    with pytest.raises(TypeError, match="X: NTKRandomFeatures takes arrays of the host"):
-        nf.features.NTKRandomFeatures(random_state=0).fit(X).transform(library.asarray(X))
+
+
+BIASES = nf.FullyConnected(2, b_std=0.3, parameterization="ntk").ntk
+MAPS: dict[str, Any] = {
+    "srht": nf.features.SRHT(40, random_state=0),
+    "tensor-srht": nf.features.TensorSRHT(40, random_state=0),
+    "dual": nf.features.DualActivationFeatures(BIASES, 301, random_state=0),
+    "dual-2": nf.features.DualActivationFeatures(nf.FullyConnected(2).ntk, 70, exact=2),
+    "gegenbauer": nf.features.GegenbauerFeatures(n_components=33, random_state=0),
+    "ntk-random": nf.features.NTKRandomFeatures(depth=2, n_components=60, random_state=0),
+    "ntk-random-wide": nf.features.NTKRandomFeatures(
+        nf.ResNet(2, alpha=0.5), n_components=61, hidden=80, weights="structured", random_state=0
+    ),
+    "ntk-random-biases": nf.features.NTKRandomFeatures(BIASES.network, n_components=300),
+    "sketch": nf.features.NTKSketch(nf.FullyConnected(2).ntk, 70, random_state=0),
+    "sketch-biases": nf.features.NTKSketch(BIASES, 300, degree=5, random_state=0),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps(library: Any, name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The features that NumPy rows get from the card, but for norms summed in another order."""
+    frame = rows(20, 11, dtype)
+    X = frame[:, 2:9]  # rows with gaps between them
+    features = clone(MAPS[name]).set_params(random_state=0).fit(X)
+    monkeypatch.setattr(card, "FEATURE_BYTES", 7 * 300 * X.itemsize)
+    found = features.transform(library.asarray(X)).get()
+    monkeypatch.setenv("NTKFAST_ENGINE", "cuda")
+    wanted = features.transform(X)
+    assert found.shape == wanted.shape
+    # rows of norm 1 and less, and sketches that add up features of that size
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=64 * np.finfo(dtype).eps)
+    assert np.abs(wanted).max() > 0.1
+
+
+def test_maps_of_the_host(library: Any) -> None:
+    X = rows(20, 7, np.float64)
+    x, features = library.asarray(X), nf.features
+    for made, match in (
+        (features.CountSketch(8), "CountSketch takes arrays of the host"),
+        (features.TensorSketch(8), "TensorSketch takes arrays of the host"),
+        (features.NystromFeatures(n_components=8), "NystromFeatures takes arrays of the host"),
+        (features.NTKSketch(sketch="countsketch"), "sketch='countsketch' takes arrays of the host"),
+        (features.NTKRandomFeatures(sketch="countsketch"), "sketch='countsketch' takes arrays"),
+        (
+            features.NTKRandomFeatures(nf.FullyConnected(1, activation="erf")),
+            "other activations than ReLU takes arrays of the host",
+        ),
+    ):
+        with pytest.raises(TypeError, match=match):
+            made.fit(X).transform(x)
+    with pytest.raises(TypeError, match="X: fit takes rows of the host"):
+        features.SRHT(8).fit(x)
 
 
 def test_norms_overflow_nowhere(library: Any) -> None:

@@ -32,12 +32,34 @@ struct DenseProduct {
     std::int64_t rows, inner, columns, lda, ldv, ldo, shift;
 };
 
+// out[n][d] = scale factors[i] x / divisors[i]; x, which may be out, and out in memory of the card.
+// A null x stands for ones, and so do null factors and divisors.
+template <class T>
+struct ScaledRows {
+    const T *x, *divisors, *factors;
+    T* out;
+    std::int64_t n, d, ldx, ldo;
+    T scale;
+};
+
+// out[i][j] = (x[i][left[j]] x[i][right[j]] - shifts[j]) factors[j]; x and out in memory of the card.
+template <class T>
+struct PairProducts {
+    const T* x;
+    const std::int64_t *left, *right;
+    const T *shifts, *factors;
+    T* out;
+    std::int64_t n, m, ldx, ldo;
+};
+
 #define NTK_ON_DEVICE(Kind)                                                          \
     void run_on_device(const Kind<float>& problem, const Device&, const Poll& poll); \
     void run_on_device(const Kind<double>& problem, const Device&, const Poll& poll);
 
 NTK_ON_DEVICE(RowNorms)
 NTK_ON_DEVICE(DenseProduct)
+NTK_ON_DEVICE(ScaledRows)
+NTK_ON_DEVICE(PairProducts)
 NTK_ON_DEVICE(Hadamard)
 NTK_ON_DEVICE(Sketch)
 NTK_ON_DEVICE(Structured)

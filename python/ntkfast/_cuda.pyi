@@ -7,6 +7,7 @@ to the other.
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast._core import _F32, _F64, _Int
@@ -49,4 +50,38 @@ def multiply_f32(
 ) -> None: ...
 def multiply_f64(
     a: _F64, v: _F64, out: _F64, diagonal: _F64 | None, shift: _Int, where: str
+) -> None: ...
+def scale_rows_f32(
+    x: _F32 | None,
+    divisors: _F32 | None,
+    factors: _F32 | None,
+    out: _F32,
+    scale: float,
+    where: str,
+) -> None: ...
+def pair_products_f32(
+    x: _F32,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    shifts: _F32,
+    factors: _F32,
+    out: _F32,
+    where: str,
+) -> None: ...
+def scale_rows_f64(
+    x: _F64 | None,
+    divisors: _F64 | None,
+    factors: _F64 | None,
+    out: _F64,
+    scale: float,
+    where: str,
+) -> None: ...
+def pair_products_f64(
+    x: _F64,
+    left: NDArray[np.int64],
+    right: NDArray[np.int64],
+    shifts: _F64,
+    factors: _F64,
+    out: _F64,
+    where: str,
 ) -> None: ...

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 PANEL_BYTES = 1 << 26  # of a Gram matrix that is multiplied
+FEATURE_BYTES = 1 << 28  # of an array between the steps of features
 
 
 # ---- validation ----------------------------------------------------------------------------------
@@ -242,15 +243,18 @@ def product(
 
 
 def features(
-    X: Any, width: int, count: int, write: Callable[[FloatArray, FloatArray], None]
+    X: Any, dim: int, count: int, width: int, write: Callable[[FloatArray, FloatArray], None]
 ) -> Any:
-    """Return `count` features of rows of `width` numbers, which `write` computes."""
+    """Return `count` features of rows of `dim` numbers, by `write`, which keeps `width` per row."""
     _engine(None)
     array = matrix("X", X)
-    inputs.matrix_shape("X", array.shape, width)
+    inputs.matrix_shape("X", array.shape, dim)
     _rows("X", array)  # finite?
     result = empty_like("X", array, (len(array), count))
-    write(cast(FloatArray, array), cast(FloatArray, result))
+    height = max(1, FEATURE_BYTES // (width * array.itemsize))
+    for first in range(0, len(array), height):
+        part = slice(first, first + height)
+        write(cast(FloatArray, array[part]), cast(FloatArray, result[part]))
     return result.source
 
 

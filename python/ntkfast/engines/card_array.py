@@ -71,7 +71,17 @@ class CardArray:
         last = sum((n - 1) * step for n, step in zip(self.shape, self.strides, strict=True))
         return last + self.itemsize
 
-    def __getitem__(self, part: slice) -> CardArray:
+    def __getitem__(self, part: slice | tuple[slice, slice]) -> CardArray:
+        if isinstance(part, tuple):
+            rows, columns = part
+            first, stop, step = columns.indices(self.shape[1])
+            found = self[rows]
+            return replace(
+                found,
+                pointer=found.pointer + first * self.strides[1],
+                shape=(len(found), len(range(first, stop, step))),
+                strides=(found.strides[0], step * self.strides[1]),
+            )
         first, stop, step = part.indices(len(self))
         return replace(
             self,

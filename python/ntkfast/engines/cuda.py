@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.engines import native
 from ntkfast.engines.card_array import CardArray, dense
@@ -203,7 +204,7 @@ def numbers(array: CardArray) -> FloatArray:
 
 def scratch(like: CardArray, shape: tuple[int, ...]) -> CardArray:
     """Return memory on the card and in the stream of an array; anything may be in it."""
-    size = math.prod(shape) * like.itemsize
+    size = max(1, math.prod(shape)) * like.itemsize
     with on_card_of([like]):
         memory = _module().Memory(size, _here())
     return replace(
@@ -225,3 +226,32 @@ def multiply(
     with on_card_of(arrays):
         seen = (array.described() for array in arrays)
         _engine.call("multiply", A.dtype, *seen, diagonal, shift, _here())
+
+
+def scale_rows(
+    X: CardArray | None,
+    out: CardArray,
+    *,
+    factors: FloatArray | None = None,
+    divisors: FloatArray | None = None,
+    scale: float = 1.0,
+) -> None:
+    """Write scale factors X / divisors, numbers per row of the host; X = None stands for ones."""
+    with on_card_of([out] if X is None else [out, X]):
+        given = None if X is None else X.described()
+        rows = (given, divisors, factors, out.described())
+        _engine.call("scale_rows", out.dtype, *rows, scale, _here())
+
+
+def pair_products(
+    X: CardArray,
+    left: NDArray[np.intp],
+    right: NDArray[np.intp],
+    shifts: FloatArray,
+    factors: FloatArray,
+    out: CardArray,
+) -> None:
+    """Write (X[:, left] X[:, right] - shifts) factors."""
+    with on_card_of([X, out]):
+        columns = (left.astype(np.int64), right.astype(np.int64), shifts, factors)
+        _engine.call("pair_products", X.dtype, X.described(), *columns, out.described(), _here())

@@ -64,7 +64,6 @@ class ArcCosineFeatures(FeatureMap):
     """
 
     _sparse = "rows"
-    _on_cards = True
 
     def __init__(
         self,
@@ -95,6 +94,9 @@ class ArcCosineFeatures(FeatureMap):
             length="root" if self.leverage else "gaussian",
         )
         return int(self.n_components)
+
+    def _host_only(self) -> str:
+        return ""
 
     def _write(self, X: Any, out: FloatArray) -> None:
         neuron = neurons.step if self.order == 0 else neurons.relu

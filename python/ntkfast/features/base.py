@@ -12,7 +12,7 @@ from scipy import sparse
 
 from ntkfast import card, inputs
 from ntkfast.engines import row_norms
-from ntkfast.features import lazy
+from ntkfast.features import blocks, lazy
 from ntkfast.maps import FloatArray
 
 try:
@@ -60,7 +60,6 @@ class FeatureMap(
     # What becomes of sparse rows: "rows" go to `_write` as they are, "parts" are made dense chunk
     # by chunk, "" are refused.
     _sparse: ClassVar[str] = "parts"
-    _on_cards: ClassVar[bool] = False  # whether `_write` takes rows that lie on a graphics card
 
     def fit(self: Self, X: Any, y: Any = None) -> Self:
         """Draw the random numbers of the map for data like `X`.
@@ -82,6 +81,8 @@ class FeatureMap(
             If a parameter has the wrong type or range, or X is not finite or has no rows.
         """
         inputs.count("n_components", self.n_components, least=1)
+        if card.lies_on_card(X):
+            raise TypeError("X: fit takes rows of the host, of which a few will do")
         rows = self._rows(lazy.head(X, FIT_ROWS) if lazy.is_dask(X) else X, reset=True)
         self._n_features_out = self._draw(rows, self._generator())
         return self
@@ -92,8 +93,10 @@ class FeatureMap(
         Parameters
         ----------
         X : (n, d) array, sparse matrix or dask array
-            float32 and float64 are kept, everything else becomes float64. `ArcCosineFeatures`
-            take arrays on a CUDA device too and return one of the same library there.
+            float32 and float64 are kept, everything else becomes float64. Arrays on a CUDA device
+            give one of the same library there; `CountSketch`, `TensorSketch`, `NystromFeatures` and
+            `GradientFeatures` do not take them, nor do maps with count sketches, nor
+            `NTKRandomFeatures` of other activations than ReLU.
 
         Returns
         -------
@@ -110,9 +113,9 @@ class FeatureMap(
         """
         check_is_fitted(self)
         if card.lies_on_card(X):
-            if not self._on_cards:
-                raise TypeError(f"X: {type(self).__name__} takes arrays of the host")
-            return card.features(X, self.n_features_in_, self._n_features_out, self._write)
+            self._check_place(X)
+            width = max(self._n_features_out, self._width())
+            return card.features(X, self.n_features_in_, self._n_features_out, width, self._write)
         if lazy.is_dask(X):
             dtype = np.float32 if X.dtype == np.float32 else np.float64
             return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
@@ -155,6 +158,16 @@ class FeatureMap(
         legacy = check_random_state(self.random_state)
         return np.random.default_rng(legacy.randint(0, 1 << 31, size=8, dtype=np.int64))
 
+    def _host_only(self) -> str:
+        """When `_write` takes no rows that lie on a graphics card, or "" if it does."""
+        return "always "
+
+    def _check_place(self, X: Any) -> None:
+        """Raise an error for rows on a graphics card that the map does not take."""
+        if card.lies_on_card(X) and (when := self._host_only()):
+            reason = when.replace("always ", "")
+            raise TypeError(f"X: {type(self).__name__} {reason}takes arrays of the host")
+
     def _width(self) -> int:
         """Columns of the widest intermediate array."""
         return 0
@@ -194,6 +207,6 @@ def directions_of(X: Any) -> tuple[Any, NDArray[Any]]:
     # Divide, not multiply with 1/|x|: that overflows for the smallest rows.
     safe = np.where(norms == 0, 1, norms).astype(X.dtype)
     if not sparse.issparse(X):
-        return X / safe[:, None], norms
+        return blocks.divided(X, safe), norms
     data = X.data / np.repeat(safe, np.diff(X.indptr))
     return sparse.csr_array((data, X.indices, X.indptr), shape=X.shape), norms

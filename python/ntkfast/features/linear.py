@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ntkfast.features import blocks
 from ntkfast.features.base import FeatureMap, check_is_fitted, validate_data
 from ntkfast.features.sketches import (
     Count,
@@ -51,11 +52,14 @@ class SRHT(FeatureMap):
         self.sketch_ = HadamardSketch(X.shape[1], self.n_components, generator)
         return int(self.n_components)
 
+    def _host_only(self) -> str:
+        return ""
+
     def _width(self) -> int:
         return self.sketch_.size
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        out[...] = self.sketch_(X)
+        blocks.write(out, self.sketch_(X))
 
 
 class CountSketch(FeatureMap):
@@ -110,6 +114,7 @@ class CountSketch(FeatureMap):
         (n, n_components) array or sparse matrix
         """
         check_is_fitted(self)
+        self._check_place(X)
         return self.sketch_(self._rows(X, reset=False))
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
@@ -161,8 +166,11 @@ class _TensorFeatures(FeatureMap):
     def _width(self) -> int:
         return 2 * self.n_features_in_
 
+    def _host_only(self) -> str:
+        return "" if self._sketch is HadamardProduct else "always "
+
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        out[...] = self.sketch_(X, X)
+        self.sketch_(X, X, out=out)
 
 
 class TensorSketch(_TensorFeatures):

@@ -10,9 +10,9 @@ import numpy as np
 
 from ntkfast import inputs
 from ntkfast.duals import resolve
-from ntkfast.features import neurons, projections
+from ntkfast.features import blocks, neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
-from ntkfast.features.sketches import PRODUCTS, HadamardSketch
+from ntkfast.features.sketches import PRODUCTS, CountProduct, HadamardSketch
 from ntkfast.layers import IDENTITY, MAX_SLOTS, Layer, merge
 from ntkfast.maps import FloatArray
 from ntkfast.networks import FullyConnected, Network
@@ -133,17 +133,24 @@ class NTKRandomFeatures(FeatureMap):
             )
         return right if self.leverage is None else bool(self.leverage)
 
+    def _host_only(self) -> str:
+        if any(isinstance(step.product, CountProduct) for step in self.steps_):
+            return "with sketch='countsketch' "
+        if any(step.project and step.layer.activation != RELU for step in self.steps_):
+            return "with other activations than ReLU "
+        return ""
+
     def _width(self) -> int:
         return 2 * int(self.n_components)
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        state = X, np.empty((len(X), 0), X.dtype)
+        state = X, blocks.empty(X, 0)
         slots: list[Blocks] = [state] * MAX_SLOTS
         for step in self.steps_[:-1]:
             state = step(state, slots)
         found = self.steps_[-1](state, slots, out)[1]
         if found is not out or self.scale_ != 1:
-            np.multiply(found, X.dtype.type(self.scale_), out=out)
+            blocks.write(out, found, self.scale_)
 
 
 @dataclass
@@ -163,7 +170,7 @@ class _Step:
         state = self._affine(*self._activate(*state, target), target)
         if self.layer.add >= 0:
             pairs = zip(state, slots[self.layer.add], strict=True)
-            state = tuple(np.hstack(pair) for pair in pairs)  # type: ignore[assignment]
+            state = tuple(blocks.beside([(1, a), (1, b)]) for a, b in pairs)
         c, t = (
             part if sketch is None else sketch(part)
             for part, sketch in zip(state, self.reduce, strict=True)
@@ -174,11 +181,11 @@ class _Step:
         """Return sqrt(w) times the features after the activation, in the right columns of `out`."""
         if self.project is None:
             w = c.dtype.type(np.sqrt(self.layer.w))
-            return (c, t) if w == 1 else (w * c, w * t)
+            return blocks.beside([(w, c)]), blocks.beside([(w, t)])
         m, h = 0 if self.product is None else self.product.m, self.project.count
         gain = float(np.sqrt(self.layer.w / h))
         straight = out is not None and self.layer.x == self.layer.w
-        to = out[:, m : m + h] if straight else np.empty((len(c), h), c.dtype)  # type: ignore[index]
+        to = out[:, m : m + h] if straight else blocks.empty(c, h)  # type: ignore[index]
         slope = self._answers(self.project, c, gain, to)
         if self.product is None:
             return to, t
@@ -200,27 +207,15 @@ class _Step:
     def _affine(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         """Concatenate what the layer's weights and biases add; sqrt(w) is in c and t already."""
         layer, number = self.layer, c.dtype.type
-        ones = np.ones((len(c), 1), c.dtype)
+        ones = blocks.ones(c)
         share = number(np.sqrt(layer.x / layer.w))
         parts = [(number(1), t), (share, c), (number(np.sqrt(layer.y)), ones)]
-        ntk = _joined([(k, part) for k, part in parts if k and part.shape[1]] or parts[:1], out)
-        return _joined([(number(1), c), (number(np.sqrt(layer.e)), ones)][: 1 + (layer.e > 0)]), ntk
-
-
-def _joined(parts: list[tuple[Any, FloatArray]], out: FloatArray | None = None) -> FloatArray:
-    """Put multiples of blocks side by side; those that are in their place already stay there."""
-    if len(parts) == 1 and parts[0][0] == 1 and out is None:
-        return parts[0][1]
-    rows, dtype = parts[0][1].shape[0], parts[0][1].dtype
-    if out is None:
-        out = np.empty((rows, sum(part.shape[1] for _, part in parts)), dtype)
-    at = 0
-    for factor, part in parts:
-        block = out[:, at : at + part.shape[1]]
-        if block.ctypes.data != part.ctypes.data:
-            np.multiply(part, factor, out=block)
-        at += part.shape[1]
-    return out
+        ntk = blocks.beside(
+            [(k, part) for k, part in parts if k and part.shape[1]] or parts[:1], out
+        )
+        return blocks.beside(
+            [(number(1), c), (number(np.sqrt(layer.e)), ones)][: 1 + (layer.e > 0)]
+        ), ntk
 
 
 @dataclass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from ntkfast import inputs
-from ntkfast.features import radial
+from ntkfast.features import blocks, radial
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
 from ntkfast.features.spherical import Expansion, SphereFeatures
@@ -231,6 +231,9 @@ class NTKSketch(SphereFeatures):
             coefficients, error = fit_polynomial(curve, degree)
         return Expansion([np.full((1, 1), np.sqrt(c)) for c in coefficients], None, error), error
 
+    def _host_only(self) -> str:
+        return "" if self.sketch == "srht" else f"with sketch={self.sketch!r} "
+
     def _width(self) -> int:
         if self.tree_ is None or self.down_ is None:
             return 0
@@ -246,15 +249,15 @@ class NTKSketch(SphereFeatures):
         write_exact(directions, factors[: self.exact_ + 1], ones, out)  # P_0 = 1, P_1 = u
         if self.tree_ is not None and self.down_ is not None:
             kept = [
-                column[:, None] * sketch
+                (column, sketch)
                 for j, sketch in enumerate(self.tree_(directions), start=1)
                 if j in self.powers_
                 for column in factors[j].astype(X.dtype).T
             ]
-            out[:, self.first_ :] = self.down_(np.hstack(kept))
+            blocks.write(out[:, self.first_ :], self.down_(blocks.beside(kept)))
         elif not self.first_:
-            out[...] = factors[0].astype(X.dtype)[:, :1]
-        out *= scale[:, None]
+            blocks.write(out, blocks.ones(X), factors[0].astype(X.dtype)[:, 0])
+        blocks.write(out, out, scale)
 
 
 def _checked(coefficients: Sequence[float]) -> Array:

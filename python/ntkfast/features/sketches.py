@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy import fft, sparse
 
 from ntkfast import engines
+from ntkfast.features import blocks
 from ntkfast.maps import FloatArray, Rotation
 
 Generator = np.random.Generator
@@ -58,10 +59,12 @@ class HadamardSketch:
 
     def __call__(self, X: FloatArray) -> FloatArray:
         """Return (n, m) for (n, dim)."""
-        out = np.empty((len(X), self.m), X.dtype)
+        out: FloatArray = blocks.empty(X, self.m)
         threads = engines.count(None)
         scale = self.m**-0.5
-        engines.select().sketch(X, None, out, self.rotation(X.dtype), None, scale, threads)
+        engines.select(engines.home(X)).sketch(
+            X, None, out, self.rotation(X.dtype), None, scale, threads
+        )
         return out
 
 
@@ -125,11 +128,13 @@ class HadamardProduct:
 
         With `step` of 1{Y > 0} in place of Y.
         """
+        like = Y if engines.home(Y) else X  # a row that stands for all may lie on the host
         if out is None:
-            out = np.empty((max(len(X), len(Y)), self.m), X.dtype)
+            out = blocks.empty(like, self.m, max(len(X), len(Y)))
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
         factor, threads = scale * self.m**-0.5, engines.count(None)
-        engines.select().sketch(X, Y, out, *rotations, factor, threads, step)
+        run = engines.select(engines.home(like))
+        run.sketch(X, Y, out, *rotations, factor, threads, step)
         return out
 
 

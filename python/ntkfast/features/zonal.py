@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.linalg import hadamard
 
 from ntkfast import inputs
-from ntkfast.features import neurons, projections
+from ntkfast.features import blocks, neurons, projections
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import power_of_two
 from ntkfast.features.spherical import Array, SphereFeatures
@@ -89,6 +90,9 @@ class _ZonalFeatures(SphereFeatures):
     def _signs(self, count: int) -> Array:
         raise NotImplementedError
 
+    def _host_only(self) -> str:
+        return ""
+
     def _write(self, X: Any, out: FloatArray) -> None:
         directions, norms = directions_of(X)
         degree, rest = self._scale(norms)
@@ -110,7 +114,7 @@ class _ZonalFeatures(SphereFeatures):
                 place,
             )
             if rest is not None:
-                part *= values[:, None]
+                blocks.write(part, part, values)
 
 
 def exact_count(dim: int, ranks: list[int]) -> int:
@@ -133,22 +137,19 @@ def write_exact(X: Any, factors: list[Array], scale: NDArray[Any], out: FloatArr
     for degree, factor in enumerate(factors):
         block = harmonics(X, degree)
         for column in (scale[:, None] * factor.astype(out.dtype)).T:
-            np.multiply(block, column[:, None], out=out[:, at : at + block.shape[1]])
+            blocks.write(out[:, at : at + block.shape[1]], block, column)
             at += block.shape[1]
 
 
 def harmonics(X: Any, degree: int) -> FloatArray:
     """Return features of P_degree at unit rows, for degrees 0, 1 and 2."""
-    rows: FloatArray = X if isinstance(X, np.ndarray) else X.toarray()
+    rows: FloatArray = X.toarray() if sparse.issparse(X) else X
     dim = rows.shape[1]
     if degree == 0:
-        return np.ones((len(rows), 1), rows.dtype)
+        return blocks.ones(rows)  # type: ignore[no-any-return]
     if degree == 1:
         return rows
-    i, j = np.triu_indices(dim)
-    factor = math.sqrt(dim / (dim - 1)) * np.where(i == j, 1, math.sqrt(2))
-    products = rows[:, i] * rows[:, j] - np.where(i == j, 1 / dim, 0).astype(rows.dtype)
-    return np.asarray(products * factor.astype(rows.dtype))
+    return blocks.pair_products(rows, 1 / dim, math.sqrt(dim / (dim - 1)))  # type: ignore[no-any-return]
 
 
 def dual_activation(roots: Array, dim: int, signs: Array, knots: int = KNOTS) -> Array:

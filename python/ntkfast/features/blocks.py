@@ -1,0 +1,90 @@
+"""Blocks of features, in memory of the host or of a graphics card: what stands between products.
+
+Results lie where the arguments do; numbers per row come from the host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.engines import cuda
+from ntkfast.engines.card_array import CardArray
+from ntkfast.maps import FloatArray
+
+
+def empty(like: Any, width: int, count: int | None = None) -> Any:
+    """Return a block of `width` columns, in which anything may be."""
+    shape = (len(like) if count is None else count), width
+    if isinstance(like, CardArray):
+        return cuda.scratch(like, shape)
+    return np.empty(shape, like.dtype)
+
+
+def ones(like: Any) -> Any:
+    """Return a column of ones."""
+    column = empty(like, 1)
+    if isinstance(column, CardArray):
+        cuda.scale_rows(None, column)
+    else:
+        column[...] = 1
+    return column
+
+
+def write(out: Any, block: Any, factors: Any = 1.0) -> None:
+    """Write a block, which may be `out` itself, times a number or numbers per row."""
+    per_row = np.ndim(factors) == 1
+    if not isinstance(out, CardArray):
+        np.multiply(block, factors[:, None] if per_row else out.dtype.type(factors), out=out)
+    elif 0 in out.shape:
+        return
+    elif per_row:
+        numbers = np.ascontiguousarray(np.broadcast_to(factors, len(out)), out.dtype)
+        cuda.scale_rows(block, out, factors=numbers)
+    else:
+        cuda.scale_rows(block, out, scale=float(factors))
+
+
+def divided(X: Any, divisors: NDArray[Any]) -> Any:
+    """Return rows over numbers per row."""
+    if not isinstance(X, CardArray):
+        return X / divisors[:, None]
+    out = cuda.scratch(X, X.shape)
+    cuda.scale_rows(X, out, divisors=np.ascontiguousarray(divisors, X.dtype))
+    return out
+
+
+def pair_products(X: Any, shift: float, factor: float) -> Any:
+    """Return the products of all pairs of columns i <= j.
+
+    Those of a column with itself, less `shift`, times `factor`; the others times sqrt(2) more.
+    """
+    i, j = np.triu_indices(X.shape[1])
+    shifts = np.where(i == j, shift, 0).astype(X.dtype)
+    factors = (factor * np.where(i == j, 1, np.sqrt(2))).astype(X.dtype)
+    if not isinstance(X, CardArray):
+        return (X[:, i] * X[:, j] - shifts) * factors
+    out = empty(X, len(i))
+    cuda.pair_products(X, i, j, shifts, factors, out)
+    return out
+
+
+def beside(parts: list[tuple[Any, FloatArray]], out: Any = None) -> Any:
+    """Put multiples of blocks side by side; those that are in their place already stay there."""
+    if len(parts) == 1 and np.ndim(parts[0][0]) == 0 and parts[0][0] == 1 and out is None:
+        return parts[0][1]
+    if out is None:
+        out = empty(parts[0][1], sum(part.shape[1] for _, part in parts))
+    at = 0
+    for factor, part in parts:
+        block = out[:, at : at + part.shape[1]]
+        if _start(block) != _start(part):
+            write(block, part, factor)
+        at += part.shape[1]
+    return out
+
+
+def _start(block: Any) -> int:
+    return int(block.pointer if isinstance(block, CardArray) else block.ctypes.data)
