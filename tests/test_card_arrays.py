@@ -254,9 +254,13 @@ def test_bad_sequences(library: Any) -> None:
         ((library.asarray(np.ones((4, 5), "f2")),), TypeError, "X: expected float32 or float64"),
         ((library.asarray(X[:, :, :1]),), ValueError, "X: expected an array without gaps"),
         ((x, np.ones((4, 5, 2))), TypeError, "Y: expected an array on a CUDA device, got a NumPy"),
+        (([x],), TypeError, r"X\[0\]: expected an array of the host, got one on a CUDA device"),
+        ((np.ones((4, 5, 2)), x), TypeError, "Y: expected an array of the host, got one on a CUDA"),
     ):
         with pytest.raises(error, match=match):
             kernel(*arguments)
+    with pytest.raises(TypeError, match="X: expected an array of the host"):
+        nf.sequences(x, lengths=[1, 2, 3, 4])
 
 
 def test_out_and_strides(library: Any, dtype: Any) -> None:
@@ -410,6 +414,34 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
     assert set(waits[2:]) == {"0:strict:0"}
 
 
+def test_sequences_in_the_stream_of_the_array(
+    library: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results and products too, though their values are brought to the host first."""
+    from ntkfast.engines import cuda
+
+    waits: list[str] = []
+    places: list[Any] = []
+    place = cuda._place
+    monkeypatch.setattr(cuda, "_place", lambda *a: places.append(a) or place(*a))
+    monkeypatch.setattr(cuda, "_module", lambda: Watched(library.cuda, waits))
+    kernel, x = nf.Recurrent(1).ntk, library.asarray(rows(4, 3, np.float64))
+    V, out = library.asarray(rows(4, 2, np.float64)), library.asarray(np.empty((4, 4)))
+    product = library.asarray(np.empty((4, 2)))
+    for array in (x, V, out, product):
+        array.facts = {"stream": 1}
+    places.clear()
+    kernel(x, out=out)
+    kernel.matmul(x, None, V, out=product)
+    assert waits == []
+    assert set(places) == {(0, 1)}
+    out.facts = {"stream": 2}
+    places.clear()
+    kernel(x, out=out)
+    assert waits == ["0:strict:2", "0:strict:1"]  # before the work, and for it
+    assert places.count((0, 2)) == 1  # which is that of the first wait
+
+
 def test_several_cards(library: Any) -> None:
     """Arrays on another card are computed on there; on two cards they are an error."""
     if library.cuda.devices()[0] < 2:
@@ -418,6 +450,13 @@ def test_several_cards(library: Any) -> None:
     assert_same(kernel(other.asarray(X)).get(), kernel(X, engine="cuda"))
     with pytest.raises(ValueError, match=r"Y: expected an array on CUDA device 0 as X.* device 1"):
         kernel(library.asarray(X), other.asarray(X))
+    recurrent = nf.Recurrent(1).ntk
+    wanted = recurrent(X, engine="cuda")
+    np.testing.assert_array_equal(recurrent(other.asarray(X)).get(), wanted)
+    v = other.asarray(X[:, 0].copy())
+    assert_same(recurrent.matmul(other.asarray(X), None, v).get(), wanted @ X[:, 0])
+    with pytest.raises(ValueError, match=r"Y: expected an array on CUDA device 0 as X.* device 1"):
+        recurrent(library.asarray(X), other.asarray(X))
 
 
 def test_out_of_memory(library: Any) -> None:

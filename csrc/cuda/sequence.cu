@@ -20,7 +20,7 @@ template <class T>
 struct SequenceTiles {
     Sequences<T> p;      // arrays on the card
     int64_t begin, end;  // rows
-    T* out;              // [end - begin][p.y.count]
+    T* out;              // [end - begin][p.y.count], or null: each at its place in p.out
     State<T>* states;    // [blocks][layers][threads], or null: in shared memory
 };
 
@@ -57,6 +57,16 @@ NTK_DEVICE T tile_product(const Sequences<T>& p, int64_t d, int64_t i0, int64_t 
     return sum;
 }
 
+// Writes the kernel of a pair to its places; what lies below the diagonal comes from above it.
+template <class T>
+NTK_FN void write_to_place(const Sequences<T>& p, int64_t i, int64_t j, T value) {
+    if (p.symmetric && j < i) return;
+    const int64_t a = p.x.place[i], b = p.y.place[j];
+    if (p.symmetric && i == j) value = p.diagonal[i];
+    p.out[a * p.stride_row + b * p.stride_column] = value;
+    if (p.symmetric) p.out[b * p.stride_row + a * p.stride_column] = value;
+}
+
 template <class T>
 NTK_KERNEL sequence_tiles(SequenceTiles<T> tiles) {
     const Sequences<T>& p = tiles.p;
@@ -90,7 +100,11 @@ NTK_KERNEL sequence_tiles(SequenceTiles<T> tiles) {
                                 state[p.layers - 1], &sum);
             }
         }
-        if (inside) tiles.out[(i - tiles.begin) * p.y.count + j] = sum;
+        if (!inside) continue;
+        if (tiles.out)
+            tiles.out[(i - tiles.begin) * p.y.count + j] = sum;
+        else
+            write_to_place(p, i, j, sum);
     }
 }
 
@@ -117,32 +131,6 @@ struct SideOnDevice {
                 side.count};
     }
 };
-
-// Rows of the matrix of sorted sequences, on their way to their places in `p.out`.
-template <class T>
-struct Scattered {
-    Sequences<T> p;      // arrays of the side that writes
-    int64_t begin, end;  // rows
-    const T* values;     // [end - begin][p.y.count]
-};
-
-template <class T>
-NTK_FN void write_to_place(const Scattered<T>& s, int64_t i, int64_t j) {
-    const Sequences<T>& p = s.p;
-    if (p.symmetric && j < i) return;
-    const int64_t a = p.x.place[i], b = p.y.place[j];
-    T value = s.values[(i - s.begin) * p.y.count + j];
-    if (p.symmetric && i == j) value = p.diagonal[i];
-    p.out[a * p.stride_row + b * p.stride_column] = value;
-    if (p.symmetric) p.out[b * p.stride_row + a * p.stride_column] = value;
-}
-
-template <class T>
-NTK_KERNEL scatter(Scattered<T> s) {
-    const int64_t columns = s.p.y.count;
-    for (int64_t at = first_element(); at < (s.end - s.begin) * columns; at += element_step())
-        write_to_place(s, s.begin + at / columns, at % columns);
-}
 
 template <class T>
 struct SequenceLauncher {
@@ -182,31 +170,29 @@ void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll
     there.x = x.view, there.y = y ? y->view : x.view, there.diagonal = diagonal.get();
     SequenceLauncher<T> launcher(device, there);
 
-    const int64_t columns = p.y.count, chunk = larger(1, piece_numbers() / larger(1, columns));
-    const int64_t rows = smaller(p.x.count, (chunk + kSide - 1) / kSide * kSide);
-    const int64_t pieces = (p.x.count + rows - 1) / rows;
-    const auto end_of = [&](int64_t k) { return smaller(p.x.count, (k + 1) * rows); };
+    constexpr int64_t kPairs = 1 << 22;  // of a launch: seconds at most
+    const int64_t n = p.x.count, m = p.y.count;
+    const int64_t wanted = larger(1, smaller(piece_numbers(), kPairs) / m);
+    const int64_t rows = smaller(n, (wanted + kSide - 1) / kSide * kSide);
+    const int64_t pieces = (n + rows - 1) / rows;
+    const auto end_of = [&](int64_t k) { return smaller(n, (k + 1) * rows); };
     if (on_card(p.out)) {
-        const Numbers<T> values(device, rows * columns);
         for (int64_t k = 0; k < pieces; ++k) {
             poll();
-            launcher.start(k * rows, end_of(k), values.get());
-            launch_over(device, scatter<T>, (end_of(k) - k * rows) * columns,
-                        Scattered<T>{there, k * rows, end_of(k), values.get()});
+            launcher.start(k * rows, end_of(k), nullptr);
         }
         return;
     }
-    by_pieces<T>(
-        device, pieces, rows * columns, poll,
-        [&](int64_t k, T* out) { launcher.start(k * rows, end_of(k), out); },
-        [&](int64_t k, const T* values) {
-            const Scattered<T> piece{p, k * rows, end_of(k), values};
-            by_rows(device, piece.end - piece.begin, columns, poll, [&](int64_t r0, int64_t r1) {
-                for (int64_t i = piece.begin + r0; i < piece.begin + r1; ++i)
-                    for (int64_t j = p.symmetric ? i : 0; j < columns; ++j)
-                        write_to_place(piece, i, j);
-            });
+    const auto compute = [&](int64_t k, T* out) { launcher.start(k * rows, end_of(k), out); };
+    const auto write = [&](int64_t k, const T* values) {
+        const int64_t begin = k * rows;
+        by_rows(device, end_of(k) - begin, m, poll, [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i)
+                for (int64_t j = p.symmetric ? begin + i : 0; j < m; ++j)
+                    write_to_place(p, begin + i, j, values[i * m + j]);
         });
+    };
+    by_pieces<T>(device, pieces, rows * m, poll, compute, write);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast import inputs
+from ntkfast.engines.card_array import lies_on_card
 from ntkfast.maps import FloatArray
 
 RAGGED = (
@@ -154,6 +155,7 @@ def matched(X: Sequences, Y: Sequences) -> tuple[Sequences, Sequences]:
 
 
 def _array(name: str, X: Any) -> FloatArray:
+    _check_place(name, X)
     try:
         array = np.asarray(X)
     except ValueError as error:  # a list of lists of different lengths
@@ -161,6 +163,14 @@ def _array(name: str, X: Any) -> FloatArray:
     array = inputs.real_array(name, array)
     check_shape(name, array.shape)
     return array
+
+
+def _check_place(name: str, value: Any) -> None:
+    if lies_on_card(value):
+        raise TypeError(
+            f"{name}: expected an array of the host, got one on a CUDA device, where sequences are "
+            "one array (n, T, m) or (n, T) that a kernel is called with"
+        )
 
 
 def _uniform(array: FloatArray) -> Sequences:
@@ -174,6 +184,7 @@ def _ragged(name: str, items: list[Any] | tuple[Any, ...]) -> Sequences:
         raise ValueError(f"{name}: expected at least one sequence, got an empty list")
     parts: list[FloatArray] = []
     for i, item in enumerate(items):
+        _check_place(f"{name}[{i}]", item)
         part = inputs.real_array(f"{name}[{i}]", np.asarray(item))
         part = part[:, None] if part.ndim == 1 else part
         if part.ndim != 2 or 0 in part.shape:

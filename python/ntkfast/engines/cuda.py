@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ntkfast.engines import native
 from ntkfast.engines.card_array import CardArray, dense
 from ntkfast.engines.compiled import Compiled
-from ntkfast.maps import FloatArray
+from ntkfast.maps import FloatArray, SequenceMap, SequenceSide
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
@@ -124,6 +124,23 @@ class _Cards(Compiled):
         seen = [a.described() if isinstance(a, CardArray) else a for a in arguments]
         with on_card_of(cards):
             super()._compute(name, dtype, *seen, threads=threads)
+
+    def sequences(
+        self,
+        plan: SequenceMap,
+        X: SequenceSide,
+        Y: SequenceSide | None,
+        out: FloatArray | CardArray,
+        threads: int,
+    ) -> None:
+        """Work in the stream of the sequences, though the host has read them already."""
+        if not isinstance(out, CardArray):
+            super().sequences(plan, X, Y, out, threads)
+            return
+        given = cast(CardArray, X.memory)
+        with on_card_of([given, out]):
+            there = cast(FloatArray, replace(out, stream=given.stream))
+            super().sequences(plan, X, Y, there, threads)
 
 
 def _place(ordinal: int, stream: int) -> str:
