@@ -95,8 +95,8 @@ class ArcCosineFeatures(FeatureMap):
         )
         return int(self.n_components)
 
-    def _host_only(self) -> str:
-        return ""
+    def _check_card(self) -> None:
+        """Any card will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
         neuron = neurons.step if self.order == 0 else neurons.relu

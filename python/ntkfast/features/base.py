@@ -113,7 +113,7 @@ class FeatureMap(
         """
         check_is_fitted(self)
         if card.lies_on_card(X):
-            self._check_place(X)
+            self._check_card()
             width = max(self._n_features_out, self._width())
             return card.features(X, self.n_features_in_, self._n_features_out, width, self._write)
         if lazy.is_dask(X):
@@ -158,15 +158,12 @@ class FeatureMap(
         legacy = check_random_state(self.random_state)
         return np.random.default_rng(legacy.randint(0, 1 << 31, size=8, dtype=np.int64))
 
-    def _host_only(self) -> str:
-        """When `_write` takes no rows that lie on a graphics card, or "" if it does."""
-        return "always "
+    def _check_card(self) -> None:
+        """Raise an error unless `_write` takes rows that lie on a graphics card."""
+        raise self._host_only()
 
-    def _check_place(self, X: Any) -> None:
-        """Raise an error for rows on a graphics card that the map does not take."""
-        if card.lies_on_card(X) and (when := self._host_only()):
-            reason = when.replace("always ", "")
-            raise TypeError(f"X: {type(self).__name__} {reason}takes arrays of the host")
+    def _host_only(self, when: str = "") -> TypeError:
+        return TypeError(f"X: {type(self).__name__}{when} takes arrays of the host")
 
     def _width(self) -> int:
         """Columns of the widest intermediate array."""

@@ -5,7 +5,7 @@ Results lie where the arguments do; numbers per row come from the host.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +15,21 @@ from ntkfast.engines.card_array import CardArray
 from ntkfast.maps import FloatArray
 
 
-def empty(like: Any, width: int, count: int | None = None) -> Any:
+def empty(like: Any, width: int, count: int | None = None) -> FloatArray:
     """Return a block of `width` columns, in which anything may be."""
     shape = (len(like) if count is None else count), width
     if isinstance(like, CardArray):
-        return cuda.scratch(like, shape)
+        return cast(FloatArray, cuda.scratch(like, shape))
     return np.empty(shape, like.dtype)
 
 
-def ones(like: Any) -> Any:
+def ones(like: Any) -> FloatArray:
     """Return a column of ones."""
-    column = empty(like, 1)
-    if isinstance(column, CardArray):
-        cuda.scale_rows(None, column)
-    else:
-        column[...] = 1
-    return column
+    if not isinstance(like, CardArray):
+        return np.ones((len(like), 1), like.dtype)
+    column = cuda.scratch(like, (len(like), 1))
+    cuda.scale_rows(None, column)
+    return cast(FloatArray, column)
 
 
 def write(out: Any, block: Any, factors: Any = 1.0) -> None:
@@ -47,16 +46,16 @@ def write(out: Any, block: Any, factors: Any = 1.0) -> None:
         cuda.scale_rows(block, out, scale=float(factors))
 
 
-def divided(X: Any, divisors: NDArray[Any]) -> Any:
+def divided(X: Any, divisors: NDArray[Any]) -> FloatArray:
     """Return rows over numbers per row."""
     if not isinstance(X, CardArray):
-        return X / divisors[:, None]
+        return np.asarray(X / divisors[:, None])
     out = cuda.scratch(X, X.shape)
     cuda.scale_rows(X, out, divisors=np.ascontiguousarray(divisors, X.dtype))
-    return out
+    return cast(FloatArray, out)
 
 
-def pair_products(X: Any, shift: float, factor: float) -> Any:
+def pair_products(X: Any, shift: float, factor: float) -> FloatArray:
     """Return the products of all pairs of columns i <= j.
 
     Those of a column with itself, less `shift`, times `factor`; the others times sqrt(2) more.
@@ -65,13 +64,13 @@ def pair_products(X: Any, shift: float, factor: float) -> Any:
     shifts = np.where(i == j, shift, 0).astype(X.dtype)
     factors = (factor * np.where(i == j, 1, np.sqrt(2))).astype(X.dtype)
     if not isinstance(X, CardArray):
-        return (X[:, i] * X[:, j] - shifts) * factors
-    out = empty(X, len(i))
+        return np.asarray((X[:, i] * X[:, j] - shifts) * factors)
+    out = cuda.scratch(X, (len(X), len(i)))
     cuda.pair_products(X, i, j, shifts, factors, out)
-    return out
+    return cast(FloatArray, out)
 
 
-def beside(parts: list[tuple[Any, FloatArray]], out: Any = None) -> Any:
+def beside(parts: list[tuple[Any, FloatArray]], out: FloatArray | None = None) -> FloatArray:
     """Put multiples of blocks side by side; those that are in their place already stay there."""
     if len(parts) == 1 and np.ndim(parts[0][0]) == 0 and parts[0][0] == 1 and out is None:
         return parts[0][1]

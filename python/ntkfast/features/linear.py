@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ntkfast import card
 from ntkfast.features import blocks
 from ntkfast.features.base import FeatureMap, check_is_fitted, validate_data
 from ntkfast.features.sketches import (
@@ -52,8 +53,8 @@ class SRHT(FeatureMap):
         self.sketch_ = HadamardSketch(X.shape[1], self.n_components, generator)
         return int(self.n_components)
 
-    def _host_only(self) -> str:
-        return ""
+    def _check_card(self) -> None:
+        """Any card will do."""
 
     def _width(self) -> int:
         return self.sketch_.size
@@ -114,7 +115,8 @@ class CountSketch(FeatureMap):
         (n, n_components) array or sparse matrix
         """
         check_is_fitted(self)
-        self._check_place(X)
+        if card.lies_on_card(X):
+            self._check_card()
         return self.sketch_(self._rows(X, reset=False))
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
@@ -166,8 +168,9 @@ class _TensorFeatures(FeatureMap):
     def _width(self) -> int:
         return 2 * self.n_features_in_
 
-    def _host_only(self) -> str:
-        return "" if self._sketch is HadamardProduct else "always "
+    def _check_card(self) -> None:
+        if self._sketch is not HadamardProduct:
+            raise self._host_only()
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         self.sketch_(X, X, out=out)

@@ -133,12 +133,11 @@ class NTKRandomFeatures(FeatureMap):
             )
         return right if self.leverage is None else bool(self.leverage)
 
-    def _host_only(self) -> str:
+    def _check_card(self) -> None:
         if any(isinstance(step.product, CountProduct) for step in self.steps_):
-            return "with sketch='countsketch' "
+            raise self._host_only(" with sketch='countsketch'")
         if any(step.project and step.layer.activation != RELU for step in self.steps_):
-            return "with other activations than ReLU "
-        return ""
+            raise self._host_only(" with other activations than ReLU")
 
     def _width(self) -> int:
         return 2 * int(self.n_components)
@@ -170,7 +169,8 @@ class _Step:
         state = self._affine(*self._activate(*state, target), target)
         if self.layer.add >= 0:
             pairs = zip(state, slots[self.layer.add], strict=True)
-            state = tuple(blocks.beside([(1, a), (1, b)]) for a, b in pairs)
+            c, t = (blocks.beside([(1, a), (1, b)]) for a, b in pairs)
+            state = c, t
         c, t = (
             part if sketch is None else sketch(part)
             for part, sketch in zip(state, self.reduce, strict=True)

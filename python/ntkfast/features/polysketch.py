@@ -231,8 +231,9 @@ class NTKSketch(SphereFeatures):
             coefficients, error = fit_polynomial(curve, degree)
         return Expansion([np.full((1, 1), np.sqrt(c)) for c in coefficients], None, error), error
 
-    def _host_only(self) -> str:
-        return "" if self.sketch == "srht" else f"with sketch={self.sketch!r} "
+    def _check_card(self) -> None:
+        if self.sketch != "srht":
+            raise self._host_only(f" with sketch={self.sketch!r}")
 
     def _width(self) -> int:
         if self.tree_ is None or self.down_ is None:
