@@ -45,8 +45,7 @@ def matrix(name: str, value: Any) -> CardArray:
         If it does not lie on a card, has another type, shape or order, or is empty.
     """
     array = view(name, value)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64 on a CUDA device, got {array.dtype}")
+    _check_dtype(name, array)
     inputs.matrix_shape(name, array.shape)
     if array.shape[1] == 1:  # has any stride
         array = array.column()
@@ -55,6 +54,11 @@ def matrix(name: str, value: Any) -> CardArray:
             f"{name}: expected rows with unit stride on a CUDA device, got strides {array.strides}"
         )
     return array
+
+
+def _check_dtype(name: str, array: CardArray) -> None:
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 on a CUDA device, got {array.dtype}")
 
 
 def rows(X: CardArray, Y: CardArray | None) -> tuple[Rows, Rows | None]:
@@ -88,8 +92,7 @@ def on_host(X: CardArray, Y: CardArray | None) -> tuple[FloatArray, FloatArray |
 
 
 def _copy(name: str, array: CardArray) -> FloatArray:
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64 on a CUDA device, got {array.dtype}")
+    _check_dtype(name, array)
     if array.strides != dense(array.shape, array.itemsize):
         raise ValueError(f"{name}: expected an array without gaps, got strides {array.strides}")
     return cuda.numbers(array)

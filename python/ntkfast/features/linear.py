@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ntkfast import card
-from ntkfast.features import blocks
 from ntkfast.features.base import FeatureMap, check_is_fitted, validate_data
 from ntkfast.features.sketches import (
     Count,
@@ -60,7 +59,7 @@ class SRHT(FeatureMap):
         return self.sketch_.size
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        blocks.write(out, self.sketch_(X))
+        self.sketch_(X, out)
 
 
 class CountSketch(FeatureMap):

@@ -255,7 +255,7 @@ class NTKSketch(SphereFeatures):
                 if j in self.powers_
                 for column in factors[j].astype(X.dtype).T
             ]
-            blocks.write(out[:, self.first_ :], self.down_(blocks.beside(kept)))
+            self.down_(blocks.beside(kept), out[:, self.first_ :])
         elif not self.first_:
             blocks.write(out, blocks.ones(X), factors[0].astype(X.dtype)[:, 0])
         blocks.write(out, out, scale)

@@ -57,9 +57,10 @@ class HadamardSketch:
         integers = np.int32 if dtype == np.float32 else np.int64
         return Rotation(self.signs.astype(dtype), self.index.astype(integers))
 
-    def __call__(self, X: FloatArray) -> FloatArray:
+    def __call__(self, X: FloatArray, out: FloatArray | None = None) -> FloatArray:
         """Return (n, m) for (n, dim)."""
-        out: FloatArray = blocks.empty(X, self.m)
+        if out is None:
+            out = blocks.empty(X, self.m)
         threads = engines.count(None)
         scale = self.m**-0.5
         engines.select(engines.home(X)).sketch(
