@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.engines import load, native
+from ntkfast.engines import native
+from ntkfast.engines.interface import load
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import cases

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 import ntkfast as nf
-from ntkfast.bench import PRODUCT, Timing, limited, measure
-from ntkfast.engines import load as load_engine
+from ntkfast.command.bench import PRODUCT, Timing, limited, measure
 from ntkfast.engines import native
+from ntkfast.engines.interface import load as load_engine
 
 sys.path.insert(0, str(Path(__file__).parent))
 from peers import PEERS, gaussian_rows

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import ntkfast as nf
-from ntkfast.bench import limited, measure
+from ntkfast.command.bench import limited, measure
 from ntkfast.datasets import load_digits
 from ntkfast.features import (
     ArcCosineFeatures,

@@ -39,7 +39,7 @@ ROOT = HERE.parent
 FORMAT = 1  # of the JSON file
 EMULATED = "ntkfast._cuda_emulated"
 
-DEVICE_TESTS = ("tests/test_cuda_device.py", "tests/test_card_arrays.py")
+DEVICE_TESTS = ("tests/test_cuda_device.py", "tests/test_device_arrays.py")
 ORACLE_TESTS = ("tests/test_zonal.py", "tests/test_layers.py", "tests/test_near_duplicates.py")
 SANITIZED = (
     "fwht_in_chunks or test_both or many_layers or outside_shared or (test_rows and profile)"

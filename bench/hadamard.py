@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import hadamard
 
-from ntkfast.bench import Timing, format_table, limited, measure
+from ntkfast.command.bench import Timing, format_table, limited, measure
 from ntkfast.engines import native
 from ntkfast.features import fwht
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import ntkfast as nf
-from ntkfast.bench import SETTLE, limited
+from ntkfast.command.bench import SETTLE, limited
 
 W2, U2, B2 = 2.0, 1.0, 0.01  # squared scales of the recurrent weights, the input and the biases
 SIZES = {"one channel": (128, 1, 1), "16 channels": (128, 16, 3)}  # steps, channels, depth

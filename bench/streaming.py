@@ -30,7 +30,7 @@ from ntkfast.features import (
     NystromFeatures,
     stream,
 )
-from ntkfast.networks import FullyConnected
+from ntkfast.networks.dense import FullyConnected
 
 METHODS = ("DualActivation", "NTKRandomFeatures", "Nystrom")
 WRITTEN = 1_000_000  # rows at a time

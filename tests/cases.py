@@ -12,7 +12,7 @@ import pytest
 
 import ntkfast as nf
 import oracle
-from ntkfast import duals
+from ntkfast import activations
 from tolerances import DIAGONAL, LAYER, epsilon, tolerance
 
 
@@ -112,18 +112,18 @@ ZONAL = [
     fully_connected("fc3", 3),
     fully_connected("fc10", 10),
     fully_connected("fc3-nngp", 3, which="nngp"),
-    activated("leaky3", duals.leaky_relu(0.25), oracle.leaky_relu(0.25), 3, homogeneous=True),
+    activated("leaky3", activations.leaky_relu(0.25), oracle.leaky_relu(0.25), 3, homogeneous=True),
     activated("abs3", "abs", oracle.absolute, 3, homogeneous=True),
     activated("step2-nngp", "step", oracle.step, 2, which="nngp", homogeneous=True),
     activated("sign2", "sign", oracle.sign, 2, homogeneous=True),
     activated(
         "rectified-square2",
-        duals.rectified_monomial(2),
+        activations.rectified_monomial(2),
         oracle.rectified_monomial(2),
         2,
         homogeneous=True,
     ),
-    activated("square2", duals.monomial(2), oracle.monomial(2), 2, homogeneous=True),
+    activated("square2", activations.monomial(2), oracle.monomial(2), 2, homogeneous=True),
     dense("ntk-relu3-no-bias", "relu", oracle.relu, 3, 1.5, 0.0, homogeneous=True),
     resnet("resnet5", 5, 0.3),
     resnet("resnet5-last", 5, 0.3, trained="last"),
@@ -160,12 +160,12 @@ ZONAL = [
 GENERAL = [
     fully_connected("bias3", 3, bias=0.5),
     fully_connected("bias10", 10, bias=1.0),
-    activated("leaky2-bias", duals.leaky_relu(0.25), oracle.leaky_relu(0.25), 2, bias=0.5),
+    activated("leaky2-bias", activations.leaky_relu(0.25), oracle.leaky_relu(0.25), 2, bias=0.5),
     activated("erf2", "erf", oracle.erf, 2),
     activated("gelu2", "gelu", oracle.gelu, 2),
     activated("sin2-nngp", "sin", oracle.sin, 2, which="nngp"),
     activated("cos1", "cos", oracle.cos, 1),
-    activated("hermite3", duals.hermite(3), oracle.hermite(3), 1),
+    activated("hermite3", activations.hermite(3), oracle.hermite(3), 1),
     dense("ntk-relu3", "relu", oracle.relu, 3, 1.5, 0.25),
     dense("ntk-relu10", "relu", oracle.relu, 10, 1.4, 0.25),
     dense("ntk-relu3-nngp", "relu", oracle.relu, 3, 1.5, 0.25, "nngp"),
@@ -176,12 +176,12 @@ GENERAL = [
     dense("ntk-gelu2", "gelu", oracle.gelu, 2, 1.25, 0.25),
     dense("ntk-sin2", "sin", oracle.sin, 2, 1.0, 0.25),
     dense("ntk-cos2", "cos", oracle.cos, 2, 1.0, 0.25),
-    dense("ntk-rbf1", duals.rbf(0.5), oracle.rbf(0.5), 1, 1.0, 0.25),
+    dense("ntk-rbf1", activations.rbf(0.5), oracle.rbf(0.5), 1, 1.0, 0.25),
     dense("ntk-exp1", "exp", oracle.exp(), 1, 0.75, 0.25),
     dense("ntk-gaussian2", "gaussian", oracle.gaussian(1, -1), 2, 1.0, 0.25),
     dense(
         "ntk-polynomial1",
-        duals.polynomial((0.5, 1.0, 0.25)),
+        activations.polynomial((0.5, 1.0, 0.25)),
         oracle.polynomial((0.5, 1.0, 0.25)),
         1,
         1.0,

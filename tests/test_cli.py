@@ -14,13 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 import ntkfast as nf
-from ntkfast import bench, cli, datasets, demo
+from ntkfast import datasets
+from ntkfast.command import bench, cli, demo
 
 X = np.random.default_rng(0).normal(size=(90, 6))
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ntkfast.cli", *arguments]
+    command = [sys.executable, "-m", "ntkfast", *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100)
 
 
@@ -159,7 +160,7 @@ def test_interrupt_gives_130_and_the_same_command_resumes(tmp_path: Path) -> Non
     np.save(tmp_path / "X.npy", inputs)
     options = ["gram", "X.npy", *FC.split(), "--tile", "40", "--out", "K.npy"]  # 325 tiles
     process = subprocess.Popen(
-        [sys.executable, "-m", "ntkfast.cli", *options],
+        [sys.executable, "-m", "ntkfast", *options],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
@@ -191,7 +192,7 @@ def test_interrupt_gives_130_and_the_same_command_resumes(tmp_path: Path) -> Non
 
 def test_help_is_quick_to_load_and_has_examples(tmp_path: Path) -> None:
     code = (
-        "import sys; from ntkfast import cli\n"
+        "import sys; from ntkfast.command import cli\n"
         "try: cli.main(['gram', '--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'scipy', 'numba', 'matplotlib', 'zarr', 'tqdm', 'sklearn'} & set(sys.modules)\n"

@@ -16,7 +16,7 @@ import pytest
 
 import ntkfast as nf
 from image_oracle import Double, Oracle
-from ntkfast.cli import main
+from ntkfast.command.cli import main
 from ntkfast.engines import native
 
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}

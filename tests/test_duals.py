@@ -13,44 +13,44 @@ import mpmath
 import numpy as np
 import pytest
 
-from ntkfast import duals
+from ntkfast import activations
 
 ACTIVATIONS = [
-    duals.identity,
-    duals.relu,
-    duals.leaky_relu(0.2),
-    duals.abs,
-    duals.ABReLU(0.3, -2.0),
-    duals.step,
-    duals.sign,
-    duals.Step(0.3, 2.0),
-    duals.rectified_monomial(2),
-    duals.rectified_monomial(3),
-    duals.rectified_monomial(5),
-    duals.erf,
-    duals.sigmoid_like,
-    duals.Erf(2.0, 0.7, 0.3),
-    duals.gelu,
-    duals.sin,
-    duals.cos,
-    duals.Sine(1.3, 0.8, 0.4),
-    duals.rbf(0.6),
-    duals.exp,
-    duals.Exp(0.5, 0.6),
-    duals.gaussian,
-    duals.Gaussian(2.0, -0.5),
-    duals.monomial(0),
-    duals.monomial(1),
-    duals.monomial(4),
-    duals.polynomial([1.0, 0.0, -0.5, 0.3]),
-    duals.hermite(3),
-    duals.hermite(6),
-    duals.HermiteSeries((0.1, 0.5, 0.0, 0.3)),
+    activations.identity,
+    activations.relu,
+    activations.leaky_relu(0.2),
+    activations.abs,
+    activations.ABReLU(0.3, -2.0),
+    activations.step,
+    activations.sign,
+    activations.Step(0.3, 2.0),
+    activations.rectified_monomial(2),
+    activations.rectified_monomial(3),
+    activations.rectified_monomial(5),
+    activations.erf,
+    activations.sigmoid_like,
+    activations.Erf(2.0, 0.7, 0.3),
+    activations.gelu,
+    activations.sin,
+    activations.cos,
+    activations.Sine(1.3, 0.8, 0.4),
+    activations.rbf(0.6),
+    activations.exp,
+    activations.Exp(0.5, 0.6),
+    activations.gaussian,
+    activations.Gaussian(2.0, -0.5),
+    activations.monomial(0),
+    activations.monomial(1),
+    activations.monomial(4),
+    activations.polynomial([1.0, 0.0, -0.5, 0.3]),
+    activations.hermite(3),
+    activations.hermite(6),
+    activations.HermiteSeries((0.1, 0.5, 0.0, 0.3)),
 ]
-SMOOTH = [one for one in ACTIVATIONS if not isinstance(one, duals.Step)]
+SMOOTH = [one for one in ACTIVATIONS if not isinstance(one, activations.Step)]
 
 
-def by_name(activation: duals.Activation) -> str:
+def by_name(activation: activations.Activation) -> str:
     return activation.name
 
 
@@ -78,7 +78,7 @@ def polar_average(function: Callable[[Any], Any], q: float, p: float, c: float) 
 
 @every
 @pytest.mark.parametrize("c", [-0.9, -0.3, 0.0, 0.4, 0.95])
-def test_dual_is_the_gaussian_average(activation: duals.Activation, c: float) -> None:
+def test_dual_is_the_gaussian_average(activation: activations.Activation, c: float) -> None:
     q, p = 1.3, 0.8
     size = math.sqrt(activation.variance(q) * activation.variance(p))
     assert abs(activation.dual(q, p, c) - polar_average(activation, q, p, c)) < 2e-13 * size
@@ -86,7 +86,9 @@ def test_dual_is_the_gaussian_average(activation: duals.Activation, c: float) ->
 
 @every_smooth
 @pytest.mark.parametrize("c", [-0.9, 0.0, 0.4, 0.95])
-def test_derivative_dual_is_the_gaussian_average(activation: duals.Activation, c: float) -> None:
+def test_derivative_dual_is_the_gaussian_average(
+    activation: activations.Activation, c: float
+) -> None:
     q, p = 1.3, 0.8
     size = math.sqrt(activation.derivative_variance(q) * activation.derivative_variance(p))
     expected = polar_average(activation.derivative, q, p, c)
@@ -95,7 +97,7 @@ def test_derivative_dual_is_the_gaussian_average(activation: duals.Activation, c
 
 @every_smooth
 @pytest.mark.parametrize("c", [-0.5, 0.1, 0.6])
-def test_price(activation: duals.Activation, c: float) -> None:
+def test_price(activation: activations.Activation, c: float) -> None:
     """The derivative dual is dK/dc (central differences of order 4 in extended precision)."""
     q, p, c, h = (np.longdouble(x) for x in (1.3, 0.8, c, 1e-3))
     near = activation.dual(q, p, c + h) - activation.dual(q, p, c - h)
@@ -106,7 +108,7 @@ def test_price(activation: duals.Activation, c: float) -> None:
 
 
 @every
-def test_derivative_is_the_slope(activation: duals.Activation) -> None:
+def test_derivative_is_the_slope(activation: activations.Activation) -> None:
     x = np.array([-2.1, -0.4, 0.7, 1.9])
     h = 1e-5
     slope = (activation(x + h) - activation(x - h)) / (2 * h)
@@ -114,7 +116,7 @@ def test_derivative_is_the_slope(activation: duals.Activation) -> None:
 
 
 @every
-def test_sphere_map_agrees_with_the_duals(activation: duals.Activation) -> None:
+def test_sphere_map_agrees_with_the_duals(activation: activations.Activation) -> None:
     q = 1.3
     v = np.array([0.0, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.95, 1.0])
     defect, slope, lost = activation.on_sphere(q, v, 1 - v)
@@ -129,7 +131,7 @@ def test_sphere_map_agrees_with_the_duals(activation: duals.Activation) -> None:
 
 @every
 @pytest.mark.parametrize("q", [1e-3, 1.0, 30.0])
-def test_defects_keep_relative_accuracy(activation: duals.Activation, q: float) -> None:
+def test_defects_keep_relative_accuracy(activation: activations.Activation, q: float) -> None:
     """Double precision agrees with extended precision down to v = 1e-30."""
     v = np.logspace(-30, -0.01, 200)
     exact = v.astype(np.longdouble)
@@ -153,7 +155,7 @@ def test_relu_defect_against_mpmath(v: str) -> None:
         defect, kappa0 = 1 - kappa1, 1 - theta / mpmath.pi
         lost = theta / mpmath.pi
         x = np.longdouble(v)
-        got = duals.relu.on_sphere(1.0, x, 1 - x)
+        got = activations.relu.on_sphere(1.0, x, 1 - x)
         for part, want in zip(got, (defect, kappa0, lost), strict=True):
             ratio = mpmath.mpf(str(part)) / want
             assert abs(ratio - 1) < 2e-18 / min(1, float(1 - value))
@@ -162,7 +164,7 @@ def test_relu_defect_against_mpmath(v: str) -> None:
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_rectified_monomials_against_mpmath(order: int) -> None:
     """The recursion of Cho and Saul, J_n = (-1)^n sin^(2n+1) ((1/sin) d/dt)^n ((pi-t)/sin t)."""
-    one = duals.rectified_monomial(order)
+    one = activations.rectified_monomial(order)
     with mpmath.workdps(60):
 
         def shape(t: Any) -> Any:
@@ -186,7 +188,7 @@ def test_arc_cosine_closed_forms() -> None:
     second = 3 * sin * cos + rest * (1 + 2 * cos**2)
     third = rest * (9 * sin**2 * cos + 15 * cos**3) + 4 * sin**3 + 15 * sin * cos**2
     for order, shape in ((2, second), (3, third)):
-        got = duals.rectified_monomial(order).dual(1.0, 1.0, cos)
+        got = activations.rectified_monomial(order).dual(1.0, 1.0, cos)
         np.testing.assert_allclose(got, shape / (2 * np.pi), rtol=0, atol=1e-14)
 
 
@@ -194,13 +196,15 @@ def test_kappa1_near_the_antipode() -> None:
     """K ~ phi^3 / (3 pi) at theta = pi - phi: the subtraction in the textbook form loses it."""
     vc = np.logspace(-30, -8, 12)
     phi = 2 * np.sqrt(vc)
-    steep = duals.relu.on_sphere(1.0, 1 - vc, vc)[1]
+    steep = activations.relu.on_sphere(1.0, 1 - vc, vc)[1]
     np.testing.assert_allclose(steep, phi / np.pi, rtol=1e-8)
-    got = duals._arc1(phi) / np.pi
+    got = activations._arc1(phi) / np.pi
     np.testing.assert_allclose(got, phi**3 / (3 * np.pi), rtol=1e-8)
 
 
-def recursion(activation: duals.Activation, x: list[float], y: list[float]) -> tuple[float, float]:
+def recursion(
+    activation: activations.Activation, x: list[float], y: list[float]
+) -> tuple[float, float]:
     """General recursion with two hidden layers, w^2 = 1.5, b^2 = 0.1: (NNGP, NTK)."""
     weight, bias, d = 1.5, 0.1, len(x)
     products = [np.dot(x, x), np.dot(y, y), np.dot(x, y)]
@@ -225,7 +229,7 @@ GOLDEN = {
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_recursions(name: str) -> None:
     x, y = [1.0, 2.0], [-0.5, 1.0]
-    got = recursion(duals.resolve(name), x, y) + recursion(duals.resolve(name), x, x)
+    got = recursion(activations.resolve(name), x, y) + recursion(activations.resolve(name), x, x)
     assert got == pytest.approx(GOLDEN[name], rel=2e-13)
 
 
@@ -236,14 +240,14 @@ def test_golden_recursions(name: str) -> None:
 def test_golden_relu_ntk(u: float, depth: int, want: float) -> None:
     value, ntk = u, u
     for _ in range(depth):
-        slope = 2 * duals.relu.derivative_dual(1.0, 1.0, value)
-        value = 2 * duals.relu.dual(1.0, 1.0, value)
+        slope = 2 * activations.relu.derivative_dual(1.0, 1.0, value)
+        value = 2 * activations.relu.dual(1.0, 1.0, value)
         ntk = ntk * slope + value
     assert ntk == pytest.approx(want, rel=1e-13)
 
 
 @every
-def test_hermite_coefficients_sum_to_the_dual(activation: duals.Activation) -> None:
+def test_hermite_coefficients_sum_to_the_dual(activation: activations.Activation) -> None:
     q, p, rho = 1.3, 0.8, 0.3
     rows = activation.hermite(np.array([q, p]), 60)
     assert rows.shape == (2, 60)
@@ -252,7 +256,7 @@ def test_hermite_coefficients_sum_to_the_dual(activation: duals.Activation) -> N
 
 
 @every
-def test_hermite_coefficients_are_averages(activation: duals.Activation) -> None:
+def test_hermite_coefficients_are_averages(activation: activations.Activation) -> None:
     """The definition, E[s(sqrt(q) Z) h_j(Z)], with the integral split at the origin."""
     q, count = 0.7, 9
     x, weights = np.polynomial.legendre.leggauss(200)
@@ -266,38 +270,38 @@ def test_hermite_coefficients_are_averages(activation: duals.Activation) -> None
 
 def test_hermite_tail_bounds_the_truncation() -> None:
     q = np.array([0.5, 2.0])
-    tail = duals.relu.hermite_tail(q, 40)
-    rows = duals.relu.hermite(q, 40)
+    tail = activations.relu.hermite_tail(q, 40)
+    rows = activations.relu.hermite(q, 40)
     rho = 0.9
     cut = np.sum(rows[0] * rows[1] * rho ** np.arange(40))
-    error = abs(cut - duals.relu.dual(0.5, 2.0, rho))
+    error = abs(cut - activations.relu.dual(0.5, 2.0, rho))
     assert 0 < error < math.sqrt(tail[0] * tail[1])
-    assert np.all(duals.hermite(3).hermite_tail(q, 4) < 1e-13)
+    assert np.all(activations.hermite(3).hermite_tail(q, 4) < 1e-13)
 
 
 def test_hermite_polynomials_are_orthonormal() -> None:
     for n in range(8):
         for m in range(8):
-            total = duals.HermiteSeries((0.0,) * n + (1.0,)).hermite([1.0], 8)[0, m]
+            total = activations.HermiteSeries((0.0,) * n + (1.0,)).hermite([1.0], 8)[0, m]
             assert total == float(n == m)
-    assert duals.hermite(5).dual(1.0, 1.0, 0.5) == pytest.approx(0.5**5, rel=1e-15)
+    assert activations.hermite(5).dual(1.0, 1.0, 0.5) == pytest.approx(0.5**5, rel=1e-15)
 
 
 def test_known_forms() -> None:
-    assert duals.monomial(2).dual(2.0, 3.0, 0.7) == pytest.approx(2 * 3 + 2 * 0.49)
-    assert duals.monomial(3).dual(2.0, 3.0, 0.7) == pytest.approx(9 * 6 * 0.7 + 6 * 0.343)
+    assert activations.monomial(2).dual(2.0, 3.0, 0.7) == pytest.approx(2 * 3 + 2 * 0.49)
+    assert activations.monomial(3).dual(2.0, 3.0, 0.7) == pytest.approx(9 * 6 * 0.7 + 6 * 0.343)
     want = math.exp(-0.6 * (2 + 3 - 2 * 0.7))
-    assert duals.rbf(0.6).dual(2.0, 3.0, 0.7) == pytest.approx(want, rel=1e-15)
-    assert duals.rbf(1.0).dual(40.0, 40.0, -40.0) == pytest.approx(math.exp(-160), rel=1e-13)
-    assert duals.exp.dual(1.0, 2.0, 0.3) == pytest.approx(math.exp(1.8))
-    tiny = duals.sin.dual(3.0, 3.0, 1e-20)
+    assert activations.rbf(0.6).dual(2.0, 3.0, 0.7) == pytest.approx(want, rel=1e-15)
+    assert activations.rbf(1.0).dual(40.0, 40.0, -40.0) == pytest.approx(math.exp(-160), rel=1e-13)
+    assert activations.exp.dual(1.0, 2.0, 0.3) == pytest.approx(math.exp(1.8))
+    tiny = activations.sin.dual(3.0, 3.0, 1e-20)
     assert tiny == pytest.approx(1e-20 * math.exp(-3), rel=1e-14)
 
 
 @every
 @pytest.mark.parametrize("q", [0.0, 1e-300, 0.7, 1e8])
-def test_ends_and_vanishing_variance(activation: duals.Activation, q: float) -> None:
-    if isinstance(activation, duals.Exp) and q > 1e3:
+def test_ends_and_vanishing_variance(activation: activations.Activation, q: float) -> None:
+    if isinstance(activation, activations.Exp) and q > 1e3:
         pytest.skip("the variance of an exponential overflows")
     ends = np.array([0.0, 0.5, 1.0])
     with warnings.catch_warnings():
@@ -314,17 +318,17 @@ def test_ends_and_vanishing_variance(activation: duals.Activation, q: float) -> 
 
 def test_exact_ends_of_the_relu() -> None:
     for q in (0.3, 1.0, 7.7, 1e-200, 1e200):
-        assert duals.relu.dual(q, q, q) == q / 2
-        assert duals.relu.derivative_dual(q, q, q) == 0.5
-        assert duals.relu.dual(q, q, -q) == 0
-        assert duals.relu.derivative_dual(q, q, -q) == 0
-    assert duals.relu.dual(0.0, 1.0, 0.0) == 0
-    assert duals.step.dual(1.0, 1.0, 1.0) == 0.5
+        assert activations.relu.dual(q, q, q) == q / 2
+        assert activations.relu.derivative_dual(q, q, q) == 0.5
+        assert activations.relu.dual(q, q, -q) == 0
+        assert activations.relu.derivative_dual(q, q, -q) == 0
+    assert activations.relu.dual(0.0, 1.0, 0.0) == 0
+    assert activations.step.dual(1.0, 1.0, 1.0) == 0.5
 
 
 @every
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
-def test_dtype_is_kept(activation: duals.Activation, dtype: Any) -> None:
+def test_dtype_is_kept(activation: activations.Activation, dtype: Any) -> None:
     x = np.array([0.3, 0.9], dtype)
     assert activation(x).dtype == dtype
     assert activation.derivative(x).dtype == dtype
@@ -335,7 +339,7 @@ def test_dtype_is_kept(activation: duals.Activation, dtype: Any) -> None:
 
 
 @every
-def test_longdouble_is_longdouble_inside(activation: duals.Activation) -> None:
+def test_longdouble_is_longdouble_inside(activation: activations.Activation) -> None:
     if np.finfo(np.longdouble).eps > 1e-18:
         pytest.skip("no extended precision on this platform")
     q = np.longdouble(1.3)
@@ -346,7 +350,7 @@ def test_longdouble_is_longdouble_inside(activation: duals.Activation) -> None:
 
 
 @every
-def test_broadcasting(activation: duals.Activation) -> None:
+def test_broadcasting(activation: activations.Activation) -> None:
     q, p = np.array([[0.5], [1.0], [2.0]]), np.array([0.4, 1.5])
     c = 0.3 * np.sqrt(q * p)
     full = activation.dual(q, p, c)
@@ -355,11 +359,11 @@ def test_broadcasting(activation: duals.Activation) -> None:
 
 
 @every
-def test_immutable_hashable_picklable_and_named(activation: duals.Activation) -> None:
+def test_immutable_hashable_picklable_and_named(activation: activations.Activation) -> None:
     copy = pickle.loads(pickle.dumps(activation))
     assert copy == activation
     assert hash(copy) == hash(activation)
-    assert duals.resolve(activation.name) == activation
+    assert activations.resolve(activation.name) == activation
     with pytest.raises(AttributeError):
         activation.anything = 1  # type: ignore[attr-defined]
 
@@ -373,22 +377,22 @@ def test_degree_is_homogeneity() -> None:
 
 
 def test_codes_reproduce_the_relu_family() -> None:
-    kind, (fold, line) = duals.leaky_relu(0.2).code
+    kind, (fold, line) = activations.leaky_relu(0.2).code
     q, p, c = 1.3, 0.8, 0.4
     norm = math.sqrt(q * p)
     theta = math.acos(c / norm)
     kappa1 = (math.sin(theta) + (math.pi - theta) * math.cos(theta)) / math.pi
     assert kind == 1
     want = norm * fold * kappa1 + line * c
-    assert duals.leaky_relu(0.2).dual(q, p, c) == pytest.approx(want, rel=1e-14)
-    kind, (alpha, beta) = duals.step.code
+    assert activations.leaky_relu(0.2).dual(q, p, c) == pytest.approx(want, rel=1e-14)
+    kind, (alpha, beta) = activations.step.code
     assert kind == 2
-    assert duals.step.dual(q, p, c) == pytest.approx(alpha + beta * (1 - 2 * theta / math.pi))
+    assert activations.step.dual(q, p, c) == pytest.approx(alpha + beta * (1 - 2 * theta / math.pi))
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "erf", "step", "cos"])
 def test_monte_carlo(name: str) -> None:
-    activation = duals.resolve(name)
+    activation = activations.resolve(name)
     random = np.random.default_rng(7)
     z = random.standard_normal((2, 400_000))
     q, p, rho = 1.3, 0.8, 0.6
@@ -401,25 +405,25 @@ def test_monte_carlo(name: str) -> None:
 
 
 def test_names_and_errors() -> None:
-    assert duals.resolve("relu") is duals.relu
-    assert duals.resolve(" leaky_relu( 0.1 ) ") == duals.leaky_relu(0.1)
-    assert duals.resolve("monomial(3)") == duals.monomial(3)
-    assert duals.resolve(duals.gelu) is duals.gelu
-    assert duals.rectified_monomial(0) == duals.step
-    assert duals.rectified_monomial(1) == duals.relu
+    assert activations.resolve("relu") is activations.relu
+    assert activations.resolve(" leaky_relu( 0.1 ) ") == activations.leaky_relu(0.1)
+    assert activations.resolve("monomial(3)") == activations.monomial(3)
+    assert activations.resolve(activations.gelu) is activations.gelu
+    assert activations.rectified_monomial(0) == activations.step
+    assert activations.rectified_monomial(1) == activations.relu
     with pytest.raises(ValueError, match=r"expected one of .*relu.*, got 'rleu'"):
-        duals.resolve("rleu")
+        activations.resolve("rleu")
     with pytest.raises(ValueError, match="cannot make 'monomial"):
-        duals.resolve("monomial(-1)")
+        activations.resolve("monomial(-1)")
     with pytest.raises(TypeError, match="got float"):
-        duals.resolve(1.5)  # type: ignore[arg-type]
+        activations.resolve(1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="negative number"):
-        duals.Gaussian(1.0, 0.5)
+        activations.Gaussian(1.0, 0.5)
     with pytest.raises(ValueError, match="function other than 0"):
-        duals.ABReLU(0.0, 0.0)
+        activations.ABReLU(0.0, 0.0)
     with pytest.raises(ValueError, match="variance >= 0"):
-        duals.relu.on_sphere(-1.0, 0.1, 0.9)
+        activations.relu.on_sphere(-1.0, 0.1, 0.9)
     with pytest.raises(ValueError, match="scalar"):
-        duals.relu.on_sphere([1.0, 2.0], 0.1, 0.9)
+        activations.relu.on_sphere([1.0, 2.0], 0.1, 0.9)
     with pytest.raises(ValueError, match="positive integer"):
-        duals.relu.hermite([1.0], 0)
+        activations.relu.hermite([1.0], 0)

@@ -16,9 +16,9 @@ import pytest
 
 import cases
 import ntkfast as nf
-from ntkfast import duals
+from ntkfast import activations
 from ntkfast.engines import native
-from ntkfast.maps import LayerMap
+from ntkfast.engines.maps import LayerMap
 from tolerances import LAYER, VALUE, epsilon, inner_product_error
 
 pytest.importorskip("numba")
@@ -56,9 +56,10 @@ def layers_of(kernel: Any, dtype: Any) -> int:
 
 
 def _rows(x: np.ndarray) -> Any:
-    from ntkfast import engines, inputs
+    from ntkfast import engines
+    from ntkfast.arrays import checks
 
-    return inputs.rows("X", x, engines.row_norms(x))
+    return checks.rows("X", x, engines.row_norms(x))
 
 
 def check(kernel: Any, x: np.ndarray, y: np.ndarray, one: np.ndarray, two: np.ndarray) -> None:
@@ -82,7 +83,7 @@ def test_special_pairs(make: Any, dtype: Any) -> None:
     check(kernel, x, y, kernel(x, y, engine="numba"), kernel(x, y, engine="native"))
 
 
-POLYNOMIAL = duals.polynomial((0.5, 1.0, 0.25))
+POLYNOMIAL = activations.polynomial((0.5, 1.0, 0.25))
 SOME = [
     pytest.param(lambda: nf.FullyConnected(3).ntk, id="profile"),
     pytest.param(lambda: nf.FullyConnected(2, bias=0.5).ntk, id="layers"),

@@ -46,13 +46,13 @@ from ntkfast.features import (
     TensorSRHT,
     error,
 )
-from ntkfast.features.base import CHUNK_BYTES
 from ntkfast.features.polysketch import PolySketch
 from ntkfast.features.projections import haar_blocks
 from ntkfast.features.sketches import CountProduct, HadamardProduct, balanced
 from ntkfast.features.spherical import masses
 from ntkfast.features.zonal import dual_activation, relu_signs
-from ntkfast.rows import RowKernel
+from ntkfast.kernels.rows import RowKernel
+from ntkfast.places import HOST
 
 Array = NDArray[Any]
 FALSE_ALARM = 1e-6
@@ -760,7 +760,7 @@ def test_sparse_input_of_nystrom_is_refused() -> None:
 
 def test_parts_of_the_rows_give_the_same_features() -> None:
     """More rows than fit one chunk."""
-    X = gaussian(CHUNK_BYTES // 8 // 256 + 100, 5)
+    X = gaussian(HOST.feature_bytes // 8 // 256 + 100, 5)
     for features in (DualActivationFeatures(n_components=256), NTKSketch(n_components=256)):
         fitted = features.set_params(random_state=0).fit(X)
         F = fitted.transform(X)

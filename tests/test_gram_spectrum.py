@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 import oracle
-from ntkfast.spectrum import blocks, effective_dimension, extremes
-from ntkfast.spectrum.lobpcg import lobpcg
-from ntkfast.spectrum.vecchia import vecchia
+from ntkfast.spectrum import effective_dimension, extremes
+from ntkfast.spectrum.gram import cholesky
+from ntkfast.spectrum.gram.lobpcg import lobpcg
+from ntkfast.spectrum.gram.vecchia import vecchia
 
 NTK = nf.FullyConnected(3).ntk
 METHODS = ["dense", "cholesky", "iterative"]
@@ -317,15 +318,15 @@ def test_bad_probes() -> None:
 
 
 def test_cholesky_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "BLOCK", 37)
+    monkeypatch.setattr(cholesky, "BLOCK", 37)
     A = np.asarray(NTK(points(150, 6)), float)
     b = np.random.default_rng(0).normal(size=(150, 2))
-    factor = blocks.Cholesky(A.copy())
+    factor = cholesky.Cholesky(A.copy())
     np.testing.assert_allclose(factor.solve(b), np.linalg.solve(A, b), rtol=1e-9)
     np.testing.assert_allclose(factor.solve(b[:, 0]), np.linalg.solve(A, b[:, 0]), rtol=1e-9)
     A[140, 140] = 0
     with pytest.raises(np.linalg.LinAlgError):
-        blocks.Cholesky(A)
+        cholesky.Cholesky(A)
 
 
 def test_networks_are_not_kernels() -> None:

@@ -219,7 +219,7 @@ def test_sketches(
 ) -> None:
     """Products of two rotations against dense matrices; a single row stands for all."""
     from ntkfast import engines
-    from ntkfast.maps import Rotation
+    from ntkfast.engines.maps import Rotation
 
     generator = np.random.default_rng(m)
     X, Y = rows(7, left, dtype), rows(1 if shared else 7, right, dtype, seed=1)
@@ -257,7 +257,7 @@ def test_structured_neurons(
 ) -> None:
     """Against dense matrices, with a row of zeros; both engines have the same bits."""
     from ntkfast import engines
-    from ntkfast.maps import StructuredMap
+    from ntkfast.engines.maps import StructuredMap
 
     size = 1 << (dim - 1).bit_length()
     blocks = -(-count // size)

@@ -11,7 +11,7 @@ import pytest
 import cases
 import ntkfast as nf
 import oracle
-from ntkfast import duals
+from ntkfast import activations
 from tolerances import epsilon
 
 WIDE: dict[str, tuple[Any, oracle.Kernel]] = {
@@ -104,7 +104,7 @@ def test_gain_of_bias_free_relu(engine: dict[str, Any], dtype: Any) -> None:
 def test_a_linear_activation_leaves_the_inner_product(engine: dict[str, Any], dtype: Any) -> None:
     """leaky_relu(1) is the identity: NTK (L+1) x.y, with bias as for a linear network."""
     x = cases.rows(20, 5, dtype, seed=1)
-    linear = nf.FullyConnected(3, activation=duals.leaky_relu(1.0))
+    linear = nf.FullyConnected(3, activation=activations.leaky_relu(1.0))
     exact = (x.astype(float) @ x.astype(float).T).astype(dtype)
     assert_close(linear.nngp(x, **engine), exact)
     assert_close(linear.ntk(x, **engine), 4 * exact)
@@ -116,8 +116,8 @@ def test_a_linear_activation_leaves_the_inner_product(engine: dict[str, Any], dt
 def test_scaled_activation_is_normalised_away(which: str) -> None:
     """In the unit parameterisation 2 erf(x) and erf(x) are the same network."""
     x = cases.rows(20, 5)
-    plain = nf.FullyConnected(2, activation=duals.erf)
-    doubled = nf.FullyConnected(2, activation=duals.Erf(2.0))
+    plain = nf.FullyConnected(2, activation=activations.erf)
+    doubled = nf.FullyConnected(2, activation=activations.Erf(2.0))
     assert_close(getattr(doubled, which)(x), getattr(plain, which)(x))
 
 
@@ -181,7 +181,7 @@ def test_composing_a_fully_connected_network(
     which: str, engine: dict[str, Any], dtype: Any
 ) -> None:
     x, y = cases.rows(9, 4, dtype, seed=1), cases.rows(7, 4, dtype, seed=2)
-    for activation in ("relu", "erf", duals.leaky_relu(0.25)):
+    for activation in ("relu", "erf", activations.leaky_relu(0.25)):
         network = nf.FullyConnected(
             2, activation=activation, parameterization="ntk", w_std=1.5, b_std=0.25
         )

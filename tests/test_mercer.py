@@ -15,9 +15,9 @@ from mpmath import mp, mpf
 import cases
 import ntkfast as nf
 import oracle
-from ntkfast import duals, spectrum
-from ntkfast.rows import RowKernel
-from ntkfast.spectrum.harmonics import log_multiplicities
+from ntkfast import activations, spectrum
+from ntkfast.kernels.rows import RowKernel
+from ntkfast.spectrum.sphere.harmonics import log_multiplicities
 
 DATA = Path(__file__).parent / "data" / "mercer.json"
 
@@ -473,7 +473,7 @@ def test_bad_radius() -> None:
 
 
 def test_result_is_complete() -> None:
-    found = spectrum.mercer(nf.FullyConnected(2, activation=duals.leaky_relu(0.1)).ntk, 3, 0)
+    found = spectrum.mercer(nf.FullyConnected(2, activation=activations.leaky_relu(0.1)).ntk, 3, 0)
     assert found.mass.shape == found.error.shape == found.log_mass.shape == (1,)
     assert found.max_degree == 0
     assert found.degrees.tolist() == [0]

@@ -12,7 +12,7 @@ import cases
 import ntkfast as nf
 import oracle
 from cases import Case, expected, parametrize, special_pairs
-from ntkfast.quadrature import CallableActivation
+from ntkfast.activations.quadrature import CallableActivation
 from tolerances import epsilon, tolerance
 
 DIMENSION = 7

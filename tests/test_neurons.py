@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from ntkfast import engines
-from ntkfast.maps import NeuronMap, Rows
+from ntkfast.arrays.collections import Rows
+from ntkfast.engines.maps import NeuronMap
 
 Array = NDArray[Any]
 SHAPES = [(1, 1, 1), (3, 400, 2), (203, 301, 17), (97, 65, 300)]

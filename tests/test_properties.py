@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cases
 import ntkfast as nf
-from ntkfast import duals
+from ntkfast import activations
 from tolerances import LAYER, VALUE, eigenvalue_tolerance, epsilon, inner_product_error
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -158,7 +158,7 @@ VALUES = [
     nf.FullyConnected(3),
     nf.FullyConnected(3, bias=0.5),
     nf.FullyConnected(2, activation="erf", parameterization="ntk", w_std=1.5, b_std=0.1),
-    nf.FullyConnected(2, activation=duals.leaky_relu(0.1)),
+    nf.FullyConnected(2, activation=activations.leaky_relu(0.1)),
     nf.FullyConnected(1, activation="tanh"),
     nf.ResNet(10, alpha=0.3),
     nf.ResNet(10, alpha=0.3, trained="all", normalize=True),
@@ -172,7 +172,7 @@ VALUES = [
 
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_repr_is_the_constructor(value: Any) -> None:
-    names = {name: getattr(duals, name) for name in duals.__all__}
+    names = {name: getattr(activations, name) for name in activations.__all__}
     names |= {name: getattr(nf, name) for name in nf.__all__}
     assert eval(repr(value), names) == value
 

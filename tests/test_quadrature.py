@@ -12,8 +12,9 @@ import mpmath
 import numpy as np
 import pytest
 
-from ntkfast import duals
-from ntkfast.quadrature import NAMED, CallableActivation
+from ntkfast import activations
+from ntkfast.activations.functions import NAMED
+from ntkfast.activations.quadrature import CallableActivation
 
 
 def relu(x: Any) -> Any:
@@ -77,21 +78,21 @@ def test_kinks_at_odd_places() -> None:
 @pytest.mark.parametrize(
     ("closed", "q"),
     [
-        (duals.relu, 1.0),
-        (duals.relu, 30.0),
-        (duals.leaky_relu(0.3), 0.05),
-        (duals.abs, 1.0),
-        (duals.step, 1.0),
-        (duals.erf, 1.0),
-        (duals.erf, 8.0),
-        (duals.gelu, 1.0),
-        (duals.exp, 1.0),
-        (duals.hermite(3), 1.0),
-        (duals.rectified_monomial(2), 2.0),
+        (activations.relu, 1.0),
+        (activations.relu, 30.0),
+        (activations.leaky_relu(0.3), 0.05),
+        (activations.abs, 1.0),
+        (activations.step, 1.0),
+        (activations.erf, 1.0),
+        (activations.erf, 8.0),
+        (activations.gelu, 1.0),
+        (activations.exp, 1.0),
+        (activations.hermite(3), 1.0),
+        (activations.rectified_monomial(2), 2.0),
     ],
     ids=lambda value: getattr(value, "name", str(value)),
 )
-def test_sphere_map_against_closed_forms(closed: duals.Activation, q: float) -> None:
+def test_sphere_map_against_closed_forms(closed: activations.Activation, q: float) -> None:
     one = CallableActivation(closed.__call__, closed.derivative)
     got, want = one.on_sphere(q, V, VC), closed.on_sphere(q, V, VC)
     np.testing.assert_allclose(got[0][V < 0.9], want[0][V < 0.9], rtol=1e-12)
@@ -102,7 +103,10 @@ def test_sphere_map_against_closed_forms(closed: duals.Activation, q: float) -> 
 
 
 def test_relu_found_by_itself_agrees_with_the_closed_form() -> None:
-    got, want = CallableActivation(relu).on_sphere(1.0, V, VC), duals.relu.on_sphere(1.0, V, VC)
+    got, want = (
+        CallableActivation(relu).on_sphere(1.0, V, VC),
+        activations.relu.on_sphere(1.0, V, VC),
+    )
     np.testing.assert_allclose(got[0], want[0], rtol=1e-12)
     np.testing.assert_allclose(got[1], want[1], rtol=0, atol=1e-12)
     np.testing.assert_allclose(got[2], want[2], rtol=1e-12)
@@ -120,7 +124,7 @@ def test_numerical_derivative() -> None:
 @pytest.mark.parametrize("name", NAMED)
 def test_named_derivatives(name: str) -> None:
     x, h = np.array([-30.0, -3.0, -0.4, 0.2, 1.7, 25.0]), 1e-5
-    one = duals.resolve(name)
+    one = activations.resolve(name)
     slope = (one(x + h) - one(x - h)) / (2 * h)
     np.testing.assert_allclose(one.derivative(x), slope, rtol=0, atol=1e-9)
     assert np.isfinite(one([-1e4, 1e4])).all()
@@ -161,8 +165,10 @@ def test_dual_equals_its_hermite_series(function: Any) -> None:
     assert one.dual(q, p, rho * math.sqrt(q * p)) == pytest.approx(series, abs=1e-13)
 
 
-@pytest.mark.parametrize("closed", [duals.relu, duals.gelu, duals.exp, duals.step], ids=str)
-def test_hermite_coefficients(closed: duals.Activation) -> None:
+@pytest.mark.parametrize(
+    "closed", [activations.relu, activations.gelu, activations.exp, activations.step], ids=str
+)
+def test_hermite_coefficients(closed: activations.Activation) -> None:
     one = CallableActivation(closed.__call__)
     q = np.array([0.2, 1.0, 5.0])
     size = np.sqrt(closed.variance(q))[:, None]
@@ -191,9 +197,9 @@ def test_symmetric_positive_and_exact_on_the_diagonal(function: Any) -> None:
 def test_unequal_variances_at_all_angles(rho: float) -> None:
     q, p = 2.0, 0.5
     one = CallableActivation(relu)
-    got, want = one.dual(q, p, rho), duals.relu.dual(q, p, rho)
+    got, want = one.dual(q, p, rho), activations.relu.dual(q, p, rho)
     assert got == pytest.approx(float(want), abs=1e-13)
-    got, want = one.derivative_dual(q, p, rho), duals.relu.derivative_dual(q, p, rho)
+    got, want = one.derivative_dual(q, p, rho), activations.relu.derivative_dual(q, p, rho)
     assert got == pytest.approx(float(want), abs=1e-12)
 
 
@@ -243,7 +249,7 @@ def test_large_variance() -> None:
     """tanh(100 z) is close to its limit, the sign function, and still resolved."""
     v = np.array([0.01, 0.2, 0.5, 0.9])
     defect = NAMED["tanh"].on_sphere(1e4, v, 1 - v)[0]
-    limit = duals.sign.on_sphere(1.0, v, 1 - v)[0]
+    limit = activations.sign.on_sphere(1.0, v, 1 - v)[0]
     np.testing.assert_allclose(defect, limit, rtol=0, atol=2e-2)
     sharp = CallableActivation(lambda x: np.tanh(100 * x))
     np.testing.assert_allclose(sharp.on_sphere(1.0, v, 1 - v)[0], defect, rtol=1e-10)
@@ -287,7 +293,9 @@ def test_given_kinks_and_derivative_are_used() -> None:
 
 def test_functions_of_one_number_work() -> None:
     one = CallableActivation(lambda x: max(x, 0.0))
-    assert one.dual(1.0, 1.0, 0.5) == pytest.approx(float(duals.relu.dual(1, 1, 0.5)), rel=1e-12)
+    assert one.dual(1.0, 1.0, 0.5) == pytest.approx(
+        float(activations.relu.dual(1, 1, 0.5)), rel=1e-12
+    )
 
 
 def test_dtype_equality_hash_and_pickle() -> None:
@@ -307,10 +315,10 @@ def test_dtype_equality_hash_and_pickle() -> None:
 
 
 def test_resolve_knows_callables_and_names() -> None:
-    assert duals.resolve(np.tanh) == CallableActivation(np.tanh)
-    assert duals.resolve("tanh") is NAMED["tanh"]
-    assert duals.resolve("silu").name == "silu"
-    assert duals.resolve("elu").degree is None
+    assert activations.resolve(np.tanh) == CallableActivation(np.tanh)
+    assert activations.resolve("tanh") is NAMED["tanh"]
+    assert activations.resolve("silu").name == "silu"
+    assert activations.resolve("elu").degree is None
 
 
 def test_errors() -> None:

@@ -20,7 +20,8 @@ from ntkfast.features import (
     NTKSketch,
     radial,
 )
-from ntkfast.rows import NetworkKernel, RowKernel
+from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.rows import RowKernel
 
 Array = NDArray[Any]
 

@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast import batch, cli, engines, recurrence, recurrent
+from ntkfast import batch, engines, places
+from ntkfast.command import cli
 from ntkfast.engines import native
 from ntkfast.features import NystromFeatures
+from ntkfast.kernels import recurrence
+from ntkfast.networks import recurrent
 from ntkfast.spectrum import bounds, effective_dimension, extremes, mercer
 
 ENGINES = [name for name in engines.NAMES if not engines.load(name).unavailable()]
@@ -323,7 +326,7 @@ def test_many_sequences(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for i, j in ((0, 0), (299, 69), (140, 33)):
         np.testing.assert_allclose(C[i, j], kernel([X[i]], [Y[j]])[0, 0], rtol=1e-12)
     V = rng.normal(size=(300, 3))
-    monkeypatch.setattr("ntkfast.kernel.PANEL_BYTES", 100_000)
+    monkeypatch.setattr(places.HOST, "panel_bytes", 100_000)
     np.testing.assert_allclose(kernel.matmul(X, None, V, engine=engine), K @ V, rtol=1e-11)
     assert np.linalg.eigvalsh(K)[0] > -1e-12 * np.trace(K)
 

@@ -21,6 +21,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import Ridge, RidgeCV
 
+from ntkfast import places
 from ntkfast.features import (
     CountSketch,
     DualActivationFeatures,
@@ -183,7 +184,7 @@ def test_merged_sums_of_two_processes_are_those_of_all_rows() -> None:
 
 def test_an_error_in_a_later_chunk_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FeatureRidge(FEATURES).fit(X, Y)
-    monkeypatch.setattr("ntkfast.features.base.CHUNK_BYTES", 8 * 60 * 100)
+    monkeypatch.setattr(places.HOST, "feature_bytes", 8 * 60 * 100)
     calls: list[int] = []
     transform = type(model.features_).transform
 

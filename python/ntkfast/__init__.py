@@ -7,19 +7,33 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ntkfast._version import __version__
-from ntkfast.config import show_config
-from ntkfast.convolutional import AvgPool, Conv, ConvNet, Convolutional, Readout, Skip, myrtle
-from ntkfast.duals import resolve as Activation  # noqa: N812 - the word of the vocabulary
+from ntkfast.activations import resolve as Activation  # noqa: N812 - the word of the vocabulary
+from ntkfast.arrays.ragged import Sequences, sequences
 from ntkfast.engines import get_num_threads, set_num_threads, threadpool_limits
-from ntkfast.kernel import Kernel
-from ntkfast.networks import Dense, FullyConnected, Network, Residual, ResNet, compose
-from ntkfast.ragged import Sequences, sequences
-from ntkfast.recurrent import Recurrent
-from ntkfast.standard import ArcCosine, ExponentialPower, Gaussian, Laplace
-from ntkfast.threadpool import register as _register_threadpool
+from ntkfast.engines.config import show_config
+from ntkfast.engines.threadpool import register as _register_threadpool
+from ntkfast.kernels import ArcCosine, ExponentialPower, Gaussian, Kernel, Laplace
+from ntkfast.networks import (
+    AvgPool,
+    Conv,
+    ConvNet,
+    Convolutional,
+    Dense,
+    FullyConnected,
+    Network,
+    Readout,
+    Recurrent,
+    Residual,
+    ResNet,
+    Skip,
+    compose,
+    myrtle,
+)
 
 if TYPE_CHECKING:
-    from ntkfast import features, finite, plot, spectrum, statistics  # noqa: F401
+    from ntkfast import batch, datasets, features, finite, plot, spectrum, statistics
+
+_LAZY = ("batch", "datasets", "features", "finite", "plot", "spectrum", "statistics")
 
 __all__ = [
     "Activation",
@@ -42,7 +56,10 @@ __all__ = [
     "Sequences",
     "Skip",
     "__version__",
+    "batch",
     "compose",
+    "datasets",
+    "features",
     "finite",
     "get_num_threads",
     "myrtle",
@@ -60,6 +77,11 @@ _register_threadpool()
 
 def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
-    if name in ("features", "finite", "plot", "spectrum", "statistics"):
+    if name in _LAZY:
         return importlib.import_module(f"ntkfast.{name}")
     raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

@@ -36,7 +36,7 @@ def load_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     >>> X.shape, y[:5].tolist()
     ((1797, 64), [0, 1, 2, 3, 4])
     """
-    source = resources.files(__package__) / "data" / "digits.npz"
+    source = resources.files("ntkfast") / "data" / "digits.npz"
     with resources.as_file(source) as path, np.load(path, allow_pickle=False) as archive:
         images: NDArray[Any] = archive["images"]
         labels: NDArray[Any] = archive["labels"]

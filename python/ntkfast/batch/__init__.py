@@ -8,7 +8,7 @@ disk; ``K.npy`` itself appears only at the end, by an atomic rename.
 from __future__ import annotations
 
 from ntkfast.batch.errors import BatchError, DiskSpaceError
-from ntkfast.batch.inputs import load_lengths, load_matrix
+from ntkfast.batch.matrices import load_lengths, load_matrix
 from ntkfast.batch.run import gram
 
 __all__ = ["BatchError", "DiskSpaceError", "gram", "load_lengths", "load_matrix"]

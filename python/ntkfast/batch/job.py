@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast._version import __version__
-from ntkfast.batch.inputs import Matrix, digest, rows_of
+from ntkfast.batch.matrices import Matrix, digest, rows_of
 
 
 class PairKernel(Protocol):

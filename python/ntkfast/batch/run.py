@@ -12,12 +12,12 @@ from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.batch.disk import full_disk_explained, require_space
 from ntkfast.batch.grid import Grid, default_tile
-from ntkfast.batch.inputs import Matrix, as_matrix, check_shapes, float_type, width_of
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
+from ntkfast.batch.matrices import Matrix, as_matrix, check_shapes, float_type, width_of
 from ntkfast.batch.optional import import_zarr
 from ntkfast.batch.sinks import SINKS, Sink, open_result
-from ntkfast.progress import Bar
+from ntkfast.support.progress import Bar
 
 
 def gram(

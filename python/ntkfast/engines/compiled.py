@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.maps import (
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.maps import (
     ANSWERS,
     NEURONS,
-    FloatArray,
     ImagePlan,
     LayerMap,
     Map,
     NeuronMap,
     RadialMap,
     Rotation,
-    Rows,
     ScaledImages,
     SequenceMap,
     SequenceSide,

@@ -1,27 +1,26 @@
-"""The CUDA engine: the maps of the native one, evaluated on a graphics card.
+"""The CUDA engine: the maps of the native one, evaluated on a device.
 
 NTKFAST_CUDA_MODULE names another extension module than ``ntkfast._cuda``: tests let the host play
-the card by ``ntkfast._cuda_emulated``, which runs the very sources of the kernels.
+the device by ``ntkfast._cuda_emulated``, which runs the very sources of the kernels.
 """
 
 from __future__ import annotations
 
 import importlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines import native
-from ntkfast.engines.card_array import CardArray, dense
 from ntkfast.engines.compiled import Compiled
-from ntkfast.maps import FloatArray, SequenceMap, SequenceSide
+from ntkfast.engines.maps import SequenceMap, SequenceSide
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
@@ -32,14 +31,15 @@ T = TypeVar("T")
 PRECISIONS = ("strict", "3xtf32", "tf32")
 
 
-def _module() -> Any:
+def module() -> Any:
+    """Return the extension module."""
     return importlib.import_module(os.environ.get("NTKFAST_CUDA_MODULE") or "ntkfast._cuda")
 
 
 def unavailable() -> str:
     """Return why the engine cannot run here, or an empty string."""
     try:
-        count, reason = _module().devices()
+        count, reason = module().devices()
     except ImportError as error:
         return f"the extension ntkfast._cuda is not there ({error})"
     if not count:
@@ -51,14 +51,14 @@ def unavailable() -> str:
 
 @contextmanager
 def device(ordinal: int) -> Iterator[None]:
-    """Compute on the card of this number inside a ``with`` block; 0 is the default.
+    """Compute on the device of this number inside a ``with`` block; 0 is the default.
 
     Raises
     ------
     ValueError
-        If there is no such card.
+        If there is no such device.
     """
-    count = _module().devices()[0]
+    count = module().devices()[0]
     if not 0 <= ordinal < count:
         raise ValueError(f"ordinal: expected a CUDA device below {count}, got {ordinal}")
     with _set(_device, ordinal):
@@ -69,7 +69,7 @@ def device(ordinal: int) -> Iterator[None]:
 def precision(name: str) -> Iterator[None]:
     """Form the inner products of float32 rows in this precision inside a ``with`` block.
 
-    Products of float64 are those of float64 in all of them, on tensor cores or not. Cards before
+    Products of float64 are those of float64 in all of them, on tensor cores or not. Devices before
     the generation sm_80 compute strictly whatever is asked.
 
     Parameters
@@ -116,13 +116,32 @@ def _set(variable: ContextVar[T], value: T) -> Iterator[None]:
         variable.reset(token)
 
 
-class _Cards(Compiled):
-    """Computes on the card of the arrays in a call that lie on one, in their stream."""
+class Remote(Protocol):
+    """An array in the memory of a device (`ntkfast.places` has them)."""
+
+    @property
+    def pointer(self) -> int:
+        """Address of the first number."""
+
+    @property
+    def stream(self) -> int | None:
+        """The CUDA stream that its library works on; None: it does not say."""
+
+    def described(self) -> NDArray[Any]:
+        """Return an array for C++ code that takes shape and pointer from it."""
+
+
+def _is_remote(array: object) -> TypeGuard[Remote]:
+    return hasattr(array, "described")
+
+
+class _Devices(Compiled):
+    """Computes on the device of the arrays in a call that lie on one, in their stream."""
 
     def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
-        cards = [a for a in arguments if isinstance(a, CardArray)]
-        seen = [a.described() if isinstance(a, CardArray) else a for a in arguments]
-        with on_card_of(cards):
+        remote = [a for a in arguments if _is_remote(a)]
+        seen = [a.described() if _is_remote(a) else a for a in arguments]
+        with on_device_of(remote):
             super()._compute(name, dtype, *seen, threads=threads)
 
     def sequences(
@@ -130,16 +149,16 @@ class _Cards(Compiled):
         plan: SequenceMap,
         X: SequenceSide,
         Y: SequenceSide | None,
-        out: FloatArray | CardArray,
+        out: FloatArray,
         threads: int,
     ) -> None:
         """Work in the stream of the sequences, though the host has read them already."""
-        if not isinstance(out, CardArray):
+        given, result = cast(object, X.memory), cast(object, out)
+        if not (_is_remote(given) and _is_remote(result)):
             super().sequences(plan, X, Y, out, threads)
             return
-        given = cast(CardArray, X.memory)
-        with on_card_of([given, out]):
-            there = cast(FloatArray, replace(out, stream=given.stream))
+        with on_device_of([given, result]):
+            there: Any = replace(out, stream=given.stream)  # type: ignore[type-var]
             super().sequences(plan, X, Y, there, threads)
 
 
@@ -147,12 +166,13 @@ def _place(ordinal: int, stream: int) -> str:
     return f"{ordinal}:{_precision.get()}:{stream}"
 
 
-def _here() -> str:
+def here() -> str:
     """Return where this context computes."""
     return _place(_device.get(), _stream.get())
 
 
-_engine = _Cards(_module, _here)
+_engine = _Devices(module, here)
+call = _engine.call
 run = _engine.run
 matmul = _engine.matmul
 hadamard = _engine.hadamard
@@ -162,23 +182,23 @@ images = _engine.images
 sequences = _engine.sequences
 
 
-def device_of(array: CardArray) -> int:
-    """Return the number of the card that an array lies on.
+def device_of(array: Remote) -> int:
+    """Return the number of the device that an array lies on.
 
     Raises
     ------
     ValueError
-        If its memory belongs to no card.
+        If its memory belongs to no device.
     """
-    found = int(_module().device_of(array.pointer))
+    found = int(module().device_of(array.pointer))
     if found < 0:
         raise ValueError(f"expected memory of a CUDA device, got the address {array.pointer:#x}")
     return found
 
 
 @contextmanager
-def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
-    """Compute on the card of the first array in its stream, after what the others wait for.
+def on_device_of(arrays: Sequence[Remote]) -> Iterator[None]:
+    """Compute on the device of the first array in its stream, after what the others wait for.
 
     Where another stream is in play, or a library does not say which one is, nothing would make it
     wait for the results: then they are waited for here.
@@ -189,86 +209,13 @@ def on_card_of(arrays: Sequence[CardArray]) -> Iterator[None]:
     ordinal, stream = device_of(arrays[0]), arrays[0].stream or 0
     others = {a.stream or 0 for a in arrays} - {stream}
     for other in others:
-        _module().finish(_place(ordinal, other))
+        module().finish(_place(ordinal, other))
     with _set(_device, ordinal), _set(_stream, stream):
         yield
     if others or any(a.stream is None for a in arrays):
-        _module().finish(_place(ordinal, stream))
+        module().finish(_place(ordinal, stream))
 
 
-def row_norms(X: FloatArray | CardArray) -> FloatArray:
-    """Return the Euclidean norms of rows: by the host, unless they lie on a card."""
-    if not isinstance(X, CardArray):
-        return native.row_norms(X)
-    with on_card_of([X]):
-        norms: FloatArray = _engine.call("row_norms", X.dtype, X.described(), _here())
-    return norms
-
-
-def put(array: FloatArray, to: CardArray) -> None:
-    """Copy an array without gaps to a card, between arrays of one size."""
-    with on_card_of([to]):
-        _module().copy(to.described(), array, _here())
-
-
-def numbers(array: CardArray) -> FloatArray:
-    """Return a copy on the host of an array without gaps."""
-    result = np.empty(array.shape, array.dtype)
-    with on_card_of([array]):
-        _module().copy(result, array.described(), _here())
-    return result
-
-
-def scratch(like: CardArray, shape: tuple[int, ...]) -> CardArray:
-    """Return memory on the card and in the stream of an array; anything may be in it."""
-    size = max(1, math.prod(shape)) * like.itemsize
-    with on_card_of([like]):
-        memory = _module().Memory(size, _here())
-    return replace(
-        like,
-        pointer=memory.pointer,
-        shape=shape,
-        strides=dense(shape, like.itemsize),
-        writeable=True,
-        source=memory,
-        owner=memory,
-    )
-
-
-def multiply(
-    A: CardArray, V: CardArray, out: CardArray, diagonal: FloatArray | None, shift: int
-) -> None:
-    """Write A V, sums in float64; entries (i, i + shift) of A are those of `diagonal`, if given."""
-    arrays = [A, V, out]
-    with on_card_of(arrays):
-        seen = (array.described() for array in arrays)
-        _engine.call("multiply", A.dtype, *seen, diagonal, shift, _here())
-
-
-def scale_rows(
-    X: CardArray | None,
-    out: CardArray,
-    *,
-    factors: FloatArray | None = None,
-    divisors: FloatArray | None = None,
-    scale: float = 1.0,
-) -> None:
-    """Write scale factors X / divisors, numbers per row of the host; X = None stands for ones."""
-    with on_card_of([out] if X is None else [out, X]):
-        given = None if X is None else X.described()
-        rows = (given, divisors, factors, out.described())
-        _engine.call("scale_rows", out.dtype, *rows, scale, _here())
-
-
-def pair_products(
-    X: CardArray,
-    left: NDArray[np.intp],
-    right: NDArray[np.intp],
-    shifts: FloatArray,
-    factors: FloatArray,
-    out: CardArray,
-) -> None:
-    """Write (X[:, left] X[:, right] - shifts) factors."""
-    with on_card_of([X, out]):
-        columns = (left.astype(np.int64), right.astype(np.int64), shifts, factors)
-        _engine.call("pair_products", X.dtype, X.described(), *columns, out.described(), _here())
+def row_norms(X: FloatArray) -> FloatArray:
+    """Return the Euclidean norms of rows of the host."""
+    return native.row_norms(X)

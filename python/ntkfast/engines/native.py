@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines.compiled import Compiled
-from ntkfast.maps import FloatArray, SequenceMap
+from ntkfast.engines.maps import SequenceMap
 
 _core: Any = None
 _reason = ""

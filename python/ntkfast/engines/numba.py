@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.engines import reference_row_norms as row_norms
-from ntkfast.maps import (
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.maps import (
     ANSWERS,
     NEURONS,
     PIECES,
-    FloatArray,
     ImagePlan,
     LayerMap,
     Map,
@@ -30,13 +29,13 @@ from ntkfast.maps import (
     ProfileMap,
     RadialMap,
     Rotation,
-    Rows,
     ScaledImages,
     SequenceMap,
     SequenceSide,
     StructuredMap,
 )
-from ntkfast.profile import REFINE_LEAST
+from ntkfast.engines.norms import reference_row_norms as row_norms
+from ntkfast.kernels.profile import REFINE_LEAST
 
 if TYPE_CHECKING:
     from ntkfast.engines import numba_image

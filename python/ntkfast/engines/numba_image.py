@@ -23,7 +23,7 @@ CONV, RELU, POOL, SAVE, ADD = range(5)
 
 
 class Net(NamedTuple):
-    """A network: see `ntkfast.maps.ImagePlan`; `levels` has the pixels before each level too."""
+    """A network: see `engines.maps.ImagePlan`; `levels` has the pixels before each level too."""
 
     op: Array
     size: Array

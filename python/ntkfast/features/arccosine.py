@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.features import neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
-from ntkfast.maps import FloatArray
 
 
 class ArcCosineFeatures(FeatureMap):
@@ -81,9 +81,9 @@ class ArcCosineFeatures(FeatureMap):
         self.random_state = random_state
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        if inputs.count("order", self.order) > 1:
+        if checks.count("order", self.order) > 1:
             raise ValueError(f"order: expected 0 or 1, got {self.order}")
-        inputs.choice("weights", self.weights, projections.WEIGHTS)
+        checks.choice("weights", self.weights, projections.WEIGHTS)
         if self.leverage and self.order == 0:
             raise ValueError("leverage: expected False with order=0, whose features have no length")
         self.projection_ = projections.draw(
@@ -95,8 +95,8 @@ class ArcCosineFeatures(FeatureMap):
         )
         return int(self.n_components)
 
-    def _check_card(self) -> None:
-        """Any card will do."""
+    def _check_device(self) -> None:
+        """Any device will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
         neuron = neurons.step if self.order == 0 else neurons.relu

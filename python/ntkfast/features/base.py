@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ntkfast import card, inputs
-from ntkfast.engines import row_norms
-from ntkfast.features import blocks, lazy
-from ntkfast.maps import FloatArray
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.panels import panels
+from ntkfast.engines.norms import row_norms
+from ntkfast.features import lazy
+from ntkfast.places import blocks
 
 try:
     from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -36,13 +38,11 @@ __all__ = [
     "BaseEstimator",
     "FeatureMap",
     "check_is_fitted",
-    "chunks",
     "directions_of",
     "norms_of",
     "validate_data",
 ]
 
-CHUNK_BYTES = 1 << 24  # of one intermediate array, so that memory does not grow with the rows
 FIT_ROWS = 1 << 14  # that maps are fitted to where data come in parts
 Self = TypeVar("Self", bound="FeatureMap")
 
@@ -80,8 +80,8 @@ class FeatureMap(
         TypeError, ValueError
             If a parameter has the wrong type or range, or X is not finite or has no rows.
         """
-        inputs.count("n_components", self.n_components, least=1)
-        if card.lies_on_card(X):
+        checks.count("n_components", self.n_components, least=1)
+        if places.of(X) is not places.HOST:
             raise TypeError("X: fit takes rows of the host, of which a few will do")
         rows = self._rows(lazy.head(X, FIT_ROWS) if lazy.is_dask(X) else X, reset=True)
         self._n_features_out = self._draw(rows, self._generator())
@@ -112,10 +112,6 @@ class FeatureMap(
             If X has another number of columns than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
-        if card.lies_on_card(X):
-            self._check_card()
-            width = max(self._n_features_out, self._width())
-            return card.features(X, self.n_features_in_, self._n_features_out, width, self._write)
         if lazy.is_dask(X):
             dtype = np.float32 if X.dtype == np.float32 else np.float64
             return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
@@ -124,12 +120,13 @@ class FeatureMap(
     def _features(self, rows: Any) -> FloatArray:
         """Compute the features of rows that are known to be right."""
         make_dense = sparse.issparse(rows) and self._sparse == "parts"
-        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
-        out = np.empty((count, self._n_features_out), rows.dtype)
+        count, place = rows.shape[0], places.of(rows)
+        out = place.output(None, (count, self._n_features_out), rows)
         width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
-        for part in chunks(count, width * out.itemsize):
-            self._write(rows[part].toarray() if make_dense else rows[part], out[part])
-        return out
+        for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):
+            self._write(rows[part].toarray() if make_dense else rows[part], out.target[part])
+        features: FloatArray = out.finish()
+        return features
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_n_features_out")
@@ -142,6 +139,13 @@ class FeatureMap(
 
     def _rows(self, X: Any, reset: bool, first: int = 0) -> Any:
         """Return rows, the first of which has the number `first`, if all of them are right."""
+        place = places.of(X)
+        if place is not places.HOST:
+            self._check_device()
+            place.engine(None)
+            array = place.matrix("X", X)
+            checks.matrix_shape("X", array.shape, self.n_features_in_)
+            return place.rows(array, None)[0].data
         options: dict[str, Any] = {
             "accept_sparse": "csr" if self._sparse else False,
             "dtype": [np.float64, np.float32],
@@ -150,7 +154,7 @@ class FeatureMap(
         }
         rows = validate_data(self, X, reset=reset, **options)
         # Squares must not overflow: the same limit as for Gram matrices.
-        inputs.rows("X", rows, norms_of(rows), first)
+        checks.rows("X", rows, norms_of(rows), first)
         return rows
 
     def _generator(self) -> np.random.Generator:
@@ -158,8 +162,8 @@ class FeatureMap(
         legacy = check_random_state(self.random_state)
         return np.random.default_rng(legacy.randint(0, 1 << 31, size=8, dtype=np.int64))
 
-    def _check_card(self) -> None:
-        """Raise an error unless `_write` takes rows that lie on a graphics card."""
+    def _check_device(self) -> None:
+        """Raise an error unless `_write` takes rows that lie on a CUDA device."""
         raise self._host_only()
 
     def _host_only(self, when: str = "") -> TypeError:
@@ -176,13 +180,6 @@ class FeatureMap(
     @abstractmethod
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         """Write the features of the rows `X` to `out`."""
-
-
-def chunks(count: int, row_bytes: int, least: int = 0) -> Iterator[slice]:
-    """Yield slices of rows that need about `CHUNK_BYTES`, or `least` if that is more."""
-    height = max(16, max(CHUNK_BYTES, least) // max(row_bytes, 1))
-    for first in range(0, count, height):
-        yield slice(first, min(first + height, count))
 
 
 def norms_of(X: Any) -> NDArray[Any]:

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.features.base import BaseEstimator
 from ntkfast.features.diagnostics import FeatureError, error
 from ntkfast.features.ntk import NTKRandomFeatures
 from ntkfast.features.nystrom import NystromFeatures
 from ntkfast.features.polysketch import NTKSketch
 from ntkfast.features.zonal import DualActivationFeatures
-from ntkfast.kernel import Kernel
-from ntkfast.rows import NetworkKernel, checked_row_kernel
+from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.rows import checked_row_kernel
 
 CRITERIA = ("frobenius", "spectral", "ridge")
 MEASURED = 1000  # rows that errors are measured on, at most
@@ -138,13 +139,13 @@ def choose(
     >>> len(found.table), found.table[0].features is found.features
     (4, True)
     """
-    count = inputs.count("budget", budget, least=1)
-    limit = None if seconds is None else inputs.number("seconds", seconds, above=0.0)
-    inputs.choice("criterion", criterion, CRITERIA)
+    count = checks.count("budget", budget, least=1)
+    limit = None if seconds is None else checks.number("seconds", seconds, above=0.0)
+    checks.choice("criterion", criterion, CRITERIA)
     maps = _default(checked_row_kernel(kernel), count) if candidates is None else list(candidates)
     if not maps or not all(isinstance(one, BaseEstimator) for one in maps):
         raise TypeError("candidates: expected a sequence of at least one feature map")
-    fitted, test = _split(inputs.matrix("X", X), count, random_state)
+    fitted, test = _split(checks.matrix("X", X), count, random_state)
     table = [_measure(kernel, one, fitted, test, count, limit, seeds) for one in maps]
     table.sort(key=lambda one: (bool(one.reason), _figure(one, criterion)))
     if table[0].reason:

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.stats import t as student
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.features.base import BaseEstimator
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernels.base import Kernel, checked_kernel
 
 Array = NDArray[np.float64]
 
@@ -110,14 +110,14 @@ def error(
     >>> found.frobenius.low < found.frobenius.mean < 0.1
     True
     """
-    count = inputs.count("seeds", seeds, least=1)
-    ratio = inputs.number("regularization", regularization, above=0.0)
-    if not 0 < inputs.number("confidence", confidence) < 1:
+    count = checks.count("seeds", seeds, least=1)
+    ratio = checks.number("regularization", regularization, above=0.0)
+    if not 0 < checks.number("confidence", confidence) < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
     if not isinstance(transformer, BaseEstimator):
         raise TypeError(f"transformer: expected a feature map, got {type(transformer).__name__}")
-    fitted = inputs.matrix("X", X)
-    rows = fitted if test is None else inputs.matrix("test", test)
+    fitted = checks.matrix("X", X)
+    rows = fitted if test is None else checks.matrix("test", test)
     K = checked_kernel(kernel)(rows.astype(np.float64))
     weight = ratio * float(np.trace(K))
     if not weight > 0:

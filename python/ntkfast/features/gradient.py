@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.features.base import FeatureMap
 from ntkfast.features.sketches import HadamardSketch
 from ntkfast.finite import MLP
-from ntkfast.maps import FloatArray
 
 
 class GradientFeatures(FeatureMap):
@@ -52,7 +52,7 @@ class GradientFeatures(FeatureMap):
         self.random_state = random_state
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        depth, dim = inputs.count("depth", self.depth, least=1), X.shape[1]
+        depth, dim = checks.count("depth", self.depth, least=1), X.shape[1]
         width = 1
         while parameters(dim, depth, width + 1) <= self.n_components:
             width += 1

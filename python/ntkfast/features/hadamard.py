@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast import card, engines, inputs
-from ntkfast.maps import FloatArray
+from ntkfast import engines, places
+from ntkfast.arrays.collections import FloatArray
 
 __all__ = ["fwht"]
 
@@ -75,42 +75,17 @@ def fwht(
     >>> fwht([1, 2, 3, 4], signs=[1, -1, 1, -1], normalize=True)
     array([-1.,  5.,  0., -2.])
     """
-    if card.lies_on_card(X):
-        return _on_card(X, signs, out, normalize, engine)
-    vector = np.ndim(X) == 1
-    rows = inputs.matrix("X", np.asarray(X)[None] if vector else X)
-    _check_width(rows.shape[1])
-    diagonal = None if signs is None else _diagonal(signs, rows.shape[1], rows.dtype)
-    target = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
-    result = inputs.output("out", target, (len(rows), rows.shape[1]), rows.dtype)
-    to = result if inputs.unit_stride(result) else np.empty_like(rows, order="C")
-    if np.may_share_memory(rows, to) and not _same_memory(rows, to):
-        rows = rows.copy()
-    scale = rows.shape[1] ** -0.5 if normalize else 1.0
-    engines.select(engine).hadamard(rows, to, diagonal, scale, engines.count(threads))
-    if to is not result:
-        result[...] = to
-    if out is not None:
-        return out
-    return result[0] if vector else result
-
-
-def _on_card(
-    X: Any, signs: ArrayLike | None, out: Any, normalize: bool, engine: str | None
-) -> NDArray[Any]:
-    """Transform rows that lie on a graphics card."""
-    array = card.matrix("X", X)
-    width = array.shape[1]
-    _check_width(width)
-    diagonal = None if signs is None else _diagonal(signs, width, array.dtype)
-    scale = width**-0.5 if normalize else 1.0
-    result: NDArray[Any] = card.fwht(array, diagonal, out, scale, engine)
-    return result
-
-
-def _check_width(width: int) -> None:
+    place = places.of(X)
+    run = place.engine(engine)
+    rows, result = place.transformed(X, out)
+    width = rows.shape[1]
     if width & (width - 1):
         raise ValueError(f"X: expected a power of two of columns, got {width}")
+    diagonal = None if signs is None else _diagonal(signs, width, rows.dtype)
+    scale = width**-0.5 if normalize else 1.0
+    run.hadamard(rows, result.target, diagonal, scale, engines.count(threads))
+    transform: NDArray[Any] = result.finish()
+    return transform
 
 
 def _diagonal(signs: ArrayLike, width: int, dtype: DTypeLike) -> FloatArray:
@@ -123,9 +98,3 @@ def _diagonal(signs: ArrayLike, width: int, dtype: DTypeLike) -> FloatArray:
     if not np.all(np.abs(array) == 1):
         raise ValueError("signs: expected only +1 and -1")
     return np.ascontiguousarray(array, dtype)
-
-
-def _same_memory(first: FloatArray, second: FloatArray) -> bool:
-    """Whether two arrays of one shape are the same entries."""
-    same_rows = len(first) == 1 or first.strides[0] == second.strides[0]
-    return same_rows and first.ctypes.data == second.ctypes.data

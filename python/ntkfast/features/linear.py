@@ -6,15 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ntkfast import card
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.features.base import FeatureMap, check_is_fitted, validate_data
-from ntkfast.features.sketches import (
-    Count,
-    CountProduct,
-    HadamardProduct,
-    HadamardSketch,
-)
-from ntkfast.maps import FloatArray
+from ntkfast.features.sketches import Count, CountProduct, HadamardProduct, HadamardSketch
 
 
 class SRHT(FeatureMap):
@@ -52,8 +46,8 @@ class SRHT(FeatureMap):
         self.sketch_ = HadamardSketch(X.shape[1], self.n_components, generator)
         return int(self.n_components)
 
-    def _check_card(self) -> None:
-        """Any card will do."""
+    def _check_device(self) -> None:
+        """Any device will do."""
 
     def _width(self) -> int:
         return self.sketch_.size
@@ -114,8 +108,6 @@ class CountSketch(FeatureMap):
         (n, n_components) array or sparse matrix
         """
         check_is_fitted(self)
-        if card.lies_on_card(X):
-            self._check_card()
         return self.sketch_(self._rows(X, reset=False))
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
@@ -167,7 +159,7 @@ class _TensorFeatures(FeatureMap):
     def _width(self) -> int:
         return 2 * self.n_features_in_
 
-    def _check_card(self) -> None:
+    def _check_device(self) -> None:
         if self._sketch is not HadamardProduct:
             raise self._host_only()
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ntkfast import engines
+from ntkfast import engines, places
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.maps import NeuronMap
 from ntkfast.features.projections import Dense, Projection, Structured
-from ntkfast.maps import FloatArray, NeuronMap, Rows
 
 
 def relu(scale: float, dtype: Any) -> NeuronMap:
@@ -55,7 +56,7 @@ def answer(
         series = None if place is None else place.astype(X.dtype)[:, None]
         left = Rows(X, norms, series)
         right = projection.rows(X.dtype)
-        run, threads = engines.select(engines.home(X)), engines.count(None)
+        run, threads = places.of(X).engine(None), engines.count(None)
         both = 0 if negative is None else negative.shape[1]
         if both in (0, len(right)):
             run.run(plan, None, left, right, (out, negative), threads)

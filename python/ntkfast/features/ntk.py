@@ -8,14 +8,16 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ntkfast import inputs
-from ntkfast.duals import resolve
-from ntkfast.features import blocks, neurons, projections
+from ntkfast.activations.names import resolve
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.features import neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.features.sketches import PRODUCTS, CountProduct, HadamardSketch
-from ntkfast.layers import IDENTITY, MAX_SLOTS, Layer, merge
-from ntkfast.maps import FloatArray
-from ntkfast.networks import FullyConnected, Network
+from ntkfast.kernels.layers import IDENTITY, MAX_SLOTS, Layer, merge
+from ntkfast.networks.base import DenseNetwork
+from ntkfast.networks.dense import FullyConnected
+from ntkfast.places import blocks
 
 RELU = resolve("relu")
 MANY_INPUTS = 64  # from here on structured weights are faster, and as good
@@ -33,7 +35,7 @@ class NTKRandomFeatures(FeatureMap):
 
     Parameters
     ----------
-    network : Network, optional
+    network : DenseNetwork, optional
         Default: ``ntkfast.FullyConnected(depth)``.
     depth : int, default 1
         Hidden layers of the default network.
@@ -85,7 +87,7 @@ class NTKRandomFeatures(FeatureMap):
 
     def __init__(
         self,
-        network: Network | None = None,
+        network: DenseNetwork | None = None,
         *,
         depth: int = 1,
         n_components: int = 2048,
@@ -106,17 +108,17 @@ class NTKRandomFeatures(FeatureMap):
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         network = FullyConnected(self.depth) if self.network is None else self.network
-        if not isinstance(network, Network):
-            raise TypeError(f"network: expected a Network, got {type(network).__name__}")
+        if not isinstance(network, DenseNetwork):
+            raise TypeError(f"network: expected a DenseNetwork, got {type(network).__name__}")
         layers = merge(network.layers(X.shape[1]))
         plan = _Plan(
             total=self.n_components,
             hidden=max(1, self.n_components // 2)
             if self.hidden is None
-            else inputs.count("hidden", self.hidden, least=1),
-            weights=inputs.choice("weights", self.weights, ("auto", *projections.WEIGHTS)),
+            else checks.count("hidden", self.hidden, least=1),
+            weights=checks.choice("weights", self.weights, ("auto", *projections.WEIGHTS)),
             length="root" if self._equal_lengths(layers) else "gaussian",
-            product=PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))],
+            product=PRODUCTS[checks.choice("sketch", self.sketch, tuple(PRODUCTS))],
             generator=generator,
         )
         self.scale_ = float(np.sqrt(network.scale("ntk")))
@@ -133,7 +135,7 @@ class NTKRandomFeatures(FeatureMap):
             )
         return right if self.leverage is None else bool(self.leverage)
 
-    def _check_card(self) -> None:
+    def _check_device(self) -> None:
         if any(isinstance(step.product, CountProduct) for step in self.steps_):
             raise self._host_only(" with sketch='countsketch'")
         if any(step.project and step.layer.activation != RELU for step in self.steps_):

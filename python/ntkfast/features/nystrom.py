@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
-from ntkfast.features.base import FeatureMap, chunks
-from ntkfast.kernel import Kernel, checked_kernel
-from ntkfast.maps import FloatArray
-from ntkfast.networks import FullyConnected
-from ntkfast.rows import RowKernel
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.panels import panels
+from ntkfast.features.base import FeatureMap
+from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.rows import RowKernel
+from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
 
@@ -100,7 +102,7 @@ class NystromFeatures(FeatureMap):
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        inputs.choice("landmarks", self.landmarks, LANDMARKS)
+        checks.choice("landmarks", self.landmarks, LANDMARKS)
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))
         if self.landmarks == "uniform":
@@ -157,7 +159,7 @@ def leverage_scores(kernel: Kernel, X: Array, count: int, generator: np.random.G
     ridge = max(rest / count, least)
     whiten = vectors / np.sqrt(np.maximum(values, 0) + ridge)
     scores = np.asarray(kernel.diag(X), np.float64).copy()
-    for part in chunks(len(X), 8 * size):
+    for part in panels(len(X), 8 * size, places.HOST.feature_bytes, least=16):
         scores[part] -= np.sum((kernel(X[part], sample) @ whiten) ** 2, axis=1)
     return np.clip(scores / (ridge * len(X) / size), 0, 1)
 

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from ntkfast import inputs
-from ntkfast.features import blocks, radial
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.features import radial
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
 from ntkfast.features.spherical import Expansion, SphereFeatures
 from ntkfast.features.zonal import exact_count, write_exact
-from ntkfast.kernel import Kernel
-from ntkfast.maps import FloatArray
-from ntkfast.rows import RowKernel
-from ntkfast.spectrum.curve import Curve, on_sphere
+from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.curve import Curve, on_sphere
+from ntkfast.kernels.rows import RowKernel
+from ntkfast.places import blocks
 
 Array = NDArray[np.float64]
 
@@ -195,11 +196,11 @@ class NTKSketch(SphereFeatures):
 
     def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
-        degree = inputs.count("degree", self.degree, least=2)
+        degree = checks.count("degree", self.degree, least=2)
         # Below 256 the error of the tree dominates, and a wider one costs next to nothing.
         default = max(total // 4, min(total, 256))
-        inner = default if self.inner is None else inputs.count("inner", self.inner, least=1)
-        product = PRODUCTS[inputs.choice("sketch", self.sketch, tuple(PRODUCTS))]
+        inner = default if self.inner is None else checks.count("inner", self.inner, least=1)
+        product = PRODUCTS[checks.choice("sketch", self.sketch, tuple(PRODUCTS))]
         self._prepare(X)
         self.expansion_, self.fit_error_ = self._polynomial(dim, degree)
         self.coefficients_ = self.expansion_.masses
@@ -231,7 +232,7 @@ class NTKSketch(SphereFeatures):
             coefficients, error = fit_polynomial(curve, degree)
         return Expansion([np.full((1, 1), np.sqrt(c)) for c in coefficients], None, error), error
 
-    def _check_card(self) -> None:
+    def _check_device(self) -> None:
         if self.sketch != "srht":
             raise self._host_only(f" with sketch={self.sketch!r}")
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
-from ntkfast import engines
+from ntkfast import engines, places
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.maps import StructuredMap
 from ntkfast.features.sketches import power_of_two, signs
-from ntkfast.maps import FloatArray, Rows, StructuredMap
 
 WEIGHTS = ("gaussian", "orthogonal", "structured")
 
@@ -64,7 +65,7 @@ class Structured:
         """Write scale f(w.x), with f of `StructuredMap`, in one pass."""
         X = X.toarray() if sparse.issparse(X) else X
         plan = StructuredMap(self.flips.astype(X.dtype), self.lengths.astype(X.dtype), kind, scale)
-        engines.select(engines.home(X)).structured(plan, X, out, engines.count(None))
+        places.of(X).engine(None).structured(plan, X, out, engines.count(None))
 
 
 Projection: TypeAlias = Dense | Structured

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BarycentricInterpolator
 
-from ntkfast.duals import ABReLU, Activation, Step
-from ntkfast.layers import IDENTITY, MAX_SLOTS
-from ntkfast.rows import NetworkKernel, RowKernel
-from ntkfast.standard import ExponentialPower
+from ntkfast.activations.base import Activation
+from ntkfast.activations.rectified import ABReLU, Step
+from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.layers import IDENTITY, MAX_SLOTS
+from ntkfast.kernels.named import ExponentialPower
+from ntkfast.kernels.rows import RowKernel
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -119,7 +121,7 @@ class State(NamedTuple):
 
 
 def _network(kernel: NetworkKernel, dim: int, p: Array, q: Array, u: Complex) -> Complex:
-    """Carry (c, t) through the layers (`ntkfast.layers`), and both variances."""
+    """Carry (c, t) through the layers (`ntkfast.kernels.layers`), and both variances."""
     layers = kernel.network.layers(dim)
     c: Complex = p * q * u
     state = State(c, np.zeros_like(c), p * p, q * q)

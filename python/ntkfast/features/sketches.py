@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy import fft, sparse
 
-from ntkfast import engines
-from ntkfast.features import blocks
-from ntkfast.maps import FloatArray, Rotation
+from ntkfast import engines, places
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.engines.maps import Rotation
+from ntkfast.places import blocks
 
 Generator = np.random.Generator
 
@@ -63,9 +64,7 @@ class HadamardSketch:
             out = blocks.empty(X, self.m)
         threads = engines.count(None)
         scale = self.m**-0.5
-        engines.select(engines.home(X)).sketch(
-            X, None, out, self.rotation(X.dtype), None, scale, threads
-        )
+        places.of(X).engine(None).sketch(X, None, out, self.rotation(X.dtype), None, scale, threads)
         return out
 
 
@@ -129,12 +128,14 @@ class HadamardProduct:
 
         With `step` of 1{Y > 0} in place of Y.
         """
-        like = Y if engines.home(Y) else X  # a row that stands for all may lie on the host
+        like = (
+            X if places.of(Y) is places.HOST else Y
+        )  # a row that stands for all may lie on the host
         if out is None:
             out = blocks.empty(like, self.m, max(len(X), len(Y)))
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
         factor, threads = scale * self.m**-0.5, engines.count(None)
-        run = engines.select(engines.home(like))
+        run = places.of(like).engine(None)
         run.sketch(X, Y, out, *rotations, factor, threads, step)
         return out
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.features import radial
 from ntkfast.features.base import FeatureMap, norms_of
-from ntkfast.kernel import Kernel
-from ntkfast.networks import FullyConnected
-from ntkfast.rows import checked_row_kernel
+from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.curve import on_sphere
+from ntkfast.kernels.rows import checked_row_kernel
+from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum import mercer
-from ntkfast.spectrum.curve import on_sphere
 
 Array = NDArray[np.float64]
 
@@ -112,7 +112,7 @@ class SphereFeatures(FeatureMap):
         self.radius_: float | None = None
         self._norms: NDArray[Any] | None = None  # those of the training rows, where they matter
         if self.radius is not None:
-            self.radius_ = inputs.number("radius", self.radius, above=0.0)
+            self.radius_ = checks.number("radius", self.radius, above=0.0)
         elif not zonal:
             norms = norms_of(X).astype(np.float64)
             low, high = float(norms.min()), float(norms.max())

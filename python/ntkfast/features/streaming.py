@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ntkfast import inputs
-from ntkfast.engines import row_norms
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.panels import panels
+from ntkfast.engines.norms import row_norms
 from ntkfast.features import lazy
-from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted, chunks
+from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
 from ntkfast.features.normal import Array, NormalEquations, Solution
-from ntkfast.progress import Bar
+from ntkfast.support.progress import Bar
 
 try:
     from sklearn.base import RegressorMixin, clone
@@ -66,7 +68,7 @@ def stream(
     check_is_fitted(features)
     width = max(X.shape[1], len(features.get_feature_names_out()))
     step = (
-        max(1, PART_BYTES // (8 * width)) if rows is None else inputs.count("rows", rows, least=1)
+        max(1, PART_BYTES // (8 * width)) if rows is None else checks.count("rows", rows, least=1)
     )
     for first in range(0, X.shape[0], step):
         part = slice(first, min(first + step, X.shape[0]))
@@ -242,7 +244,7 @@ class FeatureRidge(
         """Fit the features to the first rows, and begin to sum."""
         self._alphas()
         count = _length(X)
-        targets, vector = inputs.columns("y", y, count)
+        targets, vector = checks.columns("y", y, count)
         some = X[:: -(-count // FIT_ROWS)]  # spread, since rows may be sorted
         features = clone(self.features).fit(some)
         size = len(features.get_feature_names_out())
@@ -254,12 +256,13 @@ class FeatureRidge(
         """Add rows, the first of which has this number, if all of them are right."""
         self._alphas()
         rows, features = self._checked(X, first)
-        targets, vector = inputs.columns("y", y, rows.shape[0], first)
+        targets, vector = checks.columns("y", y, rows.shape[0], first)
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
         found = NormalEquations.empty(*self.sums_.cross.shape)
         # Adding to F^T F costs as much as some hundred rows: take more of them at a time.
-        for part in chunks(len(targets), 8 * len(found.gram), found.gram.nbytes // 2):
+        most = max(places.HOST.feature_bytes, found.gram.nbytes // 2)
+        for part in panels(len(targets), 8 * len(found.gram), most, least=16):
             F = features(rows[part])
             found.add(F.toarray() if sparse.issparse(F) else F, targets[part])
         self.sums_.merge(found)
@@ -271,15 +274,15 @@ class FeatureRidge(
         if type(features).transform is FeatureMap.transform:
             return features._rows(X, reset=False, first=first), features._features
         if not sparse.issparse(X):  # a map of its own ways, which cannot name the row
-            X = inputs.matrix("X", X)
-            inputs.rows("X", X, row_norms(X), first)
+            X = checks.matrix("X", X)
+            checks.rows("X", X, row_norms(X), first)
         return X, features.transform
 
     def _alphas(self) -> Array:
         given = [self.alpha] if np.ndim(self.alpha) == 0 else list(self.alpha)
         if not given:
             raise ValueError("alpha: expected at least one number, got none")
-        return np.array([inputs.number("alpha", alpha, above=0.0) for alpha in given])
+        return np.array([checks.number("alpha", alpha, above=0.0) for alpha in given])
 
     def _seen(self) -> None:
         if not hasattr(self, "sums_"):
@@ -346,7 +349,8 @@ class FeatureRidge(
             return lazy.map_rows(X, self.predict, None if self.vector_ else len(found.constant))
         rows, features = self._checked(X, 0)
         result = np.empty((rows.shape[0], len(found.constant)))
-        for part in chunks(len(result), 8 * len(found.coefficients)):
+        row_bytes = 8 * len(found.coefficients)
+        for part in panels(len(result), row_bytes, places.HOST.feature_bytes, least=16):
             result[part] = features(rows[part]) @ found.coefficients
         result += found.constant
         return result[:, 0] if self.vector_ else result

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import hadamard
 
-from ntkfast import inputs
-from ntkfast.features import blocks, neurons, projections
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.engines.maps import NeuronMap
+from ntkfast.features import neurons, projections
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import power_of_two
 from ntkfast.features.spherical import Array, SphereFeatures
-from ntkfast.kernel import Kernel
-from ntkfast.maps import FloatArray, NeuronMap
-from ntkfast.spectrum.harmonics import log_multiplicities, polynomials
+from ntkfast.kernels.base import Kernel
+from ntkfast.places import blocks
+from ntkfast.spectrum.sphere.harmonics import log_multiplicities, polynomials
 
 KNOTS = (1 << 14) + 1  # of the table of an activation
 KNOTS_OF_MANY = (1 << 12) + 1  # of each table if there is one for every norm
@@ -46,7 +48,7 @@ class _ZonalFeatures(SphereFeatures):
     _paired: bool  # whether directions come in pairs w, -w
 
     def _draw(self, X: Any, generator: np.random.Generator) -> int:
-        dim, top_degree = X.shape[1], inputs.count("max_degree", self.max_degree, least=2)
+        dim, top_degree = X.shape[1], checks.count("max_degree", self.max_degree, least=2)
         self._prepare(X)
         self.expansion_ = self._expand(dim, top_degree)
         self.masses_, self.truncated_ = self.expansion_.masses, self.expansion_.truncated
@@ -90,8 +92,8 @@ class _ZonalFeatures(SphereFeatures):
     def _signs(self, count: int) -> Array:
         raise NotImplementedError
 
-    def _check_card(self) -> None:
-        """Any card will do."""
+    def _check_device(self) -> None:
+        """Any device will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
         directions, norms = directions_of(X)
@@ -303,7 +305,7 @@ class DualActivationFeatures(_ZonalFeatures):
         return degree
 
     def _directions(self) -> str:
-        return inputs.choice("weights", self.weights, projections.WEIGHTS[:2])
+        return checks.choice("weights", self.weights, projections.WEIGHTS[:2])
 
     def _signs(self, count: int) -> Array:
         return relu_signs(count)

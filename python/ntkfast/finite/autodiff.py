@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
-from ntkfast.finite.optional import import_jax, import_torch
+from ntkfast.arrays import checks
+from ntkfast.support.optional import import_jax, import_torch
 
 Blocks = list[NDArray[Any]]  # per parameter an (n, outputs, size) array
 
@@ -72,8 +72,8 @@ def empirical_ntk(
     array([[4., 0.],
            [0., 4.]], dtype=float32)
     """
-    inputs.choice("outputs", outputs, ("mean", "all"))
-    size = inputs.count("batch", batch, least=1)
+    checks.choice("outputs", outputs, ("mean", "all"))
+    size = checks.count("batch", batch, least=1)
     jacobian = (
         _torch_jacobian(model, parameters)
         if params is None

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast import inputs
-from ntkfast.convolutional import PADDINGS, Conv, ConvNet, Readout, _checked_shape, _odd
-from ntkfast.duals import Activation
-from ntkfast.duals import resolve as activation_of
-from ntkfast.finite.factors import Factors, PixelFactors
-from ntkfast.finite.network import FiniteNetwork, Layered, per_layer, repeated, times
+from ntkfast.activations.base import Activation
+from ntkfast.activations.names import resolve as activation_of
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray, Shape
+from ntkfast.finite.factors import Factors, Layered, PixelFactors
+from ntkfast.finite.network import FiniteNetwork, per_layer, repeated, times
 from ntkfast.finite.weights import Init, Matrix
 from ntkfast.finite.weights import resolve as init_of
-from ntkfast.maps import FloatArray, Shape
-from ntkfast.networks import ActivationLike, _gain
+from ntkfast.networks.base import ActivationLike
+from ntkfast.networks.convolutional import ConvNet, checked_shape
+from ntkfast.networks.steps import PADDINGS, Conv, Readout, odd
 
 TILE_BYTES = 1 << 28  # of the gradients of a tile of images
 Pixels = NDArray[Any]  # (..., height, width, channels)
@@ -129,24 +130,25 @@ class CNN(FiniteNetwork):
         trained: bool | Sequence[bool] = True,
         seed: int | np.random.Generator | None = 0,
     ) -> None:
-        wide = tuple(inputs.count("channels", width, least=1) for width in channels)
+        wide = tuple(checks.count("channels", width, least=1) for width in channels)
         if not wide:
             raise ValueError("channels: expected at least one convolution, got none")
-        checked = _checked_shape(shape)
+        checked = checked_shape(shape)
         if checked is None:
             raise TypeError("shape: expected (height, width, channels), got None")
         function, layers = activation_of(activation), len(wide) + 1
-        self._set(
+        checks.store(
+            self,
             shape=checked,
             channels=wide,
-            outputs=inputs.count("outputs", outputs, least=1),
+            outputs=checks.count("outputs", outputs, least=1),
             activation=function,
-            filter_size=_odd("filter_size", filter_size),
-            padding=inputs.choice("padding", padding, PADDINGS),
-            readout=inputs.choice("readout", readout, ("gap", "flatten")),
+            filter_size=odd("filter_size", filter_size),
+            padding=checks.choice("padding", padding, PADDINGS),
+            readout=checks.choice("readout", readout, ("gap", "flatten")),
             init=init_of(init),
             w_std=per_layer(
-                "w_std", np.sqrt(_gain(function)) if w_std is None else w_std, layers, above=0.0
+                "w_std", np.sqrt(function.gain()) if w_std is None else w_std, layers, above=0.0
             ),
             b_std=per_layer("b_std", b_std, layers, least=0.0),
             trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
@@ -185,7 +187,7 @@ class CNN(FiniteNetwork):
             generator.standard_normal(after) if b else np.zeros(after)
             for (_, after), b in zip(sizes, self.b_std, strict=True)
         )
-        self._set(weights=weights, biases=biases, _converted={})
+        checks.store(self, weights=weights, biases=biases, _converted={})
 
     @property
     def tile_rows(self) -> int:
@@ -195,7 +197,7 @@ class CNN(FiniteNetwork):
 
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise an error if an array of this shape holds no images of the network."""
-        inputs.image_shape(name, shape, self.shape)
+        checks.image_shape(name, shape, self.shape)
 
     def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
         """Return images as a matrix, one image per row.
@@ -209,7 +211,7 @@ class CNN(FiniteNetwork):
         TypeError, ValueError
             If they are none.
         """
-        images = inputs.images(name, X, self.shape)
+        images = checks.images(name, X, self.shape)
         return np.ascontiguousarray(images).reshape(len(images), -1)
 
     # The recursion ----------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.maps import FloatArray
+from ntkfast.arrays.collections import FloatArray
 
 
 class LayerGradients(Protocol):
@@ -24,6 +25,38 @@ class LayerGradients(Protocol):
 
     def gradients(self) -> NDArray[Any]:
         """Return the Jacobian of this layer, (n, outputs, parameters)."""
+
+
+Layered: TypeAlias = Sequence[LayerGradients]
+
+
+class Factored(Protocol):
+    """A network whose kernels are sums over what its layers contribute."""
+
+    zero_bias: bool
+
+    @property
+    def tile_rows(self) -> int:
+        """Inputs of a tile of a Gram matrix, whose factors are held at a time."""
+
+    @property
+    def depth(self) -> int:
+        """Number of hidden layers."""
+
+    def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
+        """Return inputs as a matrix, one input per row."""
+
+    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise an error if an array of this shape holds no inputs."""
+
+    def features(self, X: ArrayLike) -> list[NDArray[Any]]:
+        """Return what the layers are applied to."""
+
+    def factors(self, X: ArrayLike) -> Layered:
+        """Return the layers that are trained as what the empirical NTK needs of them."""
+
+    def scales(self, layer: int) -> tuple[float, float]:
+        """Return what W_l and b_l are multiplied by."""
 
 
 class Factors(NamedTuple):

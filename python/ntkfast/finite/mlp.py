@@ -9,16 +9,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import inputs
-from ntkfast.duals import Activation
-from ntkfast.duals import resolve as activation_of
+from ntkfast.activations.base import Activation
+from ntkfast.activations.names import resolve as activation_of
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.finite.factors import Factors
 from ntkfast.finite.network import FiniteNetwork, per_layer, repeated
 from ntkfast.finite.weights import Init, Matrix
 from ntkfast.finite.weights import resolve as init_of
-from ntkfast.layers import Layer, Layers, merge
-from ntkfast.maps import FloatArray
-from ntkfast.networks import ActivationLike, Network, _gain
+from ntkfast.kernels.layers import Layer, Layers, merge
+from ntkfast.networks.base import ActivationLike, DenseNetwork
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -57,7 +57,7 @@ class MLP(FiniteNetwork):
     ----------
     weights : tuple of (fan_in, fan_out) arrays
     biases : tuple of (fan_out,) arrays
-    limit : Network
+    limit : DenseNetwork
         The infinitely wide network. Orthogonal and sparse weights have the same.
     ntk, nngp : Kernel
         The empirical kernels of these very weights.
@@ -109,19 +109,20 @@ class MLP(FiniteNetwork):
         trained: bool | Sequence[bool] = True,
         seed: int | np.random.Generator | None = 0,
     ) -> None:
-        sizes = tuple(inputs.count("widths", width, least=1) for width in widths)
+        sizes = tuple(checks.count("widths", width, least=1) for width in widths)
         if len(sizes) < 2:
             raise ValueError(f"widths: expected at least input and output, got {sizes}")
         function, layers = activation_of(activation), len(sizes) - 1
-        w = np.sqrt(_gain(function)) if w_std is None else w_std
-        self._set(
+        w = np.sqrt(function.gain()) if w_std is None else w_std
+        checks.store(
+            self,
             widths=sizes,
             activation=function,
             init=init_of(init),
             w_std=per_layer("w_std", w, layers, above=0.0),
             b_std=per_layer("b_std", b_std, layers, least=0.0),
             zero_bias=bool(zero_bias),
-            residual=inputs.number("residual", residual, least=0.0),
+            residual=checks.number("residual", residual, least=0.0),
             trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
         )
         self._draw(np.random.default_rng(seed))
@@ -133,7 +134,7 @@ class MLP(FiniteNetwork):
             generator.standard_normal(width) if drawn else np.zeros(width)
             for width, drawn in zip(self.widths[1:], random, strict=True)
         ]
-        self._set(weights=tuple(weights), biases=tuple(biases), _converted={})
+        checks.store(self, weights=tuple(weights), biases=tuple(biases), _converted={})
 
     def __repr__(self) -> str:
         return f"MLP({self.widths}, {self.activation.name!r})"
@@ -314,7 +315,7 @@ class MLP(FiniteNetwork):
         )
 
     @property
-    def limit(self) -> Network:
+    def limit(self) -> DenseNetwork:
         """The network of infinite width with the same recursion."""
         return WideLimit(self)
 
@@ -326,7 +327,7 @@ class MLP(FiniteNetwork):
         TypeError, ValueError
             If they are none.
         """
-        matrix = inputs.matrix(name, X)
+        matrix = checks.matrix(name, X)
         self.check_shape(name, matrix.shape)
         return matrix
 
@@ -337,10 +338,10 @@ class MLP(FiniteNetwork):
 
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise an error if an array of this shape is no matrix of d columns."""
-        inputs.matrix_shape(name, shape, self.widths[0])
+        checks.matrix_shape(name, shape, self.widths[0])
 
 
-class WideLimit(Network):
+class WideLimit(DenseNetwork):
     """What an MLP becomes when all hidden layers are wide, its kernels averaged over outputs."""
 
     def __init__(self, net: MLP) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
-from ntkfast.networks import ActivationLike
+from ntkfast.networks.base import ActivationLike
 
 KINDS = ("ntk", "nngp")
 Values = NDArray[np.float64]
@@ -75,8 +75,8 @@ def mean_kernel(
     >>> bool(np.all(np.abs(found.mean - net.limit.ntk(np.eye(3))) < 4 * found.standard_error))
     True
     """
-    inputs.choice("kind", kind, KINDS)
-    count = inputs.count("draws", draws, least=2)
+    checks.choice("kind", kind, KINDS)
+    count = checks.count("draws", draws, least=2)
     mean, spread = 0.0, 0.0
     for done, net_ in enumerate(net.draws(count, seed), start=1):
         sample = np.asarray(getattr(net_, kind)(X, Y), np.float64)
@@ -177,13 +177,13 @@ def convergence(
     >>> bool(abs(found.slopes["gaussian"] + 0.5) < 0.15)
     True
     """
-    inputs.choice("kind", kind, KINDS)
-    sizes = [inputs.count("widths", width, least=1) for width in widths]
+    checks.choice("kind", kind, KINDS)
+    sizes = [checks.count("widths", width, least=1) for width in widths]
     if len(sizes) < 2:
         raise ValueError(f"widths: expected at least two, got {len(sizes)}")
-    hidden = inputs.count("depth", depth, least=1)
-    many, count = inputs.count("repeats", repeats, least=2), inputs.count("draws", draws, least=1)
-    points = inputs.matrix("X", X)
+    hidden = checks.count("depth", depth, least=1)
+    many, count = checks.count("repeats", repeats, least=2), checks.count("draws", draws, least=1)
+    points = checks.matrix("X", X)
     errors: dict[str, Values] = {}
     spread: dict[str, Values] = {}
     for number, init in enumerate(inits):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast import inputs
-from ntkfast.finite.factors import LayerGradients
-from ntkfast.finite.kernel import FiniteKernel
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.finite.factors import Layered
+from ntkfast.finite.finite_kernel import FiniteKernel
 from ntkfast.finite.weights import Matrix
-from ntkfast.maps import FloatArray
 
 Net = TypeVar("Net", bound="FiniteNetwork")
-Layered: TypeAlias = Sequence[LayerGradients]
 
 
 class FiniteNetwork(ABC):
@@ -84,13 +83,9 @@ class FiniteNetwork(ABC):
             after += (offset * self.biases[layer]).astype(after.dtype)
         return after
 
-    def _set(self, **values: object) -> None:
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-
     def _copy(self: Net) -> Net:
         other = object.__new__(type(self))
-        other._set(**self.__dict__)
+        checks.store(other, **self.__dict__)
         return other
 
     def redraw(self: Net, seed: int | np.random.Generator | None) -> Net:
@@ -132,7 +127,7 @@ class FiniteNetwork(ABC):
             shapes, wanted = [a.shape for a in arrays], [a.shape for a in old]
             if shapes != wanted:
                 raise ValueError(f"{name}: expected shapes {wanted}, got {shapes}")
-            other._set(**{name: arrays}, _converted={})
+            checks.store(other, **{name: arrays}, _converted={})
         return other
 
     def _weights(self, dtype: np.dtype[Any]) -> tuple[FloatArray, ...]:
@@ -223,4 +218,4 @@ def repeated(name: str, value: Any, layers: int) -> tuple[Any, ...]:
 
 def per_layer(name: str, value: Any, layers: int, **limits: float) -> tuple[float, ...]:
     """Return one number in a range per layer."""
-    return tuple(inputs.number(name, v, **limits) for v in repeated(name, value, layers))
+    return tuple(checks.number(name, v, **limits) for v in repeated(name, value, layers))

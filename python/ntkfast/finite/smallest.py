@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.finite.factors import Factors
 from ntkfast.finite.mlp import MLP
-from ntkfast.maps import FloatArray
 
 Values = NDArray[np.float64]
 SCALINGS = ("ntk", "standard")
@@ -89,8 +89,8 @@ def smallest_eigenvalues(
     >>> bool(found.total >= found.layers.sum() > 0)
     True
     """
-    inputs.choice("scaling", scaling, SCALINGS)
-    count = inputs.count("probes", probes, least=1)
+    checks.choice("scaling", scaling, SCALINGS)
+    count = checks.count("probes", probes, least=1)
     if scaling == "standard" and any(net.b_std):
         raise ValueError('scaling: "standard" is for networks without biases')
     points = net.rows(X).astype(np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.weights import Sparse
 
@@ -131,9 +131,9 @@ def trajectory_growth(
     >>> bool(abs(found.rate / found.typical - 1) < 0.05)
     True
     """
-    count = inputs.count("draws", draws, least=2)
-    tolerance = inputs.number("rtol", rtol, above=0.0)
-    most = inputs.count("max_points", max_points, least=64)
+    count = checks.count("draws", draws, least=2)
+    tolerance = checks.number("rtol", rtol, above=0.0)
+    most = checks.count("max_points", max_points, least=64)
     if net.depth < 1:
         raise ValueError(f"net: expected a hidden layer, got widths {net.widths}")
     path = curve or (lambda t: circle(t, net.widths[0]))

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 
 Matrix: TypeAlias = NDArray[np.float64]
 LAWS = ("gaussian", "uniform", "sign")
@@ -36,10 +36,10 @@ class Sparse:
     law: str = "gaussian"
 
     def __post_init__(self) -> None:
-        density = inputs.number("density", self.density, above=0.0)
+        density = checks.number("density", self.density, above=0.0)
         if density > 1:
             raise ValueError(f"density: expected a number <= 1, got {self.density}")
-        inputs.choice("law", self.law, LAWS)
+        checks.choice("law", self.law, LAWS)
 
     def __call__(self, shape: tuple[int, int], generator: np.random.Generator) -> Matrix:
         """Draw a matrix."""
@@ -94,4 +94,4 @@ def resolve(init: Any) -> Init:
         return init
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name, Sparse or Orthogonal, got {type(init).__name__}")
-    return NAMED[inputs.choice("init", init, tuple(NAMED))]
+    return NAMED[checks.choice("init", init, tuple(NAMED))]

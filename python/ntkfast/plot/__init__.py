@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ntkfast.plot.bound_chart import bounds
-from ntkfast.plot.finite import convergence
-from ntkfast.plot.profile import profiles
-from ntkfast.plot.spectra import ratio, spectrum
+from ntkfast.plot.convergence_chart import convergence
+from ntkfast.plot.profile_chart import profiles
+from ntkfast.plot.spectrum_chart import ratio, spectrum
 from ntkfast.plot.style import save
 
 __all__ = ["bounds", "convergence", "profiles", "ratio", "save", "spectrum"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from ntkfast.files import appearing
+from ntkfast.support.files import appearing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from ntkfast.spectrum.bounds import Bound, BoundTable, Check, bounds
-from ntkfast.spectrum.compare import RkhsComparison, same_rkhs
-from ntkfast.spectrum.effective import EffectiveDimension, effective_dimension
-from ntkfast.spectrum.expansion import reconstruct, zonal_harmonics
-from ntkfast.spectrum.gram import Extremes, extremes
-from ntkfast.spectrum.harmonics import multiplicity
-from ntkfast.spectrum.mercer import Branch, Decay, MercerSpectrum, mercer
-from ntkfast.spectrum.shape import (
+from ntkfast.spectrum.gram.bounds import Bound, BoundTable, Check, bounds
+from ntkfast.spectrum.gram.effective import EffectiveDimension, effective_dimension
+from ntkfast.spectrum.gram.extremes import Extremes, extremes
+from ntkfast.spectrum.sphere.compare import RkhsComparison, same_rkhs
+from ntkfast.spectrum.sphere.expansion import reconstruct, zonal_harmonics
+from ntkfast.spectrum.sphere.harmonics import multiplicity
+from ntkfast.spectrum.sphere.mercer import Branch, Decay, MercerSpectrum, mercer
+from ntkfast.spectrum.sphere.shape import (
     KernelShape,
     fully_connected_rate,
     residual_limit,
     residual_rate,
     shape,
 )
-from ntkfast.spectrum.smoothness import (
+from ntkfast.spectrum.sphere.smoothness import (
     CircleInterpolant,
     high_frequency_energy,
     interpolate_on_circle,
     kernel_slope,
 )
-from ntkfast.spectrum.table import write_csv
+from ntkfast.spectrum.sphere.table import write_csv
 
 __all__ = [
     "Bound",

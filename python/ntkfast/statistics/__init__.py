@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ntkfast.statistics import penalties, rkhs_norm
 from ntkfast.statistics.change_point import ChangePoint
-from ntkfast.statistics.power import Power, power
+from ntkfast.statistics.rejection import Power, power
 from ntkfast.statistics.result import TwoSampleTest
 from ntkfast.statistics.two_sample import ntk_mmd_test, softplus_network, trained_mmd_test
 

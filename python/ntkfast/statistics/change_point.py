@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast import inputs
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.arrays import checks
+from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.statistics.result import checked_level
 
 Values = NDArray[np.float64]
@@ -83,11 +83,11 @@ class ChangePoint:
         seed: int | None = 0,
     ) -> None:
         self.kernel = checked_kernel(kernel)
-        self.window = inputs.count("window", window, least=2)
+        self.window = checks.count("window", window, least=2)
         self.level = checked_level(level)
-        length = inputs.count("horizon", horizon, least=self.window)
-        count = inputs.count("streams", streams, least=1)
-        rows = inputs.real_array("reference", np.asarray(reference))
+        length = checks.count("horizon", horizon, least=self.window)
+        count = checks.count("streams", streams, least=1)
+        rows = checks.real_array("reference", np.asarray(reference))
         if len(rows) < 4 * self.window:
             raise ValueError(
                 f"reference: expected at least 4 windows, {4 * self.window} inputs, got {len(rows)}"
@@ -117,7 +117,7 @@ class ChangePoint:
         (n,) array
             NaN until a window is full.
         """
-        new = inputs.real_array("X", np.asarray(X))
+        new = checks.real_array("X", np.asarray(X))
         found = []
         for first in range(0, len(new), self.window):
             part = new[first : first + self.window]

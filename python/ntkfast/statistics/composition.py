@@ -22,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from ntkfast.duals import GELU, Activation, Erf, Exp, Gaussian, Identity, Polynomial, Sine
+from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Identity, Polynomial
+from ntkfast.activations.smooth import GELU, Erf, Exp, Gaussian, Sine
 from ntkfast.finite import MLP
-from ntkfast.kernel import Kernel, KernelOfNetwork
-from ntkfast.networks import FullyConnected, _gain
+from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.networks.dense import FullyConnected
 
 Values = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -77,7 +79,7 @@ class PowerMap:
 
     def __init__(self, activation: Activation, dual: Activation) -> None:
         self._series = continued(activation)
-        masses = _gain(dual) * dual.hermite(np.ones(1), NODES // 2)[0] ** 2
+        masses = dual.gain() * dual.hermite(np.ones(1), NODES // 2)[0] ** 2
         self._masses: Values = np.where(masses > ABSENT, masses, 0.0)
 
     def terms(self, t: float) -> Values:

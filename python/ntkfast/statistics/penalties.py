@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ntkfast import inputs
-from ntkfast.finite.optional import import_torch
+from ntkfast.arrays import checks
+from ntkfast.support.optional import import_torch
 
 
 def gradient(model: Any, X: Any) -> Any:
@@ -59,8 +59,8 @@ def perturbation(model: Any, X: Any, *, radius: float = 1.0, steps: int = 5) -> 
     ValueError
         If the radius or the number of steps is not positive.
     """
-    size = inputs.number("radius", radius, above=0.0)
-    count = inputs.count("steps", steps, least=1)
+    size = checks.number("radius", radius, above=0.0)
+    count = checks.count("steps", steps, least=1)
     values = model(X)
     total = values.new_zeros(())
     for output in range(values.shape[1]):
@@ -118,7 +118,7 @@ def project(model: Any, tau: float) -> None:
     tau : float
     """
     torch = import_torch()
-    largest = inputs.number("tau", tau, above=0.0)
+    largest = checks.number("tau", tau, above=0.0)
     with torch.no_grad():
         for W in _weights(model):
             U, values, V = torch.linalg.svd(W.flatten(1), full_matrices=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def checked_level(level: object) -> float:
     TypeError, ValueError
         If it is none.
     """
-    number = inputs.number("level", level, above=0.0)
+    number = checks.number("level", level, above=0.0)
     if number >= 1:
         raise ValueError(f"level: expected a number < 1, got {level}")
     return number

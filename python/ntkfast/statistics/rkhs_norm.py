@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.finite import MLP
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.statistics import composition
 
 Values = NDArray[np.float64]
@@ -93,9 +93,9 @@ def interpolant(
     >>> f.norm.round(6), f(np.eye(3)).ravel().round(6) + 0.0
     (array([1.712859]), array([ 1.,  0., -1.]))
     """
-    k, penalty = checked_kernel(kernel), inputs.number("ridge", ridge, least=0.0)
-    points = inputs.real_array("X", np.asarray(X)).astype(np.float64, copy=False)
-    targets, _ = inputs.columns("y", y, len(points))
+    k, penalty = checked_kernel(kernel), checks.number("ridge", ridge, least=0.0)
+    points = checks.real_array("X", np.asarray(X)).astype(np.float64, copy=False)
+    targets, _ = checks.columns("y", y, len(points))
     K = k(points)
     try:
         factor = linalg.cho_factor(K + penalty * np.eye(len(K)))
@@ -122,7 +122,7 @@ def of_coefficients(kernel: Kernel, X: ArrayLike, alpha: ArrayLike) -> Values:
     (outputs,) array
     """
     points = checked_kernel(kernel).collect(X)
-    V, _ = inputs.columns("alpha", alpha, len(points))
+    V, _ = checks.columns("alpha", alpha, len(points))
     product = kernel.matmul(points, None, V).astype(np.float64)
     return np.asarray(np.sqrt(np.maximum(np.einsum("nc,nc->c", V.astype(np.float64), product), 0)))
 
@@ -213,13 +213,13 @@ def lower_bounds(
     >>> bool(found.best[0] <= rkhs_norm.upper_bounds(net).lipschitz)
     True
     """
-    points = inputs.matrix("X", X).astype(np.float64, copy=False)
+    points = checks.matrix("X", X).astype(np.float64, copy=False)
     slope = function.input_gradients if isinstance(function, MLP) else gradient
     if slope is None:
         raise ValueError("gradient: expected the gradient of a function that is no MLP")
-    size = inputs.number("radius", radius, above=0.0)
-    factor = inputs.number("lipschitz", lipschitz, above=0.0)
-    count = inputs.count("steps", steps, least=1)
+    size = checks.number("radius", radius, above=0.0)
+    factor = checks.number("lipschitz", lipschitz, above=0.0)
+    count = checks.count("steps", steps, least=1)
     gradients, values = np.asarray(slope(points)), np.asarray(function(points))
     found = [
         np.linalg.norm(gradients, axis=2).max(axis=0),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import inputs
+from ntkfast.arrays import checks
 from ntkfast.finite import MLP
-from ntkfast.kernel import Kernel, checked_kernel
+from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.statistics.result import TwoSampleTest, checked_level
 from ntkfast.statistics.samples import Pool, pool
 
@@ -85,9 +85,9 @@ def ntk_mmd_test(
     >>> nf.statistics.ntk_mmd_test(X, Y, kernel=nf.FullyConnected(2).ntk).rejected
     True
     """
-    rate, count = checked_level(level), inputs.count("permutations", permutations, least=1)
+    rate, count = checked_level(level), checks.count("permutations", permutations, least=1)
     both, generator = pool(X, Y), np.random.default_rng(seed)
-    inputs.choice("bootstrap", bootstrap, BOOTSTRAPS)
+    checks.choice("bootstrap", bootstrap, BOOTSTRAPS)
     if kernel is None:
         kernel = softplus_network(both.Z.shape[-1], seed=seed).ntk
     k = checked_kernel(kernel)
@@ -97,7 +97,7 @@ def ntk_mmd_test(
         W = both.permuted(count, generator)
         product = k.matmul(both.Z, None, W, engine=engine, threads=threads)
     else:
-        train, test = both.split(inputs.number("split", split, above=0.0), generator)
+        train, test = both.split(checks.number("split", split, above=0.0), generator)
         W = test.permuted(count, generator)
         before = train.weights() if bootstrap == "test" else train.permuted(count, generator)
         product = k.matmul(test.Z, train.Z, before, engine=engine, threads=threads)
@@ -130,7 +130,7 @@ def softplus_network(dim: int, width: int = 512, *, seed: int | None = 0) -> MLP
     MLP
     """
     return MLP(
-        (inputs.count("dim", dim, least=1), width, 1),
+        (checks.count("dim", dim, least=1), width, 1),
         "softplus",
         w_std=(np.sqrt(dim), 1.0),
         b_std=(1.0, 0.0),
@@ -192,14 +192,14 @@ def trained_mmd_test(
     >>> nf.statistics.trained_mmd_test(X, Y + 0.3).rejected
     True
     """
-    rate, count = checked_level(level), inputs.count("permutations", permutations, least=1)
-    step = inputs.number("learning_rate", learning_rate, above=0.0)
+    rate, count = checked_level(level), checks.count("permutations", permutations, least=1)
+    step = checks.number("learning_rate", learning_rate, above=0.0)
     both, generator = pool(X, Y), np.random.default_rng(seed)
     net = softplus_network(both.Z.shape[-1], seed=seed) if network is None else network
     net.check_one_output("network")
-    train, test = both.split(inputs.number("split", split, above=0.0), generator)
+    train, test = both.split(checks.number("split", split, above=0.0), generator)
     W = test.permuted(count, generator)
-    after = _one_epoch(net, train, step, inputs.count("batch", batch, least=1), generator)
+    after = _one_epoch(net, train, step, checks.count("batch", batch, least=1), generator)
     witness = (after(test.Z) - net(test.Z))[:, 0] / (step * len(train.Z) / 2)
     return _outcome(W, witness, rate)
 

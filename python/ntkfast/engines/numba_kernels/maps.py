@@ -11,7 +11,7 @@ ROWS = 96  # rows of a tile
 CHUNK = 16 * ROWS  # rows of a task: amortises packing the columns; a multiple of WIDTH
 PANEL = 64  # columns that are packed together
 SLOTS = 4
-RELU, STEP = 0, 1  # kinds of neurons, as in `ntkfast.maps.NEURONS`
+RELU, STEP = 0, 1  # kinds of neurons, as in `ntkfast.engines.maps.NEURONS`
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
 KEPT = (1 + SLOTS) * STATE  # two more lines after state and slots
 EQUAL = KEPT + WIDTH
@@ -124,7 +124,7 @@ class NeuronPlan(NamedTuple):
 class LayersPlan(NamedTuple):
     """The layers, one row of constants each."""
 
-    layers: Array  # (layers, 12), see `ntkfast.maps.LayerMap`
+    layers: Array  # (layers, 12), see `ntkfast.engines.maps.LayerMap`
     stats: int  # numbers per data row
     least: float  # norm that smaller ones are taken for
     scales: Array  # of NTK and NNGP

@@ -1,0 +1,213 @@
+"""The interface of activations: a function, its dual kernels, and a view of them by angles.
+
+`Activation.on_sphere` takes both inputs with the same variance and describes their angle ``theta``
+by ``v = sin(theta/2)**2`` and ``vc = cos(theta/2)**2``. It returns ``1 - K/K(v=0)`` without a
+difference of nearly equal numbers, because a deep network amplifies precisely that.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+SphereMap: TypeAlias = tuple[Array, Array, Array]
+IDENTITY, RELU, STEP, ERF, GELU_CODE, SINE, EXP, GAUSSIAN, HERMITE = range(9)
+
+
+def _floats(*values: ArrayLike) -> tuple[Array, ...]:
+    """Convert to arrays of one common floating type; integers become float64."""
+    arrays = [np.asarray(value) for value in values]
+    dtype = np.result_type(*arrays)
+    if dtype.kind != "f":
+        dtype = np.result_type(dtype, np.float64)
+    return tuple(array.astype(dtype, copy=False) for array in arrays)
+
+
+def _like(x: Array, *values: float) -> tuple[Array, ...]:
+    """Scalars in the precision of `x`, so that longdouble formulas stay longdouble."""
+    return tuple(np.asarray(value, x.dtype) for value in values)
+
+
+def _linear_limit(v: Array) -> SphereMap:
+    """Return the map of s(x) = x, the limit of every s with s(0) = 0, s'(0) != 0 as q -> 0."""
+    return 2 * v, np.ones_like(v), np.zeros_like(v)
+
+
+class Activation(ABC):
+    """A scalar function together with its dual kernels.
+
+    Instances are immutable, hashable and picklable.  Subclasses give the function, its derivative,
+    `dual` and `derivative_dual`; the other methods have defaults in terms of these.
+
+    Attributes
+    ----------
+    name : str
+        The text from which `resolve` makes the activation again.
+    degree : float or None
+        The ``k`` of ``s(t x) = t**k s(x)`` for all ``t > 0``; None if there is none.
+    exact_defect : bool
+        Whether `on_sphere` keeps the relative accuracy of the defects as ``v -> 0``.
+    code : tuple
+        ``(kind, parameters)`` for compiled code; kind 8 stands for "through `hermite`".
+    """
+
+    exact_defect: bool = True
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The text from which `resolve` makes the activation again."""
+
+    @property
+    def degree(self) -> float | None:
+        """Degree of positive homogeneity, or None."""
+        return None
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        """Kind and parameters for compiled layer maps."""
+        return HERMITE, ()
+
+    @abstractmethod
+    def __call__(self, x: ArrayLike) -> Array:
+        """Evaluate the function elementwise."""
+
+    @abstractmethod
+    def derivative(self, x: ArrayLike) -> Array:
+        """Evaluate the derivative elementwise (one of the one-sided values at a kink)."""
+
+    @abstractmethod
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        """Return E[s(a) s(b)] for variances `q`, `p` and covariance `c`, which broadcast."""
+
+    @abstractmethod
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        """Return E[s'(a) s'(b)] for variances `q`, `p` and covariance `c`, which broadcast."""
+
+    @abstractmethod
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        """Return the orthonormal Hermite coefficients a_j = E[s(sqrt(q) Z) h_j(Z)].
+
+        Parameters
+        ----------
+        q : (n,) array
+            Variances.
+        count : int
+            Number of coefficients, j = 0 ... count - 1.
+
+        Returns
+        -------
+        (n, count) array
+            With them K(q, p, rho sqrt(qp)) = sum_j a_j(q) a_j(p) rho^j.
+        """
+
+    def gain(self) -> float:
+        """Return the weight variance that keeps a unit variance: 1 / E[s(Z)^2], 2 for ReLU.
+
+        Raises
+        ------
+        ValueError
+            If the function is zero.
+        """
+        second_moment = float(self.variance(np.ones(1))[0])
+        if not second_moment > 0:
+            raise ValueError(f"activation: expected a function that is not zero, got {self!r}")
+        return 1.0 / second_moment
+
+    def variance(self, q: ArrayLike) -> Array:
+        """Return E[s(a)^2] for variance `q`."""
+        return self.dual(q, q, q)
+
+    def derivative_variance(self, q: ArrayLike) -> Array:
+        """Return E[s'(a)^2] for variance `q`."""
+        return self.derivative_dual(q, q, q)
+
+    def hermite_tail(self, q: ArrayLike, count: int) -> Array:
+        """Return E[s^2] - sum_{j < count} a_j(q)^2, which bounds the error of truncation.
+
+        By Cauchy-Schwarz the series of K(q, p, rho) cut after `count` terms is wrong by at most
+        sqrt(tail(q) tail(p)) at any rho.
+        """
+        (q,) = _floats(q)
+        rest = self.variance(q) - np.sum(self.hermite(q, count) ** 2, axis=-1)
+        return np.asarray(np.maximum(rest, 0))
+
+    def on_sphere(self, q: ArrayLike, v: ArrayLike, vc: ArrayLike) -> SphereMap:
+        """Describe the dual between inputs of one variance by its distance from the diagonal.
+
+        Parameters
+        ----------
+        q : float
+            The common variance.
+        v, vc : arrays
+            sin(theta/2)^2 and cos(theta/2)^2 of the angle; their dtype is kept.
+
+        Returns
+        -------
+        defect, slope, slope_defect : arrays
+            1 - K/K1, Kd q/K1 and slope(v=0) - slope, where K1 = K(q, q, q) and c = q (vc - v).
+            At a variance for which K1 vanishes they are the limits for q -> 0.
+        """
+        scale, v, vc = _sphere(q, v, vc)
+        return self._sphere_map(scale, v, vc)
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        c = q * (vc - v)
+        top = self.variance(q)
+        if top == 0:
+            return _linear_limit(v)
+        slope = self.derivative_dual(q, q, c) * (q / top)
+        return (
+            1 - self.dual(q, q, c) / top,
+            slope,
+            self.derivative_variance(q) * (q / top) - slope,
+        )
+
+
+def _sphere(q: ArrayLike, v: ArrayLike, vc: ArrayLike) -> tuple[Array, Array, Array]:
+    """Bring the arguments of `on_sphere` to the precision of v and vc."""
+    v, vc = _floats(v, vc)
+    variance = np.asarray(q)
+    if variance.ndim:
+        raise ValueError(f"q: expected a scalar, got shape {variance.shape}")
+    if not variance >= 0:
+        raise ValueError(f"q: expected a variance >= 0, got {variance}")
+    return variance.astype(v.dtype), v, vc
+
+
+def _column(q: ArrayLike) -> tuple[Array, Array]:
+    """Return q as a floating (n,) array and its square root."""
+    (q,) = _floats(q)
+    return q, np.sqrt(q)
+
+
+def _stack(columns: Sequence[Array], count: int) -> Array:
+    """Put coefficient columns side by side, cut to `count`."""
+    return np.stack(columns[:count], axis=-1)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count: expected a positive integer, got {count}")
+
+
+def _check_finite(name: str, *values: float) -> None:
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError(f"{name}: expected finite numbers, got {values}")
+
+
+def _arguments(*values: float) -> str:
+    """Write call arguments as short as round-tripping allows."""
+    return "(" + ", ".join(f"{float(value)!r}".removesuffix(".0") for value in values) + ")"
+
+
+def _check_nonzero(**values: float) -> None:
+    for name, value in values.items():
+        if value == 0:
+            raise ValueError(f"{name}: expected a number other than 0, got {value}")

@@ -1,0 +1,283 @@
+"""A function of one variable resolved by piecewise Chebyshev interpolants, with its kinks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache, lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from numpy.typing import NDArray
+
+Function: TypeAlias = Callable[[Any], Any]
+Doubles: TypeAlias = NDArray[np.float64]
+NODES = 24  # Chebyshev points per interval of the mesh
+MOST = 4000  # intervals after which a mesh is given up
+EPS = float(np.finfo(np.float64).eps)
+
+
+def _evaluate(function: Function, x: Doubles) -> Doubles:
+    """Evaluate any callable on an array; scalar functions are looped over."""
+    try:
+        values = np.asarray(function(x), np.float64)
+    except (TypeError, ValueError):
+        values = np.empty(0)
+    if values.shape != x.shape and values.ndim:
+        values = np.vectorize(function, otypes=[np.float64])(x) if x.size else np.zeros(x.shape)
+    return np.broadcast_to(values, x.shape)
+
+
+class Resolution(NamedTuple):
+    """A function resolved on an interval.
+
+    Attributes
+    ----------
+    edges : (m + 1,) array
+        Ends of the intervals on which the interpolants hold.
+    domains : (2, m) array
+        Where the interpolants of the derivative live: the intervals and some space around them.
+    slopes : (m, n) array
+        Chebyshev coefficients of the derivative on each interval.
+    kinks : tuple of float
+        Points where value, slope or curvature jump.
+    jumps, bends : bool
+        Whether the function, or its slope, is discontinuous somewhere.
+    """
+
+    edges: Doubles
+    domains: Doubles
+    slopes: Doubles
+    kinks: tuple[float, ...]
+    jumps: bool
+    bends: bool
+
+    def derivative(self, x: Doubles) -> Doubles:
+        """Evaluate the derivative of the interpolant."""
+        piece = np.searchsorted(self.edges[1:-1], x, side="right")
+        left, right = self.domains
+        center, scale = (left + right) / 2, 2 / (right - left)
+        t = (x - center.take(piece)) * scale.take(piece)
+        last, previous = np.zeros_like(t), np.zeros_like(t)
+        rows = self.slopes.T
+        for row in rows[:0:-1]:  # Clenshaw
+            last, previous = row.take(piece) + 2 * t * last - previous, last
+        return np.asarray(rows[0].take(piece) + t * last - previous)
+
+
+@cache
+def _chebyshev(nodes: int) -> tuple[Doubles, Doubles]:
+    """Chebyshev points and the matrix from values to coefficients."""
+    odd = 2 * np.arange(nodes) + 1
+    cosines = np.cos(np.pi * np.arange(4 * nodes) / (2 * nodes))
+    matrix = 2 / nodes * cosines[np.outer(np.arange(nodes), odd) % (4 * nodes)]
+    matrix[0] /= 2
+    return cosines[odd], matrix
+
+
+def _fit(function: Function, left: Doubles, right: Doubles, nodes: int = NODES) -> Doubles:
+    """Chebyshev coefficients of the function on each interval [left, right]."""
+    points, matrix = _chebyshev(nodes)
+    x = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * points
+    values = _evaluate(function, x)
+    if not np.isfinite(values).all():
+        where = x[~np.isfinite(values)][0]
+        raise ValueError(f"activation: expected finite values, got none at {where:.6g}")
+    return np.asarray(values @ matrix.T)
+
+
+def _roughness(coefficients: Doubles, scale: float) -> Doubles:
+    """Trailing coefficients relative to the size of the function on the interval."""
+    size = np.maximum(np.abs(coefficients).sum(axis=-1), scale)
+    return np.asarray(np.abs(coefficients[..., -4:]).max(axis=-1) / size)
+
+
+SMOOTH = 2e-15
+
+
+def _bisect(function: Function, edges: Doubles, scale: float) -> Doubles:
+    """Halve intervals until each is resolved, or too short, or shows rounding noise only."""
+    left, right = edges[:-1], edges[1:]
+    parent = np.full(left.size, np.inf)
+    done = [edges]
+    for _ in range(64):
+        rough = _roughness(_fit(function, left, right), scale)
+        noise = (rough < 1e-10) & (rough > 0.7 * parent)
+        short = right - left < 8 * EPS * np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3)
+        split = ~((rough < SMOOTH) | noise | short)
+        if not split.any() or sum(part.size for part in done) > MOST:
+            break  # a function too rough for the mesh shows in the error of the averages
+        left, right, rough = left[split], right[split], rough[split]
+        middle = (left + right) / 2
+        done.append(middle)
+        left, right = np.concatenate([left, middle]), np.concatenate([middle, right])
+        parent = np.concatenate([rough, rough])
+    return np.unique(np.concatenate(done))
+
+
+def _starting_edges(reach: float, kinks: Iterable[float]) -> Doubles:
+    """0, +-1, +-2, +-4, ... up to the reach, and the kinks that are known."""
+    powers = 2.0 ** np.arange(0, np.ceil(np.log2(reach)) + 1)
+    powers = np.append(powers[powers < reach], reach)
+    known = [kink for kink in kinks if -reach < kink < reach]
+    return np.unique(np.concatenate([-powers, [0.0], powers, known]))
+
+
+def _merge(function: Function, edges: Doubles, scale: float, fixed: Doubles) -> Doubles:
+    """Join neighbouring intervals wherever one interpolant serves both; `fixed` edges stay."""
+    for _ in range(40):
+        union = _fit(function, edges[:-2], edges[2:])
+        joins = _alternate((_roughness(union, scale) < SMOOTH) & ~np.isin(edges[1:-1], fixed))
+        if not joins.any():
+            break
+        edges = edges[~np.concatenate([[False], joins, [False]])]
+    return edges
+
+
+def _alternate(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep every other flag of each run, so that no two neighbours remain."""
+    kept = flags.copy()
+    for i in range(1, kept.size):
+        kept[i] &= not kept[i - 1]
+    return kept
+
+
+def _gather(function: Function, edges: Doubles, scale: float) -> Doubles:
+    """Replace each cluster of tiny intervals by the kink it surrounds, where there is one."""
+    for _ in range(64):
+        widths = np.diff(edges)
+        tiny = int(np.argmin(widths))
+        if widths[tiny] > 2.0**-9:
+            break
+        center = (edges[tiny] + edges[tiny + 1]) / 2
+        kink = _locate(function, edges, center, widths[tiny], scale)
+        if kink is None:
+            break
+        point, radius = kink
+        keep = np.abs(edges - point) >= radius
+        edges = np.unique(np.concatenate([edges[keep], [point - radius, point, point + radius]]))
+    return edges
+
+
+def _locate(
+    function: Function, edges: Doubles, center: float, width: float, scale: float
+) -> tuple[float, float] | None:
+    """Find the kink near `center` as the point where the two sides, continued, separate."""
+    gap = 4 * width
+    for radius in (2.0**-4, 2.0**-6, 2.0**-8):
+        if gap > radius / 4:
+            return None
+        left = np.array([center - radius, center + gap])
+        right = np.array([center - gap, center + radius])
+        sides = _fit(function, left, right)
+        if (_roughness(sides, scale) > 1e-13).any():
+            continue
+        point = _separation(sides, left, right, center, scale)
+        ends = np.array([point - radius, point, point + radius])
+        pieces = _fit(function, ends[:-1], ends[1:])
+        if (_roughness(pieces, scale) < 10 * SMOOTH).all():
+            return point, radius
+    return None
+
+
+def _separation(
+    sides: Doubles, left: Doubles, right: Doubles, center: float, scale: float
+) -> float:
+    """Root of the lowest derivative in which the continuations of both sides differ."""
+    gaps = []
+    for order in range(3):
+        values = []
+        for side, a, b in zip(sides, left, right, strict=True):
+            series = chebyshev.Chebyshev(side, domain=[a, b])
+            values.append((series.deriv(order) if order else series)(center))
+        gaps.append(float(values[1] - values[0]))
+    size = max(float(np.abs(sides).sum(axis=-1).max()), scale)
+    point = center
+    if abs(gaps[0]) < 1e-6 * size:
+        order = 0 if abs(gaps[1]) > 1e-5 * size else 1
+        if gaps[order + 1]:
+            point = center - gaps[order] / gaps[order + 1]
+    if abs(point - center) > 1e-3:  # the sides hardly differ: nothing to locate
+        point = center
+    rounded = round(point, 6)  # a kink is seldom meant to be at 0.30000000000000004
+    return rounded if abs(rounded - point) < 1e-10 else point
+
+
+def _mismatch(edges: Doubles, coefficients: Doubles, floor: float) -> Doubles:
+    """Jumps of value, slope and curvature at inner edges, in units of the neighbours' size."""
+    widths = np.diff(edges)
+    size = np.abs(coefficients).sum(axis=1)
+    near = np.minimum(widths[:-1], widths[1:])
+    scale = np.maximum(np.maximum(size[:-1], size[1:]), max(floor, 1e-300))
+    rows = []
+    for order in range(3):
+        series = chebyshev.chebder(coefficients, order, axis=1) if order else coefficients
+        series = series * (2 / widths[:, None]) ** order
+        signs = (-1.0) ** np.arange(series.shape[1])
+        gap = (series * signs).sum(axis=1)[1:] - series.sum(axis=1)[:-1]
+        rows.append(np.abs(gap) * near**order / scale)
+    return np.array(rows)
+
+
+@lru_cache(maxsize=128)
+def resolution(function: Function, kinks: tuple[float, ...] | None, reach: float) -> Resolution:
+    """Resolve a function on [-reach, reach] and find its kinks.
+
+    Parameters
+    ----------
+    function : callable
+        Elementwise function.
+    kinks : tuple of float or None
+        Known kinks; None looks for them.
+    reach : float
+        Half width of the interval.
+
+    Returns
+    -------
+    Resolution
+        Mesh, interpolants and kinks.
+    """
+    scale = 0.01 * float(np.abs(_evaluate(function, np.linspace(-1, 1, 33))).max())
+    edges = _bisect(function, _starting_edges(reach, kinks or ()), scale)
+    if kinks is None:
+        edges = _gather(function, edges, scale)
+    gaps = _gaps(function, edges, scale)
+    found = edges[1:-1][gaps.any(axis=0)] if kinks is None else np.intersect1d(edges, kinks)
+    edges = _merge(function, edges, scale, found)
+    at_kinks = _gaps(function, edges, scale)[:, np.isin(edges[1:-1], found)]
+    domains = _overlapping(edges, found)
+    slopes = _differentiate(
+        _fit(function, domains[0], domains[1], NODES + 6), domains[1] - domains[0]
+    )
+    points = tuple(float(x) for x in found)
+    return Resolution(
+        edges, domains, slopes, points, bool(at_kinks[0].any()), bool(at_kinks[:2].any())
+    )
+
+
+def _overlapping(edges: Doubles, kinks: Doubles) -> Doubles:
+    """Widen each interval by a tenth on both sides, not across a kink.
+
+    Interpolation error and rounding make the derivative of an interpolant worst at the ends.
+    """
+    widths = np.diff(edges)
+    free = ~np.isin(edges, kinks) & (edges > edges[0]) & (edges < edges[-1])
+    left = 0.1 * np.minimum(widths, np.append(np.inf, widths[:-1]))  # no farther than a neighbour
+    right = 0.1 * np.minimum(widths, np.append(widths[1:], np.inf))
+    return np.stack([edges[:-1] - left * free[:-1], edges[1:] + right * free[1:]])
+
+
+def _differentiate(coefficients: Doubles, widths: Doubles) -> Doubles:
+    """Chebyshev coefficients of the derivative, up to the highest degree in use anywhere."""
+    size = np.abs(coefficients).sum(axis=1, keepdims=True)
+    used = np.abs(coefficients) > EPS * size
+    degree = max(1, int(np.flatnonzero(used.any(axis=0)).max(initial=0)))
+    slopes = chebyshev.chebder(coefficients[:, : degree + 1], axis=1)
+    return np.asarray(slopes * (2 / widths)[:, None], np.float64)
+
+
+def _gaps(function: Function, edges: Doubles, scale: float) -> NDArray[np.bool_]:
+    """Whether value, slope or curvature jump at the inner edges, shape (3, edges - 2)."""
+    coefficients = _fit(function, edges[:-1], edges[1:])
+    mismatch = _mismatch(edges, coefficients, scale)
+    return np.asarray(mismatch > np.array([[1e-10], [1e-9], [1e-7]]))

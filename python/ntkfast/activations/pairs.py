@@ -1,0 +1,152 @@
+"""The geometry of a pair of Gaussians, and the arc-cosine functions of its angle."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+
+from ntkfast.activations.base import Array, _like
+
+
+def _pi(x: Array) -> Array:
+    """Return pi in the precision of `x` (a Python float holds only 53 bits of it)."""
+    zero, minus_one = _like(x, 0.0, -1.0)
+    return np.arctan2(zero, minus_one)
+
+
+@cache
+def gauss_legendre(count: int, char: str = "d") -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on [-1, 1] in the floating type with this `char`."""
+    x = np.polynomial.legendre.leggauss(count)[0].astype(np.dtype(char))
+    for _ in range(2):  # Newton steps: NumPy's nodes carry double precision only
+        before, value = np.ones_like(x), x
+        for n in range(1, count):
+            before, value = value, ((2 * n + 1) * x * value - n * before) / (n + 1)
+        slope = count * (before - x * value) / (1 - x * x)
+        x = x - value / slope
+    weights = 2 / ((1 - x * x) * slope * slope)
+    x.flags.writeable = weights.flags.writeable = False
+    return x, weights
+
+
+def _geometric_mean(q: Array, p: Array) -> Array:
+    """Return sqrt(q p), exactly q when p = q, without overflow of the product."""
+    return np.where(q == p, q, np.sqrt(q) * np.sqrt(p))
+
+
+def _half_chords(q: Array, p: Array, c: Array) -> tuple[Array, Array, Array]:
+    """Return (sqrt(qp), v, vc) of a pair.
+
+    A vanishing variance leaves the angle undefined: two zero inputs are the same input
+    (theta = 0), a zero input against another one counts as orthogonal to it.
+    """
+    norm = _geometric_mean(q, p)
+    safe = 2 * np.where(norm == 0, 1, norm)
+    v = np.clip((norm - c) / safe, 0, 1)
+    vc = np.clip((norm + c) / safe, 0, 1)
+    half = v.dtype.type(0.5)
+    degenerate = norm == 0
+    v = np.where(degenerate, np.where(q == p, 0, half), v)
+    return norm, v, np.where(degenerate, 1 - v, vc)
+
+
+def _angles(v: Array, vc: Array) -> tuple[Array, Array]:
+    """Return theta and pi - theta, the smaller of the two with full relative accuracy."""
+    small = 2 * np.arcsin(np.sqrt(np.maximum(np.minimum(v, vc), 0)))
+    large = _pi(small) - small
+    acute = v <= vc
+    return np.where(acute, small, large), np.where(acute, large, small)
+
+
+def _excess(q: Array, p: Array, c: Array) -> Array:
+    """Return q p - c^2 >= 0 from factors, which is exactly 0 when q = p = c."""
+    norm = _geometric_mean(q, p)
+    return np.maximum((norm - c) * (norm + c), 0)
+
+
+def _arc1(t: Array) -> Array:
+    """Return sin t - t cos t; its power series below t = 1, where the terms cancel."""
+    result = np.sin(t) - t * np.cos(t)
+    small = np.abs(t) < 1
+    x = t[small]
+    y = x * x
+    series = np.ones_like(y)
+    for j in range(9 if t.dtype.itemsize > 8 else 7, -1, -1):
+        series = 1 - y / ((2 * j + 2) * (2 * j + 5)) * series
+    result = np.asarray(result)
+    result[small] = x * y / 3 * series
+    return result
+
+
+def _arc(n: int, t: Array) -> Array:
+    """Return J_n(pi - t) of Cho and Saul, n! times the integral of (cos s - cos t)^n on [0, t].
+
+    The integrand is positive, so that the result keeps its relative accuracy as t -> 0, where the
+    textbook forms (sums of t and sines) cancel down to order t^(2n+1).
+    """
+    if n == 0:
+        return t
+    if n == 1:
+        return _arc1(t)
+    total = np.zeros_like(t)
+    half = t / 2
+    for x, weight in zip(*gauss_legendre(16 + 2 * n, t.dtype.char), strict=True):
+        s = half * ((1 + x) / 2)
+        total += weight * (2 * np.sin(half + s) * np.sin(half - s)) ** n
+    return math.factorial(n) * half * total
+
+
+def _powers_defect(weights: Array, v: Array, vc: Array) -> Array:
+    """Return sum_l weights[l] (1 - u^l), u = vc - v, with the factor 1 - u = 2v taken out."""
+    u = vc - v
+    tails = np.cumsum(weights[:0:-1])  # tails[-1 - j] = sum of weights[l] over l > j
+    total = np.zeros_like(u)
+    for tail in tails:
+        total = total * u + tail
+    return 2 * v * total
+
+
+def _power_sum(weights: Array, u: Array) -> Array:
+    """Return sum_l weights[l] u^l."""
+    total = np.zeros_like(u)
+    for weight in weights[::-1]:
+        total = total * u + weight
+    return total
+
+
+def _odd_factorial(n: int) -> int:
+    """Return (2n - 1)!! = J_n(0) / pi."""
+    return math.prod(range(1, 2 * n, 2))
+
+
+def _arc_defect(n: int, v: Array, vc: Array) -> Array:
+    """Return 1 - J_n(theta) / J_n(0).
+
+    J_n(theta) = pi m_n(cos theta) - (-1)^n J_n(pi - theta), where m_n is the dual of x^n at unit
+    variance; the second term is of order theta^(2n+1) only.
+    """
+    theta = _angles(v, vc)[0]
+    weights = _monomial_weights(n, v.dtype.char)
+    rest = _arc(n, theta) / _pi(theta)
+    sign = -1 if n % 2 else 1
+    return (_powers_defect(weights, v, vc) + sign * rest) / _odd_factorial(n)
+
+
+def _arc_shape(n: int, v: Array, vc: Array) -> Array:
+    """Return J_n(theta) / J_n(0), exactly 1 at theta = 0 and relatively accurate at theta = pi."""
+    phi = _angles(v, vc)[1]
+    shape = _arc(n, phi) / (_pi(phi) * _odd_factorial(n))
+    return np.where(v < 0.125, 1 - _arc_defect(n, v, vc), shape)
+
+
+@cache
+def _monomial_weights(n: int, char: str) -> Array:
+    """Coefficients of the dual of x^n at unit variance in powers of u."""
+    weights = np.zeros(n + 1, np.dtype(char))
+    for low in range(n % 2, n + 1, 2):
+        i = (n - low) // 2
+        ratio = math.factorial(n) // (2**i * math.factorial(i))
+        weights[low] = np.dtype(char).type(ratio) ** 2 / math.factorial(low)
+    return weights

@@ -1,0 +1,397 @@
+"""Dual kernels of arbitrary Python functions by error-controlled Gaussian quadrature.
+
+Two steps.  First the function is *resolved*: an adaptive mesh of intervals on which a Chebyshev
+interpolant of degree 23 reproduces it to rounding.  Where the mesh shrinks to a point, or where
+the pieces on the two sides of an edge disagree in value, slope or curvature, there is a kink.
+
+Then averages over a pair of Gaussians are taken in the coordinates
+
+    a = sqrt(q) (C x + S y),   b = sqrt(p) (C x - S y),   C = cos(theta/2), S = sin(theta/2),
+
+with x, y independent.  The kinks of s(a) and s(b) are straight lines there; the inner integral
+over x is split where it meets a line, and the outer integral over y where two lines cross, so that
+Gauss-Legendre panels converge as fast as for smooth functions.  (For obtuse angles x and y
+exchange their roles.)  Defects are averages of squares, (s(a) - s(b))^2, so that nothing cancels.
+"""
+
+# ruff: noqa: D102 - the methods are documented once, in the base class
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast.activations.averages import (
+    BELL,
+    GAUSS,
+    PANEL,
+    _average,
+    _Pairs,
+    _panels,
+    _Rule,
+    _shortest,
+)
+from ntkfast.activations.base import (
+    Activation,
+    Array,
+    SphereMap,
+    _check_count,
+    _floats,
+    _linear_limit,
+)
+from ntkfast.activations.mesh import (
+    EPS,
+    Doubles,
+    Function,
+    Resolution,
+    _chebyshev,
+    _evaluate,
+    resolution,
+)
+from ntkfast.activations.pairs import _half_chords, gauss_legendre
+from ntkfast.activations.tables import (
+    TABLE_EDGES,
+    TABLE_NODES,
+    TABLE_PIECES,
+    WORTH_A_TABLE,
+    _interpolate,
+    _over_variances,
+    _series_map,
+    _SphereTable,
+)
+from ntkfast.arrays import checks
+
+
+@dataclass(frozen=True, init=False)
+class CallableActivation(Activation):
+    """Any elementwise function as an activation; its duals are computed by quadrature.
+
+    Parameters
+    ----------
+    function : callable
+        Maps an array to an array of the same shape (functions of one number work, slowly).
+    derivative : callable, optional
+        Its derivative.  Without it a piecewise Chebyshev interpolant of `function`, accurate to
+        about 1e-13 of the size of the function, is differentiated.
+    kinks : sequence of float, optional
+        Where value, slope or curvature jump.  Found automatically when not given.
+    tolerance : float
+        Error asked of every result, relative to it (duals: to the root of the product of both
+        variances; `on_sphere`, obtuse angles: to 1; slope defects: at least to a tenth of the
+        defect), as far as the rounding of `function` and of its derivative permits.  A
+        RuntimeWarning tells when it is missed.
+
+    Notes
+    -----
+    Results are double precision whatever the dtype of the arguments.  At a point where the function
+    itself jumps, the derivative is the piecewise one, as for the step function: its weak part, a
+    delta, is left out of the derivative dual.
+
+    Equality and hash are those of the callables, kinks and tolerance; instances can be pickled when
+    the callables can.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tanh = CallableActivation(np.tanh)
+    >>> round(float(tanh.dual(1.0, 1.0, 0.5)), 12)
+    0.186324413203
+    """
+
+    function: Function
+    slope: Function | None = None
+    kinks: tuple[float, ...] | None = None
+    tolerance: float = 1e-12
+    label: str = field(default="", compare=False)
+
+    def __init__(
+        self,
+        function: Function,
+        derivative: Function | None = None,
+        kinks: Iterable[float] | None = None,
+        *,
+        tolerance: float = 1e-12,
+        name: str | None = None,
+    ) -> None:
+        if not callable(function):
+            raise TypeError(f"function: expected a callable, got {type(function).__name__}")
+        if not tolerance > 0:
+            raise ValueError(f"tolerance: expected a positive number, got {tolerance}")
+        points = None if kinks is None else tuple(sorted(float(kink) for kink in kinks))
+        checks.store(
+            self,
+            function=function,
+            slope=derivative,
+            kinks=points,
+            tolerance=float(tolerance),
+            label=name or getattr(function, "__name__", type(function).__name__),
+        )
+
+    @property
+    def name(self) -> str:
+        return self.label
+
+    def __call__(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        return _evaluate(self.function, x.astype(np.float64)).astype(x.dtype)
+
+    def derivative(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        doubles = x.astype(np.float64)
+        reach = float(np.abs(doubles).max(initial=1.0))
+        return self._slope(reach)(doubles).astype(x.dtype)
+
+    def found_kinks(self, reach: float = 16.0) -> tuple[float, ...]:
+        """Return the kinks on [-reach, reach], given or detected."""
+        return self._resolution(reach).kinks
+
+    def _resolution(self, reach: float) -> Resolution:
+        size = 2.0 ** np.ceil(np.log2(max(reach, 16.0)))
+        return resolution(self.function, self.kinks, float(size))
+
+    def _slope(self, reach: float) -> Callable[[Doubles], Doubles]:
+        slope = self.slope
+        if slope is None:
+            return self._resolution(reach).derivative
+        return lambda x: _evaluate(slope, x)
+
+    def _bound(self, root: float, digits: float = 18.0) -> float:
+        """Range of x beyond which s(root x)^2 exp(-x^2/2) has dropped by that many digits."""
+        x = np.arange(0.0, 38.0, 0.25)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            both = [_evaluate(self.function, sign * root * x) for sign in (1.0, -1.0)]
+            size = np.abs(both[0]) + np.abs(both[1])
+            logs = np.where(np.isfinite(size), 2 * np.log(size), np.inf) - x * x / 2
+        peak = np.max(logs[x < 9])
+        large = x[(logs > peak - 2.3 * digits) & np.isfinite(logs)]
+        return float(max(9.25, large.max(initial=0.0) + 0.25))
+
+    def _rule(self, root: float, squares: bool) -> _Rule:
+        bound = self._bound(root)
+        reach = 1.5 * bound * root
+        mesh = self._resolution(reach)
+        kinks = np.array(mesh.kinks)
+        panels, lines = _panels(mesh, root, bound)
+        return _Rule(self.function, self._slope(reach), lines, kinks, bound, panels, squares)
+
+    def _checked(self, rule: _Rule, pairs: _Pairs, size: Doubles) -> Doubles:
+        """Average, compare a few entries with a finer rule, and warn if they differ too much."""
+        size = np.maximum(size, 1e-300)
+        values, error = _average(rule, pairs, size, self.tolerance)
+        count = values.shape[1]
+        sample = np.unique([0, count // 2, count - 1])
+        fine = replace(rule, nodes=GAUSS + 6)
+        again, _ = _average(fine, pairs[sample], size[:, sample], self.tolerance)
+        scale = np.maximum(np.abs(again), size[:, sample])
+        scale = rule.yardstick(scale, pairs[sample])
+        error = max(error, float((np.abs(again - values[:, sample]) / scale).max()))
+        if error > self.tolerance:
+            warnings.warn(
+                f"{self.name}: quadrature reached a relative error of {error:.1e}, "
+                f"not the tolerance {self.tolerance:.1e}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return values
+
+    def _duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
+        q, p, c = np.broadcast_arrays(*_floats(q, p, c))
+        flat = [part.astype(np.float64).ravel() for part in (q, p, c)]
+        angle = _half_chords(flat[0], flat[1], flat[2])[1:]
+        v, vc = (part.astype(np.float64) for part in angle)
+        if not flat[0].size:
+            return np.zeros_like(q), np.zeros_like(q)
+        roots = np.sqrt(flat[0]), np.sqrt(flat[1])
+        rule = self._rule(float(max(roots[0].max(), roots[1].max())), squares=False)
+        size = self._sizes(flat[0]) * self._sizes(flat[1])
+        values = self._checked(rule, _Pairs.make(roots[0], roots[1], v, vc), size)
+        shaped = values.astype(q.dtype).reshape(2, *q.shape)
+        return shaped[0], shaped[1]
+
+    def _sizes(self, q: Doubles) -> Doubles:
+        """Root mean squares of s and s' at each variance, shape (2, n)."""
+        values, back = np.unique(q, return_inverse=True)
+        moments = np.stack([self.variance(values), self.derivative_variance(values)])
+        return np.asarray(np.sqrt(moments)[:, back])
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        return self._duals(q, p, c)[0]
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        return self._duals(q, p, c)[1]
+
+    def _moments(self, q: ArrayLike, which: int) -> Array:
+        (q,) = _floats(q)
+
+        def moment(variance: float) -> float:
+            root = float(np.sqrt(variance))
+            z, weights = self._line(root, PANEL / 2, self._bound(root))
+            function = self.function if which == 0 else self._slope(root * float(np.abs(z).max()))
+            density = weights * BELL * np.exp(-z * z / 2)
+            return float(density @ _evaluate(function, root * z) ** 2)
+
+        return _over_variances(moment, q)
+
+    def variance(self, q: ArrayLike) -> Array:
+        return self._moments(q, 0)
+
+    def derivative_variance(self, q: ArrayLike) -> Array:
+        return self._moments(q, 1)
+
+    def _line(self, root: float, panel: float, bound: float) -> tuple[Doubles, Doubles]:
+        """Gauss-Legendre nodes and weights on [-bound, bound], split at the mesh of s(root z)."""
+        edges = np.linspace(-bound, bound, int(np.ceil(2 * bound / panel)) + 1)
+        if root > 0:
+            cuts = self._resolution(root * bound).edges / root
+            edges = np.union1d(edges, cuts[np.abs(cuts) < bound])
+        points, weights = gauss_legendre(GAUSS)
+        half = np.diff(edges)[:, None] / 2
+        return (edges[:-1, None] + half + half * points).ravel(), (half * weights).ravel()
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        (q,) = _floats(q)
+        return _over_variances(lambda variance: self._coefficients(np.sqrt(variance), count), q)
+
+    def _coefficients(self, root: float, count: int) -> Doubles:
+        """Hermite coefficients by the recurrence of h_j(z) exp(-z^2/4), which never overflows."""
+        bound = self._bound(root, 2 * 18.0)  # half of the Gaussian belongs to h_j
+        z, weights = self._line(root, min(1.0, 8 / np.sqrt(count)), bound)
+        quarter = np.exp(-z * z / 4)
+        mass = weights * BELL * quarter * _evaluate(self.function, root * z)
+        before, value, row = np.zeros_like(z), quarter, np.empty(count)
+        for j in range(count):
+            row[j] = mass @ value
+            before, value = value, (z * value - np.sqrt(j) * before) / np.sqrt(j + 1)
+        return row
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        variance, top = float(q), float(self.variance(float(q)))
+        if top == 0 or variance == 0:
+            return _linear_limit(v) if top == 0 else (0 * v, 0 * v, 0 * v)
+        root = float(np.sqrt(variance))
+        weights = _series_weights(self, root)
+        if weights is not None:
+            return _series_map(weights.astype(v.dtype), v, vc)
+        near, far = (part.astype(np.float64).ravel() for part in (v, vc))
+        squares = np.empty((2, near.size))
+        table = _sphere_table(self, root) if near.size > WORTH_A_TABLE else None
+        tabulated = np.zeros(near.size, bool)
+        if table is not None:
+            tabulated = np.minimum(near, far) >= TABLE_EDGES[0] ** 2
+            squares[:, tabulated] = table(near[tabulated], far[tabulated])
+        if not tabulated.all():
+            squares[:, ~tabulated] = self._squares(root, near[~tabulated], far[~tabulated])
+        defect, lost = squares[0] / (2 * top), squares[1] * (variance / (2 * top))
+        start = float(self.derivative_variance(variance)) * variance / top
+        maps = (defect, start - lost, lost)
+        first, second, third = (part.reshape(v.shape).astype(v.dtype) for part in maps)
+        return first, second, third
+
+    def _squares(self, root: float, v: Doubles, vc: Doubles) -> Doubles:
+        """Return E[(s(a) - s(b))^2] and the same of s', shape (2, n).
+
+        Below a small angle the differences drown in rounding; there they follow from the values at
+        larger angles.
+        """
+        size = self._sizes(np.array([root**2]))[:, 0] / self.tolerance
+        noise = (4 * EPS * size[0], 4 * EPS * size[1] if self.slope else 2e-14 * size.sum())
+        rule = replace(self._rule(root, squares=True), noise=noise)
+        mesh = self._resolution(1.5 * rule.bound * root)
+        theta = 2 * np.arctan2(np.sqrt(v), np.sqrt(vc))
+        limit = min(0.3, 0.15 * _shortest(rule, mesh) / root)
+        small = theta < limit
+        result = np.empty((2, v.size))
+        result[:, ~small] = self._direct(rule, root, v[~small], vc[~small])
+        if small.any():
+            result[:, small] = self._small_squares(rule, mesh, root, limit, theta[small])
+        return result
+
+    def _small_squares(
+        self, rule: _Rule, mesh: Resolution, root: float, limit: float, theta: Doubles
+    ) -> Doubles:
+        """Continue the averages of squares to small angles by interpolation.
+
+        They are power series in theta^2 for smooth functions and in theta for others, starting with
+        theta^2 or, where the function itself is discontinuous, with theta.
+        """
+        power = 1 if mesh.kinks else 2
+        low, high = (0.08 * limit) ** power, limit**power
+        points = (high + low) / 2 + (high - low) / 2 * _chebyshev(10)[0]
+        nodes = points ** (1 / power)
+        samples = self._direct(rule, root, np.sin(nodes / 2) ** 2, np.cos(nodes / 2) ** 2)
+        result = np.empty((2, theta.size))
+        limits = self._small_limits(mesh, root)
+        for row, (jumps, known) in enumerate(zip((mesh.jumps, mesh.bends), limits, strict=True)):
+            order = 1 if jumps else 2
+            ratios, places = samples[row] / nodes**order, points
+            if known is not None:
+                ratios, places = np.append(ratios, known), np.append(points, 0.0)
+            result[row] = _interpolate(places, ratios, theta**power) * theta**order
+        return result
+
+    def _small_limits(self, mesh: Resolution, root: float) -> tuple[float | None, float | None]:
+        """Leading coefficients of both series at theta = 0, where they are known.
+
+        E[(s(a) - s(b))^2] = q theta^2 E[s'^2] for continuous s.  A jump of s' by h at x adds h^2
+        times the probability that x lies between a and b.
+        """
+        first = None if mesh.jumps else root**2 * float(self.derivative_variance(root**2))
+        if not mesh.bends:
+            return first, None
+        kinks = np.array(mesh.kinks)
+        steps = mesh.derivative(kinks) - mesh.derivative(np.nextafter(kinks, -np.inf))
+        density = BELL * np.exp(-((kinks / root) ** 2) / 2)
+        return first, float(steps**2 @ density) * 2 * BELL
+
+    def _direct(self, rule: _Rule, root: float, v: Doubles, vc: Doubles) -> Doubles:
+        result = np.empty((2, v.size))
+        for acute in (True, False):
+            chosen = (v <= vc) == acute
+            if chosen.any():
+                roots = np.full(int(chosen.sum()), root)
+                pairs = _Pairs.make(roots, roots, v[chosen], vc[chosen])
+                pairs.mirror = acute
+                size = np.zeros((2, roots.size)) if acute else self._sizes(roots**2) ** 2
+                folded = replace(rule, mirror=not acute)
+                result[:, chosen] = self._checked(folded, pairs, size)
+        return result
+
+
+@lru_cache(maxsize=64)
+def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
+    """Tabulate an activation with kinks at one variance; None if that is not accurate enough."""
+    z, matrix = _chebyshev(TABLE_NODES)
+    left, right = TABLE_EDGES[:-1, None], TABLE_EDGES[1:, None]
+    s = ((left + right) / 2 + (right - left) / 2 * z).ravel()
+    small, large = s * s, 1 - s * s
+    found = activation._squares(root, np.append(small, large), np.append(large, small))
+    values = found.reshape(2, 2, TABLE_PIECES, TABLE_NODES)
+    series = np.einsum("kspn,jn->spjk", values, matrix)
+    scale = np.abs(found).max(axis=1)
+    if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.tolerance * scale):
+        return None
+    return _SphereTable(series)
+
+
+@lru_cache(maxsize=64)
+def _series_weights(activation: CallableActivation, root: float) -> Doubles | None:
+    """Return squared Hermite coefficients with sum 1, or None if they decay too slowly.
+
+    Smooth functions need a hundred; with these an angle costs a polynomial and no quadrature.
+    """
+    if activation.found_kinks(activation._bound(root) * root):
+        return None
+    count = 64
+    while count <= 512:
+        weights = activation._coefficients(root, count) ** 2
+        slopes = np.arange(count) * weights
+        if slopes[-8:].max() < 1e-18 * slopes.sum():
+            return np.asarray(weights / weights.sum())
+        count *= 2
+    return None

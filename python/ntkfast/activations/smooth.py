@@ -1,0 +1,409 @@
+"""Smooth activations with duals in closed form: erf, GELU, waves, exponentials and bells."""
+
+# ruff: noqa: D102 - the methods are documented once, in the base class
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast.activations.base import (
+    ERF,
+    EXP,
+    GAUSSIAN,
+    GELU_CODE,
+    SINE,
+    Activation,
+    Array,
+    SphereMap,
+    _arguments,
+    _check_count,
+    _check_finite,
+    _check_nonzero,
+    _column,
+    _floats,
+    _like,
+    _linear_limit,
+    _stack,
+)
+from ntkfast.activations.pairs import _excess, _pi
+
+
+def _arcsine_gap(ratio: Array, v: Array, vc: Array) -> tuple[Array, Array, Array]:
+    """Return arcsin(x1) - arcsin(x1 u) and both cosines, for x1 = ratio / (1 + ratio) < 1."""
+    u = vc - v
+    x1 = ratio / (1 + ratio)
+    s1 = np.sqrt(1 + 2 * ratio) / (1 + ratio)
+    s = np.sqrt((1 / (1 + ratio) + 2 * v * x1) * (1 + x1 * u))
+    positive = np.where(u > 0, u, 0)
+    sine = x1 * np.where(u > 0, 4 * v * vc / (s + positive * s1), s - u * s1)
+    return np.arctan2(sine, s * s1 + x1 * x1 * u), s, s1
+
+
+@dataclass(frozen=True)
+class Erf(Activation):
+    """The error function, s(x) = a erf(b x) + c0."""
+
+    a: float = 1.0
+    b: float = 1.0
+    c0: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite("a, b, c0", self.a, self.b, self.c0)
+        _check_nonzero(a=self.a, b=self.b)
+
+    @property
+    def name(self) -> str:
+        plain = (self.a, self.b, self.c0) == (1, 1, 0)
+        return "erf" if plain else "erf" + _arguments(self.a, self.b, self.c0)
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        return ERF, (float(self.a), float(self.b), float(self.c0))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        from scipy import special
+
+        (x,) = _floats(x)
+        return np.asarray(
+            self.a * special.erf(self.b * _at_most_double(x)).astype(x.dtype) + self.c0
+        )
+
+    def derivative(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        a, b = _like(x, self.a, self.b)
+        return 2 * a * b / np.sqrt(_pi(x)) * np.exp(-((b * x) ** 2))
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        a, b, c0 = _like(q, self.a, self.b, self.c0)
+        angle = np.arctan2(2 * b**2 * c, self._root(q, p, c))
+        return 2 * a**2 / _pi(q) * angle + c0**2
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        a, b = _like(q, self.a, self.b)
+        return 4 * a**2 * b**2 / _pi(q) / self._root(q, p, c)
+
+    def _root(self, q: Array, p: Array, c: Array) -> Array:
+        """Return sqrt((1 + 2 b^2 q)(1 + 2 b^2 p) - 4 b^4 c^2) as a sum of positive terms."""
+        double = 2 * _like(q, self.b)[0] ** 2
+        return np.sqrt(1 + double * (q + p) + double**2 * _excess(q, p, c))
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        q, root = _column(q)
+        a, b, c0 = _like(q, self.a, self.b, self.c0)
+        bells = _bell_coefficients(2 * b**2 * q, count)
+        row = np.zeros((*q.shape, count), q.dtype)
+        j = np.arange(1, count)
+        factor = 2 * a * b / np.sqrt(_pi(q)) * root[..., None]
+        row[..., 1:] = factor * bells[..., :-1] / np.sqrt(j.astype(q.dtype))
+        row[..., 0] = c0
+        return row
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        a, b = _like(v, self.a, self.b)
+        top = self.variance(q)
+        if top == 0:
+            return _linear_limit(v)
+        ratio = 2 * b**2 * q
+        gap, s, s1 = _arcsine_gap(ratio, v, vc)
+        scale = 2 * a**2 / _pi(v) / top
+        slope = scale * (ratio / (1 + ratio))
+        lost = (ratio / (1 + ratio)) ** 2 * 4 * v * vc / (s + s1)  # s - s1
+        return scale * gap, slope / s, slope * lost / (s * s1)
+
+
+def _at_most_double(x: Array) -> Array:
+    """Convert longdouble to double for functions of SciPy, which know nothing longer."""
+    return x.astype(np.float64) if x.dtype.itemsize > 8 else x
+
+
+def _bell_coefficients(t: Array, count: int) -> Array:
+    """Orthonormal Hermite coefficients of exp(-t z^2 / 2), t >= 0."""
+    row = np.zeros((*t.shape, count), t.dtype)
+    row[..., 0] = 1 / np.sqrt(1 + t)
+    for j in range(2, count, 2):
+        row[..., j] = -row[..., j - 2] * (t / (1 + t)) * np.sqrt((j - 1) / (j + 0 * t))
+    return row
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """The Gaussian error linear unit s(x) = x Phi(x), Phi the normal distribution function."""
+
+    @property
+    def name(self) -> str:
+        return "gelu"
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        return GELU_CODE, ()
+
+    def __call__(self, x: ArrayLike) -> Array:
+        from scipy import special
+
+        (x,) = _floats(x)
+        return np.asarray(x * special.ndtr(_at_most_double(x)).astype(x.dtype))
+
+    def derivative(self, x: ArrayLike) -> Array:
+        from scipy import special
+
+        (x,) = _floats(x)
+        density = np.exp(-x * x / 2) / np.sqrt(2 * _pi(x))
+        return np.asarray(special.ndtr(_at_most_double(x)).astype(x.dtype) + x * density)
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        root = np.sqrt(1 + q + p + _excess(q, p, c))
+        pi = _pi(q)
+        tail = (c * c / root + q * p * root) / ((1 + q) * (1 + p))
+        return c / 4 + (c * np.arctan2(c, root) + tail) / (2 * pi)
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        square = 1 + q + p + _excess(q, p, c)
+        root = np.sqrt(square)
+        bracket = 1 / square + (2 + q + p) / ((1 + q) * (1 + p))
+        return (1 + 2 / _pi(q) * (np.arctan2(c, root) + c / root * bracket)) / 4
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        q, root = _column(q)
+        bells = _bell_coefficients(q, count)
+        row = np.zeros((*q.shape, max(count, 2)), q.dtype)
+        row[..., 0] = q * bells[..., 0] / np.sqrt(2 * _pi(q))
+        row[..., 1] = root / 2
+        for j in range(2, count, 2):  # through s'' = (2 - x^2) phi(x)
+            factor = q * (q + j) / (1 + q) / np.sqrt(2 * _pi(q) * j * (j - 1))
+            row[..., j] = factor * bells[..., j - 2]
+        return row[..., :count]
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        if q == 0:
+            return _linear_limit(v)
+        u, m = vc - v, 1 + q
+        c = q * u
+        gap, s, s1 = _arcsine_gap(q, v, vc)
+        root, root1 = m * s, m * s1
+        down = q * q * 4 * v * vc / (root + root1)  # root - root1
+        angle1 = np.arctan2(q, root1)
+        arcs = 2 * q * v * angle1 + c * gap
+        tails = q * q * 4 * v * vc / root1 + down * (c * c / (root * root1) - q * q)
+        loss = q * v / 2 + (arcs + tails / m**2) / (2 * _pi(v))
+        ratio = 2 * q * v / root1 + c * down / (root * root1)  # q/root1 - c/root
+        cubes = root * root + root * root1 + root1 * root1
+        cubic = 2 * q * v / root1**3 + c * down * cubes / (root * root1) ** 3
+        steep = (gap + cubic + 2 / m * ratio) / (2 * _pi(v))
+        top = self.variance(q)
+        return loss / top, self.derivative_dual(q, q, c) * (q / top), steep * (q / top)
+
+
+@dataclass(frozen=True)
+class Sine(Activation):
+    """A sine wave, s(x) = a sin(b x + phase): sin, cos, and the RBF activation."""
+
+    a: float = 1.0
+    b: float = 1.0
+    phase: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_finite("a, b, phase", self.a, self.b, self.phase)
+        _check_nonzero(a=self.a, b=self.b)
+
+    @property
+    def name(self) -> str:
+        if (self.a, self.b) == (1, 1) and self.phase in (0, math.pi / 2):
+            return "cos" if self.phase else "sin"
+        return "sine" + _arguments(self.a, self.b, self.phase)
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        return SINE, (float(self.a), float(self.b), float(self.phase))
+
+    def _constants(self, x: Array) -> tuple[Array, Array, Array, Array]:
+        """Return a^2/2, b^2, cos(2 phase) and 1 - cos(2 phase)."""
+        a, b = _like(x, self.a, self.b)
+        cosine = math.cos(2 * self.phase)
+        if math.fabs(cosine) < 1e-15:  # phase = pi/4 up to its rounding: the RBF kernel exactly
+            cosine = 0.0
+        rest = 1 - cosine if cosine < 0.5 else 2 * math.sin(self.phase) ** 2
+        cosine_like, rest_like = _like(x, cosine, rest)
+        return a**2 / 2, b**2, cosine_like, rest_like
+
+    def __call__(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        a, b, phase = _like(x, self.a, self.b, self.phase)
+        return a * np.sin(b * x + phase)
+
+    def derivative(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        a, b, phase = _like(x, self.a, self.b, self.phase)
+        return a * b * np.cos(b * x + phase)
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        half, square, cosine, rest = self._constants(q)
+        return half * _wave_difference(square * (q + p) / 2, square * c, cosine, rest)
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        half, square, cosine, rest = self._constants(q)
+        waves = _wave_difference(square * (q + p) / 2, square * c, -cosine, 2 - rest)
+        return half * square * waves
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        q, root = _column(q)
+        sine, cosine = math.sin(self.phase), math.cos(self.phase)
+        if self.phase == math.pi / 2:
+            cosine = 0.0
+        cycle = np.array([sine, cosine, -sine, -cosine], q.dtype)[np.arange(count) % 4]
+        t = self.b * root
+        return self.a * cycle * _poisson_roots(t, -t * t / 2, count)
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        _, square, cosine, rest = self._constants(v)
+        rate = 2 * square * q
+        top = rest - cosine * np.expm1(-rate)  # 1 - cos(2 phase) exp(-rate)
+        if top == 0:
+            return _linear_limit(v)
+        far = np.expm1(-rate * vc)  # less 1: cos and small sin waves cancel at the antipode
+        lost = -np.expm1(-rate * v)
+        steepness = square * q / top
+        slope = steepness * _wave_difference(square * q, square * q * (vc - v), -cosine, 2 - rest)
+        bend = steepness * lost * (rest - cosine * far)
+        return lost * (2 - rest + cosine * far) / top, slope, bend
+
+
+def _wave_difference(mean: Array, c: Array, cosine: Array, rest: Array) -> Array:
+    """Return exp(c - mean) - cosine exp(-c - mean); `rest` is 1 - cosine.
+
+    When cosine is near 1 the two terms cancel at small c, which expm1 avoids; the exponents are
+    never positive, so that nothing overflows.
+    """
+    near, far = np.exp(c - mean), np.exp(-c - mean)
+    if cosine <= 0.5:
+        return near - cosine * far
+    odd: Array = np.sign(c) * np.maximum(near, far) * -np.expm1(-2 * np.abs(c))
+    return odd + rest * far
+
+
+def _poisson_roots(t: Array, log_scale: Array, count: int) -> Array:
+    """Return exp(log_scale) t^j / sqrt(j!), j < count, along a new last axis."""
+    columns = [np.exp(log_scale)]
+    for j in range(1, count):
+        columns.append(columns[-1] * t / np.sqrt(j + 0 * t))
+    return _stack(columns, count)
+
+
+@dataclass(frozen=True)
+class Exp(Activation):
+    """The exponential s(x) = a exp(b x)."""
+
+    a: float = 1.0
+    b: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_finite("a, b", self.a, self.b)
+        _check_nonzero(a=self.a, b=self.b)
+
+    @property
+    def name(self) -> str:
+        return "exp" if (self.a, self.b) == (1, 1) else "exp" + _arguments(self.a, self.b)
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        return EXP, (float(self.a), float(self.b))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        a, b = _like(x, self.a, self.b)
+        return a * np.exp(b * x)
+
+    def derivative(self, x: ArrayLike) -> Array:
+        return self.b * self(x)
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        a, b = _like(q, self.a, self.b)
+        return a**2 * np.exp(b**2 * ((q + p) / 2 + c))
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        return self.b**2 * self.dual(q, p, c)
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        q, root = _column(q)
+        t = self.b * root
+        return self.a * _poisson_roots(t, t * t / 2, count)
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        rate = _like(v, self.b)[0] ** 2 * q
+        lost = -np.expm1(-2 * rate * v)
+        return lost, rate * np.exp(-2 * rate * v), rate * lost
+
+
+@dataclass(frozen=True)
+class Gaussian(Activation):
+    """The bell s(x) = a exp(b x^2) with b < 0 (neural-tangents' default is b = -1)."""
+
+    a: float = 1.0
+    b: float = -1.0
+
+    def __post_init__(self) -> None:
+        _check_finite("a, b", self.a, self.b)
+        _check_nonzero(a=self.a)
+        if self.b >= 0:
+            raise ValueError(f"b: expected a negative number, got {self.b}")
+
+    @property
+    def name(self) -> str:
+        plain = (self.a, self.b) == (1, -1)
+        return "gaussian" if plain else "gaussian" + _arguments(self.a, self.b)
+
+    @property
+    def code(self) -> tuple[int, tuple[float, ...]]:
+        return GAUSSIAN, (float(self.a), float(self.b))
+
+    def __call__(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        return self.a * np.exp(self.b * x * x)
+
+    def derivative(self, x: ArrayLike) -> Array:
+        (x,) = _floats(x)
+        return 2 * self.b * x * self(x)
+
+    def _square(self, q: Array, p: Array, c: Array) -> Array:
+        """Return (1 - 2bq)(1 - 2bp) - 4 b^2 c^2 as a sum of positive terms."""
+        rate = -2 * _like(q, self.b)[0]
+        return 1 + rate * (q + p) + rate**2 * _excess(q, p, c)
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        return _like(q, self.a)[0] ** 2 / np.sqrt(self._square(q, p, c))
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = _floats(q, p, c)
+        a, b = _like(q, self.a, self.b)
+        square = self._square(q, p, c)
+        return 4 * a**2 * b**2 * c / (square * np.sqrt(square))
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        _check_count(count)
+        (q,) = _floats(q)
+        return self.a * _bell_coefficients(-2 * self.b * q, count)
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        ratio = -2 * _like(v, self.b)[0] * q
+        u = vc - v
+        root1 = np.sqrt(1 + 2 * ratio)
+        root = np.sqrt(1 + 2 * ratio + ratio**2 * 4 * v * vc)
+        down = ratio**2 * 4 * v * vc / (root + root1)  # root - root1
+        cubes = root * root + root * root1 + root1 * root1
+        steep = 2 * v / root1**3 + u * down * cubes / (root * root1) ** 3
+        return down / root, ratio**2 * u * root1 / root**3, ratio**2 * root1 * steep

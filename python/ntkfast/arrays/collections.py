@@ -1,0 +1,105 @@
+"""Collections of validated inputs, as kernels and engines take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+
+
+class Collection(Protocol):
+    """Inputs that a kernel has validated, in the form that it computes with."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: Any, /) -> Any:
+        """Pick inputs by a slice or an array of integers."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The array that holds the inputs: results must not overlap it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Validated inputs of a Gram matrix, row by row.
+
+    Attributes
+    ----------
+    data, norms : (n, d) and (n,) arrays
+    series : (n, k) array or None
+        Hermite coefficients, for a `LayerMap` that asks for them; places, for a `NeuronMap`.
+    diagonal : (n, 2) array or None
+        NTK and NNGP at equal inputs, for a `LayerMap`: written there without rounding.
+    """
+
+    data: FloatArray
+    norms: FloatArray
+    series: FloatArray | None = None
+    diagonal: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The data."""
+        return self.data
+
+    def __getitem__(self, part: slice) -> Rows:
+        series = None if self.series is None else self.series[part]
+        diagonal = None if self.diagonal is None else self.diagonal[part]
+        return Rows(self.data[part], self.norms[part], series, diagonal)
+
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Validated images, one per row.
+
+    Attributes
+    ----------
+    data : (n, height width channels) array
+    shape : (height, width, channels)
+    norms : (n,) array
+        Euclidean norms.
+    """
+
+    data: FloatArray
+    shape: Shape
+    norms: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, part: Any) -> Images:
+        return Images(self.data[part], self.shape, self.norms[part])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.data.dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """The data."""
+        return self.data
+
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Images:
+        """Return the images in another precision."""
+        return Images(self.data.astype(dtype, copy=copy), self.shape, self.norms)

@@ -1,0 +1,267 @@
+"""What an engine must know about a kernel: arrays of numbers, nothing about networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.arrays.collections import FloatArray
+
+PIECES = 8  # pieces of a profile on either side of u = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ProfileMap:
+    """``scale |x|^degree |y|^degree k(u)``, k a piecewise polynomial (`ntkfast.kernels.profile`).
+
+    Attributes
+    ----------
+    table : (d + 1, 16) array
+        Coefficients, highest power first: 8 pieces for u >= 0, then 8 for u < 0.
+    sub_bits : int
+        Mantissa bits that pick a piece within a factor of two.
+    stretch, base : pairs of float
+        Per side: pieces are uniform in log(1 + stretch s); k = base + s polynomial.
+    refine_below : pair of float
+        Pairs whose (1 - abs(u))/2 is below this are recomputed from differences.
+    degree, scale : float
+        Homogeneity in each input, and the value k is normalised by.
+    error : float
+        Largest error of k on the check points, with k(1) = 1, arithmetic in the map's dtype.
+    """
+
+    table: FloatArray
+    sub_bits: int
+    stretch: tuple[float, float]
+    base: tuple[float, float]
+    refine_below: tuple[float, float]
+    degree: float
+    scale: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """A network as one row of constants per layer, for any norms (`ntkfast.kernels.layers`).
+
+    Attributes
+    ----------
+    numbers : (layers, 12) array
+        Activation kind, saved slot, added slot, three parameters, w, e, x, y, and the offset and
+        number of Hermite coefficients.
+    refine : bool
+        Whether nearly parallel inputs are recomputed from differences.
+    second : bool
+        Whether the NNGP is wanted, not the NTK.
+    scales : pair of float
+        Factors of the NTK and the NNGP.
+    """
+
+    numbers: NDArray[np.float64]
+    refine: bool
+    second: bool
+    scales: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class RadialMap:
+    """``|x|^degree |y|^degree exp(-c r^gamma)``, r the distance of inputs or of directions."""
+
+    c: float
+    gamma: float
+    euclidean: bool
+    degree: float
+
+
+NEURONS = ("relu", "step", "table")
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronMap:
+    """``scale |x|^degree f(w.x)``, the features of random directions w, the rows of Y.
+
+    Attributes
+    ----------
+    kind : {"relu", "step", "table"}
+        "table" takes the cosine, w being of unit length; a step is 1/2 at 0.
+    table : (rows, knots) array
+        Values at equidistant cosines from -1 to 1. With more than one row a data row has a place
+        among them, its `Rows.series`: between row floor(place) and the next one. Of the dtype of
+        the data for all kinds.
+    scale, degree : float
+    """
+
+    kind: str
+    table: FloatArray
+    scale: float = 1.0
+    degree: float = 0.0
+
+
+Map: TypeAlias = ProfileMap | LayerMap | RadialMap | NeuronMap
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Coordinates of H D x, a factor of a sketch: signs, zeros, Hadamard transform, selection.
+
+    Attributes
+    ----------
+    signs : (size,) array
+        As many as x has numbers once it is filled up with zeros, a power of two.
+    index : (m,) array
+        int32 beside float32, int64 beside float64.
+    """
+
+    signs: FloatArray
+    index: NDArray[np.signedinteger[Any]]
+
+
+ANSWERS = ("product", "relu", "step")  # in the order of the compiled code
+
+
+@dataclass(frozen=True, eq=False)
+class StructuredMap:
+    """Neurons f(length (H D3 H D2 H D1 x)_j) with orthogonal H, block by block.
+
+    Attributes
+    ----------
+    flips : (blocks, 3, size) array
+        Signs; `size` is a power of two, x is filled up with zeros.
+    lengths : (blocks, size) array
+    answer : {"product", "relu", "step"}
+        The function f; a step is 1/2 at 0.
+    scale : float
+        Factor of all outputs.
+    """
+
+    flips: FloatArray
+    lengths: FloatArray
+    answer: str
+    scale: float
+
+
+@dataclass(frozen=True, eq=False)
+class ImagePlan:
+    """A convolutional network on images of one shape (`ntkfast.networks.convolutional`).
+
+    Attributes
+    ----------
+    steps : (s, 7) array
+        Operation, size, slot, whether windows stay inside, gain, bias, trained.
+    levels : (s + 1, 6) array of int64
+        Before each step and after the last: height, width, the largest displacements between
+        pixels of two images that the read-out needs, and those that the variances after a pool
+        need (-1: none).
+    channels : int
+    circular : bool
+    weight_h, weight_w : (h, h) and (w, w) arrays
+        The read-out sums over pairs of pixels with the products of both.
+    trained, bias : float
+        NTK = sum of T + trained (sum of S + bias), NNGP = sum of S + bias.
+    input_scale : float
+        Factor of inner products of pixels.
+    homogeneous : bool
+        Whether K(a x, y) = a K(x, y): no biases.
+    """
+
+    steps: NDArray[np.float64]
+    levels: NDArray[np.int64]
+    channels: int
+    circular: bool
+    weight_h: NDArray[np.float64]
+    weight_w: NDArray[np.float64]
+    trained: float
+    bias: float
+    input_scale: float
+    homogeneous: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledImages:
+    """Images as an engine takes them.
+
+    Attributes
+    ----------
+    data : (n, height width channels) array
+    scale, factor : (n,) arrays
+        What images are multiplied by when they are read, and results by.
+    """
+
+    data: FloatArray
+    scale: FloatArray
+    factor: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceMap:
+    """A recurrent network, as pairs of sequences need it (`ntkfast.kernels.recurrence`).
+
+    Attributes
+    ----------
+    activation : (12,) array
+        As a row of `LayerMap.numbers`.
+    layers, fixed, channels : int
+        Layers, how many of them are not trained, and numbers per step of the input.
+    weights : (float, float)
+        Of the squared read-out at all steps but the last one, and there.
+    mean, nngp : bool
+        Whether the weights are divided by the length, and whether it is the NNGP that is wanted.
+    """
+
+    activation: NDArray[np.float64]
+    layers: int
+    fixed: int
+    channels: int
+    weights: tuple[float, float]
+    mean: bool
+    nngp: bool
+
+    @property
+    def every(self) -> bool:
+        """Whether the read-out takes all steps."""
+        return self.weights[0] > 0
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceSide:
+    """Validated sequences of a Gram matrix, sorted by length, steps numbered from the end.
+
+    Attributes
+    ----------
+    numbers : one or two (steps, fields) arrays
+        One per direction; the fields are described in csrc/maps.hpp.
+    layout : (3, n) array of int64
+        First step, length, and place in the result of each sequence.
+    diagonal : (n,) array
+        Kernel of each sequence with itself.
+    memory : array
+        The sequences themselves.
+    channels : int
+    """
+
+    numbers: tuple[FloatArray, ...]
+    layout: NDArray[np.int64]
+    diagonal: FloatArray
+    memory: FloatArray
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.diagonal)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self.diagonal.dtype
+
+    def __getitem__(self, part: slice) -> SequenceSide:
+        first, stop, _ = part.indices(len(self))
+        chosen = (self.layout[2] >= first) & (self.layout[2] < stop)
+        layout = np.ascontiguousarray(self.layout[:, chosen])
+        layout[2] -= first
+        return replace(self, layout=layout, diagonal=self.diagonal[chosen])

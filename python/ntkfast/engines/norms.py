@@ -1,0 +1,38 @@
+"""Euclidean norms of rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.engines.interface import load
+
+
+def row_norms(X: FloatArray) -> FloatArray:
+    """Euclidean norms of rows, by the best engine (all of them agree to rounding)."""
+    native = load("native")
+    if not native.unavailable():
+        return native.row_norms(X)
+    return reference_row_norms(X)
+
+
+def reference_row_norms(X: FloatArray) -> FloatArray:
+    """Euclidean norms of rows in NumPy, by blocks, summed in float64 and scaled if need be."""
+    norms = np.empty(len(X), np.float64)
+    for first in range(0, len(X), 4096):
+        block = X[first : first + 4096].astype(np.float64, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.einsum("ij,ij->i", block, block)
+            odd = ~((squares > 1e-280) & (squares < 1e300))
+            if odd.any():
+                largest = np.max(np.abs(block[odd]), axis=1)
+                safe = np.where((largest > 0) & np.isfinite(largest), largest, 1)
+                scaled = block[odd] / safe[:, None]
+                squares[odd] = np.einsum("ij,ij->i", scaled, scaled)
+                root = np.sqrt(squares)
+                root[odd] *= safe
+                norms[first : first + 4096] = root
+                continue
+        norms[first : first + 4096] = np.sqrt(squares)
+    with np.errstate(over="ignore"):
+        return norms.astype(X.dtype)

@@ -1,0 +1,78 @@
+"""How many threads a call uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from ntkfast.arrays.checks import count as _checked_count
+
+_limit: ContextVar[int | None] = ContextVar("ntkfast_threads", default=None)
+_default: int | None = None
+
+
+def _available() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call uses unless it says otherwise.
+
+    In this order: the innermost `threadpool_limits`, `set_num_threads`, the environment variable
+    NTKFAST_NUM_THREADS, the processors this process may use.
+    """
+    limit = _limit.get()
+    if limit is not None:
+        return limit
+    if _default is not None:
+        return _default
+    text = os.environ.get("NTKFAST_NUM_THREADS", "").strip()
+    if not text:
+        return _available()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"NTKFAST_NUM_THREADS: expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Set how many threads calls of this process use; None goes back to the default.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is no positive integer.
+    """
+    global _default
+    _default = None if threads is None else _checked_count("threads", threads, least=1)
+
+
+@contextmanager
+def threadpool_limits(limits: int | None) -> Iterator[None]:
+    """Limit the threads of calls inside a ``with`` block; None leaves them as they are.
+
+    The limit holds for the current thread or task only, like `contextvars`. Those of
+    ``threadpoolctl.threadpool_limits`` are honoured too, for the whole process.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> with nf.threadpool_limits(1):
+    ...     nf.get_num_threads()
+    1
+    """
+    wanted = None if limits is None else _checked_count("limits", limits, least=1)
+    token = _limit.set(_limit.get() if wanted is None else wanted)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def count(threads: int | None) -> int:
+    """Return the number of threads of a call."""
+    return get_num_threads() if threads is None else _checked_count("threads", threads, least=1)

@@ -1,0 +1,19 @@
+"""Kernels as functions of collections of inputs, and the maps that engines evaluate for them."""
+
+from __future__ import annotations
+
+from ntkfast.kernels.base import Kernel, KernelOfNetwork, checked_kernel
+from ntkfast.kernels.named import ArcCosine, ExponentialPower, Gaussian, Laplace
+from ntkfast.kernels.rows import RowKernel, checked_row_kernel
+
+__all__ = [
+    "ArcCosine",
+    "ExponentialPower",
+    "Gaussian",
+    "Kernel",
+    "KernelOfNetwork",
+    "Laplace",
+    "RowKernel",
+    "checked_kernel",
+    "checked_row_kernel",
+]

@@ -1,0 +1,317 @@
+"""Kernels as functions of collections of inputs: Gram matrices, diagonals, products."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast import engines, places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Collection, FloatArray
+from ntkfast.arrays.panels import panels
+
+
+class Kernel(ABC):
+    """A positive semidefinite function of two inputs.
+
+    Kernels are immutable, hashable and picklable. Calling one gives a Gram matrix::
+
+        K = kernel(X)       # (n, n), symmetric to the bit, exact diagonal
+        K = kernel(X, Y)    # (n, m)
+
+    What an input is depends on the kernel: a row of a matrix for most, a sequence for those of
+    recurrent networks. float32 and float64 are kept; integers and bools become float64; other
+    types are refused.
+
+    Kernels of rows, images and sequences of one length take arrays on a CUDA device too (CuPy,
+    PyTorch, anything with ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie
+    on one device then and have one type and rows of unit stride, and the result is an array of the
+    same library there, computed in its current stream. Nothing but norms, numbers per row and the
+    sequences themselves passes the host.
+    """
+
+    @abstractmethod
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
+        """Validate inputs and bring them to one dtype; None for Y: the symmetric matrix."""
+
+    @abstractmethod
+    def _gram(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        """Write the Gram matrix to an array of any strides."""
+
+    @abstractmethod
+    def _values(self, X: Collection) -> FloatArray:
+        """Kernel of each input with itself."""
+
+    @abstractmethod
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that cannot hold inputs of this kernel, by its shape.
+
+        Parameters
+        ----------
+        X, Y : tuples of int
+            Shapes of arrays whose first axis counts inputs.
+
+        Raises
+        ------
+        ValueError
+            If the number of axes is wrong, an axis is empty, or the two do not fit.
+        """
+
+    def collect(self, X: ArrayLike) -> Any:
+        """Validate inputs once, for many calls.
+
+        Parameters
+        ----------
+        X : inputs of the kernel
+
+        Returns
+        -------
+        collection
+            With a length, a dtype and `astype`; slices and integer arrays pick inputs; kernels
+            take it in place of `X`. An array, where the inputs are rows of one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for calling the kernel.
+        """
+        return self._inputs(places.HOST, X, None)[0]
+
+    def __call__(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None = None,
+        *,
+        out: FloatArray | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> FloatArray:
+        """Return the Gram matrix K(X, Y).
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+            Rows are inputs.
+        Y : (m, d) array, or other inputs of the kernel, optional
+            Left out, or the same object as `X`: the symmetric matrix K(X, X), at half the work.
+        out : (n, m) array, optional
+            Where to write the result, with any strides; `numpy.memmap` included.
+        engine : {"native", "numba", "cuda"}, optional
+            Default: the fastest one installed, see `ntkfast.show_config`.
+        threads : int, optional
+            Default: `ntkfast.get_num_threads`.
+
+        Returns
+        -------
+        (n, m) array of the common dtype of X and Y
+            `out` if it was given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, shape or range, or holds NaN or infinity.
+        """
+        place = places.of(X)
+        run = place.engine(engine)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        shape = len(left), len(left if right is None else right)
+        result = place.output(out, shape, left, X=left, Y=right)
+        self._gram(left, right, result.target, run, engines.count(threads))
+        gram: FloatArray = result.finish()
+        return gram
+
+    def diag(self, X: ArrayLike) -> FloatArray:
+        """Return the diagonal of K(X, X) without the matrix.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+
+        Returns
+        -------
+        (n,) array of the dtype of X
+        """
+        place = places.of(X)
+        place.engine(None)
+        inputs, _ = self._inputs(place, X, None)
+        diagonal: FloatArray = place.values(self._values(inputs), inputs)
+        return diagonal
+
+    def matmul(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        V: ArrayLike,
+        *,
+        out: FloatArray | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> FloatArray:
+        """Return K(X, Y) @ V; the Gram matrix exists one cache-sized tile at a time.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+        Y : (m, d) array, or other inputs of the kernel, or None
+            None stands for X.
+        V : (m,) or (m, c) array
+        out : array of the result's shape, optional
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        (n,) or (n, c) array of the common dtype of X and Y
+            Sums over tiles are kept in float64.
+        """
+        place = places.of(X)
+        run = place.engine(engine)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        factor, vector = place.factor(V, len(left if right is None else right), left)
+        shape = len(left), factor.shape[1]
+        result = place.product_output(out, shape, left, vector, X=left, Y=right, V=factor)
+        self._product(left, right, factor, result.target, run, engines.count(threads))
+        product: FloatArray = result.finish()
+        return product
+
+    def _product(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        V: FloatArray,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
+        place, right = places.of(V), X if Y is None else Y
+        for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
+            part = X[rows]
+            panel = place.empty(V, (len(part), len(right)))
+            self._gram(part, right, panel, engine, threads)
+            # An input with itself may be more than a pair of equal inputs.
+            own = self._values(part) if Y is None else None
+            place.multiply(panel, V, out[rows], own, rows.start)
+
+
+def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> None:
+    """Write a Gram matrix to an array of any strides, with the same bits for all of them.
+
+    `write` takes inputs and a matrix whose rows have unit stride, as the engines want it.
+    """
+    if checks.unit_stride(out):
+        write(X, Y, out)
+        return
+    if Y is None and checks.unit_stride(out.T):
+        write(X, None, out.T)
+        return
+    for rows in panels(len(out), out.shape[1] * out.itemsize):
+        part = X[rows]
+        if Y is not None:
+            out[rows] = _panel(write, part, Y, out)
+            continue
+        out[rows, rows] = _panel(write, part, None, out)
+        if rows.stop < len(out):
+            rest = slice(rows.stop, None)
+            panel = _panel(write, part, X[rest], out)
+            out[rows, rest], out[rest, rows] = panel, panel.T
+
+
+Writer: TypeAlias = Callable[[Any, Any, FloatArray], None]
+
+
+def _panel(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> FloatArray:
+    """Return a part of a Gram matrix in an array of its own."""
+    panel = np.empty((len(X), len(X if Y is None else Y)), out.dtype)
+    write(X, Y, panel)
+    return panel
+
+
+Own = TypeVar("Own", bound="KernelOfNetwork")
+
+
+class KernelOfNetwork(Kernel):
+    """One of the two kernels of a network, as a value: equal for equal networks and kinds.
+
+    Attributes
+    ----------
+    network : network
+    kind : {"ntk", "nngp"}
+    """
+
+    __slots__ = ("kind", "network")
+
+    network: Any
+    kind: str
+
+    def __init__(self, network: Any, kind: str) -> None:
+        checks.store(self, network=network, kind=checks.choice("kind", kind, ("ntk", "nngp")))
+
+    def _pair(self: Own) -> tuple[Own, Own]:
+        """Return the NTK and the NNGP of the network."""
+        return type(self)(self.network, "ntk"), type(self)(self.network, "nngp")
+
+    def _both(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        outs: tuple[FloatArray, FloatArray],
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        """Write NTK and NNGP of the network; kernels that share work do so here."""
+        for kernel, out in zip(self._pair(), outs, strict=True):
+            kernel._gram(X, Y, out, engine, threads)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"kernels are immutable, cannot set {name!r}")
+
+    def __repr__(self) -> str:
+        return f"{self.network!r}.{self.kind}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        return (self.kind, self.network) == (other.kind, other.network)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.network))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.network, self.kind)
+
+
+def both_kernels(
+    kernel: KernelOfNetwork,
+    X: ArrayLike,
+    Y: ArrayLike | None,
+    engine: str | None,
+    threads: int | None,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the NNGP and NTK Gram matrices of the network of a kernel, in one pass if it can."""
+    place = places.of(X)
+    run = place.engine(engine)
+    left, right = kernel._inputs(place, X, None if Y is X else Y)
+    shape = len(left), len(left if right is None else right)
+    nngp, ntk = (place.output(None, shape, left) for _ in range(2))
+    kernel._both(left, right, (ntk.target, nngp.target), run, engines.count(threads))
+    return nngp.finish(), ntk.finish()
+
+
+def checked_kernel(kernel: object) -> Kernel:
+    """Return `kernel`, or raise an error saying what it is instead."""
+    if not isinstance(kernel, Kernel):
+        hint = "; a network has two: .ntk and .nngp" if hasattr(kernel, "ntk") else ""
+        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}{hint}")
+    return kernel

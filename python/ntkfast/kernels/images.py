@@ -1,0 +1,129 @@
+"""Kernels of images: Gram matrices, diagonals and products, like those of rows of numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from ntkfast import engines, places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
+from ntkfast.engines.maps import ImagePlan, ScaledImages
+from ntkfast.kernels.base import KernelOfNetwork, fill
+
+Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
+
+
+class PlansImages(Protocol):
+    """A network that says what an engine must know of it for images of one shape."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """Shape of the images in the rows of 2-D input."""
+
+    def plan(self, shape: Shape) -> ImagePlan:
+        """Return the constants of the network."""
+
+
+class ImageKernel(KernelOfNetwork):
+    """The NTK or NNGP of a convolutional network (`ImageNetwork.ntk`, `ImageNetwork.nngp`).
+
+    Inputs are (n, height, width, channels) arrays, or (n, height width channels) rows if the
+    network was given its ``shape``.
+
+    Attributes
+    ----------
+    network : ImageNetwork
+    kind : {"ntk", "nngp"}
+    """
+
+    network: PlansImages
+
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that cannot hold images for this network, by its shape.
+
+        Parameters
+        ----------
+        X, Y : tuples of int
+            Shapes of arrays whose first axis counts images.
+
+        Raises
+        ------
+        ValueError
+            If an axis is empty, their number is wrong, images of Y are not like those of X, or
+            a filter or a pool does not fit.
+        """
+        shape = checks.image_shape("X", X, self.network.shape)
+        if Y is not None:
+            checks.image_shape("Y", Y, shape)
+        self.network.plan(shape)
+
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Images, Images | None]:
+        return place.images(X, Y, self.network.shape, self.network.plan)
+
+    def _gram(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        def write(left: Images, right: Images | None, panel: FloatArray) -> None:
+            outs = (panel, None) if self.kind == "ntk" else (None, panel)
+            self._run(left, right, outs, engine, threads)
+
+        fill(write, X, Y, out)
+
+    def _values(self, X: Collection) -> FloatArray:
+        images = cast(Images, X)
+        values = np.empty((len(images), 1), images.dtype)
+        outs = (values, None) if self.kind == "ntk" else (None, values)
+        engine = places.of(images.data).engine(None)
+        self._run(images, None, outs, engine, engines.count(None), diagonal=True)
+        return values[:, 0]
+
+    def _both(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        outs: tuple[FloatArray, FloatArray],
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        self._run(cast(Images, X), cast("Images | None", Y), outs, engine, threads)
+
+    def _run(
+        self,
+        X: Images,
+        Y: Images | None,
+        outs: Outs,
+        engine: engines.Engine,
+        threads: int,
+        *,
+        diagonal: bool = False,
+    ) -> None:
+        plan = self.network.plan(X.shape)
+        right = None if Y is None else _scaled(Y, plan)
+        engine.images(plan, _scaled(X, plan), right, outs, diagonal, threads)
+        for out in outs:
+            if out is not None and not places.of(out).finite(out):
+                raise ValueError(
+                    f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
+                )
+
+
+def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:
+    """Add what images are multiplied by when they are read, and results by: powers of norms."""
+    root, dtype = np.sqrt(plan.input_scale), images.dtype
+    if not plan.homogeneous:
+        same = np.ones(len(images), dtype)
+        return ScaledImages(images.data, same * dtype.type(root), same)
+    # Of homogeneous networks all images have mean square 1: no overflow, equal images in any scale.
+    height, width, _ = images.shape
+    sizes = images.norms / np.sqrt(height * width)
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = (root / sizes).astype(dtype)
+    scale[~np.isfinite(scale)] = 0
+    return ScaledImages(images.data, scale, sizes.astype(dtype))

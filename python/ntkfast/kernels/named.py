@@ -1,0 +1,216 @@
+"""Kernels known by name: arc-cosine, Laplace, exponential power and Gaussian."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast.activations.names import rectified_monomial, step
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.maps import Map, ProfileMap, RadialMap
+from ntkfast.kernels.profile import Reals, compile_profile
+from ntkfast.kernels.rows import RowKernel
+
+INPUTS = ("euclidean", "sphere", "homogeneous")
+
+
+@dataclass(frozen=True)
+class ArcCosine(RowKernel):
+    """The arc-cosine kernel of Cho and Saul, 2 E[(w.x)_+^order (w.y)_+^order].
+
+    Parameters
+    ----------
+    order : {0, 1, 2, 3}
+        0: step functions, 1: ReLU; the kernel is |x|^order |y|^order J_order(theta) / pi.
+
+    Notes
+    -----
+    Rows of zeros count as equal to each other and orthogonal to every other row: order 0 gives 1
+    and 1/2 there, the other orders 0.
+
+    References
+    ----------
+    .. [1] Y. Cho, L. K. Saul, "Kernel methods for deep learning", NeurIPS 2009.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.ArcCosine(1).profile([1.0, 0.0, -1.0]).round(6)
+    array([1.     , 0.31831, 0.     ])
+    """
+
+    order: int
+
+    def __post_init__(self) -> None:
+        if checks.count("order", self.order) > 3:
+            raise ValueError(f"order: expected 0, 1, 2 or 3, got {self.order}")
+
+    @property
+    def is_zonal(self) -> bool:
+        """True."""
+        return True
+
+    def _defect(self, v: Reals, vc: Reals) -> Reals:
+        """1 - k(u)/k(1)."""
+        activation = rectified_monomial(self.order) if self.order else step
+        return np.asarray(activation.on_sphere(1.0, v, vc)[0])
+
+    @property
+    def _top(self) -> float:
+        """J_n(0) / pi = (2n-1)!!."""
+        return float((1, 1, 3, 15)[self.order])
+
+    def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
+        """Evaluate the kernel between two inputs of norm `radius` with cosines `u`."""
+        cosine = checks.cosines("u", u).astype(np.longdouble)
+        scale = self._top * checks.number("radius", radius, above=0.0) ** (2 * self.order)
+        flat = np.atleast_1d(cosine).ravel()
+        defect = self._defect((1 - flat) / 2, (1 + flat) / 2)
+        return np.asarray((scale * (1 - defect)).reshape(cosine.shape), np.float64)
+
+    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        return self._top * norms.astype(np.float64) ** (2 * self.order)
+
+    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+        return _compiled(self, X.data.dtype.str), X, Y
+
+
+@lru_cache(maxsize=16)
+def _compiled(kernel: ArcCosine, dtype: str) -> ProfileMap:
+    return compile_profile(
+        kernel._defect, np.dtype(dtype), degree=float(kernel.order), scale=kernel._top
+    )
+
+
+@dataclass(frozen=True)
+class ExponentialPower(RowKernel):
+    """exp(-c r^gamma), the exponential-power kernel.
+
+    Parameters
+    ----------
+    gamma : float
+        Power, in (0, 2].
+    c : float, default 1
+        Rate, positive.
+    inputs : {"euclidean", "sphere", "homogeneous"}, default "euclidean"
+        "euclidean": r = |x - y|. "sphere": r is the distance of the directions x/|x| and y/|y|,
+        sqrt(2 (1 - u)). "homogeneous": |x| |y| times that, the form that is 1-homogeneous in each
+        input like the NTK (Geifman et al.). On unit vectors all three agree. The rate is per unit
+        of distance throughout; papers that write exp(-c' sqrt(1 - u)) mean c = c' / sqrt 2.
+
+    Notes
+    -----
+    Rows of zeros count as equal to each other; their direction is orthogonal to every other.
+
+    References
+    ----------
+    .. [1] A. Geifman et al., "On the similarity between the Laplace and neural tangent kernels",
+       NeurIPS 2020.
+    .. [2] L. Chen, S. Xu, "Deep neural tangent kernel and Laplace kernel have the same RKHS",
+       ICLR 2021.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> nf.ExponentialPower(1.5, c=2.0)(np.eye(2)).round(6)
+    array([[1.      , 0.034611],
+           [0.034611, 1.      ]])
+    """
+
+    gamma: float
+    c: float = 1.0
+    inputs: str = "euclidean"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "gamma", checks.number("gamma", self.gamma, above=0.0))
+        if self.gamma > 2:
+            raise ValueError(f"gamma: expected a number in (0, 2], got {self.gamma}")
+        object.__setattr__(self, "c", checks.number("c", self.c, above=0.0))
+        checks.choice("inputs", self.inputs, INPUTS)
+
+    @property
+    def is_zonal(self) -> bool:
+        """Whether the kernel is a function of the angle times powers of the norms."""
+        return self.inputs != "euclidean"
+
+    def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
+        """Evaluate the kernel between two inputs of norm `radius` with cosines `u`."""
+        size = checks.number("radius", radius, above=0.0)
+        distance = np.sqrt(2 * (1 - checks.cosines("u", u)))
+        if self.inputs == "euclidean":
+            distance = size * distance
+        scale = size**2 if self.inputs == "homogeneous" else 1.0
+        return np.asarray(scale * np.exp(-self.c * distance**self.gamma))
+
+    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        if self.inputs == "homogeneous":
+            return norms.astype(np.float64) ** 2
+        return np.ones(len(norms))
+
+    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+        degree = 1.0 if self.inputs == "homogeneous" else 0.0
+        return RadialMap(self.c, self.gamma, self.inputs == "euclidean", degree), X, Y
+
+
+@dataclass(frozen=True)
+class Laplace(ExponentialPower):
+    """exp(-c r), the Laplace kernel: `ExponentialPower` with gamma = 1.
+
+    Parameters
+    ----------
+    c : float, default 1
+        Rate, positive.
+    inputs : {"euclidean", "sphere", "homogeneous"}, default "euclidean"
+        See `ExponentialPower`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.Laplace(2.0).profile([1.0, 0.5]).round(6)
+    array([1.      , 0.135335])
+    """
+
+    def __init__(self, c: float = 1.0, inputs: str = "euclidean") -> None:
+        _initialise(self, 1.0, c, inputs)
+
+    def __repr__(self) -> str:
+        return _call("Laplace", self)
+
+
+@dataclass(frozen=True)
+class Gaussian(ExponentialPower):
+    """exp(-c r^2), the Gaussian kernel: `ExponentialPower` with gamma = 2.
+
+    Parameters
+    ----------
+    c : float, default 1
+        Rate, positive; c = 1 / (2 length^2).
+    inputs : {"euclidean", "sphere", "homogeneous"}, default "euclidean"
+        See `ExponentialPower`.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.Gaussian(0.5).profile([1.0, 0.5]).round(6)
+    array([1.      , 0.606531])
+    """
+
+    def __init__(self, c: float = 1.0, inputs: str = "euclidean") -> None:
+        _initialise(self, 2.0, c, inputs)
+
+    def __repr__(self) -> str:
+        return _call("Gaussian", self)
+
+
+def _initialise(kernel: ExponentialPower, gamma: float, c: float, domain: str) -> None:
+    checks.store(kernel, gamma=gamma, c=c, inputs=domain)
+    kernel.__post_init__()
+
+
+def _call(name: str, kernel: ExponentialPower) -> str:
+    domain = "" if kernel.inputs == "euclidean" else f", inputs={kernel.inputs!r}"
+    return f"{name}(c={kernel.c!r}{domain})"

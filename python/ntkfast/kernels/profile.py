@@ -1,0 +1,301 @@
+"""Compiles a kernel on the sphere, a function of u = cos(x, y), into piecewise polynomials.
+
+With s = sqrt((1-u)/2) for u >= 0 and s = sqrt((1+u)/2) for u < 0, kernels of wide networks are
+analytic in s up to both ends, and
+
+    k(u) = base + s p(s),     base = k(1) = 1 or base = k(-1),
+
+so that 1 - k keeps its relative accuracy near the diagonal. Either side has eight pieces, uniform
+in log(1 + stretch s): deep networks are spiky near s = 0. The piece is read off the exponent and
+first mantissa bits of t = 1 + stretch s, and the variable is the distance to its left edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.engines.maps import PIECES, ProfileMap
+
+# Extended precision where the platform has it; the curves keep the dtype they are given.
+Real = np.longdouble
+Reals: TypeAlias = NDArray[Any]
+
+#: v, vc -> 1 - k, where v and vc are sin^2 and cos^2 of half the angle and k(1) = 1.
+Curve: TypeAlias = Callable[[Reals, Reals], Reals]
+S_MAX = float(np.sqrt(0.5))
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
+NODES = {F32: (10, 20), F64: (20, 32)}  # interpolation nodes per piece: first, and if need be
+SAMPLED = 9  # pieces of the samples that all layouts are fitted to
+SAMPLE_NODES = {F32: 16, F64: 28}  # and their nodes
+GOOD_DEGREE = {F32: 8, F64: 17}  # a layout that reaches this is not searched further
+# Octaves of t that eight pieces of 2^sub_bits per octave can cover.
+OCTAVES = {3: (1,), 2: (2,), 1: (3, 4), 0: (5, 6, 8)}
+SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
+
+# A pair is recomputed from differences where rounding of u would be amplified by more than this,
+# at most at the angles with (1-|u|)/2 < REFINE_MOST.
+AMPLIFICATION = 3.4
+REFINE_MOST = 0.15
+REFINE_LEAST = {F32: 2e-6, F64: 1e-13}
+
+
+class Layout(NamedTuple):
+    """Pieces of one side: 2^sub_bits per octave of t in [1, 2^octaves]."""
+
+    sub_bits: int
+    octaves: int
+
+    def edges(self) -> tuple[Reals, Reals]:
+        """Left edges and widths in t."""
+        per_octave = 1 << self.sub_bits
+        k = np.arange(self.octaves * per_octave)
+        octave = Real(2) ** (k // per_octave)
+        width = octave / per_octave
+        return octave + (k % per_octave) * width, width
+
+    def stretch(self, dtype: np.dtype[np.floating]) -> float:
+        """Slope of t = 1 + stretch s, such that t < 2^octaves even when s is rounded up."""
+        exact = (2.0**self.octaves - 1) / S_MAX
+        return float(dtype.type(exact * (1 - 8 * float(np.finfo(dtype).eps))))
+
+
+class Samples(NamedTuple):
+    """One side of a curve on pieces that halve towards s = 0: all layouts are fitted to these.
+
+    The curve of a deep network is dear, and singular at distances like 1/depth from s = 0.
+    """
+
+    back: bool
+    base: np.longdouble
+    coefficients: Reals  # (SAMPLED, count): of g(s), or of k - base on the far side
+
+    def at(self, s: Reals) -> Reals:
+        """Return the values at s in [0, S_MAX] by Clenshaw's recurrence."""
+        piece = np.clip(-np.frexp(s / S_MAX)[1], 0, SAMPLED - 1)
+        right = Real(S_MAX) * Real(2) ** -piece
+        left = np.where(piece == SAMPLED - 1, Real(0), right / 2)
+        z = 2 * (s - left) / (right - left) - 1
+        c = self.coefficients[piece]
+        one, two = np.zeros_like(s), np.zeros_like(s)
+        for k in range(c.shape[-1] - 1, 0, -1):
+            one, two = 2 * z * one - two + c[..., k], one
+        return np.asarray(z * one - two + c[..., 0])
+
+
+def _sample(curve: Curve, base: np.longdouble, dtype: np.dtype[np.floating]) -> list[Samples]:
+    """Evaluate the curve once, on both sides."""
+    count = SAMPLE_NODES[dtype]
+    angle = _angles(count)
+    right = Real(S_MAX) * Real(2) ** -np.arange(SAMPLED)
+    left = np.append(right[1:], Real(0))
+    s = left[:, None] + (right - left)[:, None] * (np.cos(angle) + 1) / 2
+    v = (s * s).ravel()
+    front, behind = np.split(curve(np.concatenate([v, 1 - v]), np.concatenate([1 - v, v])), 2)
+    basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle) * (Real(2) / count)
+    basis[0] /= 2
+    values = -front.reshape(s.shape) / s, (1 - base) - behind.reshape(s.shape)
+    return [Samples(back, base, values[back] @ basis.T) for back in (False, True)]
+
+
+class Pieces(NamedTuple):
+    """Chebyshev coefficients of g(s) = (k - base) / s on the pieces of one side."""
+
+    layout: Layout
+    coefficients: Reals  # (pieces, count)
+    degree: int  # that suffices
+
+
+def _angles(count: int) -> Reals:
+    pi = np.arctan2(Real(0), Real(-1))
+    return np.asarray((np.arange(count, dtype=Real) + Real(0.5)) * (pi / count))
+
+
+def _fit(samples: Samples, layout: Layout, dtype: np.dtype[np.floating]) -> Pieces:
+    """Interpolate one side at Chebyshev nodes, twice as many as soon as they do not suffice."""
+    left, width = layout.edges()
+    stretch, eps = Real(layout.stretch(dtype)), float(np.finfo(dtype).eps)
+    back = samples.back
+    right = (left + width - 1) / stretch
+    for count in NODES[dtype]:
+        angle = _angles(count)
+        s = (left[:, None] - 1 + width[:, None] * (np.cos(angle) + 1) / 2) / stretch
+        values = samples.at(s)
+        if back:  # k - base is a difference: divide the polynomial by s where s can be small
+            values[1:] /= s[1:]
+        basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle)
+        coefficients = values @ basis.T * (Real(2) / count)
+        coefficients[:, 0] /= 2
+        if back:
+            coefficients[0] = _divide_by_s(coefficients[0]) * (2 * stretch / width[0])
+        # What is cut off may cost a fraction of an ulp of k = base + s p, and a few ulps of 1-k.
+        tail = np.cumsum(np.abs(coefficients[:, ::-1]), axis=1)[:, ::-1]
+        allowed = eps / 6 / right
+        if not back:
+            allowed = np.minimum(allowed, 4 * eps * np.abs(coefficients).sum(axis=1))
+        degree = max(int(np.max(np.sum(tail > allowed[:, None], axis=1))) - 1, 1)
+        if degree < count - 2:
+            break
+    return Pieces(layout, coefficients, degree)
+
+
+def _divide_by_s(c: Reals) -> Reals:
+    """Divide a Chebyshev series that vanishes at z = -1 by z + 1."""
+    quotient = np.zeros(len(c) + 2, dtype=Real)
+    for k in range(len(c) - 1, 0, -1):  # (z + 1) T_k = T_k + (T_{k+1} + T_{k-1}) / 2
+        quotient[k - 1] = 2 * (c[k] - quotient[k]) - quotient[k + 1]
+    quotient[0] /= 2
+    return quotient[: len(c)]
+
+
+def _monomials(pieces: Pieces, degree: int) -> Reals:
+    """Monomial coefficients in x = t - left edge, highest power first."""
+    table = np.zeros((degree + 1, PIECES), dtype=Real)
+    for k, (c, width) in enumerate(zip(pieces.coefficients, pieces.layout.edges()[1], strict=True)):
+        centred = np.asarray(np.polynomial.chebyshev.cheb2poly(c[: degree + 1]), dtype=Real)
+        shifted = np.zeros(degree + 1, dtype=Real)
+        for a in centred[::-1]:  # Horner in z = 2 x / width - 1
+            shifted = np.concatenate(([Real(0)], shifted[:-1])) * (2 / width) - shifted
+            shifted[0] += a
+        table[:, k] = shifted[::-1]
+    return table
+
+
+def _place(table: Reals, sub_bits: int) -> Reals:
+    """Order the pieces by the low three bits of the exponent and mantissa that select them."""
+    placed = np.zeros_like(table)
+    placed[:, ((1023 << sub_bits) + np.arange(PIECES)) % PIECES] = table
+    return placed
+
+
+def _octaves_wanted(curve: Curve) -> int:
+    """Octaves that suit the scale 1/|g'/g| of the spike at s = 0."""
+    s = np.array([1e-5, 2e-5], dtype=Real)
+    one, two = curve(s * s, 1 - s * s) / s
+    if two > 1.5 * one:  # smooth at s = 0: g vanishes there, look at g/s
+        two /= 2
+    rate = abs(float((two - one) / one)) / 1e-5
+    return int(np.clip(np.ceil(np.log2(1 + S_MAX * SPIKE * rate)), 1, 8))
+
+
+def _search(
+    curve: Curve, base: np.longdouble, dtype: np.dtype[np.floating]
+) -> tuple[Pieces, Pieces]:
+    """Choose the layouts with the smallest common degree, the likely ones first."""
+    wanted = _octaves_wanted(curve)
+    order = sorted(OCTAVES, key=lambda bits: min(abs(wanted - o) for o in OCTAVES[bits]))
+    best: tuple[Pieces, Pieces] | None = None
+    near, far = _sample(curve, base, dtype)
+    for sub_bits in order:
+        octaves = sorted(OCTAVES[sub_bits], key=lambda o: abs(wanted - o))
+        front = _fit(near, Layout(sub_bits, octaves[0]), dtype)
+        behind: Pieces | None = None
+        for o in sorted(OCTAVES[sub_bits]):  # the far side is smooth for most kernels
+            if behind is None or behind.degree > front.degree:
+                other = _fit(far, Layout(sub_bits, o), dtype)
+                behind = min(behind or other, other, key=lambda p: p.degree)
+        assert behind is not None  # every entry of OCTAVES holds an octave
+        if best is None or max(front.degree, behind.degree) < max(p.degree for p in best):
+            best = front, behind
+        if max(p.degree for p in best) <= GOOD_DEGREE[dtype]:
+            break
+    assert best is not None
+    return best
+
+
+def _refinement(profile: ProfileMap, back: bool) -> float:
+    """Return the (1-|u|)/2 below which |dk/du| exceeds AMPLIFICATION."""
+    dtype = profile.table.dtype
+    s = np.geomspace(1e-6, np.sqrt(REFINE_MOST), 120)
+    v = (s * s).astype(dtype)
+    missing = evaluate(profile, np.full_like(v, -1 if back else 1), v, with_base=False)
+    slope = np.abs(np.diff(missing.astype(np.float64)) / np.diff(v.astype(np.float64))) / 2
+    steep = np.flatnonzero(slope > AMPLIFICATION)
+    least = REFINE_LEAST[dtype]
+    return least if not len(steep) else max(least, float(v[steep[-1] + 1]))
+
+
+def evaluate(
+    profile: ProfileMap, u: FloatArray, v: FloatArray, *, with_base: bool = True
+) -> FloatArray:
+    """Return k for cosines `u` and `v` = (1 - abs(u))/2, in the steps of the compiled engines."""
+    dtype = profile.table.dtype
+    integer: type[np.signedinteger[Any]] = np.int64 if dtype == F64 else np.int32
+    shift = (52 if dtype == F64 else 23) - profile.sub_bits
+    back = (u < 0).astype(np.intp)
+    s = np.sqrt(v)
+    t = s * np.asarray(profile.stretch, dtype)[back] + dtype.type(1)
+    bits: NDArray[np.signedinteger[Any]] = t.view(integer)
+    x = t - (bits & ~integer((1 << shift) - 1)).view(dtype)
+    piece = ((bits >> shift) & 7) + 8 * back
+    value = profile.table[0][piece]
+    for row in profile.table[1:]:
+        value = value * x + row[piece]
+    value = value * s
+    return np.asarray(value + np.asarray(profile.base, dtype)[back] if with_base else value, dtype)
+
+
+def _check(profile: ProfileMap, curve: Curve) -> float:
+    """Largest error of the compiled profile on points between those that made it."""
+    dtype = profile.table.dtype
+    s = np.concatenate([np.geomspace(1e-8, 0.05, 50), np.linspace(0.05, S_MAX, 70)])
+    v = (s * s).astype(dtype)
+    one, exact = np.ones_like(v), v.astype(Real)
+    missing = curve(np.concatenate([exact, 1 - exact]), np.concatenate([1 - exact, exact]))
+    found = np.concatenate([evaluate(profile, one, v), evaluate(profile, -one, v)])
+    return float(np.max(np.abs(found - (1 - missing))))
+
+
+def _in_double(curve: Curve) -> Curve:
+    def rounded(v: Reals, vc: Reals) -> Reals:
+        return curve(v.astype(F64), vc.astype(F64)).astype(Real)
+
+    return rounded
+
+
+def compile_profile(
+    curve: Curve, dtype: np.dtype[np.floating], *, degree: float, scale: float
+) -> ProfileMap:
+    """Compile a curve.
+
+    Parameters
+    ----------
+    curve : callable
+        ``(v, vc) -> 1 - k`` with k(1) = 1, evaluated in extended precision; v and vc are sin^2 and
+        cos^2 of half the angle.
+    dtype : float32 or float64
+        Precision of the result.
+    degree, scale : float
+        Copied to the map.
+
+    Returns
+    -------
+    ProfileMap
+        Its ``error`` is measured in the arithmetic of `dtype` on 240 points: about one ulp of 1.
+    """
+    if dtype == F32:  # float64 is precise enough then, and several times faster
+        curve = _in_double(curve)
+    end = curve(np.ones(1, Real), np.zeros(1, Real))[0]
+    fits = _search(curve, 1 - end, dtype)
+    highest, sub_bits = max(fit.degree for fit in fits), fits[0].layout.sub_bits
+    halves = [_place(_monomials(fit, highest), sub_bits) for fit in fits]
+    profile = ProfileMap(
+        table=np.ascontiguousarray(np.hstack(halves), dtype=dtype),
+        sub_bits=sub_bits,
+        stretch=(fits[0].layout.stretch(dtype), fits[1].layout.stretch(dtype)),
+        base=(1.0, float(1 - end)),
+        refine_below=(0.0, 0.0),
+        degree=degree,
+        scale=scale,
+        error=0.0,
+    )
+    return replace(
+        profile,
+        refine_below=(_refinement(profile, False), _refinement(profile, True)),
+        error=_check(profile, curve),
+    )

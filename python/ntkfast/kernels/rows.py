@@ -1,0 +1,138 @@
+"""Kernels of rows of a matrix, which enter by their norms and their angle."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast import engines, places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines.maps import Map
+from ntkfast.kernels.base import Kernel, checked_kernel, fill
+
+
+class RowKernel(Kernel):
+    """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
+
+    @property
+    @abstractmethod
+    def is_zonal(self) -> bool:
+        """Whether K(x, y) = |x|^p |y|^p k(u) for all inputs, u the cosine of their angle."""
+
+    @abstractmethod
+    def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
+        """Evaluate the kernel between two inputs of one norm as a function of their cosine.
+
+        Parameters
+        ----------
+        u : array
+            Cosines in [-1, 1].
+        radius : float, default 1
+            Norm of both inputs; with ``parameterization="ntk"`` their norm over sqrt(d).
+
+        Returns
+        -------
+        array of the shape of `u`, float64
+        """
+
+    @abstractmethod
+    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        """Values at pairs of equal inputs with these norms."""
+
+    @abstractmethod
+    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+        """Return what the engine needs: the map, and the rows with what it needs of them."""
+
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that is no matrix, or has other columns than X."""
+        checks.matrix_shape("X", X)
+        if Y is not None:
+            checks.matrix_shape("Y", Y, X[1])
+
+    def collect(self, X: ArrayLike) -> FloatArray:
+        """Validate a matrix once, for many calls; see `Kernel.collect`."""
+        return places.HOST.rows(X, None)[0].data
+
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Rows, Rows | None]:
+        return place.rows(X, Y)
+
+    def _values(self, X: Collection) -> FloatArray:
+        rows = cast(Rows, X)
+        return self._diagonal(rows.norms, rows.data.shape[1]).astype(rows.dtype)
+
+    def _gram(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        plan, left, right = self._plan(X, Y)
+
+        def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
+            engines.gram(engine, plan, left, right, panel, threads)
+
+        fill(write, left, None if Y is None else right, out)
+
+    def _product(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        V: FloatArray,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        plan, left, right = self._plan(X, Y)
+        engine.matmul(plan, left, right, V, out, threads)
+
+    def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
+        left, right = cast(Rows, X), cast("Rows | None", Y)
+        self._check_range(left, right)
+        return self._map(left, left if right is None else right)
+
+    def _check_range(self, X: Rows, Y: Rows | None) -> None:
+        """Raise an error where the largest values do not fit the dtype."""
+        for name, side in (("X", X), ("Y", Y)):
+            if side is None:
+                continue
+            top, dim = float(np.max(side.norms)), side.data.shape[1]
+            limit = np.finfo(side.data.dtype).max
+            # The next power of two settles nearly every call, and its value is remembered.
+            if _at_power(self, math.frexp(top)[1], dim) <= limit:
+                continue
+            if not _at_equal(self, top, dim) <= limit:
+                raise ValueError(
+                    f"{name}: the kernel of a row with norm {top:.3g} overflows "
+                    f"{side.data.dtype}; scale the rows or the weights down"
+                )
+
+
+def checked_row_kernel(kernel: object) -> RowKernel:
+    """Return `kernel`, or raise an error saying why it has no profile or angles."""
+    found = checked_kernel(kernel)
+    if not isinstance(found, RowKernel):
+        raise TypeError(
+            f"kernel: expected a kernel of rows of a matrix, which depends on norms and an angle; "
+            f"got {found!r}"
+        )
+    return found
+
+
+def _at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
+    """Value at two equal inputs of a norm; infinity where it overflows."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(kernel._diagonal(np.array([norm]), dim)[0])
+
+
+@lru_cache(maxsize=1024)
+def _at_power(kernel: RowKernel, exponent: int, dim: int) -> float:
+    """Return the same at the norm 2**exponent."""
+    return _at_equal(kernel, 2.0 ** min(exponent, 1023), dim)

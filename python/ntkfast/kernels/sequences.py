@@ -1,0 +1,80 @@
+"""Kernels of sequences: the NTK and NNGP of recurrent networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast import engines, places
+from ntkfast.arrays import ragged
+from ntkfast.arrays.collections import Collection, FloatArray
+from ntkfast.arrays.ragged import Sequences
+from ntkfast.engines.maps import SequenceMap, SequenceSide
+from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.recurrence import Recursion, prepare
+
+
+class PlansSequences(Recursion, Protocol):
+    """A recurrent network that says what an engine must know of it."""
+
+    def plan(self, kind: str, channels: int) -> SequenceMap:
+        """Return the constants of the NTK or NNGP."""
+
+
+class RecurrentKernel(KernelOfNetwork):
+    """The NTK or NNGP of a recurrent network (`Recurrent.ntk`, `Recurrent.nngp`).
+
+    Attributes
+    ----------
+    network : Recurrent
+    kind : {"ntk", "nngp"}
+    """
+
+    network: PlansSequences
+
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that holds no sequences, or of other channels than X."""
+        ragged.check_shape("X", X)
+        if Y is not None:
+            ragged.check_shape("Y", Y, X[2:])
+
+    def collect(self, X: ArrayLike) -> Sequences:
+        """Validate sequences once, for many calls; see `ntkfast.sequences`."""
+        return ragged.checked("X", X)
+
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
+        sides = [
+            replace(self._prepared(name, found), memory=memory)
+            for name, (found, memory) in zip("XY", place.sequences(X, Y), strict=False)
+        ]
+        return sides[0], sides[1] if Y is not None else None
+
+    def _prepared(self, name: str, X: Sequences) -> SequenceSide:
+        side = prepare(self.network, self.network.plan(self.kind, X.channels), X)
+        if not side.diagonal.max() <= np.finfo(X.dtype).max:
+            worst = int(side.layout[2, int(np.argmax(side.diagonal))])
+            raise ValueError(
+                f"{name}: the kernel of sequence {worst} overflows {X.dtype}; scale the sequences "
+                "or the weights down"
+            )
+        return side
+
+    def _values(self, X: Collection) -> FloatArray:
+        side = cast(SequenceSide, X)
+        values = np.empty(len(side), side.dtype)
+        values[side.layout[2]] = side.diagonal
+        return values
+
+    def _gram(
+        self,
+        X: Collection,
+        Y: Collection | None,
+        out: FloatArray,
+        engine: engines.Engine,
+        threads: int,
+    ) -> None:
+        left, right = cast(SequenceSide, X), cast("SequenceSide | None", Y)
+        engine.sequences(self.network.plan(self.kind, left.channels), left, right, out, threads)

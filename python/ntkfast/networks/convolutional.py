@@ -1,0 +1,354 @@
+"""Infinitely wide convolutional networks on images."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, fields
+
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Shape
+from ntkfast.engines.maps import ImagePlan
+from ntkfast.kernels.images import ImageKernel
+from ntkfast.networks.base import PARAMETERIZATIONS, Network
+from ntkfast.networks.image_plan import image_plan
+from ntkfast.networks.steps import (
+    SQRT2,
+    AvgPool,
+    Conv,
+    Readout,
+    Step,
+    checked_steps,
+    is_circular,
+    nesting,
+)
+
+
+def checked_shape(shape: object) -> Shape | None:
+    """Return (height, width, channels), or None."""
+    if shape is None:
+        return None
+    if not isinstance(shape, (tuple, list)) or len(shape) != 3:
+        raise ValueError(f"shape: expected (height, width, channels), got {shape!r}")
+    height, width, channels = (checks.count("shape", size, least=1) for size in shape)
+    return height, width, channels
+
+
+class ImageNetwork(Network):
+    """An infinitely wide convolutional network; subclasses give its steps and read-out."""
+
+    shape: Shape | None
+
+    @abstractmethod
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps from the image to the read-out."""
+
+    @abstractmethod
+    def last(self) -> Readout:
+        """Return the read-out."""
+
+    @property
+    @abstractmethod
+    def divides_by_channels(self) -> bool:
+        """Whether inner products of pixels are divided by the number of channels."""
+
+    @property
+    def ntk(self) -> ImageKernel:
+        """The neural tangent kernel."""
+        return ImageKernel(self, "ntk")
+
+    @property
+    def nngp(self) -> ImageKernel:
+        """The kernel of the Gaussian process that the network is at initialisation."""
+        return ImageKernel(self, "nngp")
+
+    def plan(self, shape: Shape) -> ImagePlan:
+        """Return what an engine needs for images of this shape.
+
+        Raises
+        ------
+        ValueError
+            If a filter does not fit in the image or a pool does not divide it.
+        """
+        return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
+
+
+@dataclass(frozen=True, init=False)
+class ConvNet(ImageNetwork):
+    """A convolutional network composed by hand.
+
+    Parameters
+    ----------
+    *steps : Conv, AvgPool, Skip or "relu"
+        Applied in order, the first one a convolution.
+    readout : Readout or str, default "gap"
+    parameterization : {"ntk", "unit"}, default "ntk"
+        Whether inner products of pixels are divided by the number of channels.
+    shape : (height, width, channels), optional
+        Of the images in the rows of 2-D input.
+
+    Raises
+    ------
+    ValueError
+        If a step is unknown, or circular padding stands beside another.
+
+    Notes
+    -----
+    ``Conv(q, w, b), "relu"`` is ``Conv(1, (q, q), W_std=w, b_std=b, padding="SAME"), Relu()`` of
+    neural-tangents, ``readout=Readout("gap", w_std=w)`` its ``GlobalAvgPool(), Dense(1, w)``.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> block = nf.Skip("relu", nf.Conv(), "relu", nf.Conv())
+    >>> net = nf.ConvNet(nf.Conv(), block, nf.AvgPool(), block, "relu", readout="flatten")
+    >>> net.ntk(np.ones((2, 4, 4, 3))).round(4)
+    array([[2.9891, 2.9891],
+           [2.9891, 2.9891]])
+    """
+
+    elements: tuple[Step, ...]
+    readout: Readout
+    parameterization: str
+    shape: Shape | None
+
+    def __init__(
+        self,
+        *steps: Step,
+        readout: Readout | str = "gap",
+        parameterization: str = "ntk",
+        shape: Shape | None = None,
+    ) -> None:
+        checks.store(
+            self,
+            elements=checked_steps(steps),
+            readout=readout if isinstance(readout, Readout) else Readout(readout),
+            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
+            shape=checked_shape(shape),
+        )
+        if not steps or not isinstance(steps[0], Conv):
+            raise ValueError("steps: expected a Conv first")
+        is_circular(self.elements)
+        nesting(self.elements, 0)
+
+    def __repr__(self) -> str:
+        parts = [*map(repr, self.elements), f"readout={self.readout!r}"]
+        parts += [f"parameterization={self.parameterization!r}"] * (self.parameterization != "ntk")
+        parts += [f"shape={self.shape}"] * (self.shape is not None)
+        return f"ConvNet({', '.join(parts)})"
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps from the image to the read-out."""
+        return self.elements
+
+    def last(self) -> Readout:
+        """Return the read-out."""
+        return self.readout
+
+    @property
+    def divides_by_channels(self) -> bool:
+        """Whether inner products of pixels are divided by the number of channels."""
+        return self.parameterization == "ntk"
+
+
+@dataclass(frozen=True, repr=False)
+class Convolutional(ImageNetwork):
+    """An infinitely wide convolutional network of equal ReLU layers: the CNTK.
+
+    Parameters
+    ----------
+    depth : int
+        Number of convolutions, each followed by ReLU.
+    filter_size : int, default 3
+        Rows and columns of the windows, odd.
+    readout : {"flatten", "gap", "lap"}
+        Every pixel with weights of its own (CNTK-V), global average pooling (CNTK-GAP), or local
+        average pooling over windows of ``window`` x ``window`` pixels.
+    window : int, optional
+        For "lap", odd; zeros outside the image.
+    padding : {"zero", "valid", "circular"}
+    parameterization : {"unit", "ntk"}, default "unit"
+        "unit" are the conventions of Arora et al. [1]_: the first window sum is not divided by
+        anything, every later one and the read-out are multiplied by w_std^2 / q^2, a flat read-out
+        sums over pixels. "ntk" is ``Conv(1, (q, q), w_std, b_std, padding="SAME"), Relu()`` of
+        neural-tangents, depth times, then ``Flatten()`` or ``GlobalAvgPool()`` and
+        ``Dense(1, w_std, b_std)``, all trained.
+    w_std : float, default sqrt(2)
+        Standard deviation of the weights; in "unit" the root of the paper's c_sigma.
+    b_std : float, default 0
+        Standard deviation of the biases, for "ntk".
+    train_first, train_last : bool, default True
+        Whether the first convolution and the read-out contribute to the NTK. The authors' results
+        with global average pooling have both fixed.
+    shape : (height, width, channels), optional
+        Of the images in the rows of 2-D input, as scikit-learn and `ntkfast.features` pass them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter has the wrong type or range, an even filter or a window without "lap" among
+        them; on calling a kernel, if images do not fit.
+
+    Notes
+    -----
+    With S_0[ij, i'j'] = tr x[ij] . x'[i'j'], tr the sum over windows of q x q pixels of both
+    images, N the root of the variances, and c = w_std^2::
+
+        K_h = c / q^2 N kappa1(u) / 2,   K'_h = c / q^2 kappa0(u) / 2,   u = S_{h-1} / N,
+        S_h = tr K_h,   T_h = tr (K'_h T_{h-1} + K_h),   T_0 = S_0,
+        T_L = K'_L T_{L-1} + K_L   for the last.
+
+    "flatten" is the sum of T_L over equal pixels, "gap" its mean over all pairs of pixels. The
+    recursion was derived and checked against finite networks and the golden numbers of the tests.
+    Networks with orthogonal weights have the same limit (Huang, Du and Xu, arXiv:2004.05867, whose
+    theorem for convolutions could not be read).
+
+    Work per pair of images: one arc-cosine step per layer and pair of pixels, of equal pixels for
+    "flatten", (height width)^2 for "gap". A few units of roundoff of sqrt(K(x,x) K(y,y)), exact
+    for equal images; pixels without variance have K = 0.
+
+    References
+    ----------
+    .. [1] S. Arora et al., "On exact computation with an infinitely wide neural net", NeurIPS 2019.
+    .. [2] R. Novak et al., "Bayesian deep convolutional networks with many channels are Gaussian
+       processes", ICLR 2019.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> images = np.eye(4).reshape(2, 2, 4, 1)
+    >>> nf.Convolutional(2, readout="gap").ntk(images).round(6)
+    array([[0.063615, 0.051452],
+           [0.051452, 0.063615]])
+    """
+
+    depth: int
+    filter_size: int = 3
+    readout: str = "flatten"
+    window: int | None = None
+    padding: str = "zero"
+    parameterization: str = "unit"
+    w_std: float = SQRT2
+    b_std: float = 0.0
+    train_first: bool = True
+    train_last: bool = True
+    shape: Shape | None = None
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        filter_size: int = 3,
+        readout: str = "flatten",
+        window: int | None = None,
+        padding: str = "zero",
+        parameterization: str = "unit",
+        w_std: float = SQRT2,
+        b_std: float = 0.0,
+        train_first: bool = True,
+        train_last: bool = True,
+        shape: Shape | None = None,
+    ) -> None:
+        checked = Conv(filter_size, w_std, b_std, padding)
+        last = Readout(readout, window)
+        checks.store(
+            self,
+            depth=checks.count("depth", depth, least=1),
+            filter_size=checked.filter_size,
+            readout=last.kind,
+            window=last.window,
+            padding=checked.padding,
+            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
+            w_std=checked.w_std,
+            b_std=checked.b_std,
+            train_first=bool(train_first),
+            train_last=bool(train_last),
+            shape=checked_shape(shape),
+        )
+        if self.parameterization == "unit" and self.b_std:
+            raise ValueError('b_std: belongs to parameterization="ntk"')
+
+    def __repr__(self) -> str:
+        parts = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)[1:]
+            if getattr(self, field.name) != field.default
+        ]
+        return f"Convolutional({', '.join([repr(self.depth), *parts])})"
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps from the image to the read-out."""
+        q, w, b = self.filter_size, self.w_std, self.b_std
+        # Weights of variance 1: the first window sum of "unit" is not divided by q^2.
+        first = Conv(
+            q, q if self.parameterization == "unit" else w, b, self.padding, self.train_first
+        )
+        return (first, "relu", *(Conv(q, w, b, self.padding), "relu") * (self.depth - 1))
+
+    def last(self) -> Readout:
+        """Return the read-out."""
+        unit = self.parameterization == "unit"
+        w = self.w_std / self.filter_size if unit else self.w_std
+        return Readout(self.readout, self.window, w, self.b_std, self.train_last, mean=not unit)
+
+    @property
+    def divides_by_channels(self) -> bool:
+        """Whether inner products of pixels are divided by the number of channels."""
+        return self.parameterization == "ntk"
+
+
+def myrtle(
+    depth: int = 5,
+    *,
+    readout: str = "gap",
+    w_std: float = SQRT2,
+    b_std: float = 0.0,
+    shape: Shape | None = None,
+) -> ConvNet:
+    """Return a Myrtle network: 3 x 3 convolutions with 2 x 2 average pools between them.
+
+    Parameters
+    ----------
+    depth : {5, 7, 10}
+        5 stands for 2, 1, 1 convolutions with ReLU in three groups, 7 for 2, 2, 2 and 10 for
+        3, 3, 3; a pool follows each of the first two groups. The read-out counts as a layer.
+    readout : {"gap", "flatten"}
+        After the last group; "gap" is the pool over 8 x 8 pixels of the reference, whose images
+        have 32 x 32.
+    w_std, b_std : float
+        Standard deviations of weights and biases, the read-out included.
+    shape : (height, width, channels), optional
+        As for `ConvNet`.
+
+    Returns
+    -------
+    ConvNet
+
+    Raises
+    ------
+    ValueError
+        If the depth is none of the three.
+
+    Notes
+    -----
+    Checked against the authors' release (modestyachts/neural_kernels_code, configs/myrtle5.yaml,
+    myrtle7.yaml and myrtle10.yaml): the numbers of convolutions, zero padding, and the places and
+    sizes of the pools. Not checked: their scales of weights, and their preprocessing (which this
+    function leaves to the caller). They use the kernel without tangents, ``nngp``.
+
+    References
+    ----------
+    .. [1] V. Shankar et al., "Neural kernels without tangents", ICML 2020.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> nf.myrtle(5).nngp(np.ones((1, 8, 8, 3))).round(4)
+    array([[0.243]])
+    """
+    groups = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
+    if depth not in groups:
+        raise ValueError(f"depth: expected 5, 7 or 10, got {depth!r}")
+    layer = (Conv(3, w_std, b_std), "relu")
+    first, second, third = (layer * count for count in groups[depth])
+    steps = (*first, AvgPool(2), *second, AvgPool(2), *third)
+    return ConvNet(*steps, readout=Readout(readout, None, w_std, b_std), shape=shape)

@@ -1,0 +1,225 @@
+"""Fully connected and residual networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ntkfast.activations.names import resolve
+from ntkfast.arrays import checks
+from ntkfast.kernels.layers import Layer, Layers, diagonal
+from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork, short_repr
+
+
+@dataclass(frozen=True, repr=False)
+class FullyConnected(DenseNetwork):
+    """An infinitely wide fully connected network.
+
+    Parameters
+    ----------
+    depth : int
+        Number of hidden (nonlinear) layers; 0 is the linear kernel.
+    activation : str, Activation or callable, default "relu"
+        See `ntkfast.Activation`.
+    parameterization : {"unit", "ntk"}, default "unit"
+        "unit" is the convention of theory papers: S_0 = x.y, hidden weights of variance
+        c = 1/E[s(Z)^2] (2 for ReLU), read-out variance 1, so that unit inputs keep unit variance,
+
+            S_h = c E[s(a) s(b)],   T_h = T_{h-1} c E[s'(a) s'(b)] + S_h + bias^2,
+            T_0 = S_0 + bias^2.
+
+        "ntk" is ``Dense(w_std, b_std)`` of neural-tangents for every layer and the read-out, the
+        first one with 1/d, all of them trained.
+    w_std : float, optional
+        Standard deviation of the weights; default sqrt(c). In "unit" that of the hidden layers.
+    b_std : float, default 0
+        Standard deviation of the biases, for "ntk".
+    bias : float, default 0
+        beta of Geifman et al., for "unit": biases that start at zero and are trained.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter has the wrong type or range, or belongs to the other parameterization.
+
+    Notes
+    -----
+    Bias-free networks with a positively homogeneous activation satisfy
+    K(x, y) = abs(x) abs(y) k(u) and cost one polynomial per pair at any depth; so do all networks
+    on rows of one norm. Rows of zeros have K = 0 there: the limit for rows that shrink to zero.
+
+    Accuracy: a few units of roundoff of sqrt(K(x,x) K(y,y)), and exact for equal rows.
+
+    References
+    ----------
+    .. [1] A. Jacot, F. Gabriel, C. Hongler, "Neural tangent kernel: convergence and generalization
+       in neural networks", NeurIPS 2018.
+    .. [2] A. Geifman et al., "On the similarity between the Laplace and neural tangent kernels",
+       NeurIPS 2020 (the bias; their indexing was not available, the recursion above was derived
+       and checked against finite networks).
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> net = nf.FullyConnected(3)
+    >>> net.ntk(np.eye(2)).round(6)
+    array([[4.      , 1.060388],
+           [1.060388, 4.      ]])
+    """
+
+    depth: int
+    activation: ActivationLike = "relu"
+    parameterization: str = "unit"
+    w_std: float | None = None
+    b_std: float = 0.0
+    bias: float = 0.0
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        activation: ActivationLike = "relu",
+        parameterization: str = "unit",
+        w_std: float | None = None,
+        b_std: float = 0.0,
+        bias: float = 0.0,
+    ) -> None:
+        checks.store(
+            self,
+            depth=checks.count("depth", depth),
+            activation=resolve(activation),
+            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
+            w_std=None if w_std is None else checks.number("w_std", w_std, above=0.0),
+            b_std=checks.number("b_std", b_std, least=0.0),
+            bias=checks.number("bias", bias, least=0.0),
+        )
+        if self.parameterization == "unit" and self.b_std:
+            raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')
+        if self.parameterization == "ntk" and self.bias:
+            raise ValueError('bias: belongs to parameterization="unit"; use b_std in "ntk"')
+
+    __repr__ = short_repr
+
+    def layers(self, dim: int) -> Layers:
+        """Return the recursion for inputs with `dim` features."""
+        activation = resolve(self.activation)
+        w = activation.gain() if self.w_std is None else self.w_std**2
+        if self.parameterization == "ntk":
+            b = self.b_std**2
+            first, hidden = affine(w / dim, b), Layer(activation, w=w, e=b, x=w, y=b)
+        else:
+            beta = self.bias**2
+            first = Layer(x=1.0, y=beta)
+            hidden = Layer(activation, w=w, x=w, y=beta)
+        return (first, *[hidden] * self.depth)
+
+
+def affine(w: float, b: float, trained: float = 1.0) -> Layer:
+    """Weights and biases of these variances, trained or fixed."""
+    return Layer(w=w, e=b, x=trained * w, y=trained * b)
+
+
+@dataclass(frozen=True, repr=False)
+class ResNet(DenseNetwork):
+    """An infinitely wide residual network, x_l = x_{l-1} + alpha V_l s(W_l x_{l-1}).
+
+    Parameters
+    ----------
+    depth : int
+        Number of residual blocks.
+    alpha : float
+        Weight of the residual branch, which has variance alpha^2 for unit inputs.
+    trained : {"residual", "all", "last"}, default "residual"
+        "residual": the V_l and W_l only (variant A); "all": the first and last layer too
+        (variant B, and the kernel of Tirer et al.); "last": the blocks and the last layer.
+    normalize : bool, default False
+        Divide by the value at equal unit inputs, so that k(1) = 1 on the unit sphere
+        (the constant 1/(2 L (1 + alpha^2)^(L-1)) of Belfer et al. for the residual NTK).
+    activation : str, Activation or callable, default "relu"
+    parameterization : {"unit", "ntk"}, default "unit"
+        "ntk" divides the inner product of the inputs by d, as Tirer et al. do.
+    w_std, v_std : float
+        Standard deviations of W and V. Defaults: 1/sqrt(E[s(Z)^2]) (sqrt 2 for ReLU) and 1;
+        Tirer et al. write sigma_w and sigma_v, 1 each in their experiment.
+
+    Notes
+    -----
+    With K_0 = x.y, u = K_{l-1} over the geometric mean N of the variances, and a = alpha^2::
+
+        K_l = K_{l-1} + a N kappa1(u),     B_l = B_{l+1} (1 + a kappa0(u)),   B_{L+1} = 1,
+        R   = a sum_l B_{l+1} (N kappa1(u) + K_{l-1} kappa0(u))       trained="residual",
+        R + K_L                                                       trained="last",
+        R + K_L + B_1 K_0                                             trained="all".
+
+    The recursion was derived and checked against finite networks; which variant each theorem of
+    [1]_ uses could not be read.
+
+    References
+    ----------
+    .. [1] Y. Belfer, A. Geifman, M. Galun, R. Basri, "Spectral analysis of the neural tangent
+       kernel for deep residual networks", arXiv:2104.03093.
+    .. [2] K. Huang, Y. Wang, M. Tao, T. Zhao, "Why do deep residual networks generalize better than
+       deep feedforward networks? A neural tangent kernel perspective", NeurIPS 2020.
+    .. [3] T. Tirer, J. Bruna, R. Giryes, "Kernel-based smoothness analysis of residual networks",
+       MSML 2021.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.ResNet(10, alpha=0.3, normalize=True).ntk.profile([1.0, 0.5]).round(6)
+    array([1.      , 0.447201])
+    """
+
+    depth: int
+    alpha: float
+    trained: str = "residual"
+    normalize: bool = False
+    activation: ActivationLike = "relu"
+    parameterization: str = "unit"
+    w_std: float | None = None
+    v_std: float = 1.0
+
+    def __init__(
+        self,
+        depth: int,
+        *,
+        alpha: float,
+        trained: str = "residual",
+        normalize: bool = False,
+        activation: ActivationLike = "relu",
+        parameterization: str = "unit",
+        w_std: float | None = None,
+        v_std: float = 1.0,
+    ) -> None:
+        checks.store(
+            self,
+            depth=checks.count("depth", depth, least=1),
+            alpha=checks.number("alpha", alpha, above=0.0),
+            trained=checks.choice("trained", trained, ("residual", "all", "last")),
+            normalize=bool(normalize),
+            activation=resolve(activation),
+            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
+            w_std=None if w_std is None else checks.number("w_std", w_std, above=0.0),
+            v_std=checks.number("v_std", v_std, above=0.0),
+        )
+
+    __repr__ = short_repr
+
+    def scale(self, kind: str) -> float:
+        """Return the factor of the NTK or NNGP: 1, or what makes k(1) = 1."""
+        if not self.normalize:
+            return 1.0
+        at_one = diagonal(replace(self, parameterization="unit").layers(1), np.ones(1))
+        return 1.0 / float((at_one.ntk if kind == "ntk" else at_one.nngp)[0])
+
+    def layers(self, dim: int) -> Layers:
+        """Return the recursion for inputs with `dim` features."""
+        scale = 1.0 / dim if self.parameterization == "ntk" else 1.0
+        activation = resolve(self.activation)
+        w = activation.gain() if self.w_std is None else self.w_std**2
+        v = (self.alpha * self.v_std) ** 2
+        first = Layer(w=scale, x=scale if self.trained == "all" else 0.0)
+        block = (Layer(w=w, x=w, save=0), Layer(activation, w=v, x=v, add=0))
+        last = () if self.trained == "residual" else (Layer(x=1.0),)
+        return (first, *block * self.depth, *last)

@@ -1,0 +1,1 @@
+"""Eigenvalues of Gram matrices of data, and bounds on them."""

@@ -1,0 +1,1 @@
+"""Mercer eigenvalues of kernels on the sphere, and what they say of smoothness."""
