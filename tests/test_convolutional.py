@@ -111,7 +111,7 @@ def test_oracle(
     if name not in reference:
         reference[name] = oracle_values(name, X)
     net, expected = NETWORKS[name], reference[name]
-    nngp, ntk = net.ntk.both(X[:2].astype(dtype), X.astype(dtype), **engine)
+    nngp, ntk = net.both(X[:2].astype(dtype), X.astype(dtype), **engine)
     steps = len(net.plan(X.shape[1:]).steps)
     for kernel, found, wanted in (
         (net.nngp, nngp, expected[..., 0]),

@@ -290,7 +290,7 @@ def test_matmul(module: Any, product: tuple[Any, float], name: str, columns: int
 def test_both(module: Any, dtype: Any) -> None:
     X = rows(20, 5, dtype)
     for network in (nf.FullyConnected(2), nf.FullyConnected(2, b_std=0.1, parameterization="ntk")):
-        nngp, ntk = network.ntk.both(X, engine="cuda")
+        nngp, ntk = network.both(X, engine="cuda")
         np.testing.assert_array_equal(ntk, network.ntk(X, engine="cuda"))
         np.testing.assert_array_equal(nngp, network.nngp(X, engine="cuda"))
 

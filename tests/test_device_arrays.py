@@ -156,8 +156,8 @@ def test_products(library: Any, name: str, dtype: Any) -> None:
 def test_both(library: Any, dtype: Any) -> None:
     X = rows(20, 5, dtype)
     for network in KERNELS.values():
-        wanted = network.ntk.both(X, engine="cuda")
-        for one, other in zip(network.ntk.both(library.asarray(X)), wanted, strict=True):
+        wanted = network.both(X, engine="cuda")
+        for one, other in zip(network.both(library.asarray(X)), wanted, strict=True):
             assert_same(one.get(), other)
 
 
@@ -173,7 +173,7 @@ def test_images(library: Any, dtype: Any) -> None:
             assert_same(square, kernel(X, engine="cuda"))
             np.testing.assert_array_equal(square, square.T)
             assert_same(kernel.diag(x).get(), kernel.diag(X))
-        for one, other in zip(network.ntk.both(x), network.ntk.both(X, engine="cuda"), strict=True):
+        for one, other in zip(network.both(x), network.both(X, engine="cuda"), strict=True):
             assert_same(one.get(), other)
     with pytest.raises(ValueError, match="X: expected images without gaps"):
         network.ntk(library.asarray(X[:, :, :3]))

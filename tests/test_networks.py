@@ -91,7 +91,7 @@ def test_both(network: Any, engine: dict[str, Any], dtype: Any) -> None:
     """``both`` returns (nngp, ntk), each as if computed alone up to rounding."""
     x, y = special_pairs(dtype, DIMENSION, 1.0)
     for arguments in ((x, y), (x,)):
-        nngp, ntk = network.ntk.both(*arguments, **engine)
+        nngp, ntk = network.both(*arguments, **engine)
         for value, kernel in ((nngp, network.nngp), (ntk, network.ntk)):
             assert value.dtype == dtype
             alone = kernel(*arguments, **engine)
@@ -102,7 +102,7 @@ def test_both(network: Any, engine: dict[str, Any], dtype: Any) -> None:
 def test_both_is_the_same_from_either_kernel(dtype: Any) -> None:
     x, y = special_pairs(dtype, DIMENSION, 1.0)
     network = nf.FullyConnected(3)
-    for a, b in zip(network.ntk.both(x, y), network.nngp.both(x, y), strict=True):
+    for a, b in zip(network.both(x, y), network.both(x, y), strict=True):
         assert np.array_equal(a, b)
 
 

@@ -147,7 +147,7 @@ def test_order_of_rows(kernel: Any, x: np.ndarray, seed: int) -> None:
 def test_ntk_is_between_its_bounds(x: np.ndarray, depth: int) -> None:
     """NNGP <= NTK on the diagonal, and |K(x, y)| <= sqrt(K(x, x) K(y, y)) off it."""
     network = nf.FullyConnected(depth)
-    nngp, ntk = network.ntk.both(x)
+    nngp, ntk = network.both(x)
     assert np.all(np.diag(ntk) >= np.diag(nngp))
     assert np.diag(ntk) == pytest.approx((depth + 1) * np.diag(nngp), rel=4 * epsilon(x.dtype))
 

@@ -45,7 +45,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     kind : {"ntk", "nngp"}
     """
 
-    network: StatesLayers
+    network: Any  # that states layers, see `StatesLayers`
 
     @property
     def is_zonal(self) -> bool:
