@@ -33,7 +33,7 @@ def main(directory: str) -> None:
 
     kernel = nf.FullyConnected(1).ntk
     np.testing.assert_allclose(kernel(X, Y), ntk, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(kernel.both(X, Y)[0], nngp, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(kernel.network.both(X, Y)[0], nngp, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(kernel.matmul(X, Y, V), ntk @ V, rtol=1e-11, atol=1e-11)
     np.testing.assert_allclose(np.diag(kernel(X)), 2 * (X**2).sum(1), rtol=1e-14)
     single = kernel(X.astype(np.float32), Y.astype(np.float32))

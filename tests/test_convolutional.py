@@ -436,7 +436,7 @@ def test_rows_and_memory() -> None:
     V = np.random.default_rng(1).standard_normal((8, 3))
     np.testing.assert_allclose(flat.matmul(X, None, V), K @ V, rtol=0, atol=1e-12)
     assert flat.matmul(X, X, V[:, 0]).shape == (8,)
-    nngp, ntk = flat.both(X)
+    nngp, ntk = flat.network.both(X)
     assert np.array_equal(ntk, K)
     assert np.array_equal(nngp, nf.Convolutional(2).nngp(X))
     assert pickle.loads(pickle.dumps(flat)) == flat

@@ -259,7 +259,7 @@ def test_compiled_numbers(activation: str) -> None:
             2, w_std=0.6, u_std=0.5, b_std=0.2, h_std=0.3, activation=activation, readout=readout
         )
         for kernel in (net.ntk, net.nngp):
-            plan = kernel._map(3)
+            plan = kernel.network.plan(kernel.kind, 3)
             for reverse in (False, True):
                 arguments = net, plan, X.values, layout, reverse
                 found, expected = recurrence.compiled(*arguments), recurrence.reference(*arguments)

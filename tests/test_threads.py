@@ -53,7 +53,9 @@ def test_both_has_the_same_bits(engine: dict[str, Any]) -> None:
     x = cases.rows(301, 9, seed=1)
     kernel = nf.FullyConnected(2, bias=0.5).ntk
     for a, b in zip(
-        kernel.both(x, threads=1, **engine), kernel.both(x, threads=7, **engine), strict=True
+        kernel.network.both(x, threads=1, **engine),
+        kernel.both(x, threads=7, **engine),
+        strict=True,
     ):
         assert np.array_equal(a, b)
 

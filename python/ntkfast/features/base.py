@@ -14,7 +14,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.engines.norms import row_norms
-from ntkfast.features import lazy
+from ntkfast.features import dask_arrays
 from ntkfast.places import blocks
 
 try:
@@ -83,7 +83,9 @@ class FeatureMap(
         checks.count("n_components", self.n_components, least=1)
         if places.of(X) is not places.HOST:
             raise TypeError("X: fit takes rows of the host, of which a few will do")
-        rows = self._rows(lazy.head(X, FIT_ROWS) if lazy.is_dask(X) else X, reset=True)
+        rows = self._rows(
+            dask_arrays.head(X, FIT_ROWS) if dask_arrays.is_dask(X) else X, reset=True
+        )
         self._n_features_out = self._draw(rows, self._generator())
         return self
 
@@ -112,9 +114,9 @@ class FeatureMap(
             If X has another number of columns than in `fit`, or holds NaN or infinity.
         """
         check_is_fitted(self)
-        if lazy.is_dask(X):
+        if dask_arrays.is_dask(X):
             dtype = np.float32 if X.dtype == np.float32 else np.float64
-            return lazy.map_rows(X, self.transform, self._n_features_out, dtype)
+            return dask_arrays.map_rows(X, self.transform, self._n_features_out, dtype)
         return self._features(self._rows(X, reset=False))
 
     def _features(self, rows: Any) -> FloatArray:

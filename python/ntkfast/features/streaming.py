@@ -14,7 +14,7 @@ from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.panels import panels
 from ntkfast.engines.norms import row_norms
-from ntkfast.features import lazy
+from ntkfast.features import dask_arrays, dask_sums
 from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
 from ntkfast.features.normal import Array, NormalEquations, Solution
 from ntkfast.support.progress import Bar
@@ -158,8 +158,8 @@ class FeatureRidge(
         """
         self._forget()
         try:
-            if lazy.is_dask(X):
-                return lazy.fit_blocks(self, X, y)
+            if dask_arrays.is_dask(X):
+                return dask_sums.fit_blocks(self, X, y)
             if y is None:
                 self._take(_pairs(X), None)
             else:
@@ -345,8 +345,10 @@ class FeatureRidge(
             Before `fit` or `partial_fit`.
         """
         found = self._solve()
-        if lazy.is_dask(X):
-            return lazy.map_rows(X, self.predict, None if self.vector_ else len(found.constant))
+        if dask_arrays.is_dask(X):
+            return dask_arrays.map_rows(
+                X, self.predict, None if self.vector_ else len(found.constant)
+            )
         rows, features = self._checked(X, 0)
         result = np.empty((rows.shape[0], len(found.constant)))
         row_bytes = 8 * len(found.coefficients)

@@ -1,71 +1,40 @@
-"""Dask arrays: features and regression block by block, on as many workers as dask has.
+"""Regression on dask arrays: sums over their blocks, added in a tree of fixed shape.
 
 Dask is imported only where a dask array was passed in, so that it is there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from copy import copy
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from ntkfast.features.dask_arrays import is_dask, whole_rows
 from ntkfast.features.normal import NormalEquations
 
-if TYPE_CHECKING:
-    from ntkfast.features.streaming import FeatureRidge
-
-Ridge = TypeVar("Ridge", bound="FeatureRidge")
 FAN_IN = 4  # sums that are added at a time
 
 
-def is_dask(X: object) -> bool:
-    """Whether this is a dask array."""
-    return type(X).__module__.split(".")[0] == "dask"
+class Summing(Protocol):
+    """A model that is fitted by sums over rows (`FeatureRidge`)."""
+
+    sums_: NormalEquations
+    progress: Any
+
+    def _start(self, X: Any, y: Any) -> None:
+        """Fit what does not depend on all rows to some of them, and begin with empty sums."""
+
+    def _add(self, X: Any, y: Any, first: int) -> None:
+        """Add rows, the first of which has the number `first`."""
 
 
-def head(X: Any, rows: int) -> Any:
-    """Return the first rows of a dask array, computed."""
-    return whole_rows(X)[:rows].compute()
+Model = TypeVar("Model", bound=Summing)
 
 
-def map_rows(X: Any, function: Callable[[Any], Any], width: int | None, dtype: Any = None) -> Any:
-    """Apply a function to blocks of whole rows.
-
-    Parameters
-    ----------
-    X : dask array
-    function : callable
-        From (n, d) arrays to (n, width) arrays, or (n,) arrays if `width` is None.
-    dtype : dtype, optional
-        Of the result; default float64.
-    """
-    rows = whole_rows(X)
-    dtype = np.dtype(np.float64 if dtype is None else dtype)
-    shape = (0,) if width is None else (0, width)
-    options: dict[str, Any] = {"dtype": dtype, "meta": np.empty(shape, dtype)}
-    if width is None:
-        options["drop_axis"] = 1
-    else:
-        options["chunks"] = (rows.chunks[0], (width,))
-    return rows.map_blocks(function, **options)
-
-
-def whole_rows(X: Any) -> Any:
-    """Return the array with blocks that hold whole rows."""
-    if X.ndim != 2:
-        raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
-    if np.isnan(X.shape).any():
-        raise ValueError(
-            f"X: expected known numbers of rows, got {X.shape}; call X.compute_chunk_sizes() first"
-        )
-    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
-
-
-def fit_blocks(model: Ridge, X: Any, y: Any) -> Ridge:
+def fit_blocks(model: Model, X: Any, y: Any) -> Model:
     """Fit a `FeatureRidge` to a dask array: sums of each block, added in a tree of fixed shape."""
     dask = import_module("dask")
     rows = whole_rows(X)
@@ -104,7 +73,7 @@ def _progress(wanted: bool) -> Any:
     return import_module("dask.diagnostics").ProgressBar() if wanted else nullcontext()
 
 
-def _sums(model: FeatureRidge, shape: tuple[int, int], X: Any, y: Any, at: int) -> NormalEquations:
+def _sums(model: Summing, shape: tuple[int, int], X: Any, y: Any, at: int) -> NormalEquations:
     """Return the sums over one block, whose first row has the number `at`."""
     own = copy(model)
     own.sums_ = NormalEquations.empty(*shape)

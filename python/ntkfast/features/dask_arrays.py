@@ -1,0 +1,51 @@
+"""Dask arrays of rows: functions applied block by block, on as many workers as dask has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def is_dask(X: object) -> bool:
+    """Whether this is a dask array."""
+    return type(X).__module__.split(".")[0] == "dask"
+
+
+def head(X: Any, rows: int) -> Any:
+    """Return the first rows of a dask array, computed."""
+    return whole_rows(X)[:rows].compute()
+
+
+def map_rows(X: Any, function: Callable[[Any], Any], width: int | None, dtype: Any = None) -> Any:
+    """Apply a function to blocks of whole rows.
+
+    Parameters
+    ----------
+    X : dask array
+    function : callable
+        From (n, d) arrays to (n, width) arrays, or (n,) arrays if `width` is None.
+    dtype : dtype, optional
+        Of the result; default float64.
+    """
+    rows = whole_rows(X)
+    dtype = np.dtype(np.float64 if dtype is None else dtype)
+    shape = (0,) if width is None else (0, width)
+    options: dict[str, Any] = {"dtype": dtype, "meta": np.empty(shape, dtype)}
+    if width is None:
+        options["drop_axis"] = 1
+    else:
+        options["chunks"] = (rows.chunks[0], (width,))
+    return rows.map_blocks(function, **options)
+
+
+def whole_rows(X: Any) -> Any:
+    """Return the array with blocks that hold whole rows."""
+    if X.ndim != 2:
+        raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
+    if np.isnan(X.shape).any():
+        raise ValueError(
+            f"X: expected known numbers of rows, got {X.shape}; call X.compute_chunk_sizes() first"
+        )
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
