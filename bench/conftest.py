@@ -28,7 +28,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent))
 
 # Threads of OpenBLAS spin for 0.1 s after a product and take a core from whoever runs next; with
-# this they sleep after 16 turns. Those of OpenMP (PyTorch, scikit-learn) have a switch of their own.
+# this they sleep after 16 turns. Those of OpenMP (PyTorch, scikit-learn) have their own switch.
 SET = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "PASSIVE"}
 UNSET = ("OPENBLAS_CORETYPE",)  # the product runs the kernel that its library chooses
 FOUND = {name: os.environ.get(name) for name in (*SET, *UNSET)}
@@ -59,7 +59,7 @@ def found() -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options of the suite."""
     group = parser.getgroup("ntkfast")
-    text = "small: two rounds of tiny inputs; huge: full, and rows that take hours or much memory"
+    text = "small: does it run, in float64; huge: full, and rows that take hours or much memory"
     group.addoption("--size", choices=SIZES, default="full", help=f"{text} (default: full)")
     group.addoption("--threads", type=int, help="threads of everybody (default: all cores)")
 
@@ -83,11 +83,16 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is huge, and let nothing run into the time limit of tests."""
-    if config.option.size != "huge":
-        huge = [item for item in items if item.get_closest_marker("huge")]
-        config.hook.pytest_deselected(items=huge)
-        items[:] = [item for item in items if item not in huge]
+    """Leave out what the size does not ask for, and the time limit of tests."""
+
+    def wanted(item: Any) -> bool:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if config.option.size == "small" and parameters.get("dtype") == "float32":
+            return False
+        return config.option.size == "huge" or item.get_closest_marker("huge") is None
+
+    config.hook.pytest_deselected(items=[item for item in items if not wanted(item)])
+    items[:] = filter(wanted, items)
     for item in items:
         item.add_marker(pytest.mark.timeout(0))
 
@@ -231,7 +236,7 @@ class Race(Protocol):
             Goals, by cell.
         rounds : int, optional
             Default: as many as pytest-benchmark would take of whole rounds, see
-            ``--benchmark-min-rounds`` and ``--benchmark-max-time``; two with ``--size small``.
+            ``--benchmark-min-rounds`` and ``--benchmark-max-time``; fewer with ``--size small``.
         warmup : bool
             Whether one round runs before the clock counts.
         """
@@ -267,16 +272,18 @@ def race(benchmark: Any, size: Size, request: pytest.FixtureRequest) -> Race:
                 seconds[name].append(time.perf_counter() - start)
                 del result  # freed outside every clock
 
+        warm = warmup and not size.small
         start = time.perf_counter()
-        if warmup:
+        if warm:
             setup()
             call()
         options = request.config.option
         fitting = float(options.benchmark_max_time) / (time.perf_counter() - start)
-        usual = max(int(options.benchmark_min_rounds), int(fitting) if warmup else 0)
+        usual = max(int(options.benchmark_min_rounds), int(fitting) if warm else 0)
+        smoke = 2 if others else 1
         for times in seconds.values():
             times.clear()
-        benchmark.pedantic(call, setup=setup, rounds=2 if size.small else rounds or usual)
+        benchmark.pedantic(call, setup=setup, rounds=smoke if size.small else rounds or usual)
         if benchmark.stats is None:  # --benchmark-disable: it ran once, untimed
             return
         timings = {name: Timing(tuple(times)) for name, times in seconds.items()}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from peers import gaussian_rows
 
 TASKS = ("gram", "symmetric", "layers", "matmul")

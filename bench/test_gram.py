@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from memory import TASKS, beyond
-from peers import gaussian_rows
 
 import ntkfast as nf
+from memory import TASKS, beyond
 from ntkfast.engines import load, native
+from peers import gaussian_rows
 
 DTYPES = ("float32", "float64")
 DIMS = (10, 100, 784)

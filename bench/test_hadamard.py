@@ -66,7 +66,8 @@ PEERS = ("NumPy stages", "X @ H", "fht-cpu", "fht-cpu in place", "pyfwht in plac
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_hadamard(race: Any, size: Any, threads: int, dtype: str, power: int, name: str) -> None:
     """Every way to the same numbers, on 64 MB of rows of 2^power entries."""
-    width = 1 << size(min(power, LARGEST), power)
+    power = size(min(power, LARGEST), power)
+    width = 1 << power
     n = max(1, size(2**14, 64 * 2**20) // (width * np.dtype(dtype).itemsize))
     X = np.random.default_rng(power).standard_normal((n, width), dtype)
     out = X.copy()

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import peers
 import pytest
-from test_sequence import dense_pair, layer_rate
 
 import ntkfast as nf
+import peers
+from test_sequence import dense_pair, layer_rate
 
 DEPTH = 3
 DTYPES = ("float32", "float64")

@@ -27,8 +27,8 @@ def dense_pair(dtype: str, n: int) -> dict[str, Callable[[], object]]:
     X = random.standard_normal((n, 16)) * random.uniform(0.5, 2, (n, 1))
     X = X.astype(dtype)
     Y = X[::-1].copy()
-    nets = {depth: nf.FullyConnected(depth, parameterization="ntk", b_std=0.1) for depth in (20, 40)}
-    return {f"depth {depth}": partial(net.ntk, X, Y) for depth, net in nets.items()}
+    net = partial(nf.FullyConnected, parameterization="ntk", b_std=0.1)
+    return {f"depth {depth}": partial(net(depth).ntk, X, Y) for depth in (20, 40)}
 
 
 def layer_rate(times: Mapping[str, Any], n: int) -> float:
@@ -81,7 +81,8 @@ def released(X: np.ndarray, depth: int) -> np.ndarray:
 @pytest.mark.parametrize("name", SHAPES)
 def test_sequences(race: Any, size: Any, name: str, dtype: str, what: str) -> None:
     """All pairs of 500 sequences of 128 steps, ReLU with biases."""
-    (channels, depth), count, steps, flat = SHAPES[name], size(20, 500), size(8, 128), size(64, 2000)
+    channels, depth = SHAPES[name]
+    count, steps, flat = size(20, 500), size(8, 128), size(64, 2000)
     X = np.random.default_rng(0).standard_normal((count, steps, channels)).astype(dtype)
     kernel = nf.Recurrent(depth, w_std=W2**0.5, u_std=U2**0.5, b_std=B2**0.5).ntk
     row = {"sequences": f"{name}, depth {depth}", "dtype": dtype}
