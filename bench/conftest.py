@@ -1,13 +1,11 @@
-"""The benchmark suite: what it sets before NumPy is loaded, what it prints, and how it times.
+"""The benchmark suite: its options, what it sets before NumPy is loaded, and what it prints.
 
-    pytest bench --benchmark-only                   # everything, about an hour
-    pytest bench --benchmark-only --size small      # seconds: does it run?
+    pytest bench --benchmark-only                                       # everything, about an hour
+    pytest bench --benchmark-only --size small                          # seconds: does it run?
+    pytest bench/test_gram.py --benchmark-only --benchmark-json run.json
+    python bench/tables.py run.json                                     # as Markdown
 
-A call and what it is compared with take turns, round after round: pytest-benchmark times the call,
-and before each round, outside its clock, the fixture `race` times the others. So a slow moment hits
-all of them. A ratio is that of two medians of one such series, with the quartiles of the ratio
-within a round beside it. Ratios and facts go to `extra_info`; `bench/tables.py` makes tables of
-a saved run.
+How it times: `race.py`. Between commits: ``--benchmark-autosave``, then ``--benchmark-compare``.
 """
 
 from __future__ import annotations
@@ -15,12 +13,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -32,15 +30,14 @@ sys.path.append(str(Path(__file__).parent))
 SET = {"OPENBLAS_THREAD_TIMEOUT": "4", "OMP_WAIT_POLICY": "PASSIVE"}
 UNSET = ("OPENBLAS_CORETYPE",)  # the product runs the kernel that its library chooses
 FOUND = {name: os.environ.get(name) for name in (*SET, *UNSET)}
-LATE = "numpy" in sys.modules and any(FOUND[name] != SET.get(name) for name in FOUND)
+LOADED = "numpy" in sys.modules
+LATE = LOADED and any(FOUND[name] != SET.get(name) for name in FOUND)
 os.environ.update(SET)
 for name in UNSET:
     os.environ.pop(name, None)
 
 SIZES = ("small", "full", "huge")
 PACKAGES = ("ntkfast", "numpy", "scipy", "numba", "pytest-benchmark")
-Call = Callable[[], object]
-Cells = Mapping[str, float | str]
 
 
 # ---- options and environment ---------------------------------------------------------------------
@@ -73,17 +70,21 @@ def again(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Bind the process to as many cores as threads: some peers listen to nothing else."""
-    if LATE:
-        again(config)
     config.addinivalue_line("markers", "huge: runs with --size huge only")
+    # A comparison with a run on another machine says so, and goes on.
+    warnings.filterwarnings("default", "Benchmark machine_info is different")
+    late, before = LATE, cores()
     if config.option.threads is None:
-        config.option.threads = cores()
-    elif hasattr(os, "sched_setaffinity"):
+        config.option.threads = before
+    elif config.option.threads < before and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: config.option.threads])
+        late = LOADED
+    if late:
+        again(config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what the size does not ask for, and the time limit of tests."""
+    """Leave out what the size does not ask for; no time limit, and peers may warn."""
 
     def wanted(item: Any) -> bool:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
@@ -95,6 +96,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = filter(wanted, items)
     for item in items:
         item.add_marker(pytest.mark.timeout(0))
+        item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 def installed(package: str) -> str:
@@ -182,131 +184,17 @@ def _limited(threads: int) -> Iterator[None]:
         yield
 
 
-class Size:
-    """The choice of --size: `size(10, 4000)` is 10 in a smoke run, else 4000."""
-
-    def __init__(self, name: str) -> None:
-        self.small = name == "small"
-
-    def __call__(self, small: int, full: int) -> int:
-        """Return the number for this run."""
-        return small if self.small else full
-
-
 @pytest.fixture(scope="session")
-def size(request: pytest.FixtureRequest) -> Size:
-    """How large this run is."""
+def size(request: pytest.FixtureRequest) -> Any:
+    """Return what chooses between the numbers of a smoke run and of a full one."""
+    from race import Size
+
     return Size(request.config.option.size)
 
 
-class Race(Protocol):
-    """What the fixture `race` returns."""
-
-    def __call__(
-        self,
-        call: Call,
-        table: str,
-        row: Mapping[str, Any],
-        column: str,
-        *,
-        against: Mapping[str, Call] | None = None,
-        beside: Mapping[str, Call] | None = None,
-        facts: Cells | Callable[[Mapping[str, Any]], Cells] | None = None,
-        at_most: Mapping[str, float] | None = None,
-        at_least: Mapping[str, float] | None = None,
-        rounds: int | None = None,
-        warmup: bool = True,
-    ) -> None:
-        """Time `call` in turn with others and note a row of a table.
-
-        Parameters
-        ----------
-        call : function
-            What pytest-benchmark times.
-        table, row, column
-            Where the figures stand. Table and row are the group of pytest-benchmark.
-        against : mapping, optional
-            What runs before it in every round, by name. The cells are ``"<column> / <name>"``,
-            and the times of the others; without it the time of the call is the cell.
-        beside : mapping, optional
-            Runs in every round too, for `facts` only.
-        facts : mapping or function, optional
-            More cells, from the ``Timing`` of everybody by name, of the call itself by ``"own"``.
-        at_most, at_least : mapping, optional
-            Goals, by cell.
-        rounds : int, optional
-            Default: as many as pytest-benchmark would take of whole rounds, see
-            ``--benchmark-min-rounds`` and ``--benchmark-max-time``; fewer with ``--size small``.
-        warmup : bool
-            Whether one round runs before the clock counts.
-        """
-
-
 @pytest.fixture
-def race(benchmark: Any, size: Size, request: pytest.FixtureRequest) -> Race:
-    """Return the function that times a call in turn with what it is compared with."""
-    from ntkfast.bench import Timing
+def race(benchmark: Any, size: Any, request: pytest.FixtureRequest) -> Any:
+    """Return what times a call in turn with what it is compared with."""
+    from race import Race
 
-    def run(
-        call: Call,
-        table: str,
-        row: Mapping[str, Any],
-        column: str,
-        *,
-        against: Mapping[str, Call] | None = None,
-        beside: Mapping[str, Call] | None = None,
-        facts: Any = None,
-        at_most: Mapping[str, float] | None = None,
-        at_least: Mapping[str, float] | None = None,
-        rounds: int | None = None,
-        warmup: bool = True,
-    ) -> None:
-        benchmark.group = f"{table}: " + ", ".join(f"{key} {value}" for key, value in row.items())
-        others = {**(against or {}), **(beside or {})}
-        seconds: dict[str, list[float]] = {name: [] for name in others}
-
-        def setup() -> None:
-            for name, other in others.items():
-                start = time.perf_counter()
-                result = other()
-                seconds[name].append(time.perf_counter() - start)
-                del result  # freed outside every clock
-
-        warm = warmup and not size.small
-        start = time.perf_counter()
-        if warm:
-            setup()
-            call()
-        options = request.config.option
-        fitting = float(options.benchmark_max_time) / (time.perf_counter() - start)
-        usual = max(int(options.benchmark_min_rounds), int(fitting) if warm else 0)
-        smoke = 2 if others else 1
-        for times in seconds.values():
-            times.clear()
-        benchmark.pedantic(call, setup=setup, rounds=smoke if size.small else rounds or usual)
-        if benchmark.stats is None:  # --benchmark-disable: it ran once, untimed
-            return
-        timings = {name: Timing(tuple(times)) for name, times in seconds.items()}
-        own = timings["own"] = Timing(tuple(benchmark.stats.stats.data))
-        cells: dict[str, float | str] = {}
-        spread: dict[str, tuple[float, float]] = {}
-        if not against:
-            cells[f"{column}, ms"] = 1e3 * own.median
-        for name in against or {}:
-            cells[f"{name}, ms"] = 1e3 * timings[name].median
-            cells[f"{column} / {name}"] = own.ratio(timings[name])
-            if len(own.seconds) > 1:
-                spread[f"{column} / {name}"] = own.spread(timings[name])
-        cells |= facts(timings) if callable(facts) else facts or {}
-        goals = [(name, goal, 1) for name, goal in (at_most or {}).items()]
-        goals += [(name, goal, -1) for name, goal in (at_least or {}).items()]
-        missed = [
-            f"{name}: {cells[name]:.3g}, goal {goal:g}"
-            for name, goal, sign in goals
-            if not size.small and sign * cells[name] > sign * goal
-        ]
-        benchmark.extra_info.update(
-            table=table, row=dict(row), cells=cells, spread=spread, missed=missed
-        )
-
-    return run
+    return Race(benchmark, size, request.config.option)

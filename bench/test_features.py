@@ -18,6 +18,7 @@ pytest.importorskip("sklearn", reason="the released algorithms are estimators of
 import features
 import released
 from ntkfast.features import ArcCosineFeatures
+from race import Race, Size
 
 DEPTH, GOAL = 3, 5.0
 MAPS = tuple(features.methods(DEPTH, 16))
@@ -29,7 +30,7 @@ ARC_COSINE = [
 RELEASED = tuple(name for name, *_ in released.pairs(1, 16))
 
 
-def over_product(race: Any, map_: Any, row: dict[str, Any], rows: int, d: int) -> None:
+def over_product(race: Race, map_: Any, row: dict[str, Any], rows: int, d: int) -> None:
     """Time `transform` against X @ W; Gram-based maps are fitted to few rows."""
     generator = np.random.default_rng(0)
     X = generator.normal(size=(rows, d)).astype(np.float32)
@@ -40,7 +41,7 @@ def over_product(race: Any, map_: Any, row: dict[str, Any], rows: int, d: int) -
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_maps(race: Any, size: Any, name: str) -> None:
+def test_maps(race: Race, size: Size, name: str) -> None:
     """All maps of the NTK of depth 3: 20,000 rows of 64 columns to 1024 features."""
     m = size(64, 1024)
     row = {"columns": 64, "map": name, "features": m}
@@ -48,7 +49,7 @@ def test_maps(race: Any, size: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize(("order", "weights", "d"), ARC_COSINE)
-def test_arc_cosine(race: Any, size: Any, order: int, weights: str, d: int) -> None:
+def test_arc_cosine(race: Race, size: Size, order: int, weights: str, d: int) -> None:
     """Arc-cosine features, 2048 of them."""
     m = size(64, 2048)
     map_ = ArcCosineFeatures(order, n_components=m, weights=weights)
@@ -66,7 +67,7 @@ def seconds(work: Callable[[], object]) -> float:
 @pytest.mark.parametrize("name", RELEASED)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_released(race: Any, size: Any, dtype: str, depth: int, name: str) -> None:
+def test_released(race: Race, size: Size, dtype: str, depth: int, name: str) -> None:
     """The released algorithms over ours: transforms of 4,000 rows of 100 columns, and one fit."""
     X = np.random.default_rng(0).normal(size=(size(100, 4000), 100)).astype(dtype)
     maps = {key: both for key, *both in released.pairs(depth, size(64, 2048))}

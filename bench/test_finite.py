@@ -7,7 +7,6 @@ does; it is timed on few rows, and the facts give time per pair of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,11 +15,12 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.finite import MLP, empirical_ntk
+from race import Call, Race, Size, Times
 
 DEPTH, COLUMNS, TORCH_ROWS, GOAL = 3, 100, 8, 1.5
 
 
-def products(net: MLP, X: Any) -> Callable[[], None]:
+def products(net: MLP, X: Any) -> Call:
     """Return a function that runs the bare matrix products."""
     rows = len(X)
     weights = [W.astype(X.dtype) for W in net.weights]
@@ -40,7 +40,7 @@ def products(net: MLP, X: Any) -> Callable[[], None]:
     return run
 
 
-def network(size: Any) -> tuple[MLP, np.ndarray, dict[str, Any]]:
+def network(size: Size) -> tuple[MLP, np.ndarray, dict[str, Any]]:
     """Return the network, rows for it, and the row of the table."""
     width, rows = size(32, 4096), size(50, 2000)
     net = MLP((COLUMNS, *[width] * DEPTH, 1), "relu", seed=0)
@@ -48,11 +48,11 @@ def network(size: Any) -> tuple[MLP, np.ndarray, dict[str, Any]]:
     return net, X, {"width": width, "rows": rows, "dtype": "float32"}
 
 
-def test_ntk(race: Any, size: Any) -> None:
+def test_ntk(race: Race, size: Size) -> None:
     """The kernel of a network of three hidden layers over its products."""
     net, X, row = network(size)
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         return {"ns per pair": 1e9 * times["own"].median / len(X) ** 2}
 
     against, goal = {"products": products(net, X)}, {"net.ntk / products": GOAL}
@@ -60,7 +60,7 @@ def test_ntk(race: Any, size: Any) -> None:
     race(call, "finite", row, "net.ntk", against=against, facts=facts, at_most=goal)
 
 
-def test_torch_func(race: Any, size: Any) -> None:
+def test_torch_func(race: Race, size: Size) -> None:
     """Jacobians by torch.func, per pair of rows, over ours."""
     torch = pytest.importorskip("torch")
     net, X, row = network(size)
@@ -70,7 +70,7 @@ def test_torch_func(race: Any, size: Any) -> None:
     model = torch.nn.Sequential(*layers[:-1])
     call = partial(empirical_ntk, model, X[:TORCH_ROWS], batch=TORCH_ROWS)
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         theirs = times["own"].median / TORCH_ROWS**2
         ours = times["net.ntk"].median / len(X) ** 2
         return {"torch.func, ns per pair": 1e9 * theirs, "torch.func / net.ntk": theirs / ours}
@@ -81,7 +81,7 @@ def test_torch_func(race: Any, size: Any) -> None:
 
 @pytest.mark.parametrize("what", ["one vector", "400 permutations"])
 @pytest.mark.parametrize("name", ["NTK, 1 hidden layer", "finite NTK, 512 units"])
-def test_mmd(race: Any, size: Any, name: str, what: str) -> None:
+def test_mmd(race: Race, size: Size, name: str, what: str) -> None:
     """A two-sample test with 400 permutations, and one product with the kernel."""
     rows = size(50, 20_000)
     X, Y = np.random.default_rng(0).normal(size=(2, rows, COLUMNS)).astype(np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +13,7 @@ import ntkfast as nf
 from memory import TASKS, beyond
 from ntkfast.engines import load, native
 from peers import gaussian_rows
+from race import Call, Race, Size
 
 DTYPES = ("float32", "float64")
 DIMS = (10, 100, 784)
@@ -29,15 +29,15 @@ def pair(n: int, d: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return gaussian_rows(n, d, dtype, seed=1), gaussian_rows(n, d, dtype, seed=2)
 
 
-def product(X: np.ndarray, Y: np.ndarray) -> Callable[[], object]:
+def product(X: np.ndarray, Y: np.ndarray) -> Call:
     """Return the call that everything is compared with."""
     return lambda: X @ Y.T
 
 
-@pytest.mark.parametrize("depth", [None, 1, 3, 10, 100])
+@pytest.mark.parametrize("depth", [None, 1, 3, 10, 100], ids=lambda depth: str(depth or PRODUCT))
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_product(race: Any, size: Any, dtype: str, d: int, depth: int | None) -> None:
+def test_product(race: Race, size: Size, dtype: str, d: int, depth: int | None) -> None:
     """Kernels of bias-free ReLU networks, whose cost does not grow with depth."""
     X, Y = pair(size(64, 4000), d, dtype)
     row = {"dtype": dtype, "columns": d}
@@ -53,7 +53,7 @@ def test_product(race: Any, size: Any, dtype: str, d: int, depth: int | None) ->
 
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_symmetric(race: Any, size: Any, dtype: str, d: int) -> None:
+def test_symmetric(race: Race, size: Size, dtype: str, d: int) -> None:
     """A set with itself, depth 3, against two sets."""
     X, Y = pair(size(64, 4000), d, dtype)
     against = {"rectangular": partial(NTK, X, Y), PRODUCT: product(X, Y)}
@@ -65,7 +65,7 @@ def test_symmetric(race: Any, size: Any, dtype: str, d: int) -> None:
 @pytest.mark.parametrize("rows", ["a twin of each", "100 of each", "all one cluster"])
 @pytest.mark.parametrize("d", DIMS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_near_duplicates(race: Any, size: Any, dtype: str, d: int, rows: str) -> None:
+def test_near_duplicates(race: Race, size: Size, dtype: str, d: int, rows: str) -> None:
     """Pairs of near-duplicate rows, which are recomputed from differences."""
     n = size(64, 4000)
     X, Y = pair(n, d, dtype)
@@ -90,7 +90,7 @@ def forced(kernel: Any, isa: str, X: np.ndarray, Y: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("engine", [*native.available_isas(), "numba"])
 @pytest.mark.parametrize("map_", ["profile", "layers"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_engines(race: Any, size: Any, dtype: str, map_: str, engine: str) -> None:
+def test_engines(race: Race, size: Size, dtype: str, map_: str, engine: str) -> None:
     """Every engine and instruction set against the best one, 100 columns, depth 3."""
     if not native.available_isas():
         pytest.skip("the native engine is not built")
@@ -124,7 +124,7 @@ def tiled_product(X: np.ndarray, Y: np.ndarray, V: np.ndarray, tile: int = 2048)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_matmul(race: Any, size: Any, dtype: str) -> None:
+def test_matmul(race: Race, size: Size, dtype: str) -> None:
     """A matrix-free product, 100 columns, 10 vectors, against the same flops by BLAS on tiles."""
     n, d = size(200, 100_000), 100
     X, Y = pair(n, d, dtype)
@@ -148,7 +148,7 @@ def test_matmul(race: Any, size: Any, dtype: str) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no peak of the resident memory is at hand")
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "matmul"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_memory(race: Any, size: Any, dtype: str, task: str) -> None:
+def test_memory(race: Race, size: Size, dtype: str, task: str) -> None:
     """The peak memory of a Gram matrix beyond its inputs and itself, in a process of its own."""
     n, d = size(200, 5000), 100
     result = n * n * np.dtype(dtype).itemsize / 1e6

@@ -5,19 +5,16 @@ A transform that is as fast as the memory reads an array once and writes it once
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 from scipy.linalg import hadamard
 
 from ntkfast.features import fwht
+from race import Call, Race, Size, Times
 
 SHORT = 1024  # entries of a row up to which NumPy is timed
 LONG = 4096  # entries of a row from which on pyfwht, which takes single rows, is timed
 GOAL, LARGEST = 2.0, 10  # times the copy, up to this power
-Call = Callable[[], object]
 
 
 def numpy_stages(X: np.ndarray, out: np.ndarray) -> None:
@@ -64,7 +61,7 @@ PEERS = ("NumPy stages", "X @ H", "fht-cpu", "fht-cpu in place", "pyfwht in plac
 @pytest.mark.parametrize("name", ["into out", "in place", *PEERS])
 @pytest.mark.parametrize("power", [1, 3, 4, 6, 8, 10, 12, 16, 20])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_hadamard(race: Any, size: Any, threads: int, dtype: str, power: int, name: str) -> None:
+def test_hadamard(race: Race, size: Size, threads: int, dtype: str, power: int, name: str) -> None:
     """Every way to the same numbers, on 64 MB of rows of 2^power entries."""
     power = size(min(power, LARGEST), power)
     width = 1 << power
@@ -77,7 +74,7 @@ def test_hadamard(race: Any, size: Any, threads: int, dtype: str, power: int, na
     tolerance = 1e-3 * width**0.5
     np.testing.assert_allclose(out[:1], scale * fwht(X[:1]), rtol=1e-3, atol=tolerance)
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         return {"copy, GB/s": 2e-9 * X.nbytes / times["copy"].median}
 
     race(

@@ -16,6 +16,7 @@ import pytest
 
 import ntkfast as nf
 import peers
+from race import Race, Size, Times
 from test_sequence import dense_pair, layer_rate
 
 DEPTH = 3
@@ -86,7 +87,7 @@ def released(x: np.ndarray, y: np.ndarray) -> float:
     return float(t.mean())
 
 
-def own_call(readout: str, size: Any, dtype: str) -> tuple[Any, int]:
+def own_call(readout: str, size: Size, dtype: str) -> tuple[Any, int]:
     """Return our call and its number of pairs of images."""
     count = size(2, 512 if readout == "flatten" else 32)
     return partial(kernel_of(readout), *images(count, size(8, 32), dtype)), count**2
@@ -94,13 +95,13 @@ def own_call(readout: str, size: Any, dtype: str) -> tuple[Any, int]:
 
 @pytest.mark.parametrize("readout", ["gap", "flatten", "lap", "pools"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_images(race: Any, size: Any, dtype: str, readout: str) -> None:
+def test_images(race: Race, size: Size, dtype: str, readout: str) -> None:
     """Time per pair of images over the bound."""
     call, pairs = own_call(readout, size, dtype)
     flat = size(64, 2000)
     row = {"dtype": dtype, "read-out": readout}
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         each = times["own"].median / pairs
         return {
             "ms per pair": 1e3 * each,
@@ -117,7 +118,7 @@ def test_images(race: Any, size: Any, dtype: str, readout: str) -> None:
 @pytest.mark.parametrize("peer", ["NumPy", "neural-tangents"])
 @pytest.mark.parametrize("readout", ["gap", "flatten"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_image_peers(race: Any, size: Any, dtype: str, readout: str, peer: str) -> None:
+def test_image_peers(race: Race, size: Size, dtype: str, readout: str, peer: str) -> None:
     """Time per pair of others over ours."""
     if peer == "NumPy":
         if readout == "flatten":
@@ -133,7 +134,7 @@ def test_image_peers(race: Any, size: Any, dtype: str, readout: str, peer: str) 
     cell = f"{peer} / own, per pair"
     goal = PEER_GOAL.get((readout, dtype)) or PEER_GOAL.get((readout, None))
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         return {cell: times["own"].median / their_pairs / (times["ntkfast"].median / pairs)}
 
     row = {"dtype": dtype, "read-out": readout}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import pytest
 
 import ntkfast as nf
 from ntkfast.engines import native
 from peers import gaussian_rows
+from race import Race, Size, Times
 
 SHALLOW, DEEP, COLUMNS = 3, 10, 10
 GOAL = {"x86_64_v4": 1.5, "x86_64_v3": 3.0}  # core nanoseconds per pair and layer, ReLU, float64
@@ -18,7 +18,9 @@ GOAL = {"x86_64_v4": 1.5, "x86_64_v3": 3.0}  # core nanoseconds per pair and lay
 @pytest.mark.parametrize("isa", native.available_isas())
 @pytest.mark.parametrize("activation", ["relu", "erf", "gelu"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_layers(race: Any, size: Any, threads: int, dtype: str, activation: str, isa: str) -> None:
+def test_layers(
+    race: Race, size: Size, threads: int, dtype: str, activation: str, isa: str
+) -> None:
     """Core nanoseconds per pair and layer, and those of one more layer."""
     X, Y = (gaussian_rows(size(64, 4000), COLUMNS, dtype, seed=seed) for seed in (1, 2))
     shallow, deep = (
@@ -27,7 +29,7 @@ def test_layers(race: Any, size: Any, threads: int, dtype: str, activation: str,
     )
     share = 1e9 * threads / (len(X) * len(Y))
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         first, last = (times[name].median for name in (f"depth {SHALLOW}", "own"))
         return {
             f"ns, depth {SHALLOW}": share * first / SHALLOW,

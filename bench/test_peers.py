@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
 
 import ntkfast as nf
 from peers import PEERS, gaussian_rows, versions_of
+from race import Race, Size
 
 GOAL = {
     ("neural-tangents", "float32", 3): 20,
@@ -27,7 +27,7 @@ GOAL = {
 @pytest.mark.parametrize("depth", [1, 3, 10])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", PEERS)
-def test_peers(race: Any, size: Any, name: str, dtype: str, depth: int) -> None:
+def test_peers(race: Race, size: Size, name: str, dtype: str, depth: int) -> None:
     """The Gram matrix of 5000 by 5000 rows by another package, over ours."""
     n = size(32, 5000)
     X, Y = (gaussian_rows(n, 100, dtype, seed=seed) for seed in (1, 2))

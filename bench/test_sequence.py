@@ -8,20 +8,19 @@ step, arc cosines and square roots, and is written anew from the formulas.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pytest
 
 import ntkfast as nf
+from race import Call, Race, Size, Times
 
 W2, U2, B2 = 2.0, 1.0, 0.01  # squared scales of the recurrent weights, the input and the biases
 SHAPES = {"one channel": (1, 1), "16 channels": (16, 3)}  # channels, depth
 
 
-def dense_pair(dtype: str, n: int) -> dict[str, Callable[[], object]]:
+def dense_pair(dtype: str, n: int) -> dict[str, Call]:
     """Return the calls whose difference tells the rate of a layer."""
     random = np.random.default_rng(0)
     X = random.standard_normal((n, 16)) * random.uniform(0.5, 2, (n, 1))
@@ -31,12 +30,12 @@ def dense_pair(dtype: str, n: int) -> dict[str, Callable[[], object]]:
     return {f"depth {depth}": partial(net(depth).ntk, X, Y) for depth in (20, 40)}
 
 
-def layer_rate(times: Mapping[str, Any], n: int) -> float:
+def layer_rate(times: Times, n: int) -> float:
     """Return the seconds of a layer per pair of rows."""
     return (times["depth 40"].median - times["depth 20"].median) / 20 / n**2
 
 
-def products(X: np.ndarray) -> Callable[[], None]:
+def products(X: np.ndarray) -> Call:
     """Return T products of all pairs of inputs of a step."""
     steps = np.ascontiguousarray(X.swapaxes(0, 1))
     out = np.empty((len(X), len(X)), X.dtype)
@@ -79,7 +78,7 @@ def released(X: np.ndarray, depth: int) -> np.ndarray:
 @pytest.mark.parametrize("what", ["one set", "two sets", "NumPy"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SHAPES)
-def test_sequences(race: Any, size: Any, name: str, dtype: str, what: str) -> None:
+def test_sequences(race: Race, size: Size, name: str, dtype: str, what: str) -> None:
     """All pairs of 500 sequences of 128 steps, ReLU with biases."""
     channels, depth = SHAPES[name]
     count, steps, flat = size(20, 500), size(8, 128), size(64, 2000)
@@ -95,7 +94,7 @@ def test_sequences(race: Any, size: Any, name: str, dtype: str, what: str) -> No
     call = partial(kernel, X) if what == "one set" else partial(kernel, X, X[::-1].copy())
     pairs = count * (count + 1) / 2 if what == "one set" else count**2
 
-    def facts_of(times: Any) -> dict[str, float]:
+    def facts_of(times: Times) -> dict[str, float]:
         rate, own = layer_rate(times, flat), times["own"].median
         share = 2 if what == "one set" else 1
         bound = times["products"].median / share + steps * depth * pairs * rate

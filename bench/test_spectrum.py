@@ -18,6 +18,7 @@ from scipy import linalg
 from scipy.special import roots_jacobi
 
 import ntkfast as nf
+from race import Race, Size, Times
 
 NTK = nf.FullyConnected(3).ntk
 KERNELS: dict[str, Callable[[], Any]] = {
@@ -53,7 +54,7 @@ def quadrature(kernel: Any, dim: int, degrees: int, nodes: int) -> np.ndarray:
 @pytest.mark.parametrize("degree", [10_000, 100_000])
 @pytest.mark.parametrize("dim", [3, 10, 100])
 @pytest.mark.parametrize("name", KERNELS)
-def test_mercer(race: Any, size: Any, name: str, dim: int, degree: int) -> None:
+def test_mercer(race: Race, size: Size, name: str, dim: int, degree: int) -> None:
     """Eigenvalues to a degree, with the error that they state and the sum rule."""
     call = partial(mercer, KERNELS[name](), dim, size(degree // 100, degree))
     facts = {}
@@ -65,7 +66,7 @@ def test_mercer(race: Any, size: Any, name: str, dim: int, degree: int) -> None:
 
 @pytest.mark.parametrize("dim", [3, 10, 100])
 @pytest.mark.parametrize("name", KERNELS)
-def test_mercer_quadrature(race: Any, size: Any, name: str, dim: int) -> None:
+def test_mercer_quadrature(race: Race, size: Size, name: str, dim: int) -> None:
     """The quadrature, and up to which degree it has three digits."""
     kernel, degrees = KERNELS[name](), size(20, 500)
     call = partial(quadrature, kernel, dim, degrees, size(50, 2000))
@@ -122,7 +123,7 @@ def facts_of(found: Any, method: str) -> dict[str, Any]:
         pytest.param(100_000, "float32", marks=pytest.mark.huge),
     ],
 )
-def test_extremes(race: Any, size: Any, n: int, dtype: str, d: int, method: str) -> None:
+def test_extremes(race: Race, size: Size, n: int, dtype: str, d: int, method: str) -> None:
     """The smallest and the largest eigenvalue of a Gram matrix, one run from 8,000 rows on."""
     limit = {"eigh": EIGH, "cholesky": DIRECT, "iterative": n}[method]
     if n > limit:
@@ -133,7 +134,7 @@ def test_extremes(race: Any, size: Any, n: int, dtype: str, d: int, method: str)
     def call() -> None:
         found[:] = [extremes(X, method)]
 
-    def facts(times: Any) -> dict[str, Any]:
+    def facts(times: Times) -> dict[str, Any]:
         return {} if method == "eigh" else facts_of(found[0], method)
 
     row = {"n": len(X), "dtype": dtype, "d": d}
@@ -142,12 +143,12 @@ def test_extremes(race: Any, size: Any, n: int, dtype: str, d: int, method: str)
 
 @pytest.mark.parametrize("d", [3, 10])
 @pytest.mark.parametrize("n", [2000, 8000, pytest.param(100_000, marks=pytest.mark.huge)])
-def test_pass(race: Any, size: Any, n: int, d: int) -> None:
+def test_pass(race: Race, size: Size, n: int, d: int) -> None:
     """One pass of the iterative method, nine vectors, and by extrapolation that of 10^6 rows."""
     X = sphere(size(n // 10, n), d, "float64")
     V = np.ones((len(X), 9))
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         return {"10^6 rows, hours": times["own"].median * (1e6 / len(X)) ** 2 / 3600}
 
     race(partial(NTK.matmul, X, None, V), "pass", {"n": len(X), "d": d}, "pass", facts=facts)

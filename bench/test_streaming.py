@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from ntkfast.features import FeatureRidge, NTKRandomFeatures, stream
+from race import Call, Race, Size, Times
 
 WRITTEN = 1_000_000  # rows at a time
 TEST_ROWS = 20_000
@@ -75,7 +76,7 @@ def data(folder: Path, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]
 @pytest.mark.parametrize("what", ["fit", "transform"])
 @pytest.mark.parametrize(("rows", "columns", "m"), SHAPES)
 def test_streaming(
-    race: Any, size: Any, tmp_path: Path, rows: int, columns: int, m: int, what: str
+    race: Race, size: Size, tmp_path: Path, rows: int, columns: int, m: int, what: str
 ) -> None:
     """Ridge regression in one pass, and features part by part, NTKRandomFeatures of depth 2."""
     rows, m = size(2000, rows), size(32, m)
@@ -97,7 +98,7 @@ def test_streaming(
     F = np.random.default_rng(0).normal(size=(part, m))
     name = "F^T F of a part"
 
-    def facts(times: Any) -> dict[str, float]:
+    def facts(times: Times) -> dict[str, float]:
         found = {f"{what}: rows/s": rows / times["own"].median, f"{what}: MiB": max(memory)}
         if what == "fit":
             test = np.random.default_rng(1).standard_normal((TEST_ROWS, columns), np.float32)
@@ -107,7 +108,7 @@ def test_streaming(
             found["penalty"] = float(model.alpha_)
         return found
 
-    beside: dict[str, Callable[[], object]] = {name: lambda: F.T @ F} if what == "fit" else {}
+    beside: dict[str, Call] = {name: lambda: F.T @ F} if what == "fit" else {}
     model.fit(X[:1000], y[:1000])  # loads and compiles
     row = {"rows": rows, "columns": columns, "features": m}
     call = {"fit": fit, "transform": transform}[what]
