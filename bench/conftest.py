@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ for name in UNSET:
     os.environ.pop(name, None)
 
 SIZES = ("small", "full", "huge")
-PACKAGES = ("ntkfast", "numpy", "scipy", "numba", "pytest-benchmark")
+PACKAGES = ("numpy", "scipy", "numba", "pytest-benchmark")
 
 
 # ---- options and environment ---------------------------------------------------------------------
@@ -99,14 +99,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.add_marker(pytest.mark.filterwarnings("default"))
 
 
-def installed(package: str) -> str:
-    """Return the version of a package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 def processor() -> str:
     """Return the name of the processor."""
     file = Path("/proc/cpuinfo")
@@ -131,7 +123,6 @@ def blas() -> str:
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
     """Return what the numbers depend on, in place of what pytest-benchmark would gather."""
-    import ntkfast  # noqa: F401 - its engines are asked below
     from ntkfast.engines import native
 
     isas = native.available_isas()
@@ -145,7 +136,7 @@ def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, A
         "environment": ", ".join(f"{name}={value}" for name, value in SET.items()),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {installed(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
         "size": config.option.size,
     }
 
@@ -157,7 +148,9 @@ def load() -> str:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Print what the suite runs on, and what it found where it sets something."""
-    facts = pytest_benchmark_generate_machine_info(config)
+    from ntkfast import __version__
+
+    facts = {"ntkfast": __version__, **pytest_benchmark_generate_machine_info(config)}
     facts |= {"environment found": found(), "load average": load()}
     return [f"{name}: {value}" for name, value in facts.items()]
 
