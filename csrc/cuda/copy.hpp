@@ -4,7 +4,7 @@
 // the N newest groups. Others see them after a barrier. Before sm_80 a copy is a load and a store.
 #pragma once
 
-#include "device.hpp"
+#include "cuda/device.hpp"
 
 namespace {
 

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "memory.hpp"
+#include "cuda/memory.hpp"
 
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
@@ -19,7 +19,7 @@
 #define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
 #define NTK_DEVICE __device__ __forceinline__
 #else
-#include "emulate.hpp"
+#include "cuda/emulate.hpp"
 #define NTK_KERNEL void
 #define NTK_KERNEL_OF(BLOCKS) void
 #define NTK_ARGUMENT const

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <vector>
 
-#include "gram_launch.hpp"
-#include "mirror.hpp"
-#include "pieces.hpp"
+#include "cuda/gram_launch.hpp"
+#include "cuda/mirror.hpp"
+#include "cuda/pieces.hpp"
 
 namespace {
 

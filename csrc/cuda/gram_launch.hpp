@@ -1,7 +1,7 @@
 // How Gram matrices are asked of a card: rows put in order, the size of a tile, the precision.
 #pragma once
 
-#include "times_v.hpp"
+#include "cuda/times_v.hpp"
 
 namespace {
 

@@ -5,7 +5,7 @@
 // results side by side. Of a symmetric matrix only the upper part is computed.
 #pragma once
 
-#include "tile_product.hpp"
+#include "cuda/tile_product.hpp"
 
 namespace {
 

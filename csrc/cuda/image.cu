@@ -3,13 +3,13 @@
 // As on the CPU the planes of displacements are worked on one after the other; the threads share the
 // pixel pairs of a plane. Planes lie in shared memory where they fit, window sums are taken along
 // columns first, then along rows. Standard deviations are found beforehand, one image per block.
-#include "../image_pairs.hpp"
+#include "formulas/image_pairs.hpp"
 
 #include <memory>
 #include <vector>
 
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/device.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // Memory of a card, through the CUDA runtime or as plain memory of the emulating host.
-#include "memory.hpp"
+#include "cuda/memory.hpp"
 
 #include <atomic>
 #include <cstdlib>

@@ -11,7 +11,7 @@
 // They are there from sm_80 on; the host does not start a kernel that was compiled for less.
 #pragma once
 
-#include "copy.hpp"
+#include "cuda/copy.hpp"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Products of a matrix on a card with a few vectors: what is left of `matmul` where no kernel does
 // it tile by tile.
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/device.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 

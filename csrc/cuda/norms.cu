@@ -1,8 +1,8 @@
 // Euclidean norms of rows that lie on a card: the host asks for them before anything else.
 #include <cmath>
 
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/device.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 

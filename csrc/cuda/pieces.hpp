@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "../run.hpp"
-#include "run.hpp"
+#include "cpu/run.hpp"
+#include "cuda/run.hpp"
 
 namespace ntkfast {
 

@@ -8,8 +8,8 @@
 
 #include <functional>
 
-#include "../maps.hpp"
-#include "memory.hpp"
+#include "cuda/memory.hpp"
+#include "formulas/maps.hpp"
 
 namespace ntkfast {
 

@@ -2,12 +2,12 @@
 //
 // A block walks through the steps of its 16 x 16 pairs; the layers' states stay in shared memory,
 // and the inner products of the inputs are products of 16 rows and 16 columns, staged there too.
-#include "../sequence.hpp"
+#include "cpu/sequence.hpp"
 
 #include <memory>
 
-#include "device.hpp"
-#include "pieces.hpp"
+#include "cuda/device.hpp"
+#include "cuda/pieces.hpp"
 
 namespace {
 

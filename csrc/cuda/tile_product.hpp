@@ -6,9 +6,9 @@
 // While one part is multiplied the next ones are being copied.
 #pragma once
 
-#include "../tile.hpp"
-#include "copy.hpp"
-#include "mma.hpp"
+#include "cpu/tile.hpp"
+#include "cuda/copy.hpp"
+#include "cuda/mma.hpp"
 
 namespace {
 

@@ -6,7 +6,7 @@
 // ranges: every run gives the same bits.
 #pragma once
 
-#include "gram_tiles.hpp"
+#include "cuda/gram_tiles.hpp"
 
 namespace {
 

@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "run.hpp"
-#include "sequence_numbers.hpp"
+#include "cpu/run.hpp"
+#include "host/sequence_numbers.hpp"
 
 namespace {
 

@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "row_stats.hpp"
-#include "run.hpp"
+#include "cpu/run.hpp"
+#include "host/row_stats.hpp"
 
 namespace {
 

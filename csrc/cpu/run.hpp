@@ -6,8 +6,8 @@
 #include <new>
 #include <utility>
 
-#include "dispatch.hpp"
-#include "parallel.hpp"
+#include "cpu/dispatch.hpp"
+#include "host/parallel.hpp"
 
 namespace ntkfast {
 

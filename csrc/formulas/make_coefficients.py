@@ -1,6 +1,6 @@
 """Write coefficients.hpp: the polynomials behind the elementary functions of the lane loops.
 
-Run ``python csrc/make_coefficients.py`` (needs mpmath); a test derives the numbers again.
+Run ``python csrc/formulas/make_coefficients.py`` (needs mpmath); a test derives the numbers again.
 Every polynomial interpolates at Chebyshev nodes in 60-digit arithmetic, with the smallest degree
 whose relative error stays below half the unit roundoff.
 """
@@ -119,7 +119,7 @@ def render() -> str:
         "// Polynomial coefficients, constant term first; written by make_coefficients.py.",
         "#pragma once",
         "",
-        '#include "simd.hpp"',
+        '#include "formulas/simd.hpp"',
         "",
         "// clang-format off",
         *MACRO,

@@ -8,8 +8,8 @@
 // a sum of non-negative terms: no cancellation near the diagonal at any depth, no overflow.
 #pragma once
 
-#include "exponential.hpp"
-#include "maps.hpp"
+#include "formulas/exponential.hpp"
+#include "formulas/maps.hpp"
 
 namespace {
 

@@ -1,5 +1,5 @@
 // Which instruction sets this processor and operating system can run, in psABI level names.
-#include "dispatch.hpp"
+#include "cpu/dispatch.hpp"
 
 #include <initializer_list>
 #include <stdexcept>

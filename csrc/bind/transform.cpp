@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "bind.hpp"
+#include "bind/bind.hpp"
 
 namespace ntkfast {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "maps.hpp"
+#include "formulas/maps.hpp"
 
 namespace ntkfast {
 

@@ -11,8 +11,8 @@
 // first step a pair has independent states: u_a = 0 and t_a = 0.
 #pragma once
 
-#include "layer.hpp"
-#include "product.hpp"
+#include "cpu/product.hpp"
+#include "formulas/layer.hpp"
 
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "bind.hpp"
+#include "bind/bind.hpp"
 
 using namespace ntkfast;
 

@@ -4,7 +4,7 @@
 // ones are packed once per column block into panels of kPanel columns, k-major, zero padded.
 #pragma once
 
-#include "simd.hpp"
+#include "formulas/simd.hpp"
 
 namespace {
 

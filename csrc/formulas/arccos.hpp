@@ -6,8 +6,8 @@
 // relative accuracy as u -> 1 and kappa1 as u -> -1: subtracting u from 1 would lose the angle.
 #pragma once
 
-#include "coefficients.hpp"
-#include "simd.hpp"
+#include "formulas/coefficients.hpp"
+#include "formulas/simd.hpp"
 
 namespace {
 

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "bind.hpp"
-#include "sequence_numbers.hpp"
+#include "bind/bind.hpp"
+#include "host/sequence_numbers.hpp"
 
 namespace ntkfast {
 namespace {

@@ -1,8 +1,8 @@
 // Evaluates a compiled profile on a group of vectors: k(u) at the cost of one short polynomial.
 #pragma once
 
-#include "exponential.hpp"
-#include "maps.hpp"
+#include "formulas/exponential.hpp"
+#include "formulas/maps.hpp"
 
 namespace {
 

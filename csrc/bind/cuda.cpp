@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "bind.hpp"
+#include "bind/bind.hpp"
 
 using namespace ntkfast;
 

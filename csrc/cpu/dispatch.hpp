@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "maps.hpp"
+#include "formulas/maps.hpp"
 
 namespace ntkfast {
 

@@ -13,7 +13,7 @@
 // non-negative terms only, so that pairs of equal patches come out exact at any depth.
 #pragma once
 
-#include "image_pairs.hpp"
+#include "formulas/image_pairs.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

@@ -13,8 +13,8 @@
 // non-negative terms only, so that pairs of equal patches come out exact at any depth.
 #pragma once
 
-#include "arccos.hpp"
-#include "maps.hpp"
+#include "formulas/arccos.hpp"
+#include "formulas/maps.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

@@ -1,7 +1,7 @@
 // Polynomial coefficients, constant term first; written by make_coefficients.py.
 #pragma once
 
-#include "simd.hpp"
+#include "formulas/simd.hpp"
 
 // clang-format off
 // An array inside a function, which device code can read too.

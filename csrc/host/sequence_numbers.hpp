@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "row_stats.hpp"
+#include "host/row_stats.hpp"
 
 namespace ntkfast {
 

@@ -1,8 +1,8 @@
 // exp(-c r^gamma): the Laplace, exponential-power and Gaussian kernels.
 #pragma once
 
-#include "exponential.hpp"
-#include "maps.hpp"
+#include "formulas/exponential.hpp"
+#include "formulas/maps.hpp"
 
 namespace {
 

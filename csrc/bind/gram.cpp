@@ -7,8 +7,8 @@
 #include <limits>
 #include <optional>
 
-#include "bind.hpp"
-#include "row_stats.hpp"
+#include "bind/bind.hpp"
+#include "host/row_stats.hpp"
 
 namespace ntkfast {
 namespace {

@@ -1,7 +1,7 @@
 // exp and log for lane loops: no call into the C library, so that every compiler vectorises them.
 #pragma once
 
-#include "arccos.hpp"
+#include "formulas/arccos.hpp"
 
 namespace {
 

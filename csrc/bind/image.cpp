@@ -5,7 +5,7 @@
 #include <optional>
 #include <vector>
 
-#include "bind.hpp"
+#include "bind/bind.hpp"
 
 namespace ntkfast {
 namespace {

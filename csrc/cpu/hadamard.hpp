@@ -8,8 +8,8 @@
 
 #include <cstring>
 
-#include "maps.hpp"
-#include "simd.hpp"
+#include "formulas/maps.hpp"
+#include "formulas/simd.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

@@ -2,10 +2,10 @@
 //
 // Everything but the one function below has internal linkage, so no code of a wide instruction set
 // can be linked into the baseline.
-#include "hadamard.hpp"
-#include "image.hpp"
-#include "sequence.hpp"
-#include "tile.hpp"
+#include "cpu/hadamard.hpp"
+#include "cpu/image.hpp"
+#include "cpu/sequence.hpp"
+#include "cpu/tile.hpp"
 
 #define NTK_JOIN(a, b) a##b
 #define NTK_NAME(isa) NTK_JOIN(ntk_tiles_, isa)

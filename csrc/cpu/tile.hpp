@@ -1,12 +1,12 @@
 // The tile loop: inner products of a tile, the kernel map while they are in cache, one store.
 #pragma once
 
-#include "layer.hpp"
-#include "maps.hpp"
-#include "neuron.hpp"
-#include "product.hpp"
-#include "profile.hpp"
-#include "radial.hpp"
+#include "cpu/product.hpp"
+#include "formulas/layer.hpp"
+#include "formulas/maps.hpp"
+#include "formulas/neuron.hpp"
+#include "formulas/profile.hpp"
+#include "formulas/radial.hpp"
 
 namespace {
 

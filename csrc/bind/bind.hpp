@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "run.hpp"
+#include "cpu/run.hpp"
 #if defined(NTKFAST_CUDA)
 #include "cuda/run.hpp"
 #endif
