@@ -7,9 +7,10 @@
 #include <stdexcept>
 #include <string>
 
-#include "cpu/run.hpp"
 #if defined(NTKFAST_CUDA)
 #include "cuda/run.hpp"
+#else
+#include "cpu/run.hpp"
 #endif
 
 namespace ntkfast {

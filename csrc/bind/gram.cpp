@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "bind/bind.hpp"
+#include "host/aligned.hpp"
 #include "host/row_stats.hpp"
 
 namespace ntkfast {
@@ -17,7 +18,7 @@ namespace {
 
 template <class T>
 struct ProfileHolder {
-    std::unique_ptr<T[], AlignedDelete> table;
+    Aligned<T> table;
     Profile<T> view;
     double degree;  // homogeneity: the result is |x|^degree |y|^degree k(u)
     std::array<T, 2> refine_below;
@@ -32,7 +33,7 @@ ProfileHolder<T> make_profile(py::array_t<T, py::array::c_style> table, int sub_
     expect(sub_bits >= 0 && sub_bits <= 3, "sub_bits: expected 0 to 3");
     ProfileHolder<T> holder;
     const auto size = static_cast<std::size_t>(table.size());
-    holder.table.reset(new (std::align_val_t{64}) T[size]);
+    holder.table = aligned<T>(size);
     std::copy_n(table.data(), size, holder.table.get());
     holder.view = {static_cast<int>(table.shape(0)) - 1,
                    sub_bits,

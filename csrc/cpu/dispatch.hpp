@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "formulas/maps.hpp"
+#include "cpu/instruction_set.hpp"
 
 namespace ntkfast {
 

@@ -2,9 +2,10 @@
 //
 // Everything but the one function below has internal linkage, so no code of a wide instruction set
 // can be linked into the baseline.
-#include "cpu/hadamard.hpp"
 #include "cpu/image.hpp"
+#include "cpu/instruction_set.hpp"
 #include "cpu/sequence.hpp"
+#include "cpu/sketch.hpp"
 #include "cpu/tile.hpp"
 
 #define NTK_JOIN(a, b) a##b

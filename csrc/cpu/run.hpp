@@ -2,11 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
-#include <new>
 #include <utility>
 
 #include "cpu/dispatch.hpp"
+#include "host/aligned.hpp"
 #include "host/parallel.hpp"
 
 namespace ntkfast {
@@ -19,33 +18,12 @@ const Tiles<T>& tiles_of(const InstructionSet& set) {
         return set.f64;
 }
 
-struct AlignedDelete {
-    void operator()(void* p) const { ::operator delete[](p, std::align_val_t{64}); }
-};
-
-// About 0.1 ms of work: below it a thread costs more than it gains.
-constexpr double kWorthThreads = 2e6;
-
-// Does the work here if there is little, else on threads.
-template <class Work, class Poll>
-void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled, Work work,
-           Poll poll) {
-    if (cost < kWorthThreads) {
-        std::int64_t task = 0;
-        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
-        return;
-    }
-    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
-              poll);
-}
-
 // What a thread does: its tasks, one after the other, with scratch memory of its own and a number
 // that they hand on, -1 at first (see Tiles).
 template <class T, class Task>
 auto with_scratch(std::int64_t size, Task run_task) {
     return [size, run_task](const auto& next) {
-        const std::unique_ptr<T[], AlignedDelete> scratch(new (std::align_val_t{64})
-                                                              T[static_cast<std::size_t>(size)]);
+        const Aligned<T> scratch = aligned<T>(static_cast<std::size_t>(size));
         std::int64_t packed = -1;
         for (std::int64_t task; (task = next()) >= 0;) run_task(task, scratch.get(), &packed);
     };

@@ -101,9 +101,8 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
     const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
                               Quad<T>::kSize);
-    const int64_t rows =
-        smaller(p.n, smaller(ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)),
-                             larger(kSlab, chunk_numbers() / p.columns)));
+    const int64_t rows = smaller(p.n, smaller(ceil_div(64 * chunk_numbers(), larger(1, p.m)),
+                                              larger(kSlab, chunk_numbers() / p.columns)));
     const bool direct = on_card(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);
     GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
@@ -172,7 +171,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
                    const Poll& poll) {
     const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
     const int64_t rows =
-        smaller(p.n, ceil_div<int64_t>(larger(1, piece_numbers() / (outs * p.m)), kSlab) * kSlab);
+        smaller(p.n, ceil_div(larger(1, piece_numbers() / (outs * p.m)), kSlab) * kSlab);
     const auto block = [&](int64_t piece, const T* values) {
         const int64_t begin = piece * rows;
         return Block<T>{values, begin, smaller(p.n, begin + rows), p.symmetric ? begin : 0};
@@ -194,7 +193,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
             values += rows * p.m;
         }
     };
-    by_pieces<T>(device, ceil_div<int64_t>(p.n, rows), outs * rows * p.m, poll, compute, write);
+    by_pieces<T>(device, ceil_div(p.n, rows), outs * rows * p.m, poll, compute, write);
 }
 
 template <class T>

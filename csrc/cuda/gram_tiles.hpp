@@ -103,8 +103,8 @@ NTK_KERNEL_OF(kBlocks<Product>)
 gram_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const Problem<T>& p = tiles.p;
-    const Place at = place_of(block(), ceil_div<int64_t>(tiles.end - tiles.begin, kM),
-                              ceil_div<int64_t>(p.m - tiles.first, kN));
+    const Place at =
+        place_of(block(), ceil_div(tiles.end - tiles.begin, kM), ceil_div(p.m - tiles.first, kN));
     const int64_t i0 = tiles.begin + at.row * kM, j0 = tiles.first + at.column * kN;
     if (p.symmetric && j0 + kN <= i0) return;
     Product product;

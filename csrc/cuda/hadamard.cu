@@ -4,7 +4,7 @@
 // registers; those of longer rows follow by passes over the memory of the card, eight rows of
 // neighbouring threads at a time. Stages are taken in the order of the CPU, so that the results
 // have the same bits. Sketches and structured neurons are transforms between passes of their own.
-#include "cpu/hadamard.hpp"
+#include "formulas/hadamard.hpp"
 
 #include <memory>
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "cpu/run.hpp"
 #include "cuda/run.hpp"
+#include "host/parallel.hpp"
 
 namespace ntkfast {
 

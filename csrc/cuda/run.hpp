@@ -1,4 +1,4 @@
-// What a card is asked to do: the problems of maps.hpp.
+// What a card is asked to do: the problems of problems.hpp.
 //
 // Rows, the vectors of a product and results lie in memory of the host or of the card (both alike
 // in a call for transforms); everything else in memory of the host.
@@ -9,7 +9,7 @@
 #include <functional>
 
 #include "cuda/memory.hpp"
-#include "formulas/maps.hpp"
+#include "formulas/problems.hpp"
 
 namespace ntkfast {
 

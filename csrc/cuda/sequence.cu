@@ -2,7 +2,7 @@
 //
 // A block walks through the steps of its 16 x 16 pairs; the layers' states stay in shared memory,
 // and the inner products of the inputs are products of 16 rows and 16 columns, staged there too.
-#include "cpu/sequence.hpp"
+#include "formulas/sequence.hpp"
 
 #include <memory>
 

@@ -14,7 +14,7 @@
 #pragma once
 
 #include "formulas/arccos.hpp"
-#include "formulas/maps.hpp"
+#include "formulas/problems.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

@@ -137,6 +137,7 @@ NTK_FN V abs2(V a) {
 
 NTK_FN std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 NTK_FN std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+NTK_FN std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 #if defined(NTK_ONE_LANE)
 constexpr bool kOnePair = true;  // a thread evaluates one pair, not a strip of them

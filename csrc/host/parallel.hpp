@@ -1,6 +1,7 @@
 // Runs numbered tasks on threads that live for one call: nothing to break on fork, no idle pool.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -74,6 +75,22 @@ void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work wo
     }
     join();
     if (failure) std::rethrow_exception(failure);
+}
+
+// About 0.1 ms of work: below it a thread costs more than it gains.
+constexpr double kWorthThreads = 2e6;
+
+// Does the work here if there is little, else on threads.
+template <class Work, class Poll>
+void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled, Work work,
+           Poll poll) {
+    if (cost < kWorthThreads) {
+        std::int64_t task = 0;
+        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
+        return;
+    }
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
+              poll);
 }
 
 }  // namespace ntkfast

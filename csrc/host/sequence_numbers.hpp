@@ -1,4 +1,4 @@
-// What pairs of sequences multiply (see Sequences in maps.hpp), from the sequences themselves.
+// What pairs of sequences multiply (see Sequences in problems.hpp), from the sequences themselves.
 //
 // The recursion of one sequence with itself, forward in time: variances, their shares, and the
 // tangent kernel. In double and with the C library, as row_stats.hpp.
