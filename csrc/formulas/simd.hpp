@@ -32,11 +32,13 @@
 #define NTK_FN __attribute__((always_inline)) inline
 #endif
 
-// Functions of host and device that may stay calls.
+// Functions of host and device that may stay calls, and loops that call the code of an engine.
 #if defined(__CUDACC__)
 #define NTK_BOTH __host__ __device__
+#define NTK_LOOP __device__ __forceinline__
 #else
 #define NTK_BOTH
+#define NTK_LOOP
 #endif
 
 namespace {  // internal linkage: code of one instruction set must never serve another

@@ -1,9 +1,4 @@
-// Pairs of pixels of two images: which there are, and the formulas of one of them.
-//
-// All pairs of a pixel p of x and the pixel p + d of y form one plane, and a convolution of stride 1
-// sums windows inside it: d by d, everything stays in cache (after Arora et al., "On exact
-// computation with an infinitely wide neural net", NeurIPS 2019; the recursion only). The lanes of
-// a vector are images of y, so that borders and small images cost nothing.
+// The steps of a convolutional network on one pair of pixels of two images.
 //
 // With N, M the standard deviations of the two pixels, a pair is carried as its covariance S, its
 // tangent kernel T and v = 1 - |S| / (N M). A window sum of S gives v only to rounding, and the
@@ -14,98 +9,14 @@
 #pragma once
 
 #include "formulas/arccos.hpp"
-#include "formulas/problems.hpp"
+#include "formulas/deviations.hpp"
+#include "formulas/planes.hpp"
 
 namespace {  // internal linkage: see simd.hpp
-
-using namespace ntkfast;
-using std::int64_t;
 
 // Below it the angle that a subtraction gives has lost more than four bits.
 template <class T>
 constexpr T kClose = T(0.01);
-
-// Standard deviations of the pixels of images and their inverses (0 for 0), by levels.
-template <class T>
-struct Pixels {
-    T *data, *norm, *inverse;  // [pixel][channels], [level][pixel] twice; of vectors or of numbers
-};
-
-struct Displacements {  // of one axis, consecutive
-    int64_t first, count;
-};
-
-// Of an axis with `size` pixels; those of a circle are residues.
-NTK_FN Displacements within(int64_t reach, int64_t size, bool circular) {
-    if (circular && 2 * reach + 1 >= size) return {0, size};
-    return {-reach, 2 * reach + 1};
-}
-
-struct Segment {  // the pixel pairs of one displacement along one axis
-    int64_t x, y, length;
-    NTK_FN int64_t other(int64_t i, int64_t size) const {  // the pixel of y; size: of a circle
-        return y + i < size ? y + i : y + i - size;
-    }
-};
-NTK_FN Segment pairs_at(int64_t d, int64_t size, bool circular) {
-    if (circular) return {0, d < 0 ? d + size : d, size};
-    const int64_t x = d < 0 ? -d : 0, length = size - (d < 0 ? -d : d);
-    return {x, x + d, length < 0 ? 0 : length};
-}
-
-// Where the planes of a level lie one after the other.
-struct Store {
-    Displacements rows, columns;
-    int64_t h, w;
-    bool circular;
-    NTK_FN Store(const ImageLevel& level, const int64_t* reach, bool circle)
-        : rows(within(reach[0], level.h, circle)),
-          columns(within(reach[1], level.w, circle)),
-          h(level.h),
-          w(level.w),
-          circular(circle) {}
-    // Pixel pairs of the displacements of an axis before the k-th.
-    NTK_FN int64_t before(const Displacements& all, int64_t size, int64_t k) const {
-        if (circular) return k * size;
-        const int64_t reach = -all.first;  // lengths rise to `size` at no displacement, then fall
-        const int64_t left = smaller(k, reach), right = larger(0, k - 1 - reach);
-        return k * size - left * (2 * reach - left + 1) / 2 - right * (right + 1) / 2;
-    }
-    NTK_FN int64_t all_columns() const { return before(columns, w, columns.count); }
-    NTK_FN int64_t size() const { return before(rows, h, rows.count) * all_columns(); }
-    // The number of a displacement, or -1.
-    NTK_FN int64_t find(const Displacements& all, int64_t d, int64_t size) const {
-        int64_t k = d - all.first;
-        if (circular) k = k < 0 ? k + size : k >= size ? k - size : k;
-        return k >= 0 && k < all.count ? k : -1;
-    }
-};
-
-NTK_FN const ImageLevel& last_level(const ImageNet& net) { return net.level[net.count]; }
-NTK_FN int64_t total_pixels(const ImageNet& net) {
-    const ImageLevel& last = last_level(net);
-    return last.offset + last.h * last.w;
-}
-
-// The level that step k, an addition, adds.
-NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
-    const std::int32_t slot = net.step[k].slot;
-    while (net.step[k].op != ImageOp::kSave || net.step[k].slot != slot) --k;
-    return net.level[k];
-}
-
-// The pixel of an axis with `size` of them that a window meets at i, or -1 outside.
-NTK_FN int64_t met(int64_t i, int64_t size, bool circular) {
-    if (circular) return i < 0 ? i + size : i >= size ? i - size : i;
-    return i >= 0 && i < size ? i : -1;
-}
-
-// The pixel pairs that a plane holds: one of x and one of y per row and column.
-struct Frame {
-    Segment rows, columns;
-    NTK_FN Frame(const ImageLevel& level, int64_t di, int64_t dj, bool circular)
-        : rows(pairs_at(di, level.h, circular)), columns(pairs_at(dj, level.w, circular)) {}
-};
 
 // A pair of images at work. Self: the lanes of x are images too, the same as those of y.
 template <class T, bool Self>
@@ -169,13 +80,6 @@ NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
     return {scale * kappa1, defect, t * (kappa0 * T(0.5))};
 }
 
-// Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
-// leaves them out.
-NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
-    return k >= 2 && k < net.count && net.step[k].op == ImageOp::kRelu &&
-           net.step[k - 1].op == ImageOp::kConv && net.step[k - 2].op == ImageOp::kRelu;
-}
-
 // The covariance of a pixel of x and one of y.
 template <class T, bool Self>
 NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_t y) {
@@ -184,30 +88,6 @@ NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_
     for (int64_t c = 0; c < channels; ++c)
         dot += p.left(p.x.data, x * channels + c) * p.right(p.y.data, y * channels + c);
     return dot;
-}
-
-// A standard deviation and its inverse.
-template <class T>
-struct Deviation {
-    Vec<T> norm, inverse;
-};
-// One whose inverse overflows counts as zero, like zero itself.
-template <class T>
-NTK_FN Deviation<T> deviation(Vec<T> norm, Vec<T> inverse) {
-    const T huge = sizeof(T) == 4 ? T(3e38) : T(1.7e308);
-    return {norm, inverse < broadcast<T>(huge) ? inverse : Vec<T>{}};
-}
-// That of a variance.
-template <class T>
-NTK_FN Deviation<T> deviation(Vec<T> square) {
-    const Vec<T> norm = sqrt_lanes<T>(square);
-    return deviation<T>(norm, T(1) / norm);
-}
-// ReLU halves variances: no roots, no divisions.
-template <class T>
-NTK_FN Deviation<T> deviation_after_relu(Vec<T> norm, Vec<T> inverse) {
-    constexpr T kRoot = T(1.41421356237309504880);
-    return deviation<T>(norm * (kRoot / 2), inverse * kRoot);
 }
 
 // v after step k, a convolution, at row i and column j of its plane, from small quantities: see the
@@ -305,31 +185,15 @@ NTK_FN ImageValues image_values(const ImageNet& net, double t, double s, double 
     return {{factor * (t + net.trained * sum), factor * sum}};
 }
 
-// Where the plane of the displacements number a and b begins.
-NTK_FN int64_t plane_at(const Store& store, int64_t a, int64_t b) {
-    const int64_t height = pairs_at(store.rows.first + a, store.h, store.circular).length;
-    return store.before(store.rows, store.h, a) * store.all_columns() +
-           height * store.before(store.columns, store.w, b);
-}
-
-// Whether step k, or the read-out behind the last, follows on ReLU: it may then take the results of
-// ReLU at once and not from a plane.
-NTK_FN bool relu_before(const ImageNet& net, int64_t k) {
-    return k > 0 && net.step[k - 1].op == ImageOp::kRelu;
-}
-
-NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {
-    while (k < net.count && net.step[k].op != ImageOp::kPool) ++k;
-    return k;
-}
-
-// How often a displacement of an image and itself counts: it has the same sum as the opposite one.
-NTK_FN double multiplicity(const Store& store, int64_t a, int64_t b) {
-    const int64_t other =
-        store.find(store.rows, -(store.rows.first + a), store.h) * store.columns.count +
-        store.find(store.columns, -(store.columns.first + b), store.w);
-    const int64_t own = a * store.columns.count + b;
-    return own < other ? 2 : own == other ? 1 : 0;
+// Writes those of images i and j where they are wanted; in a symmetric matrix twice.
+template <class T>
+NTK_FN void put_image_values(const ImageValues& values, T* const (&out)[2], const int64_t (&ldo)[2],
+                             int64_t i, int64_t j, bool symmetric) {
+    for (int k = 0; k < 2; ++k) {
+        if (!out[k]) continue;
+        out[k][i * ldo[k] + j] = static_cast<T>(values.value[k]);
+        if (symmetric) out[k][j * ldo[k] + i] = static_cast<T>(values.value[k]);
+    }
 }
 
 }  // namespace
