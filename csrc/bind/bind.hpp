@@ -18,6 +18,7 @@ namespace ntkfast {
 namespace py = pybind11;
 using std::int64_t;
 
+void bind_codes(py::module_& m);
 void bind_gram(py::module_& m);
 void bind_transform(py::module_& m);
 void bind_image(py::module_& m);
@@ -39,23 +40,19 @@ inline void expect(bool condition, const char* what) {
     if (!condition) reject(what);
 }
 
-// One row of the numbers of layers: activation, save, add, 3 parameters, w, e, x, y, series, terms.
-inline Layer make_layer(const double* r) {
-    const Layer layer{static_cast<Activation>(static_cast<int>(r[0])),
-                      static_cast<std::int32_t>(r[1]),
-                      static_cast<std::int32_t>(r[2]),
-                      {r[3], r[4], r[5]},
-                      r[6],
-                      r[7],
-                      r[8],
-                      r[9],
-                      static_cast<int64_t>(r[10]),
-                      static_cast<int64_t>(r[11])};
-    expect(r[0] >= 0 && layer.activation <= Activation::kSeries, "numbers: unknown activation");
-    expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
-    expect(layer.w > 0, "numbers: expected w > 0");
-    expect(layer.series >= 0 && layer.terms >= 0, "numbers: negative series");
-    return layer;
+// Rows of layers as Python gives them.
+using LayerRows = py::array_t<LayerRow, py::array::c_style>;
+
+inline void check_layers(const LayerRows& rows) {
+    expect(rows.ndim() == 1, "numbers: expected one row per layer");
+    for (py::ssize_t l = 0; l < rows.shape(0); ++l) {
+        const LayerRow& layer = rows.data()[l];
+        expect(layer.kind >= Activation::kIdentity && layer.kind <= Activation::kHermite,
+               "numbers: unknown activation");
+        expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
+        expect(layer.w > 0, "numbers: expected w > 0");
+        expect(layer.offset >= 0 && layer.count >= 0, "numbers: negative series");
+    }
 }
 
 // Looks for Ctrl-C.

@@ -16,6 +16,7 @@ const int ntkfast_marker = 1;
 #endif
 
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
+    bind_codes(m);
     bind_gram(m);
     bind_transform(m);
     bind_image(m);

@@ -1,4 +1,4 @@
-// The Python module ntkfast._cuda: the functions of ntkfast._core, computed on a card.
+// The Python module ntkfast._cuda: the functions of ntkfast._core, computed on a device.
 //
 // The argument that names an instruction set there is told to use_device here.
 #include <pybind11/stl.h>
@@ -14,13 +14,13 @@ using namespace ntkfast;
 
 namespace {
 
-// Memory of a card that belongs to Python.
+// Memory of a device that belongs to Python.
 struct Memory {
     Numbers<char> bytes;
     std::uintptr_t pointer() const { return reinterpret_cast<std::uintptr_t>(bytes.get()); }
 };
 
-// Arrays of one size without gaps, each in memory of the host or of a card.
+// Arrays of one size without gaps, each in memory of the host or of a device.
 void copy(py::array to, const py::array& from, const std::string& where) {
     expect(to.nbytes() == from.nbytes(), "from: expected as many bytes");
     expect((to.flags() & py::array::c_style) && (from.flags() & py::array::c_style),
@@ -32,7 +32,7 @@ void copy(py::array to, const py::array& from, const std::string& where) {
          [&](const Device& device, const Poll&) { copy_bytes(device, target, source, bytes); });
 }
 
-// Rows of a times the columns of v, on a card; a row's own entry is that of `diagonal`, if given.
+// Rows of a times the columns of v, on a device; a row's own entry is that of `diagonal`, if given.
 template <class T>
 void multiply(const py::array_t<T>& a, const py::array_t<T>& v, py::array_t<T> out,
               const std::optional<py::array_t<T, py::array::c_style>>& diagonal, int64_t shift,
@@ -115,6 +115,7 @@ void bind_dtype(py::module_& m, const std::string& suffix) {
 }  // namespace
 
 PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
+    bind_codes(m);
     bind_gram(m);
     bind_transform(m);
     bind_image(m);

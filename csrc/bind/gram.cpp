@@ -28,7 +28,7 @@ template <class T>
 ProfileHolder<T> make_profile(py::array_t<T, py::array::c_style> table, int sub_bits,
                               std::array<T, 2> stretch, std::array<T, 2> base, double degree,
                               double scale, std::array<T, 2> refine_below) {
-    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == 16,
+    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == 2 * kPieces,
            "table: expected shape (degree + 1, 16)");
     expect(sub_bits >= 0 && sub_bits <= 3, "sub_bits: expected 0 to 3");
     ProfileHolder<T> holder;
@@ -70,21 +70,14 @@ struct RadialHolder {
 };
 
 struct LayersHolder {
-    std::vector<Layer> layers;
+    std::vector<LayerRow> layers;
     bool refine;
     std::array<double, 2> scales;
 };
 
-LayersHolder make_layers(py::array_t<double, py::array::c_style> numbers, bool refine,
-                         std::array<double, 2> scales) {
-    expect(numbers.ndim() == 2 && numbers.shape(1) == 12, "numbers: expected shape (layers, 12)");
-    LayersHolder holder;
-    holder.refine = refine;
-    holder.scales = scales;
-    for (py::ssize_t l = 0; l < numbers.shape(0); ++l) {
-        holder.layers.push_back(make_layer(numbers.data(l, 0)));
-    }
-    return holder;
+LayersHolder make_layers(const LayerRows& numbers, bool refine, std::array<double, 2> scales) {
+    check_layers(numbers);
+    return {{numbers.data(), numbers.data() + numbers.size()}, refine, scales};
 }
 
 // ---- row norms ----------------------------------------------------------------------------------
@@ -148,7 +141,7 @@ struct Call {
     Layers<T> layers{};
     Radial<T> radial{};
     Neuron<T> neuron{};
-    std::vector<LayerRow<T>> rows;
+    std::vector<LayerConstants<T>> rows;
     std::vector<T> inverse_x, inverse_y, factor_x, factor_y;
 
     Call(const Side<T>& x, const Side<T>& y) {
@@ -204,7 +197,7 @@ struct Call {
         radial = {static_cast<T>(map.c), static_cast<T>(map.gamma),
                   map.euclidean ? Radius::kEuclidean : Radius::kSphere};
         problem.radial = &radial;
-        problem.refine_below[0] = map.euclidean ? T(0.02) : T(0.005);
+        problem.refine_below[0] = static_cast<T>(map.euclidean ? kRefineDistance : kRefineSphere);
     }
 
     void use(const NeuronHolder<T>& map, const Side<T>& x) {
@@ -224,7 +217,7 @@ struct Call {
     }
 
     void use(const LayersHolder& map, const Side<T>& x, const Side<T>& y) {
-        for (const Layer& layer : map.layers) rows.push_back(layer_row<T>(layer));
+        for (const LayerRow& layer : map.layers) rows.push_back(layer_constants<T>(layer));
         layers = {map.layers.data(),
                   rows.data(),
                   static_cast<int64_t>(map.layers.size()),
@@ -242,9 +235,9 @@ struct Call {
             layers.diagonal = x.diagonal->data();
         }
         int64_t needed = 0;
-        for (const Layer& layer : map.layers)
-            if (layer.activation == Activation::kSeries)
-                needed = std::max(needed, layer.series + layer.terms + 1);
+        for (const LayerRow& layer : map.layers)
+            if (layer.kind == Activation::kHermite)
+                needed = std::max(needed, layer.offset + layer.count + 1);
         if (needed) {
             expect(x.series && y.series && x.series->ndim() == 2 && y.series->ndim() == 2 &&
                        x.series->shape(0) == problem.n && y.series->shape(0) == problem.m &&
@@ -258,8 +251,9 @@ struct Call {
         problem.factor_y = problem.inverse_y;
         problem.layers = &layers;
         // Smooth activations gain nothing from small angles: only equal rows must come out equal.
-        const T least = sizeof(T) == 4 ? T(2e-6) : T(1e-13);
-        problem.refine_below[0] = problem.refine_below[1] = map.refine ? T(0.02) : least;
+        const double smooth = sizeof(T) == 4 ? kRefineSmoothFloat : kRefineSmoothDouble;
+        problem.refine_below[0] = problem.refine_below[1] =
+            static_cast<T>(map.refine ? kRefineKink : smooth);
     }
 
     void use(const py::object& map, const py::object& second, const Side<T>& x, const Side<T>& y) {

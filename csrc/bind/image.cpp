@@ -13,71 +13,65 @@ namespace {
 // A network on images of one shape.
 struct ImageNetHolder {
     std::vector<ImageStep> steps;
-    std::vector<ImageLevel> levels;
+    std::vector<Level> levels;
     std::vector<double> weight_h, weight_w;
     ImageNet net;
 };
 
-using Table = py::array_t<double, py::array::c_style>;
-using Counts = py::array_t<int64_t, py::array::c_style>;
+template <class T>
+using Dense = py::array_t<T, py::array::c_style>;
 
-// One row of `steps` per step: op, size, slot, valid, gain, bias, trained; one of `levels` per level:
-// height, width, reach (2), self reach (2).
-std::unique_ptr<ImageNetHolder> make_net(Table steps, Counts levels, int64_t channels,
-                                         bool circular, Table weight_h, Table weight_w,
-                                         double trained, double bias) {
-    expect(steps.ndim() == 2 && steps.shape(1) == 7, "steps: expected shape (steps, 7)");
+std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
+                                         const Dense<ImageLevel>& levels, int64_t channels,
+                                         bool circular, const Dense<double>& weight_h,
+                                         const Dense<double>& weight_w, double trained,
+                                         double bias) {
+    expect(steps.ndim() == 1 && levels.ndim() == 1 && levels.shape(0) == steps.shape(0) + 1,
+           "steps, levels: expected one level more than steps");
     const int64_t count = steps.shape(0);
-    expect(levels.ndim() == 2 && levels.shape(0) == count + 1 && levels.shape(1) == 6,
-           "levels: expected shape (steps + 1, 6)");
     expect(channels >= 1, "channels: expected at least 1");
-    expect(count >= 1 && steps.at(0, 0) == static_cast<double>(ImageOp::kConv),
+    expect(count >= 1 && steps.data()->operation == ImageOp::kConv,
            "steps: expected a convolution first");
     auto holder = std::make_unique<ImageNetHolder>();
     std::array<int64_t, 2> saved[kSlots] = {};
     int64_t offset = 0;
     for (int64_t k = 0; k <= count; ++k) {
-        const int64_t* r = levels.data(k, 0);
-        expect(r[0] >= 1 && r[1] >= 1, "levels: expected images of at least one pixel");
-        for (int a = 0; a < 2; ++a)
-            expect(r[2 + a] >= 0 && r[2 + a] < r[a] && r[4 + a] >= -1 && r[4 + a] < r[a],
-                   "levels: displacement out of range");
-        holder->levels.push_back({r[0], r[1], offset, {r[2], r[3]}, {r[4], r[5]}});
-        offset += r[0] * r[1];
+        const ImageLevel& r = levels.data()[k];
+        expect(r.height >= 1 && r.width >= 1, "levels: expected images of at least one pixel");
+        expect(r.reach_h >= 0 && r.reach_h < r.height && r.own_h >= -1 && r.own_h < r.height &&
+                   r.reach_w >= 0 && r.reach_w < r.width && r.own_w >= -1 && r.own_w < r.width,
+               "levels: displacement out of range");
+        holder->levels.push_back(
+            {r.height, r.width, offset, {r.reach_h, r.reach_w}, {r.own_h, r.own_w}});
+        offset += r.height * r.width;
     }
+    holder->steps.assign(steps.data(), steps.data() + count);
     for (int64_t k = 0; k < count; ++k) {
-        const double* r = steps.data(k, 0);
-        expect(r[0] >= 0 && r[0] <= 4, "steps: unknown operation");
-        expect(r[2] >= 0 && r[2] < kSlots, "steps: slot out of range");
-        const ImageStep step{static_cast<ImageOp>(static_cast<int>(r[0])),
-                             static_cast<std::int32_t>(r[1]),
-                             static_cast<std::int32_t>(r[2]),
-                             r[3] != 0,
-                             r[4],
-                             r[5],
-                             r[6]};
-        const ImageLevel &now = holder->levels[static_cast<std::size_t>(k)],
-                         &next = holder->levels[static_cast<std::size_t>(k + 1)];
+        const ImageStep& step = holder->steps[static_cast<std::size_t>(k)];
+        expect(step.operation >= ImageOp::kConv && step.operation <= ImageOp::kAdd,
+               "steps: unknown operation");
+        expect(step.slot >= 0 && step.slot < kSlots, "steps: slot out of range");
+        const Level &now = holder->levels[static_cast<std::size_t>(k)],
+                    &next = holder->levels[static_cast<std::size_t>(k + 1)];
         std::array<int64_t, 2> wanted{now.h, now.w};
         const int64_t size = step.size;
-        if (step.op == ImageOp::kConv) {
+        if (step.operation == ImageOp::kConv) {
             expect(size >= 1 && size % 2 == 1, "steps: expected an odd filter");
-            expect(!circular || (!step.valid && size <= now.h && size <= now.w),
+            expect(!circular || (!step.inside && size <= now.h && size <= now.w),
                    "steps: the filter does not fit a circle");
-            if (step.valid) wanted = {now.h - size + 1, now.w - size + 1};
+            if (step.inside) wanted = {now.h - size + 1, now.w - size + 1};
         }
-        if (step.op == ImageOp::kPool) {
+        if (step.operation == ImageOp::kPool) {
             expect(size >= 1 && now.h % size == 0 && now.w % size == 0,
                    "steps: the pool does not divide the image");
             wanted = {now.h / size, now.w / size};
         }
-        if (step.op == ImageOp::kSave) saved[step.slot] = wanted;
-        if (step.op == ImageOp::kAdd)
+        if (step.operation == ImageOp::kSave) saved[step.slot] = wanted;
+        if (step.operation == ImageOp::kAdd)
             expect(saved[step.slot] == wanted, "steps: nothing of this shape was saved");
         expect(next.h == wanted[0] && next.w == wanted[1], "levels: wrong shape");
-        holder->steps.push_back(step);
     }
-    const ImageLevel& last = holder->levels.back();
+    const Level& last = holder->levels.back();
     expect(weight_h.size() == last.h * last.h && weight_w.size() == last.w * last.w,
            "weights: expected square matrices");
     holder->weight_h.assign(weight_h.data(), weight_h.data() + weight_h.size());
@@ -95,12 +89,9 @@ std::unique_ptr<ImageNetHolder> make_net(Table steps, Counts levels, int64_t cha
 }
 
 template <class T>
-using Numbers = py::array_t<T, py::array::c_style>;
-
-template <class T>
-void images(const ImageNetHolder& net, py::array_t<T> x, Numbers<T> scale_x, Numbers<T> factor_x,
-            std::optional<py::array_t<T>> y, std::optional<Numbers<T>> scale_y,
-            std::optional<Numbers<T>> factor_y, bool diagonal, std::optional<py::array_t<T>> out,
+void images(const ImageNetHolder& net, py::array_t<T> x, Dense<T> scale_x, Dense<T> factor_x,
+            std::optional<py::array_t<T>> y, std::optional<Dense<T>> scale_y,
+            std::optional<Dense<T>> factor_y, bool diagonal, std::optional<py::array_t<T>> out,
             std::optional<py::array_t<T>> out_second, int threads, const std::string& isa) {
     Images<T> p{};
     p.net = net.net;
@@ -111,8 +102,7 @@ void images(const ImageNetHolder& net, py::array_t<T> x, Numbers<T> scale_x, Num
     p.n = x.shape(0), p.m = right.shape(0);
     const int64_t size = net.levels[0].h * net.levels[0].w * net.net.channels;
     expect(x.shape(1) == size && right.shape(1) == size, "x: expected one image per row");
-    const Numbers<T>&scale = y ? scale_y.value() : scale_x,
-          &factor = y ? factor_y.value() : factor_x;
+    const Dense<T>&scale = y ? scale_y.value() : scale_x, &factor = y ? factor_y.value() : factor_x;
     expect(scale_x.size() == p.n && factor_x.size() == p.n, "x: expected one factor per image");
     expect(scale.size() == p.m && factor.size() == p.m, "y: expected one factor per image");
     p.scale_x = scale_x.data(), p.factor_x = factor_x.data();

@@ -40,18 +40,25 @@ SequenceSide<T> make_side(const std::vector<Array<T>>& numbers, const Array<int6
     return side;
 }
 
+LayerRow closed_layer(const LayerRows& activation) {
+    check_layers(activation);
+    expect(activation.size() == 1, "activation: expected one row");
+    const LayerRow layer = *activation.data();
+    expect(layer.kind != Activation::kHermite, "activation: expected a closed form");
+    return layer;
+}
+
 #if !defined(NTKFAST_CUDA)  // the recursion of single sequences stays on the host
 // The numbers of sequences that pairs multiply, in one direction, and their kernels with themselves.
 // The layout holds start, first and length, see SequenceNumbers; the scales are
 // w, u, b, h and v, squared; the weights those of the read-out at all steps and at the last one.
 template <class T>
 std::pair<Array<T>, Array<double>> sequence_numbers(
-    const Array<T>& inputs, const Array<int64_t>& layout, const Array<double>& activation,
+    const Array<T>& inputs, const Array<int64_t>& layout, const LayerRows& activation,
     int64_t layers, int64_t fixed, const std::vector<double>& scales,
     const std::vector<double>& weights, bool mean, bool reverse, bool nngp, int threads) {
     expect(inputs.ndim() == 2 && inputs.shape(1) >= 1, "inputs: expected shape (steps, channels)");
     expect(layout.ndim() == 2 && layout.shape(0) == 3, "layout: expected shape (3, sequences)");
-    expect(activation.ndim() == 1 && activation.shape(0) == 12, "activation: expected 12 numbers");
     expect(scales.size() == 5 && weights.size() == 2, "scales, weights: expected 5 and 2");
     expect(layers >= 1, "layers: expected at least 1");
     const int64_t count = layout.shape(1), *at = layout.data();
@@ -68,7 +75,7 @@ std::pair<Array<T>, Array<double>> sequence_numbers(
                          at + 2 * count,
                          count,
                          inputs.shape(1),
-                         make_layer(activation.data()),
+                         closed_layer(activation),
                          layers,
                          fixed,
                          scales[0],
@@ -83,7 +90,6 @@ std::pair<Array<T>, Array<double>> sequence_numbers(
                          mean,
                          nullptr,
                          nullptr};
-    expect(p.activation.activation != Activation::kSeries, "activation: expected a closed form");
     const std::vector<py::ssize_t> shape = {steps, sequence_fields(p)};
     Array<T> numbers(shape);
     Array<double> diagonal(count);
@@ -106,17 +112,15 @@ std::pair<Array<T>, Array<double>> sequence_numbers(
 template <class T>
 void sequences(const std::vector<Array<T>>& numbers_x, const Array<int64_t>& layout_x,
                const std::optional<std::vector<Array<T>>>& numbers_y,
-               const std::optional<Array<int64_t>>& layout_y, const Array<double>& activation,
+               const std::optional<Array<int64_t>>& layout_y, const LayerRows& activation,
                int64_t layers, int64_t fixed, int64_t channels, bool every, bool nngp,
                const std::optional<Array<T>>& diagonal, py::array_t<T> out, int threads,
                const std::string& isa) {
-    expect(activation.ndim() == 1 && activation.shape(0) == 12, "activation: expected 12 numbers");
     Sequences<T> p{};
     p.x = make_side<T>(numbers_x, layout_x);
     p.symmetric = !numbers_y;
     p.y = p.symmetric ? p.x : make_side<T>(*numbers_y, layout_y.value());
-    p.activation = layer_row<T>(make_layer(activation.data()));
-    expect(p.activation.activation != Activation::kSeries, "activation: expected a closed form");
+    p.activation = layer_constants<T>(closed_layer(activation));
     expect(layers >= 1 && channels >= 1, "layers, channels: expected at least 1");
     p.layers = layers, p.fixed = fixed, p.channels = channels;
     p.fields = layers * (3 + p.activation.numbers[0]) + channels;

@@ -84,7 +84,7 @@ void structured(py::array_t<T> x, py::array_t<T> out, py::array_t<T, py::array::
     expect((size & (size - 1)) == 0 && size >= x.shape(1), "flips: expected 2^p per column of x");
     expect(lengths.shape(0) == blocks && lengths.shape(1) == size && blocks * size >= count,
            "lengths: expected one per column of out");
-    expect(0 <= answer && answer <= 2, "answer: expected 0, 1 or 2");
+    expect(0 <= answer && answer <= static_cast<int>(Answer::kStep), "answer: unknown");
     const Structured<T> problem{x.data(),
                                 out.mutable_data(),
                                 row_stride(x, "x"),

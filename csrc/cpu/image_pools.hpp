@@ -23,7 +23,7 @@ NTK_FN void read_row(const PixelPairs<T, Self>& p, int64_t end, const Frame& f, 
 template <class T, bool Self>
 void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sums) {
     const Frame f = p.frame(k);
-    const ImageLevel& level = p.net.level[k];
+    const Level& level = p.net.level[k];
     const int64_t block = p.net.step[k].size, half = to.size() * kLanes<T>;
     const T share = T(1) / static_cast<T>(block * block * block * block);
     PoolColumn* const column = p.work.columns;
@@ -56,7 +56,7 @@ void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sum
 // Adds the weighted sums of T and S over the plane to the totals.
 template <class T, bool Self>
 void read_plane(const PixelPairs<T, Self>& p, double factor) {
-    const ImageLevel& level = last_level(p.net);
+    const Level& level = last_level(p.net);
     const Frame f = p.frame(p.net.count);
     const double* const weights = p.net.weight_w;
     const Segment columns = f.columns;

@@ -109,10 +109,10 @@ void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& 
     };
     unpack(many.data, ones.data, 0, size, size);
     for (int64_t k = 0; k <= net.count; ++k) {
-        const ImageLevel& level = net.level[k];
-        if (k == net.count || net.step[k].op != ImageOp::kRelu)
+        const Level& level = net.level[k];
+        if (k == net.count || net.step[k].operation != ImageOp::kRelu)
             unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
-        if (k == 0 || net.step[k - 1].op != ImageOp::kRelu)
+        if (k == 0 || net.step[k - 1].operation != ImageOp::kRelu)
             unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
     }
 }

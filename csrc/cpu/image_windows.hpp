@@ -30,8 +30,8 @@ template <class T>
 void window_deviations(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
                        const Pixels<T>& side) {
     const ImageStep& step = net.step[k];
-    const ImageLevel &now = net.level[k], &next = net.level[k + 1];
-    const int64_t q = step.size, start = step.valid ? 0 : -(q / 2), width = next.w + q - 1;
+    const Level &now = net.level[k], &next = net.level[k + 1];
+    const int64_t q = step.size, start = step.inside ? 0 : -(q / 2), width = next.w + q - 1;
     for (int64_t i = 0; i < next.h; ++i) {
         for (int64_t j = 0; j < width; ++j) {
             const int64_t column = met(j + start, now.w, net.circular);
@@ -65,7 +65,7 @@ struct PixelPairs : PairOfImages<T, Self> {
 // reads copies only: as far as the compiler can tell, whatever stands in memory may be changed by
 // the numbers that the body stores, and pointers and sizes would be loaded anew for every pair.
 template <class Body>
-NTK_FN void each_in_row(const ImageLevel& level, const Frame& f, int64_t i, Body body) {
+NTK_FN void each_in_row(const Level& level, const Frame& f, int64_t i, Body body) {
     const Segment columns = f.columns;
     const int64_t w = level.w, at = i * columns.length;
     const int64_t x = level.offset + (f.rows.x + i) * w + columns.x;
@@ -117,7 +117,7 @@ struct Windows {
           now(pair.frame(number)),
           next(pair.frame(number + 1)),
           r(step.size / 2),
-          start(step.valid ? 0 : -r),
+          start(step.inside ? 0 : -r),
           width(next.columns.length + 2 * r),
           stride(pair.work.ring_row) {}
 

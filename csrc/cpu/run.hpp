@@ -93,7 +93,7 @@ void run(const Structured<T>& problem, const InstructionSet& set, int threads, P
 // Pixel pairs of one pair of images on which the steps work, about.
 template <class T>
 double image_cost(const Images<T>& p) {
-    const ImageLevel& first = p.net.level[0];
+    const Level& first = p.net.level[0];
     double pairs = 1;
     for (const auto& [size, reach] :
          {std::pair{first.h, first.reach[0]}, std::pair{first.w, first.reach[1]}})

@@ -1,4 +1,4 @@
-// How Gram matrices are asked of a card: rows put in order, the size of a tile, the precision.
+// How Gram matrices are asked of a device: rows put in order, the size of a tile, the precision.
 #pragma once
 
 #include "cuda/times_v.hpp"
@@ -71,7 +71,7 @@ T refine_least(Precision precision, int64_t d) {
     return factors + static_cast<T>(d) / T(1 << 26);
 }
 
-// Both sides of a problem on the card, scaled and rounded up to parts.
+// Both sides of a problem on the device, scaled and rounded up to parts.
 template <class T>
 class Operands {
   public:
@@ -144,7 +144,7 @@ int64_t columns_with_room(const Device& device) {
 template <class T>
 void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v, T* product,
                     int64_t ld) {
-    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any card
+    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any device
     const int64_t rows = tiles.end - tiles.begin, columns = ceil_div(v.d, kQuad) * kQuad;
     with_tile<T>(device, rows * tiles.p.m, [&]<class Product>() {
         const int64_t strips = ceil_div(rows, Product::kRows);

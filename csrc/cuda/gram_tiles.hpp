@@ -22,7 +22,7 @@ struct Maps {
 
 template <class T>
 struct GramTiles {
-    Problem<T> p;  // arrays on the card; of the maps it tells which there are
+    Problem<T> p;  // arrays on the device; of the maps it tells which there are
     Maps<T> maps;
     Rows<T> left, right;        // of p, the right ones scaled as the map asks for
     const T* numbers_x;         // [n][stats] of a layer map

@@ -11,7 +11,7 @@ constexpr int kImageThreads = 128;
 
 struct NetOnDevice {
     Numbers<ImageStep> steps;
-    Numbers<ImageLevel> levels;
+    Numbers<Level> levels;
     Numbers<double> weight_h, weight_w;
     ImageNet view;
 
@@ -71,7 +71,7 @@ class ImageLauncher {
     Numbers<T> planes_, store_;
 };
 
-// Where results go: memory of the host or of the card, and factors in the same place.
+// Where results go: memory of the host or of the device, and factors in the same place.
 template <class T>
 struct ImageResults {
     ImageNet net;
@@ -120,7 +120,7 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     const ImageLauncher<T> launcher(device, sizes, larger(p.n, kPairs));
     const int64_t m = p.diagonal ? 1 : p.m, rows = smaller(p.n, larger(1, kPairs / m));
     const Numbers<double> totals(device, larger(2 * rows * m, 1));
-    const bool there = on_card(p.out[0] ? p.out[0] : p.out[1]);
+    const bool there = on_device(p.out[0] ? p.out[0] : p.out[1]);
     const Numbers<T> factor_x(device, p.factor_x, there ? p.n : 0),
         factor_y(device, p.factor_y, there ? p.m : 0);
     ImageResults<T> results{p.net,

@@ -32,7 +32,7 @@ struct ImageSide {
 
 template <class T>
 struct ImageJob {
-    ImageNet net;  // arrays on the card
+    ImageNet net;  // arrays on the device
     ImageSizes sizes;
     ImageSide<T> x, y;
     int64_t begin, end, m;  // images of x: begin to end; images of y

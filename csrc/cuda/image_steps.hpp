@@ -48,7 +48,7 @@ struct PairOnDevice : PairOfImages<T, Self> {
 
 // Calls body(index in the plane, row, column, pixel of x, pixel of y) for this thread's pairs.
 template <class Body>
-NTK_DEVICE void own_pairs(const ImageLevel& level, const Frame& f, Body body) {
+NTK_DEVICE void own_pairs(const Level& level, const Frame& f, Body body) {
     for (int64_t at = thread(); at < f.rows.length * f.columns.length; at += threads()) {
         const int64_t i = at / f.columns.length, j = at % f.columns.length;
         body(at, i, j, level.offset + (f.rows.x + i) * level.w + f.columns.x + j,
@@ -67,8 +67,8 @@ NTK_DEVICE PixelPair<T> after_relu(const PairOnDevice<T, Self>& p, int64_t at, i
 template <class T>
 NTK_DEVICE T window_variance(const ImageNet& net, int64_t k, const Pixels<T>& side, int64_t pixel) {
     const ImageStep& step = net.step[k];
-    const ImageLevel &now = net.level[k], &next = net.level[k + 1];
-    const int64_t start = step.valid ? 0 : -(step.size / 2);
+    const Level &now = net.level[k], &next = net.level[k + 1];
+    const int64_t start = step.inside ? 0 : -(step.size / 2);
     T sum = 0;
     for (int64_t a = 0; a < step.size; ++a)
         for (int64_t b = 0; b < step.size; ++b) {
@@ -85,7 +85,7 @@ template <class T, bool Self, bool Raw>
 NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self>& p, int64_t k) {
     const ImageStep& step = p.net.step[k];
     const Frame now = p.frame(k), next = p.frame(k + 1);
-    const int64_t start = step.valid ? 0 : -(step.size / 2), width = now.columns.length;
+    const int64_t start = step.inside ? 0 : -(step.size / 2), width = now.columns.length;
     const Planes<T> plane = p.work.plane, other = p.work.other;
     const auto tap = [&](int64_t i, const Segment& along) {
         return met(i + start, along.length, p.net.circular);
@@ -127,7 +127,7 @@ NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self>& p, int64_t k) {
 template <class T, bool Self>
 NTK_DEVICE void pool_pairs(const PairOnDevice<T, Self>& p, int64_t k, const Store& to, T* sums) {
     const Frame f = p.frame(k);
-    const ImageLevel& level = p.net.level[k];
+    const Level& level = p.net.level[k];
     const int64_t block = p.net.step[k].size, half = to.size(), all = to.all_columns();
     const T share = T(1) / static_cast<T>(block * block * block * block);
     for (int64_t target = thread(); target < to.h * to.w; target += threads()) {
@@ -155,7 +155,7 @@ NTK_DEVICE void pool_pairs(const PairOnDevice<T, Self>& p, int64_t k, const Stor
 // Adds this thread's part of the weighted sums of T and S, after a last ReLU.
 template <class T, bool Self>
 NTK_DEVICE void read_pairs(const PairOnDevice<T, Self>& p, double factor) {
-    const ImageLevel& level = last_level(p.net);
+    const Level& level = last_level(p.net);
     const Frame f = p.frame(p.net.count);
     const bool relu = relu_before(p.net, p.net.count);
     T s = 0, t = 0;
@@ -189,7 +189,7 @@ struct PairAtWork : PairOnDevice<T, Self> {
     }
     NTK_DEVICE void window_deviations(int64_t k) const {
         const ImageStep& step = this->net.step[k];
-        const ImageLevel& next = this->net.level[k + 1];
+        const Level& next = this->net.level[k + 1];
         each_pixel(next.h * next.w, [&](int64_t pixel) {
             const T variance = window_variance(this->net, k, this->x, pixel);
             put_deviation<T>(

@@ -1,4 +1,4 @@
-// The lower part of a symmetric matrix from the upper one, on a card.
+// The lower part of a symmetric matrix from the upper one, on a device.
 #pragma once
 
 #include "cuda/device.hpp"

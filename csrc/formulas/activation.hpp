@@ -53,7 +53,7 @@ NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
 }
 
 template <class T>
-NTK_FN void relu(const ntkfast::LayerRow<T>& layer, State<T>& s) {
+NTK_FN void relu(const ntkfast::LayerConstants<T>& layer, State<T>& s) {
     const T a = layer.constant[0], b = layer.constant[1];
     if (b == 0) {  // ReLU itself
         for (int k = 0; k < kStrip; k += kLanes<T>) {
@@ -73,7 +73,7 @@ NTK_FN void relu(const ntkfast::LayerRow<T>& layer, State<T>& s) {
 }
 
 template <class T>
-NTK_FN void step(const ntkfast::LayerRow<T>& layer, State<T>& s) {
+NTK_FN void step(const ntkfast::LayerConstants<T>& layer, State<T>& s) {
     const T share = layer.constant[0];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> kappa0 = arc_cosine<T>(load<T>(s.w + k), load<T>(s.co + k)).kappa0;
@@ -92,7 +92,7 @@ NTK_FN Vec<T> complement(const Stats<T>& stats, int e, int lane, Vec<T> h, const
 
 // Numbers: h = sqrt(2 b^2 q / (1 + 2 b^2 q)), 1/sqrt(variance), 1 - h^2.
 template <class T>
-NTK_FN void erf(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void erf(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
     const T scale = layer.constant[0], shift = layer.constant[1];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> h = stats.pair(0, k), inverse = stats.pair(1, k), t = load<T>(s.t + k);
@@ -124,7 +124,7 @@ NTK_FN void gelu(const Stats<T>& stats, State<T>& s) {
 
 // Numbers: sqrt q, 1/sqrt(variance).
 template <class T>
-NTK_FN void sine(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void sine(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
     const T rate = layer.constant[0], half = layer.constant[1], turn = layer.constant[2];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k), t = load<T>(s.t + k);
@@ -142,7 +142,7 @@ NTK_FN void sine(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State
 
 // Number: sqrt q.
 template <class T>
-NTK_FN void exponential_layer(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats,
+NTK_FN void exponential_layer(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats,
                               State<T>& s) {
     const T rate = layer.constant[0];
     for (int k = 0; k < kStrip; k += kLanes<T>) {
@@ -165,7 +165,7 @@ NTK_FN void gaussian(const Stats<T>& stats, State<T>& s) {
 
 // Numbers: the normalised Hermite coefficients, u' = sum_j a_j b_j u^j.
 template <class T>
-NTK_FN void series(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void series(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> u = T(1) - load<T>(s.w + k);
         Vec<T> value{}, slope{};
@@ -178,7 +178,7 @@ NTK_FN void series(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, Sta
 }
 
 template <class T>
-NTK_FN void activate(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void activate(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
     using A = ntkfast::Activation;
     switch (layer.activation) {
         case A::kIdentity: return;
@@ -187,9 +187,9 @@ NTK_FN void activate(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, S
         case A::kErf: return erf<T>(layer, stats, s);
         case A::kGelu: return gelu<T>(stats, s);
         case A::kSine: return sine<T>(layer, stats, s);
-        case A::kExponential: return exponential_layer<T>(layer, stats, s);
+        case A::kExp: return exponential_layer<T>(layer, stats, s);
         case A::kGaussian: return gaussian<T>(stats, s);
-        case A::kSeries: return series<T>(layer, stats, s);
+        case A::kHermite: return series<T>(layer, stats, s);
     }
 }
 

@@ -38,9 +38,9 @@ NTK_LOOP void first_deviations(const Pair& p) {
 // After step k, which is no pool.
 template <class T, class Pair>
 NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
-    const ImageOp op = p.net.step[k].op;
+    const ImageOp op = p.net.step[k].operation;
     if (op == ImageOp::kConv) return p.window_deviations(k);
-    const ImageLevel &now = p.net.level[k], &next = p.net.level[k + 1];
+    const Level &now = p.net.level[k], &next = p.net.level[k + 1];
     const Pixels<T> side = p.x;
     const auto norm = [&](int64_t pixel) { return load<T>(side.norm + pixel * kLanes<T>); };
     const auto each = [&](auto found) {  // from where a pixel stood before
@@ -115,13 +115,13 @@ template <class T, class Pair>
 NTK_LOOP void run_steps(const Pair& p, int64_t k, int64_t end) {
     for (; k < end; ++k) {
         const ImageStep* const step = p.net.step + k;
-        switch (step->op) {
+        switch (step->operation) {
             case ImageOp::kConv: p.convolve(k, false); break;
             case ImageOp::kSave: p.save(k); break;
             case ImageOp::kAdd: add_plane<T>(p, k); break;
             case ImageOp::kPool: break;
             case ImageOp::kRelu:
-                if (Pair::kFuses && k + 1 < end && step[1].op == ImageOp::kConv)
+                if (Pair::kFuses && k + 1 < end && step[1].operation == ImageOp::kConv)
                     p.convolve(++k, true);
                 else
                     p.relu(k);
@@ -137,7 +137,7 @@ template <class T, bool Self, class Pair>
 NTK_LOOP void walk_planes(Pair& p, bool whole) {
     const ImageNet& net = p.net;
     const auto store_of = [&](int64_t k) {
-        return Store(net.level[k], whole ? net.level[k].reach : net.level[k].self, net.circular);
+        return Store(net.level[k], whole ? net.level[k].reach : net.level[k].own, net.circular);
     };
     T *from = p.work.store[0], *to = p.work.store[1];
     for (int64_t k = 0;;) {

@@ -9,7 +9,7 @@ namespace {
 
 // Numbers (with an offset): sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
 template <class T>
-NTK_FN void affine(const ntkfast::LayerRow<T>& layer, const Stats<T>& stats, State<T>& s) {
+NTK_FN void affine(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
     const T x = layer.x, y = layer.y;
     if (!layer.offset) {
         if (x == 0) return;
@@ -45,7 +45,7 @@ template <class T>
 NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State<T>& state,
                             State<T>* slots) {
     for (std::int64_t l = 0; l < map.count; ++l) {
-        const ntkfast::LayerRow<T>& layer = map.rows[l];
+        const ntkfast::LayerConstants<T>& layer = map.rows[l];
         if (layer.save >= 0) std::memcpy(&slots[layer.save], &state, sizeof state);
         activate<T>(layer, stats, state);
         stats.skip(layer.numbers[0]);

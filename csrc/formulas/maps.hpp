@@ -1,7 +1,7 @@
 // Maps from inner products to kernel values: plain data, made by the bindings.
 #pragma once
 
-#include <cstdint>
+#include "formulas/codes.hpp"
 
 namespace ntkfast {
 
@@ -27,8 +27,6 @@ struct Radial {
     Radius radius;
 };
 
-enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
-
 // The features f(w.x) of random directions w, which stand where the columns of a Gram matrix do. A
 // step is 1/2 at 0. A table takes the cosine, w being of unit length: its knots are equidistant on
 // [-1, 1], and data row i lies between its rows place[i] and place[i] + 1.
@@ -41,52 +39,29 @@ struct Neuron {
     T scale;
 };
 
-// One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
-// (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
-// activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
-enum class Activation : std::int32_t {
-    kIdentity,
-    kRelu,  // A kappa1 + B u
-    kStep,  // alpha + beta (1 - 2 t/pi)
-    kErf,   // a erf(b x) + c
-    kGelu,
-    kSine,         // a sin(b x + phase); the third parameter is cos(2 phase)
-    kExponential,  // a exp(b x)
-    kGaussian,     // a exp(b x^2)
-    kSeries,       // Hermite coefficients given per data row
-};
-
-struct Layer {
-    Activation activation;
-    std::int32_t save, add;  // slot, or -1
-    double parameter[3];
-    double w, e, x, y;
-    std::int64_t series, terms;  // kSeries: offset and number of the coefficients of a data row
-};
-
-constexpr int kSlots = 4;
-
 // Numbers per data row that the activation, affine and skip parts of a layer multiply pairwise.
 // (static: every object that includes this keeps its own copy; constexpr: nvcc calls these from
 // device code too)
-static constexpr std::int64_t activation_stats(const Layer& layer) {
-    switch (layer.activation) {
+static constexpr std::int64_t activation_stats(const LayerRow& layer) {
+    switch (layer.kind) {
         case Activation::kErf:
         case Activation::kGaussian: return 3;
         case Activation::kSine: return 2;
         case Activation::kGelu: return 5;
-        case Activation::kExponential: return 1;
-        case Activation::kSeries: return layer.terms;
+        case Activation::kExp: return 1;
+        case Activation::kHermite: return layer.count;
         default: return 0;
     }
 }
-static constexpr bool has_offset(const Layer& layer) { return layer.e != 0 || layer.y != 0; }
-static constexpr std::int64_t affine_stats(const Layer& layer) { return has_offset(layer) ? 4 : 0; }
-static constexpr std::int64_t skip_stats(const Layer& layer) { return layer.add >= 0 ? 4 : 0; }
+static constexpr bool has_offset(const LayerRow& layer) { return layer.e != 0 || layer.y != 0; }
+static constexpr std::int64_t affine_stats(const LayerRow& layer) {
+    return has_offset(layer) ? 4 : 0;
+}
+static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 4 : 0; }
 
-// What the loop over pairs asks of a layer, in its precision: made once per call by layer_row.
+// What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
 template <class T>
-struct LayerRow {
+struct LayerConstants {
     Activation activation;
     std::int32_t save, add;
     std::int64_t terms;
@@ -97,7 +72,7 @@ struct LayerRow {
 };
 
 // All numbers of a data row: those of the layers and the root of the final variance.
-static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {
+static inline std::int64_t count_stats(const LayerRow* layer, std::int64_t count) {
     std::int64_t total = 1;
     for (std::int64_t l = 0; l < count; ++l)
         total += activation_stats(layer[l]) + affine_stats(layer[l]) + skip_stats(layer[l]);
@@ -107,10 +82,10 @@ static inline std::int64_t count_stats(const Layer* layer, std::int64_t count) {
 // Per-row numbers of a data point that the pair loop needs (see layer.hpp), written by row_stats.
 template <class T>
 struct Layers {
-    const Layer* layer;
-    const LayerRow<T>* rows;  // the same layers, for the loop over pairs
-    std::int64_t count;       // layers
-    std::int64_t stats;       // numbers per data row
+    const LayerRow* layer;
+    const LayerConstants<T>* rows;  // the same layers, for the loop over pairs
+    std::int64_t count;             // layers
+    std::int64_t stats;             // numbers per data row
     void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
     T scale[2];                    // of the NTK and the NNGP
     const T* diagonal;             // [n][2], both at pairs of equal inputs, or null

@@ -97,9 +97,9 @@ template <class T, bool Raw, bool Self, class At>
 NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t i, int64_t j,
                               Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y, At at) {
     const ImageStep& step = p.net.step[k];
-    const ImageLevel &level = p.net.level[k], &after = p.net.level[k + 1];
+    const Level &level = p.net.level[k], &after = p.net.level[k + 1];
     const Frame next = p.frame(k + 1);
-    const int64_t start = step.valid ? 0 : -(step.size / 2);
+    const int64_t start = step.inside ? 0 : -(step.size / 2);
     const int64_t xi = next.rows.x + i, yi = next.rows.other(i, after.h);
     const int64_t xj = next.columns.x + j, yj = next.columns.other(j, after.w);
     const auto back = s < Vec<T>{};

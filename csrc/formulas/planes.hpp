@@ -41,7 +41,7 @@ struct Store {
     Displacements rows, columns;
     int64_t h, w;
     bool circular;
-    NTK_FN Store(const ImageLevel& level, const int64_t* reach, bool circle)
+    NTK_FN Store(const Level& level, const int64_t* reach, bool circle)
         : rows(within(reach[0], level.h, circle)),
           columns(within(reach[1], level.w, circle)),
           h(level.h),
@@ -64,16 +64,16 @@ struct Store {
     }
 };
 
-NTK_FN const ImageLevel& last_level(const ImageNet& net) { return net.level[net.count]; }
+NTK_FN const Level& last_level(const ImageNet& net) { return net.level[net.count]; }
 NTK_FN int64_t total_pixels(const ImageNet& net) {
-    const ImageLevel& last = last_level(net);
+    const Level& last = last_level(net);
     return last.offset + last.h * last.w;
 }
 
 // The level that step k, an addition, adds.
-NTK_FN const ImageLevel& saved_level(const ImageNet& net, int64_t k) {
+NTK_FN const Level& saved_level(const ImageNet& net, int64_t k) {
     const std::int32_t slot = net.step[k].slot;
-    while (net.step[k].op != ImageOp::kSave || net.step[k].slot != slot) --k;
+    while (net.step[k].operation != ImageOp::kSave || net.step[k].slot != slot) --k;
     return net.level[k];
 }
 
@@ -86,7 +86,7 @@ NTK_FN int64_t met(int64_t i, int64_t size, bool circular) {
 // The pixel pairs that a plane holds: one of x and one of y per row and column.
 struct Frame {
     Segment rows, columns;
-    NTK_FN Frame(const ImageLevel& level, int64_t di, int64_t dj, bool circular)
+    NTK_FN Frame(const Level& level, int64_t di, int64_t dj, bool circular)
         : rows(pairs_at(di, level.h, circular)), columns(pairs_at(dj, level.w, circular)) {}
 };
 
@@ -111,18 +111,19 @@ NTK_FN double multiplicity(const Store& store, int64_t a, int64_t b) {
 // Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
 // leaves them out.
 NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
-    return k >= 2 && k < net.count && net.step[k].op == ImageOp::kRelu &&
-           net.step[k - 1].op == ImageOp::kConv && net.step[k - 2].op == ImageOp::kRelu;
+    return k >= 2 && k < net.count && net.step[k].operation == ImageOp::kRelu &&
+           net.step[k - 1].operation == ImageOp::kConv &&
+           net.step[k - 2].operation == ImageOp::kRelu;
 }
 
 // Whether step k, or the read-out behind the last, follows on ReLU: it may then take the results of
 // ReLU at once and not from a plane.
 NTK_FN bool relu_before(const ImageNet& net, int64_t k) {
-    return k > 0 && net.step[k - 1].op == ImageOp::kRelu;
+    return k > 0 && net.step[k - 1].operation == ImageOp::kRelu;
 }
 
 NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {
-    while (k < net.count && net.step[k].op != ImageOp::kPool) ++k;
+    while (k < net.count && net.step[k].operation != ImageOp::kPool) ++k;
     return k;
 }
 
@@ -138,13 +139,13 @@ struct ImageSizes {
           data(area * net.channels) {
         for (int64_t k = 0; k < net.count; ++k) {
             const ImageStep& step = net.step[k];
-            if (step.op == ImageOp::kConv) widest = larger(widest, step.size);
-            if (step.op == ImageOp::kSave) slots = larger(slots, step.slot + 1);
-            if (step.op != ImageOp::kPool) continue;
-            const ImageLevel& next = net.level[k + 1];
+            if (step.operation == ImageOp::kConv) widest = larger(widest, step.size);
+            if (step.operation == ImageOp::kSave) slots = larger(slots, step.slot + 1);
+            if (step.operation != ImageOp::kPool) continue;
+            const Level& next = net.level[k + 1];
             pooled = larger(pooled, Store(next, next.reach, net.circular).size());
-            if (next.self[0] >= 0)
-                pooled = larger(pooled, Store(next, next.self, net.circular).size());
+            if (next.own[0] >= 0)
+                pooled = larger(pooled, Store(next, next.own, net.circular).size());
         }
     }
 };

@@ -71,8 +71,6 @@ struct Sketch {
 };
 
 // Structured neurons: f(length (H D3 H D2 H D1 x)_j), block by block, H with H^T H = 1.
-enum class Answer : std::int32_t { kProduct, kRelu, kStep };
-
 template <class T>
 struct Structured {
     const T* x;
@@ -87,28 +85,16 @@ struct Structured {
 
 // ---- images -------------------------------------------------------------------------------------
 
-// One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
-// windows of `size` x `size` pixels: (S, T) <- (gain S + bias, gain T + trained S); ReLU applies the
-// dual; a pool averages over blocks of `size` x `size`; save and add are the ends of a skip.
-enum class ImageOp : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
-
-struct ImageStep {
-    ImageOp op;
-    std::int32_t size, slot;
-    bool valid;  // a convolution whose windows stay inside
-    double gain, bias, trained;
-};
-
-struct ImageLevel {             // images before a step, or after the last
+struct Level {                  // images before a step, or after the last
     std::int64_t h, w, offset;  // pixels of all levels before
     std::int64_t reach[2];      // largest displacements of pixel pairs that the read-out needs
-    std::int64_t self[2];       // those that the variances after a pool need, or -1: none
+    std::int64_t own[2];        // those that the variances after a pool need, or -1: none
 };
 
 struct ImageNet {
     const ImageStep* step;
     std::int64_t count;
-    const ImageLevel* level;  // [count + 1]
+    const Level* level;  // [count + 1]
     std::int64_t channels;
     bool circular;
     const double *weight_h, *weight_w;  // [h][h], [w][w]: the read-out sums S and T with both
@@ -147,7 +133,7 @@ struct SequenceSide {
 template <class T>
 struct Sequences {
     SequenceSide<T> x, y;
-    LayerRow<T> activation;  // without its affine step
+    LayerConstants<T> activation;  // without its affine step
     std::int64_t layers, fixed, channels, fields, directions;
     bool every;         // the read-out takes all steps, not the last alone
     bool nngp;          // without the derivative part

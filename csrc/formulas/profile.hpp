@@ -6,6 +6,9 @@
 
 namespace {
 
+using ntkfast::kPieces;
+static_assert(2 * kPieces == 16, "Row16 fetches one row of the table");
+
 // Vectors in flight: hides the latency of the Horner chain.
 constexpr int kGroup = kOnePair ? 1 : 4;
 
@@ -25,13 +28,13 @@ NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
             s[k] * (back ? broadcast(map.stretch[1]) : broadcast(map.stretch[0])) + T(1);
         const IVec<T> bits = bits_of<T>(t);
         x[k] = t - from_bits<T>(bits & ~fraction);
-        piece[k] = ((bits >> shift) & 7) + (back ? IVec<T>{} + 8 : IVec<T>{});
+        piece[k] = ((bits >> shift) & (kPieces - 1)) + (back ? IVec<T>{} + kPieces : IVec<T>{});
     }
     const T* row = map.table;
     const Row16<T> leading(row);
     for (int k = 0; k < kGroup; ++k) value[k] = leading[piece[k]];
     for (int c = 0; c < map.degree; ++c) {
-        const Row16<T> coefficient(row += 16);
+        const Row16<T> coefficient(row += 2 * kPieces);
         for (int k = 0; k < kGroup; ++k) value[k] = value[k] * x[k] + coefficient[piece[k]];
     }
     for (int k = 0; k < kGroup; ++k) {

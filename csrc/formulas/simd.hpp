@@ -3,8 +3,8 @@
 // Arithmetic is written with the operators of the GNU vector extension, which GCC and Clang turn
 // into the same code as intrinsics; only four operations need a spelling of their own: square
 // root, table lookup, mask bits and lane exchange. Other compilers get vectors of one lane, and so
-// do the threads of a graphics card, which evaluate one pair each: code for them is compiled by
-// nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for the card.
+// do the threads of a device, which evaluate one pair each: code for them is compiled by
+// nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for the device.
 #pragma once
 
 #include <cstddef>

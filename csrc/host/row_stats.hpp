@@ -12,11 +12,11 @@ namespace ntkfast {
 constexpr double kPi = 3.14159265358979323846;
 
 // K(q, q, q) of an activation with a closed form.
-inline double variance_after(const Layer& layer, double q) {
+inline double variance_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
-    switch (layer.activation) {
+    switch (layer.kind) {
         case Activation::kRelu:
-        case Activation::kStep: return (a + b) * (layer.activation == Activation::kRelu ? q : 1.0);
+        case Activation::kStep: return (a + b) * (layer.kind == Activation::kRelu ? q : 1.0);
         case Activation::kErf: {
             const double z = 2 * b * b * q;
             return a * a * 2 / kPi * std::atan2(z, std::sqrt(1 + 2 * z)) + c * c;
@@ -27,16 +27,16 @@ inline double variance_after(const Layer& layer, double q) {
         }
         case Activation::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
             return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
-        case Activation::kExponential: return a * a * std::exp(2 * b * b * q);
+        case Activation::kExp: return a * a * std::exp(2 * b * b * q);
         case Activation::kGaussian: return a * a / std::sqrt(1 - 4 * b * q);
         default: return q;
     }
 }
 
 // E[s'^2] of an activation s with a closed form.
-inline double slope_after(const Layer& layer, double q) {
+inline double slope_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
-    switch (layer.activation) {
+    switch (layer.kind) {
         case Activation::kRelu: return a + b;
         case Activation::kStep: return 0;
         case Activation::kErf: return 4 * a * a * b * b / kPi / std::sqrt(1 + 4 * b * b * q);
@@ -46,7 +46,7 @@ inline double slope_after(const Layer& layer, double q) {
             return 0.25 + (std::atan2(q, e) + q / e * bracket) / (2 * kPi);
         }
         case Activation::kSine: return a * a / 2 * b * b * (1 + c * std::exp(-2 * b * b * q));
-        case Activation::kExponential: return a * a * b * b * std::exp(2 * b * b * q);
+        case Activation::kExp: return a * a * b * b * std::exp(2 * b * b * q);
         case Activation::kGaussian: {
             const double square = 1 - 4 * b * q;
             return 4 * a * a * b * b * q / (square * std::sqrt(square));
@@ -57,31 +57,31 @@ inline double slope_after(const Layer& layer, double q) {
 
 // The constants of the formulas in layer.hpp.
 template <class T>
-LayerRow<T> layer_row(const Layer& layer) {
+LayerConstants<T> layer_constants(const LayerRow& layer) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
-    LayerRow<T> row{layer.activation,
-                    layer.save,
-                    layer.add,
-                    layer.terms,
-                    {},
-                    static_cast<T>(layer.x / layer.w),
-                    static_cast<T>(layer.y),
-                    has_offset(layer),
-                    layer.e == 0,
-                    {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
+    LayerConstants<T> row{layer.kind,
+                          layer.save,
+                          layer.add,
+                          layer.count,
+                          {},
+                          static_cast<T>(layer.x / layer.w),
+                          static_cast<T>(layer.y),
+                          has_offset(layer),
+                          layer.e == 0,
+                          {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
     const auto set = [&](double first, double second, double third) {
         row.constant[0] = static_cast<T>(first);
         row.constant[1] = static_cast<T>(second);
         row.constant[2] = static_cast<T>(third);
     };
-    switch (layer.activation) {
+    switch (layer.kind) {
         case Activation::kRelu: set(a / (a + b), b / (a + b), 0); break;
         case Activation::kStep:
             set(2 * b / (a + b), 0, 0);
             break;  // a + b (2 kappa0 - 1), over a + b
         case Activation::kErf: set(a * a * 0.63661977236758134308, c * c, 0); break;
         case Activation::kSine: set(-b * b, a * a / 2, c); break;
-        case Activation::kExponential: set(-b * b, 0, 0); break;
+        case Activation::kExp: set(-b * b, 0, 0); break;
         default: break;
     }
     return row;
@@ -91,10 +91,10 @@ inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
 
 // Emits what an activation with a closed form asks for, in the order of layer.hpp.
 template <class Emit>
-void activation_numbers(const Layer& layer, double q, double after, Emit emit) {
+void activation_numbers(const LayerRow& layer, double q, double after, Emit emit) {
     const double b = layer.parameter[1];
-    const double z = 2 * std::fabs(layer.activation == Activation::kErf ? b * b : b) * q;
-    switch (layer.activation) {
+    const double z = 2 * std::fabs(layer.kind == Activation::kErf ? b * b : b) * q;
+    switch (layer.kind) {
         case Activation::kErf:
             emit(std::sqrt(z / (1 + z)));
             emit(inverse_root(after));
@@ -111,7 +111,7 @@ void activation_numbers(const Layer& layer, double q, double after, Emit emit) {
             emit(std::sqrt(q));
             emit(inverse_root(after));
             break;
-        case Activation::kExponential: emit(std::sqrt(q)); break;
+        case Activation::kExp: emit(std::sqrt(q)); break;
         case Activation::kGaussian:
             emit(std::sqrt(z / (1 + z)));
             emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
@@ -143,13 +143,13 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
     const double least = floor ? 1e-18 : 0, size = std::fmax(static_cast<double>(norm), least);
     double q = size * size, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
-        const Layer& layer = map.layer[l];
+        const LayerRow& layer = map.layer[l];
         if (layer.save >= 0) slot[layer.save] = q;
         double after = variance_after(layer, q);
-        if (layer.activation == Activation::kSeries) {
-            const T* given = series + layer.series;  // the coefficients, then their variance
-            for (std::int64_t j = 0; j < layer.terms; ++j) emit(static_cast<double>(given[j]));
-            after = static_cast<double>(given[layer.terms]);
+        if (layer.kind == Activation::kHermite) {
+            const T* given = series + layer.offset;  // the coefficients, then their variance
+            for (std::int64_t j = 0; j < layer.count; ++j) emit(static_cast<double>(given[j]));
+            after = static_cast<double>(given[layer.count]);
         } else {
             activation_numbers(layer, q, after, emit);
         }

@@ -17,7 +17,7 @@ struct SequenceNumbers {
     const T* inputs;
     const std::int64_t *start, *first, *length;  // `first` is where a sequence's numbers begin
     std::int64_t count, channels;
-    Layer activation;
+    LayerRow activation;
     std::int64_t layers, fixed;
     double w2, u2, b2, h2, v2;  // squared scales
     bool reverse, nngp;

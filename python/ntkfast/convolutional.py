@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import inputs
+from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP
 from ntkfast.image_kernel import ImageKernel
 from ntkfast.layers import MAX_SLOTS
 from ntkfast.maps import ImagePlan, Shape
@@ -27,7 +28,7 @@ READOUTS = ("flatten", "gap", "lap")
 PARAMETERIZATIONS = ("unit", "ntk")
 SQRT2 = math.sqrt(2.0)
 
-CONV, RELU, POOL, SAVE, ADD = range(5)  # codes of csrc/maps.hpp
+CONV, RELU, POOL, SAVE, ADD = range(5)  # codes of csrc/formulas/codes.hpp
 
 
 def _odd(name: str, value: object) -> int:
@@ -641,8 +642,8 @@ def image_plan(
     circular = _is_circular(steps)
     convolutions = _convolutions(steps)
     return ImagePlan(
-        steps=np.array(table.rows, np.float64).reshape(end, 7),
-        levels=np.array(levels, np.int64),
+        steps=np.array(table.rows, IMAGE_STEP),
+        levels=np.array(levels, IMAGE_LEVEL),
         channels=channels,
         circular=circular,
         weight_h=_weights(readout, sizes[0]) * readout.w_std**2,

@@ -235,7 +235,7 @@ class RecurrentKernel(KernelOfNetwork):
         activation = cast(Activation, network.activation)
         every, last, mean = READOUTS[network.readout]
         return SequenceMap(
-            numbers([Layer(activation)], [])[0],
+            numbers([Layer(activation)], []),
             network.depth,
             network.fixed_layers,
             channels,
