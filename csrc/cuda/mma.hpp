@@ -11,6 +11,9 @@
 // They are there from sm_80 on; the host does not start a kernel that was compiled for less.
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+
 #include "cuda/copy.hpp"
 
 namespace {
