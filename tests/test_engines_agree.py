@@ -271,7 +271,7 @@ def test_numba_is_imported_by_the_first_call_only() -> None:
 
 
 def test_coefficients_are_those_of_the_native_engine() -> None:
-    header = Path(__file__).parents[1] / "csrc" / "coefficients.hpp"
+    header = Path(__file__).parents[1] / "csrc" / "formulas" / "coefficients.hpp"
     if not header.exists():
         pytest.skip("the sources of the native engine are not here")
     text = header.read_text()

@@ -49,9 +49,7 @@ class LayerMap:
 
     Attributes
     ----------
-    numbers : (layers, 12) array
-        Activation kind, saved slot, added slot, three parameters, w, e, x, y, and the offset and
-        number of Hermite coefficients.
+    numbers : (layers,) array of `ntkfast.engines.codes.LAYER_ROW`
     refine : bool
         Whether nearly parallel inputs are recomputed from differences.
     second : bool
@@ -60,7 +58,7 @@ class LayerMap:
         Factors of the NTK and the NNGP.
     """
 
-    numbers: NDArray[np.float64]
+    numbers: NDArray[np.void]
     refine: bool
     second: bool
     scales: tuple[float, float]
@@ -149,12 +147,9 @@ class ImagePlan:
 
     Attributes
     ----------
-    steps : (s, 7) array
-        Operation, size, slot, whether windows stay inside, gain, bias, trained.
-    levels : (s + 1, 6) array of int64
-        Before each step and after the last: height, width, the largest displacements between
-        pixels of two images that the read-out needs, and those that the variances after a pool
-        need (-1: none).
+    steps : (s,) array of `ntkfast.engines.codes.IMAGE_STEP`
+    levels : (s + 1,) array of `ntkfast.engines.codes.IMAGE_LEVEL`
+        Before each step and after the last.
     channels : int
     circular : bool
     weight_h, weight_w : (h, h) and (w, w) arrays
@@ -167,8 +162,8 @@ class ImagePlan:
         Whether K(a x, y) = a K(x, y): no biases.
     """
 
-    steps: NDArray[np.float64]
-    levels: NDArray[np.int64]
+    steps: NDArray[np.void]
+    levels: NDArray[np.void]
     channels: int
     circular: bool
     weight_h: NDArray[np.float64]
@@ -204,8 +199,7 @@ class SequenceMap:
 
     Attributes
     ----------
-    activation : (12,) array
-        As a row of `LayerMap.numbers`.
+    activation : (1,) array of `ntkfast.engines.codes.LAYER_ROW`
     layers, fixed, channels : int
         Layers, how many of them are not trained, and numbers per step of the input.
     weights : (float, float)
@@ -214,7 +208,7 @@ class SequenceMap:
         Whether the weights are divided by the length, and whether it is the NNGP that is wanted.
     """
 
-    activation: NDArray[np.float64]
+    activation: NDArray[np.void]
     layers: int
     fixed: int
     channels: int
@@ -235,7 +229,7 @@ class SequenceSide:
     Attributes
     ----------
     numbers : one or two (steps, fields) arrays
-        One per direction; the fields are described in csrc/maps.hpp.
+        One per direction; the fields are described in csrc/formulas/problems.hpp.
     layout : (3, n) array of int64
         First step, length, and place in the result of each sequence.
     diagonal : (n,) array

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.recfunctions import structured_to_unstructured
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows
@@ -205,12 +206,13 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     if isinstance(plan, NeuronMap):
         kind, (rows, knots) = NEURONS.index(plan.kind), plan.table.shape
         return kernels.NeuronPlan(kind, plan.table.ravel(), knots, rows > 1, dtype.type(plan.scale))
-    stats = kernels.count_stats(plan.numbers)
+    layers = structured_to_unstructured(plan.numbers, np.float64)
+    stats = kernels.count_stats(layers)
     # A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
     # t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
-    floor = np.any((plan.numbers[:, 9] != 0) & (plan.numbers[:, 7] == 0))
+    floor = np.any((plan.numbers["y"] != 0) & (plan.numbers["e"] == 0))
     return kernels.LayersPlan(
-        np.array(plan.numbers, np.float64, order="C"),
+        layers,
         stats,
         1e-18 if floor else 0.0,
         np.array(plan.scales, dtype),
@@ -488,15 +490,16 @@ def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> numba_image.Net:
     """Return the plan as compiled code wants it."""
     from ntkfast.engines import numba_image
 
-    op, size, slot, valid = plan.steps[:, :4].astype(np.int64).T.copy()
-    areas = plan.levels[:, 0] * plan.levels[:, 1]
+    steps = structured_to_unstructured(plan.steps, np.float64)
+    op, size, slot, valid = steps[:, :4].astype(np.int64).T.copy()
+    areas = plan.levels["height"] * plan.levels["width"]
     return numba_image.Net(
         op,
         size,
         slot,
         valid,
-        plan.steps[:, 4:].astype(dtype),
-        np.column_stack([plan.levels, np.cumsum(areas) - areas]),
+        steps[:, 4:].astype(dtype),
+        np.column_stack([structured_to_unstructured(plan.levels), np.cumsum(areas) - areas]),
         plan.channels,
         plan.circular,
         plan.weight_h.astype(dtype),
@@ -516,11 +519,11 @@ def _image_work(plan: ImagePlan, dtype: np.dtype[Any]) -> numba_image.Work:
     """Return scratch memory of one thread."""
     from ntkfast.engines import numba_image
 
-    lanes, (height, width) = numba_image.LANES, plan.levels[0, :2]
-    area, pixels = int(height * width), int(np.sum(plan.levels[:, 0] * plan.levels[:, 1]))
-    kinds, sizes = plan.steps[:, 0], plan.steps[:, 1]
+    lanes, height, width = numba_image.LANES, plan.levels["height"], plan.levels["width"]
+    area, pixels = int(height[0] * width[0]), int(np.sum(height * width))
+    kinds, sizes = plan.steps["operation"], plan.steps["size"]
     widest = int(max(1, *sizes[kinds == numba_image.CONV]))
-    row = (int(width) + widest) * lanes
+    row = (int(width[0]) + widest) * lanes
     levels = np.flatnonzero(kinds == numba_image.POOL) + 1
     pooled = max(
         (_pairs(plan, int(level), reach) for level in levels for reach in (2, 4)), default=0
@@ -650,8 +653,8 @@ def sequences(
     problem = kernels.SequencesProblem(
         x=x,
         y=y,
-        activation=np.array(plan.activation)[None],
-        asked=kernels.activation_stats(int(plan.activation[0]), 0),
+        activation=structured_to_unstructured(plan.activation, np.float64),
+        asked=kernels.activation_stats(int(plan.activation["kind"][0]), 0),
         layers=plan.layers,
         fixed=plan.fixed,
         channels=plan.channels,

@@ -1,4 +1,4 @@
-"""The compiled code of the Numba engine for Walsh-Hadamard transforms; mirrors csrc/hadamard.hpp.
+"""The compiled code of the Numba engine for Walsh-Hadamard transforms; mirrors cpu/hadamard.hpp.
 
 The first three stages are done together, the others by twos, in loops that LLVM vectorises. Every
 sum has the order of the C++ engine, and so the same bits.

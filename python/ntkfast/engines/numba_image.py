@@ -1,4 +1,4 @@
-"""Tangent kernels of convolutional networks in Numba, after csrc/image.hpp, which explains them.
+"""Tangent kernels of convolutional networks in Numba, after formulas/pixel_pairs.hpp.
 
 The plain form of the same steps: windows of any size are summed directly, ReLU takes the arc-cosine
 functions of dense layers, and every step writes its plane.

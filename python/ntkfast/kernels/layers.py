@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.base import SINE, Activation
 from ntkfast.activations.polynomials import Identity
+from ntkfast.engines.codes import LAYER_ROW
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 MAX_SLOTS = 4
@@ -178,22 +179,22 @@ def _sum(a: Sphere, b: Sphere) -> Sphere:
     return Sphere(q, (a.q * a.defect + b.q * b.defect) / q, a.t + b.t, a.t_missing + b.t_missing)
 
 
-def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.float64]:
+def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
     """Return the table of constants of `ntkfast.engines.maps.LayerMap`.
 
     `terms` are the numbers of Hermite coefficients of the layers that need them, in order.
     """
-    table = np.zeros((len(layers), 12))
+    table = np.zeros(len(layers), LAYER_ROW)
     counts, offset = iter(terms), 0
     for row, layer in zip(table, layers, strict=True):
         kind, parameters = layer.activation.code
-        row[:3] = kind, layer.save, layer.add
-        row[3 : 3 + len(parameters)] = parameters
+        row["kind"], row["save"], row["add"] = kind, layer.save, layer.add
+        row["parameter"][: len(parameters)] = parameters
         if kind == SINE:
-            row[5] = np.cos(2 * parameters[2])
-        row[6:10] = layer.w, layer.e, layer.x, layer.y
+            row["parameter"][2] = np.cos(2 * parameters[2])
+        for name in "wexy":
+            row[name] = getattr(layer, name)
         if kind == 8:
-            count = next(counts)
-            row[10:] = offset, count
-            offset += count + 1
+            row["offset"], row["count"] = offset, next(counts)
+            offset += row["count"] + 1
     return table

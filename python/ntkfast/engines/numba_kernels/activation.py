@@ -1,4 +1,4 @@
-"""One activation on a row of pairs; with layer.py, mirrors csrc/layer.hpp.
+"""One activation on a row of pairs; with layer.py, mirrors formulas/activation.hpp.
 
 A pair is carried as w = 1-u, co = 1+u and t = ntk / sqrt(q p); the three lines of `state` hold
 them. Number k of the data row is left[k ROWS], those of the columns are right[k WIDTH + j].

@@ -1,4 +1,4 @@
-"""Angles of a row of pairs, those of close pairs from differences; see csrc/tile.hpp."""
+"""Angles of a row of pairs, those of close pairs from differences; see formulas/angles.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arc-cosine functions of order 0 and 1, and the arc sine; mirrors csrc/arccos.hpp."""
+"""The arc-cosine functions of order 0 and 1, and the arc sine; mirrors formulas/arccos.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""exp and log for lane loops: no call, so that loops vectorise; mirrors csrc/exponential.hpp."""
+"""exp and log for lane loops: no call, so that loops vectorise, as formulas/exponential.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All layers on a row of pairs, in the state of activation.py; mirrors csrc/layer.hpp."""
+"""All layers on a row of pairs, in the state of activation.py; mirrors formulas/layer.hpp."""
 
 from __future__ import annotations
 

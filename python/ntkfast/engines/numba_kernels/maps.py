@@ -1,4 +1,4 @@
-"""What the tile loop is asked to do, and its sizes: plain data; mirrors csrc/maps.hpp."""
+"""What the tile loop is asked to do, and its sizes: plain data; mirrors formulas/problems.hpp."""
 
 from __future__ import annotations
 

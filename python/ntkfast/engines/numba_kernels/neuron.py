@@ -1,4 +1,4 @@
-"""f(w.x), what a random neuron answers: the map of random features; mirrors csrc/neuron.hpp."""
+"""f(w.x), what a random neuron answers: the map of random features; mirrors formulas/neuron.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inner products of rows with packed panels of columns; mirrors csrc/product.hpp."""
+"""Inner products of rows with packed panels of columns; mirrors cpu/product.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluates a compiled profile on a row of pairs; mirrors csrc/profile.hpp."""
+"""Evaluates a compiled profile on a row of pairs; mirrors formulas/profile.hpp."""
 
 from __future__ import annotations
 

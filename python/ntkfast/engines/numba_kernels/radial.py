@@ -1,4 +1,4 @@
-"""exp(-c r^gamma): the Laplace, exponential-power and Gaussian kernels; mirrors csrc/radial.hpp."""
+"""exp(-c r^gamma): Laplace, exponential-power and Gaussian kernels; mirrors formulas/radial.hpp."""
 
 from __future__ import annotations
 

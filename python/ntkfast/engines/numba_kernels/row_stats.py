@@ -1,4 +1,4 @@
-"""The numbers of one data row that layers multiply pairwise; mirrors csrc/row_stats.hpp."""
+"""The numbers of one data row that layers multiply pairwise; mirrors host/row_stats.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kernels of recurrent networks on a strip of pairs; mirrors csrc/sequence.hpp.
+"""Kernels of recurrent networks on a strip of pairs; mirrors formulas/sequence.hpp.
 
 The formulas are those of the header. Rows pass one by one, and inputs of many channels are compared
 by differences throughout, where the header takes products and repairs close pairs.

@@ -1,4 +1,4 @@
-"""The tile loop: inner products of a tile, then the map; mirrors csrc/tile.hpp."""
+"""The tile loop: inner products of a tile, then the map; mirrors cpu/tile.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Operations that Python has no word for, as intrinsics; the part of csrc/simd.hpp.
+"""Operations that Python has no word for, as intrinsics; the part of formulas/simd.hpp.
 
 LLVM vectorises a loop only if it can show that stores do not change what is loaded. Arrays that no
 loop writes to while reading them (data, tables, packed columns) are therefore read by `fetch`,
