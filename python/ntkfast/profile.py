@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.engines.codes import REFINE_LEAST
 from ntkfast.maps import PIECES, FloatArray, ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
@@ -42,7 +43,6 @@ SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
 # at most at the angles with (1-|u|)/2 < REFINE_MOST.
 AMPLIFICATION = 3.4
 REFINE_MOST = 0.15
-REFINE_LEAST = {F32: 2e-6, F64: 1e-13}
 
 
 class Layout(NamedTuple):

@@ -1,52 +1,17 @@
-"""All layers on a row of pairs, in the state of activation.py; mirrors csrc/layer.hpp."""
+"""All layers on a row of pairs, in the state of activation.py; mirrors layer.hpp."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ntkfast.engines.numba_kernels.activation import activate, put
-from ntkfast.engines.numba_kernels.angles import angles
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.exponential import constant
-from ntkfast.engines.numba_kernels.maps import EQUAL, PANEL, ROWS, STATE, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.exponential import constant
+from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array
 
 
-def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """NTK, NNGP or both from the recursion over layers."""
-    angles(problem, s, row)
-    start = row.first // PANEL * PANEL
-    equal = to_state(s.lines, start)
-    k = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
-    to = out.first + row.i * out.stride + row.j0
-    to_second = second.first + row.i * second.stride + row.j0
-    final_row(
-        s.lines,
-        s.columns,
-        k * WIDTH,
-        s.rows[k * ROWS + row.r],
-        plan.scales,
-        out.values,
-        to,
-        out.wanted,
-        second.values,
-        to_second,
-        second.wanted,
-        row.first,
-        row.width,
-    )
-    if equal and len(problem.x.diagonal):
-        norm = problem.x.norms[row.i]
-        ntk, nngp = problem.x.diagonal[row.i, 0], problem.x.diagonal[row.i, 1]
-        if out.wanted:
-            diagonal_row(s.lines, norm, s.factors, ntk, out.values, to, row.first, row.width)
-        if second.wanted:
-            diagonal_row(
-                s.lines, norm, s.factors, nngp, second.values, to_second, row.first, row.width
-            )
-
-
-@_compiled
+@compiled
 def to_state(state: Array, start: int) -> int:
     """Replace u and v = (1-|u|)/2 by w = 1-u, co = 1+u and t = 0; returns how many w are 0."""
     wide()
@@ -68,7 +33,7 @@ def to_state(state: Array, start: int) -> int:
     return equal
 
 
-@_compiled
+@compiled
 def evaluate_layers(
     layers: Array, left: Array, r: int, right: Array, state: Array, start: int
 ) -> int:
@@ -90,7 +55,7 @@ def evaluate_layers(
     return k
 
 
-@_compiled
+@compiled
 def affine(
     w: float,
     e: float,
@@ -129,7 +94,7 @@ def affine(
         put(state, j, defect, select(keeps_co, load(state, WIDTH + j), two - defect), t)
 
 
-@_compiled
+@compiled
 def add_slot(
     slot: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
@@ -147,37 +112,16 @@ def add_slot(
         put(state, j, defect, two - defect, t)
 
 
-@_compiled
-def final_row(
-    state: Array,
-    right: Array,
-    last: int,
-    root: Any,
-    scales: Array,
-    out: Array,
-    to: int,
-    wanted: bool,
-    second: Array,
-    to_second: int,
-    wanted_second: bool,
-    first: int,
-    width: int,
-) -> None:
-    """Write t and u, times the roots of the final variances."""
+@compiled
+def to_cosine(state: Array, first: int, width: int) -> None:
+    """Replace w by u = 1-w."""
     wide()
-    one = real(root, 1)
-    scale, scale_second = root * fetch(scales, 0), root * fetch(scales, 1)
-    if wanted:
-        for j in range(first, width):
-            value = load(state, 2 * WIDTH + j)
-            store(out, to + j, value * (scale * fetch(right, last + j)))
-    if wanted_second:
-        for j in range(first, width):
-            value = one - load(state, j)
-            store(second, to_second + j, value * (scale_second * fetch(right, last + j)))
+    one = real(load(state, 0), 1)
+    for j in range(first, width):
+        store(state, j, one - load(state, j))
 
 
-@_compiled
+@compiled
 def diagonal_row(
     state: Array, norm: Any, norms: Array, value: Any, out: Array, to: int, first: int, width: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""Polynomial coefficients by name and size of the number: those of csrc/coefficients.hpp."""
+"""Polynomial coefficients by name and size of the number: those of coefficients.hpp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""f(w.x), what a random neuron answers: the map of random features; mirrors csrc/neuron.hpp."""
+"""f(w.x), what a random neuron answers: the map of random features; mirrors neuron.hpp."""
 
 from __future__ import annotations
 
@@ -6,42 +6,15 @@ from typing import Any
 
 from numba import int64
 
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.maps import RELU, STEP, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, real, select, store, wide
+from ntkfast.engines.codes import NeuronKind
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.problem import WIDTH, Array
+
+RELU, STEP, TABLE = map(int, NeuronKind)
 
 
-def map_neuron(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """Features of the directions, and of their negatives."""
-    x = problem.x
-    factor = x.factors[row.i] * plan.scale
-    cosine = x.inverse[row.i] if plan.kind > STEP else real(factor, 1)
-    place = x.series[row.i, 0] if plan.placed else real(factor, 0)
-    if out.wanted:
-        arguments(s.products, row.r * WIDTH, cosine, s.lines)
-        neuron_row(plan.kind, plan.table, plan.knots, plan.placed, place, s.lines)
-        scaled(
-            s.lines,
-            factor,
-            s.factors,
-            out.values,
-            out.first + row.i * out.stride + row.j0,
-            row.width,
-        )
-    if second.wanted:
-        arguments(s.products, row.r * WIDTH, -cosine, s.lines)
-        neuron_row(plan.kind, plan.table, plan.knots, plan.placed, place, s.lines)
-        scaled(
-            s.lines,
-            factor,
-            s.factors,
-            second.values,
-            second.first + row.i * second.stride + row.j0,
-            row.width,
-        )
-
-
-@_compiled
+@compiled
 def arguments(products: Array, at: int, scale: Any, u: Array) -> None:
     """Write the products of a row, scaled."""
     wide()
@@ -49,7 +22,7 @@ def arguments(products: Array, at: int, scale: Any, u: Array) -> None:
         store(u, j, load(products, at + j) * scale)
 
 
-@_compiled
+@compiled
 def neuron_row(kind: int, table: Array, knots: int, placed: bool, place: Any, u: Array) -> None:
     """Replace products or cosines by the answers of the neurons."""
     wide()
@@ -75,7 +48,7 @@ def neuron_row(kind: int, table: Array, knots: int, placed: bool, place: Any, u:
             store(u, j, low + share * (high - low))
 
 
-@_compiled
+@compiled
 def interpolate(table: Array, row: int, knots: int, u: Any) -> Any:
     """Look up a row of the table at a cosine, linearly between the knots."""
     half = real(u, 0.5) * real(u, knots - 1)
@@ -86,11 +59,3 @@ def interpolate(table: Array, row: int, knots: int, u: Any) -> Any:
     knot = int64(select(left < most, left, most) + real(u, 0.5))
     low, high = fetch(table, row + knot), fetch(table, row + knot + 1)
     return low + (position - real(u, knot)) * (high - low)
-
-
-@_compiled
-def scaled(u: Array, factor: Any, factors: Array, out: Array, to: int, width: int) -> None:
-    """Write a row times the factors of both sides."""
-    wide()
-    for j in range(width):
-        store(out, to + j, load(u, j) * (factor * fetch(factors, j)))

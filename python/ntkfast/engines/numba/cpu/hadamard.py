@@ -1,4 +1,4 @@
-"""The compiled code of the Numba engine for Walsh-Hadamard transforms; mirrors csrc/hadamard.hpp.
+"""Walsh-Hadamard transforms of rows, and what is made of them; mirrors hadamard.hpp.
 
 The first three stages are done together, the others by twos, in loops that LLVM vectorises. Every
 sum has the order of the C++ engine, and so the same bits.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ntkfast.engines.numba_kernels import Array, _cached, _compiled, load, real, store
+from ntkfast.engines.codes import Answer
+from ntkfast.engines.numba.compiling import cached, compiled
+from ntkfast.engines.numba.formulas.simd import load, real, store
+from ntkfast.engines.numba.problem import Array
 
 CACHED = 4096  # entries of a part that stays in the first-level cache
+PRODUCT, RELU, STEP = map(int, Answer)
 
 Eight = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 
 
-@_compiled
+@compiled
 def eight_sums(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Eight:
     """Three stages of eight entries."""
     a, b, c, d, e, f, g, h = a + b, a - b, c + d, c - d, e + f, e - f, g + h, g - h
@@ -23,13 +27,13 @@ def eight_sums(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -
     return a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
 
 
-@_compiled
+@compiled
 def signed(x: Array, start: int, signs: Array, k: int) -> Any:
     """Entry k of a row, with its sign."""
     return load(x, start + k) * load(signs, k)
 
 
-@_compiled
+@compiled
 def eights(
     x: Array, start: int, out: Array, at: int, signs: Array, first: int, last: int, scale: Any
 ) -> None:
@@ -55,7 +59,7 @@ def eights(
         store(out, at + k + 7, h * scale)
 
 
-@_compiled
+@compiled
 def pairs(out: Array, at: int, piece: int, scale: Any) -> None:
     """Combine two pieces."""
     for k in range(at, at + piece):
@@ -64,7 +68,7 @@ def pairs(out: Array, at: int, piece: int, scale: Any) -> None:
         store(out, k + piece, (a - b) * scale)
 
 
-@_compiled
+@compiled
 def fours(out: Array, at: int, piece: int, scale: Any) -> None:
     """Combine four pieces."""
     for k in range(at, at + piece):
@@ -77,7 +81,7 @@ def fours(out: Array, at: int, piece: int, scale: Any) -> None:
         store(out, k + 3 * piece, (b - d) * scale)
 
 
-@_compiled
+@compiled
 def combine(out: Array, at: int, piece: int, width: int, scale: Any) -> None:
     """Combine the transformed pieces of `width` entries."""
     one = real(scale, 1.0)
@@ -92,7 +96,7 @@ def combine(out: Array, at: int, piece: int, width: int, scale: Any) -> None:
         piece *= radix
 
 
-@_cached
+@cached
 def transform_rows(
     x: Array,
     x_first: int,
@@ -125,7 +129,7 @@ def transform_rows(
         combine(out, at, part, width, scale)
 
 
-@_compiled
+@compiled
 def rotate(
     x: Array,
     start: int,
@@ -154,7 +158,7 @@ def rotate(
     transform_rows(to, first, 0, to, first, 0, size, ones, scale, 0, 1)
 
 
-@_cached
+@cached
 def sketch_rows(
     x: Array,
     x_first: int,
@@ -196,7 +200,7 @@ def sketch_rows(
                 store(out, at + j, product * scale)
 
 
-@_cached
+@cached
 def structured_rows(
     x: Array,
     x_first: int,
@@ -230,9 +234,9 @@ def structured_rows(
             at = out_first + i * out_stride + first
             for k in range(min(size, count - first)):
                 v = load(scratch, k)
-                if answer == 2:
+                if answer == STEP:
                     store(out, at + k, scale if v > 0 else zero if v < 0 else half)
-                elif answer == 1:
+                elif answer == RELU:
                     store(out, at + k, v * load(lengths, first + k) if v > 0 else zero)
                 else:
                     store(out, at + k, v * load(lengths, first + k))

@@ -1,4 +1,4 @@
-"""Kernels of recurrent networks on a strip of pairs; mirrors csrc/sequence.hpp.
+"""Kernels of recurrent networks on a strip of pairs; mirrors sequence.hpp.
 
 The formulas are those of the header. Rows pass one by one, and inputs of many channels are compared
 by differences throughout, where the header takes products and repairs close pairs.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ntkfast.engines.numba_kernels.activation import activate, put
-from ntkfast.engines.numba_kernels.compiling import _cached, _compiled
-from ntkfast.engines.numba_kernels.maps import KEPT, ROWS, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.compiling import cached, compiled
+from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.problem import KEPT, ROWS, WIDTH, Array
 
 GAP, SUM = KEPT, KEPT + WIDTH  # two lines after state and slots
 
@@ -60,7 +60,7 @@ class SequencesScratch(NamedTuple):
     sums: Array  # [WIDTH]
 
 
-@_cached
+@cached
 def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, packed: int) -> int:
     """Do a block of rows with a strip of columns; returns the column packed last."""
     p, x, y = problem, problem.x, problem.y
@@ -104,7 +104,7 @@ def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, pa
     return j0
 
 
-@_compiled
+@compiled
 def pack(
     side: Any, i0: int, i1: int, steps: int, fields: int, directions: int, out: Array, width: int
 ) -> None:
@@ -119,7 +119,7 @@ def pack(
                 out[to + k * width + i - i0] = side.numbers[at + k]
 
 
-@_compiled
+@compiled
 def row_of_pairs(
     activation: Array,
     sizes: Any,
@@ -157,7 +157,7 @@ def row_of_pairs(
             read_out(fetch(left, a), right, b, nngp, state, sums)
 
 
-@_compiled
+@compiled
 def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) -> None:
     """|e - e'|^2, and the same with the signs of bias and inputs turned, of the shares."""
     wide()
@@ -175,7 +175,7 @@ def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) ->
             store(state, SUM + j, load(state, SUM + j) + (b + b_) * (b + b_))
 
 
-@_compiled
+@compiled
 def mix(
     left: Array, p: int, right: Array, o: int, layer: int, trained: bool, lines: Array, state: Array
 ) -> None:
@@ -200,7 +200,7 @@ def mix(
             put(state, j, w, co, a * load(lines, at + WIDTH + j) + own * (one - w))
 
 
-@_compiled
+@compiled
 def keep(state: Array, lines: Array, at: int, lengths: Array, step: int) -> None:
     """Store a layer; lanes whose sequence has not begun go back to independent states."""
     wide()
@@ -211,7 +211,7 @@ def keep(state: Array, lines: Array, at: int, lengths: Array, step: int) -> None
         store(lines, at + WIDTH + j, select(begun, load(state, 2 * WIDTH + j), zero))
 
 
-@_compiled
+@compiled
 def read_out(factor: Any, right: Array, o: int, nngp: bool, state: Array, sums: Array) -> None:
     """Add a step's output to the sums."""
     wide()
