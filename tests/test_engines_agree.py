@@ -170,7 +170,7 @@ def test_same_bits_for_any_number_of_threads(make: Any) -> None:
 @both_engines
 def test_fine_table(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors without a permutation that looks up coefficients use more, shorter pieces."""
-    monkeypatch.setattr(kernels, "permutes", lambda: False)
+    monkeypatch.setattr(bind_gram, "permutes", lambda: False)
     x = cases.rows(150, 3, dtype, seed=1)
     makers = [nf.FullyConnected(1).ntk, nf.FullyConnected(100).ntk, nf.ResNet(5, alpha=1.0).ntk]
     makers += [nf.FullyConnected(3, activation="abs").ntk, nf.ArcCosine(0)]

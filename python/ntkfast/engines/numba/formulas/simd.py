@@ -37,7 +37,7 @@ def address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> An
 
 
 def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """A b + c, rounded once where the processor can."""
+    """Return a b + c, rounded once where the processor can."""
     product = builder.fmul(a, b, flags=("contract",))
     return builder.fadd(product, c, flags=("contract",))
 

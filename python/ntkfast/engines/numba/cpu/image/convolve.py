@@ -11,14 +11,12 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
-    Net,
-    Pixels,
+    Frame,
+    Pair,
     Planes,
-    Work,
     copy,
     copy_planes,
     frame,
-    pairs_at,
     pixels,
     put,
     window_start,
@@ -40,22 +38,13 @@ def clear(ring: Planes, to: int, size: int) -> None:
 
 @compiled
 def take_row(
-    net: Net,
-    work: Work,
-    x: Pixels,
-    y: Pixels,
-    k: int,
-    relu: bool,
-    di: int,
-    dj: int,
-    i: int,
-    at: int,
-    stride: int,
+    pair: Pair, k: int, relu: bool, di: int, dj: int, i: int, at: int, stride: int
 ) -> None:
     """Put row i of the plane, with margins, into row `at` of the ring, after ReLU if there is."""
-    ring, q, start = work.ring, net.size[k], window_start(net, k)
-    h = pairs_at(di, net.levels[k, 0], net.circular)[2]
-    w = pairs_at(dj, net.levels[k, 1], net.circular)[2] * LANES
+    net, ring = pair.net, pair.work.ring
+    q, start = net.size[k], window_start(net, k)
+    f = frame(net, k, di, dj)
+    h, w = f.rows, f.columns * LANES
     line, margin = at * stride, -start * LANES
     inner, width = line + margin, w + 2 * margin
     if net.circular and i >= h:
@@ -66,9 +55,9 @@ def take_row(
         return
     source = i + h if i < 0 else i
     if relu:
-        relu_row(net, work.plane, x, y, k - 1, di, dj, source, ring, inner)
+        relu_row(pair, k - 1, di, dj, source, ring, inner)
     else:
-        copy_planes(work.plane, source * w, ring, inner, w)
+        copy_planes(pair.work.plane, source * w, ring, inner, w)
     if net.circular:
         copy_planes(ring, inner + w - margin, ring, line, margin)
         copy_planes(ring, inner, ring, inner + w, margin)
@@ -80,29 +69,19 @@ def take_row(
 
 
 @compiled
-def accurate(
-    net: Net,
-    work: Work,
-    x: Pixels,
-    y: Pixels,
-    k: int,
-    p: tuple[int, int],
-    o: tuple[int, int],
-    at: tuple[int, int],
-    stride: int,
-    lane: int,
-    s: Any,
-    inverse_x: Any,
-    inverse_y: Any,
-) -> Any:
-    """1 - |u| after step k, a convolution, at pixels p and o and place `at` of the plane."""
+def accurate(pair: Pair, k: int, f: Frame, i: int, j: int, stride: int, lane: int, at: Any) -> Any:
+    """1 - |u| after step k, a convolution, in row i and column j of the plane."""
+    net, x, y, ring = pair.net, pair.x, pair.y, pair.work.ring
     h, w, offset = net.levels[k, 0], net.levels[k, 1], net.levels[k, 6]
+    s, inverse_x, inverse_y = at
     q, zero, two, half = net.size[k], real(s, 0), real(s, 2), real(s, 0.5)
     start, back = window_start(net, k), s < zero
+    xi, xj = f.xi + i + start, f.xj + j + start
+    yi, yj = wrap(f.yi + i, f.h) + start, wrap(f.yj + j, f.w) + start
     inner, gap = zero, zero
     for a in range(q):
         for b in range(q):
-            xr, xc, yr, yc = p[0] + start + a, p[1] + start + b, o[0] + start + a, o[1] + start + b
+            xr, xc, yr, yc = xi + a, xj + b, yi + a, yj + b
             if net.circular:
                 xr, xc, yr, yc = wrap(xr, h), wrap(xc, w), wrap(yr, h), wrap(yc, w)
             n, m = zero, zero
@@ -111,9 +90,9 @@ def accurate(
             if 0 <= yr < h and 0 <= yc < w:
                 m = load(y.norm, (offset + yr * w + yc) * LANES + lane) * inverse_y
             gap += (n - m) * (n - m)
-            place = (at[0] + a) % q * stride + (at[1] + b) * LANES + lane
-            v = load(work.ring.v, place)
-            same = (load(work.ring.s, place) < zero) == back
+            place = (i + a) % q * stride + (j + b) * LANES + lane
+            v = load(ring.v, place)
+            same = (load(ring.s, place) < zero) == back
             inner += n * m * (v if same else two - v)
     gain, bias = net.numbers[k, 0], net.numbers[k, 1]
     apart = inverse_x - inverse_y
@@ -122,12 +101,11 @@ def accurate(
 
 
 @compiled
-def sum_row(
-    net: Net, work: Work, x: Pixels, y: Pixels, k: int, di: int, dj: int, i: int, stride: int
-) -> None:
+def sum_row(pair: Pair, k: int, di: int, dj: int, i: int, stride: int) -> None:
     """Sum the windows of row i of the result of step k."""
+    net, work, x, y = pair.net, pair.work, pair.x, pair.y
     q, offset = net.size[k], net.levels[k + 1, 6]
-    f = frame(net.levels, net.circular, k + 1, di, dj)
+    f = frame(net, k + 1, di, dj)
     plane, ring, sums, tangents = work.plane, work.ring, work.sums, work.tangents
     copy(ring.s, 0, sums, 0, stride)
     copy(ring.t, 0, tangents, 0, stride)
@@ -152,36 +130,19 @@ def sum_row(
         if least < real(gain, CLOSE):
             for lane in range(LANES):
                 if load(plane.v, at + lane) < real(gain, CLOSE):
-                    better = accurate(
-                        net,
-                        work,
-                        x,
-                        y,
-                        k,
-                        (f.xi + i, f.xj + j),
-                        (wrap(f.yi + i, f.h), wrap(f.yj + j, f.w)),
-                        (i, j),
-                        stride,
-                        lane,
-                        load(plane.s, at + lane),
-                        load(x.inverse, left + lane),
-                        load(y.inverse, right + lane),
-                    )
-                    store(plane.v, at + lane, better)
+                    inverses = load(x.inverse, left + lane), load(y.inverse, right + lane)
+                    here = load(plane.s, at + lane), *inverses
+                    store(plane.v, at + lane, accurate(pair, k, f, i, j, stride, lane, here))
 
 
 @compiled
-def convolve(
-    net: Net, work: Work, x: Pixels, y: Pixels, k: int, relu: bool, di: int, dj: int
-) -> None:
+def convolve(pair: Pair, k: int, relu: bool, di: int, dj: int) -> None:
     """Apply step k, a convolution, together with the ReLU before it if there is one."""
-    q, start = net.size[k], window_start(net, k)
-    rows = pairs_at(di, net.levels[k + 1, 0], net.circular)[2]
-    columns = pairs_at(dj, net.levels[k + 1, 1], net.circular)[2]
-    if rows == 0 or columns == 0:
+    q, start, f = pair.net.size[k], window_start(pair.net, k), frame(pair.net, k + 1, di, dj)
+    if f.rows == 0 or f.columns == 0:
         return
-    stride = (columns + q - 1) * LANES
-    for t in range(rows + q - 1):
-        take_row(net, work, x, y, k, relu, di, dj, start + t, t % q, stride)
+    stride = (f.columns + q - 1) * LANES
+    for t in range(f.rows + q - 1):
+        take_row(pair, k, relu, di, dj, start + t, t % q, stride)
         if t >= q - 1:
-            sum_row(net, work, x, y, k, di, dj, t - q + 1, stride)
+            sum_row(pair, k, di, dj, t - q + 1, stride)

@@ -64,6 +64,15 @@ class Work(NamedTuple):
     total: Array  # of T, then of S
 
 
+class Pair(NamedTuple):
+    """Images of x and y, and what their pixel pairs are computed with."""
+
+    net: Net
+    work: Work
+    x: Pixels
+    y: Pixels
+
+
 class Frame(NamedTuple):
     """The pixel pairs of a displacement: first pixels of x and y, and numbers, of both axes."""
 
@@ -136,11 +145,11 @@ def extent(net: Net, k: int, whole: bool) -> Any:
 
 
 @compiled
-def frame(levels: Array, circular: bool, k: int, di: int, dj: int) -> Frame:
+def frame(net: Net, k: int, di: int, dj: int) -> Frame:
     """Return the pixel pairs of a displacement at a level."""
-    h, w = levels[k, 0], levels[k, 1]
-    xi, yi, rows = pairs_at(di, h, circular)
-    xj, yj, columns = pairs_at(dj, w, circular)
+    h, w = net.levels[k, 0], net.levels[k, 1]
+    xi, yi, rows = pairs_at(di, h, net.circular)
+    xj, yj, columns = pairs_at(dj, w, net.circular)
     return Frame(h, w, xi, yi, rows, xj, yj, columns)
 
 

@@ -11,6 +11,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     RELU,
     SAVE,
     Net,
+    Pair,
     Pixels,
     Work,
     copy_planes,
@@ -29,25 +30,22 @@ from ntkfast.engines.numba.problem import Array
 
 
 @compiled
-def run_steps(
-    net: Net, work: Work, x: Pixels, y: Pixels, k: int, end: int, di: int, dj: int
-) -> None:
+def run_steps(pair: Pair, k: int, end: int, di: int, dj: int) -> None:
     """Apply the steps from k to before `end` to a plane."""
-    plane = work.plane
+    net, plane, saved = pair.net, pair.work.plane, pair.work.saved
     while k < end:
-        op, f = net.op[k], frame(net.levels, net.circular, k, di, dj)
+        op, f = net.op[k], frame(net, k, di, dj)
         if op == RELU and (k + 1 == end or net.op[k + 1] != CONV):
             for i in range(f.rows):
-                relu_row(net, plane, x, y, k, di, dj, i, plane, i * f.columns * LANES)
+                relu_row(pair, k, di, dj, i, plane, i * f.columns * LANES)
         elif op == RELU or op == CONV:
             relu = op == RELU
             k += 1 if relu else 0
-            convolve(net, work, x, y, k, relu, di, dj)
+            convolve(pair, k, relu, di, dj)
         elif op == SAVE:
-            size = f.rows * f.columns * LANES
-            copy_planes(plane, 0, work.saved, slot_at(net, work.saved, k), size)
+            copy_planes(plane, 0, saved, slot_at(net, saved, k), f.rows * f.columns * LANES)
         else:
-            add_plane(net, work, x, y, k, di, dj)
+            add_plane(pair, k, di, dj)
         k += 1
 
 
@@ -56,7 +54,7 @@ def run_pair(
     net: Net, work: Work, x: Pixels, y: Pixels, own: bool, whole: bool, cancelled: Array
 ) -> None:
     """Apply all steps to all planes; `own`, `whole`: see the C++ engine."""
-    count = len(net.op)
+    count, pair = len(net.op), Pair(net, work, x, y)
     pools = next_pool(net, 0) < count
     for lane in range(2 * LANES):
         work.total[lane] = 0
@@ -84,12 +82,12 @@ def run_pair(
                     continue
                 di, dj = first_a + a, first_b + b
                 if k == 0:
-                    start_plane(net, work, x, y, di, dj)
+                    start_plane(pair, di, dj)
                 else:
-                    fetch_plane(net, work, x, y, k, whole, a, b, source)
-                run_steps(net, work, x, y, k, end, di, dj)
+                    fetch_plane(pair, k, whole, a, b, source)
+                run_steps(pair, k, end, di, dj)
                 if end < count:
-                    pool_plane(net, work, end, whole, di, dj, to)
+                    pool_plane(pair, end, whole, di, dj, to)
                 else:
                     read_plane(net, work, di, dj, factor)
         if end == count:

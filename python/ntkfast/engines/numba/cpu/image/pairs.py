@@ -7,10 +7,8 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
-    Net,
-    Pixels,
+    Pair,
     Planes,
-    Work,
     frame,
     pixels,
     put,
@@ -29,9 +27,9 @@ def defect(s: Any, scale: Any) -> Any:
 
 
 @compiled
-def start_plane(net: Net, work: Work, x: Pixels, y: Pixels, di: int, dj: int) -> None:
+def start_plane(pair: Pair, di: int, dj: int) -> None:
     """Covariances of the pixels of two images."""
-    channels, f = net.channels, frame(net.levels, net.circular, 0, di, dj)
+    x, y, channels, f = pair.x, pair.y, pair.net.channels, frame(pair.net, 0, di, dj)
     for i in range(f.rows):
         for j in range(f.columns):
             p, q = pixels(f, i, j)
@@ -50,24 +48,14 @@ def start_plane(net: Net, work: Work, x: Pixels, y: Pixels, di: int, dj: int) ->
                         - load(y.data, (q * channels + c) * LANES + lane) * b
                     )
                     gap += difference * difference
-                put(work.plane, at + lane, dot, gap * real(dot, 0.5), real(dot, 0))
+                put(pair.work.plane, at + lane, dot, gap * real(dot, 0.5), real(dot, 0))
 
 
 @compiled
-def relu_row(
-    net: Net,
-    plane: Planes,
-    x: Pixels,
-    y: Pixels,
-    k: int,
-    di: int,
-    dj: int,
-    i: int,
-    to: Planes,
-    first: int,
-) -> None:
+def relu_row(pair: Pair, k: int, di: int, dj: int, i: int, to: Planes, first: int) -> None:
     """Apply step k to one row of the plane, and write it from `first` on."""
-    offset, f = net.levels[k + 1, 6], frame(net.levels, net.circular, k + 1, di, dj)
+    x, y, plane, offset = pair.x, pair.y, pair.work.plane, pair.net.levels[k + 1, 6]
+    f = frame(pair.net, k + 1, di, dj)
     for j in range(f.columns):
         p, q = pixels(f, i, j)
         left, right = (offset + p) * LANES, (offset + q) * LANES
@@ -90,11 +78,12 @@ def share(n: Any, m: Any, s: Any, v: Any, back: bool) -> Any:
 
 
 @compiled
-def add_plane(net: Net, work: Work, x: Pixels, y: Pixels, k: int, di: int, dj: int) -> None:
+def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
     """Add what is in a slot."""
-    plane, slot, first = work.plane, work.saved, slot_at(net, work.saved, k)
+    net, x, y, plane, slot = pair.net, pair.x, pair.y, pair.work.plane, pair.work.saved
+    first = slot_at(net, slot, k)
     here, now, saved = net.levels[k + 1, 6], net.levels[k, 6], saved_level(net, k)
-    f = frame(net.levels, net.circular, k, di, dj)
+    f = frame(net, k, di, dj)
     for i in range(f.rows):
         for j in range(f.columns):
             p, o = pixels(f, i, j)

@@ -6,7 +6,7 @@ from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
     Net,
-    Pixels,
+    Pair,
     Work,
     extent,
     find,
@@ -23,9 +23,10 @@ from ntkfast.engines.numba.problem import Array
 
 
 @compiled
-def pool_plane(net: Net, work: Work, k: int, whole: bool, di: int, dj: int, to: Array) -> None:
+def pool_plane(pair: Pair, k: int, whole: bool, di: int, dj: int, to: Array) -> None:
     """Add the plane to those of the level after step k, a pool."""
-    block, f = net.size[k], frame(net.levels, net.circular, k, di, dj)
+    net, plane = pair.net, pair.work.plane
+    block, f = net.size[k], frame(net, k, di, dj)
     next_h, next_w = net.levels[k + 1, 0], net.levels[k + 1, 1]
     first_a, count_a, first_b, count_b, all_rows, all_columns = extent(net, k + 1, whole)
     half = all_rows * all_columns * LANES
@@ -43,19 +44,18 @@ def pool_plane(net: Net, work: Work, k: int, whole: bool, di: int, dj: int, to: 
             place = plane_at(net, k + 1, whole, a, b) + (xr - x0) * length + xc - y0
             put_at, at = place * LANES, (i * f.columns + j) * LANES
             for lane in range(LANES):
-                s, t = load(work.plane.s, at + lane), load(work.plane.t, at + lane)
+                s, t = load(plane.s, at + lane), load(plane.t, at + lane)
                 store(to, put_at + lane, load(to, put_at + lane) + part * s)
                 store(to, half + put_at + lane, load(to, half + put_at + lane) + part * t)
 
 
 @compiled
-def fetch_plane(
-    net: Net, work: Work, x: Pixels, y: Pixels, k: int, whole: bool, a: int, b: int, sums: Array
-) -> None:
+def fetch_plane(pair: Pair, k: int, whole: bool, a: int, b: int, sums: Array) -> None:
     """Read the plane at a level after a pool."""
+    net, work, x, y = pair.net, pair.work, pair.x, pair.y
     first_a, _, first_b, _, all_rows, all_columns = extent(net, k, whole)
     di, dj, offset = first_a + a, first_b + b, net.levels[k, 6]
-    f = frame(net.levels, net.circular, k, di, dj)
+    f = frame(net, k, di, dj)
     start = plane_at(net, k, whole, a, b) * LANES
     half = all_rows * all_columns * LANES
     for i in range(f.rows):
@@ -74,11 +74,7 @@ def fetch_plane(
 @compiled
 def read_plane(net: Net, work: Work, di: int, dj: int, factor: float) -> None:
     """Add the weighted sums of T and S over the plane to the totals."""
-    f, sums, tangents = (
-        frame(net.levels, net.circular, len(net.op), di, dj),
-        work.sums,
-        work.tangents,
-    )
+    f, sums, tangents = frame(net, len(net.op), di, dj), work.sums, work.tangents
     for i in range(f.rows):
         for lane in range(LANES):
             store(sums, lane, real(sums[0], 0))
