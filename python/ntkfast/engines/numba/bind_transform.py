@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.engines.codes import Answer
-from ntkfast.engines.numba.cpu.hadamard import sketch_rows, structured_rows, transform_rows
+from ntkfast.engines.numba.cpu.hadamard import Factor, sketch_rows, structured_rows, transform_rows
 from ntkfast.engines.numba.memory import flat_rows, zeros
 from ntkfast.engines.numba.parallel import Task, share
 from ntkfast.maps import FloatArray, Rotation, StructuredMap
@@ -22,8 +22,8 @@ def hadamard(
     """Write scale (X * signs) H to `out`, which may be X."""
     dtype, (height, width) = X.dtype, X.shape
     diagonal = np.ones(width, dtype) if signs is None else np.array(signs)
-    arguments = (*flat_rows(X), *flat_rows(out), width, diagonal, dtype.type(scale))
-    _share_rows(transform_rows, arguments, height, width, 8.0, threads)
+    arguments = (flat_rows(X), flat_rows(out), width, diagonal, dtype.type(scale))
+    _share_rows(transform_rows, arguments, dtype, height, width, 8.0, threads)
 
 
 def sketch(
@@ -39,16 +39,18 @@ def sketch(
     """Write scale times the rotation of the rows of X, or its product with that of Y, to `out`."""
     dtype, (height, width) = X.dtype, out.shape
     none = Rotation(np.empty(0, dtype), np.empty(0, np.int32 if dtype == np.float32 else np.int64))
-    factors = [(X, left), (np.empty((1, 0), dtype) if Y is None else Y, right or none)]
-    arguments: list[Any] = []
-    for rows, rotation in factors:
-        memory, first, stride = flat_rows(rows)
-        stride = 0 if len(rows) == 1 else stride  # a single row stands for all
-        signs = np.array(rotation.signs)
-        arguments += [memory, first, stride, rows.shape[1], signs, rotation.index]
-    sizes = [len(rotation.signs) for _, rotation in factors]
-    arguments += [step, *flat_rows(out), np.ones(max(sizes), dtype), dtype.type(scale)]
-    _share_rows(sketch_rows, arguments, height, sum(sizes) + width, 8.0, threads, sum(sizes))
+    one, two = _factor(X, left), _factor(np.empty((1, 0), dtype) if Y is None else Y, right or none)
+    sizes = len(one.signs), len(two.signs)
+    ones = np.ones(max(sizes), dtype)
+    arguments = (one, two, step, flat_rows(out), ones, dtype.type(scale))
+    _share_rows(sketch_rows, arguments, dtype, height, sum(sizes) + width, 8.0, threads, sum(sizes))
+
+
+def _factor(rows: FloatArray, rotation: Rotation) -> Factor:
+    x = flat_rows(rows)
+    if len(rows) == 1:  # stands for all
+        x = x._replace(stride=0)
+    return Factor(x, rows.shape[1], np.array(rotation.signs), rotation.index)
 
 
 def structured(plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
@@ -57,15 +59,16 @@ def structured(plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int
     scale, unit = dtype.type(plan.scale), dtype.type(1) / np.sqrt(dtype.type(size))
     lengths = np.asarray(plan.lengths * scale).ravel()
     flips = np.ascontiguousarray(plan.flips).reshape(-1, size)
-    views = (*flat_rows(X), X.shape[1], *flat_rows(out), width)
+    views = flat_rows(X), X.shape[1], flat_rows(out), width
     numbers = np.ones(size, dtype), scale, unit, int(Answer[plan.answer.upper()])
     arguments = (*views, flips, lengths, *numbers)
-    _share_rows(structured_rows, arguments, height, width, 24.0, threads, size)
+    _share_rows(structured_rows, arguments, dtype, height, width, 24.0, threads, size)
 
 
 def _share_rows(
     compute: Callable[..., None],
-    arguments: Any,
+    arguments: tuple[Any, ...],
+    dtype: np.dtype[Any],
     height: int,
     width: int,
     cost: float,
@@ -76,7 +79,7 @@ def _share_rows(
     rows = max(1, TASK // width)
 
     def thread() -> Task:
-        memory = [zeros(scratch, arguments[0].dtype)] if scratch else []
+        memory = [zeros(scratch, dtype)] if scratch else []
 
         def task(number: int) -> None:
             begin = number * rows

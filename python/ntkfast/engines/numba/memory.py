@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.engines.numba.problem import Matrix
 from ntkfast.maps import FloatArray
 
 
@@ -35,10 +36,10 @@ def flat(matrix: FloatArray) -> tuple[FloatArray, int]:
     return np.asarray(memory), memory.first
 
 
-def flat_rows(matrix: FloatArray) -> tuple[FloatArray, int, int]:
-    """Return flat memory, the position of entry (0, 0) and the stride of rows of unit stride."""
+def flat_rows(matrix: FloatArray) -> Matrix:
+    """Return the memory of a matrix whose rows have unit stride."""
     stride = matrix.strides[0] // matrix.itemsize if len(matrix) > 1 else matrix.shape[1]
-    return *flat(matrix), stride if matrix.size else 0
+    return Matrix(*flat(matrix), stride if matrix.size else 0)
 
 
 def zeros(count: int, dtype: Any) -> NDArray[Any]:

@@ -19,6 +19,14 @@ EQUAL = KEPT + WIDTH
 Array = NDArray[Any]
 
 
+class Matrix(NamedTuple):
+    """Rows of unit stride: entry (i, j) is values[first + i stride + j]."""
+
+    values: Array  # flat
+    first: int
+    stride: int
+
+
 class Side(NamedTuple):
     """The rows on one side: where row i starts, and what depends on them alone."""
 

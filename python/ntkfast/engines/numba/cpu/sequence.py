@@ -80,21 +80,9 @@ def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, pa
             break
         s.sums[:] = 0
         for d in range(p.directions):
-            row_of_pairs(
-                p.activation,
-                (p.asked, p.layers, p.fixed, p.channels, p.fields),
-                (p.every, p.nngp),
-                s.left,
-                d * steps * p.fields * ROWS + i - i0,
-                s.right,
-                d * longest * p.fields * WIDTH,
-                s.lengths,
-                min(x.length[i], longest),
-                shortest,
-                s.state,
-                s.lines,
-                s.sums,
-            )
+            at = d * steps * p.fields * ROWS + i - i0
+            to = d * longest * p.fields * WIDTH
+            row_of_pairs(p, s, at, to, min(x.length[i], longest), shortest)
         for j in range(max(i, j0) if p.symmetric else j0, j1):
             a, b = x.place[i], y.place[j]
             value = p.diagonal[i] if p.symmetric and i == j else s.sums[j - j0]
@@ -121,40 +109,28 @@ def pack(
 
 @compiled
 def row_of_pairs(
-    activation: Array,
-    sizes: Any,
-    wanted: Any,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    lengths: Array,
-    steps: int,
-    shortest: int,
-    state: Array,
-    lines: Array,
-    sums: Array,
+    problem: SequencesProblem, s: SequencesScratch, p: int, o: int, steps: int, shortest: int
 ) -> None:
     """Run one sequence along all those of a strip."""
-    asked, layers, fixed, channels, fields = sizes
-    every, nngp = wanted
+    left, right, state, lines, fields = s.left, s.right, s.state, s.lines, problem.fields
     zero = real(load(state, 0), 0)
-    for k in range(layers):
+    for k in range(problem.layers):
         for j in range(WIDTH):
             store(lines, 2 * k * WIDTH + j, zero + 1)
             store(lines, (2 * k + 1) * WIDTH + j, zero)
     for step in range(steps - 1, -1, -1):
         a, b = p + step * fields * ROWS, o + step * fields * WIDTH
-        for layer in range(layers):
-            below = 1 if layer else channels
+        for layer in range(problem.layers):
+            below = 1 if layer else problem.channels
             gaps(left, a, right, b, below, state)
-            mix(left, a, right, b, layer, layer >= fixed, lines, state)
+            mix(left, a, right, b, layer, layer >= problem.fixed, lines, state)
             used = 2 + below
-            activate(activation, 0, left, a + used * ROWS, right, b + used * WIDTH, state, 0)
-            keep(state, lines, 2 * layer * WIDTH, lengths, step if step >= shortest else -1)
-            a, b = a + (used + asked) * ROWS, b + (used + asked) * WIDTH
-        if every or step == 0:
-            read_out(fetch(left, a), right, b, nngp, state, sums)
+            a, b = a + used * ROWS, b + used * WIDTH
+            activate(problem.activation, 0, left, a, right, b, state, 0)
+            keep(state, lines, 2 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
+            a, b = a + problem.asked * ROWS, b + problem.asked * WIDTH
+        if problem.every or step == 0:
+            read_out(fetch(left, a), right, b, problem.nngp, state, s.sums)
 
 
 @compiled

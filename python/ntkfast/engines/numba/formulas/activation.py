@@ -153,7 +153,7 @@ def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: i
 def sine_layer(
     a: float,
     b: float,
-    turn: float,
+    c: float,
     left: Array,
     p: int,
     right: Array,
@@ -161,20 +161,20 @@ def sine_layer(
     state: Array,
     start: int,
 ) -> None:
-    """Apply a sin(b x + phase), turn = cos(2 phase). Numbers: sqrt q, 1/sqrt(variance)."""
+    """Apply a sin(b x + phase), c = cos(2 phase). Numbers: sqrt q, 1/sqrt(variance)."""
     wide()
     n_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     one, half = real(n_, 1), real(n_, 0.5)
-    rate, scale, turn_ = real(n_, -b * b), real(n_, a * a / 2), real(n_, turn)
+    rate, scale, turn = real(n_, -b * b), real(n_, a * a / 2), real(n_, c)
     for j in range(start, WIDTH):
         w, co, t = load(state, j), load(state, WIDTH + j), load(state, 2 * WIDTH + j)
         n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
         inverse = inverse_ * fetch(right, o + WIDTH + j)
         plus_ = exponential(rate * (n * w + half * gap * gap))
-        minus = turn_ * exponential(rate * (n * co + half * gap * gap))
+        minus = turn * exponential(rate * (n * co + half * gap * gap))
         # For small covariances, as of small inputs, the difference cancels.
         x = (rate + rate) * n * (one - w)
-        close = plus_ * ((one - turn_) - turn_ * (x * polynomial("expm1", x)))
+        close = plus_ * ((one - turn) - turn * (x * polynomial("expm1", x)))
         u = scale * select(abs(x) < real(x, 0.3), close, plus_ - minus) * inverse
         put_cosine(state, j, u, t * (-rate * scale * (plus_ + minus) * n * inverse))
 

@@ -41,14 +41,11 @@ def evaluate_layers(
     k = 0
     for layer in range(len(layers)):
         save, add = int(layers[layer, 1]), int(layers[layer, 2])
-        w, e, x, y = layers[layer, 6], layers[layer, 7], layers[layer, 8], layers[layer, 9]
         if save >= 0:
             for j in range(STATE):
                 store(state, (1 + save) * STATE + j, load(state, j))
         k += activate(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
-        affine(w, e, x, y, left, k * ROWS + r, right, k * WIDTH, state, start)
-        if e != 0 or y != 0:
-            k += 4
+        k += affine(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
         if add >= 0:
             add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
             k += 4
@@ -57,22 +54,14 @@ def evaluate_layers(
 
 @compiled
 def affine(
-    w: float,
-    e: float,
-    x: float,
-    y: float,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    state: Array,
-    start: int,
-) -> None:
-    """(c, t) <- (w c + e, w t + x c + y).
+    layers: Array, layer: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> int:
+    """(c, t) <- (w c + e, w t + x c + y); returns how many numbers that has.
 
     Numbers, if e or y is not 0: sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
     """
     wide()
+    w, e, x, y = layers[layer, 6], layers[layer, 7], layers[layer, 8], layers[layer, 9]
     like = load(state, 0)
     x_, y_, one = real(like, x / w), real(like, y), real(like, 1)
     two = one + one
@@ -81,7 +70,7 @@ def affine(
             for j in range(start, WIDTH):
                 t = load(state, 2 * WIDTH + j) + x_ * (one - load(state, j))
                 store(state, 2 * WIDTH + j, t)
-        return
+        return 0
     share_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
     keeps_co = e == 0
@@ -92,6 +81,7 @@ def affine(
         t += y_ * (inverse_ * fetch(right, o + WIDTH + j))
         defect = share * before + two * gap * gap
         put(state, j, defect, select(keeps_co, load(state, WIDTH + j), two - defect), t)
+    return 4
 
 
 @compiled
