@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.engines.codes import REFINE_LEAST
+from ntkfast.engines.codes import REFINE_SMOOTH
 from ntkfast.maps import PIECES, FloatArray, ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
@@ -216,7 +216,7 @@ def _refinement(profile: ProfileMap, back: bool) -> float:
     missing = evaluate(profile, np.full_like(v, -1 if back else 1), v, with_base=False)
     slope = np.abs(np.diff(missing.astype(np.float64)) / np.diff(v.astype(np.float64))) / 2
     steep = np.flatnonzero(slope > AMPLIFICATION)
-    least = REFINE_LEAST[dtype]
+    least = REFINE_SMOOTH[dtype]
     return least if not len(steep) else max(least, float(v[steep[-1] + 1]))
 
 

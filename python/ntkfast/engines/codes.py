@@ -10,6 +10,18 @@ import numpy as np
 PIECES = 8  # of a profile on either side of u = 0
 SLOTS = 4  # where the state of a pair is kept for skip connections
 
+# Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of kernels with
+# a kink at equal directions, of radial kernels of directions, and of smooth ones, where only equal
+# rows must come out equal.
+REFINE_KINK = 0.02
+REFINE_SPHERE = 0.005
+REFINE_SMOOTH: dict[np.dtype[Any], float] = {
+    np.dtype(np.float32): 2e-6,
+    np.dtype(np.float64): 1e-13,
+}
+# And where the squared distance of two inputs is below this share of their squared norms.
+REFINE_DISTANCE = 0.02
+
 
 class ActivationKind(IntEnum):
     """Activations with a dual in compiled code."""
@@ -49,14 +61,3 @@ class Answer(IntEnum):
     PRODUCT = 0
     RELU = 1
     STEP = 2
-
-
-# Pairs with (1 - |u|)/2 below these are recomputed from differences; of distances, pairs whose
-# squared distance is below this share of the squared norms.
-REFINE_LAYERS = 0.02
-REFINE_SPHERE = 0.005  # radial kernels of directions
-REFINE_EUCLIDEAN = 0.02  # and of distances
-REFINE_LEAST: dict[np.dtype[Any], float] = {
-    np.dtype(np.float32): 2e-6,
-    np.dtype(np.float64): 1e-13,
-}

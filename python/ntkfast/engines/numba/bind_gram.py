@@ -8,9 +8,9 @@ import numpy as np
 
 from ntkfast.engines.codes import (
     PIECES,
-    REFINE_EUCLIDEAN,
-    REFINE_LAYERS,
-    REFINE_LEAST,
+    REFINE_DISTANCE,
+    REFINE_KINK,
+    REFINE_SMOOTH,
     REFINE_SPHERE,
     NeuronKind,
 )
@@ -165,10 +165,10 @@ def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tupl
     if isinstance(plan, NeuronMap):
         return 0.0, 0.0
     if isinstance(plan, RadialMap):
-        return (REFINE_EUCLIDEAN if plan.euclidean else REFINE_SPHERE), 0.0
+        return (REFINE_DISTANCE if plan.euclidean else REFINE_SPHERE), 0.0
     if isinstance(plan, LayerMap):
         # Smooth activations gain nothing from small angles: only equal rows must come out equal.
-        limit = REFINE_LAYERS if plan.refine else REFINE_LEAST[dtype]
+        limit = REFINE_KINK if plan.refine else REFINE_SMOOTH[dtype]
         return limit, limit
     front, back = plan.refine_below
     if isinstance(second, ProfileMap):

@@ -6,10 +6,10 @@ from typing import Any
 
 from numba.extending import overload
 
-from ntkfast.engines.numba.compiling import compiled, inlined
+from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.angles import angles
 from ntkfast.engines.numba.formulas.layer import diagonal_row, evaluate_layers, to_cosine, to_state
-from ntkfast.engines.numba.formulas.neuron import TABLE, arguments, neuron_row
+from ntkfast.engines.numba.formulas.neuron import TABLE, neuron_row
 from ntkfast.engines.numba.formulas.profile import profile_row
 from ntkfast.engines.numba.formulas.radial import (
     chords,
@@ -29,8 +29,6 @@ from ntkfast.engines.numba.problem import (
     ProfilePlan,
     RadialPlan,
     Row,
-    Scratch,
-    Table,
     Target,
 )
 
@@ -73,53 +71,23 @@ def prepare_layers(plan: Any, side: Any, first: Any, count: Any, out: Any, strid
 
 
 @compiled
-def scaled(
-    u: Array,
-    at: int,
-    factor: Any,
-    factors: Array,
-    o: int,
-    out: Array,
-    to: int,
-    first: int,
-    end: int,
-) -> None:
-    """Write a line times the factors of both sides."""
-    wide()
-    for j in range(first, end):
-        store(out, to + j, load(u, at + j) * (factor * fetch(factors, o + j)))
-
-
-@inlined
-def write(s: Scratch, row: Row, at: int, factor: Any, factors: Array, o: int, out: Target) -> None:
+def write(u: Array, at: int, factor: Any, factors: Array, o: int, row: Row, out: Target) -> None:
     """Write the line that begins at `at`, times the factors of both sides."""
+    wide()
     to = out.first + row.i * out.stride + row.j0
-    scaled(s.lines, at, factor, factors, o, out.values, to, row.first, row.width)
+    for j in range(row.first, row.width):
+        store(out.values, to + j, load(u, at + j) * (factor * fetch(factors, o + j)))
 
 
 def map_profile(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
     """One or two profiles."""
     angles(problem, s, row)
     factor = problem.x.factors[row.i]
-    write_profile(plan.first, s, row, factor, out)
+    profile_row(plan.first, s.lines, row.first, row.width)
+    write(s.lines, 2 * WIDTH, factor * plan.first.numbers[4], s.factors, 0, row, out)
     if second.wanted:
-        write_profile(plan.second, s, row, factor, second)
-
-
-@inlined
-def write_profile(table: Table, s: Scratch, row: Row, factor: Any, out: Target) -> None:
-    """Evaluate a profile at the lines of `angles`, times both factors."""
-    profile_row(
-        table.values,
-        table.degree,
-        table.shift,
-        table.pieces,
-        table.numbers,
-        s.lines,
-        row.first,
-        row.width,
-    )
-    write(s, row, 2 * WIDTH, factor * table.numbers[4], s.factors, 0, out)
+        profile_row(plan.second, s.lines, row.first, row.width)
+        write(s.lines, 2 * WIDTH, factor * plan.second.numbers[4], s.factors, 0, row, second)
 
 
 def map_radial(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
@@ -144,28 +112,20 @@ def map_radial(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any)
         angles(problem, s, row)
         chords(s.lines)
     radial_row(plan.numbers, plan.power, s.lines, row.first, row.width)
-    write(s, row, WIDTH, x.factors[row.i], s.factors, 0, out)
+    write(s.lines, WIDTH, x.factors[row.i], s.factors, 0, row, out)
 
 
 def map_neuron(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
     """Features of the directions, and of their negatives."""
-    factor = problem.x.factors[row.i] * plan.scale
+    factor, at = problem.x.factors[row.i] * plan.scale, row.r * WIDTH
     cosine = problem.x.inverse[row.i] if plan.kind == TABLE else real(factor, 1)
     place = problem.x.series[row.i, 0] if plan.placed else real(factor, 0)
     if out.wanted:
-        write_neuron(plan, s, row, cosine, place, factor, out)
+        neuron_row(plan, place, s.products, at, cosine, s.lines)
+        write(s.lines, 0, factor, s.factors, 0, row, out)
     if second.wanted:
-        write_neuron(plan, s, row, -cosine, place, factor, second)
-
-
-@inlined
-def write_neuron(
-    plan: NeuronPlan, s: Scratch, row: Row, cosine: Any, place: Any, factor: Any, out: Target
-) -> None:
-    """Answers of neurons to the products times `cosine`."""
-    arguments(s.products, row.r * WIDTH, cosine, s.lines)
-    neuron_row(plan.kind, plan.table, plan.knots, plan.placed, place, s.lines)
-    write(s, row, 0, factor, s.factors, 0, out)
+        neuron_row(plan, place, s.products, at, -cosine, s.lines)
+        write(s.lines, 0, factor, s.factors, 0, row, second)
 
 
 def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
@@ -176,20 +136,13 @@ def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any)
     last = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
     root, o = s.rows[last * ROWS + row.r], last * WIDTH
     if out.wanted:
-        write(s, row, 2 * WIDTH, root * plan.scales[0], s.columns, o, out)
+        write(s.lines, 2 * WIDTH, root * plan.scales[0], s.columns, o, row, out)
     if second.wanted:
         to_cosine(s.lines, row.first, row.width)
-        write(s, row, 0, root * plan.scales[1], s.columns, o, second)
+        write(s.lines, 0, root * plan.scales[1], s.columns, o, row, second)
     if equal and len(problem.x.diagonal):
+        norm = problem.x.norms[row.i]
         if out.wanted:
-            write_diagonal(problem.x, s, row, 0, out)
+            diagonal_row(s.lines, norm, s.factors, problem.x.diagonal[row.i, 0], row, out)
         if second.wanted:
-            write_diagonal(problem.x, s, row, 1, second)
-
-
-@inlined
-def write_diagonal(x: Any, s: Scratch, row: Row, which: int, out: Target) -> None:
-    """Write the NTK or NNGP of equal inputs."""
-    to = out.first + row.i * out.stride + row.j0
-    norm, value = x.norms[row.i], x.diagonal[row.i, which]
-    diagonal_row(s.lines, norm, s.factors, value, out.values, to, row.first, row.width)
+            diagonal_row(s.lines, norm, s.factors, problem.x.diagonal[row.i, 1], row, second)

@@ -8,7 +8,7 @@ from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import activate, put
 from ntkfast.engines.numba.formulas.exponential import constant
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
-from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array
+from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array, Row, Target
 
 
 @compiled
@@ -112,10 +112,9 @@ def to_cosine(state: Array, first: int, width: int) -> None:
 
 
 @compiled
-def diagonal_row(
-    state: Array, norm: Any, norms: Array, value: Any, out: Array, to: int, first: int, width: int
-) -> None:
+def diagonal_row(state: Array, norm: Any, norms: Array, value: Any, row: Row, out: Target) -> None:
     """Write the value at equal inputs to the pairs that are: no rounding there."""
-    for j in range(first, width):
+    to = out.first + row.i * out.stride + row.j0
+    for j in range(row.first, row.width):
         if load(state, EQUAL + j) > real(norm, 0) and norm == fetch(norms, WIDTH + j):
-            store(out, to + j, value)
+            store(out.values, to + j, value)

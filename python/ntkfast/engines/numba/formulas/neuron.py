@@ -9,23 +9,20 @@ from numba import int64
 from ntkfast.engines.codes import NeuronKind
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
-from ntkfast.engines.numba.problem import WIDTH, Array
+from ntkfast.engines.numba.problem import WIDTH, Array, NeuronPlan
 
 RELU, STEP, TABLE = map(int, NeuronKind)
 
 
 @compiled
-def arguments(products: Array, at: int, scale: Any, u: Array) -> None:
-    """Write the products of a row, scaled."""
+def neuron_row(
+    plan: NeuronPlan, place: Any, products: Array, at: int, scale: Any, u: Array
+) -> None:
+    """Answers of the neurons to the products of a row, times `scale`."""
     wide()
+    kind, table, knots = plan.kind, plan.table, plan.knots
     for j in range(WIDTH):
         store(u, j, load(products, at + j) * scale)
-
-
-@compiled
-def neuron_row(kind: int, table: Array, knots: int, placed: bool, place: Any, u: Array) -> None:
-    """Replace products or cosines by the answers of the neurons."""
-    wide()
     zero, half, one = real(place, 0), real(place, 0.5), real(place, 1)
     if kind == RELU:
         for j in range(WIDTH):
@@ -35,7 +32,7 @@ def neuron_row(kind: int, table: Array, knots: int, placed: bool, place: Any, u:
         for j in range(WIDTH):
             p = load(u, j)
             store(u, j, select(p > zero, one, select(p < zero, zero, half)))
-    elif not placed:
+    elif not plan.placed:
         for j in range(WIDTH):
             store(u, j, interpolate(table, int64(0), knots, load(u, j)))
     else:

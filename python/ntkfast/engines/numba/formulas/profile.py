@@ -26,7 +26,7 @@ from ntkfast.engines.numba.formulas.simd import (
     store,
     wide,
 )
-from ntkfast.engines.numba.problem import PANEL, WIDTH, Array
+from ntkfast.engines.numba.problem import PANEL, WIDTH, Array, Table
 
 GROUP = 4  # vectors in flight: hides the latency of the Horner chain
 
@@ -36,23 +36,14 @@ FINE_STRIDE = {32: 4, 64: 8}
 
 
 @compiled
-def profile_row(
-    table: Array,
-    degree: int,
-    shift: int,
-    pieces: int,
-    numbers: Array,
-    u: Array,
-    first: int,
-    width: int,
-) -> None:
+def profile_row(table: Table, u: Array, first: int, width: int) -> None:
     """Evaluate a profile without its scale at the lines of `angles`, to the third line."""
-    if pieces == PIECES:  # the table of the profile itself
+    if table.pieces == PIECES:  # the table of the profile itself
         j = first // PANEL * PANEL
         while j < width:
-            j += profile_lanes(table, degree, shift, numbers, u, j)
+            j += profile_lanes(table.values, table.degree, table.shift, table.numbers, u, j)
     else:
-        fine_profile(table, shift, pieces, numbers, u, first, width)
+        fine_profile(table, u, first, width)
 
 
 # ---- the table of the profile itself, looked up by a permutation --------------------------------
@@ -160,11 +151,10 @@ def profile_lanes(
 
 
 @compiled
-def fine_profile(
-    table: Array, shift: int, pieces: int, numbers: Array, u: Array, first: int, width: int
-) -> None:
+def fine_profile(table: Table, u: Array, first: int, width: int) -> None:
     """Evaluate a profile with a fine table, without its factors, to the third line."""
     wide()
+    numbers, shift = table.numbers, table.shift
     zero, one = real(load(u, 0), 0), real(load(u, 0), 1)
     stretch, stretch_back = fetch(numbers, 0), fetch(numbers, 1)
     base, base_back = fetch(numbers, 2), fetch(numbers, 3)
@@ -172,8 +162,8 @@ def fine_profile(
         root = math.sqrt(load(u, WIDTH + j))
         back = load(u, j) < zero
         t = one + root * select(back, stretch_back, stretch)
-        piece = (cell(t, shift) & (pieces - 1)) + select(back, pieces, 0)
-        value = horner(table, piece, t - left_edge(t, shift))
+        piece = (cell(t, shift) & (table.pieces - 1)) + select(back, table.pieces, 0)
+        value = horner(table.values, piece, t - left_edge(t, shift))
         store(u, 2 * WIDTH + j, value * root + select(back, base_back, base))
 
 
