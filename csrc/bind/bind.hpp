@@ -47,7 +47,7 @@ inline void check_layers(const LayerRows& rows) {
     expect(rows.ndim() == 1, "numbers: expected one row per layer");
     for (py::ssize_t l = 0; l < rows.shape(0); ++l) {
         const LayerRow& layer = rows.data()[l];
-        expect(layer.kind >= Activation::kIdentity && layer.kind <= Activation::kHermite,
+        expect(layer.kind >= ActivationKind::kIdentity && layer.kind <= ActivationKind::kHermite,
                "numbers: unknown activation");
         expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
         expect(layer.w > 0, "numbers: expected w > 0");

@@ -25,23 +25,23 @@ py::dict named(std::initializer_list<std::pair<const char*, Value>> values) {
 }
 
 py::dict codes() {
-    using A = Activation;
-    using I = ImageOp;
+    using A = ActivationKind;
+    using I = ImageOperation;
     py::dict found;
-    found["Activation"] = named<A>({{"IDENTITY", A::kIdentity},
-                                    {"RELU", A::kRelu},
-                                    {"STEP", A::kStep},
-                                    {"ERF", A::kErf},
-                                    {"GELU", A::kGelu},
-                                    {"SINE", A::kSine},
-                                    {"EXP", A::kExp},
-                                    {"GAUSSIAN", A::kGaussian},
-                                    {"HERMITE", A::kHermite}});
-    found["ImageOp"] = named<I>({{"CONV", I::kConv},
-                                 {"RELU", I::kRelu},
-                                 {"POOL", I::kPool},
-                                 {"SAVE", I::kSave},
-                                 {"ADD", I::kAdd}});
+    found["ActivationKind"] = named<A>({{"IDENTITY", A::kIdentity},
+                                        {"RELU", A::kRelu},
+                                        {"STEP", A::kStep},
+                                        {"ERF", A::kErf},
+                                        {"GELU", A::kGelu},
+                                        {"SINE", A::kSine},
+                                        {"EXP", A::kExp},
+                                        {"GAUSSIAN", A::kGaussian},
+                                        {"HERMITE", A::kHermite}});
+    found["ImageOperation"] = named<I>({{"CONV", I::kConv},
+                                        {"RELU", I::kRelu},
+                                        {"POOL", I::kPool},
+                                        {"SAVE", I::kSave},
+                                        {"ADD", I::kAdd}});
     found["NeuronKind"] = named<NeuronKind>(
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
     found["Answer"] = named<Answer>(

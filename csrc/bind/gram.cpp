@@ -236,7 +236,7 @@ struct Call {
         }
         int64_t needed = 0;
         for (const LayerRow& layer : map.layers)
-            if (layer.kind == Activation::kHermite)
+            if (layer.kind == ActivationKind::kHermite)
                 needed = std::max(needed, layer.offset + layer.count + 1);
         if (needed) {
             expect(x.series && y.series && x.series->ndim() == 2 && y.series->ndim() == 2 &&

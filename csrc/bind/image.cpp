@@ -30,7 +30,7 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
            "steps, levels: expected one level more than steps");
     const int64_t count = steps.shape(0);
     expect(channels >= 1, "channels: expected at least 1");
-    expect(count >= 1 && steps.data()->operation == ImageOp::kConv,
+    expect(count >= 1 && steps.data()->operation == ImageOperation::kConv,
            "steps: expected a convolution first");
     auto holder = std::make_unique<ImageNetHolder>();
     std::array<int64_t, 2> saved[kSlots] = {};
@@ -48,26 +48,26 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
     holder->steps.assign(steps.data(), steps.data() + count);
     for (int64_t k = 0; k < count; ++k) {
         const ImageStep& step = holder->steps[static_cast<std::size_t>(k)];
-        expect(step.operation >= ImageOp::kConv && step.operation <= ImageOp::kAdd,
+        expect(step.operation >= ImageOperation::kConv && step.operation <= ImageOperation::kAdd,
                "steps: unknown operation");
         expect(step.slot >= 0 && step.slot < kSlots, "steps: slot out of range");
         const Level &now = holder->levels[static_cast<std::size_t>(k)],
                     &next = holder->levels[static_cast<std::size_t>(k + 1)];
         std::array<int64_t, 2> wanted{now.h, now.w};
         const int64_t size = step.size;
-        if (step.operation == ImageOp::kConv) {
+        if (step.operation == ImageOperation::kConv) {
             expect(size >= 1 && size % 2 == 1, "steps: expected an odd filter");
             expect(!circular || (!step.inside && size <= now.h && size <= now.w),
                    "steps: the filter does not fit a circle");
             if (step.inside) wanted = {now.h - size + 1, now.w - size + 1};
         }
-        if (step.operation == ImageOp::kPool) {
+        if (step.operation == ImageOperation::kPool) {
             expect(size >= 1 && now.h % size == 0 && now.w % size == 0,
                    "steps: the pool does not divide the image");
             wanted = {now.h / size, now.w / size};
         }
-        if (step.operation == ImageOp::kSave) saved[step.slot] = wanted;
-        if (step.operation == ImageOp::kAdd)
+        if (step.operation == ImageOperation::kSave) saved[step.slot] = wanted;
+        if (step.operation == ImageOperation::kAdd)
             expect(saved[step.slot] == wanted, "steps: nothing of this shape was saved");
         expect(next.h == wanted[0] && next.w == wanted[1], "levels: wrong shape");
     }

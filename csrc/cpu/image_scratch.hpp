@@ -110,9 +110,9 @@ void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& 
     unpack(many.data, ones.data, 0, size, size);
     for (int64_t k = 0; k <= net.count; ++k) {
         const Level& level = net.level[k];
-        if (k == net.count || net.step[k].operation != ImageOp::kRelu)
+        if (k == net.count || net.step[k].operation != ImageOperation::kRelu)
             unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
-        if (k == 0 || net.step[k - 1].operation != ImageOp::kRelu)
+        if (k == 0 || net.step[k - 1].operation != ImageOperation::kRelu)
             unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
     }
 }

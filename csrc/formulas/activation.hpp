@@ -179,7 +179,7 @@ NTK_FN void series(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stat
 
 template <class T>
 NTK_FN void activate(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
-    using A = ntkfast::Activation;
+    using A = ntkfast::ActivationKind;
     switch (layer.activation) {
         case A::kIdentity: return;
         case A::kRelu: return relu<T>(layer, s);

@@ -23,7 +23,7 @@ enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
 
 enum class Answer : std::int32_t { kProduct, kRelu, kStep };  // of structured neurons
 
-enum class Activation : std::int32_t {
+enum class ActivationKind : std::int32_t {
     kIdentity,
     kRelu,  // A kappa1 + B u
     kStep,  // alpha + beta (1 - 2 t/pi)
@@ -39,20 +39,20 @@ enum class Activation : std::int32_t {
 // (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
 // activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
 struct LayerRow {
-    Activation kind;
+    ActivationKind kind;
     std::int32_t save, add;  // slot, or -1
     double parameter[3];     // of the activation
     double w, e, x, y;
     std::int64_t offset, count;  // kHermite: place and number of the coefficients of a data row
 };
 
-enum class ImageOp : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
+enum class ImageOperation : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
 
 // One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
 // windows of `size` x `size` pixels: (S, T) <- (gain S + bias, gain T + trained S); ReLU applies the
 // dual; a pool averages over blocks of `size` x `size`; save and add are the ends of a skip.
 struct ImageStep {
-    ImageOp operation;
+    ImageOperation operation;
     std::int32_t size, slot;
     bool inside;  // a convolution whose windows stay there
     double gain, bias, trained;

@@ -38,8 +38,8 @@ NTK_LOOP void first_deviations(const Pair& p) {
 // After step k, which is no pool.
 template <class T, class Pair>
 NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
-    const ImageOp op = p.net.step[k].operation;
-    if (op == ImageOp::kConv) return p.window_deviations(k);
+    const ImageOperation op = p.net.step[k].operation;
+    if (op == ImageOperation::kConv) return p.window_deviations(k);
     const Level &now = p.net.level[k], &next = p.net.level[k + 1];
     const Pixels<T> side = p.x;
     const auto norm = [&](int64_t pixel) { return load<T>(side.norm + pixel * kLanes<T>); };
@@ -48,11 +48,11 @@ NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
             put_deviation<T>(side, next.offset + pixel, found(now.offset + pixel));
         });
     };
-    if (op == ImageOp::kRelu) {
+    if (op == ImageOperation::kRelu) {
         each([&](int64_t at) {
             return deviation_after_relu<T>(norm(at), load<T>(side.inverse + at * kLanes<T>));
         });
-    } else if (op == ImageOp::kAdd) {
+    } else if (op == ImageOperation::kAdd) {
         const int64_t to_saved = saved_level(p.net, k).offset - now.offset;
         each([&](int64_t at) {
             const Vec<T> own = norm(at), other = norm(at + to_saved);
@@ -116,12 +116,12 @@ NTK_LOOP void run_steps(const Pair& p, int64_t k, int64_t end) {
     for (; k < end; ++k) {
         const ImageStep* const step = p.net.step + k;
         switch (step->operation) {
-            case ImageOp::kConv: p.convolve(k, false); break;
-            case ImageOp::kSave: p.save(k); break;
-            case ImageOp::kAdd: add_plane<T>(p, k); break;
-            case ImageOp::kPool: break;
-            case ImageOp::kRelu:
-                if (Pair::kFuses && k + 1 < end && step[1].operation == ImageOp::kConv)
+            case ImageOperation::kConv: p.convolve(k, false); break;
+            case ImageOperation::kSave: p.save(k); break;
+            case ImageOperation::kAdd: add_plane<T>(p, k); break;
+            case ImageOperation::kPool: break;
+            case ImageOperation::kRelu:
+                if (Pair::kFuses && k + 1 < end && step[1].operation == ImageOperation::kConv)
                     p.convolve(++k, true);
                 else
                     p.relu(k);

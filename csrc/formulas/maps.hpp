@@ -44,12 +44,12 @@ struct Neuron {
 // device code too)
 static constexpr std::int64_t activation_stats(const LayerRow& layer) {
     switch (layer.kind) {
-        case Activation::kErf:
-        case Activation::kGaussian: return 3;
-        case Activation::kSine: return 2;
-        case Activation::kGelu: return 5;
-        case Activation::kExp: return 1;
-        case Activation::kHermite: return layer.count;
+        case ActivationKind::kErf:
+        case ActivationKind::kGaussian: return 3;
+        case ActivationKind::kSine: return 2;
+        case ActivationKind::kGelu: return 5;
+        case ActivationKind::kExp: return 1;
+        case ActivationKind::kHermite: return layer.count;
         default: return 0;
     }
 }
@@ -62,7 +62,7 @@ static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.a
 // What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
 template <class T>
 struct LayerConstants {
-    Activation activation;
+    ActivationKind activation;
     std::int32_t save, add;
     std::int64_t terms;
     T constant[3];            // of the activation

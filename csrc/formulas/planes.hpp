@@ -73,7 +73,7 @@ NTK_FN int64_t total_pixels(const ImageNet& net) {
 // The level that step k, an addition, adds.
 NTK_FN const Level& saved_level(const ImageNet& net, int64_t k) {
     const std::int32_t slot = net.step[k].slot;
-    while (net.step[k].operation != ImageOp::kSave || net.step[k].slot != slot) --k;
+    while (net.step[k].operation != ImageOperation::kSave || net.step[k].slot != slot) --k;
     return net.level[k];
 }
 
@@ -111,19 +111,19 @@ NTK_FN double multiplicity(const Store& store, int64_t a, int64_t b) {
 // Whether step k is ReLU behind a convolution of ReLU: no covariance is then negative, and the plane
 // leaves them out.
 NTK_FN bool is_positive(const ImageNet& net, int64_t k) {
-    return k >= 2 && k < net.count && net.step[k].operation == ImageOp::kRelu &&
-           net.step[k - 1].operation == ImageOp::kConv &&
-           net.step[k - 2].operation == ImageOp::kRelu;
+    return k >= 2 && k < net.count && net.step[k].operation == ImageOperation::kRelu &&
+           net.step[k - 1].operation == ImageOperation::kConv &&
+           net.step[k - 2].operation == ImageOperation::kRelu;
 }
 
 // Whether step k, or the read-out behind the last, follows on ReLU: it may then take the results of
 // ReLU at once and not from a plane.
 NTK_FN bool relu_before(const ImageNet& net, int64_t k) {
-    return k > 0 && net.step[k - 1].operation == ImageOp::kRelu;
+    return k > 0 && net.step[k - 1].operation == ImageOperation::kRelu;
 }
 
 NTK_FN int64_t next_pool(const ImageNet& net, int64_t k) {
-    while (k < net.count && net.step[k].operation != ImageOp::kPool) ++k;
+    while (k < net.count && net.step[k].operation != ImageOperation::kPool) ++k;
     return k;
 }
 
@@ -139,9 +139,9 @@ struct ImageSizes {
           data(area * net.channels) {
         for (int64_t k = 0; k < net.count; ++k) {
             const ImageStep& step = net.step[k];
-            if (step.operation == ImageOp::kConv) widest = larger(widest, step.size);
-            if (step.operation == ImageOp::kSave) slots = larger(slots, step.slot + 1);
-            if (step.operation != ImageOp::kPool) continue;
+            if (step.operation == ImageOperation::kConv) widest = larger(widest, step.size);
+            if (step.operation == ImageOperation::kSave) slots = larger(slots, step.slot + 1);
+            if (step.operation != ImageOperation::kPool) continue;
             const Level& next = net.level[k + 1];
             pooled = larger(pooled, Store(next, next.reach, net.circular).size());
             if (next.own[0] >= 0)

@@ -15,20 +15,21 @@ constexpr double kPi = 3.14159265358979323846;
 inline double variance_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
-        case Activation::kRelu:
-        case Activation::kStep: return (a + b) * (layer.kind == Activation::kRelu ? q : 1.0);
-        case Activation::kErf: {
+        case ActivationKind::kRelu:
+        case ActivationKind::kStep:
+            return (a + b) * (layer.kind == ActivationKind::kRelu ? q : 1.0);
+        case ActivationKind::kErf: {
             const double z = 2 * b * b * q;
             return a * a * 2 / kPi * std::atan2(z, std::sqrt(1 + 2 * z)) + c * c;
         }
-        case Activation::kGelu: {
+        case ActivationKind::kGelu: {
             const double e = std::sqrt(1 + 2 * q);
             return q / 4 + q / (2 * kPi) * std::atan2(q, e) + q * q / (kPi * (1 + q) * e);
         }
-        case Activation::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
+        case ActivationKind::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
             return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
-        case Activation::kExp: return a * a * std::exp(2 * b * b * q);
-        case Activation::kGaussian: return a * a / std::sqrt(1 - 4 * b * q);
+        case ActivationKind::kExp: return a * a * std::exp(2 * b * b * q);
+        case ActivationKind::kGaussian: return a * a / std::sqrt(1 - 4 * b * q);
         default: return q;
     }
 }
@@ -37,17 +38,17 @@ inline double variance_after(const LayerRow& layer, double q) {
 inline double slope_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
-        case Activation::kRelu: return a + b;
-        case Activation::kStep: return 0;
-        case Activation::kErf: return 4 * a * a * b * b / kPi / std::sqrt(1 + 4 * b * b * q);
-        case Activation::kGelu: {
+        case ActivationKind::kRelu: return a + b;
+        case ActivationKind::kStep: return 0;
+        case ActivationKind::kErf: return 4 * a * a * b * b / kPi / std::sqrt(1 + 4 * b * b * q);
+        case ActivationKind::kGelu: {
             const double square = 1 + 2 * q, e = std::sqrt(square);
             const double bracket = 1 / square + 2 / (1 + q);
             return 0.25 + (std::atan2(q, e) + q / e * bracket) / (2 * kPi);
         }
-        case Activation::kSine: return a * a / 2 * b * b * (1 + c * std::exp(-2 * b * b * q));
-        case Activation::kExp: return a * a * b * b * std::exp(2 * b * b * q);
-        case Activation::kGaussian: {
+        case ActivationKind::kSine: return a * a / 2 * b * b * (1 + c * std::exp(-2 * b * b * q));
+        case ActivationKind::kExp: return a * a * b * b * std::exp(2 * b * b * q);
+        case ActivationKind::kGaussian: {
             const double square = 1 - 4 * b * q;
             return 4 * a * a * b * b * q / (square * std::sqrt(square));
         }
@@ -75,13 +76,13 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
         row.constant[2] = static_cast<T>(third);
     };
     switch (layer.kind) {
-        case Activation::kRelu: set(a / (a + b), b / (a + b), 0); break;
-        case Activation::kStep:
+        case ActivationKind::kRelu: set(a / (a + b), b / (a + b), 0); break;
+        case ActivationKind::kStep:
             set(2 * b / (a + b), 0, 0);
             break;  // a + b (2 kappa0 - 1), over a + b
-        case Activation::kErf: set(a * a * 0.63661977236758134308, c * c, 0); break;
-        case Activation::kSine: set(-b * b, a * a / 2, c); break;
-        case Activation::kExp: set(-b * b, 0, 0); break;
+        case ActivationKind::kErf: set(a * a * 0.63661977236758134308, c * c, 0); break;
+        case ActivationKind::kSine: set(-b * b, a * a / 2, c); break;
+        case ActivationKind::kExp: set(-b * b, 0, 0); break;
         default: break;
     }
     return row;
@@ -93,26 +94,26 @@ inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
 template <class Emit>
 void activation_numbers(const LayerRow& layer, double q, double after, Emit emit) {
     const double b = layer.parameter[1];
-    const double z = 2 * std::fabs(layer.kind == Activation::kErf ? b * b : b) * q;
+    const double z = 2 * std::fabs(layer.kind == ActivationKind::kErf ? b * b : b) * q;
     switch (layer.kind) {
-        case Activation::kErf:
+        case ActivationKind::kErf:
             emit(std::sqrt(z / (1 + z)));
             emit(inverse_root(after));
             emit(1 / (1 + z));
             break;
-        case Activation::kGelu:
+        case ActivationKind::kGelu:
             emit(std::sqrt(q / (1 + q)));
             emit(1 / std::sqrt(1 + q));
             emit(std::sqrt(q));
             emit(inverse_root(after));
             emit(1 / (1 + q));
             break;
-        case Activation::kSine:
+        case ActivationKind::kSine:
             emit(std::sqrt(q));
             emit(inverse_root(after));
             break;
-        case Activation::kExp: emit(std::sqrt(q)); break;
-        case Activation::kGaussian:
+        case ActivationKind::kExp: emit(std::sqrt(q)); break;
+        case ActivationKind::kGaussian:
             emit(std::sqrt(z / (1 + z)));
             emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
             emit(1 / (1 + z));
@@ -146,7 +147,7 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         const LayerRow& layer = map.layer[l];
         if (layer.save >= 0) slot[layer.save] = q;
         double after = variance_after(layer, q);
-        if (layer.kind == Activation::kHermite) {
+        if (layer.kind == ActivationKind::kHermite) {
             const T* given = series + layer.offset;  // the coefficients, then their variance
             for (std::int64_t j = 0; j < layer.count; ++j) emit(static_cast<double>(given[j]));
             after = static_cast<double>(given[layer.count]);

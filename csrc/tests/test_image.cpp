@@ -28,8 +28,8 @@ struct Network {
         for (const ImageStep& step : steps) {
             const Level& now = levels.back();
             const int64_t lost =
-                step.operation == ImageOp::kConv && step.inside ? step.size - 1 : 0;
-            const int64_t part = step.operation == ImageOp::kPool ? step.size : 1;
+                step.operation == ImageOperation::kConv && step.inside ? step.size - 1 : 0;
+            const int64_t part = step.operation == ImageOperation::kPool ? step.size : 1;
             levels.push_back({(now.h - lost) / part,
                               (now.w - lost) / part,
                               now.offset + now.h * now.w,
@@ -41,7 +41,7 @@ struct Network {
         bool pool = false;
         for (std::size_t k = steps.size(); k-- > 0;) {
             Level &now = levels[k], &next = levels[k + 1];
-            const int64_t part = steps[k].operation == ImageOp::kPool ? steps[k].size : 1;
+            const int64_t part = steps[k].operation == ImageOperation::kPool ? steps[k].size : 1;
             if (part > 1 && !pool) next.own[0] = next.own[1] = 0, pool = true;
             for (int a = 0; a < 2; ++a) {
                 const int64_t most = (a ? now.w : now.h) - 1;
@@ -93,7 +93,7 @@ Covariance first(const double* x, const double* y, const ImageNet& net) {
 }
 
 Covariance map(const Covariance& c, const ImageStep& step, bool circular) {
-    const bool conv = step.operation == ImageOp::kConv;
+    const bool conv = step.operation == ImageOperation::kConv;
     const int64_t q = step.size, shift = !conv || step.inside ? 0 : -(q / 2);
     const int64_t lost = conv && step.inside ? q - 1 : 0, part = conv ? 1 : q;
     Covariance to{(c.h - lost) / part, (c.w - lost) / part, {}, {}};
@@ -145,11 +145,11 @@ double plain_loops(const ImageNet& net, const double* x, const double* y) {
     Triple c{first(x, x, net), first(x, y, net), first(y, y, net)}, saved = c;
     for (int64_t k = 0; k < net.count; ++k) {
         const ImageStep& step = net.step[k];
-        if (step.operation == ImageOp::kSave)
+        if (step.operation == ImageOperation::kSave)
             saved = c;
-        else if (step.operation == ImageOp::kAdd)
+        else if (step.operation == ImageOperation::kAdd)
             add(c.own, saved.own), add(c.pair, saved.pair), add(c.other, saved.other);
-        else if (step.operation == ImageOp::kRelu)
+        else if (step.operation == ImageOperation::kRelu)
             c = {relu(c.own, c.own, c.own), relu(c.pair, c.own, c.other),
                  relu(c.other, c.other, c.other)};
         else
@@ -216,11 +216,13 @@ void compare(const Implementation& isa, Network network, int64_t n, int64_t m) {
 
 std::vector<Network> networks() {
     const auto conv = [](int size, bool valid, double bias) {
-        return ImageStep{ImageOp::kConv, size, 0, valid, 2.0 / (size * size), bias, 1};
+        return ImageStep{ImageOperation::kConv, size, 0, valid, 2.0 / (size * size), bias, 1};
     };
-    const auto step = [](ImageOp op, int size) { return ImageStep{op, size, 0, false, 1, 0, 0}; };
-    const ImageStep relu = step(ImageOp::kRelu, 1), pool = step(ImageOp::kPool, 2);
-    const ImageStep save = step(ImageOp::kSave, 1), add = step(ImageOp::kAdd, 1);
+    const auto step = [](ImageOperation op, int size) {
+        return ImageStep{op, size, 0, false, 1, 0, 0};
+    };
+    const ImageStep relu = step(ImageOperation::kRelu, 1), pool = step(ImageOperation::kPool, 2);
+    const ImageStep save = step(ImageOperation::kSave, 1), add = step(ImageOperation::kAdd, 1);
     const ImageStep three = conv(3, false, 0), biased = conv(3, false, 0.1);
     return {
         {"flatten", {three, relu, three, relu}, false, false},

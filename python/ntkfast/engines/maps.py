@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
 
-PIECES = 8  # pieces of a profile on either side of u = 0
-
 
 @dataclass(frozen=True, eq=False)
 class ProfileMap:
@@ -74,9 +72,6 @@ class RadialMap:
     degree: float
 
 
-NEURONS = ("relu", "step", "table")
-
-
 @dataclass(frozen=True, eq=False)
 class NeuronMap:
     """``scale |x|^degree f(w.x)``, the features of random directions w, the rows of Y.
@@ -115,9 +110,6 @@ class Rotation:
 
     signs: FloatArray
     index: NDArray[np.signedinteger[Any]]
-
-
-ANSWERS = ("product", "relu", "step")  # in the order of the compiled code
 
 
 @dataclass(frozen=True, eq=False)

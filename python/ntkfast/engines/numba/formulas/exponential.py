@@ -1,4 +1,4 @@
-"""exp and log for lane loops: no call, so that loops vectorise, as formulas/exponential.hpp."""
+"""exp and log for lane loops: no call, so that loops vectorise; mirrors exponential.hpp."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.vectors import Code, polynomial, real, select
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.simd import Code, polynomial, real, select
 
 # Numbers that belong to a format.
 CONSTANTS: dict[str, dict[int, float]] = {
@@ -78,7 +78,7 @@ def exponent(typing: Any, value: Any) -> Code:
     return value(value), code
 
 
-@_compiled
+@compiled
 def exponential(x: Any) -> Any:
     """exp(x), 0 where that is subnormal; no call, so that loops vectorise."""
     lowest, highest, magic = constant("lowest", x), constant("highest", x), constant("magic", x)
@@ -91,7 +91,7 @@ def exponential(x: Any) -> Any:
     return select(x < lowest, real(x, 0), value)
 
 
-@_compiled
+@compiled
 def logarithm(x: Any) -> Any:
     """log(x) of normal x > 0."""
     one, m, n = real(x, 1), mantissa(x), exponent(x)

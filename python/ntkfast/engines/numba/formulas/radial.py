@@ -1,52 +1,17 @@
-"""exp(-c r^gamma): Laplace, exponential-power and Gaussian kernels; mirrors formulas/radial.hpp."""
+"""exp(-c r^gamma): the Laplace, exponential-power and Gaussian kernels; mirrors radial.hpp."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ntkfast.engines.numba_kernels.angles import angles
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.exponential import constant, exponential, logarithm
-from ntkfast.engines.numba_kernels.maps import WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, plus, real, select, store, wide
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.exponential import constant, exponential, logarithm
+from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, select, store, wide
+from ntkfast.engines.numba.problem import WIDTH, Array
 
 
-def map_radial(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """Laplace and its relatives."""
-    x, y = problem.x, problem.y
-    if plan.euclidean:
-        norm, at = x.norms[row.i], row.r * WIDTH
-        if squared_distances(s.products, at, norm, s.factors, problem.refine_front, s.lines):
-            refine_distances(
-                x.data,
-                x.first + row.i * x.stride,
-                norm,
-                y.data,
-                y.first + row.j0 * y.stride,
-                y.stride,
-                problem.dimension,
-                row.first,
-                row.width,
-                s.lines,
-            )
-    else:
-        angles(problem, s, row)
-        chords(s.lines)
-    radial_row(
-        plan.numbers,
-        plan.power,
-        s.lines,
-        x.factors[row.i],
-        s.factors,
-        out.values,
-        out.first + row.i * out.stride + row.j0,
-        row.first,
-        row.width,
-    )
-
-
-@_compiled
+@compiled
 def squared_distances(
     products: Array, at: int, norm: Any, norms: Array, share: Any, u: Array
 ) -> int:
@@ -66,7 +31,7 @@ def squared_distances(
     return close
 
 
-@_compiled
+@compiled
 def squared_distance(x: Array, at: int, norm: Any, y: Array, to: int, dimension: int) -> Any:
     """|x - y|^2."""
     total = real(norm, 0)
@@ -76,7 +41,7 @@ def squared_distance(x: Array, at: int, norm: Any, y: Array, to: int, dimension:
     return total
 
 
-@_compiled
+@compiled
 def refine_distances(
     x: Array,
     at: int,
@@ -97,7 +62,7 @@ def refine_distances(
             store(u, WIDTH + j, r2)
 
 
-@_compiled
+@compiled
 def chords(u: Array) -> None:
     """Replace v = (1-|u|)/2 by the squared distance of the directions."""
     wide()
@@ -107,22 +72,12 @@ def chords(u: Array) -> None:
         store(u, WIDTH + j, four * select(load(u, j) < zero, one - v, v))
 
 
-@_compiled
-def radial_row(
-    numbers: Array,
-    power: int,
-    u: Array,
-    factor: Any,
-    factors: Array,
-    out: Array,
-    to: int,
-    first: int,
-    width: int,
-) -> None:
-    """exp(-c r^gamma) of the squared distances in the second line, times both factors."""
+@compiled
+def radial_row(numbers: Array, power: int, u: Array, first: int, width: int) -> None:
+    """Replace the squared distances in the second line by exp(-c r^gamma)."""
     wide()
     rate, gamma = -fetch(numbers, 0), fetch(numbers, 1)
-    zero, half, tiny = real(factor, 0), real(factor, 0.5), constant("tiny", factor)
+    zero, half, tiny = real(rate, 0), real(rate, 0.5), constant("tiny", rate)
     if power == 1:
         for j in range(WIDTH):
             store(u, WIDTH + j, rate * math.sqrt(load(u, WIDTH + j)))
@@ -135,5 +90,4 @@ def radial_row(
             raised = exponential(half * gamma * logarithm(select(r2 > tiny, r2, tiny)))
             store(u, WIDTH + j, select(r2 > zero, rate * raised, zero))
     for j in range(first, width):
-        value = exponential(load(u, WIDTH + j))
-        store(out, to + j, value * (factor * fetch(factors, j)))
+        store(u, WIDTH + j, exponential(load(u, WIDTH + j)))

@@ -1,4 +1,4 @@
-"""Operations that Python has no word for, as intrinsics; the part of formulas/simd.hpp.
+"""Operations that Python has no word for, as intrinsics; what simd.hpp is to C++.
 
 LLVM vectorises a loop only if it can show that stores do not change what is loaded. Arrays that no
 loop writes to while reading them (data, tables, packed columns) are therefore read by `fetch`,
@@ -15,48 +15,68 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ntkfast.engines.numba_kernels.coefficients import COEFFICIENTS
+from ntkfast.engines.numba.formulas.coefficients import COEFFICIENTS
 
 Code = tuple[Any, Callable[..., Any]]
 
 
-# ---- memory -------------------------------------------------------------------------------------
+# ---- for intrinsics -----------------------------------------------------------------------------
 
 
-def _scope(module: Any) -> Any:
+def input_scope(module: Any) -> Any:
     """Metadata: the memory that `fetch` reads and no `store` changes."""
     domain = module.add_metadata([ir.MetaDataString(module, "ntkfast")])
     scope = module.add_metadata([ir.MetaDataString(module, "ntkfast input"), domain])
     return module.add_metadata([scope])
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+def address(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Return a pointer to array[index]."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(data, [index], inbounds=True)
+
+
+def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """Return a b + c, rounded once where the processor can."""
+    product = builder.fmul(a, b, flags=("contract",))
+    return builder.fadd(product, c, flags=("contract",))
+
+
+def splat(builder: Any, value: Any, lanes: int) -> Any:
+    """Return a vector with a number in all lanes."""
+    none = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    one = builder.insert_element(none, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    return builder.shuffle_vector(one, none, zeros)
+
+
+def resize(builder: Any, value: Any, size: Any) -> Any:
+    """Drop the upper bits of an integer that is wider than `size`."""
+    return builder.trunc(value, size) if size.width < value.type.width else value
+
+
+# ---- memory -------------------------------------------------------------------------------------
+
+
+def _read(array: Any, metadata: str) -> Code:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(address(context, builder, signature.args[0], *arguments))
+        value.set_metadata(metadata, input_scope(builder.module))
+        return value
+
+    return array.dtype(array, types.intp), code
 
 
 @intrinsic
 def fetch(typing: Any, array: Any, index: Any) -> Code:
     """Read array[index] of a flat array that `store` does not change meanwhile."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        value.set_metadata("alias.scope", _scope(builder.module))
-        return value
-
-    return array.dtype(array, types.intp), code
+    return _read(array, "alias.scope")
 
 
 @intrinsic
 def load(typing: Any, array: Any, index: Any) -> Code:
     """Read array[index] of a flat array; index is not negative."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(_pointer(context, builder, signature.args[0], *arguments))
-        value.set_metadata("noalias", _scope(builder.module))
-        return value
-
-    return array.dtype(array, types.intp), code
+    return _read(array, "noalias")
 
 
 @intrinsic
@@ -64,8 +84,8 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Code:
     """Write array[index] of a flat array that `fetch` does not read meanwhile."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], *arguments[:2])
-        builder.store(arguments[2], pointer).set_metadata("noalias", _scope(builder.module))
+        to = address(context, builder, signature.args[0], *arguments[:2])
+        builder.store(arguments[2], to).set_metadata("noalias", input_scope(builder.module))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), code
@@ -113,11 +133,10 @@ def polynomial(typing: Any, name: Any, x: Any) -> Code:
         coefficients = COEFFICIENTS[name.literal_value][x.bitwidth]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind, flags = context.get_value_type(x), ("contract",)
+        kind = context.get_value_type(x)
         total = ir.Constant(kind, coefficients[-1])
         for coefficient in coefficients[-2::-1]:
-            product = builder.fmul(total, arguments[1], flags=flags)
-            total = builder.fadd(product, ir.Constant(kind, coefficient), flags=flags)
+            total = fused(builder, total, arguments[1], ir.Constant(kind, coefficient))
         return total
 
     return x(name, x), code
@@ -133,7 +152,3 @@ def wide(typing: Any) -> Code:
         return context.get_dummy_value()
 
     return types.void(), code
-
-
-def _resize(builder: Any, value: Any, size: Any) -> Any:
-    return builder.trunc(value, size) if size.width < value.type.width else value

@@ -1,4 +1,4 @@
-"""One activation on a row of pairs; with layer.py, mirrors formulas/activation.hpp.
+"""One activation on a row of pairs; with layer.py, mirrors layer.hpp.
 
 A pair is carried as w = 1-u, co = 1+u and t = ntk / sqrt(q p); the three lines of `state` hold
 them. Number k of the data row is left[k ROWS], those of the columns are right[k WIDTH + j].
@@ -9,46 +9,51 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ntkfast.engines.numba_kernels.arccos import arc_cosine, arc_sine
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.exponential import exponential
-from ntkfast.engines.numba_kernels.maps import KEPT, ROWS, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, polynomial, real, select, store, wide
+from ntkfast.engines.codes import ActivationKind
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.arccos import arc_cosine, arc_sine
+from ntkfast.engines.numba.formulas.exponential import exponential
+from ntkfast.engines.numba.formulas.simd import fetch, load, polynomial, real, select, store, wide
+from ntkfast.engines.numba.problem import KEPT, ROWS, WIDTH, Array
+
+IDENTITY, RELU, STEP, ERF, GELU, SINE, EXP, GAUSSIAN, HERMITE = map(int, ActivationKind)
 
 
-@_compiled
+@compiled
 def activate(
     layers: Array, layer: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> int:
     """Apply the activation; returns how many numbers it has."""
-    kind, a, b, c = int(layers[layer, 0]), layers[layer, 3], layers[layer, 4], layers[layer, 5]
-    if kind == 1:
+    here = layers[layer]
+    kind = here["kind"]
+    a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
+    if kind == RELU:
         relu_layer(a, b, state, start)
-    elif kind == 2:
+    elif kind == STEP:
         step_layer(a, b, state, start)
-    elif kind == 3:
+    elif kind == ERF:
         erf_layer(a, c, left, p, right, o, state, start)
         return 3
-    elif kind == 4:
+    elif kind == GELU:
         gelu_layer(left, p, right, o, state, start)
         return 5
-    elif kind == 5:
+    elif kind == SINE:
         sine_layer(a, b, c, left, p, right, o, state, start)
         return 2
-    elif kind == 6:
+    elif kind == EXP:
         exponential_layer(b, left, p, right, o, state, start)
         return 1
-    elif kind == 7:
+    elif kind == GAUSSIAN:
         gaussian_layer(left, p, right, o, state, start)
         return 3
-    elif kind == 8:
-        terms = int(layers[layer, 11])
+    elif kind == HERMITE:
+        terms = here["count"]
         series_layer(terms, left, p, right, o, state, start)
         return terms
     return 0
 
 
-@_compiled
+@compiled
 def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
     """Store the state of a pair."""
     store(state, j, w)
@@ -56,14 +61,14 @@ def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
     store(state, 2 * WIDTH + j, t)
 
 
-@_compiled
+@compiled
 def put_cosine(state: Array, j: int, u: Any, t: Any) -> None:
     """Store the state after a smooth activation: rounding must not make 1 - u negative."""
     w, co, zero = real(u, 1) - u, real(u, 1) + u, real(u, 0)
     put(state, j, select(w > zero, w, zero), select(co > zero, co, zero), t)
 
 
-@_compiled
+@compiled
 def relu_layer(a: float, b: float, state: Array, start: int) -> None:
     """Apply ReLU and its relatives: A kappa1 + B u and A kappa0 + B, over A + B."""
     wide()
@@ -83,7 +88,7 @@ def relu_layer(a: float, b: float, state: Array, start: int) -> None:
         put(state, j, defect, two - defect, load(state, 2 * WIDTH + j) * (kappa0 * a_ + b_))
 
 
-@_compiled
+@compiled
 def step_layer(a: float, b: float, state: Array, start: int) -> None:
     """Apply the step: alpha + beta (2 kappa0 - 1), over alpha + beta."""
     wide()
@@ -95,13 +100,13 @@ def step_layer(a: float, b: float, state: Array, start: int) -> None:
         put(state, j, defect, one + one - defect, zero)
 
 
-@_compiled
+@compiled
 def complement(own: Any, other: Any, h: Any, w: Any, co: Any) -> Any:
     """1 - z^2 for z = u h, from 1 - h_i^2 of both inputs: no cancellation for large ones."""
     return own + other * (real(own, 1) - own) + h * h * (w * co)
 
 
-@_compiled
+@compiled
 def erf_layer(
     a: float, c: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
@@ -119,7 +124,7 @@ def erf_layer(
         put_cosine(state, j, u, t)
 
 
-@_compiled
+@compiled
 def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
     """Numbers: h = sqrt(q / (1+q)), 1/sqrt(1+q), sqrt q, 1/sqrt(variance), 1/(1+q)."""
     wide()
@@ -146,11 +151,11 @@ def gelu_layer(left: Array, p: int, right: Array, o: int, state: Array, start: i
         put_cosine(state, j, out, t * slope * (n * inverse))
 
 
-@_compiled
+@compiled
 def sine_layer(
     a: float,
     b: float,
-    turn: float,
+    c: float,
     left: Array,
     p: int,
     right: Array,
@@ -158,39 +163,39 @@ def sine_layer(
     state: Array,
     start: int,
 ) -> None:
-    """Apply a sin(b x + phase), turn = cos(2 phase). Numbers: sqrt q, 1/sqrt(variance)."""
+    """Apply a sin(b x + phase), c = cos(2 phase). Numbers: sqrt q, 1/sqrt(variance)."""
     wide()
     n_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     one, half = real(n_, 1), real(n_, 0.5)
-    rate, scale, turn_ = real(n_, -b * b), real(n_, a * a / 2), real(n_, turn)
+    rate, scale, turn = real(n_, -b * b), real(n_, a * a / 2), real(n_, c)
     for j in range(start, WIDTH):
         w, co, t = load(state, j), load(state, WIDTH + j), load(state, 2 * WIDTH + j)
         n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
         inverse = inverse_ * fetch(right, o + WIDTH + j)
         plus_ = exponential(rate * (n * w + half * gap * gap))
-        minus = turn_ * exponential(rate * (n * co + half * gap * gap))
+        minus = turn * exponential(rate * (n * co + half * gap * gap))
         # For small covariances, as of small inputs, the difference cancels.
         x = (rate + rate) * n * (one - w)
-        close = plus_ * ((one - turn_) - turn_ * (x * polynomial("expm1", x)))
+        close = plus_ * ((one - turn) - turn * (x * polynomial("expm1", x)))
         u = scale * select(abs(x) < real(x, 0.3), close, plus_ - minus) * inverse
         put_cosine(state, j, u, t * (-rate * scale * (plus_ + minus) * n * inverse))
 
 
-@_compiled
+@compiled
 def exponential_layer(
     b: float, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
     """Apply a exp(b x). Number: sqrt q."""
     wide()
     n_ = fetch(left, p)
-    _one, half, rate = real(n_, 1), real(n_, 0.5), real(n_, -b * b)
+    half, rate = real(n_, 0.5), real(n_, -b * b)
     for j in range(start, WIDTH):
         n, gap = n_ * fetch(right, o + j), n_ - fetch(right, o + j)
         u = exponential(rate * (n * load(state, j) + half * gap * gap))
         put_cosine(state, j, u, load(state, 2 * WIDTH + j) * (-rate * n * u))
 
 
-@_compiled
+@compiled
 def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, start: int) -> None:
     """Numbers: h = sqrt(2|b|q / (1+2|b|q)), sqrt(1 - h^2) |a| / sqrt(variance), 1 - h^2."""
     wide()
@@ -204,7 +209,7 @@ def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, star
         put_cosine(state, j, u, load(state, 2 * WIDTH + j) * (u * h * z / rest))
 
 
-@_compiled
+@compiled
 def series_layer(
     terms: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:

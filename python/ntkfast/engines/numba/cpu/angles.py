@@ -1,16 +1,16 @@
-"""Angles of a row of pairs, those of close pairs from differences; see formulas/angles.hpp."""
+"""Angles of a row of pairs, those of close pairs from differences; see tile.hpp."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ntkfast.engines.numba_kernels.compiling import _compiled, _inlined
-from ntkfast.engines.numba_kernels.maps import WIDTH, Array, Problem, Row, Scratch
-from ntkfast.engines.numba_kernels.vectors import fetch, load, plus, real, select, store, wide
+from ntkfast.engines.numba.compiling import compiled, inlined
+from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, select, store, wide
+from ntkfast.engines.numba.problem import WIDTH, Array, Problem, Row, Scratch
 
 
-@_compiled
+@compiled
 def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dimension: int) -> Any:
     """sin^2 of half the angle of x and y times the sign of `ratio`, which is |x|/|y| in size."""
     one, zero = real(norm, 1), real(norm, 0)
@@ -26,7 +26,7 @@ def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dime
     return select(sine2 > zero, sine2 / (one + one + (one + one) * cosine), zero)
 
 
-@_compiled
+@compiled
 def cosines(products: Array, at: int, inverse: Any, front: Any, back: Any, u: Array) -> int:
     """Write u and v = (1-|u|)/2 to two lines; returns how many pairs are close."""
     wide()
@@ -42,7 +42,7 @@ def cosines(products: Array, at: int, inverse: Any, front: Any, back: Any, u: Ar
     return close
 
 
-@_compiled
+@compiled
 def refine_angles(
     x: Array,
     at: int,
@@ -70,7 +70,7 @@ def refine_angles(
             store(u, WIDTH + j, v)
 
 
-@_compiled
+@compiled
 def zero_row(norms: Array, u: Array) -> None:
     """Write u and v for a row of zeros: equal to other rows of zeros, orthogonal to all else."""
     wide()
@@ -81,7 +81,7 @@ def zero_row(norms: Array, u: Array) -> None:
         store(u, WIDTH + j, select(equal, zero, half))
 
 
-@_inlined
+@inlined
 def angles(problem: Problem, s: Scratch, row: Row) -> None:
     """Write u and v = (1-|u|)/2 of a row to two lines; close pairs from differences."""
     x, y, front, back = problem.x, problem.y, problem.refine_front, problem.refine_back

@@ -1,4 +1,4 @@
-"""Kernels of recurrent networks on a strip of pairs; mirrors formulas/sequence.hpp.
+"""Kernels of recurrent networks on a strip of pairs; mirrors sequence.hpp.
 
 The formulas are those of the header. Rows pass one by one, and inputs of many channels are compared
 by differences throughout, where the header takes products and repairs close pairs.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ntkfast.engines.numba_kernels.activation import activate, put
-from ntkfast.engines.numba_kernels.compiling import _cached, _compiled
-from ntkfast.engines.numba_kernels.maps import KEPT, ROWS, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.compiling import cached, compiled
+from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.problem import KEPT, ROWS, WIDTH, Array
 
 GAP, SUM = KEPT, KEPT + WIDTH  # two lines after state and slots
 
@@ -60,7 +60,7 @@ class SequencesScratch(NamedTuple):
     sums: Array  # [WIDTH]
 
 
-@_cached
+@cached
 def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, packed: int) -> int:
     """Do a block of rows with a strip of columns; returns the column packed last."""
     p, x, y = problem, problem.x, problem.y
@@ -80,21 +80,9 @@ def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, pa
             break
         s.sums[:] = 0
         for d in range(p.directions):
-            row_of_pairs(
-                p.activation,
-                (p.asked, p.layers, p.fixed, p.channels, p.fields),
-                (p.every, p.nngp),
-                s.left,
-                d * steps * p.fields * ROWS + i - i0,
-                s.right,
-                d * longest * p.fields * WIDTH,
-                s.lengths,
-                min(x.length[i], longest),
-                shortest,
-                s.state,
-                s.lines,
-                s.sums,
-            )
+            at = d * steps * p.fields * ROWS + i - i0
+            to = d * longest * p.fields * WIDTH
+            row_of_pairs(p, s, at, to, min(x.length[i], longest), shortest)
         for j in range(max(i, j0) if p.symmetric else j0, j1):
             a, b = x.place[i], y.place[j]
             value = p.diagonal[i] if p.symmetric and i == j else s.sums[j - j0]
@@ -104,7 +92,7 @@ def sequences_task(problem: SequencesProblem, s: SequencesScratch, task: int, pa
     return j0
 
 
-@_compiled
+@compiled
 def pack(
     side: Any, i0: int, i1: int, steps: int, fields: int, directions: int, out: Array, width: int
 ) -> None:
@@ -119,45 +107,33 @@ def pack(
                 out[to + k * width + i - i0] = side.numbers[at + k]
 
 
-@_compiled
+@compiled
 def row_of_pairs(
-    activation: Array,
-    sizes: Any,
-    wanted: Any,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    lengths: Array,
-    steps: int,
-    shortest: int,
-    state: Array,
-    lines: Array,
-    sums: Array,
+    problem: SequencesProblem, s: SequencesScratch, p: int, o: int, steps: int, shortest: int
 ) -> None:
     """Run one sequence along all those of a strip."""
-    asked, layers, fixed, channels, fields = sizes
-    every, nngp = wanted
+    left, right, state, lines, fields = s.left, s.right, s.state, s.lines, problem.fields
     zero = real(load(state, 0), 0)
-    for k in range(layers):
+    for k in range(problem.layers):
         for j in range(WIDTH):
             store(lines, 2 * k * WIDTH + j, zero + 1)
             store(lines, (2 * k + 1) * WIDTH + j, zero)
     for step in range(steps - 1, -1, -1):
         a, b = p + step * fields * ROWS, o + step * fields * WIDTH
-        for layer in range(layers):
-            below = 1 if layer else channels
+        for layer in range(problem.layers):
+            below = 1 if layer else problem.channels
             gaps(left, a, right, b, below, state)
-            mix(left, a, right, b, layer, layer >= fixed, lines, state)
+            mix(left, a, right, b, layer, layer >= problem.fixed, lines, state)
             used = 2 + below
-            activate(activation, 0, left, a + used * ROWS, right, b + used * WIDTH, state, 0)
-            keep(state, lines, 2 * layer * WIDTH, lengths, step if step >= shortest else -1)
-            a, b = a + (used + asked) * ROWS, b + (used + asked) * WIDTH
-        if every or step == 0:
-            read_out(fetch(left, a), right, b, nngp, state, sums)
+            a, b = a + used * ROWS, b + used * WIDTH
+            activate(problem.activation, 0, left, a, right, b, state, 0)
+            keep(state, lines, 2 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
+            a, b = a + problem.asked * ROWS, b + problem.asked * WIDTH
+        if problem.every or step == 0:
+            read_out(fetch(left, a), right, b, problem.nngp, state, s.sums)
 
 
-@_compiled
+@compiled
 def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) -> None:
     """|e - e'|^2, and the same with the signs of bias and inputs turned, of the shares."""
     wide()
@@ -175,7 +151,7 @@ def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) ->
             store(state, SUM + j, load(state, SUM + j) + (b + b_) * (b + b_))
 
 
-@_compiled
+@compiled
 def mix(
     left: Array, p: int, right: Array, o: int, layer: int, trained: bool, lines: Array, state: Array
 ) -> None:
@@ -200,7 +176,7 @@ def mix(
             put(state, j, w, co, a * load(lines, at + WIDTH + j) + own * (one - w))
 
 
-@_compiled
+@compiled
 def keep(state: Array, lines: Array, at: int, lengths: Array, step: int) -> None:
     """Store a layer; lanes whose sequence has not begun go back to independent states."""
     wide()
@@ -211,7 +187,7 @@ def keep(state: Array, lines: Array, at: int, lengths: Array, step: int) -> None
         store(lines, at + WIDTH + j, select(begun, load(state, 2 * WIDTH + j), zero))
 
 
-@_compiled
+@compiled
 def read_out(factor: Any, right: Array, o: int, nngp: bool, state: Array, sums: Array) -> None:
     """Add a step's output to the sums."""
     wide()

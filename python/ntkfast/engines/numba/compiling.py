@@ -18,14 +18,14 @@ if hasattr(DefaultOptions, "_nrt"):
     _OPTIONS["_nrt"] = False
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Compile a function called from compiled code; products and sums may be fused."""
     wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # half of the time
     result: Function = njit(**wrappers, **_OPTIONS)(function)
     return result
 
 
-def _inlined(function: Function) -> Function:
+def inlined(function: Function) -> Function:
     """Compile a function as a part of its caller: passing tuples of arrays costs compile time."""
     result: Function = njit(inline="always", **_OPTIONS)(function)
     return result
@@ -33,12 +33,13 @@ def _inlined(function: Function) -> Function:
 
 @cache
 def _sources() -> str:
-    """Return a digest of this package, to which cached code belongs."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    """Return a digest of this package and of the codes, to which cached code belongs."""
+    package = Path(__file__).parent
+    files = [*sorted(package.rglob("*.py")), package.with_name("codes.py")]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
-def _cached(function: Function) -> Function:
+def cached(function: Function) -> Function:
     """Compile a function called from Python, with a cache on disk if there is a place for it."""
     # Numba compares only the file of the function with that of the cache, not those of its callees.
     function.__qualname__ = f"{function.__name__}_{_sources()}"

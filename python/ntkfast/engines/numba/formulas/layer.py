@@ -1,52 +1,17 @@
-"""All layers on a row of pairs, in the state of activation.py; mirrors formulas/layer.hpp."""
+"""All layers on a row of pairs, in the state of activation.py; mirrors layer.hpp."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ntkfast.engines.numba_kernels.activation import activate, put
-from ntkfast.engines.numba_kernels.angles import angles
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.exponential import constant
-from ntkfast.engines.numba_kernels.maps import EQUAL, PANEL, ROWS, STATE, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.exponential import constant
+from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array, Row, Target
 
 
-def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """NTK, NNGP or both from the recursion over layers."""
-    angles(problem, s, row)
-    start = row.first // PANEL * PANEL
-    equal = to_state(s.lines, start)
-    k = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
-    to = out.first + row.i * out.stride + row.j0
-    to_second = second.first + row.i * second.stride + row.j0
-    final_row(
-        s.lines,
-        s.columns,
-        k * WIDTH,
-        s.rows[k * ROWS + row.r],
-        plan.scales,
-        out.values,
-        to,
-        out.wanted,
-        second.values,
-        to_second,
-        second.wanted,
-        row.first,
-        row.width,
-    )
-    if equal and len(problem.x.diagonal):
-        norm = problem.x.norms[row.i]
-        ntk, nngp = problem.x.diagonal[row.i, 0], problem.x.diagonal[row.i, 1]
-        if out.wanted:
-            diagonal_row(s.lines, norm, s.factors, ntk, out.values, to, row.first, row.width)
-        if second.wanted:
-            diagonal_row(
-                s.lines, norm, s.factors, nngp, second.values, to_second, row.first, row.width
-            )
-
-
-@_compiled
+@compiled
 def to_state(state: Array, start: int) -> int:
     """Replace u and v = (1-|u|)/2 by w = 1-u, co = 1+u and t = 0; returns how many w are 0."""
     wide()
@@ -68,46 +33,36 @@ def to_state(state: Array, start: int) -> int:
     return equal
 
 
-@_compiled
+@compiled
 def evaluate_layers(
     layers: Array, left: Array, r: int, right: Array, state: Array, start: int
 ) -> int:
     """Apply all layers to a row of pairs; returns the position of the last number."""
     k = 0
     for layer in range(len(layers)):
-        save, add = int(layers[layer, 1]), int(layers[layer, 2])
-        w, e, x, y = layers[layer, 6], layers[layer, 7], layers[layer, 8], layers[layer, 9]
+        save, add = layers[layer]["save"], layers[layer]["add"]
         if save >= 0:
             for j in range(STATE):
                 store(state, (1 + save) * STATE + j, load(state, j))
         k += activate(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
-        affine(w, e, x, y, left, k * ROWS + r, right, k * WIDTH, state, start)
-        if e != 0 or y != 0:
-            k += 4
+        k += affine(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
         if add >= 0:
             add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
             k += 4
     return k
 
 
-@_compiled
+@compiled
 def affine(
-    w: float,
-    e: float,
-    x: float,
-    y: float,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    state: Array,
-    start: int,
-) -> None:
-    """(c, t) <- (w c + e, w t + x c + y).
+    layers: Array, layer: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> int:
+    """(c, t) <- (w c + e, w t + x c + y); returns how many numbers that has.
 
     Numbers, if e or y is not 0: sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
     """
     wide()
+    here = layers[layer]
+    w, e, x, y = here["w"], here["e"], here["x"], here["y"]
     like = load(state, 0)
     x_, y_, one = real(like, x / w), real(like, y), real(like, 1)
     two = one + one
@@ -116,7 +71,7 @@ def affine(
             for j in range(start, WIDTH):
                 t = load(state, 2 * WIDTH + j) + x_ * (one - load(state, j))
                 store(state, 2 * WIDTH + j, t)
-        return
+        return 0
     share_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
     sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
     keeps_co = e == 0
@@ -127,9 +82,10 @@ def affine(
         t += y_ * (inverse_ * fetch(right, o + WIDTH + j))
         defect = share * before + two * gap * gap
         put(state, j, defect, select(keeps_co, load(state, WIDTH + j), two - defect), t)
+    return 4
 
 
-@_compiled
+@compiled
 def add_slot(
     slot: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
@@ -147,41 +103,19 @@ def add_slot(
         put(state, j, defect, two - defect, t)
 
 
-@_compiled
-def final_row(
-    state: Array,
-    right: Array,
-    last: int,
-    root: Any,
-    scales: Array,
-    out: Array,
-    to: int,
-    wanted: bool,
-    second: Array,
-    to_second: int,
-    wanted_second: bool,
-    first: int,
-    width: int,
-) -> None:
-    """Write t and u, times the roots of the final variances."""
+@compiled
+def to_cosine(state: Array, first: int, width: int) -> None:
+    """Replace w by u = 1-w."""
     wide()
-    one = real(root, 1)
-    scale, scale_second = root * fetch(scales, 0), root * fetch(scales, 1)
-    if wanted:
-        for j in range(first, width):
-            value = load(state, 2 * WIDTH + j)
-            store(out, to + j, value * (scale * fetch(right, last + j)))
-    if wanted_second:
-        for j in range(first, width):
-            value = one - load(state, j)
-            store(second, to_second + j, value * (scale_second * fetch(right, last + j)))
-
-
-@_compiled
-def diagonal_row(
-    state: Array, norm: Any, norms: Array, value: Any, out: Array, to: int, first: int, width: int
-) -> None:
-    """Write the value at equal inputs to the pairs that are: no rounding there."""
+    one = real(load(state, 0), 1)
     for j in range(first, width):
+        store(state, j, one - load(state, j))
+
+
+@compiled
+def diagonal_row(state: Array, norm: Any, norms: Array, value: Any, row: Row, out: Target) -> None:
+    """Write the value at equal inputs to the pairs that are: no rounding there."""
+    to = out.first + row.i * out.stride + row.j0
+    for j in range(row.first, row.width):
         if load(state, EQUAL + j) > real(norm, 0) and norm == fetch(norms, WIDTH + j):
-            store(out, to + j, value)
+            store(out.values, to + j, value)

@@ -1,4 +1,4 @@
-"""The compiled code of the Numba engine for Walsh-Hadamard transforms; mirrors cpu/hadamard.hpp.
+"""Walsh-Hadamard transforms of rows, and what is made of them; mirrors hadamard.hpp.
 
 The first three stages are done together, the others by twos, in loops that LLVM vectorises. Every
 sum has the order of the C++ engine, and so the same bits.
@@ -6,16 +6,20 @@ sum has the order of the C++ engine, and so the same bits.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from ntkfast.engines.numba_kernels import Array, _cached, _compiled, load, real, store
+from ntkfast.engines.codes import Answer
+from ntkfast.engines.numba.compiling import cached, compiled
+from ntkfast.engines.numba.formulas.simd import load, real, store
+from ntkfast.engines.numba.problem import Array, Matrix
 
 CACHED = 4096  # entries of a part that stays in the first-level cache
+PRODUCT, RELU, STEP = map(int, Answer)
 
 Eight = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 
 
-@_compiled
+@compiled
 def eight_sums(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Eight:
     """Three stages of eight entries."""
     a, b, c, d, e, f, g, h = a + b, a - b, c + d, c - d, e + f, e - f, g + h, g - h
@@ -23,13 +27,13 @@ def eight_sums(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -
     return a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
 
 
-@_compiled
+@compiled
 def signed(x: Array, start: int, signs: Array, k: int) -> Any:
     """Entry k of a row, with its sign."""
     return load(x, start + k) * load(signs, k)
 
 
-@_compiled
+@compiled
 def eights(
     x: Array, start: int, out: Array, at: int, signs: Array, first: int, last: int, scale: Any
 ) -> None:
@@ -55,7 +59,7 @@ def eights(
         store(out, at + k + 7, h * scale)
 
 
-@_compiled
+@compiled
 def pairs(out: Array, at: int, piece: int, scale: Any) -> None:
     """Combine two pieces."""
     for k in range(at, at + piece):
@@ -64,7 +68,7 @@ def pairs(out: Array, at: int, piece: int, scale: Any) -> None:
         store(out, k + piece, (a - b) * scale)
 
 
-@_compiled
+@compiled
 def fours(out: Array, at: int, piece: int, scale: Any) -> None:
     """Combine four pieces."""
     for k in range(at, at + piece):
@@ -77,7 +81,7 @@ def fours(out: Array, at: int, piece: int, scale: Any) -> None:
         store(out, k + 3 * piece, (b - d) * scale)
 
 
-@_compiled
+@compiled
 def combine(out: Array, at: int, piece: int, width: int, scale: Any) -> None:
     """Combine the transformed pieces of `width` entries."""
     one = real(scale, 1.0)
@@ -92,49 +96,45 @@ def combine(out: Array, at: int, piece: int, width: int, scale: Any) -> None:
         piece *= radix
 
 
-@_cached
+@compiled
+def transform(
+    x: Array, start: int, out: Array, at: int, width: int, signs: Array, scale: Any
+) -> None:
+    """Write scale H (signs * row) of a row."""
+    part, one = min(width, CACHED), real(scale, 1.0)
+    for k in range(0, width, part):
+        factor = scale if part == width else one
+        if part < 8:
+            for j in range(part):
+                store(out, at + j, signed(x, start, signs, j))
+            combine(out, at, 1, part, factor)
+            if part == 1:
+                store(out, at, load(out, at) * factor)
+        else:
+            eights(x, start, out, at, signs, k, k + part, factor if part == 8 else one)
+            combine(out, at + k, 8, part, factor)
+    combine(out, at, part, width, scale)
+
+
+@cached
 def transform_rows(
-    x: Array,
-    x_first: int,
-    x_stride: int,
-    out: Array,
-    out_first: int,
-    out_stride: int,
-    width: int,
-    signs: Array,
-    scale: Any,
-    begin: int,
-    end: int,
+    x: Matrix, out: Matrix, width: int, signs: Array, scale: Any, begin: int, end: int
 ) -> None:
     """Write scale H (signs * row) for the rows from `begin` to `end`."""
-    part = min(width, CACHED)
-    one = real(scale, 1.0)
     for i in range(begin, end):
-        start, at = x_first + i * x_stride, out_first + i * out_stride
-        for k in range(0, width, part):
-            factor = scale if part == width else one
-            if part < 8:
-                for j in range(part):
-                    store(out, at + j, signed(x, start, signs, j))
-                combine(out, at, 1, part, factor)
-                if part == 1:
-                    store(out, at, load(out, at) * factor)
-            else:
-                eights(x, start, out, at, signs, k, k + part, factor if part == 8 else one)
-                combine(out, at + k, 8, part, factor)
-        combine(out, at, part, width, scale)
+        start, at = x.first + i * x.stride, out.first + i * out.stride
+        transform(x.values, start, out.values, at, width, signs, scale)
 
 
-@_compiled
+@compiled
 def rotate(
-    x: Array,
-    start: int,
+    x: Matrix,
+    row: int,
     dim: int,
     signs: Array,
     ones: Array,
     to: Array,
     first: int,
-    size: int,
     step: bool,
     scale: Any,
 ) -> None:
@@ -142,36 +142,32 @@ def rotate(
 
     With `step` of 1{row > 0} instead of the row.
     """
-    one = real(load(ones, 0), 1.0)
-    if step:
-        for k in range(dim):
-            store(to, first + k, load(signs, k) if load(x, start + k) > 0 else one - one)
-    else:
-        for k in range(dim):
-            store(to, first + k, signed(x, start, signs, k))
+    start, size, one = x.first + row * x.stride, len(signs), real(scale, 1.0)
+    for k in range(dim):
+        if step:
+            store(to, first + k, load(signs, k) if load(x.values, start + k) > 0 else one - one)
+        else:
+            store(to, first + k, signed(x.values, start, signs, k))
     for k in range(dim, size):
         store(to, first + k, one - one)
-    transform_rows(to, first, 0, to, first, 0, size, ones, scale, 0, 1)
+    transform(to, first, to, first, size, ones, scale)
 
 
-@_cached
+class Factor(NamedTuple):
+    """Rows of x, a single one for all if the stride is 0, and how they are rotated."""
+
+    x: Matrix
+    dim: int
+    signs: Array  # (size,)
+    taken: Array  # indices of coordinates
+
+
+@cached
 def sketch_rows(
-    x: Array,
-    x_first: int,
-    x_stride: int,
-    dim: int,
-    signs_x: Array,
-    index_x: Array,
-    y: Array,
-    y_first: int,
-    y_stride: int,
-    dim_y: int,
-    signs_y: Array,
-    index_y: Array,
+    left: Factor,
+    right: Factor,
     step: bool,
-    out: Array,
-    out_first: int,
-    out_stride: int,
+    out: Matrix,
     ones: Array,
     scale: Any,
     scratch: Array,
@@ -179,32 +175,27 @@ def sketch_rows(
     end: int,
 ) -> None:
     """Write scale times one rotation, or the product of two, for the rows from `begin` to `end`."""
-    size, second, one = len(signs_x), len(signs_y), real(scale, 1.0)
+    size, one = len(left.signs), real(scale, 1.0)
     for i in range(begin, end):
-        at = out_first + i * out_stride
-        if i == begin or x_stride != 0:
-            rotate(x, x_first + i * x_stride, dim, signs_x, ones, scratch, 0, size, False, one)
-        if second == 0:
-            for j in range(len(index_x)):
-                store(out, at + j, load(scratch, index_x[j]) * scale)
+        at = out.first + i * out.stride
+        if i == begin or left.x.stride != 0:
+            rotate(left.x, i, left.dim, left.signs, ones, scratch, 0, False, one)
+        if len(right.signs) == 0:
+            for j in range(len(left.taken)):
+                store(out.values, at + j, load(scratch, left.taken[j]) * scale)
         else:
-            if i == begin or y_stride != 0:
-                start = y_first + i * y_stride
-                rotate(y, start, dim_y, signs_y, ones, scratch, size, second, step, one)
-            for j in range(len(index_x)):
-                product = load(scratch, index_x[j]) * load(scratch, size + index_y[j])
-                store(out, at + j, product * scale)
+            if i == begin or right.x.stride != 0:
+                rotate(right.x, i, right.dim, right.signs, ones, scratch, size, step, one)
+            for j in range(len(left.taken)):
+                product = load(scratch, left.taken[j]) * load(scratch, size + right.taken[j])
+                store(out.values, at + j, product * scale)
 
 
-@_cached
+@cached
 def structured_rows(
-    x: Array,
-    x_first: int,
-    x_stride: int,
+    x: Matrix,
     dim: int,
-    out: Array,
-    out_first: int,
-    out_stride: int,
+    out: Matrix,
     count: int,
     flips: Array,
     lengths: Array,
@@ -222,17 +213,16 @@ def structured_rows(
     for i in range(begin, end):
         for first in range(0, count, size):
             block = 3 * (first // size)
-            rotate(
-                x, x_first + i * x_stride, dim, flips[block], ones, scratch, 0, size, False, unit
-            )
-            transform_rows(scratch, 0, 0, scratch, 0, 0, size, flips[block + 1], unit, 0, 1)
-            transform_rows(scratch, 0, 0, scratch, 0, 0, size, flips[block + 2], unit, 0, 1)
-            at = out_first + i * out_stride + first
+            rotate(x, i, dim, flips[block], ones, scratch, 0, False, unit)
+            transform(scratch, 0, scratch, 0, size, flips[block + 1], unit)
+            transform(scratch, 0, scratch, 0, size, flips[block + 2], unit)
+            at = out.first + i * out.stride + first
             for k in range(min(size, count - first)):
                 v = load(scratch, k)
-                if answer == 2:
-                    store(out, at + k, scale if v > 0 else zero if v < 0 else half)
-                elif answer == 1:
-                    store(out, at + k, v * load(lengths, first + k) if v > 0 else zero)
+                if answer == STEP:
+                    value = scale if v > 0 else zero if v < 0 else half
+                elif answer == RELU:
+                    value = v * load(lengths, first + k) if v > 0 else zero
                 else:
-                    store(out, at + k, v * load(lengths, first + k))
+                    value = v * load(lengths, first + k)
+                store(out.values, at + k, value)

@@ -1,4 +1,4 @@
-"""Inner products of rows with packed panels of columns; mirrors cpu/product.hpp."""
+"""Inner products of rows with packed panels of columns; mirrors product.hpp."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.maps import PANEL, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import Code, _pointer, fetch, store, wide
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.simd import Code, address, fetch, fused, splat, store, wide
+from ntkfast.engines.numba.problem import PANEL, WIDTH, Array
 
 DEPTH = 128  # inner dimension of one pass: keeps a packed panel in cache
 REGISTER_ROWS = 6  # rows of the register tile
@@ -55,8 +55,8 @@ def register_tile(
             return ir.Constant(index, value)
 
         def place(which: int, offset: Any) -> Any:
-            pointer = _pointer(context, builder, signature.args[which], arguments[which], offset)
-            return builder.bitcast(pointer, vector.as_pointer())
+            to = address(context, builder, signature.args[which], arguments[which], offset)
+            return builder.bitcast(to, vector.as_pointer())
 
         def target(row: int, part: int) -> Any:
             return place(7, builder.add(to_, whole(row * WIDTH + part * lanes)))
@@ -78,20 +78,12 @@ def register_tile(
             ]
             for row in range(REGISTER_ROWS):
                 position = builder.add(lefts[row], loop.index)
-                element = builder.load(
-                    _pointer(context, builder, signature.args[0], arguments[0], position)
-                )
-                one = builder.insert_element(
-                    ir.Constant(vector, ir.Undefined), element, ir.Constant(ir.IntType(32), 0)
-                )
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-                left = builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), zeros)
+                element = address(context, builder, signature.args[0], arguments[0], position)
+                left = splat(builder, builder.load(element), lanes)
                 for part in range(across):
-                    product = builder.fmul(left, rights[part], flags=("contract",))
                     total = builder.load(sums[row, part])
-                    builder.store(
-                        builder.fadd(total, product, flags=("contract",)), sums[row, part]
-                    )
+                    total = fused(builder, left, rights[part], total)
+                    builder.store(total, sums[row, part])
         for key in tile:
             builder.store(builder.load(sums[key]), target(*key), align=align)
         return whole(lanes * across)
@@ -100,7 +92,7 @@ def register_tile(
     return size(x, size, size, size, y, size, size, t, size), code
 
 
-@_compiled
+@compiled
 def pack(
     y: Array, at: int, stride: int, count: int, inverse: Array, depth: int, packed: Array
 ) -> None:
@@ -116,7 +108,7 @@ def pack(
                 packed[to + k * PANEL] = 0
 
 
-@_compiled
+@compiled
 def multiply(
     x: Array, at: int, stride: int, rows: int, packed: Array, columns: int, depth: int, t: Array
 ) -> None:

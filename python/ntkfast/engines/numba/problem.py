@@ -1,4 +1,4 @@
-"""What the tile loop is asked to do, and its sizes: plain data; mirrors formulas/problems.hpp."""
+"""What the tile loop is asked to do, and its sizes: plain data; mirrors maps.hpp."""
 
 from __future__ import annotations
 
@@ -6,17 +6,25 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from ntkfast.engines.codes import SLOTS
+
 WIDTH = 256  # columns of a tile
 ROWS = 96  # rows of a tile
 CHUNK = 16 * ROWS  # rows of a task: amortises packing the columns; a multiple of WIDTH
 PANEL = 64  # columns that are packed together
-SLOTS = 4
-RELU, STEP = 0, 1  # kinds of neurons, as in `ntkfast.engines.maps.NEURONS`
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
 KEPT = (1 + SLOTS) * STATE  # two more lines after state and slots
 EQUAL = KEPT + WIDTH
 
 Array = NDArray[Any]
+
+
+class Matrix(NamedTuple):
+    """Rows of unit stride: entry (i, j) is values[first + i stride + j]."""
+
+    values: Array  # flat
+    first: int
+    stride: int
 
 
 class Side(NamedTuple):
@@ -85,22 +93,24 @@ class Row(NamedTuple):
     width: int
 
 
-class ProfilePlan(NamedTuple):
+class Table(NamedTuple):
     """A profile: its own table if a permutation looks it up, else a fine one.
 
     The fine table is [side][piece][coefficient]. Both have the highest power first.
     """
 
-    table: Array
+    values: Array
     degree: int  # of the profile's own table
     shift: int  # mantissa bits below those that pick a piece
     pieces: int  # on either side
     numbers: Array  # stretch, stretch, base, base, scale
-    table_second: Array
-    degree_second: int
-    shift_second: int
-    pieces_second: int
-    numbers_second: Array
+
+
+class ProfilePlan(NamedTuple):
+    """One or two profiles; the second is not used if its matrix is not wanted."""
+
+    first: Table
+    second: Table
 
 
 class RadialPlan(NamedTuple):
@@ -124,7 +134,7 @@ class NeuronPlan(NamedTuple):
 class LayersPlan(NamedTuple):
     """The layers, one row of constants each."""
 
-    layers: Array  # (layers, 12), see `ntkfast.engines.maps.LayerMap`
+    layers: Array  # of `ntkfast.engines.codes.LAYER_ROW`
     stats: int  # numbers per data row
     least: float  # norm that smaller ones are taken for
     scales: Array  # of NTK and NNGP

@@ -1,67 +1,19 @@
-"""The tile loop: inner products of a tile, then the map; mirrors cpu/tile.hpp."""
+"""The tile loop: inner products of a tile, then the map; mirrors tile.hpp."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from numba import int64
-from numba.extending import overload
 
-from ntkfast.engines.numba_kernels.compiling import _cached, _compiled, _inlined
-from ntkfast.engines.numba_kernels.layer import map_layers
-from ntkfast.engines.numba_kernels.maps import (
-    PANEL,
-    ROWS,
-    WIDTH,
-    Array,
-    LayersPlan,
-    NeuronPlan,
-    Problem,
-    ProfilePlan,
-    RadialPlan,
-    Row,
-    Scratch,
-    Target,
-)
-from ntkfast.engines.numba_kernels.neuron import map_neuron
-from ntkfast.engines.numba_kernels.product import multiply, pack
-from ntkfast.engines.numba_kernels.profile import map_profile
-from ntkfast.engines.numba_kernels.radial import map_radial
-from ntkfast.engines.numba_kernels.row_stats import prepare_stats
-from ntkfast.engines.numba_kernels.vectors import load, store
+from ntkfast.engines.numba.compiling import cached, compiled, inlined
+from ntkfast.engines.numba.cpu.map_row import map_row, prepare
+from ntkfast.engines.numba.cpu.product import multiply, pack
+from ntkfast.engines.numba.formulas.simd import load, store
+from ntkfast.engines.numba.problem import PANEL, ROWS, WIDTH, Array, Problem, Row, Scratch, Target
 
 
-def map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """Evaluate the map on a row of a tile: one of four functions, by kind of plan."""
-    raise NotImplementedError
-
-
-@overload(map_row, inline="always")
-def _map_row(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> Any:
-    kinds = {
-        ProfilePlan: map_profile,
-        RadialPlan: map_radial,
-        NeuronPlan: map_neuron,
-        LayersPlan: map_layers,
-    }
-    return kinds[plan.instance_class]
-
-
-def prepare(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
-    """Write what the layers need of the data rows from `first` on, with this stride."""
-    raise NotImplementedError
-
-
-@overload(prepare, inline="always")
-def _prepare(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> Any:
-    return prepare_stats if plan.instance_class is LayersPlan else prepare_nothing
-
-
-def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
-    """Other maps need nothing."""
-
-
-@_inlined
+@inlined
 def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
     """Prepare a block of columns."""
     y = problem.y
@@ -82,7 +34,7 @@ def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
     prepare(plan, y, j0, WIDTH, s.columns, WIDTH)
 
 
-@_inlined
+@inlined
 def compute_tile(
     problem: Problem,
     plan: Any,
@@ -103,7 +55,7 @@ def compute_tile(
         map_row(problem, plan, s, Row(i0 + r, r, j0, first, width), out, second)
 
 
-@_compiled
+@compiled
 def mirror(out: Array, first: int, stride: int, i0: int, i1: int, j0: int, j1: int) -> None:
     """Copy the strict upper part of a finished tile to its mirror image."""
     for block in range(j0, j1, 16):
@@ -112,7 +64,7 @@ def mirror(out: Array, first: int, stride: int, i0: int, i1: int, j0: int, j1: i
                 store(out, first + j * stride + i, load(out, first + i * stride + j))
 
 
-@_cached
+@cached
 def gram_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -> int:
     """Do a block of columns and a chunk of rows of Gram matrices.
 
@@ -140,7 +92,7 @@ def gram_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -
     return j0
 
 
-@_compiled
+@compiled
 def add_product(
     values: Array,
     rows: int,
@@ -160,7 +112,7 @@ def add_product(
                 sums[at + r * columns + c + k] += parts[r * WIDTH + k]
 
 
-@_compiled
+@compiled
 def pack_right(right: Array, j0: int, width: int, packed: Array) -> None:
     """Pack the rows from j0 on of the matrix to multiply with: panels [width][PANEL]."""
     for c in range(0, right.shape[1], PANEL):
@@ -170,7 +122,7 @@ def pack_right(right: Array, j0: int, width: int, packed: Array) -> None:
                 packed[c * WIDTH + j * PANEL + k] = right[j0 + j, c + k] if inside else 0
 
 
-@_cached
+@cached
 def product_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int) -> int:
     """Do a chunk of rows of a product, all columns; the kernel is never stored."""
     x, columns, product = problem.x, problem.right.shape[1], problem.product

@@ -1,39 +1,41 @@
-"""The numbers of one data row that layers multiply pairwise; mirrors host/row_stats.hpp."""
+"""The numbers of one data row that layers multiply pairwise; mirrors row_stats.hpp."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.maps import Array
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.activation import (
+    ERF,
+    EXP,
+    GAUSSIAN,
+    GELU,
+    HERMITE,
+    RELU,
+    SINE,
+    STEP,
+)
+from ntkfast.engines.numba.problem import Array
 
 
 def activation_stats(kind: int, terms: int) -> int:
     """Count the numbers of an activation."""
-    return (0, 0, 0, 3, 5, 2, 1, 3, terms)[kind]
+    return {ERF: 3, GELU: 5, SINE: 2, EXP: 1, GAUSSIAN: 3, HERMITE: terms}.get(kind, 0)
 
 
-def count_stats(layers: NDArray[np.float64]) -> int:
+def count_stats(layers: NDArray[np.void]) -> int:
     """Count the numbers of all layers, and the root of the final variance."""
     total = 1
     for layer in layers:
-        total += activation_stats(int(layer[0]), int(layer[11]))
-        total += 4 * (layer[7] != 0 or layer[9] != 0) + 4 * (layer[2] >= 0)
+        total += activation_stats(int(layer["kind"]), int(layer["count"]))
+        total += 4 * (layer["e"] != 0 or layer["y"] != 0) + 4 * (layer["add"] >= 0)
     return int(total)
 
 
-def prepare_stats(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
-    """Numbers of data rows for the layer map."""
-    for i in range(min(count, side.height - first)):
-        size = max(float(side.norms[first + i]), plan.least)
-        row_stats(plan.layers, size, side.series, first + i, out, i, stride)
-
-
-@_compiled
+@compiled
 def row_stats(
     layers: Array, size: float, series: Array, row: int, out: Array, at: int, stride: int
 ) -> None:
@@ -41,8 +43,10 @@ def row_stats(
     q = size * size
     slot0 = slot1 = slot2 = slot3 = q
     for layer in range(len(layers)):
-        kind, save, add = int(layers[layer, 0]), int(layers[layer, 1]), int(layers[layer, 2])
-        a, b, w, e = layers[layer, 3], layers[layer, 4], layers[layer, 6], layers[layer, 7]
+        here = layers[layer]
+        kind, save, add = here["kind"], here["save"], here["add"]
+        a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
+        w, e = here["w"], here["e"]
         if save == 0:
             slot0 = q
         elif save == 1:
@@ -51,40 +55,40 @@ def row_stats(
             slot2 = q
         elif save == 3:
             slot3 = q
-        after = variance_after(kind, a, b, layers[layer, 5], q)
-        z = 2 * abs(b * b if kind == 3 else b) * q
-        if kind == 3:
+        after = variance_after(kind, a, b, c, q)
+        z = 2 * abs(b * b if kind == ERF else b) * q
+        if kind == ERF:
             out[at] = math.sqrt(z / (1 + z))
             out[at + stride] = inverse_root(after)
             out[at + 2 * stride] = 1 / (1 + z)
             at += 3 * stride
-        elif kind == 4:
+        elif kind == GELU:
             out[at] = math.sqrt(q / (1 + q))
             out[at + stride] = 1 / math.sqrt(1 + q)
             out[at + 2 * stride] = math.sqrt(q)
             out[at + 3 * stride] = inverse_root(after)
             out[at + 4 * stride] = 1 / (1 + q)
             at += 5 * stride
-        elif kind == 5:
+        elif kind == SINE:
             out[at] = math.sqrt(q)
             out[at + stride] = inverse_root(after)
             at += 2 * stride
-        elif kind == 6:
+        elif kind == EXP:
             out[at] = math.sqrt(q)
             at += stride
-        elif kind == 7:
+        elif kind == GAUSSIAN:
             out[at] = math.sqrt(z / (1 + z))
             out[at + stride] = abs(a) / math.sqrt(1 + z) * inverse_root(after)
             out[at + 2 * stride] = 1 / (1 + z)
             at += 3 * stride
-        elif kind == 8:
-            first, terms = int(layers[layer, 10]), int(layers[layer, 11])
+        elif kind == HERMITE:
+            first, terms = here["offset"], here["count"]
             for k in range(terms):
                 out[at] = series[row, first + k]
                 at += stride
             after = float(series[row, first + terms])
         q = w * after + e
-        if e != 0 or layers[layer, 9] != 0:
+        if e != 0 or here["y"] != 0:
             inverse = inverse_root(q)
             share = math.sqrt(w * after) * inverse
             out[at] = share
@@ -101,35 +105,35 @@ def row_stats(
     out[at] = math.sqrt(q)
 
 
-@_compiled
+@compiled
 def variance_after(kind: int, a: float, b: float, c: float, q: float) -> float:
     """Return K(q, q, q) of an activation with a closed form."""
-    if kind == 1:
+    if kind == RELU:
         return (a + b) * q
-    if kind == 2:
+    if kind == STEP:
         return a + b
-    if kind == 3:
+    if kind == ERF:
         z = 2 * b * b * q
         return a * a * 2 / math.pi * math.atan2(z, math.sqrt(1 + 2 * z)) + c * c
-    if kind == 4:
+    if kind == GELU:
         e = math.sqrt(1 + 2 * q)
         return q / 4 + q / (2 * math.pi) * math.atan2(q, e) + q * q / (math.pi * (1 + q) * e)
-    if kind == 5:
+    if kind == SINE:
         return a * a / 2 * ((1 - c) - c * math.expm1(-2 * b * b * q))
-    if kind == 6:
+    if kind == EXP:
         return a * a * math.exp(2 * b * b * q)
-    if kind == 7:
+    if kind == GAUSSIAN:
         return a * a / math.sqrt(1 - 4 * b * q)
     return q
 
 
-@_compiled
+@compiled
 def inverse_root(q: float) -> float:
     """1/sqrt(q), or 0."""
     return 1 / math.sqrt(q) if q > 0 else 0.0
 
 
-@_compiled
+@compiled
 def put_shares(share: float, rest: float, out: Array, at: int, stride: int) -> int:
     """Write sine and cosine of half the angle whose cosine and sine are given."""
     cosine = math.sqrt((1 + share) / 2) if share + rest > 0 else 1.0

@@ -1,15 +1,15 @@
-"""The arc-cosine functions of order 0 and 1, and the arc sine; mirrors formulas/arccos.hpp."""
+"""The arc-cosine functions of order 0 and 1, and the arc sine; mirrors arccos.hpp."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.vectors import polynomial, real, select
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.simd import polynomial, real, select
 
 
-@_compiled
+@compiled
 def arc_cosine(w: Any, co: Any) -> Any:
     """kappa0, kappa1 for u < 1/2 and 1 - kappa1 at w = 1-u, co = 1+u; accurate at both ends."""
     half, one, inverse_pi = real(w, 0.5), real(w, 1), real(w, 0.31830988618379067154)
@@ -29,7 +29,7 @@ def arc_cosine(w: Any, co: Any) -> Any:
     return kappa0, kappa1, top - kappa1
 
 
-@_compiled
+@compiled
 def arc_sine(z: Any, one_minus_square: Any) -> Any:
     """asin(z), given 1 - z^2 too."""
     half, one, size = real(z, 0.5), real(z, 1), abs(z)

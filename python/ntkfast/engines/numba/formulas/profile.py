@@ -1,4 +1,4 @@
-"""Evaluates a compiled profile on a row of pairs; mirrors formulas/profile.hpp."""
+"""Evaluates a compiled profile on a row of pairs; mirrors profile.hpp."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ntkfast.engines.numba_kernels.angles import angles
-from ntkfast.engines.numba_kernels.compiling import _compiled
-from ntkfast.engines.numba_kernels.maps import PANEL, WIDTH, Array
-from ntkfast.engines.numba_kernels.vectors import (
+from ntkfast.engines.codes import PIECES
+from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.numba.formulas.simd import (
     Code,
-    _pointer,
-    _resize,
-    _scope,
+    address,
     fetch,
+    fused,
+    input_scope,
     load,
     real,
+    resize,
     select,
+    splat,
     store,
     wide,
 )
+from ntkfast.engines.numba.problem import PANEL, WIDTH, Array, Table
 
 GROUP = 4  # vectors in flight: hides the latency of the Horner chain
 
@@ -33,67 +35,15 @@ FINE_DEGREE = {32: 3, 64: 6}
 FINE_STRIDE = {32: 4, 64: 8}
 
 
-def map_profile(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any) -> None:
-    """One or two profiles."""
-    angles(problem, s, row)
-    factor = problem.x.factors[row.i]
-    profile_row(
-        plan.table,
-        plan.degree,
-        plan.shift,
-        plan.pieces,
-        plan.numbers,
-        s.lines,
-        factor,
-        s.factors,
-        out.values,
-        out.first + row.i * out.stride + row.j0,
-        row.first,
-        row.width,
-    )
-    if second.wanted:
-        profile_row(
-            plan.table_second,
-            plan.degree_second,
-            plan.shift_second,
-            plan.pieces_second,
-            plan.numbers_second,
-            s.lines,
-            factor,
-            s.factors,
-            second.values,
-            second.first + row.i * second.stride + row.j0,
-            row.first,
-            row.width,
-        )
-
-
-@_compiled
-def profile_row(
-    table: Array,
-    degree: int,
-    shift: int,
-    pieces: int,
-    numbers: Array,
-    u: Array,
-    factor: Any,
-    factors: Array,
-    out: Array,
-    to: int,
-    first: int,
-    width: int,
-) -> None:
-    """Evaluate a profile at the lines of `angles`, times both factors."""
-    wide()
-    factor *= fetch(numbers, 4)
-    if pieces == 8:  # the table of the profile itself
+@compiled
+def profile_row(table: Table, u: Array, first: int, width: int) -> None:
+    """Evaluate a profile without its scale at the lines of `angles`, to the third line."""
+    if table.pieces == PIECES:  # the table of the profile itself
         j = first // PANEL * PANEL
         while j < width:
-            j += profile_lanes(table, degree, shift, numbers, u, j)
+            j += profile_lanes(table.values, table.degree, table.shift, table.numbers, u, j)
     else:
-        fine_profile(table, shift, pieces, numbers, u, first, width)
-    for j in range(first, width):
-        store(out, to + j, load(u, 2 * WIDTH + j) * (factor * fetch(factors, j)))
+        fine_profile(table, u, first, width)
 
 
 # ---- the table of the profile itself, looked up by a permutation --------------------------------
@@ -130,30 +80,17 @@ def profile_lanes(
         lanes, scalar, whole = 512 // size, context.get_value_type(u.dtype), ir.IntType(size)
         vector, wholes = ir.VectorType(scalar, lanes), ir.VectorType(whole, lanes)
 
-        def all_of(value: Any) -> Any:
-            one = builder.insert_element(
-                ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined),
-                value,
-                ir.Constant(ir.IntType(32), 0),
-            )
-            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-            return builder.shuffle_vector(one, one, zeros)
-
         def place(which: int, offset: Any) -> Any:
-            pointer = _pointer(context, builder, signature.args[which], arguments[which], offset)
-            return builder.bitcast(pointer, vector.as_pointer())
+            to = address(context, builder, signature.args[which], arguments[which], offset)
+            return builder.bitcast(to, vector.as_pointer())
 
         def vector_at(which: int, offset: Any) -> Any:
             return builder.load(place(which, offset), align=size // 8)
 
-        def fused(a: Any, b: Any, c: Any) -> Any:
-            return builder.fadd(builder.fmul(a, b, flags=("contract",)), c, flags=("contract",))
-
         def number(k: int) -> Any:
-            pointer = _pointer(
-                context, builder, signature.args[3], arguments[3], ir.Constant(index, k)
-            )
-            return all_of(builder.load(pointer))
+            at = ir.Constant(index, k)
+            at = address(context, builder, signature.args[3], arguments[3], at)
+            return splat(builder, builder.load(at), lanes)
 
         def line(which: int, group: int) -> Any:
             return builder.add(start_, ir.Constant(index, which * WIDTH + group * lanes))
@@ -175,7 +112,7 @@ def profile_lanes(
             high = vector_at(0, builder.add(row, ir.Constant(index, lanes)))
             return [builder.call(permute, [low, piece, high]) for piece in pieces]
 
-        amount = all_of(_resize(builder, shift_, whole))
+        amount = splat(builder, resize(builder, shift_, whole), lanes)
         mask = builder.shl(ir.Constant(wholes, [-1] * lanes), amount)
         zero, one = ir.Constant(vector, [0.0] * lanes), ir.Constant(vector, [1.0] * lanes)
         seven, eight = (ir.Constant(wholes, [k] * lanes) for k in (7, 8))
@@ -184,7 +121,7 @@ def profile_lanes(
         for group in range(GROUP):
             back = builder.fcmp_ordered("<", vector_at(4, line(0, group)), zero)
             s = builder.call(root, [vector_at(4, line(1, group))])
-            t = fused(s, builder.select(back, number(1), number(0)), one)
+            t = fused(builder, s, builder.select(back, number(1), number(0)), one)
             bits = builder.bitcast(t, wholes)
             xs.append(builder.fsub(t, builder.bitcast(builder.and_(bits, mask), vector)))
             piece = builder.and_(builder.lshr(bits, amount), seven)
@@ -199,10 +136,10 @@ def profile_lanes(
                 builder.add(loop.index, ir.Constant(index, 1)), ir.Constant(index, 16)
             )
             for value, x, c in zip(values, xs, look_up(row, pieces), strict=True):
-                builder.store(fused(builder.load(value), x, c), value)
+                builder.store(fused(builder, builder.load(value), x, c), value)
         for group, (value, s, back) in enumerate(zip(values, roots, backs, strict=True)):
             base = builder.select(back, number(3), number(2))
-            result = fused(builder.load(value), s, base)
+            result = fused(builder, builder.load(value), s, base)
             builder.store(result, place(4, line(2, group)), align=size // 8)
         return ir.Constant(index, GROUP * lanes)
 
@@ -213,12 +150,11 @@ def profile_lanes(
 # ---- a fine table, looked up by gathering -------------------------------------------------------
 
 
-@_compiled
-def fine_profile(
-    table: Array, shift: int, pieces: int, numbers: Array, u: Array, first: int, width: int
-) -> None:
+@compiled
+def fine_profile(table: Table, u: Array, first: int, width: int) -> None:
     """Evaluate a profile with a fine table, without its factors, to the third line."""
     wide()
+    numbers, shift = table.numbers, table.shift
     zero, one = real(load(u, 0), 0), real(load(u, 0), 1)
     stretch, stretch_back = fetch(numbers, 0), fetch(numbers, 1)
     base, base_back = fetch(numbers, 2), fetch(numbers, 3)
@@ -226,29 +162,26 @@ def fine_profile(
         root = math.sqrt(load(u, WIDTH + j))
         back = load(u, j) < zero
         t = one + root * select(back, stretch_back, stretch)
-        piece = (cell(t, shift) & (pieces - 1)) + select(back, pieces, 0)
-        value = horner(table, piece, t - left_edge(t, shift))
+        piece = (cell(t, shift) & (table.pieces - 1)) + select(back, table.pieces, 0)
+        value = horner(table.values, piece, t - left_edge(t, shift))
         store(u, 2 * WIDTH + j, value * root + select(back, base_back, base))
 
 
 @intrinsic
 def horner(typing: Any, table: Any, piece: Any, x: Any) -> Code:
-    """Evaluate the polynomial of one piece; see `ntkfast.engines.numba` for the degree."""
+    """Evaluate the polynomial of one piece; its degree is that of fine_table.py."""
     count = FINE_DEGREE[table.dtype.bitwidth] + 1
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        scope, total = _scope(builder.module), None
+        scope, total = input_scope(builder.module), None
         start = builder.mul(arguments[1], ir.Constant(ir.IntType(64), FINE_STRIDE[x.bitwidth]))
         for k in range(count):
             index = builder.add(start, ir.Constant(ir.IntType(64), k))
-            pointer = _pointer(context, builder, signature.args[0], arguments[0], index)
-            coefficient = builder.load(pointer)
+            at = address(context, builder, signature.args[0], arguments[0], index)
+            coefficient = builder.load(at)
             coefficient.set_metadata("alias.scope", scope)
-            if total is None:
-                total = coefficient
-            else:
-                product = builder.fmul(total, arguments[2], flags=("contract",))
-                total = builder.fadd(product, coefficient, flags=("contract",))
+            first = total is None
+            total = coefficient if first else fused(builder, total, arguments[2], coefficient)
         return total
 
     return x(table, types.int64, x), code
@@ -261,7 +194,7 @@ def cell(typing: Any, value: Any, shift: Any) -> Code:
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         size = ir.IntType(value.bitwidth)
         shifted = builder.lshr(
-            builder.bitcast(arguments[0], size), _resize(builder, arguments[1], size)
+            builder.bitcast(arguments[0], size), resize(builder, arguments[1], size)
         )
         return builder.zext(shifted, ir.IntType(64)) if value.bitwidth < 64 else shifted
 
@@ -274,7 +207,7 @@ def left_edge(typing: Any, value: Any, shift: Any) -> Code:
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         size = ir.IntType(value.bitwidth)
-        amount = _resize(builder, arguments[1], size)
+        amount = resize(builder, arguments[1], size)
         mask = builder.shl(ir.Constant(size, -1), amount)
         kept = builder.and_(builder.bitcast(arguments[0], size), mask)
         return builder.bitcast(kept, context.get_value_type(value))
