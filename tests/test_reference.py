@@ -76,7 +76,9 @@ def test_all_names_of_activations_are_in_the_guide() -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_files_that_a_document_names_are_there(document: str) -> None:
+    """Paths from the root, and those of modules from the folder of the package."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    paths = re.findall(r"`((?:python|docs|tests|bench|examples)/[\w./-]+)`", text)
+    paths = re.findall(r"`((?:docs|tests|bench|examples)/[\w./-]+|[a-z]+/[\w/]+\.py)`", text)
+    roots = (ROOT, ROOT / "python" / "ntkfast")
     assert paths
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [path for path in paths if not any((root / path).exists() for root in roots)] == []

@@ -235,7 +235,7 @@ class SequenceSide:
     Attributes
     ----------
     numbers : one or two (steps, fields) arrays
-        One per direction; the fields are described in csrc/maps.hpp.
+        One per direction; the fields are described in csrc/formulas/problems.hpp.
     layout : (3, n) array of int64
         First step, length, and place in the result of each sequence.
     diagonal : (n,) array
