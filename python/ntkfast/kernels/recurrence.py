@@ -32,7 +32,7 @@ class Recursion(Protocol):
 
 
 def prepare(network: Recursion, plan: SequenceMap, X: Sequences) -> SequenceSide:
-    """Return the numbers of sequences (see csrc/formulas/problems.hpp), sorted by length."""
+    """Return the numbers of sequences (see csrc/maps.hpp), sorted by length."""
     order = np.argsort(X.lengths, kind="stable")
     lengths = X.lengths[order]
     layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])
@@ -171,7 +171,7 @@ class Direction:
 
 
 def _asked(activation: Activation, q: Values, after: Values) -> list[Values]:
-    """Return the numbers that an activation multiplies, as csrc/host/row_stats.hpp does."""
+    """Return the numbers that an activation multiplies; as csrc/row_stats.hpp, for many inputs."""
     kind, (a, b, *_) = activation.code[0], (*activation.code[1], 0.0, 0.0)
     inverse = np.where(after > 0, 1 / np.sqrt(after), 0)
     z = 2 * abs(b * b if kind == 3 else b) * q
