@@ -79,6 +79,6 @@ def test_files_that_a_document_names_are_there(document: str) -> None:
     """Paths from the root, and those of modules from the folder of the package."""
     text = (ROOT / document).read_text(encoding="utf-8")
     paths = re.findall(r"`((?:docs|tests|bench|examples)/[\w./-]+|[a-z]+/[\w/]+\.py)`", text)
-    roots = (ROOT, ROOT / "python" / "ntkfast")
+    roots = (ROOT, ROOT / "python", ROOT / "python" / "ntkfast")
     assert paths
     assert [path for path in paths if not any((root / path).exists() for root in roots)] == []
