@@ -66,7 +66,7 @@ def _engines() -> list[Any]:
     else:
         native = [pytest.param(Engine("native"), id="native")]
     found = [*native, pytest.param(Engine("numba"), id="numba")]
-    if not cuda.unavailable():  # a card, or the host playing it: see tests/test_cuda_device.py
+    if not cuda.unavailable():  # a device, or the host playing it: see tests/test_cuda_device.py
         found.append(pytest.param(Engine("cuda"), id="cuda"))
     return found
 

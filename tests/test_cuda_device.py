@@ -1,7 +1,7 @@
-"""The CUDA engine against the native one, on a card or with the host playing it.
+"""The CUDA engine against the native one, on a device or with the host playing it.
 
 ``emulated`` runs the sources of the kernels on the host (built with the CMake option
-NTKFAST_CUDA_EMULATE), ``device`` needs a card.
+NTKFAST_CUDA_EMULATE), ``device`` needs a device.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def test_rows(module: Any, name: str, shape: tuple[int, int, int], dtype: Any) -
 
 # ---- products of rows ----------------------------------------------------------------------------
 
-# What multiplies rows: the dtype, the card (the emulated card 1 has no tensor cores), the
+# What multiplies rows: the dtype, the device (the emulated device 1 has no tensor cores), the
 # precision, and the error of a cosine by engines/cuda.py, besides that of strict precision.
 PRODUCTS = {
     "f32": (np.float32, 0, "strict", 0.0),
@@ -174,10 +174,10 @@ SLOPE = 4.0
 @pytest.fixture(params=PRODUCTS)
 def product(module: Any, request: pytest.FixtureRequest) -> Iterator[tuple[Any, float]]:
     """Multiply in one of `PRODUCTS`; gives the dtype and the error of a cosine."""
-    dtype, card, precision, error = PRODUCTS[request.param]
-    if card >= module.devices()[0]:
-        pytest.skip(f"there is no card {card}")
-    with cuda.device(card), cuda.precision(precision):
+    dtype, device, precision, error = PRODUCTS[request.param]
+    if device >= module.devices()[0]:
+        pytest.skip(f"there is no device {device}")
+    with cuda.device(device), cuda.precision(precision):
         yield dtype, error
 
 
@@ -253,9 +253,9 @@ def test_precisions_differ(module: Any) -> None:
         pass
 
 
-def test_cards_without_tensor_cores_compute_strictly(module: Any) -> None:
+def test_devices_without_tensor_cores_compute_strictly(module: Any) -> None:
     if not module.__name__.endswith("emulated"):
-        pytest.skip("needs the old card among the emulated ones")
+        pytest.skip("needs the old device among the emulated ones")
     X = np.random.default_rng(0).standard_normal((30, 50)).astype(np.float32)
     kernel = nf.FullyConnected(1).ntk
     wanted = kernel(X, engine="cuda")
