@@ -1,7 +1,7 @@
-"""A graphics card without a framework: memory, events and cuBLAS by ctypes.
+"""A graphics device without a framework: memory, events and cuBLAS by ctypes.
 
-`Card` speaks to the driver, `Cublas` to the library of products. `HostCard` and `HostProduct`
-have the same functions where ``ntkfast._cuda_emulated`` plays the card, with the clock of the host
+`Device` speaks to the driver, `Cublas` to the library of products. `HostDevice` and `HostProduct`
+have the same functions where ``ntkfast._cuda_emulated`` plays the device, with its clock
 and NumPy: what is measured there means nothing, but every line of a benchmark runs.
 """
 
@@ -66,13 +66,13 @@ def load(names: Sequence[str]) -> ctypes.CDLL:
     raise CudaError(f"no {names[0]}: {'; '.join(reasons[:2])}")
 
 
-# ---- the card ------------------------------------------------------------------------------------
+# ---- the device ----------------------------------------------------------------------------------
 
 ATTRIBUTES = {"multiprocessors": 16, "l2_bytes": 38, "major": 75, "minor": 76}  # of the driver
 
 
-class Card:
-    """One NVIDIA card, through its driver.
+class Device:
+    """One NVIDIA device, through its driver.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Card:
     Raises
     ------
     CudaError
-        If there is no driver or no such card.
+        If there is no driver or no such device.
     """
 
     emulated = False
@@ -110,7 +110,7 @@ class Card:
         return value.value
 
     def facts(self) -> dict[str, Any]:
-        """Return what the card is."""
+        """Return what the device is."""
         name, total, version = ctypes.create_string_buffer(256), c_size_t(), c_int()
         self._call("cuDeviceGetName", name, c_int(len(name)), self._device)
         self._call("cuDeviceTotalMem_v2", byref(total), self._device)
@@ -125,44 +125,44 @@ class Card:
         }
 
     def free_bytes(self) -> int:
-        """Return how much memory of the card is free."""
+        """Return how much memory of the device is free."""
         free, total = c_size_t(), c_size_t()
         self._call("cuMemGetInfo_v2", byref(free), byref(total))
         return free.value
 
-    def empty(self, shape: Shape, dtype: Any) -> CardArray:
-        """Return an array on the card whose numbers are anything."""
-        array = CardArray(self, tuple(shape), np.dtype(dtype))
+    def empty(self, shape: Shape, dtype: Any) -> DeviceArray:
+        """Return an array on the device whose numbers are anything."""
+        array = DeviceArray(self, tuple(shape), np.dtype(dtype))
         pointer = c_uint64()
         self._call("cuMemAlloc_v2", byref(pointer), c_size_t(array.nbytes))
         array.pointer = pointer.value
         return array
 
-    def release(self, array: CardArray) -> None:
+    def release(self, array: DeviceArray) -> None:
         """Free the memory of an array."""
         self._call("cuMemFree_v2", c_uint64(array.pointer))
 
-    def put(self, array: np.ndarray) -> CardArray:
-        """Copy an array of the host to the card."""
+    def put(self, array: np.ndarray) -> DeviceArray:
+        """Copy an array of the host to the device."""
         source = np.ascontiguousarray(array)
         to = self.empty(source.shape, source.dtype)
         data = c_void_p(source.ctypes.data)
         self._call("cuMemcpyHtoD_v2", c_uint64(to.pointer), data, c_size_t(to.nbytes))
         return to
 
-    def get(self, array: CardArray) -> np.ndarray:
+    def get(self, array: DeviceArray) -> np.ndarray:
         """Copy an array to the host."""
         to = np.empty(array.shape, array.dtype)
         data = c_void_p(to.ctypes.data)
         self._call("cuMemcpyDtoH_v2", data, c_uint64(array.pointer), c_size_t(array.nbytes))
         return to
 
-    def fill(self, array: CardArray, word: int = 0) -> None:
+    def fill(self, array: DeviceArray, word: int = 0) -> None:
         """Queue the filling of an array with a word of four bytes."""
         count = c_size_t(array.nbytes // 4)
         self._call("cuMemsetD32Async", c_uint64(array.pointer), c_uint(word), count, None)
 
-    def copy(self, to: CardArray, source: CardArray) -> None:
+    def copy(self, to: DeviceArray, source: DeviceArray) -> None:
         """Queue a copy between arrays of one size."""
         pointers = c_uint64(to.pointer), c_uint64(source.pointer)
         self._call("cuMemcpyDtoDAsync_v2", *pointers, c_size_t(to.nbytes), None)
@@ -188,18 +188,18 @@ class Card:
         self._call("cuCtxSynchronize")
 
 
-class CardArray:
-    """An array of C order on a card, known by the CUDA array interface."""
+class DeviceArray:
+    """An array of C order on a device, known by the CUDA array interface."""
 
-    def __init__(self, card: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.card, self.shape, self.dtype = card, shape, dtype
+    def __init__(self, device: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.device, self.shape, self.dtype = device, shape, dtype
         self.nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         self.pointer = 0
-        self.memory: Any = None  # what owns it, if not the card
+        self.memory: Any = None  # what owns it, if not the device
 
     def __del__(self) -> None:
         if self.pointer and not sys.is_finalizing():
-            self.card.release(self)
+            self.device.release(self)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -213,8 +213,8 @@ class CardArray:
         }
 
 
-class HostCard:
-    """The host that plays a card: memory of ``ntkfast._cuda_emulated``, the clock of the host."""
+class HostDevice:
+    """The host that plays a device: memory of ``ntkfast._cuda_emulated``, the clock of the host."""
 
     emulated = True
     l2_bytes = 1 << 16
@@ -223,42 +223,42 @@ class HostCard:
         self._module = module
 
     def facts(self) -> dict[str, Any]:
-        """Return that this is no card."""
-        return {"device": "the host, playing a card", "l2_bytes": self.l2_bytes}
+        """Return that this is no device."""
+        return {"device": "the host, playing a device", "l2_bytes": self.l2_bytes}
 
     def free_bytes(self) -> int:
         """Return how much memory there is to play with."""
         return 1 << 28
 
-    def empty(self, shape: Shape, dtype: Any) -> CardArray:
+    def empty(self, shape: Shape, dtype: Any) -> DeviceArray:
         """Return an array of NaN."""
-        array = CardArray(self, tuple(shape), np.dtype(dtype))
+        array = DeviceArray(self, tuple(shape), np.dtype(dtype))
         array.memory = self._module.Memory(array.nbytes, "0")
         array.pointer = array.memory.pointer
         return array
 
-    def release(self, array: CardArray) -> None:
+    def release(self, array: DeviceArray) -> None:
         """Leave the memory to its owner."""
 
-    def put(self, array: np.ndarray) -> CardArray:
-        """Copy an array to what plays memory of a card."""
+    def put(self, array: np.ndarray) -> DeviceArray:
+        """Copy an array to what plays memory of a device."""
         source = np.ascontiguousarray(array)
         to = self.empty(source.shape, source.dtype)
         ctypes.memmove(to.pointer, source.ctypes.data, to.nbytes)
         return to
 
-    def get(self, array: CardArray) -> np.ndarray:
+    def get(self, array: DeviceArray) -> np.ndarray:
         """Copy an array back."""
         to = np.empty(array.shape, array.dtype)
         ctypes.memmove(to.ctypes.data, array.pointer, array.nbytes)
         return to
 
-    def fill(self, array: CardArray, word: int = 0) -> None:
+    def fill(self, array: DeviceArray, word: int = 0) -> None:
         """Fill an array with a word of four bytes."""
         words = (c_uint * (array.nbytes // 4)).from_address(array.pointer)
         np.ctypeslib.as_array(words)[...] = word
 
-    def copy(self, to: CardArray, source: CardArray) -> None:
+    def copy(self, to: DeviceArray, source: DeviceArray) -> None:
         """Copy between arrays of one size."""
         ctypes.memmove(to.pointer, source.pointer, to.nbytes)
 
@@ -285,7 +285,7 @@ COMPUTE = {
 
 
 class Cublas:
-    """Products X Y^T on a card by cuBLAS.
+    """Products X Y^T on a device by cuBLAS.
 
     Raises
     ------
@@ -313,7 +313,7 @@ class Cublas:
         self._check("cublasGetVersion_v2", status)
         return value.value
 
-    def multiply(self, X: CardArray, Y: CardArray, out: CardArray, precision: str) -> None:
+    def multiply(self, X: DeviceArray, Y: DeviceArray, out: DeviceArray, precision: str) -> None:
         """Queue out = X Y^T; what is of C order here is, to cuBLAS, the transpose by columns."""
         (n, d), m = X.shape, Y.shape[0]
         kind, compute = COMPUTE[X.dtype.name, precision]
@@ -329,7 +329,7 @@ class Cublas:
 
 
 class HostProduct:
-    """The products of NumPy in what plays memory of a card."""
+    """The products of NumPy in what plays memory of a device."""
 
     name = "NumPy"
 
@@ -337,8 +337,8 @@ class HostProduct:
         """Return zero."""
         return 0
 
-    def multiply(self, X: CardArray, Y: CardArray, out: CardArray, precision: str) -> None:
+    def multiply(self, X: DeviceArray, Y: DeviceArray, out: DeviceArray, precision: str) -> None:
         """Write out = X Y^T."""
         assert (X.dtype.name, precision) in COMPUTE
-        product = np.ascontiguousarray(X.card.get(X) @ Y.card.get(Y).T)
+        product = np.ascontiguousarray(X.device.get(X) @ Y.device.get(Y).T)
         ctypes.memmove(out.pointer, product.ctypes.data, product.nbytes)

@@ -1,12 +1,12 @@
-"""Runs the tests and all benchmarks of the CUDA engine on a card; the table comes last.
+"""Runs the tests and all benchmarks of the CUDA engine on a device; the table comes last.
 
     python bench/gpu.py --json gpu.json                     # everything, in under nine minutes
     python bench/gpu.py --parts roofline,gram --json gpu.json
-    python bench/gpu.py --emulated --quick --json FILE      # without a card: does it run?
+    python bench/gpu.py --emulated --quick --json FILE      # without a device: does it run?
 
-`bench/gpu.sh` builds the package for the card first. Every part is a process of its own with a
+`bench/gpu.sh` builds the package for the device first. Every part is a process of its own with a
 limit of time; what fails or is cut off leaves the others alone, and the exit status is 1 if one
-did. With --emulated the host plays the card (``ntkfast._cuda_emulated``) and no number means
+did. With --emulated the host plays the device (``ntkfast._cuda_emulated``) and no number means
 anything.
 """
 
@@ -137,7 +137,7 @@ def pytest_command(tests: Sequence[str], expression: str) -> list[str]:
 
 
 def tests(limit: float, options: argparse.Namespace) -> Outcome:
-    """Run the tests of the engine, on the card or emulated."""
+    """Run the tests of the engine, on the device or emulated."""
     expression = "device and not emulated"  # the first word is in the names of files as well
     if options.emulated:
         expression = "emulated and test_both" if options.quick else "emulated"
@@ -173,7 +173,7 @@ def sanitize(tool: str, limit: float, options: argparse.Namespace) -> Outcome:
     """Run a few tests under a tool of compute-sanitizer."""
     program = sanitizer()
     if options.emulated or program is None:
-        return skipped("the host plays the card" if options.emulated else "no compute-sanitizer")
+        return skipped("the host plays the device" if options.emulated else "no compute-sanitizer")
     command = [program, "--tool", tool, "--error-exitcode", str(MEMORY_ERROR)]
     expression = f"device and not emulated and not float64 and ({SANITIZED})"
     command += [*pytest_command(DEVICE_TESTS, expression), "--timeout", "0"]
@@ -307,7 +307,7 @@ def final_table(found: Mapping[str, Any]) -> str:
     device = found["device"].get("device", "no device")
     head = f"{device}, driver {found['driver'] or 'none'}, {found['date']}, {found['commit'][:12]}"
     if found["emulated"]:
-        head += "\nTHE HOST PLAYED THE CARD: no number below means anything"
+        head += "\nTHE HOST PLAYED THE DEVICE: no number below means anything"
     width = max(map(len, found["parts"]), default=0)
     parts = (f"{name:<{width}}  {status_of(part)}" for name, part in found["parts"].items())
     rows = report.lines(found["results"])
@@ -336,7 +336,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--parts", type=names, default=known, help=f"some of {','.join(known)}; default: all")
     add("--seconds", type=float, default=540, help="for everything (default: 540)")
     add("--quick", action="store_true", help="tiny sizes: does it run?")
-    add("--emulated", action="store_true", help="the host plays the card")
+    add("--emulated", action="store_true", help="the host plays the device")
     add("--peers-python", type=Path, help="interpreter with neural-tangents and PyKeOps")
     add("--failed", nargs="*", default=[], help="what failed before, for the table and the status")
     add("--command", dest="command", type=shlex.split, help="the command to record")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds ntkfast for the card of this machine, runs every GPU test and benchmark: under ten minutes.
+# Builds ntkfast for the device of this machine, runs every GPU test and benchmark: under ten minutes.
 #
 #     bench/gpu.sh gpu.json                                   # into a new environment, from the package index
 #     PYTHON=/opt/python/bin/python bench/gpu.sh --no-install gpu.json     # without a network

@@ -1,9 +1,9 @@
-"""Other packages that compute kernels of networks on a card, each in a process of its own.
+"""Other packages that compute kernels of networks on a device, each in a process of its own.
 
     python bench/gpu_peers.py "neural-tangents, depth 3" '[8192, 784, 3, 0]'
 
 prints one line of JSON: seconds of calls and versions, or why there are none. It must not import
-ntkfast. All inputs lie on the card; the call has ended when it returns.
+ntkfast. All inputs lie on the device; the call has ended when it returns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def neural_tangents(X: np.ndarray, Y: np.ndarray, shape: Shape) -> Call:
     import jax
 
     if jax.default_backend() != "gpu":
-        raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on a card")
+        raise RuntimeError(f"JAX computes on {jax.default_backend()}, not on a device")
     # The experimental sub-package needs TensorFlow and none of it is used here.
     sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
     from neural_tangents import stax
@@ -65,7 +65,7 @@ def pykeops(X: np.ndarray, Y: np.ndarray, shape: Shape) -> Call:
     from pykeops.torch import LazyTensor
 
     if not torch.cuda.is_available():
-        raise RuntimeError("PyTorch has no card")
+        raise RuntimeError("PyTorch has no device")
     x, y = (torch.from_numpy(a).cuda() for a in (X, Y))
     V = torch.from_numpy(gaussian_rows(len(Y), shape.columns, "float32", seed=3)).cuda()
     kernel = keops_kernel(x, y, shape.depth, LazyTensor)

@@ -1,6 +1,6 @@
 """What bench/gpu.py makes of its measurements: statistics, sizes, rooflines, goals, the table.
 
-Nothing here measures, or needs a card.
+Nothing here measures, or needs a device.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def judged(what: str, value: float | None, goal: float, *, least: bool = False) 
 
 
 def roofline_lines(results: Results) -> Iterator[Line]:
-    """Yield what the card does at most."""
+    """Yield what the device does at most."""
     for case, rate in ceilings(results).items():
         stream = case in ("store", "copy")
         unit = "GB/s" if stream else "TFLOP/s"

@@ -3,7 +3,7 @@
     python bench/gpu_sections.py SECTION FILE.json \
         '{"quick": false, "emulated": false, "seconds": 60, "peers_python": ""}'
 
-Times on the card are those between CUDA events around a call, of contenders in turn, with inputs
+Times on the device are those between CUDA events around a call, of contenders in turn, with inputs
 and results that rotate through more memory than the second cache holds. Where arrays come from the
 host and go there (``"input": "NumPy"``), the clock of the host counts, transfers included.
 """
@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import gpu_report as report
-from cuda_runtime import Card, CardArray, Cublas, CudaError, HostCard, HostProduct
+from cuda_runtime import Cublas, CudaError, Device, DeviceArray, HostDevice, HostProduct
 from peers import gaussian_rows
 
 Row = dict[str, Any]
@@ -42,7 +42,7 @@ BASES = {"strict": ("strict", 1), "tf32": ("tf32", 1), "3xtf32": ("tf32", 3)}
 class Setting:
     """Where a section runs, and how long it may."""
 
-    card: Any
+    device: Any
     quick: bool
     seconds: float
     peers_python: str
@@ -53,7 +53,7 @@ class Setting:
 
     def room(self) -> int:
         """Return how many bytes arrays may take: half of what is free, the engine has the rest."""
-        return int(self.card.free_bytes()) // 2
+        return int(self.device.free_bytes()) // 2
 
     def cases(self) -> list[tuple[str, str]]:
         """Return the types of numbers with the precisions of each."""
@@ -62,15 +62,15 @@ class Setting:
 
 def setting(options: Mapping[str, Any]) -> Setting:
     """Return the setting that the command line describes."""
-    card: Any
+    device: Any
     if options["emulated"]:
         from ntkfast import _cuda_emulated
 
-        card = HostCard(_cuda_emulated)
+        device = HostDevice(_cuda_emulated)
     else:
-        card = Card()
+        device = Device()
     python = options.get("peers_python") or sys.executable
-    return Setting(card, options["quick"], options["seconds"], python)
+    return Setting(device, options["quick"], options["seconds"], python)
 
 
 @cache
@@ -81,27 +81,27 @@ def products(emulated: bool) -> Any:
 
 # ---- clocks --------------------------------------------------------------------------------------
 
-WARM = 0.3  # seconds of warming up: clocks of cards rise slowly
+WARM = 0.3  # seconds of warming up: clocks of devices rise slowly
 
 
-def on_card(setting: Setting, calls: Mapping[str, Turn], budget: float) -> dict[str, Row]:
+def on_device(setting: Setting, calls: Mapping[str, Turn], budget: float) -> dict[str, Row]:
     """Time calls in turn between events; each gets the number of the turn."""
-    card = setting.card
+    device = setting.device
     begin, turn = time.perf_counter(), 0
     while turn < 2 or (time.perf_counter() - begin < WARM and not setting.quick):
         start = time.perf_counter()
         for call in calls.values():
             call(turn)
-        card.finish()
+        device.finish()
         once, turn = time.perf_counter() - start, turn + 1
     marks: dict[str, list[Any]] = {name: [] for name in calls}
     for turn in range(5 if setting.quick else report.rounds(once, budget)):
         for name, call in calls.items():
-            start = card.mark()
+            start = device.mark()
             call(turn)
-            marks[name].append((start, card.mark()))
-    card.finish()
-    return {n: report.summary([card.seconds(*pair) for pair in m]) for n, m in marks.items()}
+            marks[name].append((start, device.mark()))
+    device.finish()
+    return {n: report.summary([device.seconds(*pair) for pair in m]) for n, m in marks.items()}
 
 
 def on_host(call: Callable[[], object], budget: float, least: int = 3) -> Row:
@@ -132,7 +132,7 @@ def engine(name: str) -> Iterator[None]:
 
 
 def engines(setting: Setting, amounts: Mapping[str, float], work: Callable[[str], Any]) -> Row:
-    """Time a task on the card and natively, from NumPy to NumPy; `amounts` says how much it is."""
+    """Time a task on the device and natively, NumPy to NumPy; `amounts` says how much it is."""
     share = setting.seconds / 12
     times = {}
     for name in amounts:
@@ -148,15 +148,15 @@ def engines(setting: Setting, amounts: Mapping[str, float], work: Callable[[str]
 
 def roofline(setting: Setting) -> Iterator[Row]:
     """Measure stores, copies and products."""
-    card = setting.card
+    device = setting.device
     size = min(setting.size(1 << 30, 1 << 16), setting.room() // 4) // 8 * 8
-    count = report.rotations(2 * size, card.l2_bytes, 2 * setting.room())
-    arrays = [card.empty((size,), np.uint8) for _ in range(2 * count)]
+    count = report.rotations(2 * size, device.l2_bytes, 2 * setting.room())
+    arrays = [device.empty((size,), np.uint8) for _ in range(2 * count)]
     streams: dict[str, Turn] = {
-        "store": lambda turn: card.fill(arrays[turn % count], turn),
-        "copy": lambda turn: card.copy(arrays[turn % count], arrays[count + turn % count]),
+        "store": lambda turn: device.fill(arrays[turn % count], turn),
+        "copy": lambda turn: device.copy(arrays[turn % count], arrays[count + turn % count]),
     }
-    times = on_card(setting, streams, setting.seconds / 10)
+    times = on_device(setting, streams, setting.seconds / 10)
     for case, moved in (("store", size), ("copy", 2 * size)):
         yield {"case": case, "amount": moved, "unit": "bytes", **times[case]}
     arrays.clear()
@@ -165,24 +165,24 @@ def roofline(setting: Setting) -> Iterator[Row]:
 
 def product_rates(setting: Setting) -> Iterator[Row]:
     """Measure square products in every precision that cuBLAS has."""
-    multiply = products(setting.card.emulated).multiply
+    multiply = products(setting.device.emulated).multiply
     n = setting.size(8192, 32)
     for dtype, precision in (("float32", "strict"), ("float32", "tf32"), ("float64", "strict")):
         n = report.gram_rows(n, n, np.dtype(dtype).itemsize, 2 * setting.room())
         sets = [gram_set(setting, n, n, n, dtype, seed) for seed in range(2)]
         call = rotating(sets, lambda X, Y, out, p=precision: multiply(X, Y, out, p))
-        times = on_card(setting, {"product": call}, setting.seconds / 10)["product"]
+        times = on_device(setting, {"product": call}, setting.seconds / 10)["product"]
         amount = report.gram_flops(n, n, n)
         yield {"case": f"{dtype} {precision}", "amount": amount, "unit": "flops", "n": n, **times}
 
 
 def gram_set(
     setting: Setting, n: int, m: int, d: int, dtype: str, seed: int
-) -> tuple[CardArray, CardArray, CardArray]:
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """Return random X and Y and an array for the result."""
     sides = (gaussian_rows(rows, d, dtype, seed=2 * seed + k) for k, rows in enumerate((n, m)))
-    X, Y = (setting.card.put(side) for side in sides)
-    return X, Y, setting.card.empty((n, m), dtype)
+    X, Y = (setting.device.put(side) for side in sides)
+    return X, Y, setting.device.empty((n, m), dtype)
 
 
 def rotating(sets: Any, work: Callable[..., object]) -> Turn:
@@ -191,7 +191,7 @@ def rotating(sets: Any, work: Callable[..., object]) -> Turn:
 
 
 def gram(setting: Setting) -> Iterator[Row]:
-    """Measure Gram matrices of arrays on the card, beside the product of the same shape."""
+    """Measure Gram matrices of arrays on the device, beside the product of the same shape."""
     cases = [(d, *case) for d in (784, 16, 3) for case in setting.cases()]
     for d, dtype, precision in cases:
         yield gram_case(setting, d, dtype, precision, setting.seconds / len(cases) / 2)
@@ -204,14 +204,14 @@ def gram_case(setting: Setting, d: int, dtype: str, precision: str, budget: floa
     itemsize, factor = np.dtype(dtype).itemsize, BASES[precision][1]
     n = report.gram_rows(setting.size(16384, 40), d, itemsize, 2 * setting.room(), factor)
     each = report.gram_bytes(n, d, itemsize, factor)
-    count = report.rotations(each, setting.card.l2_bytes, 2 * setting.room())
+    count = report.rotations(each, setting.device.l2_bytes, 2 * setting.room())
     sets = [gram_set(setting, n, n, d, dtype, seed) for seed in range(count)]
     product, base = product_call(setting, sets, precision)
     with cuda.precision(precision):
-        times = on_card(setting, gram_calls(sets) | product, budget)
+        times = on_device(setting, gram_calls(sets) | product, budget)
         error = largest_error(setting, d, dtype)
     row = {"d": d, "dtype": dtype, "precision": precision, "n": n, "itemsize": itemsize}
-    facts = {"sets": count, "base": base, "input": "on the card", "largest_error_eps": error}
+    facts = {"sets": count, "base": base, "input": "on the device", "largest_error_eps": error}
     return {**row, **facts, "times": times}
 
 
@@ -234,7 +234,7 @@ def product_call(setting: Setting, sets: Any, precision: str) -> tuple[dict[str,
     """Return the product that a precision is compared with, and its name or why there is none."""
     base, factor = BASES[precision]
     try:
-        product = products(setting.card.emulated)
+        product = products(setting.device.emulated)
     except CudaError as error:
         return {}, str(error)
     if factor > 1:
@@ -244,9 +244,9 @@ def product_call(setting: Setting, sets: Any, precision: str) -> tuple[dict[str,
     return {"product": call}, f"{product.name} {base}" + (f", {factor} d" if factor > 1 else "")
 
 
-def widened(setting: Setting, array: CardArray, factor: int) -> CardArray:
+def widened(setting: Setting, array: DeviceArray, factor: int) -> DeviceArray:
     """Return an array with its columns repeated."""
-    return setting.card.put(np.tile(setting.card.get(array), factor))
+    return setting.device.put(np.tile(setting.device.get(array), factor))
 
 
 def largest_error(setting: Setting, d: int, dtype: str) -> float:
@@ -256,7 +256,7 @@ def largest_error(setting: Setting, d: int, dtype: str) -> float:
     X, Y, out = gram_set(setting, 64, 64, d, dtype, seed=7)
     kernel = nf.FullyConnected(10).ntk
     kernel(X, Y, out=out)
-    x, y, found = (setting.card.get(a).astype(float) for a in (X, Y, out))
+    x, y, found = (setting.device.get(a).astype(float) for a in (X, Y, out))
     scale = np.sqrt(np.outer(kernel.diag(x), kernel.diag(y)))
     error = np.abs(found - kernel(x, y, engine="native")) / scale
     return float(error.max() / np.finfo(dtype).eps)
@@ -276,20 +276,20 @@ def matmul(setting: Setting) -> Iterator[Row]:
             n = matmul_rows(setting, kernel, dtype, d, columns, share / 12)
             sets = matmul_sets(setting, n, d, columns, dtype, 2)
             call = rotating(sets, lambda X, V, out: kernel.matmul(X, X, V, out=out))
-            times = on_card(setting, {"own": call}, share / 2)["own"]
+            times = on_device(setting, {"own": call}, share / 2)["own"]
         facts = {"dtype": dtype, "precision": precision, "itemsize": np.dtype(dtype).itemsize}
-        sizes = {"n": n, "d": d, "columns": columns, "depth": depth, "input": "on the card"}
+        sizes = {"n": n, "d": d, "columns": columns, "depth": depth, "input": "on the device"}
         yield {**facts, **sizes, "pairs_per_second": n * n / times["median"], **times}
         del sets, call
 
 
 def matmul_sets(
     setting: Setting, n: int, d: int, columns: int, dtype: str, count: int
-) -> list[tuple[CardArray, CardArray, CardArray]]:
+) -> list[tuple[DeviceArray, DeviceArray, DeviceArray]]:
     """Return copies of random rows and vectors, each with an array for the result."""
     X, V = gaussian_rows(n, d, dtype, seed=1), gaussian_rows(n, columns, dtype, seed=3)
-    card = setting.card
-    return [(card.put(X), card.put(V), card.empty((n, columns), dtype)) for _ in range(count)]
+    device = setting.device
+    return [(device.put(X), device.put(V), device.empty((n, columns), dtype)) for _ in range(count)]
 
 
 def matmul_rows(
@@ -299,38 +299,38 @@ def matmul_rows(
     wanted, tried = setting.size(100_000, 70), setting.size(12_500, 70)
     ((X, V, out),) = matmul_sets(setting, tried, d, columns, dtype, 1)
     kernel.matmul(X, X, V, out=out)
-    setting.card.finish()
+    setting.device.finish()
     start = time.perf_counter()
     kernel.matmul(X, X, V, out=out)
-    setting.card.finish()
+    setting.device.finish()
     return report.rows_in_time(wanted, tried, time.perf_counter() - start, limit)
 
 
 def fwht(setting: Setting) -> Iterator[Row]:
-    """Measure transforms on the card beside a copy, and from NumPy beside the native ones."""
+    """Measure transforms on the device beside a copy, and from NumPy beside the native ones."""
     for dtype in ("float32", "float64"):
         for p in (4,) if setting.quick else (8, 12, 16):
             size = min(setting.size(1 << 28, 1 << 12), setting.room() // 8)
             n = max(1, size // np.dtype(dtype).itemsize >> p)
             X = gaussian_rows(n, 1 << p, dtype, seed=p)
             row = {"dtype": dtype, "unit": "rows", "n": n}
-            yield {"case": f"2^{p} on the card", **row, **fwht_there(setting, X)}
+            yield {"case": f"2^{p} on the device", **row, **fwht_there(setting, X)}
             yield {"case": f"2^{p} from NumPy", **row, **fwht_here(setting, X)}
 
 
 def fwht_there(setting: Setting, X: np.ndarray) -> Row:
-    """Measure the transform of an array on the card."""
+    """Measure the transform of an array on the device."""
     from ntkfast.features import fwht
 
-    card = setting.card
-    sets = [(card.put(X), card.empty(X.shape, X.dtype)) for _ in range(2)]
+    device = setting.device
+    sets = [(device.put(X), device.empty(X.shape, X.dtype)) for _ in range(2)]
     calls = {
         "own": rotating(sets, lambda x, out: fwht(x, out=out)),
-        "copy": rotating(sets, lambda x, out: card.copy(out, x)),
+        "copy": rotating(sets, lambda x, out: device.copy(out, x)),
     }
-    times = on_card(setting, calls, setting.seconds / 40)
+    times = on_device(setting, calls, setting.seconds / 40)
     own, copy = (times[name]["median"] for name in ("own", "copy"))
-    return {"input": "on the card", "rate": len(X) / own, "of_copy": own / copy, "times": times}
+    return {"input": "on the device", "rate": len(X) / own, "of_copy": own / copy, "times": times}
 
 
 def fwht_here(setting: Setting, X: np.ndarray) -> Row:
@@ -412,7 +412,7 @@ def gram_work(kernel: Any, X: np.ndarray, counts: Mapping[str, int]) -> Callable
 
 
 def peers(setting: Setting) -> Iterator[Row]:
-    """Measure other packages on the same card, where they import, beside the same call of ours."""
+    """Measure other packages on the same device, where they import, beside our same call."""
     from gpu_peers import SHAPES, ask
 
     end = time.monotonic() + setting.seconds
@@ -439,7 +439,7 @@ def own_time(setting: Setting, size: Any) -> Row:
     else:
         sets = [gram_set(setting, size.n, size.n, size.d, "float32", seed=1)]
         call = rotating(sets, lambda X, Y, out: kernel(X, Y, out=out))
-    return on_card(setting, {"own": call}, 2.0)["own"]
+    return on_device(setting, {"own": call}, 2.0)["own"]
 
 
 SECTIONS: dict[str, Callable[[Setting], Iterator[Row]]] = {
@@ -458,7 +458,7 @@ def main() -> None:
     """Measure one section and write what is there, row by row, so that a crash leaves the rest."""
     name, target, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     where = setting(options)
-    found: dict[str, Any] = {"device": where.card.facts(), "rows": []}
+    found: dict[str, Any] = {"device": where.device.facts(), "rows": []}
     target.write_text(json.dumps(found))
     for row in SECTIONS[name](where):
         found["rows"].append(row)

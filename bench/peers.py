@@ -1,22 +1,13 @@
-"""A process that evaluates one peer of ntkfast whenever it is asked, for bench/compare.py.
+"""Other packages that compute the same kernels, each as a function that is ready to be timed.
 
-Every peer lives in a process of its own, because their environments exclude each other (old JAX,
-Torch) and so do their precisions (neural-tangents has one per process), yet their timings must
-interleave with those of ntkfast.  So the process builds its function once and then answers one
-line on standard output per line on standard input: ``run`` with the seconds of one call, ``quit``
-by ending.  It must not import ntkfast.
-
-The network is the same for all: fully connected, ReLU, c_sigma = 2, no bias, starting from the
-inner product x.y (``ntkfast.FullyConnected(depth)``).
+Networks are those of ``ntkfast.FullyConnected(depth)`` (ReLU, c_sigma = 2, no bias, starting from
+the inner product x.y) and ``ntkfast.Convolutional(3)``.  Must not import ntkfast: the benchmark of
+the CUDA engine runs it in other environments.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
-import time
 import types
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -47,12 +38,12 @@ def numpy_recursion(X: Array, Y: Array, depth: int) -> Array:
     return ntk * scale
 
 
-def numpy_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
+def numpy_peer(X: Array, Y: Array, depth: int) -> Evaluate:
     """Prepare NumPy: the recursion on whole arrays."""
     return lambda: numpy_recursion(X, Y, depth)
 
 
-def scikit_ntk_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
+def scikit_ntk_peer(X: Array, Y: Array, depth: int) -> Evaluate:
     """Prepare scikit-ntk on (X, X), its cheap call: k(X, Y) evaluates the (n + m)^2 square."""
     from skntk import NeuralTangentKernel
 
@@ -60,11 +51,10 @@ def scikit_ntk_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
     return lambda: kernel(X)
 
 
-def torch_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
+def torch_peer(X: Array, Y: Array, depth: int) -> Evaluate:
     """Prepare the same recursion as one fused function of torch.compile."""
     import torch
 
-    torch.set_num_threads(threads)
     pi = float(np.pi)
 
     def recursion(x: Any, y: Any) -> Any:
@@ -88,22 +78,37 @@ def torch_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
     return evaluate
 
 
-def neural_tangents_peer(X: Array, Y: Array, depth: int, threads: int) -> Evaluate:
-    """Prepare neural-tangents, jit-compiled, in the precision of X."""
+def stax_of(dtype: Any) -> tuple[Any, Any]:
+    """Return JAX and the networks of neural-tangents, in a precision."""
     import jax
 
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_x64", X.dtype == np.float64)
+    jax.config.update("jax_enable_x64", np.dtype(dtype) == np.float64)
     # The experimental sub-package needs TensorFlow and none of it is used here.
     sys.modules["neural_tangents.experimental"] = types.ModuleType("neural_tangents.experimental")
     from neural_tangents import stax
 
+    return jax, stax
+
+
+def neural_tangents_peer(X: Array, Y: Array, depth: int) -> Evaluate:
+    """Prepare neural-tangents, jit-compiled, in the precision of X."""
+    jax, stax = stax_of(X.dtype)
     gains = [X.shape[1] ** 0.5] + [2**0.5] * depth
     layers = [layer for gain in gains for layer in (stax.Dense(1, gain), stax.Relu())][:-1]
     kernel = stax.serial(*layers)[2]
     compiled = jax.jit(lambda x, y: kernel(x, y, "ntk"))
     x, y = jax.numpy.asarray(X), jax.numpy.asarray(Y)
     return lambda: compiled(x, y).block_until_ready()
+
+
+def neural_tangents_images(X: Array, Y: Array, readout: str) -> Evaluate:
+    """Prepare three convolutions of neural-tangents, with global or flat read-out."""
+    jax, stax = stax_of(X.dtype)
+    last = stax.GlobalAvgPool() if readout == "gap" else stax.Flatten()
+    layers = [stax.Conv(1, (3, 3), padding="SAME", W_std=2**0.5), stax.Relu()] * 3
+    kernel = jax.jit(stax.serial(*layers, last, stax.Dense(1))[2], static_argnums=2)
+    return lambda: jax.block_until_ready(kernel(X, Y, "ntk"))
 
 
 PEERS: dict[str, tuple[Callable[..., Evaluate], tuple[str, ...]]] = {
@@ -123,60 +128,3 @@ def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
-
-
-def normalisation(peer: str, depth: int) -> float:
-    """Return the factor that turns a peer's value into T_L of the c_sigma = 2 network."""
-    return depth + 1.0 if peer == "scikit-ntk" else 1.0
-
-
-def limit_threads(threads: int) -> None:
-    """Bind the process to as many cores as threads: JAX listens to nothing else."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-def answer(message: dict[str, Any]) -> None:
-    """Write one line for the process that asked."""
-    print(json.dumps(message), flush=True)
-
-
-def serve(peer: str, n: int, d: int, depth: int, dtype: str, threads: int) -> None:
-    """Build a peer's function, warm it up, and run it once per line until told to quit."""
-    X, Y = gaussian_rows(n, d, dtype, seed=1), gaussian_rows(n, d, dtype, seed=2)
-    build, packages = PEERS[peer]
-    started = time.perf_counter()
-    try:
-        evaluate = build(X, Y, depth, threads)
-        result = np.asarray(evaluate())
-    except Exception as error:  # a missing or broken peer is a line in the table, not an end
-        answer({"error": f"{type(error).__name__}: {error}".splitlines()[0]})
-        return
-    first_call = time.perf_counter() - started
-    sample = result[:4, 4:8] * normalisation(peer, depth)
-    answer({"first_call": first_call, "versions": versions_of(packages), "sample": sample.tolist()})
-    del result
-    for line in sys.stdin:
-        if line.strip() != "run":
-            return
-        started = time.perf_counter()
-        result = evaluate()
-        seconds = time.perf_counter() - started
-        del result
-        answer({"seconds": seconds})
-
-
-def main() -> None:
-    """Read the command line and serve."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("peer", choices=PEERS)
-    for name in ("n", "d", "depth", "threads"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--dtype", choices=("float32", "float64"), required=True)
-    arguments = parser.parse_args()
-    limit_threads(arguments.threads)
-    serve(**vars(arguments))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,20 @@
-"""The algorithms of the code that Han et al. (2021) released, beside ours: error and time.
+"""The algorithms of the code that Han et al. (2021) released, and their errors beside ours.
 
     python bench/released.py protocol
     python bench/released.py errors
-    python bench/released.py times
 
-They are written anew in plain NumPy from their description, so the times compare algorithms in one
-library, not two libraries: NTK random features (leverage-type directions by one Gibbs sweep,
+Times stand in `bench/test_features.py`. They are written anew in plain NumPy from their
+description: NTK random features (leverage-type directions by one Gibbs sweep,
 products by TensorSRHT with complex FFTs, or by CountSketches), NTKSketch (one fitted polynomial, a
 binary tree of complex TensorSRHT, an SRHT), and gradients of a finite network. `protocol` takes 40
-unit points in 20 dimensions, 1024 directions of each kind, 2048 features; `errors` digits; `times`
-4,000 rows of 100 columns: one fit, and the best of several transforms that take turns.
+unit points in 20 dimensions, 1024 directions of each kind, 2048 features; `errors` digits.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,6 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from scipy.special import ndtr
 from sklearn.base import BaseEstimator
-from threadpoolctl import threadpool_limits
 
 import ntkfast as nf
 from ntkfast.datasets import load_digits
@@ -35,7 +30,6 @@ from ntkfast.datasets import load_digits
 Array = NDArray[Any]
 KNOTS = np.linspace(-9.0, 9.0, 1001)
 SMALLEST_COEFFICIENT = 1e-5
-REPEATS = 3
 
 
 def leverage_directions(d: int, m: int, generator: np.random.Generator) -> Array:
@@ -326,52 +320,6 @@ def errors(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     return compared(X[np.random.default_rng(0).permutation(len(X))[:800]], args)
 
 
-def once(run: Callable[[], Any]) -> float:
-    """Time of one call."""
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def seconds(runs: list[Callable[[], Any]]) -> list[float]:
-    """Best times of functions that take turns."""
-    rounds = [[once(run) for run in runs] for _ in range(REPEATS)]
-    return [min(found) for found in zip(*rounds, strict=True)]
-
-
-def times(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the times of both per depth, type, number of threads and method."""
-    rows = np.random.default_rng(0).normal(size=(4000, 100))
-    for dtype in args.dtypes:
-        X = rows.astype(dtype)
-        for depth in args.depths:
-            for name, released, own in pairs(depth, args.components):
-                own.set_params(random_state=0)
-                for threads in args.threads:
-                    with ExitStack() as stack:
-                        stack.enter_context(threadpool_limits(threads))
-                        stack.enter_context(nf.threadpool_limits(threads))
-                        own.fit(X).transform(X[:100])  # compiles, and loads the caches
-                        fits = [once(lambda f=f, X=X: f.fit(X)) for f in (released, own)]
-                        theirs, ours = seconds(
-                            [
-                                lambda f=released, X=X: f.transform(X),
-                                lambda f=own, X=X: f.transform(X),
-                            ]
-                        )
-                    yield {
-                        "dtype": dtype,
-                        "threads": threads,
-                        "depth": depth,
-                        "method": name,
-                        "released s": theirs,
-                        "ours s": ours,
-                        "ratio": theirs / ours,
-                        "released fit s": fits[0],
-                        "ours fit s": fits[1],
-                    }
-
-
 def show(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
     """Print rows as they come, as a table in Markdown."""
     kept: list[dict[str, Any]] = []
@@ -387,14 +335,12 @@ def show(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Print the tables."""
-    sections = {"protocol": protocol, "errors": errors, "times": times}
+    sections = {"protocol": protocol, "errors": errors}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("sections", nargs="+", choices=tuple(sections))
     parser.add_argument("--depths", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--components", type=int, default=2048)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found = {name: show(sections[name](args)) for name in args.sections}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "csrc"
+SOURCE = Path(__file__).parents[1] / "csrc" / "formulas"
 
 
 def test_coefficients_are_what_their_script_derives():

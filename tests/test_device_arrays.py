@@ -400,7 +400,7 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
     assert (0, 1) in seen
     assert (0, 2) in seen
     waits: list[str] = []
-    monkeypatch.setattr(cuda, "_module", lambda: Watched(library.cuda, waits))
+    monkeypatch.setattr(cuda, "module", lambda: Watched(library.cuda, waits))
     x.facts, y.facts = {"stream": 1}, {"stream": 1}
     kernel, out = nf.FullyConnected(1).ntk, library.empty((4, 5), dtype=x.dtype, device="card")
     out.facts = {"stream": 1}
@@ -424,7 +424,7 @@ def test_sequences_in_the_stream_of_the_array(
     places: list[Any] = []
     place = cuda._place
     monkeypatch.setattr(cuda, "_place", lambda *a: places.append(a) or place(*a))
-    monkeypatch.setattr(cuda, "_module", lambda: Watched(library.cuda, waits))
+    monkeypatch.setattr(cuda, "module", lambda: Watched(library.cuda, waits))
     kernel, x = nf.Recurrent(1).ntk, library.asarray(rows(4, 3, np.float64))
     V, out = library.asarray(rows(4, 2, np.float64)), library.asarray(np.empty((4, 4)))
     product = library.asarray(np.empty((4, 2)))

@@ -23,10 +23,9 @@ from tolerances import LAYER, VALUE, epsilon, inner_product_error
 
 pytest.importorskip("numba")
 
-from ntkfast.engines import numba as engine
-from ntkfast.engines import numba_kernels as kernels
-from ntkfast.engines.numba_kernels import compiling
-from ntkfast.engines.numba_kernels.coefficients import COEFFICIENTS
+from ntkfast.engines.numba import bind_gram, compiling
+from ntkfast.engines.numba.cpu.tile import gram_task
+from ntkfast.engines.numba.formulas.coefficients import COEFFICIENTS
 
 both_engines = pytest.mark.skipif(
     bool(native.unavailable()), reason="the compiled extension ntkfast._core is not installed"
@@ -172,7 +171,7 @@ def test_same_bits_for_any_number_of_threads(make: Any) -> None:
 @both_engines
 def test_fine_table(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors without a permutation that looks up coefficients use more, shorter pieces."""
-    monkeypatch.setattr(kernels, "permutes", lambda: False)
+    monkeypatch.setattr(bind_gram, "permutes", lambda: False)
     x = cases.rows(150, 3, dtype, seed=1)
     makers = [nf.FullyConnected(1).ntk, nf.FullyConnected(100).ntk, nf.ResNet(5, alpha=1.0).ntk]
     makers += [nf.FullyConnected(3, activation="abs").ntk, nf.ArcCosine(0)]
@@ -226,7 +225,7 @@ def test_a_failing_thread_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise MemoryError("no scratch")
 
-    monkeypatch.setattr(engine, "_scratch", fail)
+    monkeypatch.setattr(bind_gram, "_scratch", fail)
     with pytest.raises(MemoryError, match="no scratch"):
         nf.Laplace(1.0)(cases.rows(2000, 4), engine="numba", threads=2)
 
@@ -239,7 +238,7 @@ def test_without_a_place_for_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator"):
         njit(cache=True)(_next)
-    assert kernels._cached(_next)(1) == 2
+    assert compiling.cached(_next)(1) == 2
 
 
 def _next(a: int) -> int:
@@ -250,13 +249,14 @@ def test_cached_code_belongs_to_all_its_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numba itself would not see that a function in another file than the cached one changed."""
-    for file in Path(compiling.__file__).parent.glob("*.py"):
-        shutil.copy(file, tmp_path)
-    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
+    shutil.copytree(Path(compiling.__file__).parents[1], tmp_path / "engines")
+    monkeypatch.setattr(compiling, "__file__", str(tmp_path / "engines/numba/compiling.py"))
     sources = compiling._sources.__wrapped__
-    assert kernels.gram_task.__qualname__ == f"gram_task_{sources()}"
-    (tmp_path / "radial.py").write_text("changed")
-    assert kernels.gram_task.__qualname__ != f"gram_task_{sources()}"
+    assert gram_task.__qualname__ == f"gram_task_{sources()}"
+    for file in ("codes.py", "numba/formulas/radial.py"):
+        before = sources()
+        (tmp_path / "engines" / file).write_text("changed")
+        assert sources() != before
 
 
 def test_numba_is_imported_by_the_first_call_only() -> None:
@@ -271,7 +271,7 @@ def test_numba_is_imported_by_the_first_call_only() -> None:
 
 
 def test_coefficients_are_those_of_the_native_engine() -> None:
-    header = Path(__file__).parents[1] / "csrc" / "coefficients.hpp"
+    header = Path(__file__).parents[1] / "csrc" / "formulas" / "coefficients.hpp"
     if not header.exists():
         pytest.skip("the sources of the native engine are not here")
     text = header.read_text()

@@ -1,4 +1,4 @@
-"""bench/gpu.py: its arithmetic and its table, and the whole run where the host plays the card."""
+"""bench/gpu.py: its arithmetic and its table, and the whole run where the host plays the device."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def times(**medians: float) -> dict[str, Any]:
 
 
 def results() -> dict[str, Any]:
-    """Measurements whose ratios are known: a card of 1 TB/s and 10 TFLOP/s."""
+    """Measurements whose ratios are known: a device of 1 TB/s and 10 TFLOP/s."""
     gram = {"dtype": "float32", "precision": "strict", "n": 1000, "itemsize": 4, "base": "cuBLAS"}
     return {
         "roofline": [
@@ -148,8 +148,8 @@ def python(code: str, limit: float = 30) -> dict[str, Any]:
 
 def test_a_process_that_fails_or_hangs_is_one_failed_part() -> None:
     assert gpu.verdict(python("print('well')"))["status"] == "passed"
-    broken = gpu.verdict(python("raise ValueError('no card')"))
-    assert (broken["status"], broken["reason"]) == ("failed", "ValueError: no card")
+    broken = gpu.verdict(python("raise ValueError('no device')"))
+    assert (broken["status"], broken["reason"]) == ("failed", "ValueError: no device")
     assert "Traceback" in broken["output"]
     late = gpu.verdict(python("import time; time.sleep(60)", 0.5))
     assert late["status"] == "failed"
@@ -206,7 +206,7 @@ def test_errors_of_libraries_say_what_is_missing() -> None:
 LARGEST_ERROR = {"strict": 64, "3xtf32": 256, "tf32": 2**16}
 
 
-# ---- the whole, with the host as the card ------------------------------------------------------
+# ---- the whole, with the host as the device ------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ LARGEST_ERROR = {"strict": 64, "3xtf32": 256, "tf32": 2**16}
     importlib.util.find_spec("ntkfast._cuda_emulated") is None,
     reason="ntkfast._cuda_emulated is not built",
 )
-def test_everything_runs_where_the_host_plays_the_card(tmp_path: Path) -> None:
+def test_everything_runs_where_the_host_plays_the_device(tmp_path: Path) -> None:
     target = tmp_path / "gpu.json"
     command = [sys.executable, "bench/gpu.py", "--emulated", "--quick", "--json", str(target)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -234,7 +234,7 @@ def test_everything_runs_where_the_host_plays_the_card(tmp_path: Path) -> None:
     for row in found["results"]["gram"]:
         assert row["largest_error_eps"] < LARGEST_ERROR[row["precision"]]
         assert row["times"]["product"]["runs"] >= 5
-        assert row["input"] == "on the card"
+        assert row["input"] == "on the device"
     table = report.table([report.Line(**line) for line in found["summary"]])
     assert ran.stdout.rstrip().endswith(table.rstrip())
     assert "no number below means anything" in ran.stdout

@@ -140,7 +140,7 @@ def test_object_exports_one_symbol(
     # function the code calls is emitted, so nothing hides by being inlined.
     object_file = tmp_path / "isa.o"
     options = ["-std=c++20", "-fPIC", "-fno-exceptions", "-w", optimisation, *flags]
-    files = ["-c", ROOT / "csrc" / "isa.cpp", "-o", object_file]
+    files = ["-I", ROOT / "csrc", "-c", ROOT / "csrc" / "cpu" / "isa.cpp", "-o", object_file]
     subprocess.run([compiler(), *options, f"-DNTK_ISA={isa}", *files], check=True)
     assert exported_symbols(object_file) == {f"ntk_tiles_{isa}"}
 

@@ -1,6 +1,6 @@
 // What stands between the products of random features, number by number.
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/device.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 

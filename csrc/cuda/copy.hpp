@@ -1,10 +1,10 @@
-// Copies from memory of the card to shared memory, which go on while the threads compute.
+// Copies from memory of the device to shared memory, which go on while the threads compute.
 //
 // Copies are put into groups by commit_copies(); wait_copies<N>() waits for those of this thread but
 // the N newest groups. Others see them after a barrier. Before sm_80 a copy is a load and a store.
 #pragma once
 
-#include "device.hpp"
+#include "cuda/device.hpp"
 
 namespace {
 

@@ -1,4 +1,4 @@
-// The language of kernels and how the host starts them, on a card or emulated on the host.
+// The language of kernels and how the host starts them, on a device or emulated on the host.
 //
 // A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
 // mean what they say, and shared_memory<T>() is as long as its launch asked for. NTK_KERNEL_OF(n) is
@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "memory.hpp"
+#include "cuda/memory.hpp"
 
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
@@ -19,7 +19,7 @@
 #define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
 #define NTK_DEVICE __device__ __forceinline__
 #else
-#include "emulate.hpp"
+#include "cuda/emulate.hpp"
 #define NTK_KERNEL void
 #define NTK_KERNEL_OF(BLOCKS) void
 #define NTK_ARGUMENT const
@@ -61,7 +61,7 @@ NTK_DEVICE T* shared_memory() {
 }
 #endif
 
-// The generation of cards that a kernel was compiled for, as 80 for sm_80.
+// The generation of devices that a kernel was compiled for, as 80 for sm_80.
 template <class A>
 int compiled_for(const ntkfast::Device& device, void (*kernel)(A)) {
 #if defined(__CUDACC__)

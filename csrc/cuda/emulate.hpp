@@ -1,5 +1,5 @@
-// A graphics card played by the host: the blocks of a grid one after another, their threads as
-// fibers that change at barriers. So the very sources of kernels run in tests without a card.
+// A device played by the host: the blocks of a grid one after another, their threads as
+// fibers that change at barriers. So the very sources of kernels run in tests without a device.
 //
 // Shared memory starts with NaN, asynchronous copies happen when they are waited for, and the order
 // of the threads turns around in every round: what was not written, or needs a barrier or a wait

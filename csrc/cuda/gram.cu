@@ -1,16 +1,16 @@
-// Gram matrices and random features on a card: the host's part of what gram_tiles.hpp computes.
+// Gram matrices and random features on a device: the host's part of what gram_tiles.hpp computes.
 #include <algorithm>
 #include <vector>
 
-#include "gram_launch.hpp"
-#include "mirror.hpp"
-#include "pieces.hpp"
+#include "cuda/gram_launch.hpp"
+#include "cuda/mirror.hpp"
+#include "cuda/pieces.hpp"
 
 namespace {
 
 using namespace ntkfast;
 
-// What a problem keeps on the card; `view` is the problem there, whose maps are at hand in `maps`.
+// What a problem keeps on the device; `view` is the problem there, whose maps are at hand in `maps`.
 template <class T>
 struct ProblemOnDevice {
     const Device& device;
@@ -33,7 +33,7 @@ struct ProblemOnDevice {
         for (int k = 0; k < 2; ++k)
             if (p.profile[k]) {
                 Profile<T>& profile = maps.profile[k] = *p.profile[k];
-                profile.table = keep(profile.table, 16 * (profile.degree + 1));
+                profile.table = keep(profile.table, 2 * kPieces * (profile.degree + 1));
             }
         if (p.radial) maps.radial = *p.radial;
         if (p.neuron) use(*p.neuron);
@@ -101,10 +101,9 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
     const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
                               Quad<T>::kSize);
-    const int64_t rows =
-        smaller(p.n, smaller(ceil_div<int64_t>(64 * chunk_numbers(), larger(1, p.m)),
-                             larger(kSlab, chunk_numbers() / p.columns)));
-    const bool direct = on_card(p.product);
+    const int64_t rows = smaller(p.n, smaller(ceil_div(64 * chunk_numbers(), larger(1, p.m)),
+                                              larger(kSlab, chunk_numbers() / p.columns)));
+    const bool direct = on_device(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);
     GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
@@ -121,7 +120,7 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     }
 }
 
-// The whole result, in memory of the card.
+// The whole result, in memory of the device.
 template <class T>
 void run_whole(GramTiles<T> tiles, const Device& device) {
     launch_gram(device, tiles);
@@ -166,13 +165,13 @@ void write_block(const Problem<T>& p, T* out, int64_t ld, const Block<T>& block,
     });
 }
 
-// More than fits: blocks of rows, which the host takes while the card goes on.
+// More than fits: blocks of rows, which the host takes while the device goes on.
 template <class T>
 void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device,
                    const Poll& poll) {
     const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
     const int64_t rows =
-        smaller(p.n, ceil_div<int64_t>(larger(1, piece_numbers() / (outs * p.m)), kSlab) * kSlab);
+        smaller(p.n, ceil_div(larger(1, piece_numbers() / (outs * p.m)), kSlab) * kSlab);
     const auto block = [&](int64_t piece, const T* values) {
         const int64_t begin = piece * rows;
         return Block<T>{values, begin, smaller(p.n, begin + rows), p.symmetric ? begin : 0};
@@ -194,7 +193,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
             values += rows * p.m;
         }
     };
-    by_pieces<T>(device, ceil_div<int64_t>(p.n, rows), outs * rows * p.m, poll, compute, write);
+    by_pieces<T>(device, ceil_div(p.n, rows), outs * rows * p.m, poll, compute, write);
 }
 
 template <class T>
@@ -206,7 +205,7 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
     tiles.end = p.n, tiles.ld[0] = tiles.ld[1] = p.m;
     const T* const any = p.out[0] ? p.out[0] : p.out[1];
-    if (on_card(any)) {
+    if (on_device(any)) {
         for (int k = 0; k < 2; ++k) tiles.out[k] = p.out[k], tiles.ld[k] = p.ldo[k];
         return run_whole(tiles, device);
     }

@@ -1,7 +1,7 @@
-// How Gram matrices are asked of a card: rows put in order, the size of a tile, the precision.
+// How Gram matrices are asked of a device: rows put in order, the size of a tile, the precision.
 #pragma once
 
-#include "times_v.hpp"
+#include "cuda/times_v.hpp"
 
 namespace {
 
@@ -48,7 +48,7 @@ class PackedRows {
         const bool aligned = reinterpret_cast<std::uintptr_t>(from.data) % sizeof(Quad<T>) == 0 &&
                              from.pitch % Quad<T>::kSize == 0;
         if (!scale && !tf32 && aligned && from.d % step == 0) return;
-        view_.pitch = ceil_div<int64_t>(from.d, step) * step;
+        view_.pitch = ceil_div(from.d, step) * step;
         memory_ = Numbers<T>(device, from.count * view_.pitch);
         view_.data = memory_.get();
         launch_over(device, pack_rows<T>, from.count * view_.pitch,
@@ -71,7 +71,7 @@ T refine_least(Precision precision, int64_t d) {
     return factors + static_cast<T>(d) / T(1 << 26);
 }
 
-// Both sides of a problem on the card, scaled and rounded up to parts.
+// Both sides of a problem on the device, scaled and rounded up to parts.
 template <class T>
 class Operands {
   public:
@@ -125,10 +125,9 @@ template <class T>
 void launch_gram(const Device& device, const GramTiles<T>& tiles) {
     const int64_t rows = tiles.end - tiles.begin, columns = tiles.p.m - tiles.first;
     with_tile<T>(device, rows * columns, [&]<class Product>() {
-        launch(
-            device, gram_tiles<Product>,
-            ceil_div<int64_t>(rows, Product::kRows) * ceil_div<int64_t>(columns, Product::kColumns),
-            kThreads, kTileBytes<Product, kGramPitch<Product>>, tiles);
+        launch(device, gram_tiles<Product>,
+               ceil_div(rows, Product::kRows) * ceil_div(columns, Product::kColumns), kThreads,
+               kTileBytes<Product, kGramPitch<Product>>, tiles);
     });
 }
 
@@ -145,11 +144,11 @@ int64_t columns_with_room(const Device& device) {
 template <class T>
 void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v, T* product,
                     int64_t ld) {
-    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any card
+    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any device
     const int64_t rows = tiles.end - tiles.begin, columns = ceil_div(v.d, kQuad) * kQuad;
     with_tile<T>(device, rows * tiles.p.m, [&]<class Product>() {
-        const int64_t strips = ceil_div<int64_t>(rows, Product::kRows);
-        const int64_t across = ceil_div<int64_t>(tiles.p.m, Product::kColumns);
+        const int64_t strips = ceil_div(rows, Product::kRows);
+        const int64_t across = ceil_div(tiles.p.m, Product::kColumns);
         const int64_t passes = ceil_div(columns, columns_with_room<Product>(device));
         const int64_t width = ceil_div(columns, passes * kQuad) * kQuad;
         const int64_t ranges = larger(smaller(ceil_div(kWanted, strips * passes), across), 1);

@@ -5,7 +5,7 @@
 // results side by side. Of a symmetric matrix only the upper part is computed.
 #pragma once
 
-#include "tile_product.hpp"
+#include "cuda/tile_product.hpp"
 
 namespace {
 
@@ -22,7 +22,7 @@ struct Maps {
 
 template <class T>
 struct GramTiles {
-    Problem<T> p;  // arrays on the card; of the maps it tells which there are
+    Problem<T> p;  // arrays on the device; of the maps it tells which there are
     Maps<T> maps;
     Rows<T> left, right;        // of p, the right ones scaled as the map asks for
     const T* numbers_x;         // [n][stats] of a layer map
@@ -103,8 +103,8 @@ NTK_KERNEL_OF(kBlocks<Product>)
 gram_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const Problem<T>& p = tiles.p;
-    const Place at = place_of(block(), ceil_div<int64_t>(tiles.end - tiles.begin, kM),
-                              ceil_div<int64_t>(p.m - tiles.first, kN));
+    const Place at =
+        place_of(block(), ceil_div(tiles.end - tiles.begin, kM), ceil_div(p.m - tiles.first, kN));
     const int64_t i0 = tiles.begin + at.row * kM, j0 = tiles.first + at.column * kN;
     if (p.symmetric && j0 + kN <= i0) return;
     Product product;

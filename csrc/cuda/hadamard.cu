@@ -1,15 +1,15 @@
-// Walsh-Hadamard transforms, sketches and structured neurons on a card.
+// Walsh-Hadamard transforms, sketches and structured neurons on a device.
 //
 // The stages of up to kPiece neighbouring entries run in shared memory, eight entries per thread in
-// registers; those of longer rows follow by passes over the memory of the card, eight rows of
+// registers; those of longer rows follow by passes over the memory of the device, eight rows of
 // neighbouring threads at a time. Stages are taken in the order of the CPU, so that the results
 // have the same bits. Sketches and structured neurons are transforms between passes of their own.
-#include "../hadamard.hpp"
+#include "formulas/hadamard.hpp"
 
 #include <memory>
 
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/device.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 
@@ -96,7 +96,7 @@ NTK_KERNEL transform_pass(Pass<T> p) {
     }
 }
 
-// With arrays in memory of the card.
+// With arrays in memory of the device.
 template <class T>
 void transform(const Device& device, const Transform<T>& p) {
     const int64_t pieces = (p.n * p.width + kPiece<T> - 1) / kPiece<T>, most = 1 << 20;
@@ -130,7 +130,7 @@ template <class T>
 void run_hadamard(const Hadamard<T>& p, const Device& device, const Poll& poll) {
     Numbers<T> signs;
     if (p.signs) signs = Numbers<T>(device, p.signs, p.width);
-    if (on_card(p.x))  // then `out` is there too
+    if (on_device(p.x))  // then `out` is there too
         return transform<T>(device,
                             {p.x, p.out, p.ldx, p.ldo, p.n, p.width, signs.get(), 1, 0, p.scale});
     by_chunks(p.n, p.width, poll, [&](int64_t first, int64_t rows) {
@@ -187,7 +187,7 @@ NTK_KERNEL pick(Picked<T> p) {
     }
 }
 
-// What a factor of a sketch keeps on the card.
+// What a factor of a sketch keeps on the device.
 template <class T>
 struct RotationOnDevice {
     const Device& device;

@@ -1,5 +1,5 @@
-// Memory of a card, through the CUDA runtime or as plain memory of the emulating host.
-#include "memory.hpp"
+// Memory of a device, through the CUDA runtime or as plain memory of the emulating host.
+#include "cuda/memory.hpp"
 
 #include <atomic>
 #include <cstdlib>
@@ -24,7 +24,7 @@ Precision precision_of(const std::string& name) {
     throw std::invalid_argument("precision: unknown: " + name);
 }
 
-// What use_device is told, without asking for the card.
+// What use_device is told, without asking for the device.
 Device parse(const std::string& where, int threads) {
     std::istringstream text(where);
     std::string ordinal, precision, stream = "0";
@@ -91,8 +91,8 @@ KeepCurrent::~KeepCurrent() {
 int device_of(const void* memory) {
     cudaPointerAttributes found{};
     check(cudaPointerGetAttributes(&found, memory));
-    const bool card = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
-    return card ? found.device : -1;
+    const bool there = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
+    return there ? found.device : -1;
 }
 
 int generation(const Device& device) {
@@ -151,7 +151,7 @@ void copy_rows(const Device& device, Span to, ConstSpan from, std::size_t width,
             check(cudaMemcpyAsync(static_cast<char*>(to.data) + i * to.pitch,
                                   static_cast<const char*>(from.data) + i * from.pitch, width,
                                   cudaMemcpyDefault, stream));
-    if (!on_card(to.data) || !on_card(from.data)) finish(device);
+    if (!on_device(to.data) || !on_device(from.data)) finish(device);
 }
 
 void clear(const Device& device, void* memory, std::size_t bytes) {
@@ -199,7 +199,7 @@ const void* Return::wait() {
 
 namespace {
 
-struct Block {  // of memory that plays memory of a card
+struct Block {  // of memory that plays memory of a device
     std::size_t size;
     int ordinal;
 };
@@ -211,7 +211,7 @@ std::map<const char*, Block> blocks;
 KeepCurrent::KeepCurrent() : ordinal_(-1) {}
 KeepCurrent::~KeepCurrent() = default;
 
-// Two cards: one with the tensor cores that products use, and one from before them.
+// Two devices: one with the tensor cores that products use, and one from before them.
 int count_devices(std::string*) { return 2; }
 
 Device use_device(const std::string& where, int threads) {

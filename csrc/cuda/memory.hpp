@@ -1,4 +1,4 @@
-// Memory of a card and its errors: what the host does besides starting kernels.
+// Memory of a device and its errors: what the host does besides starting kernels.
 #pragma once
 
 #include <cstddef>
@@ -27,20 +27,20 @@ struct Device {
     Precision precision;
 };
 
-// The number of cards; `reason` says why there is none.
+// The number of devices; `reason` says why there is none.
 int count_devices(std::string* reason);
 
-// Makes a card the one of this thread: "ORDINAL:PRECISION:STREAM", the precision as in
+// Makes a device the one of this thread: "ORDINAL:PRECISION:STREAM", the precision as in
 // engines/cuda.py, the stream as a number; both may be left out. `threads` is what it says in Device.
 //
 // Throws std::runtime_error if there is none of that number.
 Device use_device(const std::string& where, int threads);
 
-// The number of the card that memory belongs to, or -1 for memory of the host.
+// The number of the device that memory belongs to, or -1 for memory of the host.
 int device_of(const void* memory);
-inline bool on_card(const void* memory) { return device_of(memory) >= 0; }
+inline bool on_device(const void* memory) { return device_of(memory) >= 0; }
 
-// Makes the card that was this thread's before that again: other libraries count on it.
+// Makes the device that was this thread's before that again: other libraries count on it.
 class KeepCurrent {
   public:
     KeepCurrent();
@@ -52,24 +52,24 @@ class KeepCurrent {
     int ordinal_;
 };
 
-// The generation of a card, as 80 for sm_80.
+// The generation of a device, as 80 for sm_80.
 int generation(const Device& device);
 
 // Bytes of shared memory that a block may ask for.
 std::size_t largest_shared(const Device& device);
 
-// How many numbers a call keeps on the card beside its input; work comes in pieces of that size.
+// How many numbers a call keeps on the device beside its input; work comes in pieces of that size.
 std::int64_t chunk_numbers();
 void set_chunk_numbers(std::int64_t numbers);
 
-// Memory of a card from the pool of a stream: free for what comes later on that stream.
+// Memory of a device from the pool of a stream: free for what comes later on that stream.
 //
 // Throws std::bad_alloc, which says what was asked for and what is free.
 void* allocate(const Device& device, std::size_t bytes);
 void release(const Device& device, void* memory) noexcept;
 std::size_t free_bytes(const Device& device);
 
-struct Span {  // rows of memory of the host or of a card, `pitch` bytes apart
+struct Span {  // rows of memory of the host or of a device, `pitch` bytes apart
     void* data;
     std::size_t pitch;
 };
@@ -88,7 +88,7 @@ inline void copy_bytes(const Device& device, void* to, const void* from, std::si
 }
 void clear(const Device& device, void* memory, std::size_t bytes);
 
-// A way back to the host, into memory of its own, beside what the card goes on with.
+// A way back to the host, into memory of its own, beside what the device goes on with.
 class Return {
   public:
     Return(const Device& device, std::size_t bytes);
@@ -109,7 +109,7 @@ void finish(const Device& device);  // waits for all work
 void check(cudaError_t error);  // throws std::runtime_error
 #endif
 
-// Numbers on a card.
+// Numbers on a device.
 template <class T>
 class Numbers {
   public:
@@ -152,7 +152,7 @@ Numbers<T> dense_copy(const Device& device, const T* from, std::int64_t ld, std:
     return to;
 }
 
-// A matrix on a card: copied there with dense rows, unless it is there already.
+// A matrix on a device: copied there with dense rows, unless it is there already.
 template <class T>
 struct Matrix {
     Numbers<T> copy;
@@ -162,7 +162,7 @@ struct Matrix {
     Matrix(const Device& device, const T* from, std::int64_t ld_from, std::int64_t rows,
            std::int64_t columns)
         : data(from), ld(ld_from) {
-        if (rows == 0 || columns == 0 || on_card(from)) return;
+        if (rows == 0 || columns == 0 || on_device(from)) return;
         copy = dense_copy(device, from, ld_from, rows, columns);
         data = copy.get(), ld = columns;
     }

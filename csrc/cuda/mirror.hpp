@@ -1,7 +1,7 @@
-// The lower part of a symmetric matrix from the upper one, on a card.
+// The lower part of a symmetric matrix from the upper one, on a device.
 #pragma once
 
-#include "device.hpp"
+#include "cuda/device.hpp"
 
 namespace {
 

@@ -11,7 +11,10 @@
 // They are there from sm_80 on; the host does not start a kernel that was compiled for less.
 #pragma once
 
-#include "copy.hpp"
+#include <cstdint>
+#include <cstring>
+
+#include "cuda/copy.hpp"
 
 namespace {
 
@@ -29,7 +32,7 @@ NTK_DEVICE uint32_t word_of(float x) {
 }
 
 // x rounded to the 11 significant bits of TF32, ties away from zero; the carry may go into the
-// exponent. As cvt.rna.tf32.f32 for numbers, for which cards have no single instruction either.
+// exponent. As cvt.rna.tf32.f32 for numbers, for which devices have no single instruction either.
 NTK_DEVICE uint32_t to_tf32(float x) { return (word_of(x) + 0x1000u) & ~0x1fffu; }
 
 #if defined(__CUDACC__)
@@ -80,7 +83,7 @@ NTK_DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2
     };
     const auto warp = ntkfast::emulation::Machine::here().exchange(
         Registers{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
-    const auto value = [](uint32_t bits) { return float_of(bits & ~0x1fffu); };  // as the card
+    const auto value = [](uint32_t bits) { return float_of(bits & ~0x1fffu); };  // as the device
     const int lane = thread() % 32;
     for (int r = 0; r < 4; ++r) {
         const int row = lane / 4 + 8 * (r / 2), column = 2 * (lane % 4) + r % 2;

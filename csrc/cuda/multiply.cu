@@ -1,7 +1,7 @@
-// Products of a matrix on a card with a few vectors: what is left of `matmul` where no kernel does
+// Products of a matrix on a device with a few vectors: what is left of `matmul` where no kernel does
 // it tile by tile.
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/block_sums.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 
@@ -27,13 +27,7 @@ NTK_KERNEL multiply_rows(DenseProduct<T> p) {
         }
         barrier();  // all have read the last sums
         for (int c = 0; c < kVectors; ++c) part[c * threads() + thread()] = own[c];
-        for (int half = threads() / 2; half > 0; half /= 2) {
-            barrier();
-            if (thread() < half)
-                for (int c = 0; c < kVectors; ++c)
-                    part[c * threads() + thread()] += part[c * threads() + thread() + half];
-        }
-        barrier();
+        join_threads<kVectors>(part, Plus{});
         if (thread() < width)
             p.out[i * p.ldo + first + thread()] = static_cast<T>(part[thread() * threads()]);
     }

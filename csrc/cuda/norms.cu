@@ -1,8 +1,8 @@
-// Euclidean norms of rows that lie on a card: the host asks for them before anything else.
+// Euclidean norms of rows that lie on a device: the host asks for them before anything else.
 #include <cmath>
 
-#include "device.hpp"
-#include "run.hpp"
+#include "cuda/block_sums.hpp"
+#include "cuda/run.hpp"
 
 namespace {
 
@@ -16,11 +16,7 @@ NTK_DEVICE double together(double own, Join join) {
     double* const part = shared_memory<double>();
     barrier();  // all have read the last one
     part[thread()] = own;
-    for (int half = threads() / 2; half > 0; half /= 2) {
-        barrier();
-        if (thread() < half) part[thread()] = join(part[thread()], part[thread() + half]);
-    }
-    barrier();
+    join_threads<1>(part, join);
     return part[0];
 }
 
@@ -32,7 +28,7 @@ NTK_DEVICE double square_sum(const T* row, int64_t d, double scale) {
         const double x = static_cast<double>(row[k]) / scale;
         sum += x * x;
     }
-    return together(sum, [](double a, double b) { return a + b; });
+    return together(sum, Plus{});
 }
 
 // No overflow or underflow; NaN or infinity if the row holds one.

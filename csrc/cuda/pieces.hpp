@@ -1,17 +1,17 @@
-// Results that come back piece by piece: the card computes one while the host takes the last one.
+// Results that come back piece by piece: the device computes one while the host takes the last one.
 #pragma once
 
 #include <algorithm>
 
-#include "../run.hpp"
-#include "run.hpp"
+#include "cuda/run.hpp"
+#include "host/parallel.hpp"
 
 namespace ntkfast {
 
 // The numbers of a piece of the result.
 inline std::int64_t piece_numbers() { return std::min(chunk_numbers(), std::int64_t{1} << 24); }
 
-// Calls compute(k, memory of the card) and write(k, the same numbers on the host) for all pieces.
+// Calls compute(k, memory of the device) and write(k, the same numbers on the host) for all pieces.
 template <class T, class Compute, class Write>
 void by_pieces(const Device& device, std::int64_t pieces, std::int64_t numbers, const Poll& poll,
                Compute compute, Write write) {

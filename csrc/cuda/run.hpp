@@ -1,6 +1,6 @@
-// What a card is asked to do: the problems of maps.hpp.
+// What a device is asked to do: the problems of problems.hpp.
 //
-// Rows, the vectors of a product and results lie in memory of the host or of the card (both alike
+// Rows, the vectors of a product and results lie in memory of the host or of the device (both alike
 // in a call for transforms); everything else in memory of the host.
 //
 // `poll` is called between pieces of the work and may throw, as Ctrl-C does.
@@ -8,8 +8,8 @@
 
 #include <functional>
 
-#include "../maps.hpp"
-#include "memory.hpp"
+#include "cuda/memory.hpp"
+#include "formulas/problems.hpp"
 
 namespace ntkfast {
 
@@ -17,13 +17,13 @@ using Poll = std::function<void()>;
 
 template <class T>
 struct
-    RowNorms {  // out[n] = Euclidean norms of rows in memory of the card, as row_norms of the host
+    RowNorms {  // out[n] = Euclidean norms of rows in memory of the device, as row_norms of the host
     const T* x;
     std::int64_t ld, n, d;
     T* out;
 };
 
-// out[rows][columns] = a[rows][inner] v, all in memory of the card; a[i][i + shift] is diagonal[i],
+// out[rows][columns] = a[rows][inner] v, all in memory of the device; a[i][i + shift] is diagonal[i],
 // in memory of the host, where that is not null.
 template <class T>
 struct DenseProduct {
@@ -32,7 +32,7 @@ struct DenseProduct {
     std::int64_t rows, inner, columns, lda, ldv, ldo, shift;
 };
 
-// out[n][d] = scale factors[i] x / divisors[i]; x, which may be out, and out in memory of the card.
+// out[n][d] = scale factors[i] x / divisors[i]; x, which may be out, and out in memory of the device.
 // A null x stands for ones, and so do null factors and divisors.
 template <class T>
 struct ScaledRows {
@@ -42,7 +42,7 @@ struct ScaledRows {
     T scale;
 };
 
-// out[i][j] = (x[i][left[j]] x[i][right[j]] - shifts[j]) factors[j]; x and out in memory of the card.
+// out[i][j] = (x[i][left[j]] x[i][right[j]] - shifts[j]) factors[j]; x and out in memory of the device.
 template <class T>
 struct PairProducts {
     const T* x;

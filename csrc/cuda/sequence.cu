@@ -1,13 +1,13 @@
-// Kernels of recurrent networks on a card: one pair per thread, a tile of pairs per block.
+// Kernels of recurrent networks on a device: one pair per thread, a tile of pairs per block.
 //
 // A block walks through the steps of its 16 x 16 pairs; the layers' states stay in shared memory,
 // and the inner products of the inputs are products of 16 rows and 16 columns, staged there too.
-#include "../sequence.hpp"
+#include "formulas/sequence.hpp"
 
 #include <memory>
 
-#include "device.hpp"
-#include "pieces.hpp"
+#include "cuda/device.hpp"
+#include "cuda/pieces.hpp"
 
 namespace {
 
@@ -18,7 +18,7 @@ constexpr int kChannels = 32;  // channels that are staged at once
 
 template <class T>
 struct SequenceTiles {
-    Sequences<T> p;      // arrays on the card
+    Sequences<T> p;      // arrays on the device
     int64_t begin, end;  // rows
     T* out;              // [end - begin][p.y.count], or null: each at its place in p.out
     State<T>* states;    // [blocks][layers][threads], or null: in shared memory
@@ -108,7 +108,7 @@ NTK_KERNEL sequence_tiles(SequenceTiles<T> tiles) {
     }
 }
 
-// One side of a problem in memory of the card.
+// One side of a problem in memory of the device.
 template <class T>
 struct SideOnDevice {
     Numbers<T> numbers[2];
@@ -139,7 +139,7 @@ struct SequenceLauncher {
     bool fits;  // the states of a block into shared memory
     Numbers<State<T>> outside;
 
-    static constexpr int64_t kBlocks = 2048;  // that work on states in memory of the card
+    static constexpr int64_t kBlocks = 2048;  // that work on states in memory of the device
 
     SequenceLauncher(const Device& on, const Sequences<T>& p)
         : device(on), tiles{p, 0, 0, nullptr, nullptr} {
@@ -176,7 +176,7 @@ void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll
     const int64_t rows = smaller(n, (wanted + kSide - 1) / kSide * kSide);
     const int64_t pieces = (n + rows - 1) / rows;
     const auto end_of = [&](int64_t k) { return smaller(n, (k + 1) * rows); };
-    if (on_card(p.out)) {
+    if (on_device(p.out)) {
         for (int64_t k = 0; k < pieces; ++k) {
             poll();
             launcher.start(k * rows, end_of(k), nullptr);

@@ -6,9 +6,9 @@
 // While one part is multiplied the next ones are being copied.
 #pragma once
 
-#include "../tile.hpp"
-#include "copy.hpp"
-#include "mma.hpp"
+#include "cuda/copy.hpp"
+#include "cuda/mma.hpp"
+#include "formulas/pair_maps.hpp"
 
 namespace {
 
@@ -221,8 +221,8 @@ template <class Product, class T>
 NTK_DEVICE void multiply(const Rows<T>& left, const Rows<T>& right, int64_t i0, int64_t j0,
                          Quad<T>* memory, Product& product) {
     constexpr int kStages = Product::kStages, kPitch = Product::kPitch, kM = Product::kRows;
-    const int64_t quads = ceil_div<int64_t>(left.d, Quad<T>::kSize);
-    const int64_t parts = ceil_div<int64_t>(quads, kQuads);
+    const int64_t quads = ceil_div(left.d, Quad<T>::kSize);
+    const int64_t parts = ceil_div(quads, kQuads);
     const auto stage = [&](int64_t part) {
         return memory + static_cast<int>(part % kStages) * kStageQuads<Product>;
     };

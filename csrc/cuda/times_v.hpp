@@ -6,7 +6,7 @@
 // ranges: every run gives the same bits.
 #pragma once
 
-#include "gram_tiles.hpp"
+#include "cuda/gram_tiles.hpp"
 
 namespace {
 
@@ -55,8 +55,8 @@ NTK_KERNEL_OF(kBlocks<Product>)
 times_v(NTK_ARGUMENT TimesV<T> p) {
     constexpr int kM = Product::kRows, kN = Product::kColumns;
     const GramTiles<T>& tiles = p.tiles;
-    const int64_t across = ceil_div<int64_t>(tiles.p.m, kN), rows = tiles.end - tiles.begin;
-    const int64_t strips = ceil_div<int64_t>(rows, kM), i0 = tiles.begin + block() % strips * kM;
+    const int64_t across = ceil_div(tiles.p.m, kN), rows = tiles.end - tiles.begin;
+    const int64_t strips = ceil_div(rows, kM), i0 = tiles.begin + block() % strips * kM;
     const int64_t range = block() / strips % p.ranges;
     const int64_t c0 = block() / strips / p.ranges * p.width, c1 = smaller(c0 + p.width, p.columns);
     T* const memory = shared_memory<T>();

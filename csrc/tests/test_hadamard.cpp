@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "run.hpp"
+#include "cpu/run.hpp"
 
 namespace {
 

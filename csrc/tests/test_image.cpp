@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "run.hpp"
+#include "cpu/run.hpp"
 
 namespace {
 
@@ -20,32 +20,33 @@ struct Network {
     const char* name;
     std::vector<ImageStep> steps;
     bool circular, mean;
-    std::vector<ImageLevel> levels = {};
+    std::vector<Level> levels = {};
     std::vector<double> weight_h = {}, weight_w = {};
 
     ImageNet on(int64_t h, int64_t w, int64_t channels) {
         levels = {{h, w, 0, {}, {-1, -1}}};
         for (const ImageStep& step : steps) {
-            const ImageLevel& now = levels.back();
-            const int64_t lost = step.op == ImageOp::kConv && step.valid ? step.size - 1 : 0;
-            const int64_t part = step.op == ImageOp::kPool ? step.size : 1;
+            const Level& now = levels.back();
+            const int64_t lost =
+                step.operation == ImageOperation::kConv && step.inside ? step.size - 1 : 0;
+            const int64_t part = step.operation == ImageOperation::kPool ? step.size : 1;
             levels.push_back({(now.h - lost) / part,
                               (now.w - lost) / part,
                               now.offset + now.h * now.w,
                               {},
                               {-1, -1}});
         }
-        ImageLevel& last = levels.back();
+        Level& last = levels.back();
         last.reach[0] = mean ? last.h - 1 : 0, last.reach[1] = mean ? last.w - 1 : 0;
         bool pool = false;
         for (std::size_t k = steps.size(); k-- > 0;) {
-            ImageLevel &now = levels[k], &next = levels[k + 1];
-            const int64_t part = steps[k].op == ImageOp::kPool ? steps[k].size : 1;
-            if (part > 1 && !pool) next.self[0] = next.self[1] = 0, pool = true;
+            Level &now = levels[k], &next = levels[k + 1];
+            const int64_t part = steps[k].operation == ImageOperation::kPool ? steps[k].size : 1;
+            if (part > 1 && !pool) next.own[0] = next.own[1] = 0, pool = true;
             for (int a = 0; a < 2; ++a) {
                 const int64_t most = (a ? now.w : now.h) - 1;
                 now.reach[a] = std::min(part * next.reach[a] + part - 1, most);
-                now.self[a] = pool ? std::min(part * next.self[a] + part - 1, most) : -1;
+                now.own[a] = pool ? std::min(part * next.own[a] + part - 1, most) : -1;
             }
         }
         for (const auto& [weight, size] :
@@ -92,9 +93,9 @@ Covariance first(const double* x, const double* y, const ImageNet& net) {
 }
 
 Covariance map(const Covariance& c, const ImageStep& step, bool circular) {
-    const bool conv = step.op == ImageOp::kConv;
-    const int64_t q = step.size, shift = !conv || step.valid ? 0 : -(q / 2);
-    const int64_t lost = conv && step.valid ? q - 1 : 0, part = conv ? 1 : q;
+    const bool conv = step.operation == ImageOperation::kConv;
+    const int64_t q = step.size, shift = !conv || step.inside ? 0 : -(q / 2);
+    const int64_t lost = conv && step.inside ? q - 1 : 0, part = conv ? 1 : q;
     Covariance to{(c.h - lost) / part, (c.w - lost) / part, {}, {}};
     const auto inside = [&](int64_t i, int64_t size) {
         return circular ? (i + size) % size : i >= 0 && i < size ? i : -1;
@@ -144,11 +145,11 @@ double plain_loops(const ImageNet& net, const double* x, const double* y) {
     Triple c{first(x, x, net), first(x, y, net), first(y, y, net)}, saved = c;
     for (int64_t k = 0; k < net.count; ++k) {
         const ImageStep& step = net.step[k];
-        if (step.op == ImageOp::kSave)
+        if (step.operation == ImageOperation::kSave)
             saved = c;
-        else if (step.op == ImageOp::kAdd)
+        else if (step.operation == ImageOperation::kAdd)
             add(c.own, saved.own), add(c.pair, saved.pair), add(c.other, saved.other);
-        else if (step.op == ImageOp::kRelu)
+        else if (step.operation == ImageOperation::kRelu)
             c = {relu(c.own, c.own, c.own), relu(c.pair, c.own, c.other),
                  relu(c.other, c.other, c.other)};
         else
@@ -215,11 +216,13 @@ void compare(const Implementation& isa, Network network, int64_t n, int64_t m) {
 
 std::vector<Network> networks() {
     const auto conv = [](int size, bool valid, double bias) {
-        return ImageStep{ImageOp::kConv, size, 0, valid, 2.0 / (size * size), bias, 1};
+        return ImageStep{ImageOperation::kConv, size, 0, valid, 2.0 / (size * size), bias, 1};
     };
-    const auto step = [](ImageOp op, int size) { return ImageStep{op, size, 0, false, 1, 0, 0}; };
-    const ImageStep relu = step(ImageOp::kRelu, 1), pool = step(ImageOp::kPool, 2);
-    const ImageStep save = step(ImageOp::kSave, 1), add = step(ImageOp::kAdd, 1);
+    const auto step = [](ImageOperation op, int size) {
+        return ImageStep{op, size, 0, false, 1, 0, 0};
+    };
+    const ImageStep relu = step(ImageOperation::kRelu, 1), pool = step(ImageOperation::kPool, 2);
+    const ImageStep save = step(ImageOperation::kSave, 1), add = step(ImageOperation::kAdd, 1);
     const ImageStep three = conv(3, false, 0), biased = conv(3, false, 0.1);
     return {
         {"flatten", {three, relu, three, relu}, false, false},

@@ -7,8 +7,8 @@
 #include <random>
 #include <vector>
 
-#include "run.hpp"
-#include "sequence_numbers.hpp"
+#include "cpu/run.hpp"
+#include "host/sequence_numbers.hpp"
 
 namespace {
 
@@ -27,7 +27,7 @@ struct Network {
     double w2 = 1.7, u2 = 0.8, b2 = 0.1, h2 = 0.3, v2 = 1.2;
 };
 
-Layer relu_layer() { return {Activation::kRelu, -1, -1, {0.5, 0, 0}, 1, 0, 0, 0, 0, 0}; }
+LayerRow relu_layer() { return {ActivationKind::kRelu, -1, -1, {0.5, 0, 0}, 1, 0, 0, 0, 0, 0}; }
 
 struct Dual {
     double value, slope;
@@ -157,7 +157,7 @@ void compare(const Implementation& isa, const Network& net, int64_t n, int64_t m
             static_cast<T>(left.diagonal[0][i] + (net.both ? left.diagonal[1][i] : 0)));
     Sequences<T> p{};
     p.x = left.view(), p.y = right.view();
-    p.activation = layer_row<T>(relu_layer());
+    p.activation = layer_constants<T>(relu_layer());
     p.layers = net.layers, p.fixed = net.fixed, p.channels = net.channels;
     p.fields = 3 * net.layers + net.channels, p.directions = net.both ? 2 : 1;
     p.every = net.every > 0, p.nngp = net.nngp;

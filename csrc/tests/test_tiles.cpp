@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "row_stats.hpp"
-#include "run.hpp"
+#include "cpu/run.hpp"
+#include "host/row_stats.hpp"
 
 namespace {
 
@@ -112,11 +112,12 @@ template <class T>
 void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) {
     // one ReLU layer with biases: q = w |x|^2 + e, then K = w' sqrt(qp) kappa1 + e'
     const double w = 1.5, e = 0.25;
-    const Layer layers[2] = {
-        {Activation::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
-        {Activation::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
+    const LayerRow layers[2] = {
+        {ActivationKind::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
+        {ActivationKind::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
     };
-    const LayerRow<T> rows[2] = {layer_row<T>(layers[0]), layer_row<T>(layers[1])};
+    const LayerConstants<T> rows[2] = {layer_constants<T>(layers[0]),
+                                       layer_constants<T>(layers[1])};
     const Layers<T> map{
         layers,  rows,    2, count_stats(layers, 2), row_stats<T>, {T(1), T(1)}, nullptr,
         nullptr, nullptr, 0};

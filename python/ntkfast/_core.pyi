@@ -1,4 +1,4 @@
-"""Types of the C++ extension; see csrc/bind_core.cpp."""
+"""Types of the C++ extension; see csrc/bind/core.cpp."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, SupportsFloat, SupportsIndex, SupportsInt, TypeAlias
@@ -11,18 +11,19 @@ _Int: TypeAlias = SupportsInt | SupportsIndex
 _Pair: TypeAlias = Annotated[Sequence[_Float], "FixedSize(2)"]
 _F32: TypeAlias = NDArray[np.float32]
 _F64: TypeAlias = NDArray[np.float64]
+_Records: TypeAlias = NDArray[np.void]
 
 class Radial:
     def __init__(self, c: _Float, gamma: _Float, euclidean: bool, degree: _Float) -> None: ...
 
 class Layers:
-    def __init__(self, numbers: _F64, refine: bool, scales: _Pair) -> None: ...
+    def __init__(self, numbers: _Records, refine: bool, scales: _Pair) -> None: ...
 
 class ImageNet:
     def __init__(
         self,
-        steps: _F64,
-        levels: NDArray[np.int64],
+        steps: _Records,
+        levels: _Records,
         channels: _Int,
         circular: bool,
         weight_h: _F64,
@@ -31,6 +32,8 @@ class ImageNet:
         bias: _Float,
     ) -> None: ...
 
+def codes() -> dict[str, dict[str, Any]]: ...
+def records() -> dict[str, np.dtype[np.void]]: ...
 def isas() -> list[tuple[str, bool]]: ...
 def choose_isa(name: str) -> str: ...
 
@@ -210,7 +213,7 @@ def images_f64(
 def sequence_numbers_f32(
     inputs: _F32,
     layout: NDArray[np.int64],
-    activation: _F64,
+    activation: _Records,
     layers: _Int,
     fixed: _Int,
     scales: Sequence[_Float],
@@ -223,7 +226,7 @@ def sequence_numbers_f32(
 def sequence_numbers_f64(
     inputs: _F64,
     layout: NDArray[np.int64],
-    activation: _F64,
+    activation: _Records,
     layers: _Int,
     fixed: _Int,
     scales: Sequence[_Float],
@@ -238,7 +241,7 @@ def sequences_f32(
     layout_x: NDArray[np.int64],
     numbers_y: Sequence[_F32] | None,
     layout_y: NDArray[np.int64] | None,
-    activation: _F64,
+    activation: _Records,
     layers: _Int,
     fixed: _Int,
     channels: _Int,
@@ -254,7 +257,7 @@ def sequences_f64(
     layout_x: NDArray[np.int64],
     numbers_y: Sequence[_F64] | None,
     layout_y: NDArray[np.int64] | None,
-    activation: _F64,
+    activation: _Records,
     layers: _Int,
     fixed: _Int,
     channels: _Int,

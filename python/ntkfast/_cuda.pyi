@@ -1,4 +1,4 @@
-"""Types of the extension for graphics cards; see csrc/bind_cuda.cpp.
+"""Types of the extension for graphics cards; see csrc/bind/cuda.cpp.
 
 Functions that are named as those of ntkfast._core take the same arguments, but for `isa`, which is
 "ordinal:precision:stream" here. Classes have the same members; an object of one module is nothing
@@ -18,6 +18,7 @@ from ntkfast._core import Neuronf64 as Neuronf64
 from ntkfast._core import Profilef32 as Profilef32
 from ntkfast._core import Profilef64 as Profilef64
 from ntkfast._core import Radial as Radial
+from ntkfast._core import codes as codes
 from ntkfast._core import gram_f32 as gram_f32
 from ntkfast._core import gram_f64 as gram_f64
 from ntkfast._core import hadamard_f32 as hadamard_f32
@@ -26,6 +27,7 @@ from ntkfast._core import images_f32 as images_f32
 from ntkfast._core import images_f64 as images_f64
 from ntkfast._core import matmul_f32 as matmul_f32
 from ntkfast._core import matmul_f64 as matmul_f64
+from ntkfast._core import records as records
 from ntkfast._core import sequences_f32 as sequences_f32
 from ntkfast._core import sequences_f64 as sequences_f64
 from ntkfast._core import sketch_f32 as sketch_f32

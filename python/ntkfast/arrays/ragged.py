@@ -164,13 +164,17 @@ def _array(name: str, X: Any) -> FloatArray:
 
 
 def _on_host(name: str, value: Any) -> NDArray[Any]:
+    foreign = hasattr(value, "__dlpack_device__") or hasattr(value, "__cuda_array_interface__")
     try:
-        return np.asarray(value)
-    except TypeError as error:  # as arrays of a device say
+        array = np.asarray(value)
+    except TypeError:  # as arrays of a device say that are no sequences
+        array = np.empty(0, object)
+    if foreign and array.dtype == object:
         raise TypeError(
             f"{name}: expected an array of the host, got one on a CUDA device, where sequences are "
             "one array (n, T, m) or (n, T) that a kernel is called with"
-        ) from error
+        )
+    return array
 
 
 def _uniform(array: FloatArray) -> Sequences:

@@ -1,12 +1,46 @@
-"""Codes and limits that Python and the compiled code of all engines agree on; see csrc/maps.hpp."""
+"""Codes, records and limits that the engines know; the other end of csrc/formulas/codes.hpp.
+
+A test holds both ends together. Records are structured dtypes: C++ and Numba read their fields by
+the same names.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 
+import numpy as np
+
+SLOTS = 4  # states of a network that are saved at once
+PIECES = 8  # of a profile, on either side of the right angle
+
+# Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of kernels with
+# a kink at equal directions, of radial kernels of directions, and of smooth ones, where only equal
+# rows must come out equal.
+REFINE_KINK = 0.02
+REFINE_SPHERE = 0.005
+REFINE_SMOOTH = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
+# And where the squared distance of two inputs is below this share of their squared norms.
+REFINE_DISTANCE = 0.02
+
+
+class NeuronKind(IntEnum):
+    """What a random neuron does with its product: see `ntkfast.engines.maps.NeuronMap`."""
+
+    RELU = 0
+    STEP = 1
+    TABLE = 2
+
+
+class Answer(IntEnum):
+    """What a structured neuron does with its product."""
+
+    PRODUCT = 0
+    RELU = 1
+    STEP = 2
+
 
 class ActivationKind(IntEnum):
-    """Activations with a dual in compiled code."""
+    """Activations with a formula of their own, and those given by Hermite coefficients."""
 
     IDENTITY = 0
     RELU = 1
@@ -17,3 +51,53 @@ class ActivationKind(IntEnum):
     EXP = 6
     GAUSSIAN = 7
     HERMITE = 8
+
+
+class ImageOperation(IntEnum):
+    """Steps of a convolutional network."""
+
+    CONV = 0
+    RELU = 1
+    POOL = 2
+    SAVE = 3
+    ADD = 4
+
+
+# One layer: its activation, slots it saves to before and adds after (or -1), parameters, the affine
+# step, place and number of its Hermite coefficients.
+LAYER_ROW = np.dtype(
+    [
+        ("kind", np.int32),
+        ("save", np.int32),
+        ("add", np.int32),
+        ("parameter", np.float64, 3),
+        ("w", np.float64),
+        ("e", np.float64),
+        ("x", np.float64),
+        ("y", np.float64),
+        ("offset", np.int64),
+        ("count", np.int64),
+    ],
+    align=True,
+)
+
+# One step on images: windows or blocks of size x size pixels, the slot of a branch, whether windows
+# stay inside the image.
+IMAGE_STEP = np.dtype(
+    [
+        ("operation", np.int32),
+        ("size", np.int32),
+        ("slot", np.int32),
+        ("inside", np.bool_),
+        ("gain", np.float64),
+        ("bias", np.float64),
+        ("trained", np.float64),
+    ],
+    align=True,
+)
+
+# Images before a step or after the last: pixels, the largest displacements of pairs of pixels that
+# the read-out needs, and those that variances after a pool need, or -1.
+IMAGE_LEVEL = np.dtype(
+    [(name, np.int64) for name in ("height", "width", "reach_h", "reach_w", "own_h", "own_w")]
+)

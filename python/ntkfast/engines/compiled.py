@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.codes import Answer, NeuronKind
 from ntkfast.engines.maps import (
-    ANSWERS,
-    NEURONS,
     ImagePlan,
     LayerMap,
     Map,
@@ -55,7 +54,7 @@ class Compiled:
             return core.Layers(plan.numbers, plan.refine, plan.scales)
         if isinstance(plan, NeuronMap):
             made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
-            return made(NEURONS.index(plan.kind), plan.table, plan.scale, plan.degree)
+            return made(int(NeuronKind[plan.kind.upper()]), plan.table, plan.scale, plan.degree)
         return getattr(core, f"Profile{_suffix(plan.table.dtype)}")(
             plan.table,
             plan.sub_bits,
@@ -137,7 +136,7 @@ class Compiled:
 
     def structured(self, plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
         """Write the answers of structured neurons."""
-        answer = ANSWERS.index(plan.answer)
+        answer = int(Answer[plan.answer.upper()])
         arguments = (X, out, plan.flips, plan.lengths, answer, plan.scale)
         self._compute("structured", X.dtype, *arguments, threads=threads)
 

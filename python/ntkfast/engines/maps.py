@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
 
-PIECES = 8  # pieces of a profile on either side of u = 0
-
 
 @dataclass(frozen=True, eq=False)
 class ProfileMap:
@@ -49,9 +47,7 @@ class LayerMap:
 
     Attributes
     ----------
-    numbers : (layers, 12) array
-        Activation kind, saved slot, added slot, three parameters, w, e, x, y, and the offset and
-        number of Hermite coefficients.
+    numbers : (layers,) array of `ntkfast.engines.codes.LAYER_ROW`
     refine : bool
         Whether nearly parallel inputs are recomputed from differences.
     second : bool
@@ -60,7 +56,7 @@ class LayerMap:
         Factors of the NTK and the NNGP.
     """
 
-    numbers: NDArray[np.float64]
+    numbers: NDArray[np.void]
     refine: bool
     second: bool
     scales: tuple[float, float]
@@ -74,9 +70,6 @@ class RadialMap:
     gamma: float
     euclidean: bool
     degree: float
-
-
-NEURONS = ("relu", "step", "table")
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,9 +112,6 @@ class Rotation:
     index: NDArray[np.signedinteger[Any]]
 
 
-ANSWERS = ("product", "relu", "step")  # in the order of the compiled code
-
-
 @dataclass(frozen=True, eq=False)
 class StructuredMap:
     """Neurons f(length (H D3 H D2 H D1 x)_j) with orthogonal H, block by block.
@@ -149,12 +139,9 @@ class ImagePlan:
 
     Attributes
     ----------
-    steps : (s, 7) array
-        Operation, size, slot, whether windows stay inside, gain, bias, trained.
-    levels : (s + 1, 6) array of int64
-        Before each step and after the last: height, width, the largest displacements between
-        pixels of two images that the read-out needs, and those that the variances after a pool
-        need (-1: none).
+    steps : (s,) array of `ntkfast.engines.codes.IMAGE_STEP`
+    levels : (s + 1,) array of `ntkfast.engines.codes.IMAGE_LEVEL`
+        Before each step and after the last.
     channels : int
     circular : bool
     weight_h, weight_w : (h, h) and (w, w) arrays
@@ -167,8 +154,8 @@ class ImagePlan:
         Whether K(a x, y) = a K(x, y): no biases.
     """
 
-    steps: NDArray[np.float64]
-    levels: NDArray[np.int64]
+    steps: NDArray[np.void]
+    levels: NDArray[np.void]
     channels: int
     circular: bool
     weight_h: NDArray[np.float64]
@@ -204,8 +191,7 @@ class SequenceMap:
 
     Attributes
     ----------
-    activation : (12,) array
-        As a row of `LayerMap.numbers`.
+    activation : (1,) array of `ntkfast.engines.codes.LAYER_ROW`
     layers, fixed, channels : int
         Layers, how many of them are not trained, and numbers per step of the input.
     weights : (float, float)
@@ -214,7 +200,7 @@ class SequenceMap:
         Whether the weights are divided by the length, and whether it is the NNGP that is wanted.
     """
 
-    activation: NDArray[np.float64]
+    activation: NDArray[np.void]
     layers: int
     fixed: int
     channels: int
@@ -235,7 +221,7 @@ class SequenceSide:
     Attributes
     ----------
     numbers : one or two (steps, fields) arrays
-        One per direction; the fields are described in csrc/maps.hpp.
+        One per direction; the fields are described in csrc/formulas/problems.hpp.
     layout : (3, n) array of int64
         First step, length, and place in the result of each sequence.
     diagonal : (n,) array

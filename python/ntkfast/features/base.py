@@ -13,7 +13,6 @@ from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
-from ntkfast.engines.norms import row_norms
 from ntkfast.features import dask_arrays
 from ntkfast.places import blocks
 
@@ -187,7 +186,7 @@ class FeatureMap(
 def norms_of(X: Any) -> NDArray[Any]:
     """Return |x| of dense or sparse rows."""
     if not sparse.issparse(X):
-        return row_norms(X)
+        return places.of(X).row_norms(X)
     filled = np.abs(X.data)
     largest = np.maximum.reduceat(np.append(filled, 0), X.indptr[:-1])
     largest[np.diff(X.indptr) == 0] = 0

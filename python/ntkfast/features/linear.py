@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.features.base import FeatureMap, check_is_fitted, validate_data
+from ntkfast.features.base import FeatureMap, check_is_fitted
 from ntkfast.features.sketches import Count, CountProduct, HadamardProduct, HadamardSketch
 
 
@@ -84,17 +84,6 @@ class CountSketch(FeatureMap):
     def __init__(self, n_components: int = 256, *, random_state: Any = None) -> None:
         self.n_components = n_components
         self.random_state = random_state
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
-
-    def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
-        rows: FloatArray = validate_data(
-            self, X, reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
-        )
-        return rows
 
     def transform(self, X: Any) -> Any:
         """Compute the features of rows, dense or sparse like `X`.

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.polynomials import Identity
+from ntkfast.engines.codes import LAYER_ROW, SLOTS
 
 Array: TypeAlias = NDArray[np.floating[Any]]
-MAX_SLOTS = 4
 IDENTITY = Identity()
 
 
@@ -95,7 +95,7 @@ def carry(
     settle : callable, optional
         ``(layer, state) -> state``, what remains to be done when a layer is complete.
     """
-    slots = [state] * MAX_SLOTS
+    slots = [state] * SLOTS
     for layer in layers:
         if layer.save >= 0:
             slots[layer.save] = state
@@ -213,20 +213,20 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
     return carry(layers, start, activate, affine, join, settle)
 
 
-def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.float64]:
+def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
     """Return the table of constants of `ntkfast.engines.maps.LayerMap`.
 
     `terms` are the numbers of Hermite coefficients of the layers that need them, in order.
     """
-    table = np.zeros((len(layers), 12))
+    table = np.zeros(len(layers), LAYER_ROW)
     counts, offset = iter(terms), 0
     for row, layer in zip(table, layers, strict=True):
         kind, parameters = layer.activation.code
-        row[:3] = kind, layer.save, layer.add
-        row[3 : 3 + len(parameters)] = parameters
-        row[6:10] = layer.w, layer.e, layer.x, layer.y
+        row["kind"], row["save"], row["add"] = kind, layer.save, layer.add
+        row["parameter"][: len(parameters)] = parameters
+        for name in "wexy":
+            row[name] = getattr(layer, name)
         if not layer.activation.is_compiled:
-            count = next(counts)
-            row[10:] = offset, count
-            offset += count + 1
+            row["offset"], row["count"] = offset, next(counts)
+            offset += row["count"] + 1
     return table

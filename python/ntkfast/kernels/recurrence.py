@@ -32,7 +32,7 @@ class Recursion(Protocol):
 
 
 def prepare(network: Recursion, plan: SequenceMap, X: Sequences) -> SequenceSide:
-    """Return the numbers of sequences (see csrc/maps.hpp), sorted by length."""
+    """Return the numbers of sequences (see csrc/formulas/problems.hpp), sorted by length."""
     order = np.argsort(X.lengths, kind="stable")
     lengths = X.lengths[order]
     layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import Shape
+from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ImageOperation
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.networks.steps import AvgPool, Conv, Readout, Skip, Step, convolutions, is_circular
 
-CONV, RELU, POOL, SAVE, ADD = range(5)  # codes of csrc/maps.hpp
+CONV, RELU, POOL, SAVE, ADD = ImageOperation
 
 
 class _Table:
@@ -126,8 +127,8 @@ def image_plan(
     levels = [(*a, *b, *c) for a, b, c in zip(table.shapes, reaches, own, strict=True)]
     circular = is_circular(steps)
     return ImagePlan(
-        steps=np.array(table.rows, np.float64).reshape(end, 7),
-        levels=np.array(levels, np.int64),
+        steps=np.array(table.rows, IMAGE_STEP),
+        levels=np.array(levels, IMAGE_LEVEL),
         channels=channels,
         circular=circular,
         weight_h=_weights(readout, sizes[0]) * readout.w_std**2,

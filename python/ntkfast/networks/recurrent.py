@@ -151,7 +151,7 @@ class Recurrent(Network):
         """Return what an engine must know of the NTK or NNGP, for sequences of so many channels."""
         every, last, mean = READOUTS[self.readout]
         return SequenceMap(
-            numbers([Layer(resolve(self.activation))], [])[0],
+            numbers([Layer(resolve(self.activation))], []),
             self.depth,
             self.fixed_layers,
             channels,

@@ -147,6 +147,10 @@ class Place(ABC):
         """Return numbers of the host, one for each input, where the inputs lie."""
 
     @abstractmethod
+    def row_norms(self, X: Any) -> FloatArray:
+        """Return Euclidean norms of rows, on the host: NaN or inf if a row holds one."""
+
+    @abstractmethod
     def finite(self, array: Any) -> bool:
         """Whether all numbers of a matrix are finite."""
 

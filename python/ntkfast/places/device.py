@@ -139,6 +139,10 @@ class Device(Place):
         device_memory.put(np.ascontiguousarray(values), result)
         return result.source
 
+    def row_norms(self, X: Any) -> FloatArray:
+        """Return the norms by a kernel."""
+        return device_memory.row_norms(X)
+
     def finite(self, array: Any) -> bool:
         """Whether all numbers of a matrix are finite, by the norms of its rows."""
         return bool(np.isfinite(device_memory.row_norms(array)).all())

@@ -104,6 +104,10 @@ class Host(Place):
         """Return them as they are."""
         return values
 
+    def row_norms(self, X: Any) -> FloatArray:
+        """Return the norms by the best engine."""
+        return engines.row_norms(X)
+
     def finite(self, array: Any) -> bool:
         """Whether all numbers of a matrix are finite."""
         return bool(np.isfinite(np.min(array) + np.max(array)))

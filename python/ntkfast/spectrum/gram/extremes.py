@@ -22,7 +22,7 @@ from ntkfast.spectrum.gram.vecchia import Preconditioner, deflated, vecchia
 Values = NDArray[np.float64]
 
 METHODS = ("auto", "dense", "cholesky", "iterative")
-DENSE_ROWS = 1_000  # up to here all eigenvalues take less than a second (bench/gram_spectrum.py)
+DENSE_ROWS = 1_000  # up to here all eigenvalues take less than a second (bench/test_spectrum.py)
 MEMORY_ROWS = 20_000  # 3.2 GB
 SPARE = 8  # vectors beyond those asked for: they cost little in a pass and speed up the others
 ENTRY_ERROR = 8 * float(np.finfo(np.float64).eps)  # of K_ij, in units of sqrt(K_ii K_jj)

@@ -1,0 +1,88 @@
+// What the parts of the Python module share: argument checks, and calls without the GIL.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+#include <string>
+
+#if defined(NTKFAST_CUDA)
+#include "cuda/run.hpp"
+#else
+#include "cpu/run.hpp"
+#endif
+
+namespace ntkfast {
+
+namespace py = pybind11;
+using std::int64_t;
+
+void bind_codes(py::module_& m);
+void bind_gram(py::module_& m);
+void bind_transform(py::module_& m);
+void bind_image(py::module_& m);
+void bind_sequences(py::module_& m);
+
+[[noreturn]] inline void reject(const std::string& what) { throw std::invalid_argument(what); }
+
+// Unit stride along rows; any stride between them.
+template <class T>
+int64_t row_stride(const py::array_t<T>& a, const char* name) {
+    if (a.ndim() != 2) reject(std::string(name) + ": expected two dimensions");
+    const auto item = static_cast<py::ssize_t>(sizeof(T));
+    if ((a.shape(1) > 1 && a.strides(1) != item) || a.strides(0) % item != 0)
+        reject(std::string(name) + ": expected rows with unit stride");
+    return a.strides(0) / item;
+}
+
+inline void expect(bool condition, const char* what) {
+    if (!condition) reject(what);
+}
+
+// Rows of layers as Python gives them.
+using LayerRows = py::array_t<LayerRow, py::array::c_style>;
+
+inline void check_layers(const LayerRows& rows) {
+    expect(rows.ndim() == 1, "numbers: expected one row per layer");
+    for (py::ssize_t l = 0; l < rows.shape(0); ++l) {
+        const LayerRow& layer = rows.data()[l];
+        expect(layer.kind >= ActivationKind::kIdentity && layer.kind <= ActivationKind::kHermite,
+               "numbers: unknown activation");
+        expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
+        expect(layer.w > 0, "numbers: expected w > 0");
+        expect(layer.offset >= 0 && layer.count >= 0, "numbers: negative series");
+    }
+}
+
+// Looks for Ctrl-C.
+inline void poll_signals() {
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals()) throw py::error_already_set();
+}
+
+#if defined(NTKFAST_CUDA)
+template <class Problem>
+void run(const Problem& problem, const Device& device, int, const Poll& poll) {
+    run_on_device(problem, device, poll);
+}
+
+// Calls work(device, poll) without the GIL; `where` is told to use_device.
+template <class Work>
+void call(const std::string& where, int threads, Work work) {
+    const py::gil_scoped_release released;
+    const KeepCurrent keep;
+    work(use_device(where, threads), Poll(poll_signals));
+}
+#else
+// Calls work(set, poll) without the GIL; `where` names the instruction set.
+template <class Work>
+void call(const std::string& where, int threads, Work work) {
+    expect(threads >= 1, "threads: expected at least 1");
+    const InstructionSet& set = *choose(where).tiles();
+    const py::gil_scoped_release released;
+    work(set, [] { poll_signals(); });  // a type of its own, which no module exports
+}
+#endif
+
+}  // namespace ntkfast

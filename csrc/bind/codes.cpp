@@ -1,0 +1,76 @@
+// The codes, records and limits of formulas/codes.hpp, as Python sees and compares them.
+#include <initializer_list>
+#include <utility>
+
+#include "bind/bind.hpp"
+
+namespace ntkfast {
+namespace {
+
+// Makes a record known to NumPy, unless the other module of the package has done so before.
+#define NTK_RECORD(Record, ...)                                            \
+    if (!py::detail::get_numpy_internals().get_type_info<Record>(false)) { \
+        PYBIND11_NUMPY_DTYPE(Record, __VA_ARGS__);                         \
+    }
+
+template <class Value>
+py::dict named(std::initializer_list<std::pair<const char*, Value>> values) {
+    py::dict found;
+    for (const auto& [name, value] : values)
+        if constexpr (std::is_enum_v<Value>)
+            found[name] = static_cast<std::int32_t>(value);
+        else
+            found[name] = value;
+    return found;
+}
+
+py::dict codes() {
+    using A = ActivationKind;
+    using I = ImageOperation;
+    py::dict found;
+    found["ActivationKind"] = named<A>({{"IDENTITY", A::kIdentity},
+                                        {"RELU", A::kRelu},
+                                        {"STEP", A::kStep},
+                                        {"ERF", A::kErf},
+                                        {"GELU", A::kGelu},
+                                        {"SINE", A::kSine},
+                                        {"EXP", A::kExp},
+                                        {"GAUSSIAN", A::kGaussian},
+                                        {"HERMITE", A::kHermite}});
+    found["ImageOperation"] = named<I>({{"CONV", I::kConv},
+                                        {"RELU", I::kRelu},
+                                        {"POOL", I::kPool},
+                                        {"SAVE", I::kSave},
+                                        {"ADD", I::kAdd}});
+    found["NeuronKind"] = named<NeuronKind>(
+        {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
+    found["Answer"] = named<Answer>(
+        {{"PRODUCT", Answer::kProduct}, {"RELU", Answer::kRelu}, {"STEP", Answer::kStep}});
+    found["sizes"] = named<int>({{"SLOTS", kSlots}, {"PIECES", kPieces}});
+    found["limits"] = named<double>({{"REFINE_KINK", kRefineKink},
+                                     {"REFINE_SPHERE", kRefineSphere},
+                                     {"REFINE_SMOOTH_FLOAT32", kRefineSmoothFloat},
+                                     {"REFINE_SMOOTH_FLOAT64", kRefineSmoothDouble},
+                                     {"REFINE_DISTANCE", kRefineDistance}});
+    return found;
+}
+
+py::dict records() {
+    py::dict found;
+    found["LAYER_ROW"] = py::dtype::of<LayerRow>();
+    found["IMAGE_STEP"] = py::dtype::of<ImageStep>();
+    found["IMAGE_LEVEL"] = py::dtype::of<ImageLevel>();
+    return found;
+}
+
+}  // namespace
+
+void bind_codes(py::module_& m) {
+    NTK_RECORD(LayerRow, kind, save, add, parameter, w, e, x, y, offset, count)
+    NTK_RECORD(ImageStep, operation, size, slot, inside, gain, bias, trained)
+    NTK_RECORD(ImageLevel, height, width, reach_h, reach_w, own_h, own_w)
+    m.def("codes", &codes);
+    m.def("records", &records);
+}
+
+}  // namespace ntkfast

@@ -1,0 +1,128 @@
+// The memory of a thread that works on pairs of images, and how images come into it.
+#pragma once
+
+#include "formulas/image_walk.hpp"
+
+namespace {  // internal linkage: see simd.hpp
+
+// Where the pairs of a column go in a pool: displacements before, length and column of the pair of
+// blocks; `before` is -1 where no later step needs it.
+struct PoolColumn {
+    int64_t before, length, at;
+};
+
+// From one of `count` numbers of an image to that of the next image, where images lie apart: a line
+// more, for otherwise the same pixel of all images may compete for one set of the cache.
+template <class T>
+constexpr int64_t apart(int64_t count) {
+    return (count + 63) / 64 * 64 + 64 / static_cast<int64_t>(sizeof(T));
+}
+
+// Vectors of images of y per task: the deviations of its images of x serve all of them. Large images,
+// on which that would take much memory, come in one.
+constexpr int64_t kStrips = 4, kStripBytes = 1 << 22;
+template <class T>
+int64_t image_strips(const ImageSizes& sizes) {
+    const int64_t numbers = sizes.data + 2 * sizes.pixels;
+    return numbers * static_cast<int64_t>(sizeof(Vec<T>)) <= kStripBytes ? kStrips : 1;
+}
+template <class T>
+int64_t image_columns(const Images<T>& p) {
+    return image_strips<T>(ImageSizes(p.net)) * kLanes<T>;
+}
+
+template <class T>
+struct ImageScratch {
+    Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
+    Planes<T> plane, slot[kSlots];
+    T *ring, *sums, *heads, *tails, *store[2];
+    PoolColumn* columns;
+    int64_t ring_row;
+    double* total;
+    int64_t used;
+
+    // With base = null only counts.
+    ImageScratch(const ImageNet& net, T* base) : used(0) {
+        constexpr int64_t kV = kLanes<T>;
+        const auto take = [&](int64_t size) {
+            T* at = base ? base + used : nullptr;
+            used += (size + 63) / 64 * 64;
+            return at;
+        };
+        const ImageSizes sizes(net);
+        const int64_t width = net.level[0].w, widest = sizes.widest;
+        const auto images = [&] {
+            return Pixels<T>{take(sizes.data * kV), take(sizes.pixels * kV),
+                             take(sizes.pixels * kV)};
+        };
+        left = images();
+        for (int64_t k = 0; k < kStrips; ++k)
+            right[k] = k < image_strips<T>(sizes) ? images() : Pixels<T>{};
+        ones = {take(apart<T>(sizes.data) * kV), take(apart<T>(sizes.pixels) * kV),
+                take(apart<T>(sizes.pixels) * kV)};
+        const auto planes = [&] {
+            return Planes<T>{take(sizes.area * kV), take(sizes.area * kV), take(sizes.area * kV)};
+        };
+        plane = planes();
+        for (int64_t k = 0; k < kSlots; ++k) slot[k] = k < sizes.slots ? planes() : Planes<T>{};
+        ring_row = (width + widest) * kV;
+        ring = take((widest + widest / 2) * 3 * ring_row);
+        sums = take(2 * ring_row);
+        heads = take(2 * (widest + 1) * ring_row);
+        tails = take(widest * kV);
+        for (T*& part : store) part = take(2 * sizes.pooled * kV);
+        columns = reinterpret_cast<PoolColumn*>(
+            take(width * static_cast<int64_t>(sizeof(PoolColumn) / sizeof(T))));
+        total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
+    }
+};
+
+template <class T>
+int64_t image_scratch(const Images<T>& p) {
+    return ImageScratch<T>(p.net, nullptr).used;
+}
+
+// Reads up to kLanes images into the lanes of vectors; the rest repeats the last one.
+template <class T>
+void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* scale, int64_t count,
+                 T* to) {
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    const T* from[kLanes<T>];
+    T factor[kLanes<T>];
+    for (int64_t l = 0; l < kLanes<T>; ++l) {
+        const int64_t i = smaller(l, count - 1);
+        from[l] = data + i * stride, factor[l] = scale[i];
+    }
+    for (int64_t k = 0; k < size; ++k)
+        for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
+}
+
+// Takes images out of the lanes, with the deviations that steps look at: ReLU takes no angle to
+// those before it, and nothing divides by those behind it.
+template <class T>
+void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
+    const int64_t pixels = total_pixels(net), size = net.level[0].h * net.level[0].w * net.channels;
+    const auto unpack = [&](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
+        for (int64_t k = begin; k < begin + count; ++k)
+            for (int64_t l = 0; l < kLanes<T>; ++l)
+                to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
+    };
+    unpack(many.data, ones.data, 0, size, size);
+    for (int64_t k = 0; k <= net.count; ++k) {
+        const Level& level = net.level[k];
+        if (k == net.count || net.step[k].operation != ImageOperation::kRelu)
+            unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
+        if (k == 0 || net.step[k - 1].operation != ImageOperation::kRelu)
+            unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
+    }
+}
+
+// The image of one lane.
+template <class T>
+Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
+    const int64_t pixels = lane * apart<T>(total_pixels(net));
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
+    return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
+}
+
+}  // namespace

@@ -1,0 +1,295 @@
+// Convolutions on planes of pairs of pixels: sums over windows, row by row behind the one before.
+#pragma once
+
+#include "cpu/image_scratch.hpp"
+
+namespace {  // internal linkage: see simd.hpp
+
+// Replaces numbers by the sums of q neighbours from each on, in three additions for any q: a window
+// is the tail of one block of q numbers and the head of the next. (After van Herk, Pattern
+// Recognition Letters 13, 1992. A running sum that subtracts what leaves would keep its rounding,
+// and 1 - |u| feels it.) `tails` has room for q vectors.
+template <class T>
+void window_sums(T* numbers, int64_t count, int64_t q, T* tails) {
+    for (int64_t first = 0; first + q <= count; first += q) {
+        Vec<T> tail{}, head{};
+        for (int64_t b = q - 1; b >= 0; --b) {
+            tail += load<T>(numbers + (first + b) * kLanes<T>);
+            store<T>(tails + b * kLanes<T>, tail);
+        }
+        const int64_t windows = smaller(q, count - q + 1 - first);
+        for (int64_t b = 0; b < windows; ++b) {
+            if (b > 0) head += load<T>(numbers + (first + q + b - 1) * kLanes<T>);
+            store<T>(numbers + (first + b) * kLanes<T>, load<T>(tails + b * kLanes<T>) + head);
+        }
+    }
+}
+
+// Deviations after step k, a convolution.
+template <class T>
+void window_deviations(const ImageNet& net, int64_t k, const ImageScratch<T>& work,
+                       const Pixels<T>& side) {
+    const ImageStep& step = net.step[k];
+    const Level &now = net.level[k], &next = net.level[k + 1];
+    const int64_t q = step.size, start = step.inside ? 0 : -(q / 2), width = next.w + q - 1;
+    for (int64_t i = 0; i < next.h; ++i) {
+        for (int64_t j = 0; j < width; ++j) {
+            const int64_t column = met(j + start, now.w, net.circular);
+            Vec<T> sum{};
+            for (int64_t a = 0; a < q && column >= 0; ++a) {
+                const int64_t row = met(i + a + start, now.h, net.circular);
+                if (row < 0) continue;
+                const Vec<T> n =
+                    load<T>(side.norm + (now.offset + row * now.w + column) * kLanes<T>);
+                sum += n * n;
+            }
+            store<T>(work.sums + j * kLanes<T>, sum);
+        }
+        window_sums<T>(work.sums, width, q, work.tails);
+        for (int64_t j = 0; j < next.w; ++j)
+            put_deviation<T>(
+                side, next.offset + i * next.w + j,
+                deviation<T>(load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
+                             static_cast<T>(step.bias)));
+    }
+}
+
+// ---- planes -------------------------------------------------------------------------------------
+
+template <class T, bool Self>
+struct PixelPairs : PairOfImages<T, Self> {
+    const ImageScratch<T>& work;
+};
+
+// The pairs of one row: calls body(index in the plane, pixel of x, pixel of y) for each. The loop
+// reads copies only: as far as the compiler can tell, whatever stands in memory may be changed by
+// the numbers that the body stores, and pointers and sizes would be loaded anew for every pair.
+template <class Body>
+NTK_FN void each_in_row(const Level& level, const Frame& f, int64_t i, Body body) {
+    const Segment columns = f.columns;
+    const int64_t w = level.w, at = i * columns.length;
+    const int64_t x = level.offset + (f.rows.x + i) * w + columns.x;
+    const int64_t y = level.offset + f.rows.other(i, level.h) * w;
+    for (int64_t j = 0; j < columns.length; ++j) body(at + j, x + j, y + columns.other(j, w));
+}
+
+template <class T, bool Positive, bool Self, class Put>
+NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i,
+                        Put put) {
+    const Planes<T> plane = p.work.plane;
+    const T *const norm_x = p.x.norm, *const norm_y = p.y.norm;
+    const int64_t first = i * f.columns.length;
+    each_in_row(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
+        const int64_t o = at * kLanes<T>;
+        const Vec<T> s = Positive ? Vec<T>{} : load<T>(plane.s + o);
+        put(at - first, relu_pair<T, Positive>(s, load<T>(plane.v + o), load<T>(plane.t + o),
+                                               p.left(norm_x, x) * p.right(norm_y, y)));
+    });
+}
+
+// Step k, ReLU, on one row; calls put(column, pair).
+template <class T, bool Self, class Put>
+NTK_FN void relu_row(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i, Put put) {
+    if (is_positive(p.net, k))
+        relu_row_of<T, true>(p, k, f, i, put);
+    else
+        relu_row_of<T, false>(p, k, f, i, put);
+}
+
+// The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
+// in order, after ReLU if there is one before, and the plane is overwritten behind them. Raw: the
+// first step, before which there are no tangents and angles come from the images.
+template <class T, bool Self, bool Raw>
+struct Windows {
+    const PixelPairs<T, Self>& p;
+    const int64_t k;
+    const ImageStep& step;
+    const bool relu;  // step k - 1
+    const Frame now, next;
+    const int64_t r, start, width;  // columns with margins
+    const int64_t stride;
+
+    Windows(const PixelPairs<T, Self>& pair, int64_t number, bool after_relu)
+        : p(pair),
+          k(number),
+          step(pair.net.step[number]),
+          relu(after_relu),
+          now(pair.frame(number)),
+          next(pair.frame(number + 1)),
+          r(step.size / 2),
+          start(step.inside ? 0 : -r),
+          width(next.columns.length + 2 * r),
+          stride(pair.work.ring_row) {}
+
+    // Array 0 to 2 (s, v, t) of a row of the ring; rows from step.size on keep the top of a circle.
+    NTK_FN T* row(int64_t at, int64_t array) const {
+        return p.work.ring + (3 * at + array) * stride;
+    }
+
+    // Row `at` of the ring from column 0 on.
+    NTK_FN Planes<T> row(int64_t at) const {
+        const int64_t o = -start * kLanes<T>;
+        return {row(at, 0) + o, row(at, 1) + o, row(at, 2) + o};
+    }
+    static NTK_FN void put(const Planes<T>& to, int64_t column, const PixelPair<T>& pair) {
+        if constexpr (Raw)
+            store<T>(to.s + column * kLanes<T>, pair.s);
+        else
+            to.put(column, pair);
+    }
+    static NTK_FN PixelPair<T> get(const Planes<T>& from, int64_t column) {
+        if constexpr (Raw) return {load<T>(from.s + column * kLanes<T>), Vec<T>{}, Vec<T>{}};
+        return from.get(column);
+    }
+
+    NTK_FN void copy_row(int64_t from, int64_t to) const {
+        std::memcpy(row(to, 0), row(from, 0), sizeof(T) * static_cast<std::size_t>(3 * stride));
+    }
+
+    // Puts row i of the plane, margins included, into the ring.
+    void take(int64_t i, int64_t at) const {
+        const int64_t h = now.rows.length, w = now.columns.length;
+        const Planes<T> to = row(at), plane = p.work.plane;
+        if (p.net.circular && i >= h) return copy_row(step.size + i - h, at);
+        if (!p.net.circular && (i < 0 || i >= h)) {
+            for (int64_t j = start; j < start + width; ++j) put(to, j, PixelPair<T>{});
+            return;
+        }
+        const int64_t source = i < 0 ? i + h : i;
+        if (relu) {
+            relu_row<T>(p, k - 1, now, source,
+                        [&](int64_t j, const PixelPair<T>& pair) { put(to, j, pair); });
+        } else {
+            for (int64_t j = 0; j < w; ++j) put(to, j, get(plane, source * w + j));
+        }
+        for (int64_t j = start; j < 0; ++j) {
+            put(to, j, p.net.circular ? get(to, w + j) : PixelPair<T>{});
+            put(to, w - 1 - j, p.net.circular ? get(to, -1 - j) : PixelPair<T>{});
+        }
+        if (p.net.circular && i >= 0 && i < r) copy_row(at, step.size + i);
+    }
+
+    // v after the convolution at row i and column j from small quantities.
+    Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
+        return window_defect<T, Raw>(
+            p, k, i, j, s, inverse_x, inverse_y,
+            [&](int64_t a, int64_t b) { return get(row((i + a) % step.size), j + start + b); });
+    }
+
+    // Row i of the result: sums(column) gives those of the window of S and T, columns in order.
+    template <class Sums>
+    NTK_FN void finish_row(int64_t i, Sums sums) const {
+        const PixelPairs<T, Self> pair = p;  // copies: see each_in_row
+        const ImageStep last = step;
+        const Planes<T> plane = p.work.plane;
+        const int64_t first = i * next.columns.length;
+        const bool hidden = is_positive(p.net, k + 1);
+        each_in_row(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
+            const int64_t j = at - first, o = at * kLanes<T>;
+            const WindowSums now = sums(j);
+            const PixelPair<T> result = convolved<T, Raw>(
+                pair, last, x, y, now.s, now.t, [&](Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
+                    return accurate(i, j, s, inverse_x, inverse_y);
+                });
+            if (!hidden) store<T>(plane.s + o, result.s);
+            store<T>(plane.v + o, result.v);
+            store<T>(plane.t + o, result.t);
+        });
+    }
+    struct WindowSums {
+        Vec<T> s, t;
+    };
+
+    // With windows of 3 x 3 two columns of sums stay in registers.
+    void sum_row_of_3(int64_t i) const {
+        const T* row_s[3];
+        const T* row_t[3];
+        for (int64_t a = 0; a < 3; ++a) row_s[a] = row(a, 0), row_t[a] = row(a, 2);
+        const auto column = [](const T* const* rows, int64_t at) {
+            const int64_t o = at * kLanes<T>;
+            return load<T>(rows[0] + o) + load<T>(rows[1] + o) + load<T>(rows[2] + o);
+        };
+        Vec<T> s0 = column(row_s, 0), s1 = column(row_s, 1), t0{}, t1{}, t2{};
+        if constexpr (!Raw) t0 = column(row_t, 0), t1 = column(row_t, 1);
+        finish_row(i, [&](int64_t j) {
+            const Vec<T> s2 = column(row_s, j + 2);
+            if constexpr (!Raw) t2 = column(row_t, j + 2);
+            const WindowSums found{s0 + s1 + s2, t0 + t1 + t2};
+            s0 = s1, s1 = s2, t0 = t1, t1 = t2;
+            return found;
+        });
+    }
+
+    // With windows of any size, after add_row of its last row.
+    void sum_row(int64_t i) const {
+        T *const s = p.work.sums, *const t = s + stride;
+        sum_columns(i, 0, s);
+        if constexpr (!Raw) sum_columns(i, 2, t);
+        finish_row(i, [&](int64_t j) {
+            const int64_t o = j * kLanes<T>;
+            return WindowSums{load<T>(s + o), Raw ? Vec<T>{} : load<T>(t + o)};
+        });
+    }
+
+    // Window sums along rows of the sums along columns, of S or T, of row i of the result.
+    void sum_columns(int64_t i, int64_t array, T* to) const {
+        const T *const head = heads(array), *const tail = tails(i % step.size, array);
+        for (int64_t j = 0; j < width; ++j) {
+            const int64_t o = j * kLanes<T>;
+            store<T>(to + o, load<T>(tail + o) + load<T>(head + o));
+        }
+        window_sums<T>(to, width, step.size, p.work.tails);
+    }
+
+    // Sums of the rows of the ring since the last block of rows began, and those from one of a whole
+    // block on to its end; rows of tails and heads come in pairs, of S and T.
+    NTK_FN T* heads(int64_t array) const { return p.work.heads + array / 2 * stride; }
+    NTK_FN T* tails(int64_t at, int64_t array) const {
+        return p.work.heads + (2 + 2 * at + array / 2) * stride;
+    }
+
+    // Adds row `at` of the ring, the next one, to the sums along columns; see window_sums.
+    void add_row(int64_t at) const {
+        for (int64_t array = 0; array < (Raw ? 1 : 3); array += 2) {
+            if (at < step.size - 1) {
+                add_rows(row(at, array), at == 0 ? nullptr : heads(array), heads(array));
+                continue;
+            }
+            for (int64_t a = at; a >= 0; --a)
+                add_rows(row(a, array), a == at ? nullptr : tails(a + 1, array), tails(a, array));
+            std::memset(heads(array), 0, sizeof(Vec<T>) * static_cast<std::size_t>(width));
+        }
+    }
+
+    // to = from + other, where other may be missing.
+    void add_rows(const T* from, const T* other, T* to) const {
+        for (int64_t o = 0; o < width * kLanes<T>; o += kLanes<T>)
+            store<T>(to + o, other ? load<T>(from + o) + load<T>(other + o) : load<T>(from + o));
+    }
+};
+
+template <class T, bool Self, bool Raw>
+void convolve_rows(const Windows<T, Self, Raw>& windows) {
+    if (windows.next.rows.length == 0 || windows.next.columns.length == 0) return;
+    const int64_t q = windows.step.size, rows = windows.next.rows.length;
+    for (int64_t t = 0; t < rows + q - 1; ++t) {
+        windows.take(windows.start + t, t % q);
+        if (q != 3) windows.add_row(t % q);
+        if (t < q - 1) continue;
+        if (q == 3)
+            windows.sum_row_of_3(t - 2);
+        else
+            windows.sum_row(t - q + 1);
+    }
+}
+
+// Step k, a convolution, together with the ReLU before it if there is one.
+template <class T, bool Self>
+void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
+    if (k == 0)
+        convolve_rows(Windows<T, Self, true>(p, k, relu));
+    else
+        convolve_rows(Windows<T, Self, false>(p, k, relu));
+}
+
+}  // namespace

@@ -1,0 +1,83 @@
+// Inner products of a block of rows with a packed panel of columns: the matrix product's core.
+//
+// The left rows are read in place (each element is broadcast, so rows need no packing); the right
+// ones are packed once per column block into panels of kPanel columns, k-major, zero padded.
+#pragma once
+
+#include "formulas/simd.hpp"
+
+namespace {
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int kRows = 8;  // rows of the register tile: kRows * kVecs accumulators
+#else
+constexpr int kRows = 4;
+#endif
+constexpr int kVecs = 3;     // vectors across the register tile
+constexpr int kDepth = 256;  // inner dimension of one pass: keeps a packed panel in cache
+
+template <class T>
+constexpr int kPanel = kVecs * kLanes<T>;
+
+// c[kRows][VECS vectors] (+)= a[kRows][depth] * b[depth][kPanel].  Rows beyond `rows` repeat the
+// last one: their results are computed and ignored.
+template <class T, int VECS, bool ACCUMULATE>
+NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, const T* b,
+                                   std::ptrdiff_t ldb, int depth, T* c, std::ptrdiff_t ldc) {
+    const T* row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = a + (r < rows ? r : rows - 1) * lda;
+    Vec<T> sum[kRows][VECS];
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < VECS; ++v)
+            sum[r][v] = ACCUMULATE ? load<T>(c + r * ldc + v * kLanes<T>) : Vec<T>{};
+    for (int k = 0; k < depth; ++k, b += ldb) {
+        Vec<T> right[VECS];
+        for (int v = 0; v < VECS; ++v) right[v] = load<T>(b + v * kLanes<T>);
+        for (int r = 0; r < kRows; ++r) {
+            const Vec<T> left = broadcast<T>(row[r][k]);
+            for (int v = 0; v < VECS; ++v) sum[r][v] += left * right[v];
+        }
+    }
+    for (int r = 0; r < kRows; ++r)
+        for (int v = 0; v < VECS; ++v) store<T>(c + r * ldc + v * kLanes<T>, sum[r][v]);
+}
+
+// Panels of `count` rows y[count][d], scaled by scale[count]: packed[panel][k][kPanel].
+template <class T>
+void pack_panels(const T* y, std::ptrdiff_t ldy, const T* scale, int count, std::ptrdiff_t d,
+                 T* packed) {
+    for (int first = 0; first < count; first += kPanel<T>, packed += kPanel<T> * d) {
+        const int width = count - first < kPanel<T> ? count - first : kPanel<T>;
+        if (width < kPanel<T>) std::memset(packed, 0, sizeof(T) * kPanel<T> * d);
+        for (int j = 0; j < width; ++j) {
+            const T* from = y + (first + j) * ldy;
+            const T factor = scale ? scale[first + j] : T(1);
+            for (std::ptrdiff_t k = 0; k < d; ++k) packed[k * kPanel<T> + j] = from[k] * factor;
+        }
+    }
+}
+
+// tile[rows][columns from first_panel on] = a[rows][d] * packed panels; ldt >= panels * kPanel,
+// and `tile` has room for `rows` rounded up to kRows.
+template <class T>
+void multiply_tile(const T* a, std::ptrdiff_t lda, int rows, const T* packed, int first_panel,
+                   int panels, std::ptrdiff_t d, T* tile, std::ptrdiff_t ldt) {
+    for (std::ptrdiff_t k = 0; k < d; k += kDepth) {
+        const int depth = static_cast<int>(d - k < kDepth ? d - k : kDepth);
+        for (int p = first_panel; p < panels; ++p) {
+            const T* b = packed + p * kPanel<T> * d + k * kPanel<T>;
+            for (int i = 0; i < rows; i += kRows) {
+                const T* left = a + i * lda + k;
+                T* to = tile + i * ldt + p * kPanel<T>;
+                if (k == 0)
+                    multiply_register_tile<T, kVecs, false>(left, lda, rows - i, b, kPanel<T>,
+                                                            depth, to, ldt);
+                else
+                    multiply_register_tile<T, kVecs, true>(left, lda, rows - i, b, kPanel<T>, depth,
+                                                           to, ldt);
+            }
+        }
+    }
+}
+
+}  // namespace

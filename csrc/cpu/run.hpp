@@ -1,0 +1,149 @@
+// Runs one problem on threads with an instruction set's code.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "cpu/dispatch.hpp"
+#include "host/aligned.hpp"
+#include "host/parallel.hpp"
+
+namespace ntkfast {
+
+template <class T>
+const Tiles<T>& tiles_of(const InstructionSet& set) {
+    if constexpr (sizeof(T) == 4)
+        return set.f32;
+    else
+        return set.f64;
+}
+
+// What a thread does: its tasks, one after the other, with scratch memory of its own and a number
+// that they hand on, -1 at first (see Tiles).
+template <class T, class Task>
+auto with_scratch(std::int64_t size, Task run_task) {
+    return [size, run_task](const auto& next) {
+        const Aligned<T> scratch = aligned<T>(static_cast<std::size_t>(size));
+        std::int64_t packed = -1;
+        for (std::int64_t task; (task = next()) >= 0;) run_task(task, scratch.get(), &packed);
+    };
+}
+
+template <class T, class Poll>
+void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.run(problem, task, scratch, packed);
+    });
+    const double depth = problem.layers ? 8.0 * static_cast<double>(problem.layers->count) : 0.0;
+    const double cost = static_cast<double>(problem.n) * static_cast<double>(problem.m) *
+                        (static_cast<double>(problem.d + problem.columns) + depth + 16.0);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
+// Entries of a task: enough to make handing it out cheap, few enough to share evenly.
+constexpr std::int64_t kHadamardTask = 1 << 16;
+
+template <class T, class Poll>
+void run(const Hadamard<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.width);
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = [&](const auto& next) {
+        for (std::int64_t task; (task = next()) >= 0;)
+            tiles_of<T>(set).hadamard(problem, task * rows,
+                                      std::min(task * rows + rows, problem.n));
+    };
+    const double cost = 8.0 * static_cast<double>(problem.n) * static_cast<double>(problem.width);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
+template <class T, class Poll>
+void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t size =
+        problem.factor[0].size + (problem.product ? problem.factor[1].size : 0);
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / (size + problem.m));
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto*) {
+        tiles_of<T>(set).sketch(problem, task * rows, std::min(task * rows + rows, problem.n),
+                                scratch);
+    });
+    const double cost =
+        8.0 * static_cast<double>(problem.n) * static_cast<double>(size + problem.m);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
+template <class T, class Poll>
+void run(const Structured<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.count);
+    const std::int64_t tasks = (problem.n + rows - 1) / rows;
+    volatile int cancelled = 0;
+    const auto work = with_scratch<T>(problem.size, [&](auto task, T* scratch, auto*) {
+        tiles_of<T>(set).structured(problem, task * rows, std::min(task * rows + rows, problem.n),
+                                    scratch);
+    });
+    const double cost = 24.0 * static_cast<double>(problem.n) * static_cast<double>(problem.count);
+    share(tasks, threads, cost, cancelled, work, poll);
+}
+
+// Pixel pairs of one pair of images on which the steps work, about.
+template <class T>
+double image_cost(const Images<T>& p) {
+    const Level& first = p.net.level[0];
+    double pairs = 1;
+    for (const auto& [size, reach] :
+         {std::pair{first.h, first.reach[0]}, std::pair{first.w, first.reach[1]}})
+        pairs *= static_cast<double>(size * std::min(2 * reach + 1, size));
+    return 16.0 * pairs * static_cast<double>(p.net.count);
+}
+
+template <class T, class Poll>
+void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const auto parts = [](std::int64_t all, std::int64_t one) { return (all + one - 1) / one; };
+    problem.rows = tiles.image_rows;
+    std::int64_t tasks = parts(problem.n, problem.rows);
+    if (!problem.diagonal) {  // small tasks where there are few; results do not depend on it
+        const std::int64_t columns = parts(problem.m, tiles.image_columns(problem));
+        while (problem.rows > 1 && parts(problem.n, problem.rows) * columns < 8 * threads)
+            problem.rows /= 2;
+        tasks = parts(problem.n, problem.rows) * columns;
+    }
+    const std::int64_t size = tiles.image_scratch(problem);
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.image(problem, task, scratch, packed);
+    });
+    const double pairs =
+        static_cast<double>(problem.n) * static_cast<double>(problem.diagonal ? 1 : problem.m);
+    share(tasks, threads, pairs * image_cost(problem), cancelled, work, poll);
+}
+
+// Strips of columns times blocks of rows (see sequence.hpp).
+template <class T, class Poll>
+void run(Sequences<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    const auto blocks = [](std::int64_t count) {
+        return (count + kSequenceBlock - 1) / kSequenceBlock;
+    };
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const std::int64_t size = tiles.sequence_scratch(problem);
+    const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
+        tiles.sequences(problem, task, scratch, packed);
+    });
+    double steps = 0;
+    for (std::int64_t i = 0; i < problem.x.count; ++i)
+        steps += static_cast<double>(problem.x.length[i]);
+    const double depth = 8.0 * static_cast<double>(problem.layers * problem.directions);
+    const double cost = steps * static_cast<double>(problem.y.count) *
+                        (depth + static_cast<double>(problem.channels));
+    share(blocks(problem.x.count) * blocks(problem.y.count), threads, cost, cancelled, work, poll);
+}
+
+}  // namespace ntkfast

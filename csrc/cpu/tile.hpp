@@ -1,0 +1,251 @@
+// The tile loop: inner products of a tile, the kernel map while they are in cache, one store.
+#pragma once
+
+#include "cpu/product.hpp"
+#include "formulas/pair_maps.hpp"
+
+namespace {
+
+constexpr int kTileRows = 96;
+template <class T>
+constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whole panels and strips
+constexpr int64_t kChunkRows = 16 * kTileRows;  // rows of a task: amortises packing the columns
+// A chunk starts where a column block does: the diagonal part of a block belongs to one task.
+static_assert(kChunkRows % kTileColumns<float> == 0 && kChunkRows % kTileColumns<double> == 0);
+
+static_assert(kTileColumns<double> % kStrip == 0 && kTileColumns<float> % kStrip == 0);
+static_assert(kTileColumns<double> % kPanel<double> == 0 && kTileRows % kRows == 0);
+
+// ---- a tile ------------------------------------------------------------------------------------
+
+// Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
+template <class T>
+struct Scratch {
+    T *packed, *products, *values, *factors, *columns, *rows, *packed_v, *sums;
+
+    static int64_t panels(int64_t columns) { return ceil_div(columns, kPanel<T>); }
+
+    static int64_t layout(const Problem<T>& p, T* base, Scratch* s) {
+        int64_t used = 0;
+        const auto take = [&](int64_t count) {
+            T* at = base ? base + used : nullptr;
+            used += ceil_div(count, 16) * 16 + 16;
+            return at;
+        };
+        Scratch r{};
+        const int64_t tile = kTileRows * kTileColumns<T>, stats = p.layers ? p.layers->stats : 0;
+        r.packed = take(kTileColumns<T> * p.d);
+        r.products = take(tile);
+        r.factors = take(kTileColumns<T>);
+        r.columns = take(kTileColumns<T> * stats);
+        r.rows = take(kTileRows * stats);
+        if (p.v) {
+            r.values = take(tile);
+            r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
+            // double sums: two floats each
+            r.sums =
+                take(chunk_rows(p) * p.columns * static_cast<int64_t>(sizeof(double) / sizeof(T)));
+        }
+        if (s) *s = r;
+        return used;
+    }
+
+    // Rows of a task; fewer when many columns of sums must be kept (about a megabyte).
+    static int64_t chunk_rows(const Problem<T>& p) {
+        if (!p.v) return kChunkRows;
+        const int64_t fit = (1 << 17) / (p.columns > 0 ? p.columns : 1) / kTileRows * kTileRows;
+        return fit < kTileRows ? kTileRows : smaller(fit, kChunkRows);
+    }
+};
+
+// Packs the columns from j0 on.
+template <class T>
+void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
+    const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
+    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, takes_products(p) ? nullptr : p.inverse_y + j0, width,
+                   p.d, s.packed);
+    std::memset(s.factors, 0, sizeof(T) * kTileColumns<T>);
+    std::memcpy(s.factors, p.factor_y + j0, sizeof(T) * width);
+    if (!p.layers) return;
+    const int64_t stats = p.layers->stats;
+    std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * stats);
+    for (int j = 0; j < width; ++j)
+        p.layers->row_stats(*p.layers, p.norm_y[j0 + j],
+                            given_series(*p.layers, p.layers->series_y, j0 + j), kStrip,
+                            s.columns + j / kStrip * kStrip * stats + j % kStrip);
+}
+
+// The numbers of the layers for the rows of a tile: numbers[rows][stats].
+template <class T>
+void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
+    for (int i = 0; i < rows; ++i, numbers += p.layers->stats)
+        p.layers->row_stats(*p.layers, p.norm_x[i0 + i],
+                            given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
+}
+
+// Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
+// that corner; of a symmetric problem only the columns from the diagonal on.
+template <class T>
+void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+                  int64_t width, T* const (&dest)[2], const int64_t (&ld)[2]) {
+    const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
+    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
+                     static_cast<int>(below > 0 ? below / kPanel<T> : 0),
+                     static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
+    if (p.layers) row_numbers<T>(p, i0, rows, s.rows);
+    const auto pairs = [&](int i, int64_t j) {
+        return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
+    };
+    const auto at = [&](int which, int64_t i, int64_t j) {
+        return dest[which] ? dest[which] + i * ld[which] + j : nullptr;
+    };
+    const auto window = [&](int i, int64_t j) {
+        const int64_t first = below + i - j;
+        return Window{first > 0 ? first : 0, width - j};
+    };
+    if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
+        const int64_t stats = p.layers->stats;
+        const int64_t start = below > 0 ? below / kStrip * kStrip : 0;
+        for (int64_t j = start; j < width; j += kStrip)
+            for (int i = 0; i < rows && below + i < j + kStrip; ++i) {
+                T* const out[2] = {at(0, i, j), at(1, i, j)};
+                map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
+                              window(i, j));
+            }
+        return;
+    }
+    constexpr int64_t kWidth = kGroup * kLanes<T>;
+    for (int i = 0; i < rows; ++i)
+        for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
+             j += kWidth) {
+            T* const out[2] = {at(0, i, j), at(1, i, j)};
+            if (p.radial)
+                map_radial<T>(pairs(i, j), s.factors + j, out, window(i, j));
+            else if (p.neuron)
+                map_neuron<T>(pairs(i, j), s.factors + j, out, window(i, j));
+            else
+                map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
+        }
+}
+
+// Copies the strict upper part of a finished tile to its mirror image.
+template <class T>
+void mirror(T* out, int64_t ld, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
+    constexpr int64_t kBlock = 16;  // columns read and rows written at a time
+    for (int64_t jb = j0; jb < j1; jb += kBlock)
+        for (int64_t i = i0; i < i1; ++i) {
+            const int64_t first = jb > i ? jb : i + 1, last = smaller(jb + kBlock, j1);
+            for (int64_t j = first; j < last; ++j) out[j * ld + i] = out[i * ld + j];
+        }
+}
+
+// ---- tasks -------------------------------------------------------------------------------------
+
+template <class T>
+int64_t column_blocks(const Problem<T>& p) {
+    return ceil_div(p.m, kTileColumns<T>);
+}
+
+template <class T>
+int64_t count_tasks(const Problem<T>& p) {
+    const int64_t chunks = ceil_div(p.n, Scratch<T>::chunk_rows(p));
+    return p.v ? chunks : chunks * column_blocks(p);
+}
+
+template <class T>
+int64_t scratch_size(const Problem<T>& p) {
+    return Scratch<T>::layout(p, nullptr, nullptr);
+}
+
+// One block of columns against one chunk of rows. `packed` remembers the columns last packed.
+template <class T>
+void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
+    const int64_t chunks = ceil_div(p.n, kChunkRows);
+    const int64_t block = task / chunks, j0 = block * kTileColumns<T>;
+    const int64_t j1 = smaller(j0 + kTileColumns<T>, p.m);
+    const int64_t begin = task % chunks * kChunkRows, end = smaller(begin + kChunkRows, p.n);
+    if (p.symmetric && begin >= j1) return;
+    if (*packed != block) {
+        pack_columns<T>(p, j0, s);
+        *packed = block;
+    }
+    for (int64_t i0 = begin; i0 < end && !*p.cancelled; i0 += kTileRows) {
+        if (p.symmetric && i0 >= j1) break;
+        const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+        T* const dest[2] = {p.out[0] ? p.out[0] + i0 * p.ldo[0] + j0 : nullptr,
+                            p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
+        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, p.ldo);
+        if (p.symmetric)
+            for (int which = 0; which < 2; ++which)
+                if (p.out[which])
+                    mirror<T>(p.out[which], p.ldo[which], i0, i0 + rows, i0 > j0 ? i0 : j0, j1);
+    }
+}
+
+// sums[rows][columns] += values[rows][width] * v: one register tile at a time, then in double.
+template <class T, int VECS>
+void add_product(const Scratch<T>& s, int rows, int width, const T* packed_v, int64_t columns,
+                 int64_t used, double* sums) {
+    alignas(64) T part[kRows * kPanel<T>] = {};
+    for (int i = 0; i < rows; i += kRows) {
+        multiply_register_tile<T, VECS, false>(s.values + i * kTileColumns<T>, kTileColumns<T>,
+                                               rows - i, packed_v, kPanel<T>, width, part,
+                                               kPanel<T>);
+        for (int r = 0; r < kRows && i + r < rows; ++r)
+            for (int64_t c = 0; c < used; ++c)
+                sums[(i + r) * columns + c] += static_cast<double>(part[r * kPanel<T> + c]);
+    }
+}
+
+// A chunk of rows against all columns: the product with V, without storing the kernel.
+template <class T>
+void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
+    const int64_t chunk = Scratch<T>::chunk_rows(p), begin = task * chunk;
+    const int64_t end = smaller(begin + chunk, p.n);
+    double* sums = reinterpret_cast<double*>(s.sums);
+    std::memset(sums, 0, sizeof(double) * (end - begin) * p.columns);
+    const int64_t panels = Scratch<T>::panels(p.columns);
+    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
+    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
+    for (int64_t j0 = 0; j0 < p.m; j0 += kTileColumns<T>) {
+        const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
+        pack_columns<T>(p, j0, s);
+        std::memset(s.packed_v, 0, sizeof(T) * panels * kPanel<T> * kTileColumns<T>);
+        for (int64_t c = 0; c < p.columns; c += kPanel<T>)
+            for (int j = 0; j < width; ++j)
+                std::memcpy(s.packed_v + c * kTileColumns<T> + j * kPanel<T>,
+                            p.v + (j0 + j) * p.ldv + c,
+                            sizeof(T) * smaller(kPanel<T>, p.columns - c));
+        for (int64_t i0 = begin; i0 < end; i0 += kTileRows) {
+            if (*p.cancelled) return;
+            const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+            compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
+            for (int64_t c = 0; c < p.columns; c += kPanel<T>) {
+                const int64_t used = smaller(kPanel<T>, p.columns - c);
+                const T* v = s.packed_v + c * kTileColumns<T>;
+                double* to = sums + (i0 - begin) * p.columns + c;
+                if (used <= kLanes<T>)
+                    add_product<T, 1>(s, rows, width, v, p.columns, used, to);
+                else if (used <= 2 * kLanes<T>)
+                    add_product<T, 2>(s, rows, width, v, p.columns, used, to);
+                else
+                    add_product<T, 3>(s, rows, width, v, p.columns, used, to);
+            }
+        }
+    }
+    for (int64_t i = begin; i < end; ++i)
+        for (int64_t c = 0; c < p.columns; ++c)
+            p.product[i * p.ldp + c] = static_cast<T>(sums[(i - begin) * p.columns + c]);
+}
+
+template <class T>
+void run_task(const Problem<T>& p, int64_t task, T* scratch, int64_t* packed) {
+    Scratch<T> s;
+    Scratch<T>::layout(p, scratch, &s);
+    if (p.v)
+        run_matmul<T>(p, task, s);
+    else
+        run_gram<T>(p, task, s, packed);
+}
+
+}  // namespace

@@ -1,0 +1,67 @@
+// Codes, records and limits that Python knows too: python/ntkfast/engines/codes.py is their other end.
+//
+// bind/codes.cpp shows them to Python, where a test holds both together. Records come as structured
+// arrays, whose fields have the names below.
+#pragma once
+
+#include <cstdint>
+
+namespace ntkfast {
+
+constexpr int kSlots = 4;   // states of a network that are saved at once
+constexpr int kPieces = 8;  // of a profile, on either side of the right angle
+
+// Pairs are recomputed from their differences where (1 - |cos|)/2 is below these: of kernels with a
+// kink at equal directions, of radial kernels of directions, and of smooth ones, where only equal rows
+// must come out equal.
+constexpr double kRefineKink = 0.02, kRefineSphere = 0.005;
+constexpr double kRefineSmoothFloat = 2e-6, kRefineSmoothDouble = 1e-13;
+// And where the squared distance of two inputs is below this share of their squared norms.
+constexpr double kRefineDistance = 0.02;
+
+enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
+
+enum class Answer : std::int32_t { kProduct, kRelu, kStep };  // of structured neurons
+
+enum class ActivationKind : std::int32_t {
+    kIdentity,
+    kRelu,  // A kappa1 + B u
+    kStep,  // alpha + beta (1 - 2 t/pi)
+    kErf,   // a erf(b x) + c
+    kGelu,
+    kSine,      // a sin(b x + phase); the third parameter is cos(2 phase)
+    kExp,       // a exp(b x)
+    kGaussian,  // a exp(b x^2)
+    kHermite,   // Hermite coefficients given per data row
+};
+
+// One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
+// (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
+// activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
+struct LayerRow {
+    ActivationKind kind;
+    std::int32_t save, add;  // slot, or -1
+    double parameter[3];     // of the activation
+    double w, e, x, y;
+    std::int64_t offset, count;  // kHermite: place and number of the coefficients of a data row
+};
+
+enum class ImageOperation : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
+
+// One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
+// windows of `size` x `size` pixels: (S, T) <- (gain S + bias, gain T + trained S); ReLU applies the
+// dual; a pool averages over blocks of `size` x `size`; save and add are the ends of a skip.
+struct ImageStep {
+    ImageOperation operation;
+    std::int32_t size, slot;
+    bool inside;  // a convolution whose windows stay there
+    double gain, bias, trained;
+};
+
+// Images before a step, or after the last: pixels, and the largest displacements of pixel pairs that
+// the read-out needs, and those that the variances after a pool need, or -1: none.
+struct ImageLevel {
+    std::int64_t height, width, reach_h, reach_w, own_h, own_w;
+};
+
+}  // namespace ntkfast

@@ -1,0 +1,96 @@
+// Maps from inner products to kernel values: plain data, made by the bindings.
+#pragma once
+
+#include "formulas/codes.hpp"
+
+namespace ntkfast {
+
+// A kernel |x|^p |y|^p k(u) compiled to 16 polynomials: 8 pieces in s = sqrt((1-u)/2) for u >= 0
+// and 8 in sqrt((1+u)/2) for u < 0. With t = 1 + stretch*s the piece is picked by the exponent and
+// the first `sub_bits` mantissa bits of t, and the variable is the distance to its left edge, so
+// pieces are uniform in (nearly) log t and no breakpoint is ever looked up.
+//     k(u) = scale (base[branch] + s * polynomial),
+// so that 1 - k/k(1) keeps its relative accuracy as u -> 1 and both ends are exact.
+template <class T>
+struct Profile {
+    int degree, sub_bits;
+    T stretch[2], base[2], scale;
+    const T* table;  // [degree + 1][16], highest power first
+};
+
+enum class Radius { kSphere, kEuclidean };
+
+// exp(-c r^gamma) with r the distance of x and y, or of their directions.
+template <class T>
+struct Radial {
+    T c, gamma;
+    Radius radius;
+};
+
+// The features f(w.x) of random directions w, which stand where the columns of a Gram matrix do. A
+// step is 1/2 at 0. A table takes the cosine, w being of unit length: its knots are equidistant on
+// [-1, 1], and data row i lies between its rows place[i] and place[i] + 1.
+template <class T>
+struct Neuron {
+    NeuronKind kind;
+    const T* table;  // [rows][knots]
+    std::int64_t knots;
+    const T* place;  // [n], or null for a single row
+    T scale;
+};
+
+// Numbers per data row that the activation, affine and skip parts of a layer multiply pairwise.
+// (static: every object that includes this keeps its own copy; constexpr: nvcc calls these from
+// device code too)
+static constexpr std::int64_t activation_stats(const LayerRow& layer) {
+    switch (layer.kind) {
+        case ActivationKind::kErf:
+        case ActivationKind::kGaussian: return 3;
+        case ActivationKind::kSine: return 2;
+        case ActivationKind::kGelu: return 5;
+        case ActivationKind::kExp: return 1;
+        case ActivationKind::kHermite: return layer.count;
+        default: return 0;
+    }
+}
+static constexpr bool has_offset(const LayerRow& layer) { return layer.e != 0 || layer.y != 0; }
+static constexpr std::int64_t affine_stats(const LayerRow& layer) {
+    return has_offset(layer) ? 4 : 0;
+}
+static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 4 : 0; }
+
+// What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
+template <class T>
+struct LayerConstants {
+    ActivationKind activation;
+    std::int32_t save, add;
+    std::int64_t terms;
+    T constant[3];            // of the activation
+    T x, y;                   // t gains x c, and y; c before its scaling by w
+    bool offset, balanced;    // has an offset; but c has none: co scales as it is
+    std::int64_t numbers[3];  // of a data row: activation, affine and skip part
+};
+
+// All numbers of a data row: those of the layers and the root of the final variance.
+static inline std::int64_t count_stats(const LayerRow* layer, std::int64_t count) {
+    std::int64_t total = 1;
+    for (std::int64_t l = 0; l < count; ++l)
+        total += activation_stats(layer[l]) + affine_stats(layer[l]) + skip_stats(layer[l]);
+    return total;
+}
+
+// Per-row numbers of a data point that the pair loop needs (see layer.hpp), written by row_stats.
+template <class T>
+struct Layers {
+    const LayerRow* layer;
+    const LayerConstants<T>* rows;  // the same layers, for the loop over pairs
+    std::int64_t count;             // layers
+    std::int64_t stats;             // numbers per data row
+    void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
+    T scale[2];                    // of the NTK and the NNGP
+    const T* diagonal;             // [n][2], both at pairs of equal inputs, or null
+    const T *series_x, *series_y;  // [n][series_stride], [m][series_stride], or null
+    std::int64_t series_stride;
+};
+
+}  // namespace ntkfast

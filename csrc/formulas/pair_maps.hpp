@@ -1,0 +1,159 @@
+// The map of a problem on a row of pairs: from inner products to kernel values.
+//
+// The tile loop of the CPU applies it to strips; a thread of a device to a single pair.
+#pragma once
+
+#include "formulas/angles.hpp"
+#include "formulas/layer.hpp"
+#include "formulas/neuron.hpp"
+#include "formulas/radial.hpp"
+
+namespace {
+
+// Whether the map asks for the products themselves. Else those with columns of unit length are
+// formed, so that they cannot overflow.
+template <class T>
+bool takes_products(const Problem<T>& p) {
+    return p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
+}
+
+// The Hermite coefficients of a data row, where an activation asks for them.
+template <class T>
+const T* given_series(const ntkfast::Layers<T>& map, const T* series, int64_t row) {
+    return series ? series + row * map.series_stride : nullptr;
+}
+
+// ---- maps of one row strip: kGroup vectors at pairs.j ------------------------------------------
+
+// The columns [from, to) of a strip that are wanted.
+struct Window {
+    int64_t from, to;
+};
+
+// Writes the wanted ones of `width` values of a strip.
+template <class T>
+NTK_FN void put_window(T* out, const T* values, Window window, int64_t width) {
+    if constexpr (kOnePair)
+        *out = *values;
+    else
+        std::memcpy(out + window.from, values + window.from,
+                    sizeof(T) * (smaller(window.to, width) - window.from));
+}
+
+template <class T>
+NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], T scale, const T* factors,
+                   T* out, Window window) {
+    const T factor = pairs.problem.factor_x[pairs.i] * scale;
+    constexpr int kWidth = kGroup * kLanes<T>;
+    for (int k = 0; k < kGroup; ++k) value[k] *= load<T>(factors + k * kLanes<T>) * factor;
+    if (window.from == 0 && window.to >= kWidth) {
+        for (int k = 0; k < kGroup; ++k) store<T>(out + k * kLanes<T>, value[k]);
+    } else {
+        T parts[kWidth];
+        for (int k = 0; k < kGroup; ++k) store<T>(parts + k * kLanes<T>, value[k]);
+        put_window<T>(out, parts, window, kWidth);
+    }
+}
+
+template <class T>
+NTK_FN void map_profile(const Pairs<T>& pairs, const T* factors, T* const (&out)[2],
+                        Window window) {
+    Vec<T> u[kGroup], v[kGroup], value[kGroup];
+    half_angles<T>(pairs, u, v);
+    for (int which = 0; which < 2; ++which) {
+        const auto* profile = pairs.problem.profile[which];
+        if (!profile) break;
+        evaluate_profile<T>(*profile, u, v, value);
+        finish<T>(pairs, value, profile->scale, factors, out[which], window);
+    }
+}
+
+template <class T>
+NTK_FN void map_radial(const Pairs<T>& pairs, const T* factors, T* const (&out)[2], Window window) {
+    const Problem<T>& p = pairs.problem;
+    const bool sphere = p.radial->radius == ntkfast::Radius::kSphere;
+    Vec<T> u[kGroup], v[kGroup], value[kGroup];
+    if (sphere) {
+        half_angles<T>(pairs, u, v);
+        for (int k = 0; k < kGroup; ++k) v[k] = T(4) * (u[k] < Vec<T>{} ? T(1) - v[k] : v[k]);
+    } else {
+        const T norm = p.norm_x[pairs.i];
+        for (int k = 0; k < kGroup; ++k) {
+            T norms[kLanes<T>] = {};
+            const int64_t first = pairs.j + k * kLanes<T>;
+            if (first + kLanes<T> <= p.m)
+                store<T>(norms, load<T>(p.norm_y + first));
+            else if (!kOnePair && first < p.m)
+                std::memcpy(norms, p.norm_y + first, sizeof(T) * (p.m - first));
+            const Vec<T> q = load<T>(norms), total = norm * norm + q * q;
+            v[k] = max2(total - T(2) * load<T>(pairs.product + k * kLanes<T>), Vec<T>{});
+            const std::uint64_t close = mask_below<T>(v[k], total * p.refine_below[0]);
+            if (close)
+                patch<T>(pairs, k * kLanes<T>, close, v[k], [&](int64_t j) {
+                    return squared_distance<T>(p.x + pairs.i * p.ldx, p.y + j * p.ldy, p.d);
+                });
+        }
+    }
+    for (int k = 0; k < kGroup; ++k) value[k] = evaluate_radial<T>(*p.radial, v[k]);
+    finish<T>(pairs, value, T(1), factors, out[0], window);
+}
+
+template <class T>
+NTK_FN void map_neuron(const Pairs<T>& pairs, const T* factors, T* const (&out)[2], Window window) {
+    const Problem<T>& p = pairs.problem;
+    const bool cosine = p.neuron->kind == ntkfast::NeuronKind::kTable;
+    const T scale = cosine ? p.inverse_x[pairs.i] : T(1);
+    Vec<T> u[kGroup], value[kGroup];
+    for (int k = 0; k < kGroup; ++k) u[k] = load<T>(pairs.product + k * kLanes<T>) * scale;
+    for (int which = 0; which < 2; ++which) {
+        if (out[which]) {
+            evaluate_neuron<T>(*p.neuron, pairs.i, u, value);
+            finish<T>(pairs, value, p.neuron->scale, factors, out[which], window);
+        }
+        for (int k = 0; k < kGroup; ++k) u[k] = -u[k];
+    }
+}
+
+// ---- the layer map of one row strip of kStrip pairs --------------------------------------------
+
+template <class T>
+NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&out)[2],
+                       Window window) {
+    const auto& map = *pairs.problem.layers;
+    State<T> state, slots[ntkfast::kSlots];
+    const Problem<T>& p = pairs.problem;
+    // w is 0 or far above this
+    const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-300) : T(1e-37));
+    std::uint64_t equal = 0;
+    constexpr int kWidth = kGroup * kLanes<T>;
+    for (int first = 0; first < kStrip; first += kWidth) {
+        Vec<T> u[kGroup], v[kGroup];
+        half_angles<T>({pairs.problem, pairs.product + first, pairs.i, pairs.j + first}, u, v);
+        for (int k = 0; k < kGroup; ++k) {
+            const auto back = u[k] < Vec<T>{};
+            const Vec<T> small = v[k] + v[k], large = T(2) - small;
+            put<T>(state, first + k * kLanes<T>, back ? large : small, back ? small : large,
+                   Vec<T>{});
+            equal |= mask_below<T>(load<T>(state.w + first + k * kLanes<T>), tiny)
+                     << (first + k * kLanes<T>);
+        }
+    }
+    evaluate_layers<T>(map, stats, state, slots);
+    const int last = static_cast<int>(map.stats) - 1;
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> factor = stats.pair(last, k);
+        store<T>(state.t + k, load<T>(state.t + k) * (factor * map.scale[0]));
+        store<T>(state.w + k, (T(1) - load<T>(state.w + k)) * (factor * map.scale[1]));
+    }
+    for (; equal; equal &= equal - 1) {  // no rounding on the diagonal
+        const int k = lowest_bit(equal);
+        const int64_t j = pairs.j + k;
+        if (!map.diagonal || j >= p.m || p.norm_x[pairs.i] != p.norm_y[j]) continue;
+        state.t[k] = map.diagonal[2 * pairs.i];
+        state.w[k] = map.diagonal[2 * pairs.i + 1];
+    }
+    if (out[0]) put_window<T>(out[0], state.t, window, kStrip);
+    if (out[1]) put_window<T>(out[1], state.w, window, kStrip);
+}
+
+}  // namespace

@@ -1,0 +1,96 @@
+// Runs numbered tasks on threads that live for one call: nothing to break on fork, no idle pool.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace ntkfast {
+
+// Calls work(next) on `threads` threads; `next()` yields task numbers below `tasks`, then -1.
+// While they run the calling thread wakes every 20 ms for `poll`, which may throw (Ctrl-C): the
+// flag `cancelled` is then raised, the threads are joined, and the exception goes on.
+template <class Work, class Poll>
+void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work work, Poll poll) {
+    std::atomic<std::int64_t> counter{0};
+    const auto next = [&]() -> std::int64_t {
+        const std::int64_t task = cancelled ? tasks : counter.fetch_add(1);
+        return task < tasks ? task : -1;
+    };
+    std::mutex mutex;
+    std::condition_variable finished;
+    std::exception_ptr failure;
+    int running = 0;
+    const auto body = [&] {
+        std::exception_ptr thrown;
+        try {
+            work(next);
+        } catch (...) {
+            thrown = std::current_exception();
+            cancelled = 1;
+        }
+        const std::lock_guard lock(mutex);
+        if (thrown && !failure) failure = thrown;
+        --running;
+        finished.notify_one();
+    };
+    std::vector<std::thread> team;
+    const auto join = [&] {
+        for (auto& member : team) member.join();
+        team.clear();
+    };
+    try {
+        for (int k = 0; k < threads; ++k) {
+            {
+                const std::lock_guard lock(mutex);
+                ++running;
+            }
+            try {
+                team.emplace_back(body);
+            } catch (...) {  // the system has no more threads: those that run suffice
+                const std::lock_guard lock(mutex);
+                --running;
+                if (team.empty()) throw;
+                break;
+            }
+        }
+        for (bool done = false; !done;) {
+            {
+                std::unique_lock lock(mutex);
+                done = finished.wait_for(lock, std::chrono::milliseconds(20),
+                                         [&] { return running == 0; });
+            }
+            if (!done) poll();
+        }
+    } catch (...) {
+        cancelled = 1;
+        join();
+        throw;
+    }
+    join();
+    if (failure) std::rethrow_exception(failure);
+}
+
+// About 0.1 ms of work: below it a thread costs more than it gains.
+constexpr double kWorthThreads = 2e6;
+
+// Does the work here if there is little, else on threads.
+template <class Work, class Poll>
+void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled, Work work,
+           Poll poll) {
+    if (cost < kWorthThreads) {
+        std::int64_t task = 0;
+        work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
+        return;
+    }
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
+              poll);
+}
+
+}  // namespace ntkfast

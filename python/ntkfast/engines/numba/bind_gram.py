@@ -1,0 +1,201 @@
+"""Prepares Gram matrices and products for compiled code; mirrors bind_gram.cpp and run.hpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.codes import (
+    PIECES,
+    REFINE_DISTANCE,
+    REFINE_KINK,
+    REFINE_SMOOTH,
+    REFINE_SPHERE,
+    NeuronKind,
+)
+from ntkfast.engines.maps import LayerMap, Map, NeuronMap, ProfileMap, RadialMap
+from ntkfast.engines.numba.cpu.tile import gram_task, product_task
+from ntkfast.engines.numba.fine_table import fine_table
+from ntkfast.engines.numba.formulas.profile import permutes
+from ntkfast.engines.numba.formulas.row_stats import count_stats
+from ntkfast.engines.numba.memory import flat_rows, zeros
+from ntkfast.engines.numba.parallel import Task, share
+from ntkfast.engines.numba.problem import (
+    CHUNK,
+    EQUAL,
+    PANEL,
+    ROWS,
+    WIDTH,
+    LayersPlan,
+    NeuronPlan,
+    Problem,
+    ProfilePlan,
+    RadialPlan,
+    Scratch,
+    Side,
+    Table,
+    Target,
+)
+
+SUMS_BYTES = 1 << 20  # of a product's sums that a thread keeps
+
+
+def run(
+    plan: Map,
+    second: Map | None,
+    X: Rows,
+    Y: Rows | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    threads: int,
+    right: FloatArray | None = None,
+    product: FloatArray | None = None,
+) -> None:
+    """Compute one or two Gram matrices, or the product of one with `right`."""
+    dtype = X.data.dtype
+    degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
+    x = _side(X, degree)
+    y = x if Y is None else _side(Y, degree)
+    columns = 0 if right is None else right.shape[1]
+    chunk = CHUNK
+    if columns:
+        fit = SUMS_BYTES // (8 * columns) // ROWS * ROWS
+        chunk = min(max(fit, ROWS), chunk)
+    front, back = _refine(plan, second, dtype)
+    problem = Problem(
+        x=x,
+        y=y,
+        dimension=X.data.shape[1],
+        symmetric=Y is None,
+        scaled=not (
+            isinstance(plan, NeuronMap) or (isinstance(plan, RadialMap) and plan.euclidean)
+        ),
+        refine_front=dtype.type(front),
+        refine_back=dtype.type(back),
+        out=_target(outs[0], dtype),
+        out_second=_target(outs[1], dtype),
+        right=np.empty((0, 0), dtype) if right is None else np.array(right, order="C"),
+        use_second=isinstance(plan, LayerMap) and plan.second,
+        product=_target(product, dtype),
+        chunk=chunk,
+        cancelled=np.zeros(1, np.uint8),
+    )
+    prepared = _prepared(plan, second, dtype)
+    compute: Any = product_task if columns else gram_task
+
+    def thread() -> Task:
+        scratch, packed = _scratch(problem, prepared), -1
+
+        def task(number: int) -> None:
+            nonlocal packed
+            packed = compute(problem, prepared, scratch, number, packed)
+
+        return task
+
+    tasks = -(-len(X) // chunk) * (1 if columns else -(-y.height // WIDTH))
+    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
+    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
+    share(thread, problem.cancelled, tasks, threads, cost)
+
+
+def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
+    """Write K(X, Y) V to `out`."""
+    run(plan, None, X, Y, (None, None), threads, V, out)
+
+
+def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
+    """Return the plan as compiled code wants it."""
+    if isinstance(plan, ProfileMap):
+        return ProfilePlan(_table(plan), _table(second if isinstance(second, ProfileMap) else plan))
+    if isinstance(plan, RadialMap):
+        power = int(plan.gamma) if plan.gamma in (1, 2) else 0
+        return RadialPlan(np.array([plan.c, plan.gamma], dtype), power, plan.euclidean)
+    if isinstance(plan, NeuronMap):
+        kind, (rows, knots) = int(NeuronKind[plan.kind.upper()]), plan.table.shape
+        return NeuronPlan(kind, plan.table.ravel(), knots, rows > 1, dtype.type(plan.scale))
+    # A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
+    # t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
+    floor = np.any((plan.numbers["y"] != 0) & (plan.numbers["e"] == 0))
+    return LayersPlan(
+        plan.numbers,
+        count_stats(plan.numbers),
+        1e-18 if floor else 0.0,
+        np.array(plan.scales, dtype),
+    )
+
+
+def _table(plan: ProfileMap) -> Table:
+    """Return the table of a profile: its own where a permutation looks it up."""
+    if permutes():
+        mantissa = 52 if plan.table.itemsize == 8 else 23
+        values = zeros(plan.table.size, plan.table.dtype)
+        values[:] = plan.table.ravel()
+        shift, pieces = mantissa - plan.sub_bits, PIECES
+    else:
+        values, shift, pieces = fine_table(plan)
+    numbers = np.array([*plan.stretch, *plan.base, plan.scale], plan.table.dtype)
+    return Table(values, len(plan.table) - 1, shift, pieces, numbers)
+
+
+def _power(norms: FloatArray, power: float) -> FloatArray:
+    """Return powers computed in float64; an inverse that overflows is 0, like that of zero."""
+    with np.errstate(divide="ignore", over="ignore"):
+        result = (norms.astype(np.float64) ** power).astype(norms.dtype)
+    return np.where(np.isfinite(result), result, 0) if power < 0 else result
+
+
+def _side(rows: Rows, degree: float) -> Side:
+    """Return a side's rows and what depends on them alone."""
+    norms = np.array(rows.norms)
+    series = np.empty((1, 1), norms.dtype) if rows.series is None else rows.series
+    diagonal = np.empty((0, 2), norms.dtype) if rows.diagonal is None else rows.diagonal
+    return Side(
+        *flat_rows(rows.data),
+        len(rows),
+        norms,
+        _power(norms, -1.0),
+        _power(norms, degree),
+        np.array(series, order="C"),
+        np.array(diagonal, order="C"),
+    )
+
+
+def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple[float, float]:
+    """Return the (1-|u|)/2 below which pairs are recomputed from differences, at either end."""
+    if isinstance(plan, NeuronMap):
+        return 0.0, 0.0
+    if isinstance(plan, RadialMap):
+        return (REFINE_DISTANCE if plan.euclidean else REFINE_SPHERE), 0.0
+    if isinstance(plan, LayerMap):
+        # Smooth activations gain nothing from small angles: only equal rows must come out equal.
+        limit = REFINE_KINK if plan.refine else REFINE_SMOOTH[dtype]
+        return limit, limit
+    front, back = plan.refine_below
+    if isinstance(second, ProfileMap):
+        front, back = max(front, second.refine_below[0]), max(back, second.refine_below[1])
+    return front, back
+
+
+def _target(out: FloatArray | None, dtype: np.dtype[Any]) -> Target:
+    if out is None:
+        return Target(False, np.empty(0, dtype), 0, 0)
+    return Target(True, *flat_rows(out))
+
+
+def _scratch(problem: Problem, plan: Any) -> Scratch:
+    """Return the buffers of one thread."""
+    dtype, columns = problem.x.data.dtype, problem.right.shape[1]
+    stats = plan.stats if isinstance(plan, LayersPlan) else 0
+    tile, panels = ROWS * WIDTH, -(-columns // PANEL)
+    return Scratch(
+        packed=zeros(WIDTH * problem.dimension, dtype),
+        products=zeros(tile, dtype),
+        values=zeros(tile if columns else 0, dtype),
+        factors=zeros(3 * WIDTH, dtype),
+        lines=zeros(EQUAL + WIDTH, dtype),
+        columns=zeros(stats * WIDTH, dtype),
+        rows=zeros(stats * ROWS, dtype),
+        packed_right=zeros(panels * PANEL * WIDTH, dtype),
+        sums=zeros(problem.chunk * columns, np.float64),
+    )

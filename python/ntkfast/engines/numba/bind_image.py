@@ -1,0 +1,152 @@
+"""Prepares kernels of convolutional networks for compiled code; mirrors bind_image.cpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.engines.codes import IMAGE_LEVEL, SLOTS
+from ntkfast.engines.maps import ImagePlan, ScaledImages
+from ntkfast.engines.numba.cpu.image.deviations import pick_image, read_images
+from ntkfast.engines.numba.cpu.image.geometry import (
+    CONV,
+    LANES,
+    POOL,
+    SAVE,
+    Net,
+    Pixels,
+    Planes,
+    Work,
+)
+from ntkfast.engines.numba.cpu.image.gram import run_pair
+from ntkfast.engines.numba.memory import zeros
+from ntkfast.engines.numba.parallel import Task, share
+
+
+def images(
+    plan: ImagePlan,
+    X: ScaledImages,
+    Y: ScaledImages | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    diagonal: bool,
+    threads: int,
+) -> None:
+    """Write NTK and NNGP of images, or of images with themselves as one column."""
+    dtype, other = X.data.dtype, X if Y is None else Y
+    net, cancelled = _net(plan, dtype), np.zeros(1, np.uint8)
+    rows, columns = LANES, 1 if diagonal else -(-len(other) // LANES)
+    while rows > 1 and not diagonal and -(-len(X) // rows) * columns < 8 * threads:
+        rows //= 2
+    blocks = -(-len(X) // rows)
+
+    def write(scratch: Work, i: Any, j: slice) -> None:
+        """Write the results in the lanes to row i, or rows i of the diagonal."""
+        count = j.stop - j.start
+        tangent, total = np.split(scratch.total, 2)
+        total = total[:count] + plan.bias
+        values = tangent[:count] + plan.trained * total, total
+        factors = X.factor[i].astype(np.float64) * other.factor[j].astype(np.float64)
+        for out, value in zip(outs, values, strict=True):
+            if out is None:
+                continue
+            if diagonal:
+                out[j, 0] = factors * value
+                continue
+            first = max(i - j.start, 0) if Y is None else 0
+            out[i, j.start + first : j.stop] = (factors * value)[first:]
+            if Y is None:
+                out[j.start + first : j.stop, i] = out[i, j.start + first : j.stop]
+
+    def prepare(
+        scratch: Work, to: Pixels, side: ScaledImages, part: slice, whole: bool = False
+    ) -> None:
+        """Read images and find their deviations; with `whole` their own kernels too."""
+        read_images(net, scratch, to, side.data, side.scale, part.start, part.stop)
+        run_pair(net, scratch, to, to, True, whole, cancelled)
+
+    def thread() -> Task:
+        scratch, packed = _scratch(plan, dtype), -1
+
+        def task(number: int) -> None:
+            nonlocal packed
+            tile, begin = number // blocks, number % blocks * rows
+            ours = slice(begin, min(begin + rows, len(X)))
+            if diagonal:
+                prepare(scratch, scratch.left, X, ours, True)
+                write(scratch, ours, ours)
+                return
+            theirs = slice(tile * LANES, min(tile * LANES + LANES, len(other)))
+            if Y is None and begin >= theirs.stop:
+                return
+            if packed != tile:
+                prepare(scratch, scratch.right, other, theirs)
+                packed = tile
+            prepare(scratch, scratch.left, X, ours)
+            for i in range(ours.start, ours.stop):
+                if cancelled[0] or (Y is None and i >= theirs.stop):
+                    break
+                pick_image(net, scratch, i - begin)
+                run_pair(net, scratch, scratch.one, scratch.right, False, True, cancelled)
+                write(scratch, i, theirs)
+
+        return task
+
+    pairs = float(len(X)) * (1 if diagonal else len(other))
+    cost = 16.0 * pairs * _pairs(plan, 0, 2) * len(plan.steps)
+    share(thread, cancelled, blocks * columns, threads, cost)
+
+
+def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> Net:
+    """Return the plan as compiled code wants it."""
+    steps, levels = plan.steps, plan.levels
+    areas = levels["height"] * levels["width"]
+    return Net(
+        *(steps[name].astype(np.int64) for name in ("operation", "size", "slot", "inside")),
+        *(steps[name].astype(dtype) for name in ("gain", "bias", "trained")),
+        np.column_stack([*(levels[name] for name in IMAGE_LEVEL.names), np.cumsum(areas) - areas]),
+        plan.channels,
+        plan.circular,
+        plan.weight_h.astype(dtype),
+        plan.weight_w.astype(dtype),
+    )
+
+
+def _pairs(plan: ImagePlan, level: int, reach: int) -> int:
+    """At least the pixel pairs of all planes at a level; `reach` is the column of `levels`."""
+    row = [int(plan.levels[name][level]) for name in IMAGE_LEVEL.names]
+    return int(np.prod([row[a] * min(2 * max(row[reach + a], 0) + 1, 2 * row[a]) for a in (0, 1)]))
+
+
+def _scratch(plan: ImagePlan, dtype: np.dtype[Any]) -> Work:
+    """Return scratch memory of one thread."""
+    heights, widths = plan.levels["height"], plan.levels["width"]
+    area, pixels = int(heights[0] * widths[0]), int(np.sum(heights * widths))
+    kinds, sizes = plan.steps["operation"], plan.steps["size"]
+    widest = int(max(1, *sizes[kinds == CONV]))
+    row = int(widths[0]) + widest
+    levels = np.flatnonzero(kinds == POOL) + 1
+    pooled = max(
+        (_pairs(plan, int(level), reach) for level in levels for reach in (2, 4)), default=0
+    )
+
+    def lanes(*sizes: int) -> list[Any]:
+        return [zeros(size * LANES, dtype) for size in sizes]
+
+    def side() -> Pixels:
+        return Pixels(*lanes(area * plan.channels, pixels, pixels))
+
+    return Work(
+        left=side(),
+        one=side(),
+        right=side(),
+        plane=Planes(*lanes(*3 * [area])),
+        saved=Planes(*lanes(*3 * [SLOTS * area if SAVE in kinds else 0])),
+        ring=Planes(*lanes(*3 * [(widest + widest // 2) * row])),
+        sums=zeros(row * LANES, dtype),
+        tangents=zeros(row * LANES, dtype),
+        store=(zeros(2 * pooled * LANES, dtype), zeros(2 * pooled * LANES, dtype)),
+        differ=zeros(LANES, dtype),
+        total=np.zeros(2 * LANES),
+    )

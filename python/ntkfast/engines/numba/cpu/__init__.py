@@ -1,0 +1,1 @@
+"""The loops of a task over pairs, as in the C++ headers of these names."""

@@ -1,0 +1,1 @@
+"""Kernels of convolutional networks: pairs of pixels of pairs of images."""

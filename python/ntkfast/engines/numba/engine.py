@@ -1,0 +1,10 @@
+"""The functions of `ntkfast.engines.Engine` that compute; importing them imports Numba."""
+
+from __future__ import annotations
+
+from ntkfast.engines.numba.bind_gram import matmul, run
+from ntkfast.engines.numba.bind_image import images
+from ntkfast.engines.numba.bind_sequence import sequences
+from ntkfast.engines.numba.bind_transform import hadamard, sketch, structured
+
+__all__ = ["hadamard", "images", "matmul", "run", "sequences", "sketch", "structured"]
