@@ -721,7 +721,7 @@ def test_a_kernel_that_is_not_positive_definite() -> None:
         def profile(self, u: Any, radius: float = 1.0) -> NDArray[np.float64]:
             return np.asarray(1.5 - np.asarray(u, np.float64) ** 2)
 
-        def _diagonal(self, norms: Array, dim: int) -> NDArray[np.float64]:
+        def diagonal_of(self, norms: Array, dim: int) -> NDArray[np.float64]:
             return np.full(len(norms), 0.5)
 
         def _map(self, X: Any, Y: Any) -> Any:

@@ -99,7 +99,7 @@ def test_no_bound_is_infinite(activation: str, dual: str, gain: float) -> None:
 )  # fmt: skip
 def test_functions_of_complex_arguments(activation: str, at: float) -> None:
     resolved = MLP((1, 1, 1), activation).activation
-    continued = composition.continued(resolved)
+    continued = resolved.continuation
     assert continued is not None
     assert complex(continued[0](np.array(at + 0j))) == pytest.approx(float(resolved(at)), rel=1e-13)
 

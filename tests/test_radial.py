@@ -176,7 +176,7 @@ def test_a_kernel_without_continuation_is_refused() -> None:
         def profile(self, u: Any, radius: float = 1.0) -> NDArray[np.float64]:
             raise NotImplementedError
 
-        def _diagonal(self, norms: Array, dim: int) -> NDArray[np.float64]:
+        def diagonal_of(self, norms: Array, dim: int) -> NDArray[np.float64]:
             return np.ones(len(norms))
 
         def _map(self, X: Any, Y: Any) -> Any:

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.engines.codes import ActivationKind
+
 Array: TypeAlias = NDArray[np.floating[Any]]
+Complex: TypeAlias = NDArray[np.complex128]
 SphereMap: TypeAlias = tuple[Array, Array, Array]
-IDENTITY, RELU, STEP, ERF, GELU_CODE, SINE, EXP, GAUSSIAN, HERMITE = range(9)
+Code: TypeAlias = tuple[ActivationKind, tuple[float, ...]]
+Continuation: TypeAlias = tuple[Callable[[Complex], Any], float]
+TERMS = 256  # Hermite coefficients of duals without a closed form for complex covariances
 
 
 def _floats(*values: ArrayLike) -> tuple[Array, ...]:
@@ -39,11 +44,31 @@ def _linear_limit(v: Array) -> SphereMap:
     return 2 * v, np.ones_like(v), np.zeros_like(v)
 
 
+class Angle(Protocol):
+    """An angle of any kind, complex or a power series, that knows its arc-cosine functions.
+
+    Attributes
+    ----------
+    D, E
+        1 - u and 1 + u, u the cosine.
+    """
+
+    D: Any
+    E: Any
+
+    def ramps(self, order: int) -> list[tuple[Any, Any]]:
+        """Return (kappa_m, 1 - kappa_m) for m = 0 ... order, kappa_m = J_m(theta) / J_m(0)."""
+
+    def choose(self, near: Any, far: Any) -> Any:
+        """Return the form that is accurate at this angle, of two that are equal."""
+
+
 class Activation(ABC):
     """A scalar function together with its dual kernels.
 
-    Instances are immutable, hashable and picklable.  Subclasses give the function, its derivative,
-    `dual` and `derivative_dual`; the other methods have defaults in terms of these.
+    Instances are immutable, hashable and picklable.  Subclasses give the name, the function, its
+    derivative, `dual`, `derivative_dual` and `hermite`; the others have defaults in terms of these,
+    or that say that nothing more is known.
 
     Attributes
     ----------
@@ -51,13 +76,22 @@ class Activation(ABC):
         The text from which `resolve` makes the activation again.
     degree : float or None
         The ``k`` of ``s(t x) = t**k s(x)`` for all ``t > 0``; None if there is none.
-    exact_defect : bool
-        Whether `on_sphere` keeps the relative accuracy of the defects as ``v -> 0``.
     code : tuple
-        ``(kind, parameters)`` for compiled code; kind 8 stands for "through `hermite`".
+        ``(kind, parameters)`` for compiled code; its default stands for "through `hermite`".
+    polynomial_degree : int or None
+        Of a polynomial, whose Hermite series ends there; None for any other function.
+    is_arc_cosine : bool
+        Whether the duals are made of arc-cosine functions, see `arc_cosine_map`.
+    is_smooth : bool
+        Whether kernels are looked for as power series: `hermite` is a closed form whose
+        coefficients mostly decrease geometrically.
+    refines : bool
+        Whether compiled code must recompute nearly parallel inputs from their differences.
     """
 
-    exact_defect: bool = True
+    is_arc_cosine: bool = False
+    is_smooth: bool = False
+    refines: bool = False
 
     @property
     @abstractmethod
@@ -70,9 +104,34 @@ class Activation(ABC):
         return None
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
+    def polynomial_degree(self) -> int | None:
+        """Degree of a polynomial, or None."""
+        return None
+
+    @property
+    def code(self) -> Code:
         """Kind and parameters for compiled layer maps."""
-        return HERMITE, ()
+        return ActivationKind.HERMITE, ()
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled code knows the duals, and needs no Hermite coefficients."""
+        return self.code[0] != ActivationKind.HERMITE
+
+    @property
+    def continuation(self) -> Continuation | None:
+        """The function at complex arguments and its radius of convergence about zero, if known."""
+        return None
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        """Return what compiled code multiplies for a pair (csrc/row_stats.hpp).
+
+        Parameters
+        ----------
+        q, after : (n,) arrays
+            Variances before the activation and after it.
+        """
+        return []
 
     @abstractmethod
     def __call__(self, x: ArrayLike) -> Array:
@@ -137,6 +196,29 @@ class Activation(ABC):
         (q,) = _floats(q)
         rest = self.variance(q) - np.sum(self.hermite(q, count) ** 2, axis=-1)
         return np.asarray(np.maximum(rest, 0))
+
+    def complex_duals(self, q: Array, p: Array, c: Complex) -> tuple[Complex, Complex]:
+        """Return `dual` and `derivative_dual` at complex covariances inside the unit circle.
+
+        Parameters
+        ----------
+        q, p : (n, 1) arrays
+            Variances.
+        c : (n, m) array
+        """
+        norm = np.sqrt(q * p)
+        z = c / norm
+        left = self.hermite(q.ravel(), TERMS).T[:, :, None]
+        right = self.hermite(p.ravel(), TERMS).T[:, :, None]
+        value, slope = np.zeros_like(z), np.zeros_like(z)
+        for a, b in zip(left[::-1], right[::-1], strict=True):
+            slope = slope * z + value
+            value = value * z + a * b
+        return value, np.asarray(slope / norm)
+
+    def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:
+        """Return 1 - K/K1 and Kd q/K1 (None for 0), as `on_sphere`, at an angle of any kind."""
+        raise TypeError(f"activation: expected one made of arc-cosine functions, got {self!r}")
 
     def on_sphere(self, q: ArrayLike, v: ArrayLike, vc: ArrayLike) -> SphereMap:
         """Describe the dual between inputs of one variance by its distance from the diagonal.

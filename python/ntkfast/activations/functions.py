@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.activations.base import (
-    Activation,
-)
+from ntkfast.activations.base import Activation, Continuation
+from ntkfast.activations.mesh import Function
 from ntkfast.activations.quadrature import CallableActivation
 
 
@@ -25,6 +24,10 @@ def _tanh_slope(x: Any) -> Any:
     return 4 * _sigmoid_slope(2 * x)
 
 
+def _complex_sigmoid(z: Any) -> Any:
+    return 1 / (1 + np.exp(-z))
+
+
 def _silu(x: Any) -> Any:
     return x * _sigmoid(x)
 
@@ -33,8 +36,16 @@ def _silu_slope(x: Any) -> Any:
     return _sigmoid(x) + x * _sigmoid_slope(x)
 
 
+def _complex_silu(z: Any) -> Any:
+    return z / (1 + np.exp(-z))
+
+
 def _softplus(x: Any) -> Any:
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _complex_softplus(z: Any) -> Any:
+    return np.log(1 + np.exp(z))
 
 
 def _elu(x: Any) -> Any:
@@ -45,10 +56,23 @@ def _elu_slope(x: Any) -> Any:
     return np.exp(np.minimum(x, 0))
 
 
+def _named(
+    name: str,
+    function: Function,
+    derivative: Function,
+    kinks: tuple[float, ...] = (),
+    continuation: Continuation | None = None,
+) -> Activation:
+    return CallableActivation(function, derivative, kinks, name=name, continuation=continuation)
+
+
 NAMED: dict[str, Activation] = {
-    "tanh": CallableActivation(np.tanh, _tanh_slope, (), name="tanh"),
-    "sigmoid": CallableActivation(_sigmoid, _sigmoid_slope, (), name="sigmoid"),
-    "silu": CallableActivation(_silu, _silu_slope, (), name="silu"),
-    "softplus": CallableActivation(_softplus, _sigmoid, (), name="softplus"),
-    "elu": CallableActivation(_elu, _elu_slope, (0.0,), name="elu"),
+    one.name: one
+    for one in (
+        _named("tanh", np.tanh, _tanh_slope, continuation=(np.tanh, np.pi / 2)),
+        _named("sigmoid", _sigmoid, _sigmoid_slope, continuation=(_complex_sigmoid, np.pi)),
+        _named("silu", _silu, _silu_slope, continuation=(_complex_silu, np.pi)),
+        _named("softplus", _softplus, _sigmoid, continuation=(_complex_softplus, np.pi)),
+        _named("elu", _elu, _elu_slope, (0.0,)),
+    )
 }

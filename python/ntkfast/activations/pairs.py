@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from ntkfast.activations.base import Array, _like
+from ntkfast.activations.base import Array, Complex, _like
 
 
 def _pi(x: Array) -> Array:
@@ -80,7 +80,7 @@ def _arc1(t: Array) -> Array:
     return result
 
 
-def _arc(n: int, t: Array) -> Array:
+def arc(n: int, t: Array) -> Array:
     """Return J_n(pi - t) of Cho and Saul, n! times the integral of (cos s - cos t)^n on [0, t].
 
     The integrand is positive, so that the result keeps its relative accuracy as t -> 0, where the
@@ -98,7 +98,7 @@ def _arc(n: int, t: Array) -> Array:
     return math.factorial(n) * half * total
 
 
-def _powers_defect(weights: Array, v: Array, vc: Array) -> Array:
+def powers_defect(weights: Array, v: Array, vc: Array) -> Array:
     """Return sum_l weights[l] (1 - u^l), u = vc - v, with the factor 1 - u = 2v taken out."""
     u = vc - v
     tails = np.cumsum(weights[:0:-1])  # tails[-1 - j] = sum of weights[l] over l > j
@@ -116,9 +116,16 @@ def _power_sum(weights: Array, u: Array) -> Array:
     return total
 
 
-def _odd_factorial(n: int) -> int:
+def odd_factorial(n: int) -> int:
     """Return (2n - 1)!! = J_n(0) / pi."""
     return math.prod(range(1, 2 * n, 2))
+
+
+def complex_cosines(q: Array, p: Array, c: Complex) -> tuple[Array, Complex, Complex]:
+    """Return sqrt(qp), u and kappa0(u) of complex covariances."""
+    norm = np.sqrt(q * p)
+    u = c / norm
+    return norm, u, 1 - np.asarray(np.arccos(u), np.complex128) / np.pi
 
 
 def _arc_defect(n: int, v: Array, vc: Array) -> Array:
@@ -128,21 +135,21 @@ def _arc_defect(n: int, v: Array, vc: Array) -> Array:
     variance; the second term is of order theta^(2n+1) only.
     """
     theta = _angles(v, vc)[0]
-    weights = _monomial_weights(n, v.dtype.char)
-    rest = _arc(n, theta) / _pi(theta)
+    weights = monomial_weights(n, v.dtype.char)
+    rest = arc(n, theta) / _pi(theta)
     sign = -1 if n % 2 else 1
-    return (_powers_defect(weights, v, vc) + sign * rest) / _odd_factorial(n)
+    return (powers_defect(weights, v, vc) + sign * rest) / odd_factorial(n)
 
 
-def _arc_shape(n: int, v: Array, vc: Array) -> Array:
+def arc_shape(n: int, v: Array, vc: Array) -> Array:
     """Return J_n(theta) / J_n(0), exactly 1 at theta = 0 and relatively accurate at theta = pi."""
     phi = _angles(v, vc)[1]
-    shape = _arc(n, phi) / (_pi(phi) * _odd_factorial(n))
+    shape = arc(n, phi) / (_pi(phi) * odd_factorial(n))
     return np.where(v < 0.125, 1 - _arc_defect(n, v, vc), shape)
 
 
 @cache
-def _monomial_weights(n: int, char: str) -> Array:
+def monomial_weights(n: int, char: str) -> Array:
     """Coefficients of the dual of x^n at unit variance in powers of u."""
     weights = np.zeros(n + 1, np.dtype(char))
     for low in range(n % 2, n + 1, 2):

@@ -8,14 +8,17 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.activations.base import (
-    IDENTITY,
     Activation,
+    Angle,
     Array,
+    Code,
+    Continuation,
     SphereMap,
     _arguments,
     _check_count,
@@ -26,13 +29,17 @@ from ntkfast.activations.base import (
     _linear_limit,
     _stack,
 )
-from ntkfast.activations.pairs import _monomial_weights, _power_sum, _powers_defect
+from ntkfast.activations.pairs import _power_sum, monomial_weights, powers_defect
 from ntkfast.arrays import checks
+from ntkfast.engines.codes import ActivationKind
 
 
 @dataclass(frozen=True)
 class Identity(Activation):
     """The linear activation s(x) = x."""
+
+    is_arc_cosine = True
+    is_smooth = True
 
     @property
     def name(self) -> str:
@@ -43,8 +50,16 @@ class Identity(Activation):
         return 1.0
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return IDENTITY, ()
+    def polynomial_degree(self) -> int | None:
+        return 1
+
+    @property
+    def code(self) -> Code:
+        return ActivationKind.IDENTITY, ()
+
+    @property
+    def continuation(self) -> Continuation | None:
+        return lambda z: z, np.inf
 
     def __call__(self, x: ArrayLike) -> Array:
         return np.array(x)
@@ -64,6 +79,9 @@ class Identity(Activation):
         q, root = _column(q)
         return _stack([0 * root, root] + [0 * root] * max(count - 2, 0), count)
 
+    def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:
+        return angle.D, 0 * angle.D + 1
+
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         return _linear_limit(v)
 
@@ -77,6 +95,7 @@ class _Series(Activation):
     """
 
     coefficients: tuple[float, ...]
+    is_smooth = True
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.coefficients)
@@ -86,6 +105,10 @@ class _Series(Activation):
         while values[-1] == 0:
             values = values[:-1]
         checks.store(self, coefficients=values)
+
+    @property
+    def polynomial_degree(self) -> int | None:
+        return len(self.coefficients) - 1
 
     @abstractmethod
     def _moment(self, low: int, i: int, like: Array) -> Array:
@@ -139,9 +162,9 @@ class _Series(Activation):
         weights = weights / total
         slopes = (powers * weights)[1:]
         return (
-            _powers_defect(weights, v, vc),
+            powers_defect(weights, v, vc),
             _power_sum(slopes, vc - v),
-            _powers_defect(slopes, v, vc),
+            powers_defect(slopes, v, vc),
         )
 
 
@@ -159,6 +182,10 @@ class Polynomial(_Series):
     @property
     def degree(self) -> float | None:
         return None if any(self.coefficients[:-1]) else float(len(self.coefficients) - 1)
+
+    @property
+    def continuation(self) -> Continuation | None:
+        return lambda z: np.polynomial.polynomial.polyval(z, self.coefficients), np.inf
 
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
@@ -180,13 +207,13 @@ class Polynomial(_Series):
 
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         if self.degree is not None:  # the normalised map of a homogeneous s is the same at every q
-            weights = _monomial_weights(int(self.degree), v.dtype.char)
+            weights = monomial_weights(int(self.degree), v.dtype.char)
             weights = weights / weights.sum()
             slopes = (np.arange(len(weights), dtype=v.dtype) * weights)[1:]
             return (
-                _powers_defect(weights, v, vc),
+                powers_defect(weights, v, vc),
                 _power_sum(slopes, vc - v),
-                _powers_defect(slopes, v, vc),
+                powers_defect(slopes, v, vc),
             )
         if q == 0:  # only the lowest power counts
             lowest = next(j for j, value in enumerate(self.coefficients) if value)

@@ -39,6 +39,7 @@ from ntkfast.activations.averages import (
 from ntkfast.activations.base import (
     Activation,
     Array,
+    Continuation,
     SphereMap,
     _check_count,
     _floats,
@@ -85,6 +86,8 @@ class CallableActivation(Activation):
         variances; `on_sphere`, obtuse angles: to 1; slope defects: at least to a tenth of the
         defect), as far as the rounding of `function` and of its derivative permits.  A
         RuntimeWarning tells when it is missed.
+    continuation : (callable, float), optional
+        The function at complex arguments and its radius of convergence about zero.
 
     Notes
     -----
@@ -109,6 +112,7 @@ class CallableActivation(Activation):
     kinks: tuple[float, ...] | None = None
     tolerance: float = 1e-12
     label: str = field(default="", compare=False)
+    continuation: Continuation | None = field(default=None, compare=False, repr=False)
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class CallableActivation(Activation):
         *,
         tolerance: float = 1e-12,
         name: str | None = None,
+        continuation: Continuation | None = None,
     ) -> None:
         if not callable(function):
             raise TypeError(f"function: expected a callable, got {type(function).__name__}")
@@ -131,6 +136,7 @@ class CallableActivation(Activation):
             kinks=points,
             tolerance=float(tolerance),
             label=name or getattr(function, "__name__", type(function).__name__),
+            continuation=continuation,
         )
 
     @property

@@ -5,15 +5,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.activations.base import (
-    RELU,
-    STEP,
     Activation,
+    Angle,
     Array,
+    Code,
+    Complex,
     SphereMap,
     _arguments,
     _check_count,
@@ -26,11 +28,13 @@ from ntkfast.activations.pairs import (
     _angles,
     _arc1,
     _arc_defect,
-    _arc_shape,
     _half_chords,
-    _odd_factorial,
     _pi,
+    arc_shape,
+    complex_cosines,
+    odd_factorial,
 )
+from ntkfast.engines.codes import ActivationKind
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class ABReLU(Activation):
 
     negative: float
     positive: float
+    is_arc_cosine = True
+    refines = True
 
     def __post_init__(self) -> None:
         _check_finite("negative, positive", self.negative, self.positive)
@@ -64,9 +70,17 @@ class ABReLU(Activation):
         return 1.0
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
+    def polynomial_degree(self) -> int | None:
+        return 1 if self.negative == self.positive else None
+
+    @property
+    def is_smooth(self) -> bool:  # type: ignore[override] # of an instance: a line has no kink
+        return self.negative == self.positive
+
+    @property
+    def code(self) -> Code:
         a, b = float(self.negative), float(self.positive)
-        return RELU, ((a - b) ** 2 / 2, a * b)
+        return ActivationKind.RELU, ((a - b) ** 2 / 2, a * b)
 
     def _weights(self, x: Array) -> tuple[Array, Array]:
         a, b = _like(x, self.negative, self.positive)
@@ -117,6 +131,20 @@ class ABReLU(Activation):
         fold, line = self._weights(q)
         return np.full_like(q, fold + line)
 
+    def complex_duals(self, q: Array, p: Array, c: Complex) -> tuple[Complex, Complex]:
+        fold, line = self.code[1]
+        norm, u, kappa0 = complex_cosines(q, p, c)
+        kappa1 = np.sqrt(1 - u * u) / np.pi + u * kappa0
+        return norm * (fold * kappa1 + line * u), fold * kappa0 + line
+
+    def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:
+        (kappa0, _), (kappa1, defect1) = angle.ramps(1)
+        fold, line = self.code[1]
+        total, opposite = fold + line, (self.negative + self.positive) ** 2 / 2
+        near = fold * defect1 + line * angle.D
+        far = opposite - (fold * kappa1 + line * angle.E)  # for abs this vanishes at u = -1 too
+        return angle.choose(near, far) / total, (fold * kappa0 + line) / total
+
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         # The hot loop of compiling a deep network: one arcsine and one series per angle.
         fold, line = self._weights(v)
@@ -153,6 +181,8 @@ class Step(Activation):
 
     low: float
     high: float
+    is_arc_cosine = True
+    refines = True
 
     def __post_init__(self) -> None:
         _check_finite("low, high", self.low, self.high)
@@ -172,9 +202,9 @@ class Step(Activation):
         return 0.0
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
+    def code(self) -> Code:
         low, high = float(self.low), float(self.high)
-        return STEP, (((high + low) / 2) ** 2, ((high - low) / 2) ** 2)
+        return ActivationKind.STEP, (((high + low) / 2) ** 2, ((high - low) / 2) ** 2)
 
     def _levels(self, x: Array) -> tuple[Array, Array]:
         low, high = _like(x, self.low, self.high)
@@ -207,6 +237,15 @@ class Step(Activation):
         row[0] = mean
         return np.ones_like(q)[..., None] * row
 
+    def complex_duals(self, q: Array, p: Array, c: Complex) -> tuple[Complex, Complex]:
+        constant, line = self.code[1]
+        _, u, kappa0 = complex_cosines(q, p, c)
+        return constant + line * (2 * kappa0 - 1), np.zeros_like(u)
+
+    def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:
+        mean2, jump2 = self.code[1]
+        return angle.ramps(0)[0][1] * (2 * jump2 / (mean2 + jump2)), None
+
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         mean, jump = self._levels(v)
         theta = _angles(v, vc)[0]
@@ -219,6 +258,7 @@ class RectifiedMonomial(Activation):
     """The power of a ReLU, s(x) = max(x, 0)^order with order >= 2; K = (qp)^(n/2) J_n / (2 pi)."""
 
     order: int
+    is_arc_cosine = True
 
     def __post_init__(self) -> None:
         if self.order < 2:
@@ -242,25 +282,30 @@ class RectifiedMonomial(Activation):
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         norm, v, vc = _half_chords(*_floats(q, p, c))
-        return norm**self.order * (_odd_factorial(self.order) / 2) * _arc_shape(self.order, v, vc)
+        return norm**self.order * (odd_factorial(self.order) / 2) * arc_shape(self.order, v, vc)
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         norm, v, vc = _half_chords(*_floats(q, p, c))
         n = self.order
-        factor = n * n * (_odd_factorial(n - 1) / 2)
-        return norm ** (n - 1) * factor * _arc_shape(n - 1, v, vc)
+        factor = n * n * (odd_factorial(n - 1) / 2)
+        return norm ** (n - 1) * factor * arc_shape(n - 1, v, vc)
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
         q, root = _column(q)
         return (root**self.order)[..., None] * _ramp_coefficients(self.order, count, q)
 
+    def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:
+        n = self.order
+        ramps = angle.ramps(n)
+        return ramps[n][1], ramps[n - 1][0] * (n * n / (2 * n - 1))
+
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         n = self.order
         top = v.dtype.type(n * n) / (2 * n - 1)
         return (
             _arc_defect(n, v, vc),
-            top * _arc_shape(n - 1, v, vc),
+            top * arc_shape(n - 1, v, vc),
             top * _arc_defect(n - 1, v, vc),
         )
 

@@ -11,13 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.activations.base import (
-    ERF,
-    EXP,
-    GAUSSIAN,
-    GELU_CODE,
-    SINE,
     Activation,
     Array,
+    Code,
+    Continuation,
     SphereMap,
     _arguments,
     _check_count,
@@ -30,6 +27,7 @@ from ntkfast.activations.base import (
     _stack,
 )
 from ntkfast.activations.pairs import _excess, _pi
+from ntkfast.engines.codes import ActivationKind
 
 
 def _arcsine_gap(ratio: Array, v: Array, vc: Array) -> tuple[Array, Array, Array]:
@@ -50,6 +48,7 @@ class Erf(Activation):
     a: float = 1.0
     b: float = 1.0
     c0: float = 0.0
+    is_smooth = True
 
     def __post_init__(self) -> None:
         _check_finite("a, b, c0", self.a, self.b, self.c0)
@@ -61,8 +60,18 @@ class Erf(Activation):
         return "erf" if plain else "erf" + _arguments(self.a, self.b, self.c0)
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return ERF, (float(self.a), float(self.b), float(self.c0))
+    def code(self) -> Code:
+        return ActivationKind.ERF, (float(self.a), float(self.b), float(self.c0))
+
+    @property
+    def continuation(self) -> Continuation | None:
+        from scipy import special
+
+        return lambda z: self.a * special.erf(self.b * z) + self.c0, np.inf
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        z = 2 * abs(self.b * self.b) * q
+        return [np.sqrt(z / (1 + z)), _inverse_root(after), 1 / (1 + z)]
 
     def __call__(self, x: ArrayLike) -> Array:
         from scipy import special
@@ -118,6 +127,11 @@ class Erf(Activation):
         return scale * gap, slope / s, slope * lost / (s * s1)
 
 
+def _inverse_root(q: Array) -> Array:
+    """Return 1 / sqrt(q), and 0 at 0."""
+    return np.where(q > 0, 1 / np.sqrt(q), 0)
+
+
 def _at_most_double(x: Array) -> Array:
     """Convert longdouble to double for functions of SciPy, which know nothing longer."""
     return x.astype(np.float64) if x.dtype.itemsize > 8 else x
@@ -136,13 +150,25 @@ def _bell_coefficients(t: Array, count: int) -> Array:
 class GELU(Activation):
     """The Gaussian error linear unit s(x) = x Phi(x), Phi the normal distribution function."""
 
+    is_smooth = True
+
     @property
     def name(self) -> str:
         return "gelu"
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return GELU_CODE, ()
+    def code(self) -> Code:
+        return ActivationKind.GELU, ()
+
+    @property
+    def continuation(self) -> Continuation | None:
+        from scipy import special
+
+        return lambda z: z / 2 * (1 + special.erf(z / np.sqrt(2))), np.inf
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        root, inverse = np.sqrt(q), _inverse_root(after)
+        return [np.sqrt(q / (1 + q)), 1 / np.sqrt(1 + q), root, inverse, 1 / (1 + q)]
 
     def __call__(self, x: ArrayLike) -> Array:
         from scipy import special
@@ -210,6 +236,7 @@ class Sine(Activation):
     a: float = 1.0
     b: float = 1.0
     phase: float = 0.0
+    is_smooth = True
 
     def __post_init__(self) -> None:
         _check_finite("a, b, phase", self.a, self.b, self.phase)
@@ -222,8 +249,15 @@ class Sine(Activation):
         return "sine" + _arguments(self.a, self.b, self.phase)
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return SINE, (float(self.a), float(self.b), float(self.phase))
+    def code(self) -> Code:
+        return ActivationKind.SINE, (float(self.a), float(self.b), float(np.cos(2 * self.phase)))
+
+    @property
+    def continuation(self) -> Continuation | None:
+        return lambda z: self.a * np.sin(self.b * z + self.phase), np.inf
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        return [np.sqrt(q), _inverse_root(after)]
 
     def _constants(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """Return a^2/2, b^2, cos(2 phase) and 1 - cos(2 phase)."""
@@ -307,6 +341,7 @@ class Exp(Activation):
 
     a: float = 1.0
     b: float = 1.0
+    is_smooth = True
 
     def __post_init__(self) -> None:
         _check_finite("a, b", self.a, self.b)
@@ -317,8 +352,15 @@ class Exp(Activation):
         return "exp" if (self.a, self.b) == (1, 1) else "exp" + _arguments(self.a, self.b)
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return EXP, (float(self.a), float(self.b))
+    def code(self) -> Code:
+        return ActivationKind.EXP, (float(self.a), float(self.b))
+
+    @property
+    def continuation(self) -> Continuation | None:
+        return lambda z: self.a * np.exp(self.b * z), np.inf
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        return [np.sqrt(q)]
 
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
@@ -354,6 +396,7 @@ class Gaussian(Activation):
 
     a: float = 1.0
     b: float = -1.0
+    is_smooth = True
 
     def __post_init__(self) -> None:
         _check_finite("a, b", self.a, self.b)
@@ -367,8 +410,17 @@ class Gaussian(Activation):
         return "gaussian" if plain else "gaussian" + _arguments(self.a, self.b)
 
     @property
-    def code(self) -> tuple[int, tuple[float, ...]]:
-        return GAUSSIAN, (float(self.a), float(self.b))
+    def code(self) -> Code:
+        return ActivationKind.GAUSSIAN, (float(self.a), float(self.b))
+
+    @property
+    def continuation(self) -> Continuation | None:
+        return lambda z: self.a * np.exp(self.b * z**2), np.inf
+
+    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+        z = 2 * abs(self.b) * q
+        inverse = abs(self.a) / np.sqrt(1 + z) * _inverse_root(after)
+        return [np.sqrt(z / (1 + z)), inverse, 1 / (1 + z)]
 
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)

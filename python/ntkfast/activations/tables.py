@@ -12,7 +12,7 @@ from ntkfast.activations.base import (
     SphereMap,
 )
 from ntkfast.activations.mesh import Doubles, _chebyshev
-from ntkfast.activations.pairs import _power_sum, _powers_defect
+from ntkfast.activations.pairs import _power_sum, powers_defect
 
 TABLE_EDGES = np.array([0.02, 0.06, 0.15, 0.3, 0.5, 0.7072])  # pieces of a sphere table
 TABLE_PIECES, TABLE_NODES, WORTH_A_TABLE = TABLE_EDGES.size - 1, 18, 50
@@ -83,9 +83,9 @@ def _series_map(weights: Array, v: Array, vc: Array) -> SphereMap:
     """Return the sphere map of sum_j weights[j] u^j."""
     slopes = (np.arange(len(weights)) * weights)[1:]
     return (
-        _powers_defect(weights, v, vc),
+        powers_defect(weights, v, vc),
         _power_sum(slopes, vc - v),
-        _powers_defect(slopes, v, vc),
+        powers_defect(slopes, v, vc),
     )
 
 

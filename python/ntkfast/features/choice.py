@@ -18,7 +18,6 @@ from ntkfast.features.nystrom import NystromFeatures
 from ntkfast.features.polysketch import NTKSketch
 from ntkfast.features.zonal import DualActivationFeatures
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.rows import checked_row_kernel
 
 CRITERIA = ("frobenius", "spectral", "ridge")
@@ -160,7 +159,7 @@ def _default(kernel: Kernel, count: int) -> list[Any]:
         DualActivationFeatures(kernel, count),
         NTKSketch(kernel, count),
     ]
-    if isinstance(kernel, NetworkKernel) and kernel.kind == "ntk":
+    if kernel.kind == "ntk":
         maps.append(NTKRandomFeatures(kernel.network, n_components=count))
     return maps
 

@@ -8,13 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.features import neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.features.sketches import PRODUCTS, CountProduct, HadamardSketch
-from ntkfast.kernels.layers import IDENTITY, MAX_SLOTS, Layer, merge
+from ntkfast.kernels.layers import Layer, carry, merge
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.places import blocks
@@ -22,7 +23,8 @@ from ntkfast.places import blocks
 RELU = resolve("relu")
 MANY_INPUTS = 64  # from here on structured weights are faster, and as good
 Sketch: TypeAlias = Callable[[FloatArray], FloatArray]
-Blocks: TypeAlias = tuple[FloatArray, FloatArray]
+Blocks: TypeAlias = tuple[FloatArray, FloatArray]  # features of NNGP and NTK
+Sizes: TypeAlias = tuple[int, int]
 
 
 class NTKRandomFeatures(FeatureMap):
@@ -145,13 +147,27 @@ class NTKRandomFeatures(FeatureMap):
         return 2 * int(self.n_components)
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        state = X, blocks.empty(X, 0)
-        slots: list[Blocks] = [state] * MAX_SLOTS
-        for step in self.steps_[:-1]:
-            state = step(state, slots)
-        found = self.steps_[-1](state, slots, out)[1]
+        last = self.steps_[-1]
+        direct = out if last.add < 0 and last.reduce[1] is None else None
+
+        def target(step: _Step) -> FloatArray | None:
+            return direct if step is last else None
+
+        found = carry(
+            self.steps_,
+            (X, blocks.empty(X, 0)),
+            lambda step, state: step.activate(*state, target(step)),
+            lambda step, state: step.affine(*state, target(step)),
+            _beside,
+            _Step.reduced,
+        )[1]
         if found is not out or self.scale_ != 1:
             blocks.write(out, found, self.scale_)
+
+
+def _beside(state: Blocks, saved: Blocks) -> Blocks:
+    c, t = (blocks.beside([(1, a), (1, b)]) for a, b in zip(state, saved, strict=True))
+    return c, t
 
 
 @dataclass
@@ -161,29 +177,34 @@ class _Step:
     layer: Layer
     project: projections.Projection | None
     product: Any
-    reduce: tuple[Sketch | None, Sketch | None]
+    reduce: tuple[Sketch | None, ...]
 
-    def __call__(self, state: Blocks, slots: list[Blocks], out: FloatArray | None = None) -> Blocks:
-        """Return the features of the NNGP and the NTK after the layer, the latter in `out`."""
-        if self.layer.save >= 0:
-            slots[self.layer.save] = state
-        target = out if self.layer.add < 0 and self.reduce[1] is None else None
-        state = self._affine(*self._activate(*state, target), target)
-        if self.layer.add >= 0:
-            pairs = zip(state, slots[self.layer.add], strict=True)
-            c, t = (blocks.beside([(1, a), (1, b)]) for a, b in pairs)
-            state = c, t
+    @property
+    def activation(self) -> Activation:
+        """That of the layer."""
+        return self.layer.activation
+
+    @property
+    def save(self) -> int:
+        """Slot of the layer."""
+        return self.layer.save
+
+    @property
+    def add(self) -> int:
+        """Slot of the layer."""
+        return self.layer.add
+
+    def reduced(self, state: Blocks) -> Blocks:
+        """Return the features sketched down where there are too many."""
         c, t = (
             part if sketch is None else sketch(part)
             for part, sketch in zip(state, self.reduce, strict=True)
         )
         return c, t
 
-    def _activate(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
+    def activate(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         """Return sqrt(w) times the features after the activation, in the right columns of `out`."""
-        if self.project is None:
-            w = c.dtype.type(np.sqrt(self.layer.w))
-            return blocks.beside([(w, c)]), blocks.beside([(w, t)])
+        assert self.project is not None
         m, h = 0 if self.product is None else self.product.m, self.project.count
         gain = float(np.sqrt(self.layer.w / h))
         straight = out is not None and self.layer.x == self.layer.w
@@ -206,9 +227,12 @@ class _Step:
         np.multiply(activation(values), c.dtype.type(gain), out=out)
         return np.asarray(activation.derivative(values), c.dtype)
 
-    def _affine(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
-        """Concatenate what the layer's weights and biases add; sqrt(w) is in c and t already."""
+    def affine(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
+        """Concatenate what the layer's weights and biases add; activations multiply by sqrt(w)."""
         layer, number = self.layer, c.dtype.type
+        if self.project is None:
+            w = number(np.sqrt(layer.w))
+            c, t = blocks.beside([(w, c)]), blocks.beside([(w, t)])
         ones = blocks.ones(c)
         share = number(np.sqrt(layer.x / layer.w))
         parts = [(number(1), t), (share, c), (number(np.sqrt(layer.y)), ones)]
@@ -233,34 +257,43 @@ class _Plan:
 
     def steps(self, layers: tuple[Layer, ...], dim: int) -> tuple[list[_Step], int]:
         """Draw all layers and return them with the number of NTK features."""
-        sizes, slots, steps = (dim, 0), [(dim, 0)] * MAX_SLOTS, []
-        for layer in layers:
-            if layer.save >= 0:
-                slots[layer.save] = sizes
-            project, product, sizes = self._activation(layer, *sizes)
-            sizes = self._affine_sizes(layer, *sizes)
-            if layer.add >= 0:
-                sizes = sizes[0] + slots[layer.add][0], sizes[1] + slots[layer.add][1]
-            limits = max(self.hidden, dim) + 1, self.total
-            reduce = tuple(map(self._reduction, sizes, limits))
-            sizes = min(sizes[0], limits[0]), min(sizes[1], limits[1])
-            steps.append(_Step(layer, project, product, reduce))  # type: ignore[arg-type]
+        steps: list[_Step] = []
+        limits = max(self.hidden, dim) + 1, self.total
+        drawn: tuple[Any, Any] = None, None  # the random maps of the activation at hand
+
+        def activate(layer: Layer, sizes: Sizes) -> Sizes:
+            nonlocal drawn
+            drawn, after = self._activation(layer, *sizes)
+            return after
+
+        def affine(layer: Layer, sizes: Sizes) -> Sizes:
+            return self._affine_sizes(layer, *sizes)
+
+        def join(a: Sizes, b: Sizes) -> Sizes:
+            return a[0] + b[0], a[1] + b[1]
+
+        def settle(layer: Layer, sizes: Sizes) -> Sizes:
+            nonlocal drawn
+            steps.append(_Step(layer, *drawn, tuple(map(self._reduction, sizes, limits))))
+            drawn = None, None
+            return min(sizes[0], limits[0]), min(sizes[1], limits[1])
+
+        sizes = carry(layers, (dim, 0), activate, affine, join, settle)
         if not sizes[1]:
             raise ValueError("network: expected trained weights, its NTK is zero")
         return steps, sizes[1]
 
-    def _activation(self, layer: Layer, c: int, t: int) -> tuple[Any, Any, tuple[int, int]]:
-        if layer.activation == IDENTITY:
-            return None, None, (c, t)
+    def _activation(self, layer: Layer, c: int, t: int) -> tuple[tuple[Any, Any], Sizes]:
         kind = self.weights
         if kind == "auto":
             kind = "structured" if c >= MANY_INPUTS else "orthogonal"
         project = projections.draw(kind, c, self.hidden, self.generator, length=self.length)
         if not t:
-            return project, None, (self.hidden, 0)
+            return (project, None), (self.hidden, 0)
         # What the layer itself contributes fills the rest; too much is sketched down afterwards.
         m = max(1, self.total - self._affine_sizes(layer, self.hidden, 0)[1])
-        return project, self.product(t, self.hidden, m, self.generator), (self.hidden, m)
+        product = self.product(t, self.hidden, m, self.generator)
+        return (project, product), (self.hidden, m)
 
     @staticmethod
     def _affine_sizes(layer: Layer, c: int, t: int) -> tuple[int, int]:

@@ -13,7 +13,6 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import FeatureMap
 from ntkfast.kernels.base import Kernel, checked_kernel
-from ntkfast.kernels.rows import RowKernel
 from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
@@ -96,7 +95,7 @@ class NystromFeatures(FeatureMap):
     def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
         kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        if isinstance(kernel, RowKernel):
+        if kernel.of_rows:
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 

@@ -17,8 +17,8 @@ from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
 from ntkfast.features.spherical import Expansion, SphereFeatures
 from ntkfast.features.zonal import exact_count, write_exact
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.curve import Curve, on_sphere
-from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.curve import Curve
+from ntkfast.kernels.rows import RowKernel, on_sphere
 from ntkfast.places import blocks
 
 Array = NDArray[np.float64]

@@ -14,25 +14,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BarycentricInterpolator
 
-from ntkfast.activations.base import Activation
-from ntkfast.activations.rectified import ABReLU, Step
-from ntkfast.kernels.dense import NetworkKernel
-from ntkfast.kernels.layers import IDENTITY, MAX_SLOTS
-from ntkfast.kernels.named import ExponentialPower
 from ntkfast.kernels.rows import RowKernel
 
 Array = NDArray[np.float64]
-Complex = NDArray[np.complex128]
 
 CIRCLE, POINTS = 0.95, 1024  # Cauchy's integral: radius and number of points
 MOST_POWERS = 200  # CIRCLE^-200 is 3e4: rounding stays below 1e-11
-TERMS = 256  # Hermite coefficients of activations without a closed form for complex cosines
 RANK = 8  # functions of the norm per degree, at most
 NEGLIGIBLE = 1e-4  # share of a degree that may be left out
 MARGIN = 2.0  # how far beyond the norms of the training rows the functions of the norm go
@@ -86,8 +79,8 @@ def _power_series(kernel: RowKernel, dim: int, logs: bytes) -> Array:
     radii = np.exp(np.frombuffer(logs))
     left, right = np.triu_indices(len(radii))
     u = CIRCLE * np.exp(2j * np.pi / POINTS * np.arange(POINTS // 2 + 1))
-    values = at(kernel, dim, radii[left, None], radii[right, None], u[None, :])
-    top = np.sqrt(np.asarray(kernel._diagonal(radii, dim), np.float64))
+    values = kernel.at_complex_cosines(dim, radii[left, None], radii[right, None], u[None, :])
+    top = np.sqrt(np.asarray(kernel.diagonal_of(radii, dim), np.float64))
     values /= (top[left] * top[right])[:, None]
     # Coefficients are real, so that half of the circle is enough.
     found = np.fft.irfft(values.conj(), POINTS, axis=1)[:, : MOST_POWERS + 1]
@@ -96,80 +89,6 @@ def _power_series(kernel: RowKernel, dim: int, logs: bytes) -> Array:
     result[:, left, right] = result[:, right, left] = found.T
     result.flags.writeable = False
     return result
-
-
-def at(kernel: RowKernel, dim: int, p: Array, q: Array, u: Complex) -> Complex:
-    """Return the kernel of inputs with norms p and q at complex cosines, abs(u) < 1."""
-    if isinstance(kernel, NetworkKernel):
-        return _network(kernel, dim, p, q, u)
-    if isinstance(kernel, ExponentialPower):  # "euclidean": the others are zonal
-        squared = p * p + q * q - 2 * p * q * u
-        return np.asarray(np.exp(-kernel.c * squared ** (kernel.gamma / 2)))
-    raise TypeError(
-        f"kernel: expected a network's kernel, an exponential one, or rows of one norm, "
-        f"got {kernel!r} and rows of different norms"
-    )
-
-
-class State(NamedTuple):
-    """NNGP, NTK and both variances of pairs of inputs, at one point of a network."""
-
-    c: Complex
-    t: Complex
-    q: Array
-    p: Array
-
-
-def _network(kernel: NetworkKernel, dim: int, p: Array, q: Array, u: Complex) -> Complex:
-    """Carry (c, t) through the layers (`ntkfast.kernels.layers`), and both variances."""
-    layers = kernel.network.layers(dim)
-    c: Complex = p * q * u
-    state = State(c, np.zeros_like(c), p * p, q * q)
-    slots = [state] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save] = state
-        c, t, a, b = state
-        if layer.activation != IDENTITY:
-            c, slope = _dual(layer.activation, c, a, b)
-            t = slope * t
-            a, b = (np.asarray(layer.activation.variance(v), np.float64) for v in (a, b))
-        state = State(
-            layer.w * c + layer.e,
-            layer.w * t + layer.x * c + layer.y,
-            layer.w * a + layer.e,
-            layer.w * b + layer.e,
-        )
-        if layer.add >= 0:
-            other = slots[layer.add]
-            state = State(
-                state.c + other.c, state.t + other.t, state.q + other.q, state.p + other.p
-            )
-    scale = kernel.network.scale(kernel.kind)
-    return np.asarray(scale * (state.c if kernel.kind == "nngp" else state.t))
-
-
-def _dual(activation: Activation, c: Complex, q: Array, p: Array) -> tuple[Complex, Complex]:
-    """Return E[s(a) s(b)] and E[s'(a) s'(b)], continued to complex covariances."""
-    norm = np.sqrt(q * p)
-    z = c / norm
-    if isinstance(activation, (ABReLU, Step)):
-        fold, line = activation.code[1]
-        kappa0 = 1 - np.asarray(np.arccos(z), np.complex128) / np.pi
-        if isinstance(activation, Step):  # `fold` is a constant and `line` that of 1 - 2 theta / pi
-            levels: Complex = fold + line * (2 * kappa0 - 1)
-            return levels, np.zeros_like(z)
-        kappa1 = np.sqrt(1 - z * z) / np.pi + z * kappa0
-        bent: Complex = norm * (fold * kappa1 + line * z)
-        slope: Complex = fold * kappa0 + line
-        return bent, slope
-    left = activation.hermite(q.ravel(), TERMS).T[:, :, None]
-    right = activation.hermite(p.ravel(), TERMS).T[:, :, None]
-    value, slope = np.zeros_like(z), np.zeros_like(z)
-    for a, b in zip(left[::-1], right[::-1], strict=True):
-        slope = slope * z + value
-        value = value * z + a * b
-    return value, np.asarray(slope / norm)
 
 
 def multiples(dim: int, count: int) -> Array:

@@ -13,8 +13,7 @@ from ntkfast.arrays import checks
 from ntkfast.features import radial
 from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.curve import on_sphere
-from ntkfast.kernels.rows import checked_row_kernel
+from ntkfast.kernels.rows import checked_row_kernel, on_sphere
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum import mercer
 
@@ -139,7 +138,7 @@ class SphereFeatures(FeatureMap):
     def _scale(self, norms: NDArray[Any]) -> tuple[float, Array | None]:
         """Return p of r(|x|) = |x|^p, or r itself; checks that the map is for these norms."""
         if self._norms is not None:
-            diagonal = self.kernel_._diagonal(norms.astype(np.float64), self.n_features_in_)
+            diagonal = self.kernel_.diagonal_of(norms.astype(np.float64), self.n_features_in_)
             return 0.0, np.sqrt(np.asarray(diagonal, np.float64))
         if self.radius_ is not None:
             wrong = np.flatnonzero(np.abs(norms - self.radius_) > ONE_NORM * self.radius_)

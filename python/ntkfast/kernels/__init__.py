@@ -5,6 +5,7 @@ from __future__ import annotations
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, checked_kernel
 from ntkfast.kernels.named import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.kernels.rows import RowKernel, checked_row_kernel
+from ntkfast.kernels.zonal import ZonalKernel
 
 __all__ = [
     "ArcCosine",
@@ -14,6 +15,7 @@ __all__ = [
     "KernelOfNetwork",
     "Laplace",
     "RowKernel",
+    "ZonalKernel",
     "checked_kernel",
     "checked_row_kernel",
 ]

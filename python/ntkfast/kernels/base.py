@@ -32,7 +32,23 @@ class Kernel(ABC):
     on one device then and have one type and rows of unit stride, and the result is an array of the
     same library there, computed in its current stream. Nothing but norms, numbers per row and the
     sequences themselves passes the host.
+
+    Attributes
+    ----------
+    of_rows : bool
+        Whether inputs are rows of a matrix, which enter by their norms and their angle.
+    network, kind
+        The network whose NTK or NNGP it is, and which of the two; None for other kernels.
     """
+
+    of_rows: bool = False
+    network: Any = None
+    kind: str | None = None
+
+    @property
+    def is_zonal(self) -> bool:
+        """Whether K(x, y) = |x|^p |y|^p k(u) for all rows, u the cosine of their angle."""
+        return False
 
     @abstractmethod
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
-from ntkfast.arrays import checks
-from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.activations.base import Complex
 from ntkfast.kernels.jets import Ends, Jet
 from ntkfast.kernels.layers import Layer, diagonal, sphere
-from ntkfast.kernels.named import ArcCosine, ExponentialPower
-from ntkfast.kernels.points import (
-    Complex,
-    ComplexPoint,
-    NeedsRootError,
-    SeriesPoint,
-    is_closed,
-    walk,
-)
-from ntkfast.kernels.powers import Powers, of_layers, poisson
-from ntkfast.kernels.rows import RowKernel, checked_row_kernel
+from ntkfast.kernels.points import ComplexPoint, NeedsRootError, SeriesPoint, is_closed, walk
+from ntkfast.kernels.powers import Powers, of_layers
 
 COEFFICIENTS = 68  # of each expansion: about 32 that matter for ReLU
 ROOTS = (1, 2, 4, 8)  # expansions in s, s^(1/2), ...: nested steps
-MOST_POWERS = 40  # terms of the expansion of an exponential
 
 
 class Curve(ABC):
@@ -39,13 +26,20 @@ class Curve(ABC):
     ----------
     top : float
         k(1), the value at equal inputs.
+    laplace_rate : float or None
+        The rate of exp(-rate s), s = sin(theta/2), if the curve is that.
     """
 
     top: float
+    laplace_rate: float | None = None
 
     @abstractmethod
     def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
         """Return 1 - k for real angles, v and vc being sin^2 and cos^2 of half the angle."""
+
+    def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Return the value at equal inputs, and what is missing from it, in the precision of v."""
+        return self.top, self.top * self.missing(v, vc)
 
     def complex(self, v: Complex, vc: Complex) -> Complex | None:
         """Return k for complex angles with real part in [0, pi]; None if that is unknown."""
@@ -79,6 +73,13 @@ class NetworkCurve(Curve):
         """Return 1 - k from the layers."""
         state = sphere(self.layers, self.q, v, vc)
         return np.asarray(state.defect if self.kind == "nngp" else state.t_missing / state.t)
+
+    def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Return the value at equal inputs, and what is missing from it, in the precision of v."""
+        state, scale = sphere(self.layers, self.q, v, vc), self.scale
+        if self.kind == "nngp":
+            return scale * state.q, scale * state.q * state.defect
+        return scale * state.t, scale * state.t_missing
 
     def complex(self, v: Complex, vc: Complex) -> Complex | None:
         """Return k continued analytically, where the activations are arc-cosine functions."""
@@ -120,41 +121,18 @@ class NetworkCurve(Curve):
         return of_layers(self.layers, self.kind, self.q)
 
 
-@dataclass(frozen=True)
-class ExponentialCurve(Curve):
-    """exp(-rate s^gamma), s = sin(theta/2)."""
+class HasProfile(Protocol):
+    """A kernel of rows, as far as it matters here."""
 
-    rate: float
-    gamma: float
-    top: float = 1.0
-
-    def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
-        """Return 1 - k."""
-        return np.asarray(-np.expm1(-self.rate * v ** (self.gamma / 2)))
-
-    def complex(self, v: Complex, vc: Complex) -> Complex | None:
-        """Return k on the branch that is real on real angles."""
-        s = np.sqrt(v)  # real part >= 0
-        return np.asarray(np.exp(-self.rate * s**self.gamma))
-
-    def ends(self) -> Ends | None:
-        """Return the exponential series; at u = -1 the kernel is analytic."""
-        m = np.arange(1, MOST_POWERS + 1)
-        terms = np.cumprod(-np.longdouble(self.rate) / m)
-        nu = m * self.gamma / 2
-        kept = np.abs(nu - np.round(nu)) > 1e-9
-        return Ends(nu[kept], terms[kept], np.zeros(int(kept.sum()), np.longdouble))
-
-    def powers(self) -> Powers | None:
-        """Return the Poisson weights of the Gaussian kernel."""
-        return poisson(self.rate / 2) if self.gamma == 2 else None
+    def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
+        """Evaluate the kernel between two inputs of one norm as a function of their cosine."""
 
 
 @dataclass(frozen=True)
 class ProfileCurve(Curve):
     """Any kernel that can only be evaluated."""
 
-    kernel: RowKernel
+    kernel: HasProfile
     radius: float
 
     @property
@@ -166,42 +144,3 @@ class ProfileCurve(Curve):
         """Return 1 - k from rounded cosines."""
         u = np.clip(np.asarray(vc - v, np.float64), -1, 1)
         return np.asarray(1 - self.kernel.profile(u, self.radius) / self.top)
-
-
-_ARC_COSINE = {0: Step(0, 1), 1: ABReLU(0, 1)}
-
-
-def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
-    """Return a kernel restricted to the sphere of a radius in `dim` dimensions.
-
-    Raises
-    ------
-    TypeError
-        If `kernel` is not a Kernel.
-    ValueError
-        If it is not zonal and no radius is given.
-    """
-    kernel = checked_row_kernel(kernel)
-    if radius is None and not kernel.is_zonal:
-        raise ValueError(
-            f"kernel: expected a zonal kernel, K(x, y) = |x|^p |y|^p k(cos), got {kernel!r}; "
-            "inputs of one norm make it one: give that norm as radius, for example radius=1.0"
-        )
-    size = 1.0 if radius is None else checks.number("radius", radius, above=0.0)
-    return _curve(kernel, dim, size)
-
-
-@lru_cache(maxsize=64)
-def _curve(kernel: RowKernel, dim: int, radius: float) -> Curve:
-    if isinstance(kernel, NetworkKernel):
-        network = kernel.network
-        layers = tuple(network.layers(dim))
-        return NetworkCurve(layers, kernel.kind, radius**2, network.scale(kernel.kind))
-    if isinstance(kernel, ArcCosine):
-        activation = _ARC_COSINE.get(kernel.order) or RectifiedMonomial(kernel.order)
-        return NetworkCurve((Layer(activation, w=2.0),), "nngp", radius**2, 1.0)
-    if isinstance(kernel, ExponentialPower):
-        size = radius if kernel.inputs == "euclidean" else 1.0
-        top = radius**2 if kernel.inputs == "homogeneous" else 1.0
-        return ExponentialCurve(kernel.c * (2 * size) ** kernel.gamma, kernel.gamma, top)
-    return ProfileCurve(kernel, radius)

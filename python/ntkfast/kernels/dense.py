@@ -6,17 +6,20 @@ import math
 import warnings
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast import engines
+from ntkfast.activations.base import Activation, Complex
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels.base import KernelOfNetwork
-from ntkfast.kernels.layers import Layers, diagonal, has_kinks, homogeneity, numbers, sphere
+from ntkfast.kernels.curve import NetworkCurve
+from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
+from ntkfast.kernels.points import at_complex_cosines
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel
 
@@ -24,6 +27,7 @@ from ntkfast.kernels.rows import RowKernel
 EQUAL_NORMS = 4.0
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
 MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
+Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
 class StatesLayers(Protocol):
@@ -75,17 +79,28 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         cosine = checks.cosines("u", u).astype(np.longdouble)
         squared = checks.number("radius", radius, above=0.0) ** 2
         flat = np.atleast_1d(cosine).ravel()
-        value, missing = self._on_sphere(squared, (1 - flat) / 2, (1 + flat) / 2, 1)
+        value, missing = self._curve(1, squared).split((1 - flat) / 2, (1 + flat) / 2)
         return np.asarray((value - missing).reshape(cosine.shape), np.float64)
 
-    def _on_sphere(self, q: float, v: Reals, vc: Reals, dim: int) -> tuple[Any, Reals]:
-        """Value at equal inputs, and what is missing from it at an angle."""
-        state, scale = sphere(self.network.layers(dim), q, v, vc), self.network.scale(self.kind)
-        if self.kind == "nngp":
-            return scale * state.q, scale * state.q * state.defect
-        return scale * state.t, scale * state.t_missing
+    def curve(self, dim: int, radius: float) -> NetworkCurve:
+        """Return the network on one sphere; see `RowKernel.curve`."""
+        return self._curve(dim, radius**2)
 
-    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+    def _curve(self, dim: int, q: float) -> NetworkCurve:
+        network = self.network
+        return NetworkCurve(tuple(network.layers(dim)), self.kind, q, network.scale(self.kind))
+
+    def at_complex_cosines(
+        self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
+    ) -> Complex:
+        """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
+        pair = at_complex_cosines(self.network.layers(dim), p, q, u)
+        return np.asarray(
+            self.network.scale(self.kind) * (pair.c if self.kind == "nngp" else pair.t)
+        )
+
+    def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        """Return the values at pairs of equal inputs with these norms."""
         values = diagonal(self.network.layers(dim), norms.astype(np.float64) ** 2)
         chosen = values.nngp if self.kind == "nngp" else values.ntk
         return np.asarray(self.network.scale(self.kind) * chosen)
@@ -99,7 +114,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
             # Composed steps behave like a root of the angle, which no polynomial follows; nothing
             # is better than a profile where an activation has only a quadrature.
-            closed = all(layer.activation.code[0] != 8 for layer in layers)
+            closed = all(layer.activation.is_compiled for layer in layers)
             if not closed or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
                 return profile, X, Y
         scales = self.network.scale("ntk"), self.network.scale("nngp")
@@ -147,52 +162,52 @@ def _compiled(
     kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int
 ) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
-    squared = radius * radius
+    curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
-    top = kernel._on_sphere(squared, ends, 1 - ends, dim)[0]
+    top = curve.split(ends, 1 - ends)[0]
 
-    def curve(v: Reals, vc: Reals) -> Reals:
-        return np.asarray(kernel._on_sphere(squared, v, vc, dim)[1] / top)
+    def missing(v: Reals, vc: Reals) -> Reals:
+        return np.asarray(curve.split(v, vc)[1] / top)
 
-    return compile_profile(curve, np.dtype(dtype), degree=degree, scale=float(top))
+    return compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
 
 
 def _layer_map(
     layers: Layers, kind: str, scales: tuple[float, float], X: Rows, Y: Rows
 ) -> tuple[Map, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
-    chosen: list[int] = []
-    blocks: list[list[FloatArray]] = [[], []]
-    variances = [side.norms.astype(np.float64) ** 2 for side in (X, Y)]
-    slots: dict[int, list[NDArray[np.float64]]] = {}
-    # Variances are needed as far as the last such activation only: mostly not at all.
-    asking = [k for k, layer in enumerate(layers) if layer.activation.code[0] == 8]
-    for layer in layers[: asking[-1] + 1 if asking else 0]:
-        if layer.save >= 0:
-            slots[layer.save] = variances
-        if layer.activation.code[0] == 8:
-            coefficients = _series(layer.activation, variances, X.data.dtype)
-            chosen.append(coefficients[0].shape[1] - 1)
-            for block, part in zip(blocks, coefficients, strict=True):
-                block.append(part)
-        variances = [
-            layer.w * np.asarray(layer.activation.variance(q), np.float64) + layer.e
-            for q in variances
-        ]
-        if layer.add >= 0:
-            variances = [a + b for a, b in zip(variances, slots[layer.add], strict=True)]
-    plan = LayerMap(numbers(layers, chosen), has_kinks(layers), kind == "nngp", scales)
+    blocks: list[list[FloatArray]] = []
+
+    def activate(layer: Layer, variances: Variances) -> Variances:
+        activation = layer.activation
+        if not activation.is_compiled:
+            blocks.append(_series(activation, variances, X.data.dtype))
+        first, second = (np.asarray(activation.variance(q), np.float64) for q in variances)
+        return first, second
+
+    def affine(layer: Layer, variances: Variances) -> Variances:
+        first, second = (layer.w * q + layer.e for q in variances)
+        return first, second
+
+    def join(a: Variances, b: Variances) -> Variances:
+        return a[0] + b[0], a[1] + b[1]
+
+    # Variances are needed as far as the last activation that asks only: mostly not at all.
+    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
+    first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
+    carry(layers[: max(asking, default=0)], (first, second), activate, affine, join)
+    terms = [block[0].shape[1] - 1 for block in blocks]
+    refine = any(layer.activation.refines for layer in layers)
+    plan = LayerMap(numbers(layers, terms), refine, kind == "nngp", scales)
     values = diagonal(layers, X.norms.astype(np.float64) ** 2)
     both = np.stack([scales[0] * values.ntk, scales[1] * values.nngp], axis=1).astype(X.data.dtype)
-    if not chosen:
+    if not blocks:
         return plan, replace(X, diagonal=both), Y
-    series = [np.hstack(block).astype(X.data.dtype) for block in blocks]
+    series = [np.hstack(side).astype(X.data.dtype) for side in zip(*blocks, strict=True)]
     return plan, replace(X, series=series[0], diagonal=both), replace(Y, series=series[1])
 
 
-def _series(
-    activation: Any, variances: list[NDArray[np.float64]], dtype: DTypeLike
-) -> list[FloatArray]:
+def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
     """Return normalised Hermite coefficients, one row per data row, then the variance after.
 
     The number of coefficients is doubled until what is cut off is rounding error.
@@ -213,7 +228,7 @@ def _series(
             f"activation: {terms} Hermite coefficients leave a relative error of up to {lost:.1e} "
             "for these norms; scale the rows to one norm for full accuracy",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=9,
         )
     scale = np.where(top > 0, 1 / np.sqrt(np.where(top > 0, top, 1)), 0)
     block = np.hstack([found * scale[:, None], top[:, None]])

@@ -11,19 +11,18 @@ recursion and `ntkfast.networks` for the constants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations.base import SINE, Activation
+from ntkfast.activations.base import Activation
 from ntkfast.activations.polynomials import Identity
-from ntkfast.engines.codes import LAYER_ROW
+from ntkfast.engines.codes import LAYER_ROW, SLOTS
 
 Array: TypeAlias = NDArray[np.floating[Any]]
-MAX_SLOTS = 4
 IDENTITY = Identity()
 
 
@@ -56,6 +55,59 @@ class Layer:
 Layers: TypeAlias = Sequence[Layer]
 
 
+class Branching(Protocol):
+    """A layer, or what stands for one in a walk."""
+
+    @property
+    def activation(self) -> Activation:
+        """What comes first."""
+
+    @property
+    def save(self) -> int:
+        """The slot to save to before the layer, or -1."""
+
+    @property
+    def add(self) -> int:
+        """The slot to add after the layer, or -1."""
+
+
+State = TypeVar("State")
+One = TypeVar("One", bound=Branching)
+
+
+def carry(
+    layers: Sequence[One],
+    state: State,
+    activate: Callable[[One, State], State],
+    affine: Callable[[One, State], State],
+    join: Callable[[State, State], State],
+    settle: Callable[[One, State], State] = lambda _, state: state,
+) -> State:
+    """Carry a state of any kind through layers: the one walk that all of the package takes.
+
+    Parameters
+    ----------
+    activate, affine : callables
+        ``(layer, state) -> state`` for the two halves of a layer; `activate` is not called for the
+        identity.
+    join : callable
+        The sum of the states of two branches.
+    settle : callable, optional
+        ``(layer, state) -> state``, what remains to be done when a layer is complete.
+    """
+    slots = [state] * SLOTS
+    for layer in layers:
+        if layer.save >= 0:
+            slots[layer.save] = state
+        if layer.activation != IDENTITY:
+            state = activate(layer, state)
+        state = affine(layer, state)
+        if layer.add >= 0:
+            state = join(state, slots[layer.add])
+        state = settle(layer, state)
+    return state
+
+
 def merge(layers: Layers) -> tuple[Layer, ...]:
     """Join affine layers with the layer before them."""
     merged: list[Layer] = []
@@ -70,21 +122,16 @@ def merge(layers: Layers) -> tuple[Layer, ...]:
 
 def homogeneity(layers: Layers, kind: str) -> float | None:
     """Return p if the NTK or NNGP has K(ax, y) = a^p K(x, y) for all a > 0, else None."""
-    degree, slots = 1.0, [0.0] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save] = degree
-        if layer.activation.degree is None or layer.e or (layer.y and kind == "ntk"):
-            return None
-        degree *= layer.activation.degree
-        if layer.add >= 0 and slots[layer.add] != degree:
-            return None
-    return degree
 
+    def activate(layer: Layer, degree: float | None) -> float | None:
+        power = layer.activation.degree
+        return None if degree is None or power is None else degree * power
 
-def has_kinks(layers: Layers) -> bool:
-    """Whether the NTK has a kink at equal directions, so that small angles must be accurate."""
-    return any(layer.activation.code[0] in (1, 2) for layer in layers)
+    def affine(layer: Layer, degree: float | None) -> float | None:
+        return None if layer.e or (layer.y and kind == "ntk") else degree
+
+    start: float | None = 1.0
+    return carry(layers, start, activate, affine, lambda a, b: a if a == b else None)
 
 
 class Diagonal(NamedTuple):
@@ -96,19 +143,20 @@ class Diagonal(NamedTuple):
 
 def diagonal(layers: Layers, q: Array) -> Diagonal:
     """Return the kernels of inputs with squared norms `q` with themselves."""
-    state = Diagonal(q, np.zeros_like(q))
-    slots = [state] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save] = state
+
+    def activate(layer: Layer, state: Diagonal) -> Diagonal:
         c, t = state
-        if layer.activation != IDENTITY:
-            t = np.where(t == 0, 0, layer.activation.derivative_variance(c) * t)
-            c = layer.activation.variance(c)
-        state = Diagonal(layer.w * c + layer.e, layer.w * t + layer.x * c + layer.y)
-        if layer.add >= 0:
-            state = Diagonal(*(a + b for a, b in zip(state, slots[layer.add], strict=True)))
-    return state
+        t = np.where(t == 0, 0, layer.activation.derivative_variance(c) * t)
+        return Diagonal(layer.activation.variance(c), t)
+
+    def affine(layer: Layer, state: Diagonal) -> Diagonal:
+        c, t = state
+        return Diagonal(layer.w * c + layer.e, layer.w * t + layer.x * c + layer.y)
+
+    def join(a: Diagonal, b: Diagonal) -> Diagonal:
+        return Diagonal(a.nngp + b.nngp, a.ntk + b.ntk)
+
+    return carry(layers, Diagonal(q, np.zeros_like(q)), activate, affine, join)
 
 
 class Sphere(NamedTuple):
@@ -122,6 +170,7 @@ class Sphere(NamedTuple):
     defect: Array  # 1 - nngp / q
     t: Any  # NTK of an input with itself
     t_missing: Array  # t - ntk
+    vc: Array  # cos^2 of half the angle
 
 
 def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
@@ -135,48 +184,33 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         sin^2 and cos^2 of half the angle; their dtype is kept.
     """
     number = v.dtype.type
-    state = Sphere(number(q), 2 * v, number(0), np.zeros_like(v))
-    slots = [state] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save] = state
-        state, vc = _activate(layer, state, vc)
+
+    def activate(layer: Layer, state: Sphere) -> Sphere:
+        before, defect, t, t_missing, vc = state
+        defect, slope, slope_defect = layer.activation.on_sphere(before, defect / 2, vc)
+        q = number(layer.activation.variance(before))
+        top = number(layer.activation.derivative_variance(before))
+        missing = q / before * (slope_defect * t + slope * t_missing)
+        return Sphere(q, defect, top * t, missing, 1 - defect / 2)
+
+    def affine(layer: Layer, state: Sphere) -> Sphere:
+        q, defect, t, t_missing, vc = state
         w, e, x, y = (number(a) for a in (layer.w, layer.e, layer.x, layer.y))
-        q_new = w * state.q + e
-        state = Sphere(
-            q_new,
-            state.defect * (w * state.q / q_new),
-            w * state.t + x * state.q + y,
-            w * state.t_missing + x * state.q * state.defect,
-        )
-        if layer.add >= 0:
-            state = _sum(state, slots[layer.add])
-        if e or layer.add >= 0:
-            vc = 1 - state.defect / 2
-    return state
+        after = w * q + e
+        missing = w * t_missing + x * q * defect
+        return Sphere(after, defect * (w * q / after), w * t + x * q + y, missing, vc)
 
+    def join(a: Sphere, b: Sphere) -> Sphere:
+        q = a.q + b.q
+        defect = (a.q * a.defect + b.q * b.defect) / q
+        return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, a.vc)
 
-def _activate(layer: Layer, state: Sphere, vc: Array) -> tuple[Sphere, Array]:
-    """Apply the activation; `vc` is cos^2 of half the angle, before and after."""
-    if layer.activation == IDENTITY:
-        return state, vc
-    defect, slope, slope_defect = layer.activation.on_sphere(state.q, state.defect / 2, vc)
-    number = vc.dtype.type
-    q = number(layer.activation.variance(state.q))
-    ratio = q / state.q
-    top = number(layer.activation.derivative_variance(state.q))
-    after = Sphere(
-        q,
-        defect,
-        top * state.t,
-        ratio * (slope_defect * state.t + slope * state.t_missing),
-    )
-    return after, 1 - defect / 2
+    def settle(layer: Layer, state: Sphere) -> Sphere:
+        bent = layer.e or layer.add >= 0  # only then has the angle changed
+        return state._replace(vc=1 - state.defect / 2) if bent else state
 
-
-def _sum(a: Sphere, b: Sphere) -> Sphere:
-    q = a.q + b.q
-    return Sphere(q, (a.q * a.defect + b.q * b.defect) / q, a.t + b.t, a.t_missing + b.t_missing)
+    start = Sphere(number(q), 2 * v, number(0), np.zeros_like(v), vc)
+    return carry(layers, start, activate, affine, join, settle)
 
 
 def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
@@ -190,11 +224,9 @@ def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
         kind, parameters = layer.activation.code
         row["kind"], row["save"], row["add"] = kind, layer.save, layer.add
         row["parameter"][: len(parameters)] = parameters
-        if kind == SINE:
-            row["parameter"][2] = np.cos(2 * parameters[2])
         for name in "wexy":
             row[name] = getattr(layer, name)
-        if kind == 8:
+        if not layer.activation.is_compiled:
             row["offset"], row["count"] = offset, next(counts)
             offset += row["count"] + 1
     return table

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.activations.names import rectified_monomial, step
+from ntkfast.activations.base import Complex
+from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
-from ntkfast.engines.maps import Map, ProfileMap, RadialMap
-from ntkfast.kernels.profile import Reals, compile_profile
+from ntkfast.engines.maps import Map, RadialMap
+from ntkfast.kernels.curve import Curve, NetworkCurve
+from ntkfast.kernels.jets import Ends
+from ntkfast.kernels.layers import Layer
+from ntkfast.kernels.powers import Powers, poisson
+from ntkfast.kernels.profile import Reals
 from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.zonal import ZonalKernel
 
 INPUTS = ("euclidean", "sphere", "homogeneous")
+MOST_POWERS = 40  # terms of the expansion of an exponential
 
 
 @dataclass(frozen=True)
-class ArcCosine(RowKernel):
+class ArcCosine(ZonalKernel):
     """The arc-cosine kernel of Cho and Saul, 2 E[(w.x)_+^order (w.y)_+^order].
 
     Parameters
@@ -50,40 +56,58 @@ class ArcCosine(RowKernel):
             raise ValueError(f"order: expected 0, 1, 2 or 3, got {self.order}")
 
     @property
-    def is_zonal(self) -> bool:
-        """True."""
-        return True
-
-    def _defect(self, v: Reals, vc: Reals) -> Reals:
-        """1 - k(u)/k(1)."""
-        activation = rectified_monomial(self.order) if self.order else step
-        return np.asarray(activation.on_sphere(1.0, v, vc)[0])
-
-    @property
-    def _top(self) -> float:
+    def top(self) -> float:
         """J_n(0) / pi = (2n-1)!!."""
         return float((1, 1, 3, 15)[self.order])
 
-    def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
-        """Evaluate the kernel between two inputs of norm `radius` with cosines `u`."""
-        cosine = checks.cosines("u", u).astype(np.longdouble)
-        scale = self._top * checks.number("radius", radius, above=0.0) ** (2 * self.order)
-        flat = np.atleast_1d(cosine).ravel()
-        defect = self._defect((1 - flat) / 2, (1 + flat) / 2)
-        return np.asarray((scale * (1 - defect)).reshape(cosine.shape), np.float64)
+    @property
+    def degree(self) -> float:
+        """The order."""
+        return float(self.order)
 
-    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
-        return self._top * norms.astype(np.float64) ** (2 * self.order)
+    def missing(self, v: Reals, vc: Reals) -> Reals:
+        """Return 1 - k(u)/k(1)."""
+        return np.asarray(rectified_monomial(self.order).on_sphere(1.0, v, vc)[0])
 
-    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
-        return _compiled(self, X.data.dtype.str), X, Y
+    def curve(self, dim: int, radius: float) -> Curve:
+        """Return the NNGP of one layer, which is known at complex angles too."""
+        layer = Layer(rectified_monomial(self.order), w=2.0)
+        return NetworkCurve((layer,), "nngp", radius**2, 1.0)
 
 
-@lru_cache(maxsize=16)
-def _compiled(kernel: ArcCosine, dtype: str) -> ProfileMap:
-    return compile_profile(
-        kernel._defect, np.dtype(dtype), degree=float(kernel.order), scale=kernel._top
-    )
+@dataclass(frozen=True)
+class ExponentialCurve(Curve):
+    """exp(-rate s^gamma), s = sin(theta/2)."""
+
+    rate: float
+    gamma: float
+    top: float = 1.0
+
+    @property
+    def laplace_rate(self) -> float | None:  # type: ignore[override] # read only
+        """The rate, where gamma = 1."""
+        return self.rate if self.gamma == 1 else None
+
+    def missing(self, v: Reals, vc: Reals) -> Reals:
+        """Return 1 - k."""
+        return np.asarray(-np.expm1(-self.rate * v ** (self.gamma / 2)))
+
+    def complex(self, v: Complex, vc: Complex) -> Complex | None:
+        """Return k on the branch that is real on real angles."""
+        s = np.sqrt(v)  # real part >= 0
+        return np.asarray(np.exp(-self.rate * s**self.gamma))
+
+    def ends(self) -> Ends | None:
+        """Return the exponential series; at u = -1 the kernel is analytic."""
+        m = np.arange(1, MOST_POWERS + 1)
+        terms = np.cumprod(-np.longdouble(self.rate) / m)
+        nu = m * self.gamma / 2
+        kept = np.abs(nu - np.round(nu)) > 1e-9
+        return Ends(nu[kept], terms[kept], np.zeros(int(kept.sum()), np.longdouble))
+
+    def powers(self) -> Powers | None:
+        """Return the Poisson weights of the Gaussian kernel."""
+        return poisson(self.rate / 2) if self.gamma == 2 else None
 
 
 @dataclass(frozen=True)
@@ -146,7 +170,21 @@ class ExponentialPower(RowKernel):
         scale = size**2 if self.inputs == "homogeneous" else 1.0
         return np.asarray(scale * np.exp(-self.c * distance**self.gamma))
 
-    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+    def curve(self, dim: int, radius: float) -> Curve:
+        """Return the exponential on one sphere; see `RowKernel.curve`."""
+        size = radius if self.inputs == "euclidean" else 1.0
+        top = radius**2 if self.inputs == "homogeneous" else 1.0
+        return ExponentialCurve(self.c * (2 * size) ** self.gamma, self.gamma, top)
+
+    def at_complex_cosines(
+        self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
+    ) -> Complex:
+        """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
+        squared = p * p + q * q - 2 * p * q * u  # "euclidean": the others are zonal
+        return np.asarray(np.exp(-self.c * squared ** (self.gamma / 2)))
+
+    def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        """Return the values at pairs of equal inputs with these norms."""
         if self.inputs == "homogeneous":
             return norms.astype(np.float64) ** 2
         return np.ones(len(norms))

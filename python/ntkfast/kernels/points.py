@@ -2,7 +2,8 @@
 
 `ntkfast.kernels.layers.sphere` is the recursion on real angles. Here it is carried on a `Point` of
 any kind that knows the arc-cosine functions of its angle, so that one walk gives the analytic
-continuation of a kernel (`ComplexPoint`) and its expansions at u = 1 and u = -1 (`SeriesPoint`).
+continuation of a kernel (`ComplexPoint`) and its expansions at u = 1 and u = -1 (`SeriesPoint`);
+`at_complex_cosines` is the recursion for two norms.
 """
 
 from __future__ import annotations
@@ -14,29 +15,26 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations.base import Activation
+from ntkfast.activations.base import Angle, Complex
 from ntkfast.activations.pairs import (
-    _arc,
-    _arc_shape,
-    _monomial_weights,
-    _odd_factorial,
-    _powers_defect,
+    arc,
+    arc_shape,
+    monomial_weights,
+    odd_factorial,
+    powers_defect,
 )
-from ntkfast.activations.polynomials import Identity
-from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
 from ntkfast.kernels.jets import Jet
-from ntkfast.kernels.layers import MAX_SLOTS, Layers
+from ntkfast.kernels.layers import Layer, Layers, carry
 
-Complex: TypeAlias = NDArray[np.complex128]
-CLOSED = (ABReLU, Identity, RectifiedMonomial, Step)
+Array: TypeAlias = NDArray[np.float64]
 
 
 def is_closed(layers: Layers) -> bool:
     """Whether every activation is made of arc-cosine functions."""
-    return all(isinstance(layer.activation, CLOSED) for layer in layers)
+    return all(layer.activation.is_arc_cosine for layer in layers)
 
 
-class Point(ABC):
+class Point(Angle, ABC):
     """An angle, given by D = 1 - u and E = 1 + u, numbers or series.
 
     kappa_m = J_m(theta) / J_m(0) are the arc-cosine functions of Cho and Saul (2009).
@@ -44,10 +42,7 @@ class Point(ABC):
 
     D: Any
     E: Any
-
-    @abstractmethod
-    def ramps(self, order: int) -> list[tuple[Any, Any]]:
-        """Return (kappa_m, 1 - kappa_m) for m = 0 ... order."""
+    number: Any = float  # the type of numbers beside it
 
     def choose(self, near: Any, far: Any) -> Any:
         """Return the form that is accurate at this angle, of two that are equal."""
@@ -79,14 +74,14 @@ class ComplexPoint(Point):
         angle = 2 * np.arcsin(np.sqrt(np.where(acute, v, vc)))
         pairs = []
         for m in range(order + 1):
-            rest = _arc(m, angle) / (math.pi * _odd_factorial(m))
+            rest = arc(m, angle) / (math.pi * odd_factorial(m))
             if m == 0:
                 polynomial = np.zeros_like(v)
             elif m == 1:
                 polynomial = self.D
             else:
-                weights = _monomial_weights(m, "D")
-                polynomial = _powers_defect(weights, v, vc) / _odd_factorial(m)
+                weights = monomial_weights(m, "D")
+                polynomial = powers_defect(weights, v, vc) / odd_factorial(m)
             defect = polynomial - rest if m % 2 else polynomial + rest
             pairs.append((np.where(acute, 1 - defect, rest), np.where(acute, defect, 1 - rest)))
         return pairs
@@ -98,6 +93,8 @@ class NeedsRootError(ArithmeticError):
 
 class SeriesPoint(Point):
     """Power series in z of an angle, for real z near 0."""
+
+    number = np.longdouble
 
     def __init__(self, D: Jet, E: Jet) -> None:
         self.D, self.E = D, E
@@ -118,7 +115,7 @@ class SeriesPoint(Point):
         start, density = self.D.a[:1] / 2, self._density(slope) / pi
         pairs = []
         for m in range(order + 1):
-            value = _arc_shape(m, start, 1 - start)[0]
+            value = arc_shape(m, start, 1 - start)[0]
             whole = density.integral(value)
             pairs.append((whole, 1 - whole))
             density = whole * slope * (number((m + 1) ** 2) / (2 * m + 1))
@@ -137,11 +134,12 @@ class SeriesPoint(Point):
 
 
 class State(NamedTuple):
-    """NNGP (value at angle 0, and what is missing from it) and NTK."""
+    """NNGP (value at angle 0, and what is missing from it), NTK, and the angle."""
 
     q: Any
     missing: Any
     t: Any
+    point: Any
 
 
 def walk(layers: Layers, q: float, point: Point) -> State:
@@ -150,53 +148,60 @@ def walk(layers: Layers, q: float, point: Point) -> State:
     Parameters
     ----------
     layers : sequence of Layer
-        Activations must be among `CLOSED`.
+        Activations must be made of arc-cosine functions.
     q : float
         Common squared norm.
     point : Point
         The angles of the inputs.
     """
-    start: Any = np.longdouble(q) if isinstance(point, SeriesPoint) else float(q)
-    state = State(start, point.D * start, point.D * 0)
-    slots, points = [state] * MAX_SLOTS, [point] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save], points[layer.save] = state, point
-        if layer.activation != Identity():
-            state, point = _activate(layer.activation, state, point)
-        value = layer.w * state.q + layer.e
-        missing = layer.w * state.missing
-        t = layer.w * state.t + layer.x * (state.q - state.missing) + layer.y
-        if layer.add >= 0:
-            saved = slots[layer.add]
-            value, missing, t = value + saved.q, missing + saved.missing, t + saved.t
-        if layer.e or layer.add >= 0:
-            point = point.next(missing / value)
-        state = State(value, missing, t)
-    return state
+
+    def activate(layer: Layer, state: State) -> State:
+        top = layer.activation.variance(state.q)
+        defect, slope = layer.activation.arc_cosine_map(state.point)
+        t = state.t * 0 if slope is None else slope * state.t * (top / state.q)
+        return State(top, defect * top, t, state.point.next(defect))
+
+    def affine(layer: Layer, state: State) -> State:
+        q, missing, t, point = state
+        t = layer.w * t + layer.x * (q - missing) + layer.y
+        return State(layer.w * q + layer.e, layer.w * missing, t, point)
+
+    def join(a: State, b: State) -> State:
+        return State(a.q + b.q, a.missing + b.missing, a.t + b.t, a.point)
+
+    def settle(layer: Layer, state: State) -> State:
+        bent = layer.e or layer.add >= 0  # only then has the angle changed
+        return state._replace(point=point.next(state.missing / state.q)) if bent else state
+
+    start = point.number(q)
+    state = State(start, point.D * start, point.D * 0, point)
+    return carry(layers, state, activate, affine, join, settle)
 
 
-def _activate(activation: Activation, state: State, point: Point) -> tuple[State, Point]:
-    top = activation.variance(state.q)
-    defect, slope = _sphere_map(activation, point)
-    t = state.t * 0 if slope is None else slope * state.t * (top / state.q)
-    return State(top, defect * top, t), point.next(defect)
+class Pair(NamedTuple):
+    """NNGP, NTK and both variances of pairs of inputs, at one point of a network."""
+
+    c: Complex
+    t: Complex
+    q: Array
+    p: Array
 
 
-def _sphere_map(activation: Activation, point: Point) -> tuple[Any, Any]:
-    """Return 1 - K/K1 and Kd q/K1 (None for 0), as `Activation.on_sphere` does for real angles."""
-    if isinstance(activation, ABReLU):
-        (kappa0, _), (kappa1, defect1) = point.ramps(1)
-        fold, line = activation.code[1]
-        total, opposite = fold + line, (activation.negative + activation.positive) ** 2 / 2
-        near = fold * defect1 + line * point.D
-        far = opposite - (fold * kappa1 + line * point.E)  # for abs this vanishes at u = -1 too
-        return point.choose(near, far) / total, (fold * kappa0 + line) / total
-    if isinstance(activation, Step):
-        ((_, defect0),) = point.ramps(0)
-        mean2, jump2 = activation.code[1]
-        return defect0 * (2 * jump2 / (mean2 + jump2)), None
-    assert isinstance(activation, RectifiedMonomial)
-    n = activation.order
-    ramps = point.ramps(n)
-    return ramps[n][1], ramps[n - 1][0] * (n * n / (2 * n - 1))
+def at_complex_cosines(layers: Layers, p: Array, q: Array, u: Complex) -> Pair:
+    """Return the kernels of inputs with norms `p` and `q`, (n, 1) arrays, at cosines (n, m)."""
+
+    def activate(layer: Layer, pair: Pair) -> Pair:
+        c, slope = layer.activation.complex_duals(pair.q, pair.p, pair.c)
+        a, b = (np.asarray(layer.activation.variance(v), np.float64) for v in pair[2:])
+        return Pair(c, slope * pair.t, a, b)
+
+    def affine(layer: Layer, pair: Pair) -> Pair:
+        w, e = layer.w, layer.e
+        t = w * pair.t + layer.x * pair.c + layer.y
+        return Pair(w * pair.c + e, t, w * pair.q + e, w * pair.p + e)
+
+    def join(a: Pair, b: Pair) -> Pair:
+        return Pair(a.c + b.c, a.t + b.t, a.q + b.q, a.p + b.p)
+
+    c: Complex = p * q * u
+    return carry(layers, Pair(c, np.zeros_like(c), p * p, q * q), activate, affine, join)

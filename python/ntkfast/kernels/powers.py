@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations.base import Activation
-from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
-from ntkfast.activations.rectified import ABReLU
-from ntkfast.activations.smooth import GELU, Erf, Exp, Gaussian, Sine
-from ntkfast.kernels.layers import MAX_SLOTS, Layer, Layers
+from ntkfast.kernels.layers import Layer, Layers, carry
 
 Array = NDArray[np.float64]
 
@@ -55,25 +51,29 @@ def poisson(rate: float) -> Powers:
     return Powers(np.zeros(0), False, rate)
 
 
-POLYNOMIAL = (Identity, Polynomial, HermiteSeries)
-SMOOTH = (*POLYNOMIAL, Erf, Exp, Gaussian, GELU, Sine)  # Hermite coefficients in closed form
+class _SlowError(ArithmeticError):
+    """The Hermite series of an activation does not converge fast enough."""
 
 
-def _is_one_of(activation: Activation, kinds: tuple[type, ...]) -> bool:
-    """Whether an activation is of these kinds, or a linear function in disguise."""
-    if isinstance(activation, ABReLU):
-        return activation.negative == activation.positive
-    return isinstance(activation, kinds)
+class _Series(NamedTuple):
+    """Coefficients of NNGP and NTK, and the variance."""
+
+    c: Array
+    t: Array
+    q: float
 
 
 def of_layers(layers: Layers, kind: str, q: float) -> Powers | None:
     """Return the power series of a network; None if it does not converge fast enough."""
-    if not all(_is_one_of(layer.activation, SMOOTH) for layer in layers):
+    if not all(layer.activation.is_smooth for layer in layers):
         return None
-    complete = all(_is_one_of(layer.activation, POLYNOMIAL) for layer in layers)
+    complete = all(layer.activation.polynomial_degree is not None for layer in layers)
     for order in ORDERS if complete else ORDERS[1:]:
-        b = _compose(layers, kind, q, order)
-        if b is None or not np.all(np.isfinite(b)):
+        try:
+            b = _compose(layers, kind, q, order)
+        except _SlowError:
+            continue
+        if not np.all(np.isfinite(b)):
             continue
         total, rest = float(b.sum()), float(b[order // 2 :].sum())
         if total > 0 and rest <= (0 if complete else NEGLIGIBLE * total):
@@ -83,44 +83,33 @@ def of_layers(layers: Layers, kind: str, q: float) -> Powers | None:
     return None
 
 
-def _compose(layers: Layers, kind: str, q: float, order: int) -> Array | None:
+def _compose(layers: Layers, kind: str, q: float, order: int) -> Array:
     """Carry the power series of NNGP and NTK through the layers."""
-    c, t = np.zeros(order), np.zeros(order)
-    c[1] = q
-    slots: list[Any] = [(c, t, q)] * MAX_SLOTS
-    for layer in layers:
-        if layer.save >= 0:
-            slots[layer.save] = c, t, q
-        if layer.activation != Identity():
-            applied = _activate(layer.activation, c, t, q, order)
-            if applied is None:
-                return None
-            c, t, q = applied
-        c, t, q = _affine(layer, c, t, q)
-        if layer.add >= 0:
-            c, t, q = (a + b for a, b in zip((c, t, q), slots[layer.add], strict=True))
-    return c if kind == "nngp" else t
 
+    def activate(layer: Layer, state: _Series) -> _Series:
+        """Apply K(c) = sum_j a_j^2 (c/q)^j, and its derivative to the NTK."""
+        c, t, q = state
+        weights = np.asarray(layer.activation.hermite(np.array([q]), order)[0], np.float64) ** 2
+        if not weights.sum() > 0 or weights[order // 2 :].sum() > NEGLIGIBLE * weights.sum():
+            raise _SlowError
+        slopes = weights[1:] * np.arange(1, order) / q
+        value, slope = (_horner(w, c / q, order) for w in (weights, slopes))
+        return _Series(value, np.convolve(slope, t)[:order], float(weights.sum()))
 
-def _affine(layer: Layer, c: Array, t: Array, q: float) -> tuple[Array, Array, float]:
-    t = layer.w * t + layer.x * c
-    c = layer.w * c
-    t[0] += layer.y
-    c[0] += layer.e
-    return c, t, layer.w * q + layer.e
+    def affine(layer: Layer, state: _Series) -> _Series:
+        c, t, q = state
+        c, t = layer.w * c, layer.w * t + layer.x * c
+        t[0] += layer.y
+        c[0] += layer.e
+        return _Series(c, t, layer.w * q + layer.e)
 
+    def join(a: _Series, b: _Series) -> _Series:
+        return _Series(a.c + b.c, a.t + b.t, a.q + b.q)
 
-def _activate(
-    activation: Activation, c: Array, t: Array, q: float, order: int
-) -> tuple[Array, Array, float] | None:
-    """Apply K(c) = sum_j a_j^2 (c/q)^j, and its derivative to the NTK."""
-    weights = np.asarray(activation.hermite(np.array([q]), order)[0], np.float64) ** 2
-    if not weights.sum() > 0 or weights[order // 2 :].sum() > NEGLIGIBLE * weights.sum():
-        return None
-    inner = c / q
-    slopes = weights[1:] * np.arange(1, order) / q
-    value, slope = (_horner(w, inner, order) for w in (weights, slopes))
-    return value, np.convolve(slope, t)[:order], float(weights.sum())
+    first, none = np.zeros(order), np.zeros(order)
+    first[1] = q
+    found = carry(layers, _Series(first, none, q), activate, affine, join)
+    return found.c if kind == "nngp" else found.t
 
 
 def _horner(weights: Array, inner: Array, order: int) -> Array:

@@ -155,7 +155,7 @@ class Direction:
     def numbers(self, weights: Values, dtype: np.dtype[Any]) -> FloatArray:
         """Return the numbers that pairs multiply, (steps, fields)."""
         network, channels = self.network, self.inputs.shape[1]
-        parts: list[Values] = []
+        parts: list[FloatArray] = []
         for layer in range(network.depth):
             q = self.q[layer]
             inverse = np.where(q > 0, 1 / np.sqrt(q), 0)
@@ -165,24 +165,6 @@ class Direction:
                 parts += list(scaled.T)
             else:
                 parts.append(network.u_std * np.sqrt(self.v[layer - 1]) * inverse)
-            parts += _asked(self.activation, q, self.v[layer])
+            parts += self.activation.pair_numbers(q, self.v[layer])
         parts.append(np.sqrt(weights * self.v[-1]))
         return np.stack(parts, axis=1).astype(dtype)
-
-
-def _asked(activation: Activation, q: Values, after: Values) -> list[Values]:
-    """Return the numbers that an activation multiplies; as csrc/row_stats.hpp, for many inputs."""
-    kind, (a, b, *_) = activation.code[0], (*activation.code[1], 0.0, 0.0)
-    inverse = np.where(after > 0, 1 / np.sqrt(after), 0)
-    z = 2 * abs(b * b if kind == 3 else b) * q
-    if kind == 3:  # erf
-        return [np.sqrt(z / (1 + z)), inverse, 1 / (1 + z)]
-    if kind == 4:  # GELU
-        return [np.sqrt(q / (1 + q)), 1 / np.sqrt(1 + q), np.sqrt(q), inverse, 1 / (1 + q)]
-    if kind == 5:  # sine
-        return [np.sqrt(q), inverse]
-    if kind == 6:  # exponential
-        return [np.sqrt(q)]
-    if kind == 7:  # Gaussian
-        return [np.sqrt(z / (1 + z)), abs(a) / np.sqrt(1 + z) * inverse, 1 / (1 + z)]
-    return []

@@ -15,15 +15,13 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines.maps import Map
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
+from ntkfast.kernels.curve import Curve, ProfileCurve
 
 
 class RowKernel(Kernel):
     """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
 
-    @property
-    @abstractmethod
-    def is_zonal(self) -> bool:
-        """Whether K(x, y) = |x|^p |y|^p k(u) for all inputs, u the cosine of their angle."""
+    of_rows = True
 
     @abstractmethod
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
@@ -41,9 +39,28 @@ class RowKernel(Kernel):
         array of the shape of `u`, float64
         """
 
+    def curve(self, dim: int, radius: float) -> Curve:
+        """Return the kernel on the sphere of a radius in `dim` dimensions; see `on_sphere`."""
+        return ProfileCurve(self, radius)
+
+    def at_complex_cosines(
+        self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: NDArray[np.complex128]
+    ) -> NDArray[np.complex128]:
+        """Return the kernel of inputs with norms `p` and `q`, (n, 1) arrays, at cosines (n, m).
+
+        Raises
+        ------
+        TypeError
+            If the kernel's continuation to complex cosines, abs(u) < 1, is not known.
+        """
+        raise TypeError(
+            f"kernel: expected a network's kernel, an exponential one, or rows of one norm, "
+            f"got {self!r} and rows of different norms"
+        )
+
     @abstractmethod
-    def _diagonal(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
-        """Values at pairs of equal inputs with these norms."""
+    def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        """Return the values at pairs of equal inputs with these norms."""
 
     @abstractmethod
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
@@ -64,7 +81,7 @@ class RowKernel(Kernel):
 
     def _values(self, X: Collection) -> FloatArray:
         rows = cast(Rows, X)
-        return self._diagonal(rows.norms, rows.data.shape[1]).astype(rows.dtype)
+        return self.diagonal_of(rows.norms, rows.data.shape[1]).astype(rows.dtype)
 
     def _gram(
         self,
@@ -126,10 +143,35 @@ def checked_row_kernel(kernel: object) -> RowKernel:
     return found
 
 
+def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
+    """Return a kernel restricted to the sphere of a radius in `dim` dimensions.
+
+    Raises
+    ------
+    TypeError
+        If `kernel` is not a Kernel.
+    ValueError
+        If it is not zonal and no radius is given.
+    """
+    kernel = checked_row_kernel(kernel)
+    if radius is None and not kernel.is_zonal:
+        raise ValueError(
+            f"kernel: expected a zonal kernel, K(x, y) = |x|^p |y|^p k(cos), got {kernel!r}; "
+            "inputs of one norm make it one: give that norm as radius, for example radius=1.0"
+        )
+    size = 1.0 if radius is None else checks.number("radius", radius, above=0.0)
+    return _curve(kernel, dim, size)
+
+
+@lru_cache(maxsize=64)
+def _curve(kernel: RowKernel, dim: int, radius: float) -> Curve:
+    return kernel.curve(dim, radius)
+
+
 def _at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
     """Value at two equal inputs of a norm; infinity where it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
-        return float(kernel._diagonal(np.array([norm]), dim)[0])
+        return float(kernel.diagonal_of(np.array([norm]), dim)[0])
 
 
 @lru_cache(maxsize=1024)

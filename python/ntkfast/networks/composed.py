@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
-from ntkfast.kernels.layers import MAX_SLOTS, Layer, Layers, merge
+from ntkfast.engines.codes import SLOTS
+from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.dense import affine
 
@@ -99,8 +100,8 @@ def _lower(elements: Sequence[Element], slot: int) -> list[Layer]:
         if isinstance(part, Dense):
             layers.append(affine(part.w_std**2, part.b_std**2, float(part.trained)))
         elif isinstance(part, Residual):
-            if slot >= MAX_SLOTS:
-                raise ValueError(f"Residual: expected at most {MAX_SLOTS} nested branches")
+            if slot >= SLOTS:
+                raise ValueError(f"Residual: expected at most {SLOTS} nested branches")
             branch = _lower(part.branch, slot + 1)
             layers += [Layer(save=slot), *branch, Layer(add=slot)]
         else:

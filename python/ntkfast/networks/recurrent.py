@@ -8,7 +8,7 @@ from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.engines.maps import SequenceMap
-from ntkfast.kernels.layers import Layer, numbers
+from ntkfast.kernels.layers import IDENTITY, Layer, numbers
 from ntkfast.kernels.sequences import RecurrentKernel
 from ntkfast.networks.base import ActivationLike, Network, short_repr
 
@@ -162,7 +162,7 @@ class Recurrent(Network):
 
 
 def _closed(activation: Activation) -> Activation:
-    if activation.code[0] in (0, 8):
+    if activation == IDENTITY or not activation.is_compiled:
         raise ValueError(
             f"activation: expected one with a closed form, like 'relu' or 'erf', got {activation!r}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.arrays import checks
-from ntkfast.kernels.layers import MAX_SLOTS
+from ntkfast.engines.codes import SLOTS
 
 PADDINGS = ("zero", "valid", "circular")
 READOUTS = ("flatten", "gap", "lap")
@@ -176,6 +176,6 @@ def nesting(steps: Sequence[Step], slot: int) -> None:
     """Raise an error if branches are nested too deeply."""
     for step in steps:
         if isinstance(step, Skip):
-            if slot >= MAX_SLOTS:
-                raise ValueError(f"Skip: expected at most {MAX_SLOTS} nested branches")
+            if slot >= SLOTS:
+                raise ValueError(f"Skip: expected at most {SLOTS} nested branches")
             nesting(step.branch, slot + 1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ntkfast.spectrum.gram.bounds import Bound, BoundTable, Check, bounds
+from ntkfast.spectrum.gram.bound_table import Bound, BoundTable, Check
+from ntkfast.spectrum.gram.bounds import bounds
 from ntkfast.spectrum.gram.effective import EffectiveDimension, effective_dimension
 from ntkfast.spectrum.gram.extremes import Extremes, extremes
 from ntkfast.spectrum.sphere.compare import RkhsComparison, same_rkhs

@@ -15,55 +15,19 @@ its matrices, or, with the spectral norm of C(P) bounded by that of P, by spectr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.polynomials import Identity, Polynomial
-from ntkfast.activations.smooth import GELU, Erf, Exp, Gaussian, Sine
 from ntkfast.finite import MLP
-from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.kernels.base import Kernel
 from ntkfast.networks.dense import FullyConnected
 
 Values = NDArray[np.float64]
-Complex = NDArray[np.complex128]
 
 NODES = 512  # on the circle of Cauchy's integral; half as many terms are kept
 ROUNDING = 1e-14  # terms of s below this part of the largest one are noise
 ABSENT = 1e-22  # b_j below this part of their sum count as zero: noise over them must stay noise
-
-
-def continued(activation: Activation) -> tuple[Callable[[Complex], Any], float] | None:
-    """Return an activation at complex arguments and its radius of convergence about zero.
-
-    None stands for a function that has no power series there, or whose series is not known.
-    """
-    match activation:
-        case Identity():
-            return lambda z: z, np.inf
-        case Erf(a=a, b=b, c0=c0):
-            return lambda z: a * special.erf(b * z) + c0, np.inf
-        case GELU():
-            return lambda z: z / 2 * (1 + special.erf(z / np.sqrt(2))), np.inf
-        case Sine(a=a, b=b, phase=phase):
-            return lambda z: a * np.sin(b * z + phase), np.inf
-        case Exp(a=a, b=b):
-            return lambda z: a * np.exp(b * z), np.inf
-        case Gaussian(a=a, b=b):
-            return lambda z: a * np.exp(b * z**2), np.inf
-        case Polynomial(coefficients=c):
-            return lambda z: np.polynomial.polynomial.polyval(z, c), np.inf
-    named: dict[str, tuple[Callable[[Complex], Any], float]] = {
-        "tanh": (np.tanh, np.pi / 2),
-        "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), np.pi),
-        "softplus": (lambda z: np.log(1 + np.exp(z)), np.pi),
-        "silu": (lambda z: z / (1 + np.exp(-z)), np.pi),
-    }
-    return named.get(activation.name)
 
 
 class PowerMap:
@@ -78,7 +42,7 @@ class PowerMap:
     """
 
     def __init__(self, activation: Activation, dual: Activation) -> None:
-        self._series = continued(activation)
+        self._series = activation.continuation
         masses = dual.gain() * dual.hermite(np.ones(1), NODES // 2)[0] ** 2
         self._masses: Values = np.where(masses > ABSENT, masses, 0.0)
 
@@ -148,12 +112,10 @@ def _sandwich(W: Values, G: Values) -> Values:
 
 def _dual(kernel: Kernel, depth: int) -> Activation:
     """Return the activation of the kernel, whose composition must have the depth of the network."""
-    if isinstance(kernel, KernelOfNetwork) and kernel.kind == "nngp":
-        network = kernel.network
-        if isinstance(network, FullyConnected):
-            plain = FullyConnected(depth, activation=network.activation)
-            if network == plain:
-                return network.activation  # type: ignore[return-value] # resolved in the network
+    activation = getattr(kernel.network, "activation", None)
+    if kernel.kind == "nngp" and isinstance(activation, Activation):
+        if kernel.network == FullyConnected(depth, activation=activation):
+            return activation
     raise ValueError(
         f"kernel: expected FullyConnected({depth}, activation=...).nngp, as deep as the network, "
         f"for bounds of the norm, got {kernel!r}"

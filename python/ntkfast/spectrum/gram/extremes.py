@@ -14,7 +14,6 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel, checked_kernel
-from ntkfast.kernels.rows import RowKernel
 from ntkfast.spectrum.gram.cholesky import Cholesky
 from ntkfast.spectrum.gram.lobpcg import Operator, Pairs, lobpcg
 from ntkfast.spectrum.gram.passes import Passes
@@ -205,7 +204,7 @@ def extremes(
     chosen = _method(method, len(rows))
     wanted = _count("k", k, len(rows), chosen)
     default_tol = TOL_ITERATIVE if chosen == "iterative" else TOL_DIRECT
-    few = isinstance(kernel, RowKernel) and rows.shape[1] <= 5
+    few = kernel.of_rows and rows.shape[1] <= 5
     near, rank = FEW_DIMS if few else MANY_DIMS
     rank = min(rank, len(rows) // 8)
     if verify and chosen == "iterative":

@@ -24,7 +24,6 @@ from scipy.spatial import cKDTree
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.rows import RowKernel
 
 Indices: TypeAlias = NDArray[np.intp]
 Preconditioner: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -138,7 +137,7 @@ def _nearest_before(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indic
 
     Each row has ``count + 1`` entries, the missing ones of the first rows are -1 and come first.
     """
-    if isinstance(kernel, RowKernel) and Z.shape[1] <= TREE_DIM:
+    if kernel.of_rows and Z.shape[1] <= TREE_DIM:
         found = _by_tree(_places(kernel, Z), count)
     else:
         found = _by_kernel(kernel, Z, count)
@@ -149,7 +148,7 @@ def _nearest_before(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indic
         start += len(near)
 
 
-def _places(kernel: RowKernel, Z: FloatArray) -> FloatArray:
+def _places(kernel: Kernel, Z: FloatArray) -> FloatArray:
     """Points whose distance tells how similar rows are: directions for a zonal kernel."""
     if not kernel.is_zonal:
         return Z

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.activations.base import Complex
 from ntkfast.activations.pairs import gauss_legendre
 from ntkfast.kernels.curve import Curve
-from ntkfast.kernels.points import Complex
 from ntkfast.spectrum.sphere.harmonics import log_multiplicities
 
 FloatArray = NDArray[np.float64]

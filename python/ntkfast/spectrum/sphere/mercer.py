@@ -13,8 +13,9 @@ from scipy.special import gammaln, gammasgn
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.curve import Curve, ExponentialCurve, on_sphere
+from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.jets import Ends
+from ntkfast.kernels.rows import on_sphere
 from ntkfast.spectrum.sphere import contour, quadrature, rodrigues, tail, taylor
 from ntkfast.spectrum.sphere.harmonics import log_gamma_step, log_multiplicities, multiplicity
 
@@ -359,10 +360,9 @@ def _low(curve: Curve, dim: int, count: int) -> tuple[Array, Array, str]:
     choices = []
     if path is not None:
         choices.append((*contour.masses(path, dim, count), "contour integral"))
-    laplace = isinstance(curve, ExponentialCurve) and curve.gamma == 1
-    if laplace and (path is None or np.max(choices[0][1]) > SHARP):
-        assert isinstance(curve, ExponentialCurve)
-        log_mass, error = rodrigues.log_masses(curve.rate, dim, count)
+    rate = curve.laplace_rate
+    if rate is not None and (path is None or np.max(choices[0][1]) > SHARP):
+        log_mass, error = rodrigues.log_masses(rate, dim, count)
         choices.append((np.exp(log_mass), error, "Rodrigues' formula"))
     if not choices:
         mass, error = quadrature.masses(curve, dim, count)
@@ -374,10 +374,10 @@ def _low(curve: Curve, dim: int, count: int) -> tuple[Array, Array, str]:
 
 def _from_rodrigues(curve: Curve, dim: int, last: int) -> Found | None:
     """Return all masses of a Laplace kernel so sharp that its tail begins out of reach."""
-    ends = curve.ends()
-    if not (isinstance(curve, ExponentialCurve) and curve.gamma == 1) or ends is None:
+    ends, rate = curve.ends(), curve.laplace_rate
+    if rate is None or ends is None:
         return None
-    log_mass, error = rodrigues.log_masses(curve.rate, dim, min(last + 1, MOST_LOW))
+    log_mass, error = rodrigues.log_masses(rate, dim, min(last + 1, MOST_LOW))
     residual = float(np.exp(log_mass).sum()) - 1
     log_mass, error = _padded(log_mass, last + 1, math.nan), _padded(error, last + 1, math.inf)
     lam = (dim - 2) / 2

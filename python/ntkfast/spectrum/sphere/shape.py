@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.curve import Curve, on_sphere
+from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.named import ArcCosine
+from ntkfast.kernels.rows import on_sphere
 from ntkfast.networks.dense import FullyConnected
 
 ANGLES = tuple(j * math.pi / 4 for j in range(1, 5))
