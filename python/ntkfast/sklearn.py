@@ -8,13 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-try:
-    from sklearn.gaussian_process.kernels import Hyperparameter
-    from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
-except ImportError as error:  # pragma: no cover
-    raise ImportError(
-        "ntkfast.sklearn needs scikit-learn: pip install 'ntkfast[sklearn]'"
-    ) from error
+from ntkfast.support.optional import require
+
+require("sklearn", "sklearn")
+from sklearn.gaussian_process.kernels import Hyperparameter  # noqa: E402
+from sklearn.gaussian_process.kernels import Kernel as SklearnKernel  # noqa: E402
 
 __all__ = ["NTKKernel"]
 

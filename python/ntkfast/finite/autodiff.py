@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays import checks
-from ntkfast.support.optional import import_jax, import_torch
+from ntkfast.support.optional import require
 
 Blocks = list[NDArray[Any]]  # per parameter an (n, outputs, size) array
 
@@ -143,7 +143,7 @@ def _chosen(
 
 
 def _torch_jacobian(model: Any, parameters: Any) -> Callable[[Any], Blocks]:
-    torch = import_torch()
+    torch = require("torch", "torch")
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
             "model: expected a torch.nn.Module, or a JAX function and its params, got "
@@ -170,7 +170,7 @@ def _torch_jacobian(model: Any, parameters: Any) -> Callable[[Any], Blocks]:
 
 
 def _jax_jacobian(function: Any, params: Any, parameters: Any) -> Callable[[Any], Blocks]:
-    jax = import_jax()
+    jax = require("jax", "jax")
     if not callable(function):
         raise TypeError(f"model: expected a function, got {type(function).__name__}")
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)

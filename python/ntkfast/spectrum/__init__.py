@@ -20,9 +20,7 @@ from ntkfast.spectrum.sphere.smoothness import (
     CircleInterpolant,
     high_frequency_energy,
     interpolate_on_circle,
-    kernel_slope,
 )
-from ntkfast.spectrum.sphere.table import write_csv
 
 __all__ = [
     "Bound",
@@ -42,7 +40,6 @@ __all__ = [
     "fully_connected_rate",
     "high_frequency_energy",
     "interpolate_on_circle",
-    "kernel_slope",
     "mercer",
     "multiplicity",
     "reconstruct",
@@ -50,6 +47,5 @@ __all__ = [
     "residual_rate",
     "same_rkhs",
     "shape",
-    "write_csv",
     "zonal_harmonics",
 ]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,17 +16,23 @@ from ntkfast.activations.rectified import ABReLU
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.kernels.layers import IDENTITY, Layer, Layers
 from ntkfast.kernels.rows import checked_row_kernel
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR, Extremes, extremes
 from ntkfast.spectrum.gram.pairs import Pairs, look
-from ntkfast.support.files import appearing
+from ntkfast.support.randomness import RNG
+from ntkfast.support.tables import Table
 
 Values = NDArray[np.float64]
 
 MAX_ROWS = 5_000
+COLUMNS = (
+    *("name", "direction", "value", "lambda_min", "ratio", "constant", "fitted", "applies"),
+    *("assumptions", "reference", "note"),
+)
 POWERS = 9  # Hermite terms r = 0 ... 8
 EXACT, UNIT, LAW = "exact", "constant set to 1", "asymptotic law"
 NGUYEN = "Nguyen, Mondelli & Montufar 2021, arXiv:2012.11654"
@@ -93,7 +96,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class BoundTable:
+class BoundTable(Table):
     """Bounds beside the computed smallest eigenvalue (`ntkfast.spectrum.bounds`).
 
     Iterating gives the rows; ``str`` a text table.
@@ -137,31 +140,13 @@ class BoundTable:
             raise ValueError(f"direction: expected one with an exact bound, got {direction!r}")
         return (max if direction == "lower" else min)(rows, key=lambda row: row.value)
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Return the rows as dictionaries."""
-        return [asdict(row) for row in self.rows]
-
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the table as text in CSV, and write it to `path` if given."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            "name direction value lambda_min ratio "
-            "constant fitted applies assumptions reference note".split()
-        )
-        for row in self.rows:
-            checks = "; ".join(str(check) for check in row.assumptions)
-            writer.writerow(
-                (
-                    *(row.name, row.direction, repr(row.value), repr(self.lambda_min)),
-                    *(repr(row.ratio), row.constant, repr(row.fitted), row.applies, checks),
-                    *(row.reference, row.note),
-                )
-            )
-        if path is not None:
-            with appearing(path) as partial:
-                partial.write_text(text.getvalue(), encoding="utf-8")
-        return text.getvalue()
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the columns by their names, one line per bound."""
+        own = "name direction value constant fitted applies reference note ratio".split()
+        columns = {name: [getattr(row, name) for row in self.rows] for name in own}
+        columns["lambda_min"] = [self.lambda_min] * len(self.rows)
+        columns["assumptions"] = ["; ".join(map(str, row.assumptions)) for row in self.rows]
+        return {name: columns[name] for name in COLUMNS}
 
     def __repr__(self) -> str:
         head = f"smallest eigenvalue {self.lambda_min:.6g} within {self.error:.1e}"
@@ -211,7 +196,15 @@ class _Case:
         return Bound(name, direction, float(value), constant, float(ratio), reference, *rest)
 
 
-def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0) -> BoundTable:
+def bounds(
+    kernel: Kernel | DenseNetwork,
+    X: ArrayLike,
+    *,
+    rng: RNG = 0,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> BoundTable:
     """Evaluate every published bound on the smallest eigenvalue of the NTK matrix on data.
 
     Parameters
@@ -220,8 +213,12 @@ def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0)
         A network stands for its NTK. Bounds that need the layers are left out for other kernels.
     X : (n, d) array
         Rows are inputs, 2 <= n <= 5,000; computed in float64.
-    seed : int, optional
+    rng : int, Generator or None
         Of the computation of the smallest eigenvalue.
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show passes over all pairs on a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -282,19 +279,22 @@ def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0)
     rows = chosen.collect(X).astype(np.float64, copy=False)
     if not 2 <= len(rows) <= MAX_ROWS:
         raise ValueError(f"X: expected 2 to {MAX_ROWS} rows, got {len(rows)}")
-    found = _quiet_extremes(chosen, rows, seed)
-    case = _Case(chosen, rows, chosen.diag(rows).astype(np.float64), look(chosen, rows), found)
+    found = _quiet_extremes(
+        chosen, rows, rng=rng, engine=engine, threads=threads, progress=progress
+    )
+    evaluation = Evaluation(chosen, engine, threads)
+    case = _Case(chosen, rows, chosen.diag(rows).astype(np.float64), look(evaluation, rows), found)
     table = [*_upper(case), *_schur(case), *_nguyen(case), *_karhadkar(case), *_positivity(case)]
     return BoundTable(tuple(table), float(found.smallest[0]), float(found.smallest_error[0]), found)
 
 
-def _quiet_extremes(kernel: Kernel, X: Values, seed: int | None) -> Extremes:
+def _quiet_extremes(kernel: Kernel, X: Values, **options: Any) -> Extremes:
     """Singular matrices are the subject here: the table explains them better than a warning."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return extremes(kernel, X, seed=seed)
+        return extremes(kernel, X, **options)
 
 
 def _least(A: Values) -> float:

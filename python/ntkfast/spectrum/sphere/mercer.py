@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from ntkfast.kernels.curve import Curve, ExponentialCurve, on_sphere
 from ntkfast.kernels.jets import Ends
 from ntkfast.spectrum.sphere import contour, quadrature, rodrigues, tail, taylor
 from ntkfast.spectrum.sphere.harmonics import log_gamma_step, log_multiplicities, multiplicity
+from ntkfast.support.tables import Table
 
 Array = NDArray[np.float64]
 
@@ -80,7 +81,7 @@ class Decay:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MercerSpectrum:
+class MercerSpectrum(Table):
     """Eigenvalues mu_k of a kernel on the sphere, k = 0 ... max_degree.
 
     They belong to the integral operator with the uniform probability measure; eigenfunctions are
@@ -168,6 +169,21 @@ class MercerSpectrum:
     def multiplicity(self, degree: int) -> int:
         """Return N(d, degree) as an exact integer."""
         return multiplicity(self.dim, degree)
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by their names, one line per degree.
+
+        Exact zeros have the logarithm ``-inf``; degrees that could not be resolved are ``nan`` with
+        the error ``inf``.
+        """
+        return {
+            "degree": self.degrees,
+            "eigenvalue": self.eigenvalues,
+            "log_eigenvalue": self.log_eigenvalues,
+            "mass": self.mass,
+            "log_multiplicity": self.log_multiplicities,
+            "relative_error": self.error,
+        }
 
     def __repr__(self) -> str:
         finite = self.error[np.isfinite(self.error)]
