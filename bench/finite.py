@@ -62,7 +62,7 @@ def torch_model(net: MLP) -> Any:
 def ntk(options: argparse.Namespace) -> None:
     """Time the kernel, its products, and torch.func on fewer rows."""
     widths = (options.dim, *[options.width] * options.depth, 1)
-    net = MLP(widths, "relu", seed=0)
+    net = MLP(widths, "relu", rng=0)
     X = np.random.default_rng(0).normal(size=(options.rows, options.dim)).astype(np.float32)
     bare = products(net, X)
     runs = [(seconds(lambda: net.ntk(X)), seconds(bare)) for _ in range(options.repeats)]
@@ -74,8 +74,8 @@ def ntk(options: argparse.Namespace) -> None:
           f"{kernel / pairs * 1e9:.3g} ns per pair")  # fmt: skip
     if options.torch_rows:
         model, part = torch_model(net), X[: options.torch_rows]
-        empirical_ntk(model, part[:2], batch=2)
-        taken = seconds(lambda: empirical_ntk(model, part, batch=options.torch_rows))
+        empirical_ntk(model, part[:2], batch_size=2)
+        taken = seconds(lambda: empirical_ntk(model, part, batch_size=options.torch_rows))
         per_pair = taken / len(part) ** 2
         print(f"torch.func  {taken:8.3f} s on {len(part)} rows, {per_pair * 1e9:.3g} ns per pair, "
               f"{per_pair / (kernel / pairs):.0f} x net.ntk")  # fmt: skip

@@ -7,7 +7,7 @@ needs tqdm (the extra "cli"); False never.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,7 +70,8 @@ def track(
     items: Iterable[T], progress: bool | None, name: str, unit: str, total: int | None = None
 ) -> Iterator[T]:
     """Yield the items, counting them on a bar; see `Bar`."""
-    with Bar(progress, name, len(items) if hasattr(items, "__len__") else total, unit) as bar:
+    total = len(items) if isinstance(items, Sized) else total
+    with Bar(progress, name, total, unit) as bar:
         for item in items:
             yield item
             bar.update()

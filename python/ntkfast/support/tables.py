@@ -6,11 +6,9 @@ import csv
 import io
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, TextIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntkfast.support.files import appearing
 
@@ -21,7 +19,7 @@ class Table:
     __slots__ = ()
 
     @abstractmethod
-    def to_dict(self) -> dict[str, Sequence[Any] | NDArray[Any]]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the columns by their names, as ``pandas.DataFrame`` takes them."""
 
     def to_csv(self, file: str | os.PathLike[str] | TextIO | None = None) -> str | None:
