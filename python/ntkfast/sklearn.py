@@ -21,6 +21,11 @@ STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 _TUNABLE = ("alpha", "b_std", "bias", "c", "h_std", "scale", "u_std", "w_std")
 
 
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 class NTKKernel(SklearnKernel):  # type: ignore[misc]
     """A kernel of an infinitely wide network for `GaussianProcessRegressor` and `-Classifier`.
 

@@ -54,9 +54,9 @@ examples:
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and guesses no option from its beginning."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter
-        super().__init__(*arguments, formatter_class=layout, allow_abbrev=False, **options)
+        super().__init__(formatter_class=layout, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         """Stop with status 2."""

@@ -39,3 +39,8 @@ __all__ = [
     "fwht",
     "stream",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

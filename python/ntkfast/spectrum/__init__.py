@@ -49,3 +49,8 @@ __all__ = [
     "shape",
     "zonal_harmonics",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

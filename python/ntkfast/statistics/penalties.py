@@ -13,6 +13,13 @@ from typing import Any
 from ntkfast.arrays import checks
 from ntkfast.support.optional import require
 
+__all__ = ["gradient", "perturbation", "project", "spectral"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
 
 def gradient(model: Any, X: Any) -> Any:
     """Return ``sum_k max_i |grad f_k(x_i)|^2``, a lower bound of the squared norms.

@@ -23,11 +23,26 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.statistics import composition
 
+__all__ = [
+    "KernelFunction",
+    "LowerBounds",
+    "UpperBounds",
+    "interpolant",
+    "lower_bounds",
+    "of_coefficients",
+    "upper_bounds",
+]
+
 Values = NDArray[np.float64]
 Function = Callable[[Any], Any]
 
 GRID = np.linspace(-40, 40, 80_001)  # where slopes of activations are looked at
 PAIR_ROWS = 512  # rows whose differences with all others are held at once
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
 
 
 @dataclass(frozen=True, eq=False)
