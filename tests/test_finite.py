@@ -204,7 +204,7 @@ def test_mean_kernel() -> None:
 def test_convergence(activation: str, depth: int, published: dict[str, Any]) -> None:
     """Errors of single networks of width 64 and 256 as measured independently, on other draws."""
     points = np.random.default_rng(0).normal(size=(20, 64))
-    options: dict[str, Any] = {"w_std": 1.5, "b_std": 0.1, "repeats": 6}
+    options: dict[str, Any] = {"w_std": 1.5, "b_std": 0.1, "n_repeats": 6}
     found = nf.finite.convergence(points, (64, 256), depth=depth, activation=activation, **options)
     for name, errors in published.items():
         # the published numbers are one draw each: three standard deviations of a draw

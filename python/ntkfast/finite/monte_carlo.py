@@ -15,9 +15,9 @@ from ntkfast.finite.mlp import MLP
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
 from ntkfast.networks.base import ActivationLike
+from ntkfast.support.columns import Table
 from ntkfast.support.progress import track
 from ntkfast.support.randomness import RNG, root, streams
-from ntkfast.support.tables import Table
 
 KINDS = ("ntk", "nngp")
 Values = NDArray[np.float64]

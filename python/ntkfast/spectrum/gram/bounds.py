@@ -22,9 +22,9 @@ from ntkfast.kernels.rows import checked_row_kernel
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR, Extremes, extremes
-from ntkfast.spectrum.gram.pairs import Pairs, look
+from ntkfast.spectrum.gram.row_pairs import Pairs, look
+from ntkfast.support.columns import Table
 from ntkfast.support.randomness import RNG
-from ntkfast.support.tables import Table
 
 Values = NDArray[np.float64]
 

@@ -14,9 +14,9 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR
 from ntkfast.spectrum.gram.passes import Passes
+from ntkfast.support.columns import Table
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG
-from ntkfast.support.tables import Table
 
 Values = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ntkfast.kernels.base import Kernel
 from ntkfast.spectrum.sphere.mercer import Branch, MercerSpectrum, mercer
-from ntkfast.support.tables import Table
+from ntkfast.support.columns import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -15,9 +15,9 @@ from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.curve import Curve, ExponentialCurve, on_sphere
 from ntkfast.kernels.jets import Ends
-from ntkfast.spectrum.sphere import contour, quadrature, rodrigues, tail, taylor
+from ntkfast.spectrum.sphere import contour, gauss, rodrigues, tail, taylor
 from ntkfast.spectrum.sphere.harmonics import log_gamma_step, log_multiplicities, multiplicity
-from ntkfast.support.tables import Table
+from ntkfast.support.columns import Table
 
 Array = NDArray[np.float64]
 
@@ -381,7 +381,7 @@ def _low(curve: Curve, dim: int, count: int) -> tuple[Array, Array, str]:
         log_mass, error = rodrigues.log_masses(curve.rate, dim, count)
         choices.append((np.exp(log_mass), error, "Rodrigues' formula"))
     if not choices:
-        mass, error = quadrature.masses(curve, dim, count)
+        mass, error = gauss.masses(curve, dim, count)
         choices.append(
             (_padded(mass, count, math.nan), _padded(error, count, math.inf), "quadrature")
         )
@@ -402,7 +402,7 @@ def _from_rodrigues(curve: Curve, dim: int, last: int) -> Found | None:
 
 
 def _by_quadrature(curve: Curve, dim: int, last: int) -> Found:
-    mass, error = quadrature.masses(curve, dim, last + 1)
+    mass, error = gauss.masses(curve, dim, last + 1)
     residual = float(mass[error < 1].sum()) - 1
     mass = _padded(mass, last + 1, math.nan)
     error = _padded(error, last + 1, math.inf)

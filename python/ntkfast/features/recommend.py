@@ -21,8 +21,8 @@ from ntkfast.features.zonal import DualActivationFeatures
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.rows import checked_row_kernel
+from ntkfast.support.columns import Table
 from ntkfast.support.progress import track
-from ntkfast.support.tables import Table
 
 CRITERIA = ("frobenius", "spectral", "whitened")
 MEASURED = 1000  # rows that errors are measured on, at most
