@@ -518,4 +518,4 @@ def test_bad_arguments(library: Any) -> None:
     with pytest.raises(ValueError, match=r"V: expected shape \(4,\), got \(3,\)"):
         kernel.matmul(x, None, flat)
     with pytest.raises(TypeError, match="takes arrays of the host"):
-        nf.finite.MLP([3, 4, 1], seed=0).ntk(x)
+        nf.finite.MLP([3, 4, 1], rng=0).ntk(x)

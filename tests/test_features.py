@@ -577,14 +577,14 @@ def test_pivots_have_the_distribution_of_the_method() -> None:
 def test_error_against_its_definition() -> None:
     X, kernel = gaussian(40, 5), nf.FullyConnected(2).ntk
     features = DualActivationFeatures(kernel, 64)
-    found = error(kernel, features, X, seeds=4, regularization=1e-2)
+    found = error(kernel, features, X, n_draws=4, relative_ridge=1e-2)
     K = kernel(X)
     F = clone(features).set_params(random_state=2).fit_transform(X)
     gap, weight = F @ F.T - K, 1e-2 * np.trace(K)
-    assert found.n_features == 64 and found.regularization == pytest.approx(weight)
+    assert found.n_features == 64 and found.ridge == pytest.approx(weight)
     assert found.frobenius.values[2] == pytest.approx(relative(F, K))
     assert found.spectral.values[2] == pytest.approx(np.linalg.norm(gap, 2) / np.linalg.norm(K, 2))
-    eps = found.ridge.values[2]
+    eps = found.whitened.values[2]
     regular = K + weight * np.eye(40)
     for sign in (1, -1):  # (1 - eps)(K + l) <= F F^T + l <= (1 + eps)(K + l), and no less will do
         assert np.linalg.eigvalsh(eps * regular + sign * gap)[0] > -1e-10
@@ -597,9 +597,9 @@ def test_error_against_its_definition() -> None:
 
 def test_error_of_exact_features_and_bad_arguments() -> None:
     X, kernel = gaussian(30, 3), nf.FullyConnected(1).ntk
-    assert error(kernel, NystromFeatures(kernel, 30), X, seeds=1).frobenius.mean < 1e-10
+    assert error(kernel, NystromFeatures(kernel, 30), X, n_draws=1).frobenius.mean < 1e-10
     with pytest.raises(ValueError, match="confidence: expected a number between 0 and 1"):
-        error(kernel, NystromFeatures(), X, confidence=1.0)
+        error(kernel, NystromFeatures(), X, confidence_level=1.0)
     with pytest.raises(TypeError, match="kernel: expected a Kernel, got FullyConnected; a network"):
         error(nf.FullyConnected(1), NystromFeatures(), X)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="transformer: expected a feature map, got int"):

@@ -114,7 +114,7 @@ def test_residual_kernels_are_smoother() -> None:
     """Slope and high-frequency energy grow with alpha and stay below those of the plain network."""
     kernels = [residual(alpha) for alpha in (0.05, 0.1, 0.3, 0.5, 1.0)]
     kernels.append(nf.FullyConnected(5).ntk)
-    slopes = [spectrum.kernel_slope(kernel) for kernel in kernels]
+    slopes = [spectrum.shape(kernel).rate for kernel in kernels]
     energies = [spectrum.high_frequency_energy(kernel) for kernel in kernels]
     assert slopes == sorted(slopes)
     assert energies == sorted(energies)
@@ -153,7 +153,7 @@ def test_plain_interpolant_is_rougher() -> None:
 
 def test_bad_interpolation_input() -> None:
     kernel = nf.FullyConnected(2).ntk
-    with pytest.raises(ValueError, match=r"targets: .*\(3,\), got \(2,\)"):
+    with pytest.raises(ValueError, match=r"y: .*\(3,\), got \(2,\)"):
         spectrum.interpolate_on_circle(kernel, [0.0, 1.0, 2.0], [1.0, 2.0])
     with pytest.raises(ValueError, match="angles: expected finite numbers"):
         spectrum.interpolate_on_circle(kernel, [[0.0]], [1.0])
