@@ -1,15 +1,27 @@
-"""Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes."""
+"""Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes.
+
+Also what runs: ``slow`` tests and the larger part of every ``grid`` wait for ``--all`` or
+``-m slow``; and where: with pytest-xdist the tests of a file stay in one process.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Processes beside each other share the processors. Two threads, so that kernels meet threads.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("NTKFAST_NUM_THREADS", "2")
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):  # before NumPy is imported
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -22,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_NATIVE = os.environ.get("NTKFAST_REQUIRE_NATIVE") == "1"
+NO_NATIVE = "the compiled extension ntkfast._core is not installed"
 
 
 def _instruction_sets() -> tuple[str, ...]:
@@ -57,6 +70,12 @@ class Engine:
                 yield {"engine": self.name}
 
 
+def _native(value: Any) -> Any:
+    """Return a parameter for the native engine, which may be absent unless it must not be."""
+    absent = not _instruction_sets() and not REQUIRE_NATIVE
+    return pytest.param(value, id="native", marks=[pytest.mark.skip(reason=NO_NATIVE)] * absent)
+
+
 def _engines() -> list[Any]:
     from ntkfast.engines import cuda
 
@@ -64,7 +83,7 @@ def _engines() -> list[Any]:
     if isas:
         native = [pytest.param(Engine("native", isa), id=f"native-{isa}") for isa in isas]
     else:
-        native = [pytest.param(Engine("native"), id="native")]
+        native = [_native(Engine("native"))]
     found = [*native, pytest.param(Engine("numba"), id="numba")]
     if not cuda.unavailable():  # a card, or the host playing it: see tests/test_cuda_device.py
         found.append(pytest.param(Engine("cuda"), id="cuda"))
@@ -76,48 +95,121 @@ def _engines() -> list[Any]:
 EVERY_ISA = ("test_zonal", "test_near_duplicates", "test_hadamard")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that leaves nothing out."""
+    parser.addoption("--all", action="store_true", help="run the slow tests and whole grids too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let ``--all`` take back the default of pyproject.toml."""
+    if config.option.all and config.option.markexpr == "not slow":
+        config.option.markexpr = ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep each file in one process, for the sake of its caches, unless told otherwise."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.option.dist == "load" else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the instruction sets below the best one where that is enough."""
+    """Leave out lower instruction sets and repeated skips; mark what a grid can spare as slow."""
+    dropped = {*_lower_instruction_sets(items), *_repeated_skips(items)}
+    if dropped:
+        config.hook.pytest_deselected(items=[item for item in items if item in dropped])
+        items[:] = [item for item in items if item not in dropped]
+    for strength, grid in _grids(items):
+        points = [
+            {name: id(value) for name, value in item.callspec.params.items()} for item in grid
+        ]
+        kept = covering(points, strength)
+        for index, item in enumerate(grid):
+            if index not in kept:
+                item.add_marker(pytest.mark.slow)
+
+
+def _lower_instruction_sets(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield what runs on less than the best instruction set where that is enough."""
     if os.environ.get("NTKFAST_TEST_ISAS") == "all":
         return
     others = [f"native-{isa}-" for isa in _instruction_sets()[1:]]
     others += [other[:-1] + "]" for other in others]
-    dropped = [
-        item
-        for item in items
-        if not any(name in item.nodeid for name in EVERY_ISA)
-        and any(other in item.nodeid for other in others)
-    ]
-    kept = set(dropped)
-    items[:] = [item for item in items if item not in kept]
-    config.hook.pytest_deselected(items=dropped)
+    for item in items:
+        if not any(name in item.nodeid for name in EVERY_ISA):
+            if any(other in item.nodeid for other in others):
+                yield item
 
 
-def _require(engine: Engine) -> None:
-    if engine.name == "native" and engine.isa is None:
-        reason = "the compiled extension ntkfast._core is not installed"
-        if REQUIRE_NATIVE:
-            pytest.fail(reason + " and NTKFAST_REQUIRE_NATIVE=1")
-        pytest.skip(reason)
+def _repeated_skips(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield what parameters skip for a reason that another test of the file gives already."""
+    given = set()
+    for item in items:
+        for mark in item.iter_markers("skip"):
+            key = (item.path, mark.kwargs["reason"])
+            if key in given:
+                yield item
+            given.add(key)
+
+
+def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the strength and the items of every test that is marked as a grid."""
+    grids: dict[str, list[Any]] = {}
+    for item in items:
+        if item.get_closest_marker("grid") and not hasattr(item, "callspec"):
+            raise pytest.UsageError(f"{item.nodeid}: a grid needs parameters")
+        if item.get_closest_marker("grid"):
+            grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for grid in grids.values():
+        mark = grid[0].get_closest_marker("grid")
+        yield mark.args[0], grid
+
+
+def covering(points: Sequence[Mapping[str, int]], strength: int) -> set[int]:
+    """Return which points of a grid have every combination of values of so many parameters.
+
+    Greedy and deterministic: the point that adds the most combinations comes next, the first of
+    equals.  Gains only fall, so that the front of a heap of old gains has the largest new one.
+    """
+    parts = [set(itertools.combinations(sorted(point.items()), strength)) for point in points]
+    heap = [(-len(part), index) for index, part in enumerate(parts)]
+    kept, covered = set(), set()
+    while heap:
+        _, index = heapq.heappop(heap)
+        entry = (-len(parts[index] - covered), index)
+        if entry[0] and heap and entry > heap[0]:
+            heapq.heappush(heap, entry)
+        elif entry[0]:
+            kept.add(index)
+            covered |= parts[index]
+    return kept
 
 
 @pytest.fixture(params=_engines())
 def engine(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """Keyword arguments that choose one engine and instruction set, for every one available."""
-    _require(request.param)
     with request.param.active() as keywords:
         yield keywords
 
 
-@pytest.fixture(params=[Engine("native"), Engine("numba")], ids=str)
+@pytest.fixture(params=[_native("native"), "numba"])
 def engine_name(request: pytest.FixtureRequest) -> str:
     """Name of each engine with its default instruction set."""
-    if request.param.name == "native" and not _instruction_sets():
-        _require(request.param)
-    return request.param.name
+    return request.param
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> type[np.floating]:
     """Both precisions."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def reference_files() -> Path:
+    """Directory of the larger reference files, which are no part of this repository."""
+    directory = os.environ.get("NTKFAST_REFERENCE")
+    if not directory:
+        pytest.skip("NTKFAST_REFERENCE names no directory of reference files")
+    return Path(directory)

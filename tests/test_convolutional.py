@@ -336,6 +336,7 @@ def test_circular_shift() -> None:
     np.testing.assert_allclose(kernel(moved, X), kernel(X), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_larger_images() -> None:
     """Images larger than the filters' margins, against the float64 oracle."""
     X = np.random.default_rng(7).standard_normal((2, 8, 7, 3))

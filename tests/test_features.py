@@ -99,6 +99,7 @@ def assert_unbiased(
 LINEAR = gaussian(12, 11)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [7, 16, 200], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [SRHT, CountSketch], ids=lambda one: one.__name__)
 def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -108,6 +109,7 @@ def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
     assert_unbiased(draw, LINEAR @ LINEAR.T, draws=2000)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [60, 64], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [TensorSketch, TensorSRHT], ids=lambda one: one.__name__)
 def test_tensor_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -387,6 +389,7 @@ ZONAL = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("exact", [-1, 0, 1, 2])
 @pytest.mark.parametrize("kernel", ZONAL, ids=repr)
 def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) -> None:

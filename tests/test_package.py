@@ -227,7 +227,7 @@ def code_blocks(language: str) -> list[str]:
 def test_readme_starts_with_two_commands() -> None:
     demo, tests = (block.strip() for block in code_blocks("sh")[:2])
     assert demo.endswith("&& ntkfast demo")
-    assert tests.endswith("&& python -m pytest")
+    assert tests.endswith("&& python -m pytest -n auto")
     assert "\n" not in demo + tests
     extras = importlib.metadata.metadata("ntkfast").get_all("Provides-Extra") or []
     used = [re.findall(r'"\.\[(.*?)\]"', command)[0].split(",") for command in (demo, tests)]
