@@ -121,6 +121,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
         items[:] = [item for item in items if item not in dropped]
+    for item in items:
+        if _is_compiled_once_more(item):
+            item.add_marker(pytest.mark.slow)
     for strength, grid in _grids(items):
         points = [
             {name: id(value) for name, value in item.callspec.params.items()} for item in grid
@@ -154,13 +157,18 @@ def _repeated_skips(items: list[pytest.Item]) -> Iterator[pytest.Item]:
             given.add(key)
 
 
+def _is_compiled_once_more(item: Any) -> bool:
+    """Whether Numba computes in float32: it compiles all of float64 again, for a minute."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    engine = parameters.get("engine", parameters.get("engine_name"))
+    return str(engine) == "numba" and parameters.get("dtype") is np.float32
+
+
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the strength and the items of every test that is marked as a grid."""
+    """Yield the strength and the items of every grid, without those that are slow anyway."""
     grids: dict[str, list[Any]] = {}
     for item in items:
-        if item.get_closest_marker("grid") and not hasattr(item, "callspec"):
-            raise pytest.UsageError(f"{item.nodeid}: a grid needs parameters")
-        if item.get_closest_marker("grid"):
+        if item.get_closest_marker("grid") and not item.get_closest_marker("slow"):
             grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for grid in grids.values():
         mark = grid[0].get_closest_marker("grid")

@@ -98,6 +98,7 @@ def reference() -> dict[str, np.ndarray]:
     return {}
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_oracle(
     engine: dict[str, Any], name: str, dtype: Any, reference: dict[str, np.ndarray]
@@ -297,7 +298,7 @@ def test_threads(name: str, engine_name: str) -> None:
     assert np.array_equal(one[3:4, 5:], net.ntk(X[3:4], X[5:], engine=engine_name))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_small_angles(seed: int) -> None:
     """Nearly equal images, and flat patches of unequal brightness, in float32."""
     random = np.random.default_rng(seed)
@@ -346,6 +347,7 @@ def test_larger_images() -> None:
         assert found == pytest.approx(wanted[1], rel=1e-12)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("padding", ["zero", "valid", "circular"])
 def test_window_sums(engine: dict[str, Any], padding: str) -> None:
     """Windows of several sizes in images of more than one block of rows and columns."""

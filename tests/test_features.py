@@ -404,7 +404,8 @@ def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) ->
     assert_unbiased(draw, kernel(X), draws=40, allowed=bias + 1e-3)
 
 
-def test_gegenbauer_features_are_unbiased() -> None:
+@pytest.mark.parametrize("draws", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_gegenbauer_features_are_unbiased(draws: int) -> None:
     X, kernel = gaussian(12, 6), nf.FullyConnected(2).ntk
 
     def draw(seed: int) -> Array:
@@ -412,7 +413,7 @@ def test_gegenbauer_features_are_unbiased() -> None:
         return np.asarray(features.fit_transform(X))
 
     bias = GegenbauerFeatures(kernel, 512, max_degree=20).fit(X).truncated_
-    assert_unbiased(draw, kernel(X), draws=200, allowed=bias)
+    assert_unbiased(draw, kernel(X), draws=draws, allowed=bias)
 
 
 def test_kernels_that_are_polynomials_are_exact() -> None:

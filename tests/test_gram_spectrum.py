@@ -33,6 +33,7 @@ KERNELS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 @pytest.mark.parametrize("d", [3, 8, 20])

@@ -228,6 +228,7 @@ def test_error_functions_against_integration(dual: oracle.Dual, function, deriva
     )
 
 
+@pytest.mark.slow
 def test_rule_against_nested_quadrature() -> None:
     """The long-double rule for a callable agrees with mpmath's own quadrature."""
     q, p, c = 1.0, 1.5, 0.5

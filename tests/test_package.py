@@ -129,6 +129,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS += [("x86_64_v3", ["-march=x86-64-v3"]), ("x86_64_v4", ["-march=x86-64-v4"])]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nm reads ELF and Mach-O objects")
 @pytest.mark.parametrize("optimisation", ["-O0", "-O1"])
 @pytest.mark.parametrize(("isa", "flags"), INSTRUCTION_SETS)

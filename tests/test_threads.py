@@ -167,6 +167,7 @@ def test_spawn(engine_name: str, tmp_path: Any) -> None:
     assert done.stdout.strip() == "[True, True]", done.stderr
 
 
+@pytest.mark.grid(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 @pytest.mark.parametrize("operation", ["gram", "matmul"])
 def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
