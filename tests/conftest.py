@@ -23,6 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):  # before NumPy is imported
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -32,6 +33,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of Ctrl-C
 # need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes depends on what else the processors do.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 REQUIRE_NATIVE = os.environ.get("NTKFAST_REQUIRE_NATIVE") == "1"
 NO_NATIVE = "the compiled extension ntkfast._core is not installed"
@@ -122,7 +129,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
         items[:] = [item for item in items if item not in dropped]
     for item in items:
-        if _is_compiled_once_more(item):
+        if _waits_for_numba(item):
             item.add_marker(pytest.mark.slow)
     for strength, grid in _grids(items):
         points = [
@@ -157,18 +164,28 @@ def _repeated_skips(items: list[pytest.Item]) -> Iterator[pytest.Item]:
             given.add(key)
 
 
-def _is_compiled_once_more(item: Any) -> bool:
-    """Whether Numba computes in float32: it compiles all of float64 again, for a minute."""
+def _engine_of(item: Any) -> str:
+    """Return the name of the engine that a parameter chooses, or nothing."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    engine = parameters.get("engine", parameters.get("engine_name"))
-    return str(engine) == "numba" and parameters.get("dtype") is np.float32
+    return str(parameters.get("engine", parameters.get("engine_name", "")))
+
+
+def _waits_for_numba(item: Any) -> bool:
+    """Whether Numba computes in float32, which it compiles for a minute, or compiles images."""
+    single = hasattr(item, "callspec") and item.callspec.params.get("dtype") is np.float32
+    return _engine_of(item) == "numba" and (single or item.path.stem == "test_convolutional")
 
 
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the strength and the items of every grid, without those that are slow anyway."""
+    """Yield the strength and the items of every grid, without those that are slow anyway.
+
+    Nor are those on a card among them: who has one tests all of it.
+    """
     grids: dict[str, list[Any]] = {}
     for item in items:
-        if item.get_closest_marker("grid") and not item.get_closest_marker("slow"):
+        if not item.get_closest_marker("grid") or item.get_closest_marker("slow"):
+            continue
+        if _engine_of(item) != "cuda":
             grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for grid in grids.values():
         mark = grid[0].get_closest_marker("grid")

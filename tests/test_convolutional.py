@@ -84,6 +84,7 @@ NETWORKS: dict[str, Any] = {
 # Pools mix pixels of an image, and angles after them are differences: to the root of rounding where
 # images are parallel (but not where they are equal).
 CANCEL = ("pool", "pool-first", "two-pools", "two-pools-flat", "pool-circular", "linear")
+SLOW_ORACLE = ("two-pools-flat", "nested", "pool-circular")
 
 
 def oracle_values(name: str, X: np.ndarray) -> np.ndarray:
@@ -99,7 +100,10 @@ def reference() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.grid(2)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_ORACLE)) for name in NETWORKS],
+)
 def test_oracle(
     engine: dict[str, Any], name: str, dtype: Any, reference: dict[str, np.ndarray]
 ) -> None:
@@ -348,7 +352,9 @@ def test_larger_images() -> None:
 
 
 @pytest.mark.grid(1)
-@pytest.mark.parametrize("padding", ["zero", "valid", "circular"])
+@pytest.mark.parametrize(
+    "padding", [pytest.param("zero", marks=pytest.mark.slow), "valid", "circular"]
+)
 def test_window_sums(engine: dict[str, Any], padding: str) -> None:
     """Windows of several sizes in images of more than one block of rows and columns."""
     X = np.random.default_rng(8).standard_normal((2, 10, 9, 2))

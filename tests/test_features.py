@@ -381,10 +381,10 @@ def test_the_dual_activation_has_the_kernel_as_its_dual(dim: int) -> None:
 ZONAL = [
     nf.FullyConnected(3).ntk,
     nf.FullyConnected(2, parameterization="ntk").nngp,
-    nf.ResNet(3, alpha=0.5, trained="all").ntk,
+    pytest.param(nf.ResNet(3, alpha=0.5, trained="all").ntk, marks=pytest.mark.slow),
     nf.ArcCosine(1),
-    nf.ArcCosine(2),
-    nf.Laplace(1.0, inputs="homogeneous"),
+    pytest.param(nf.ArcCosine(2), marks=pytest.mark.slow),
+    pytest.param(nf.Laplace(1.0, inputs="homogeneous"), marks=pytest.mark.slow),
     nf.Gaussian(1.0, inputs="sphere"),
 ]
 

@@ -76,13 +76,20 @@ def test_reference_directory(name: str, reference_files: Path) -> None:
 # ---------------------------------------------------------------------- quadrature of the oracle
 
 
+@cache
+def harmonic(dim: int, degree: int, theta: mpf) -> mpf:
+    """Zonal harmonic of an angle, one at zero."""
+    u, lam = mp.cos(theta), mpf(dim - 2) / 2
+    if dim == 2:
+        return mp.chebyt(degree, u)
+    return mp.gegenbauer(degree, lam, u) / mp.gegenbauer(degree, lam, 1)
+
+
 def quadrature(profile: Callable[[mpf], mpf], dim: int, degree: int) -> mpf:
     """mu_k by mpmath: integral of k P_k over the sphere, from the oracle's profile."""
-    lam = mpf(dim - 2) / 2
-    p = mp.chebyt if dim == 2 else lambda k, u: mp.gegenbauer(k, lam, u) / mp.gegenbauer(k, lam, 1)
 
     def integrand(theta: mpf) -> mpf:
-        value = profile(theta) * p(degree, mp.cos(theta))
+        value = profile(theta) * harmonic(dim, degree, theta)
         return value * mp.sin(theta) ** (dim - 2)
 
     points = [0, mp.pi / 4, mp.pi / 2, 3 * mp.pi / 4, mp.pi]
