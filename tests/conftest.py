@@ -7,12 +7,10 @@ Also what runs: ``slow`` tests and the larger part of every ``grid`` wait for ``
 from __future__ import annotations
 
 import contextlib
-import heapq
-import itertools
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):  # before NumPy is imported
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+# The tests are no package: their oracle, cases and tolerances are imported by name.
+sys.path.insert(0, str(Path(__file__).parent))
+
 import hypothesis
 import numpy as np
 import pytest
 
-# The tests are no package: their oracle, cases and tolerances are imported by name.
-sys.path.insert(0, str(Path(__file__).parent))
+from covering import covering
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of Ctrl-C
 # need it.
@@ -190,26 +190,6 @@ def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
     for grid in grids.values():
         mark = grid[0].get_closest_marker("grid")
         yield mark.args[0], grid
-
-
-def covering(points: Sequence[Mapping[str, int]], strength: int) -> set[int]:
-    """Return which points of a grid have every combination of values of so many parameters.
-
-    Greedy and deterministic: the point that adds the most combinations comes next, the first of
-    equals.  Gains only fall, so that the front of a heap of old gains has the largest new one.
-    """
-    parts = [set(itertools.combinations(sorted(point.items()), strength)) for point in points]
-    heap = [(-len(part), index) for index, part in enumerate(parts)]
-    kept, covered = set(), set()
-    while heap:
-        _, index = heapq.heappop(heap)
-        entry = (-len(parts[index] - covered), index)
-        if entry[0] and heap and entry > heap[0]:
-            heapq.heappush(heap, entry)
-        elif entry[0]:
-            kept.add(index)
-            covered |= parts[index]
-    return kept
 
 
 @pytest.fixture(params=_engines())
