@@ -113,12 +113,21 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = ""
 
 
+# What Numba compiles for one of these serves the others.
+NUMBA = ("test_engines_agree", "test_hadamard")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep each file in one process, for the sake of its caches, unless told otherwise."""
-    from xdist.scheduler import LoadFileScheduling
+    """Keep each file in one process, and all of Numba, for the sake of caches."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    return LoadFileScheduling(config, log) if config.option.dist == "load" else None
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "numba" if "numba" in nodeid or Path(file).stem in NUMBA else file
+
+    return Scheduling(config, log) if config.option.dist == "load" else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -170,10 +179,16 @@ def _engine_of(item: Any) -> str:
     return str(parameters.get("engine", parameters.get("engine_name", "")))
 
 
-def _waits_for_numba(item: Any) -> bool:
-    """Whether Numba computes in float32, which it compiles for a minute, or compiles images."""
-    single = hasattr(item, "callspec") and item.callspec.params.get("dtype") is np.float32
-    return _engine_of(item) == "numba" and (single or item.path.stem == "test_convolutional")
+def _waits_for_numba(item: pytest.Item) -> bool:
+    """Whether Numba would compile for long what the default engine does as well.
+
+    By default it is compared with the native engine, in float64; grids compare that with oracles.
+    """
+    if _engine_of(item) != "numba" or not _instruction_sets():
+        return False
+    single = item.callspec.params.get("dtype") is np.float32
+    images = item.path.stem == "test_convolutional"
+    return single or images or item.get_closest_marker("grid") is not None
 
 
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
