@@ -119,14 +119,18 @@ NUMBA = ("test_engines_agree", "test_hadamard")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep each file in one process, and all of Numba, for the sake of caches."""
+    """Keep each file in one process, and all of Numba, for the sake of caches; not the examples."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "numba" if "numba" in nodeid or Path(file).stem in NUMBA else file
+            stem = Path(file).stem
+            if stem == "test_examples":
+                return nodeid
+            return "numba" if "numba" in nodeid or stem in NUMBA else file
 
+    config.option.loadscopereorder = False  # by numbers of tests: the longest examples would end
     return Scheduling(config, log) if config.option.dist == "load" else None
 
 

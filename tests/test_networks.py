@@ -32,6 +32,7 @@ def test_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     expected(case.name, dtype, DIMENSION).check(computed)
 
 
+@pytest.mark.grid(2)
 @parametrize(cases.CASES)
 def test_symmetric_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     """K(X) is symmetric bit for bit, has the diagonal of ``diag`` and the values of K(X, Y)."""
@@ -134,6 +135,7 @@ def _dimension_case(
     return _MEMO[key]
 
 
+@pytest.mark.grid(2)
 def test_positive_data(engine: dict[str, Any], dtype: Any) -> None:
     """Rows like images, where no cancellation hides errors of the inner product."""
     generator = np.random.default_rng(11)
