@@ -18,7 +18,12 @@ from typing import Any
 # Processes beside each other share the processors. Two threads, so that kernels meet threads.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("NTKFAST_NUM_THREADS", "2")
-    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):  # before NumPy is imported
+    for library in (
+        "OMP",
+        "OPENBLAS",
+        "MKL",
+        "VECLIB_MAXIMUM",
+    ):  # of processes started from here too
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 # The tests are no package: their oracle, cases and tolerances are imported by name.
@@ -27,12 +32,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 import hypothesis
 import numpy as np
 import pytest
+import threadpoolctl
 
 from covering import covering
 
 # A shell starts background jobs with SIGINT ignored, and children inherit that: the tests of Ctrl-C
 # need it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # where a plugin has imported NumPy before this file
+    threadpoolctl.threadpool_limits(1, user_api="blas")
 
 # How long an example takes depends on what else the processors do.
 hypothesis.settings.register_profile(

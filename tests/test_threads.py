@@ -73,6 +73,7 @@ def test_number_of_threads_can_be_set() -> None:
     assert nf.get_num_threads() == before
 
 
+@pytest.mark.grid(1)
 def test_many_python_threads(engine: dict[str, Any]) -> None:
     """Eight callers at once, each with its own kernel and dtype, all with a shared one."""
 
