@@ -15,15 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Processes beside each other share the processors. Two threads, so that kernels meet threads.
+# Processes beside each other share the processors, and those they start do. Two threads, so that
+# kernels meet threads.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("NTKFAST_NUM_THREADS", "2")
-    for library in (
-        "OMP",
-        "OPENBLAS",
-        "MKL",
-        "VECLIB_MAXIMUM",
-    ):  # of processes started from here too
+    for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 # The tests are no package: their oracle, cases and tolerances are imported by name.
