@@ -15,23 +15,29 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.engines import cuda, native
+from ntkfast.engines import cuda
 from tolerances import PRODUCT
 
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
 
-@pytest.fixture(params=["_cuda_emulated", "_cuda"], ids=["emulated", "device"])
+def played_by(name: str) -> Any:
+    """Return an extension module as a parameter, which is skipped where it cannot run."""
+    reason = f"{name} is not built"
+    if importlib.util.find_spec(name) is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NTKFAST_CUDA_MODULE", name)
+            reason = cuda.unavailable()
+    return pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+
+
+@pytest.fixture(
+    params=map(played_by, ["ntkfast._cuda_emulated", "ntkfast._cuda"]), ids=["emulated", "device"]
+)
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Make the engine use an extension module; what it finds is compared with the native one."""
-    if native.unavailable():
-        pytest.skip("the compiled extension ntkfast._core is not installed")
-    name = f"ntkfast.{request.param}"
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not built")
+    name = request.param
     monkeypatch.setenv("NTKFAST_CUDA_MODULE", name)
-    if reason := cuda.unavailable():
-        pytest.skip(reason)
     found = importlib.import_module(name)
     yield found
     found.set_chunk(1 << 27)

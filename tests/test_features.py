@@ -99,6 +99,7 @@ def assert_unbiased(
 LINEAR = gaussian(12, 11)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [7, 16, 200], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [SRHT, CountSketch], ids=lambda one: one.__name__)
 def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -108,6 +109,7 @@ def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
     assert_unbiased(draw, LINEAR @ LINEAR.T, draws=2000)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [60, 64], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [TensorSketch, TensorSRHT], ids=lambda one: one.__name__)
 def test_tensor_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -379,14 +381,15 @@ def test_the_dual_activation_has_the_kernel_as_its_dual(dim: int) -> None:
 ZONAL = [
     nf.FullyConnected(3).ntk,
     nf.FullyConnected(2, parameterization="ntk").nngp,
-    nf.ResNet(3, alpha=0.5, trained="all").ntk,
+    pytest.param(nf.ResNet(3, alpha=0.5, trained="all").ntk, marks=pytest.mark.slow),
     nf.ArcCosine(1),
-    nf.ArcCosine(2),
-    nf.Laplace(1.0, inputs="homogeneous"),
+    pytest.param(nf.ArcCosine(2), marks=pytest.mark.slow),
+    pytest.param(nf.Laplace(1.0, inputs="homogeneous"), marks=pytest.mark.slow),
     nf.Gaussian(1.0, inputs="sphere"),
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("exact", [-1, 0, 1, 2])
 @pytest.mark.parametrize("kernel", ZONAL, ids=repr)
 def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) -> None:
@@ -401,7 +404,8 @@ def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) ->
     assert_unbiased(draw, kernel(X), draws=40, allowed=bias + 1e-3)
 
 
-def test_gegenbauer_features_are_unbiased() -> None:
+@pytest.mark.parametrize("draws", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_gegenbauer_features_are_unbiased(draws: int) -> None:
     X, kernel = gaussian(12, 6), nf.FullyConnected(2).ntk
 
     def draw(seed: int) -> Array:
@@ -409,7 +413,7 @@ def test_gegenbauer_features_are_unbiased() -> None:
         return np.asarray(features.fit_transform(X))
 
     bias = GegenbauerFeatures(kernel, 512, max_degree=20).fit(X).truncated_
-    assert_unbiased(draw, kernel(X), draws=200, allowed=bias)
+    assert_unbiased(draw, kernel(X), draws=draws, allowed=bias)
 
 
 def test_kernels_that_are_polynomials_are_exact() -> None:

@@ -159,6 +159,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS += [("x86_64_v3", ["-march=x86-64-v3"]), ("x86_64_v4", ["-march=x86-64-v4"])]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nm reads ELF and Mach-O objects")
 @pytest.mark.parametrize("optimisation", ["-O0", "-O1"])
 @pytest.mark.parametrize(("isa", "flags"), INSTRUCTION_SETS)
@@ -257,7 +258,7 @@ def code_blocks(language: str) -> list[str]:
 def test_readme_starts_with_two_commands() -> None:
     demo, tests = (block.strip() for block in code_blocks("sh")[:2])
     assert demo.endswith("&& ntkfast demo")
-    assert tests.endswith("&& python -m pytest")
+    assert tests.endswith("&& python -m pytest -n auto")
     assert "\n" not in demo + tests
     extras = importlib.metadata.metadata("ntkfast").get_all("Provides-Extra") or []
     used = [re.findall(r'"\.\[(.*?)\]"', command)[0].split(",") for command in (demo, tests)]

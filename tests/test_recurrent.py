@@ -151,6 +151,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("net", NETWORKS, ids=repr)
@@ -158,6 +159,7 @@ def test_against_the_recursion(net: nf.Recurrent, dtype: Any, engine: str) -> No
     compare(net, items(dtype), engine, 4.0)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("channels", [3, 7])
 def test_channels(channels: int, engine: str) -> None:

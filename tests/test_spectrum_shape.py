@@ -56,10 +56,15 @@ TABLE = [
     (1, 1.0, (0.6429, 0.1592, -0.0642, 0.0)),
     (10, 1.0, (0.4847, 0.2672, 0.1937, 0.1786)),
     (100, 1.0, (0.3002, 0.2745, 0.2683, 0.2670)),
-    (1000, 1.0, (0.2564, 0.2539, 0.2533, 0.2532)),
-    (1000, 1000**-0.25, (0.3185, 0.2730, 0.2607, 0.2578)),
-    (1000, 1000**-0.5, (0.5917, 0.1928, 0.0094, -0.0219)),
-    (1000, 1000**-1.0, (0.6428, 0.1592, -0.0642, -0.0047)),
+    *(
+        pytest.param(1000, alpha, golden, marks=pytest.mark.slow)
+        for alpha, golden in (
+            (1.0, (0.2564, 0.2539, 0.2533, 0.2532)),
+            (1000**-0.25, (0.3185, 0.2730, 0.2607, 0.2578)),
+            (1000**-0.5, (0.5917, 0.1928, 0.0094, -0.0219)),
+            (1000**-1.0, (0.6428, 0.1592, -0.0642, -0.0047)),
+        )
+    ),
 ]
 
 
@@ -70,6 +75,7 @@ def test_shape_table(depth: int, alpha: float, golden: tuple[float, ...]) -> Non
     assert found.values == pytest.approx(golden, abs=6e-5)
 
 
+@pytest.mark.slow
 def test_residual_limits() -> None:
     """Limits in the depth, against networks so deep that they are close."""
     u = np.cos(ANGLES)

@@ -141,6 +141,7 @@ def test_change_point_statistic() -> None:
     np.testing.assert_allclose(np.concatenate(parts), wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_change_point_alarms() -> None:
     """No more false alarms than stated, for fresh streams, and a change is found at once."""
     g = np.random.default_rng(1)

@@ -271,7 +271,9 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         FeatureRidge(FEATURES, progress=True).fit(X, Y)
 
 
-@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+@pytest.mark.parametrize(
+    "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
+)
 def test_dask_gives_what_the_local_fit_gives(scheduler: str) -> None:
     array = pytest.importorskip("dask.array")
     import dask
@@ -357,6 +359,7 @@ print(fitted, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """200,000 x 512 features would be 410 MB; those of 20,000 rows are 41 MB by themselves."""
