@@ -67,13 +67,13 @@ def errors(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         X = data(name)
         for method, features in methods(args.depth, args.components).items():
             kernel = nf.FullyConnected(args.depth).ntk
-            found = error(kernel, features, X, seeds=args.seeds)
+            found = error(kernel, features, X, n_draws=args.seeds)
             yield {
                 "data": name,
                 "method": method,
                 "frobenius": found.frobenius.mean,
                 "spectral": found.spectral.mean,
-                "ridge": found.ridge.mean,
+                "ridge": found.whitened.mean,
                 "n_features": found.n_features,
             }
 

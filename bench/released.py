@@ -294,7 +294,7 @@ def compared(X: Array, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
         kernel = nf.FullyConnected(depth).ntk
         for name, released, own in pairs(depth, args.components):
             theirs, ours = (
-                nf.features.error(kernel, one, X, seeds=args.seeds) for one in (released, own)
+                nf.features.error(kernel, one, X, n_draws=args.seeds) for one in (released, own)
             )
             yield {
                 "depth": depth,

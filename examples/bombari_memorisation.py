@@ -29,7 +29,7 @@ def loss_left(rows: int, dim: int, most: int, seed: int) -> float:
     g = np.random.default_rng([seed, rows, dim])
     X, y = g.normal(size=(rows, dim)), g.normal(size=(rows, 1))
     # Stored weights with variance 1 / fan-in, derivatives by them: scales are part of the weights.
-    net = MLP((dim, dim, dim, dim, 1), "relu", w_std=np.sqrt([dim] * 4), seed=seed)
+    net = MLP((dim, dim, dim, dim, 1), "relu", w_std=np.sqrt([dim] * 4), rng=seed)
     net = net.with_parameters([W / np.sqrt(dim) for W in net.weights], net.biases)
     mean, square = ([np.zeros_like(W) for W in net.weights] for _ in range(2))
     rate, loss = 0.1 / np.sqrt(rows), np.inf

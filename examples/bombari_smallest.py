@@ -29,9 +29,9 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 def measure(rows: int, d: int, seed: int) -> tuple[float, float]:
     """Return lambda_min of the block of the middle layer and of the whole kernel."""
     X = np.random.default_rng([seed, rows, d]).normal(size=(rows, d))
-    net = MLP((d, d, d, 1), "sigmoid", w_std=(1, 1, np.sqrt(d)), seed=seed)
-    found = smallest_eigenvalues(net, X, scaling="standard", probes=1)
-    if rows > found.parameters:
+    net = MLP((d, d, d, 1), "sigmoid", w_std=(1, 1, np.sqrt(d)), rng=seed)
+    found = smallest_eigenvalues(net, X, scaling="standard", n_probes=1)
+    if rows > found.n_parameters:
         return 0.0, 0.0
     return max(float(found.layers[1]), 0.0), max(found.total, 0.0)
 

@@ -75,7 +75,7 @@ def departure(X: Images, y: NDArray[np.int64], share: float, size: int) -> Draw:
 def curves(axes: Axes, draws: dict[float, Draw], tests: dict[str, Any], runs: int) -> None:
     """Print and draw the power of all tests."""
     for (name, options), shade in zip(tests.items(), shades(len(tests)), strict=True):
-        found = [power(draw, runs=runs, **options) for draw in draws.values()]
+        found = [power(draw, n_runs=runs, **options) for draw in draws.values()]
         rates, errors = [f.rate for f in found], [f.standard_error for f in found]
         rows = zip(draws, rates, strict=True)
         print(f"{name:20s}", *(f"{x:g}: {rate:.3f}" for x, rate in rows))

@@ -63,7 +63,7 @@ def digits(share: float) -> Draw:
 def curves(axes: Axes, draw: Callable[[float], Draw], xs: list[float], runs: int) -> None:
     """Draw the power of all variants."""
     for name, (options, colour, marker) in VARIANTS.items():
-        found = [power(draw(x), runs=runs, **options) for x in xs]
+        found = [power(draw(x), n_runs=runs, **options) for x in xs]
         rates, errors = [f.rate for f in found], [f.standard_error for f in found]
         print(f"{name:42s}", *(f"{x:g}: {f.rate:.3f}" for x, f in zip(xs, found, strict=True)))
         axes.errorbar(xs, rates, errors, color=colour, marker=marker, ms=5, capsize=2, label=name)

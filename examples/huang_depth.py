@@ -74,7 +74,7 @@ def measure(depth: int, init: str, rate: float, options: argparse.Namespace) -> 
     law = {"w_std": np.sqrt(1.05), "b_std": np.sqrt(2.01e-5)}
     found = np.empty(options.seeds)
     for seed in range(options.seeds):
-        net = MLP(shape, "tanh", init=init, seed=seed, **law)
+        net = MLP(shape, "tanh", init=init, rng=seed, **law)
         found[seed] = steps_to(wanted, net, X, y, rate, options.steps, seed)
     return found
 

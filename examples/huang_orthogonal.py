@@ -30,7 +30,7 @@ def panel(axes: Axes, init: str, kind: str, widths: list[int]) -> None:
     X = np.random.default_rng(0).normal(size=(20, 1024))
     for draws, shade in zip(DRAWS, ("0.7", "0.4", "0.0"), strict=True):
         found = convergence(
-            X, widths, inits=[init], kind=kind, draws=draws, repeats=2, w_std=1.5, b_std=0.1
+            X, widths, inits=[init], kind=kind, n_draws=draws, n_repeats=2, w_std=1.5, b_std=0.1
         )
         axes.loglog(widths, found.errors[init], "o-", ms=4, color=shade, label=f"M = {draws}")
         print(f"{kind} {init} M = {draws}: slope {found.slopes[init]:.2f}")

@@ -32,7 +32,7 @@ def changes(width: int, init: str, seed: int) -> NDArray[np.float64]:
     """Return the relative changes of the NTK and of the weights."""
     images, labels = load_digits()
     X, y = images[:20] / 16, np.where(labels[:20] % 2, 1.0, -1.0)
-    net = MLP((64, width, width, width, 1), "erf", init=init, w_std=1.5, b_std=0.1, seed=seed)
+    net = MLP((64, width, width, width, 1), "erf", init=init, w_std=1.5, b_std=0.1, rng=seed)
     steps, after = int(TIME * np.linalg.norm(net.ntk(X), 2) / len(X)), net
     for _ in range(steps):
         after = after.step(X, TIME / steps / len(X) * (y[:, None] - after(X)))

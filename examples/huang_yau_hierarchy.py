@@ -31,7 +31,7 @@ def measure(width: int, seed: int) -> tuple[list[float], list[float]]:
     """Return the errors for p = 2, 3, 4 and the root mean squares of K_3 and K_4."""
     g = np.random.default_rng(0)
     X, y = g.normal(size=(4, 3)), g.normal(size=4)
-    net = MLP((3, width, width, 1), "tanh", w_std=(np.sqrt(3), 1, 1), seed=seed)
+    net = MLP((3, width, width, 1), "tanh", w_std=(np.sqrt(3), 1, 1), rng=seed)
     exact, found = gradient_flow(net, X, y, [1.0])[0], hierarchy(net, X)
     errors = [float(np.linalg.norm(found.train(y, [1.0], p)[0] - exact)) for p in (2, 3, 4)]
     return errors, [float(np.sqrt(np.mean(K**2))) for K in found.kernels[1:]]

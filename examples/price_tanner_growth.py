@@ -47,7 +47,7 @@ def main() -> None:
                 init=Sparse(density, law),
                 w_std=2 * deviation * np.sqrt(density),
             )
-            found = trajectory_growth(net, circle, draws=options.draws, rtol=2e-3)
+            found = trajectory_growth(net, circle, n_draws=options.draws, rtol=2e-3)
             relative = found.lengths / found.lengths[:, :1]
             mean, spread = relative.mean(axis=0), relative.std(axis=0, ddof=1)
             bars = np.minimum(spread, 0.9 * mean), spread

@@ -53,7 +53,7 @@ def print_measures() -> None:
     print(f"| kernel | slope at 0 | energy at k >= 4 | {head} |")
     print("|" + "---|" * (3 + len(SAMPLES)))
     for name, kernel in kernels().items():
-        slope = nf.spectrum.kernel_slope(kernel)
+        slope = nf.spectrum.shape(kernel).rate
         energy = nf.spectrum.high_frequency_energy(kernel)
         variation = " | ".join(f"{interpolant(kernel, n).variation:.2f}" for n in SAMPLES)
         print(f"| {name} | {slope:.4f} | {energy:.1e} | {variation} |")

@@ -56,7 +56,7 @@ def jax_model() -> tuple[Any, Any]:
 def test_torch(outputs: str, other: Any) -> None:
     model = torch_model()
     wanted = NET.ntk(X, other) if outputs == "mean" else NET.output_ntk(X, other)
-    found = empirical_ntk(model, X, other, outputs=outputs, batch=4)
+    found = empirical_ntk(model, X, other, outputs=outputs, batch_size=4)
     np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-12)
 
 
@@ -65,7 +65,7 @@ def test_torch(outputs: str, other: Any) -> None:
 def test_jax(outputs: str, other: Any) -> None:
     network, params = jax_model()
     wanted = NET.ntk(X, other) if outputs == "mean" else NET.output_ntk(X, other)
-    found = empirical_ntk(network, X, other, params=params, outputs=outputs, batch=4)
+    found = empirical_ntk(network, X, other, params=params, outputs=outputs, batch_size=4)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4)
 

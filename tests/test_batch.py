@@ -314,7 +314,7 @@ def test_other_job_is_refused_and_restart_helps(
     others = X.copy() if "Y" in change else None
     options = {name: change[name] for name in ("dtype", "tile") if name in change}
     kernel = change.get("kernel", nf.FullyConnected(3).ntk)
-    with pytest.raises(batch.BatchError, match=f"{message}.*--restart.*3 finished tiles"):
+    with pytest.raises(batch.BatchError, match=f"{message}.*--no-resume.*3 finished tiles"):
         batch.gram(kernel, inputs, others, out=out, **options)
     assert journal_of(out).read_bytes() == before
     K = batch.gram(kernel, inputs, others, out=out, resume=False, **options)

@@ -18,7 +18,7 @@ KERNEL = nf.FullyConnected(2).ntk
 
 def test_the_smallest_error_wins() -> None:
     X = load_digits()[0][:900] / 16
-    found = features.choose(KERNEL, X, 128, seeds=2)
+    found = features.choose(KERNEL, X, 128, n_draws=2)
     assert [one.name for one in found.table[:2]] == ["NystromFeatures", "DualActivationFeatures"]
     assert found.features is found.table[0].features
     assert len(found.table) == 4 and not any(one.reason for one in found.table)
@@ -33,8 +33,8 @@ def test_maps_that_are_too_slow_get_fewer_features() -> None:
     X = np.random.default_rng(0).normal(size=(300, 5))
     slow = features.NTKSketch(KERNEL, 128)
     fast = features.DualActivationFeatures(KERNEL, 128)
-    limit = features.choose(KERNEL, X, 128, candidates=[fast], seeds=1).table[0].seconds * 20
-    found = features.choose(KERNEL, X, 128, seconds=limit, candidates=[slow, fast], seeds=1)
+    limit = features.choose(KERNEL, X, 128, candidates=[fast], n_draws=1).table[0].seconds * 20
+    found = features.choose(KERNEL, X, 128, seconds=limit, candidates=[slow, fast], n_draws=1)
     by_name = {one.name: one for one in found.table}
     assert by_name["DualActivationFeatures"].features.n_components == 128
     sketch = by_name["NTKSketch"]
@@ -47,14 +47,14 @@ def test_candidates_that_do_not_fit_are_named() -> None:
     wrong = features.DualActivationFeatures(KERNEL, 16, exact=2)
     large = features.ArcCosineFeatures(n_components=32)
     found = features.choose(
-        KERNEL, X, 16, candidates=[wrong, large, features.NystromFeatures(KERNEL, 16)], seeds=1
+        KERNEL, X, 16, candidates=[wrong, large, features.NystromFeatures(KERNEL, 16)], n_draws=1
     )
     assert found.table[0].name == "NystromFeatures"
     reasons = {one.name: one.reason for one in found.table[1:]}
     assert "n_components: expected more than" in reasons["DualActivationFeatures"]
     assert reasons["ArcCosineFeatures"] == "has more than 16 features"
     with pytest.raises(ValueError, match=r"candidates: expected one that is eligible, but Arc"):
-        features.choose(KERNEL, X, 16, candidates=[large], seeds=1)
+        features.choose(KERNEL, X, 16, candidates=[large], n_draws=1)
 
 
 def test_bad_arguments() -> None:
@@ -74,8 +74,8 @@ def test_bad_arguments() -> None:
 def test_errors_on_other_rows() -> None:
     X = np.random.default_rng(0).normal(size=(300, 8))
     nystrom = features.NystromFeatures(KERNEL, 60)
-    seen = features.error(KERNEL, nystrom, X[:150], seeds=2)
-    unseen = features.error(KERNEL, nystrom, X[:150], test=X[150:], seeds=2)
+    seen = features.error(KERNEL, nystrom, X[:150], n_draws=2)
+    unseen = features.error(KERNEL, nystrom, X[:150], test=X[150:], n_draws=2)
     assert unseen.frobenius.mean > 1.2 * seen.frobenius.mean
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 from ntkfast import datasets
-from ntkfast.command import bench, cli, demo
+from ntkfast.command import bench, cli, demo, networks
 
 X = np.random.default_rng(0).normal(size=(90, 6))
 
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     ("options", "kernel"),
     [
         ("--network fc --depth 3", lambda: nf.FullyConnected(3).ntk),
-        ("--network fc --depth 2 --kernel nngp", lambda: nf.FullyConnected(2).nngp),
+        ("--network fc --depth 2 --kind nngp", lambda: nf.FullyConnected(2).nngp),
         ("--network fc --depth 2 --bias 0.5", lambda: nf.FullyConnected(2, bias=0.5).ntk),
         (
             "--network fc --depth 2 --parameterization ntk --w-std 1.5 --b-std 0.1",
@@ -55,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
         ),
         ("--network arccosine --order 0", lambda: nf.ArcCosine(0)),
         (
-            "--network laplace --rate 2 --inputs euclidean",
+            "--network laplace --c 2 --inputs euclidean",
             lambda: nf.Laplace(2, inputs="euclidean"),
         ),
     ],
@@ -71,7 +72,7 @@ def test_gram_end_to_end(folder: Path) -> None:
     np.savez(folder / "data.npz", first=X, second=X + 1)
     base = ["--network", "fc", "--depth", "3", "--dtype", "float32"]
     done = run(
-        folder, "gram", "data.npz:first", *base, "--y", "Y.csv", "--tile", "64x7", "--out", "K.npy"
+        folder, "gram", "data.npz:first", *base, "--Y", "Y.csv", "--tile", "64x7", "--out", "K.npy"
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "K.npy: 90 x 20 float32, 0.0 MB\n"
@@ -79,7 +80,7 @@ def test_gram_end_to_end(folder: Path) -> None:
     wanted = nf.FullyConnected(3).ntk(X.astype("f4"), (X[:20] + 1).astype("f4"))
     assert K.dtype == np.float32
     np.testing.assert_allclose(K, wanted, rtol=1e-5, atol=1e-5)
-    again = run(folder, "gram", "data.npz:first", *base, "--y", "Y.csv", "--out", "K.npy")
+    again = run(folder, "gram", "data.npz:first", *base, "--Y", "Y.csv", "--out", "K.npy")
     assert again.returncode == 2
     assert "K.npy: exists already" in again.stderr
     replaced = run(folder, "gram", "X.npy", *base, "--out", "K.npy", "--overwrite")
@@ -108,19 +109,21 @@ FC = "--network fc --depth 3"
         ("gram X.npy --network fc --out K.npy", "--network fc needs --depth"),
         ("gram X.npy --network resnet --depth 3 --out K.npy", "--network resnet needs --alpha"),
         (f"gram X.npy {FC} --alpha 0.3 --out K.npy", "--network fc has no --alpha"),
-        (f"gram X.npy {FC} --rate 1 --out K.npy", "--network fc has no --rate"),
-        ("gram X.npy --network arccosine --order 1 --kernel ntk --out K.npy", "has no --kernel"),
-        (f"gram X.npy {FC} --activation wobble --out K.npy", "activation: expected one of"),
-        ("gram X.npy --network fc --depth -1 --out K.npy", "depth: expected"),
+        (f"gram X.npy {FC} --c 1 --out K.npy", "--network fc has no --c"),
+        ("gram X.npy --network arccosine --order 1 --kind ntk --out K.npy", "has no --kind"),
+        (f"gram X.npy {FC} --activation wobble --out K.npy", "--activation: expected one of"),
+        ("gram X.npy --network fc --depth -1 --out K.npy", "--depth: expected"),
         (f"gram X.npy {FC} --tile big --out K.npy", "--tile: expected N or ROWSxCOLUMNS, got big"),
         (f"gram X.npy {FC} --threads 0 --out K.npy", "expected a positive integer, got 0"),
         (f"gram X.npy {FC} --engine abacus --out K.npy", "abacus"),
         (f"gram no.npy {FC} --out K.npy", "no.npy: no such file"),
         (f"gram bad.csv {FC} --out K.npy", "bad.csv: cannot be read as a table of numbers"),
-        (f"gram X.npy {FC} --y narrow.npy --out K.npy", "Y: expected shape (*, 6), got (4, 5)"),
-        (f"gram nan.npy {FC} --out K.npy", "X: expected finite numbers, row 0 holds NaN"),
-        (f"gram X.npy {FC} --out K.mat", "out: expected a path ending in .npy or .zarr"),
+        (f"gram X.npy {FC} --Y narrow.npy --out K.npy", "--Y: expected shape (*, 6), got (4, 5)"),
+        (f"gram nan.npy {FC} --out K.npy", "error: X: expected finite numbers, row 0 holds NaN"),
+        (f"gram X.npy {FC} --out K.mat", "--out: expected a path ending in .npy or .zarr"),
         (f"gram X.npy {FC} --out no/K.npy", "no: no such folder"),
+        (f"gram X.npy {FC} --over --out K.npy", "unrecognized arguments: --over"),
+        ("gram X.npy --network exponential --out K.npy", "--network exponential needs --gamma"),
     ],
 )
 def test_mistakes_give_one_line_and_status_2(
@@ -180,7 +183,7 @@ def test_interrupt_gives_130_and_the_same_command_resumes(tmp_path: Path) -> Non
     assert not (tmp_path / "K.npy").exists()
     refused = run(tmp_path, *options, "--dtype", "float32")
     assert refused.returncode == 2
-    assert "--restart" in refused.stderr
+    assert "--no-resume" in refused.stderr
     assert run(tmp_path, *options).returncode == 0
     K = np.load(tmp_path / "K.npy")
     assert np.array_equal(K, K.T)
@@ -204,13 +207,18 @@ def test_help_is_quick_to_load_and_has_examples(tmp_path: Path) -> None:
     assert run(tmp_path, "--version").stdout.startswith("ntkfast ")
 
 
+def test_every_option_of_a_network_is_explained() -> None:
+    constructors = [inspect.signature(one).parameters for one in networks.NETWORKS.values()]
+    assert set(networks.HELP) == {name for one in constructors for name in one}
+
+
 def test_info_names_the_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     assert nf.__version__ in capfd.readouterr().out
 
 
 def test_spectrum_prints_a_table(capfd: pytest.CaptureFixture[str]) -> None:
-    options = "--network laplace --rate 1 --dim 3 --max-degree 30"
+    options = "--network laplace --c 1 --dim 3 --max-degree 30"
     assert cli.main(["spectrum", *options.split()]) == 2
     assert "radius" in capfd.readouterr().err
     assert cli.main(["spectrum", *options.split(), "--radius", "1"]) == 0
@@ -254,7 +262,7 @@ def test_spectrum_refuses_unknown_formats(
 
 
 def test_bench_prints_a_line_for_each_shape(capfd: pytest.CaptureFixture[str]) -> None:
-    options = "--size 64 --dims 4 9 --depths 1 3 --dtypes float64 --repeats 3 --threads 1"
+    options = "--n 64 --dims 4 9 --depths 1 3 --dtypes float64 --repeats 3 --threads 1"
     assert cli.main(["bench", *options.split()]) == 0
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
     measured = [line for line in lines if line[:1] == ["float64"]]

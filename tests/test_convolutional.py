@@ -84,6 +84,7 @@ NETWORKS: dict[str, Any] = {
 # Pools mix pixels of an image, and angles after them are differences: to the root of rounding where
 # images are parallel (but not where they are equal).
 CANCEL = ("pool", "pool-first", "two-pools", "two-pools-flat", "pool-circular", "linear")
+SLOW_ORACLE = ("two-pools-flat", "nested", "pool-circular")
 
 
 def oracle_values(name: str, X: np.ndarray) -> np.ndarray:
@@ -98,7 +99,11 @@ def reference() -> dict[str, np.ndarray]:
     return {}
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.grid(2)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_ORACLE)) for name in NETWORKS],
+)
 def test_oracle(
     engine: dict[str, Any], name: str, dtype: Any, reference: dict[str, np.ndarray]
 ) -> None:
@@ -297,7 +302,7 @@ def test_threads(name: str, engine_name: str) -> None:
     assert np.array_equal(one[3:4, 5:], net.ntk(X[3:4], X[5:], engine=engine_name))
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_small_angles(seed: int) -> None:
     """Nearly equal images, and flat patches of unequal brightness, in float32."""
     random = np.random.default_rng(seed)
@@ -336,6 +341,7 @@ def test_circular_shift() -> None:
     np.testing.assert_allclose(kernel(moved, X), kernel(X), rtol=1e-13)
 
 
+@pytest.mark.slow
 def test_larger_images() -> None:
     """Images larger than the filters' margins, against the float64 oracle."""
     X = np.random.default_rng(7).standard_normal((2, 8, 7, 3))
@@ -345,7 +351,10 @@ def test_larger_images() -> None:
         assert found == pytest.approx(wanted[1], rel=1e-12)
 
 
-@pytest.mark.parametrize("padding", ["zero", "valid", "circular"])
+@pytest.mark.grid(1)
+@pytest.mark.parametrize(
+    "padding", [pytest.param("zero", marks=pytest.mark.slow), "valid", "circular"]
+)
 def test_window_sums(engine: dict[str, Any], padding: str) -> None:
     """Windows of several sizes in images of more than one block of rows and columns."""
     X = np.random.default_rng(8).standard_normal((2, 10, 9, 2))

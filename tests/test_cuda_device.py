@@ -1,7 +1,7 @@
-"""The CUDA engine against the native one, on a card or with the host playing it.
+"""The CUDA engine against the native one, on a device or with the host playing it.
 
 ``emulated`` runs the sources of the kernels on the host (built with the CMake option
-NTKFAST_CUDA_EMULATE), ``device`` needs a card.
+NTKFAST_CUDA_EMULATE), ``device`` needs a device.
 """
 
 from __future__ import annotations
@@ -15,23 +15,29 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.engines import cuda, native
+from ntkfast.engines import cuda
 from tolerances import PRODUCT
 
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
 
 
-@pytest.fixture(params=["_cuda_emulated", "_cuda"], ids=["emulated", "device"])
+def played_by(name: str) -> Any:
+    """Return an extension module as a parameter, which is skipped where it cannot run."""
+    reason = f"{name} is not built"
+    if importlib.util.find_spec(name) is not None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NTKFAST_CUDA_MODULE", name)
+            reason = cuda.unavailable()
+    return pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+
+
+@pytest.fixture(
+    params=map(played_by, ["ntkfast._cuda_emulated", "ntkfast._cuda"]), ids=["emulated", "device"]
+)
 def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Make the engine use an extension module; what it finds is compared with the native one."""
-    if native.unavailable():
-        pytest.skip("the compiled extension ntkfast._core is not installed")
-    name = f"ntkfast.{request.param}"
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not built")
+    name = request.param
     monkeypatch.setenv("NTKFAST_CUDA_MODULE", name)
-    if reason := cuda.unavailable():
-        pytest.skip(reason)
     found = importlib.import_module(name)
     yield found
     found.set_chunk(1 << 27)
@@ -156,7 +162,7 @@ def test_rows(module: Any, name: str, shape: tuple[int, int, int], dtype: Any) -
 
 # ---- products of rows ----------------------------------------------------------------------------
 
-# What multiplies rows: the dtype, the card (the emulated card 1 has no tensor cores), the
+# What multiplies rows: the dtype, the device (the emulated device 1 has no tensor cores), the
 # precision, and the error of a cosine by engines/cuda.py, besides that of strict precision.
 PRODUCTS = {
     "f32": (np.float32, 0, "strict", 0.0),
@@ -174,10 +180,10 @@ SLOPE = 4.0
 @pytest.fixture(params=PRODUCTS)
 def product(module: Any, request: pytest.FixtureRequest) -> Iterator[tuple[Any, float]]:
     """Multiply in one of `PRODUCTS`; gives the dtype and the error of a cosine."""
-    dtype, card, precision, error = PRODUCTS[request.param]
-    if card >= module.devices()[0]:
-        pytest.skip(f"there is no card {card}")
-    with cuda.device(card), cuda.precision(precision):
+    dtype, device, precision, error = PRODUCTS[request.param]
+    if device >= module.devices()[0]:
+        pytest.skip(f"there is no device {device}")
+    with cuda.device(device), cuda.precision(precision):
         yield dtype, error
 
 
@@ -253,9 +259,9 @@ def test_precisions_differ(module: Any) -> None:
         pass
 
 
-def test_cards_without_tensor_cores_compute_strictly(module: Any) -> None:
+def test_devices_without_tensor_cores_compute_strictly(module: Any) -> None:
     if not module.__name__.endswith("emulated"):
-        pytest.skip("needs the old card among the emulated ones")
+        pytest.skip("needs the old device among the emulated ones")
     X = np.random.default_rng(0).standard_normal((30, 50)).astype(np.float32)
     kernel = nf.FullyConnected(1).ntk
     wanted = kernel(X, engine="cuda")

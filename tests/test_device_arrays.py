@@ -1,6 +1,6 @@
-"""Kernels of arrays on a graphics card, here arrays of a library that this file makes up.
+"""Kernels of arrays on a CUDA device, here arrays of a library that this file makes up.
 
-``emulated`` runs where the CUDA engine is played by the host, ``device`` on a card.
+``emulated`` runs where the CUDA engine is played by the host, ``device`` on a device.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, rtol=0, atol=32 * np.finfo(wanted.dtype).eps * size)
 
 
-class CardLibrary:
-    """A library of arrays in memory of a card."""
+class DeviceLibrary:
+    """A library of arrays in memory of a device."""
 
     def __init__(self, cuda: Any, place: str = "0") -> None:
         self.cuda, self.place = cuda, place
 
     def empty(self, shape: Any, *, dtype: Any, device: Any) -> Array:
         """Return an array whose numbers are anything."""
-        assert device == "card"
+        assert device == "gpu"
         size = int(np.prod(shape, dtype=int)) * np.dtype(dtype).itemsize
         return Array(self, self.cuda.Memory(size, self.place), shape, np.dtype(dtype))
 
@@ -55,7 +55,7 @@ class CardLibrary:
         """Copy an array of the host, with its strides."""
         array = np.asarray(array)
         base = array if array.base is None else array.base
-        out = self.empty(base.shape, dtype=array.dtype, device="card")
+        out = self.empty(base.shape, dtype=array.dtype, device="gpu")
         self.cuda.copy(device_array.view("out", out).described(), base, self.place)
         if array is not base:
             out.shape, out.strides = array.shape, array.strides
@@ -66,9 +66,9 @@ class CardLibrary:
 class Array:
     """An array of that library: it tells where it is, and no more."""
 
-    device = "card"
+    device = "gpu"
 
-    def __init__(self, library: CardLibrary, memory: Any, shape: Any, dtype: Any) -> None:
+    def __init__(self, library: DeviceLibrary, memory: Any, shape: Any, dtype: Any) -> None:
         self.library, self.memory, self.shape, self.dtype = library, memory, tuple(shape), dtype
         self.strides: Any = None
         self.start = memory.pointer
@@ -85,7 +85,7 @@ class Array:
             **self.facts,
         }
 
-    def __array_namespace__(self) -> CardLibrary:
+    def __array_namespace__(self) -> DeviceLibrary:
         return self.library
 
     def get(self) -> Any:
@@ -121,8 +121,8 @@ class Tensor:
 
 
 @pytest.fixture
-def library(module: Any) -> CardLibrary:  # noqa: F811
-    return CardLibrary(module)
+def library(module: Any) -> DeviceLibrary:  # noqa: F811
+    return DeviceLibrary(module)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -148,7 +148,7 @@ def test_products(library: Any, name: str, dtype: Any) -> None:
     vector = kernel.matmul(x, y, library.asarray(v))
     assert vector.shape == (70,)
     assert_same(vector.get(), kernel.matmul(X, Y, v, engine="cuda"))
-    out = library.empty((70,), dtype=dtype, device="card")
+    out = library.empty((70,), dtype=dtype, device="gpu")
     assert kernel.matmul(x, y, library.asarray(v), out=out) is out
     assert_same(out.get(), vector.get())
 
@@ -279,7 +279,7 @@ def test_out_and_strides(library: Any, dtype: Any) -> None:
 
 def test_dlpack(library: Any, dtype: Any) -> None:
     X, kernel = rows(9, 4, dtype)[1:], nf.FullyConnected(2).ntk
-    out = library.empty((8, 8), dtype=dtype, device="card")
+    out = library.empty((8, 8), dtype=dtype, device="gpu")
     kernel(Tensor(library.asarray(X)), out=out)
     assert_same(out.get(), kernel(X.copy(), engine="cuda"))
     with pytest.raises(TypeError, match=r"__array_namespace__.*pass out="):
@@ -329,7 +329,7 @@ MAPS: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", MAPS)
 def test_maps(library: Any, name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The features that NumPy rows get from the card, but for norms summed in another order."""
+    """The features that NumPy rows get from the device, but for norms summed in another order."""
     frame = rows(20, 11, dtype)
     X = frame[:, 2:9]  # rows with gaps between them
     features = clone(MAPS[name]).set_params(random_state=0).fit(X)
@@ -388,7 +388,7 @@ class Watched:
 
 
 def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The card and the stream are those of X; what other streams hold is waited for."""
+    """The device and the stream are those of X; what other streams hold is waited for."""
     from ntkfast.engines import cuda
 
     seen: list[Any] = []
@@ -402,7 +402,7 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
     waits: list[str] = []
     monkeypatch.setattr(cuda, "module", lambda: Watched(library.cuda, waits))
     x.facts, y.facts = {"stream": 1}, {"stream": 1}
-    kernel, out = nf.FullyConnected(1).ntk, library.empty((4, 5), dtype=x.dtype, device="card")
+    kernel, out = nf.FullyConnected(1).ntk, library.empty((4, 5), dtype=x.dtype, device="gpu")
     out.facts = {"stream": 1}
     kernel(x, y, out=out)
     assert waits == []  # the result is waited for by who reads it in that stream
@@ -442,11 +442,11 @@ def test_sequences_in_the_stream_of_the_array(
     assert places.count((0, 2)) == 1  # which is that of the first wait
 
 
-def test_several_cards(library: Any) -> None:
-    """Arrays on another card are computed on there; on two cards they are an error."""
+def test_several_devices(library: Any) -> None:
+    """Arrays on another device are computed on there; on two devices they are an error."""
     if library.cuda.devices()[0] < 2:
         pytest.skip("one CUDA device only")
-    other, kernel, X = CardLibrary(library.cuda, "1"), nf.FullyConnected(2).ntk, rows(9, 4, float)
+    other, kernel, X = DeviceLibrary(library.cuda, "1"), nf.FullyConnected(2).ntk, rows(9, 4, float)
     assert_same(kernel(other.asarray(X)).get(), kernel(X, engine="cuda"))
     with pytest.raises(ValueError, match=r"Y: expected an array on CUDA device 0 as X.* device 1"):
         kernel(library.asarray(X), other.asarray(X))
@@ -518,4 +518,4 @@ def test_bad_arguments(library: Any) -> None:
     with pytest.raises(ValueError, match=r"V: expected shape \(4,\), got \(3,\)"):
         kernel.matmul(x, None, flat)
     with pytest.raises(TypeError, match="takes arrays of the host"):
-        nf.finite.MLP([3, 4, 1], seed=0).ntk(x)
+        nf.finite.MLP([3, 4, 1], rng=0).ntk(x)

@@ -46,6 +46,15 @@ ALL = [pytest.param(case.make, id=case.name) for case in cases.CASES]
 ALL += [pytest.param(make, id=name) for name, make in OTHERS]
 
 
+@pytest.fixture(
+    params=[pytest.param(np.float32, marks=pytest.mark.slow), np.float64],
+    ids=["float32", "float64"],
+)
+def dtype(request: pytest.FixtureRequest) -> type[np.floating]:
+    """Both precisions; what is compiled for one of them takes as long for the other."""
+    return request.param
+
+
 def layers_of(kernel: Any, dtype: Any) -> int:
     """Depth of the layer map on rows of different norms, 0 for the other maps."""
     if not hasattr(kernel, "network"):

@@ -99,6 +99,7 @@ def assert_unbiased(
 LINEAR = gaussian(12, 11)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [7, 16, 200], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [SRHT, CountSketch], ids=lambda one: one.__name__)
 def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -108,6 +109,7 @@ def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
     assert_unbiased(draw, LINEAR @ LINEAR.T, draws=2000)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [60, 64], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [TensorSketch, TensorSRHT], ids=lambda one: one.__name__)
 def test_tensor_sketches_are_unbiased(sketch: Any, m: int) -> None:
@@ -379,14 +381,15 @@ def test_the_dual_activation_has_the_kernel_as_its_dual(dim: int) -> None:
 ZONAL = [
     nf.FullyConnected(3).ntk,
     nf.FullyConnected(2, parameterization="ntk").nngp,
-    nf.ResNet(3, alpha=0.5, trained="all").ntk,
+    pytest.param(nf.ResNet(3, alpha=0.5, trained="all").ntk, marks=pytest.mark.slow),
     nf.ArcCosine(1),
-    nf.ArcCosine(2),
-    nf.Laplace(1.0, inputs="homogeneous"),
+    pytest.param(nf.ArcCosine(2), marks=pytest.mark.slow),
+    pytest.param(nf.Laplace(1.0, inputs="homogeneous"), marks=pytest.mark.slow),
     nf.Gaussian(1.0, inputs="sphere"),
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("exact", [-1, 0, 1, 2])
 @pytest.mark.parametrize("kernel", ZONAL, ids=repr)
 def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) -> None:
@@ -401,7 +404,8 @@ def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) ->
     assert_unbiased(draw, kernel(X), draws=40, allowed=bias + 1e-3)
 
 
-def test_gegenbauer_features_are_unbiased() -> None:
+@pytest.mark.parametrize("draws", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_gegenbauer_features_are_unbiased(draws: int) -> None:
     X, kernel = gaussian(12, 6), nf.FullyConnected(2).ntk
 
     def draw(seed: int) -> Array:
@@ -409,7 +413,7 @@ def test_gegenbauer_features_are_unbiased() -> None:
         return np.asarray(features.fit_transform(X))
 
     bias = GegenbauerFeatures(kernel, 512, max_degree=20).fit(X).truncated_
-    assert_unbiased(draw, kernel(X), draws=200, allowed=bias)
+    assert_unbiased(draw, kernel(X), draws=draws, allowed=bias)
 
 
 def test_kernels_that_are_polynomials_are_exact() -> None:
@@ -577,14 +581,14 @@ def test_pivots_have_the_distribution_of_the_method() -> None:
 def test_error_against_its_definition() -> None:
     X, kernel = gaussian(40, 5), nf.FullyConnected(2).ntk
     features = DualActivationFeatures(kernel, 64)
-    found = error(kernel, features, X, seeds=4, regularization=1e-2)
+    found = error(kernel, features, X, n_draws=4, relative_ridge=1e-2)
     K = kernel(X)
     F = clone(features).set_params(random_state=2).fit_transform(X)
     gap, weight = F @ F.T - K, 1e-2 * np.trace(K)
-    assert found.n_features == 64 and found.regularization == pytest.approx(weight)
+    assert found.n_features == 64 and found.ridge == pytest.approx(weight)
     assert found.frobenius.values[2] == pytest.approx(relative(F, K))
     assert found.spectral.values[2] == pytest.approx(np.linalg.norm(gap, 2) / np.linalg.norm(K, 2))
-    eps = found.ridge.values[2]
+    eps = found.whitened.values[2]
     regular = K + weight * np.eye(40)
     for sign in (1, -1):  # (1 - eps)(K + l) <= F F^T + l <= (1 + eps)(K + l), and no less will do
         assert np.linalg.eigvalsh(eps * regular + sign * gap)[0] > -1e-10
@@ -597,9 +601,9 @@ def test_error_against_its_definition() -> None:
 
 def test_error_of_exact_features_and_bad_arguments() -> None:
     X, kernel = gaussian(30, 3), nf.FullyConnected(1).ntk
-    assert error(kernel, NystromFeatures(kernel, 30), X, seeds=1).frobenius.mean < 1e-10
+    assert error(kernel, NystromFeatures(kernel, 30), X, n_draws=1).frobenius.mean < 1e-10
     with pytest.raises(ValueError, match="confidence: expected a number between 0 and 1"):
-        error(kernel, NystromFeatures(), X, confidence=1.0)
+        error(kernel, NystromFeatures(), X, confidence_level=1.0)
     with pytest.raises(TypeError, match="kernel: expected a Kernel, got FullyConnected; a network"):
         error(nf.FullyConnected(1), NystromFeatures(), X)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="transformer: expected a feature map, got int"):

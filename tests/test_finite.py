@@ -18,7 +18,7 @@ WIDTH, DRAWS = 128, 16
 NETS = {
     "relu": MLP((4, 9, 8, 1)),
     "tanh with biases": MLP((4, 9, 8, 1), "tanh", w_std=1.5, b_std=0.3),
-    "residual, several outputs": MLP((4, 8, 8, 8, 3), "erf", residual=0.5, b_std=0.2, seed=1),
+    "residual, several outputs": MLP((4, 8, 8, 8, 3), "erf", residual=0.5, b_std=0.2, rng=1),
     "orthogonal": MLP((4, 9, 8, 2), "gelu", init="orthogonal", b_std=0.1, zero_bias=True),
     "first layer only": MLP((4, 9, 1), "softplus", b_std=[1, 0], trained=[True, False]),
     "sparse": MLP((4, 30, 20, 1), "erf", init="sparse", w_std=[1, 2, 3]),
@@ -187,7 +187,7 @@ def test_wrong_inputs() -> None:
 
 def test_mean_kernel() -> None:
     net = MLP((4, 10, 1), "erf")
-    found = nf.finite.mean_kernel(net, X, Y, draws=5, seed=3)
+    found = nf.finite.mean_kernel(net, X, Y, n_draws=5, rng=3)
     samples = [net.redraw(np.random.default_rng([3, draw])).ntk(X, Y) for draw in range(5)]
     np.testing.assert_allclose(found.mean, np.mean(samples, axis=0), rtol=1e-12)
     error = np.std(samples, axis=0, ddof=1) / np.sqrt(5)
@@ -204,7 +204,7 @@ def test_mean_kernel() -> None:
 def test_convergence(activation: str, depth: int, published: dict[str, Any]) -> None:
     """Errors of single networks of width 64 and 256 as measured independently, on other draws."""
     points = np.random.default_rng(0).normal(size=(20, 64))
-    options: dict[str, Any] = {"w_std": 1.5, "b_std": 0.1, "repeats": 6}
+    options: dict[str, Any] = {"w_std": 1.5, "b_std": 0.1, "n_repeats": 6}
     found = nf.finite.convergence(points, (64, 256), depth=depth, activation=activation, **options)
     for name, errors in published.items():
         # the published numbers are one draw each: three standard deviations of a draw
@@ -212,7 +212,7 @@ def test_convergence(activation: str, depth: int, published: dict[str, Any]) -> 
         assert np.all(np.abs(found.errors[name] - errors) <= allowed)
         assert found.slopes[name] == pytest.approx(-0.5, abs=0.2)
     averaged = nf.finite.convergence(
-        points, (64, 256), activation=activation, depth=depth, draws=8, **options
+        points, (64, 256), activation=activation, depth=depth, n_draws=8, **options
     )
     assert np.all(averaged.errors["gaussian"] < 0.6 * found.errors["gaussian"])
     pytest.importorskip("matplotlib")

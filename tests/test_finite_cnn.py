@@ -23,7 +23,7 @@ NETS = {
     for padding, readout in itertools.product(PADDINGS, READOUTS)
 } | {
     "relu": CNN((6, 5, 2), (4, 3, 5)),
-    "one pixel": CNN((6, 5, 2), (4,), 1, "erf", filter_size=1, seed=3),
+    "one pixel": CNN((6, 5, 2), (4,), 1, "erf", filter_size=1, rng=3),
     "wide filter": CNN((6, 5, 2), (4,), activation="erf", filter_size=5, init="orthogonal"),
     "second layer only": CNN((6, 5, 2), (4, 3), activation="gelu", trained=[False, True, False]),
 }
@@ -119,7 +119,7 @@ def test_limit(padding: str, readout: str, init: str) -> None:
     )
     images = rng.normal(size=(3, 5, 6, 2))
     for kind in ("ntk", "nngp"):
-        found = nf.finite.mean_kernel(net, images, kind=kind, draws=40, seed=5)
+        found = nf.finite.mean_kernel(net, images, kind=kind, n_draws=40, rng=5)
         exact = getattr(net.limit, kind)(images)
         size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
         assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)

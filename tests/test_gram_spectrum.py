@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 import oracle
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum import effective_dimension, extremes
-from ntkfast.spectrum.gram import cholesky
+from ntkfast.spectrum.gram.extremes import cholesky
 from ntkfast.spectrum.gram.lobpcg import lobpcg
 from ntkfast.spectrum.gram.vecchia import vecchia
 
@@ -34,6 +35,7 @@ KERNELS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 @pytest.mark.parametrize("d", [3, 8, 20])
@@ -91,10 +93,10 @@ def test_near_duplicates_without_the_matrix() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_seeds(method: str) -> None:
     X = points(200, 4)
-    first, second = (extremes(NTK, X, method=method, seed=5) for _ in range(2))
+    first, second = (extremes(NTK, X, method=method, rng=5) for _ in range(2))
     assert first.smallest == second.smallest
     assert np.array_equal(first.smallest_vectors, second.smallest_vectors)
-    other = extremes(NTK, X, method=method, seed=6)
+    other = extremes(NTK, X, method=method, rng=6)
     assert other.smallest == pytest.approx(first.smallest, rel=1e-3)
 
 
@@ -201,11 +203,14 @@ def test_bad_rows() -> None:
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bar is silent without a terminal, and its passes are counted with and without it."""
+    """A bar that nobody asked for needs a terminal; passes are counted with and without it."""
+    pytest.importorskip("tqdm")
     X = points(200, 3)
-    first, second = (extremes(NTK, X, method="iterative", progress=p) for p in (False, True))
-    assert first.passes == second.passes > 0
+    first, second = (extremes(NTK, X, method="iterative", progress=p) for p in (False, None))
     assert capsys.readouterr().err == ""
+    third = extremes(NTK, X, method="iterative", progress=True)
+    assert first.passes == second.passes == third.passes > 0
+    assert f"{third.passes:.2f} passes" in capsys.readouterr().err
 
 
 def test_interrupt() -> None:
@@ -224,7 +229,7 @@ def test_interrupt() -> None:
 def test_vecchia_is_exact_with_all_neighbours(d: int) -> None:
     """Both searches: by a tree and through the kernel."""
     X = points(60, d)
-    inverse = vecchia(NTK, X, 59, np.random.default_rng(0))
+    inverse = vecchia(Evaluation(NTK), X, 59, np.random.default_rng(0))
     np.testing.assert_allclose(inverse(np.asarray(NTK(X), float)), np.eye(60), atol=1e-9)
 
 
@@ -232,7 +237,7 @@ def test_vecchia_is_exact_with_all_neighbours(d: int) -> None:
 def test_vecchia_neighbours(d: int) -> None:
     """Every column has a unit residual: u^T K u = 1, and at most m + 1 entries."""
     X = points(300, d)
-    U = vecchia(NTK, X, 10, np.random.default_rng(0)).factor
+    U = vecchia(Evaluation(NTK), X, 10, np.random.default_rng(0)).factor
     assert np.diff(U.indptr).max() == 11
     np.testing.assert_allclose(np.diag((U.T @ NTK(X)) @ U), 1, rtol=1e-8)
 
@@ -281,13 +286,13 @@ def test_effective_dimension() -> None:
     np.testing.assert_allclose(dense.values, exact, rtol=1e-10)
     assert np.all(np.abs(dense.values - exact) <= dense.truncation + 1e-10 * exact)
     for dtype in (np.float64, np.float32):
-        found = effective_dimension(NTK, X.astype(dtype), path, method="lanczos", probes=32)
+        found = effective_dimension(NTK, X.astype(dtype), path, method="lanczos", n_probes=32)
         assert np.all(np.abs(found.values - exact) <= 4 * found.standard_error + found.truncation)
         np.testing.assert_allclose(found.values, exact, rtol=0.1)
         assert np.all(found.truncation <= 0.1 * found.standard_error + 1e-9 * exact)
-    again = effective_dimension(NTK, X, path, method="lanczos", seed=3)
+    again = effective_dimension(NTK, X, path, method="lanczos", rng=3)
     assert np.array_equal(
-        again.values, effective_dimension(NTK, X, path, method="lanczos", seed=3).values
+        again.values, effective_dimension(NTK, X, path, method="lanczos", rng=3).values
     )
     assert not np.array_equal(again.values, found.values)
 
@@ -296,7 +301,7 @@ def test_truncation_brackets_each_probe() -> None:
     """Few steps: the interval is wide, and it holds the value of these probes."""
     X = points(300, 4)
     few, many = (
-        effective_dimension(NTK, X, 0.1, method="lanczos", max_steps=steps, seed=0)
+        effective_dimension(NTK, X, 0.1, method="lanczos", max_steps=steps, rng=0)
         for steps in (10, 120)
     )
     assert few.truncation[0] > 10 * many.truncation[0]
@@ -304,14 +309,14 @@ def test_truncation_brackets_each_probe() -> None:
 
 
 @pytest.mark.parametrize("path", [0.0, [-1.0], [np.nan], [[1.0]]])
-def test_bad_lambdas(path: object) -> None:
-    with pytest.raises(ValueError, match="lambdas: expected positive"):
+def test_bad_ridges(path: object) -> None:
+    with pytest.raises(ValueError, match="ridges: expected positive"):
         effective_dimension(NTK, points(10, 3), path)  # type: ignore[arg-type]
 
 
 def test_bad_probes() -> None:
     with pytest.raises(ValueError, match="probes: expected an integer >= 2"):
-        effective_dimension(NTK, points(10, 3), 1.0, method="lanczos", probes=1)
+        effective_dimension(NTK, points(10, 3), 1.0, method="lanczos", n_probes=1)
 
 
 # Factors of several blocks -----------------------------------------------------------------------

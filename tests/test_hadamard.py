@@ -53,6 +53,7 @@ def test_reference_is_dense_product(power: int) -> None:
     np.testing.assert_allclose(reference(X).astype(float), exact.astype(float), atol=1e-13)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("power", POWERS)
 def test_values(power: int, engine: dict[str, Any], dtype: Any) -> None:
     width = 1 << power
@@ -65,6 +66,7 @@ def test_values(power: int, engine: dict[str, Any], dtype: Any) -> None:
     assert np.all(np.abs(scaled - exact) <= bound(X, power + 2) / width**0.5)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("power", [*range(14), 16, 19])
 def test_every_isa_has_the_same_bits(power: int, engine: dict[str, Any], dtype: Any) -> None:
     """Engines, instruction sets, threads, in place or not: every sum has the same order."""
@@ -78,6 +80,7 @@ def test_every_isa_has_the_same_bits(power: int, engine: dict[str, Any], dtype: 
         assert np.array_equal(Y, expected)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("width", [1, 2, 8, 64, 4096])
 @pytest.mark.parametrize("n", [1, 2, 3, 50, 401])
 def test_numbers_of_rows(n: int, width: int, engine: dict[str, Any], dtype: Any) -> None:
@@ -212,6 +215,7 @@ def test_read_only_output() -> None:
         fwht(np.ones((2, 4)), out=out)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize(("left", "right", "m"), [(1, 1, 1), (5, 64, 33), (100, 3, 257)])
 @pytest.mark.parametrize("shared", [False, True])
 def test_sketches(
@@ -250,6 +254,7 @@ def test_sketches(
     np.testing.assert_array_equal(wide[:, :m], other[:, :m])
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize(("dim", "count"), [(1, 3), (5, 20), (33, 64), (100, 1000), (300, 700)])
 @pytest.mark.parametrize("answer", ["product", "relu", "step"])
 def test_structured_neurons(

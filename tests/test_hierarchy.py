@@ -17,7 +17,7 @@ TIMES = np.array([0.0, 1.0, 4.0])
 def of_huang_and_yau(width: int, hidden: int = 2, seed: int = 0) -> MLP:
     """x_l = tanh(W x_(l-1)) / sqrt m with standard normal weights, the first layer unscaled."""
     gains = (np.sqrt(3), *[1.0] * hidden)
-    return MLP((3, *[width] * hidden, 1), "tanh", w_std=gains, seed=seed)
+    return MLP((3, *[width] * hidden, 1), "tanh", w_std=gains, rng=seed)
 
 
 def explicit_third(net: MLP) -> Any:

@@ -312,6 +312,7 @@ def test_wrong_v(kernel: Any) -> None:
         kernel.matmul(x, y, np.ones((4, 1), complex))
 
 
+@pytest.mark.slow
 def test_products_beyond_31_bits(engine_name: str) -> None:
     """2.8e9 pairs of the linear network: K(X, Y) v is X (Y^T v)."""
     n, m = 70_000, 40_000

@@ -153,6 +153,7 @@ def normalised(name: str, dtype: Any) -> tuple[np.ndarray, cases.Expected]:
     return x, cases.compare(case.oracle(5), x, x)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", NORMALISED)
 def test_rows_of_one_norm(name: str, engine: dict[str, Any], dtype: Any) -> None:
     """On a sphere the package may use a profile for any network; the values are the same."""
@@ -280,6 +281,7 @@ def composed_expected(name: str, which: str, dtype: Any) -> cases.Expected:
     return cases.compare(oracle.composed(COMPOSED[name][1], which=which, dimension=4), x, y)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 @pytest.mark.parametrize("name", COMPOSED)
 def test_composed_networks(name: str, which: str, engine: dict[str, Any], dtype: Any) -> None:

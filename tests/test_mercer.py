@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +66,30 @@ def _reference_files() -> list[str]:
     return sorted(path.name for path in Path(directory).glob("eig_*.json")) if directory else []
 
 
-@pytest.mark.parametrize("name", _reference_files() or [None])
-def test_reference_directory(name: str | None) -> None:
+@pytest.mark.parametrize("name", _reference_files() or ["eig_*.json"])
+def test_reference_directory(name: str, reference_files: Path) -> None:
     """All values of the larger reference, where NTKFAST_REFERENCE names its directory."""
-    if name is None:
-        pytest.skip("NTKFAST_REFERENCE is not set to a directory with eig_*.json")
-    text = (Path(os.environ["NTKFAST_REFERENCE"]) / name).read_text()
+    text = (reference_files / name).read_text()
     assert sum(check_record(record, 2) for record in json.loads(text)["records"]) >= 12
 
 
 # ---------------------------------------------------------------------- quadrature of the oracle
 
 
-def quadrature(exact: oracle.Kernel, dim: int, degree: int, radius: float = 1.0) -> mpf:
+@cache
+def harmonic(dim: int, degree: int, theta: mpf) -> mpf:
+    """Zonal harmonic of an angle, one at zero."""
+    u, lam = mp.cos(theta), mpf(dim - 2) / 2
+    if dim == 2:
+        return mp.chebyt(degree, u)
+    return mp.gegenbauer(degree, lam, u) / mp.gegenbauer(degree, lam, 1)
+
+
+def quadrature(profile: Callable[[mpf], mpf], dim: int, degree: int) -> mpf:
     """mu_k by mpmath: integral of k P_k over the sphere, from the oracle's profile."""
-    lam = mpf(dim - 2) / 2
-    p = mp.chebyt if dim == 2 else lambda k, u: mp.gegenbauer(k, lam, u) / mp.gegenbauer(k, lam, 1)
 
     def integrand(theta: mpf) -> mpf:
-        value = exact.profile(theta, radius) * p(degree, mp.cos(theta))
+        value = profile(theta) * harmonic(dim, degree, theta)
         return value * mp.sin(theta) ** (dim - 2)
 
     points = [0, mp.pi / 4, mp.pi / 2, 3 * mp.pi / 4, mp.pi]
@@ -119,6 +126,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("dim", [3, 6])
 def test_against_quadrature(name: str, dim: int) -> None:
@@ -126,12 +134,14 @@ def test_against_quadrature(name: str, dim: int) -> None:
     case, radius = cases.BY_NAME[name], 1.25
     found = spectrum.mercer(case.kernel, dim, 9, radius=radius)
     exact = case.oracle(dim)
+    profile = cache(lambda theta: exact.profile(theta, radius))  # the nodes are those of all k
     for k in (0, 1, 4, 9):
-        value = quadrature(exact, dim, k, radius)
+        value = quadrature(profile, dim, k)
         error = float(abs(mpf(float(found.eigenvalues[k])) - value))
         assert error <= (1e-12 + found.error[k]) * abs(float(value)) + 1e-20, (k, error)
 
 
+@pytest.mark.slow
 def test_laplace_too_sharp_for_its_tail() -> None:
     """Eigenvalues of e^-1110 and below, whose masses underflow: they are no exact zeros."""
     s = spectrum.mercer(nf.Laplace(1000.0), 1000, 50, radius=1.0)
@@ -157,7 +167,7 @@ def test_quadrature_fallback() -> None:
     exact = oracle.fully_connected(2, oracle.relu)  # the same route on a kernel that is known
     relu = spectrum.mercer(OnlyProfile(nf.FullyConnected(2).ntk), 3, 9)
     for k in (0, 1, 4, 9):
-        value = quadrature(exact, 3, k)
+        value = quadrature(cache(exact.profile), 3, k)
         assert abs(float(relu.eigenvalues[k] / value - 1)) <= relu.error[k]
 
 

@@ -86,6 +86,7 @@ def expected(name: str, dtype: Any, dimension: int, direction: int) -> cases.Exp
     return cases.compare(KERNELS[name][1](dimension), base, near)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("direction", [1, -1], ids=["duplicate", "antipode"])
 @pytest.mark.parametrize("dimension", [3, 10, 100])
 @pytest.mark.parametrize("name", KERNELS)
@@ -98,6 +99,7 @@ def test_near_pairs(
     expected(name, dtype, dimension, direction).check(computed)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("name", ["fc3", "fc10", "bias3", "ntk-relu3", "laplace-sphere"])
 @pytest.mark.parametrize("dimension", [3, 40])
 def test_near_pairs_inside_a_large_matrix(

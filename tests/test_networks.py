@@ -22,6 +22,7 @@ def inputs(case: Case, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     return special_pairs(dtype, DIMENSION, case.radius)
 
 
+@pytest.mark.grid(2)
 @parametrize(cases.CASES)
 def test_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     """All pairs: generic, orthogonal, zero, duplicate, antipodal, scaled, near-duplicate."""
@@ -31,6 +32,7 @@ def test_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     expected(case.name, dtype, DIMENSION).check(computed)
 
 
+@pytest.mark.grid(2)
 @parametrize(cases.CASES)
 def test_symmetric_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     """K(X) is symmetric bit for bit, has the diagonal of ``diag`` and the values of K(X, Y)."""
@@ -106,6 +108,7 @@ def test_both_is_the_same_from_either_kernel(dtype: Any) -> None:
         assert np.array_equal(a, b)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize(
     "name", ["fc3", "fc10", "bias3", "ntk-relu3", "ntk-gelu2", "resnet5", "laplace-euclidean"]
 )
@@ -132,6 +135,7 @@ def _dimension_case(
     return _MEMO[key]
 
 
+@pytest.mark.grid(2)
 def test_positive_data(engine: dict[str, Any], dtype: Any) -> None:
     """Rows like images, where no cancellation hides errors of the inner product."""
     generator = np.random.default_rng(11)
@@ -156,6 +160,7 @@ def test_extreme_norms(exponent: int, engine: dict[str, Any], dtype: Any) -> Non
     assert np.all(np.abs(scaled - plain) <= 4 * epsilon(dtype) * np.abs(plain).max())
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize(
     ("network", "exact"),
     [
@@ -202,6 +207,7 @@ DENSE: dict[str, tuple[Any, oracle.Kernel]] = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", DENSE)
 def test_every_piece_of_the_profile(name: str, engine: dict[str, Any], dtype: Any) -> None:
     """Many angles, denser towards both ends, hit all pieces of a compiled profile."""
@@ -225,6 +231,7 @@ SPIKY: dict[str, tuple[Any, oracle.Kernel]] = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", SPIKY)
 def test_spiky_kernels(name: str, engine: dict[str, Any], dtype: Any) -> None:
     """Very deep and very narrow kernels meet the same bound."""
@@ -299,6 +306,7 @@ def callable_expected(
     return _MEMO[key]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 @pytest.mark.parametrize("name", SMOOTH)
 def test_smooth_callable(name: str, which: str, engine_name: str, dtype: Any) -> None:
@@ -311,6 +319,7 @@ def test_smooth_callable(name: str, which: str, engine_name: str, dtype: Any) ->
         wanted.check(getattr(callable_network(name, given), which)(x, y, engine=engine_name))
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED])
 def test_callable_on_a_sphere(name: str, which: str, engine_name: str, dtype: Any) -> None:

@@ -98,6 +98,7 @@ def test_file_holds_what_its_script_says() -> None:
     assert (pins["neural-tangents"], pins["jax"]) == ("0.6.5", "0.5.3")
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("index", range(len(CASES)), ids=map(name_of, CASES))
 def test_values(index: int, engine: dict[str, Any], dtype: Any) -> None:
     """NNGP and NTK of X and Y: through profiles without bias, through the layer map otherwise."""
@@ -119,6 +120,7 @@ def test_values(index: int, engine: dict[str, Any], dtype: Any) -> None:
         check(computed, wanted, allowed)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("index", WITH_DIAGONAL, ids=[name_of(CASES[i]) for i in WITH_DIAGONAL])
 def test_diagonal(index: int, engine: dict[str, Any], dtype: Any) -> None:
     """K(x, x) of a symmetric matrix and of ``diag``."""

@@ -41,6 +41,7 @@ def data(shape: tuple[int, int, int], dtype: Any) -> tuple[Array, Array]:
     return X, (W / np.linalg.norm(W, axis=1)[:, None]).astype(dtype)
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", ["relu", "step"])
 def test_relu_and_step(

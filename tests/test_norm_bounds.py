@@ -37,7 +37,7 @@ def norm_on_the_circle(net: MLP, kernel: nf.Kernel) -> float:
 def test_norm_on_the_circle_is_below(activation: str, dual: str, gain: float, depth: int) -> None:
     kernel = nf.FullyConnected(depth, activation=dual).nngp
     for seed in range(3):
-        net = MLP((2, *[20] * depth, 1), activation, w_std=gain, seed=seed)
+        net = MLP((2, *[20] * depth, 1), activation, w_std=gain, rng=seed)
         exact, found = norm_on_the_circle(net, kernel), rkhs_norm.upper_bounds(net, kernel=kernel)
         assert found.norm is not None and found.norm_by_spectra is not None
         assert exact <= found.norm[0] * (1 + 1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import mpmath
@@ -229,6 +228,7 @@ def test_error_functions_against_integration(dual: oracle.Dual, function, deriva
     )
 
 
+@pytest.mark.slow
 def test_rule_against_nested_quadrature() -> None:
     """The long-double rule for a callable agrees with mpmath's own quadrature."""
     q, p, c = 1.0, 1.5, 0.5
@@ -268,12 +268,9 @@ def test_committed_values_still_agree() -> None:
             assert make_reference.agrees(entry, samples), entry["label"]
 
 
-def test_against_reference_directory() -> None:
+def test_against_reference_directory(reference_files: Path) -> None:
     """All shared 50-digit values, where NTKFAST_REFERENCE names their directory."""
-    directory = os.environ.get("NTKFAST_REFERENCE")
-    if not directory:
-        pytest.skip("NTKFAST_REFERENCE is not set to a directory with kernel_values.json")
-    records = json.loads((Path(directory) / "kernel_values.json").read_text())["records"]
+    records = json.loads((reference_files / "kernel_values.json").read_text())["records"]
     assert len(records) >= 20
     worst = mpf(0)
     with mp.workdps(oracle.DIGITS):

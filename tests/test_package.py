@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -72,7 +73,7 @@ def test_one_version_everywhere() -> None:
     version = ntkfast.__version__
     assert version == importlib.metadata.version("ntkfast")
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    newest = re.search(r"^## (\d\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert newest is not None
     assert newest[1] == version
 
@@ -101,6 +102,35 @@ def test_public_names() -> None:
     assert list(ntkfast.__all__) == sorted(set(ntkfast.__all__), key=ntkfast.__all__.index)
     for name in ntkfast.__all__:
         assert getattr(ntkfast, name).__doc__, name
+    pytest.importorskip("sklearn")
+    assert set(dir(ntkfast)) == {*ntkfast.__all__, "features", "sklearn"}
+
+
+PARTS = "batch datasets features finite plot sklearn spectrum statistics".split()
+
+
+@pytest.mark.parametrize("part", [*PARTS, "statistics.penalties", "statistics.rkhs_norm"])
+def test_public_names_of_the_parts(part: str) -> None:
+    if part in ("features", "sklearn"):
+        pytest.importorskip("sklearn")
+    module = importlib.import_module(f"ntkfast.{part}")
+    assert dir(module) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, name
+        # A function must not hide a module of its own name.
+        found = importlib.util.find_spec(f"ntkfast.{part}.{name}") if is_package(module) else None
+        assert found is None or getattr(module, name).__name__ == f"ntkfast.{part}.{name}"
+
+
+def is_package(module: Any) -> bool:
+    return hasattr(module, "__path__")
+
+
+def test_star_import_needs_no_extra() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None; from ntkfast import *; print(spectrum.mercer)"
+    )
+    assert "mercer" in run_python(code)
 
 
 # --- The compiled module -------------------------------------------------------------------------
@@ -129,6 +159,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     INSTRUCTION_SETS += [("x86_64_v3", ["-march=x86-64-v3"]), ("x86_64_v4", ["-march=x86-64-v4"])]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="nm reads ELF and Mach-O objects")
 @pytest.mark.parametrize("optimisation", ["-O0", "-O1"])
 @pytest.mark.parametrize(("isa", "flags"), INSTRUCTION_SETS)
@@ -227,7 +258,7 @@ def code_blocks(language: str) -> list[str]:
 def test_readme_starts_with_two_commands() -> None:
     demo, tests = (block.strip() for block in code_blocks("sh")[:2])
     assert demo.endswith("&& ntkfast demo")
-    assert tests.endswith("&& python -m pytest")
+    assert tests.endswith("&& python -m pytest -n auto")
     assert "\n" not in demo + tests
     extras = importlib.metadata.metadata("ntkfast").get_all("Provides-Extra") or []
     used = [re.findall(r'"\.\[(.*?)\]"', command)[0].split(",") for command in (demo, tests)]

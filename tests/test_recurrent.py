@@ -151,6 +151,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("net", NETWORKS, ids=repr)
@@ -158,6 +159,7 @@ def test_against_the_recursion(net: nf.Recurrent, dtype: Any, engine: str) -> No
     compare(net, items(dtype), engine, 4.0)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("channels", [3, 7])
 def test_channels(channels: int, engine: str) -> None:
@@ -419,9 +421,9 @@ def test_command_line(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
     command = ["gram", x, "--network", "rntk", "--depth", "2", "--out", out, "--overwrite"]
     assert cli.main([*command, "--lengths", first, "--h-std", "0.5", "--tile", "16"]) == 0
     np.testing.assert_array_equal(np.load(out), nf.Recurrent(2, h_std=0.5).ntk(X))
-    words = "--u-std 0.5 --b-std 0.1 --w-std 1.2 --v-std 2 --activation erf --kernel nngp"
+    words = "--u-std 0.5 --b-std 0.1 --w-std 1.2 --v-std 2 --activation erf --kind nngp"
     words += " --direction bidirectional --readout average --fixed-layers 1"
-    both = ["--lengths", first, "--y", y, "--y-lengths", second]
+    both = ["--lengths", first, "--Y", y, "--Y-lengths", second]
     assert cli.main([*command, *both, *words.split()]) == 0
     net = nf.Recurrent(
         2,
@@ -440,11 +442,11 @@ def test_command_line(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
     np.testing.assert_array_equal(np.load(out), nf.Recurrent(2).ntk(np.load(y)))
     capfd.readouterr()
     for wrong, message in (
-        (["--lengths", second], "lengths: expected 30 integers, got shape (10,)"),
+        (["--lengths", second], "--lengths: expected 30 integers, got shape (10,)"),
         (["--lengths", x], "X.npy: expected lengths (n,), got shape (30, 8, 2)"),
-        (["--y-lengths", second], "--y-lengths needs --y"),
+        (["--Y-lengths", second], "--Y-lengths needs --Y"),
         ([], "X: expected finite numbers, row 0"),
-        (["--readout", "gap"], "readout: expected one of"),
+        (["--readout", "gap"], "--readout: expected one of"),
     ):
         assert cli.main([*command, *wrong]) == 2
         assert message in capfd.readouterr().err

@@ -134,7 +134,7 @@ def few_steps(objective: Any, start: NDArray[Any], bounds: Any) -> tuple[NDArray
             few_steps,
         ),
     ],
-    ids=repr,
+    ids=["bias", "alpha"],
 )
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_regression_finds_better_parameters(kernel: Any, optimizer: Any) -> None:

@@ -14,7 +14,7 @@ def test_against_the_jacobian() -> None:
     net = MLP((6, 20, 15, 1), "tanh", b_std=0.1)
     found = smallest_eigenvalues(net, X)
     J = net.gradients(X)[:, 0]
-    assert found.parameters == J.shape[1]
+    assert found.n_parameters == J.shape[1]
     assert found.total == pytest.approx(np.linalg.svd(J, compute_uv=False)[-1] ** 2, rel=1e-8)
     for layer, value in enumerate(found.layers):
         assert value == pytest.approx(np.linalg.eigvalsh(net.layer_ntks(X)[layer])[0], abs=1e-12)
@@ -50,7 +50,7 @@ def test_lipschitz_estimates(residual: float) -> None:
 def test_more_rows_than_parameters() -> None:
     many = np.random.default_rng(1).normal(size=(60, 3))
     found = smallest_eigenvalues(MLP((3, 4, 4, 1)), many)
-    assert found.parameters == 32
+    assert found.n_parameters == 32
     assert abs(found.total) <= found.rounding
     np.testing.assert_array_equal(found.features, 0)
 
@@ -61,6 +61,6 @@ def test_scaling_of_bombari(d: int, measured: float) -> None:
     found = []
     for seed in range(6):
         points = np.random.default_rng(seed).normal(size=(300, d))
-        net = MLP((d, d, d, 1), "sigmoid", w_std=(1, 1, np.sqrt(d)), seed=seed)
-        found.append(smallest_eigenvalues(net, points, scaling="standard", probes=1).total / d**2)
+        net = MLP((d, d, d, 1), "sigmoid", w_std=(1, 1, np.sqrt(d)), rng=seed)
+        found.append(smallest_eigenvalues(net, points, scaling="standard", n_probes=1).total / d**2)
     assert abs(np.mean(found) - measured) < 3 * np.std(found, ddof=1) * np.sqrt(1 + 1 / 6)

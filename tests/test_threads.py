@@ -75,6 +75,7 @@ def test_number_of_threads_can_be_set() -> None:
     assert nf.get_num_threads() == before
 
 
+@pytest.mark.grid(1)
 def test_many_python_threads(engine: dict[str, Any]) -> None:
     """Eight callers at once, each with its own kernel and dtype, all with a shared one."""
 
@@ -169,6 +170,7 @@ def test_spawn(engine_name: str, tmp_path: Any) -> None:
     assert done.stdout.strip() == "[True, True]", done.stderr
 
 
+@pytest.mark.grid(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 @pytest.mark.parametrize("operation", ["gram", "matmul"])
 def test_keyboard_interrupt(engine_name: str, operation: str) -> None:

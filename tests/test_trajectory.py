@@ -28,7 +28,7 @@ def test_growth(law: str, density: float, measured: float) -> None:
     def arc(t: np.ndarray) -> np.ndarray:
         return np.cos(t)[:, None] * direction[0] + np.sin(t)[:, None] * direction[1]
 
-    found = trajectory_growth(net, arc, draws=8, rtol=2e-3)
+    found = trajectory_growth(net, arc, n_draws=8, rtol=2e-3)
     assert found.rate == pytest.approx(measured, rel=0.05)
     assert found.typical == pytest.approx(measured, rel=0.015)
     assert found.lower < found.rate

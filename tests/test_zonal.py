@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -165,10 +164,7 @@ def test_committed_reference_values() -> None:
     assert _check_records(json.loads(path.read_text())["records"]) > 100
 
 
-def test_reference_directory() -> None:
+def test_reference_directory(reference_files: Path) -> None:
     """All values of a larger reference, where NTKFAST_REFERENCE names its directory."""
-    directory = os.environ.get("NTKFAST_REFERENCE")
-    if not directory:
-        pytest.skip("NTKFAST_REFERENCE is not set to a directory with kernel_values.json")
-    records = json.loads((Path(directory) / "kernel_values.json").read_text())["records"]
+    records = json.loads((reference_files / "kernel_values.json").read_text())["records"]
     assert _check_records(records) > 500

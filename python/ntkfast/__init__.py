@@ -31,9 +31,12 @@ from ntkfast.networks import (
 )
 
 if TYPE_CHECKING:
-    from ntkfast import batch, datasets, features, finite, plot, spectrum, statistics
+    from ntkfast import batch, datasets, finite, plot, spectrum, statistics
+    from ntkfast import features as features
+    from ntkfast import sklearn as sklearn
 
-_LAZY = ("batch", "datasets", "features", "finite", "plot", "spectrum", "statistics")
+_LAZY = ("batch", "datasets", "finite", "plot", "spectrum", "statistics")
+_NEED_SKLEARN = ("features", "sklearn")  # not in __all__: `import *` works without scikit-learn
 
 __all__ = [
     "Activation",
@@ -59,7 +62,6 @@ __all__ = [
     "batch",
     "compose",
     "datasets",
-    "features",
     "finite",
     "get_num_threads",
     "myrtle",
@@ -77,11 +79,11 @@ _register_threadpool()
 
 def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
-    if name in _LAZY:
+    if name in _LAZY + _NEED_SKLEARN:
         return importlib.import_module(f"ntkfast.{name}")
     raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return __all__
+    return sorted(__all__ + list(_NEED_SKLEARN))

@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 __all__ = ["find", "load_digits"]
 
 
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
+
+
 def load_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Load 1797 images of handwritten digits, 8 x 8 pixels each.
 

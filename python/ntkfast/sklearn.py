@@ -8,19 +8,22 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-try:
-    from sklearn.gaussian_process.kernels import Hyperparameter
-    from sklearn.gaussian_process.kernels import Kernel as SklearnKernel
-except ImportError as error:  # pragma: no cover
-    raise ImportError(
-        "ntkfast.sklearn needs scikit-learn: pip install 'ntkfast[sklearn]'"
-    ) from error
+from ntkfast.support.optional import require
+
+require("sklearn", "sklearn")
+from sklearn.gaussian_process.kernels import Hyperparameter  # noqa: E402
+from sklearn.gaussian_process.kernels import Kernel as SklearnKernel  # noqa: E402
 
 __all__ = ["NTKKernel"]
 
 Bounds = tuple[float, float] | Literal["fixed"]
 STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 _TUNABLE = ("alpha", "b_std", "bias", "c", "h_std", "scale", "u_std", "w_std")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
 
 
 class NTKKernel(SklearnKernel):  # type: ignore[misc]

@@ -101,6 +101,7 @@ class CallableActivation(Activation):
     Examples
     --------
     >>> import numpy as np
+    >>> from ntkfast.activations import CallableActivation
     >>> tanh = CallableActivation(np.tanh)
     >>> round(float(tanh.dual(1.0, 1.0, 0.5)), 12)
     0.186324413203

@@ -12,3 +12,8 @@ from ntkfast.batch.matrices import load_lengths, load_matrix
 from ntkfast.batch.run import gram
 
 __all__ = ["BatchError", "DiskSpaceError", "gram", "load_lengths", "load_matrix"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

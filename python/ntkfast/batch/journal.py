@@ -120,7 +120,7 @@ def compare(journal: Journal, old: dict[str, Any], new: dict[str, Any]) -> None:
         raise BatchError(
             f"{journal.path}: an interrupted job of another kind is in the way "
             f"({'; '.join(found)}). Repeat that job to finish it, or start afresh with "
-            f"--restart (resume=False), which discards its {len(journal.done)} finished tiles"
+            f"--no-resume (resume=False), which discards its {len(journal.done)} finished tiles"
         )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.arrays.checks import matrix_shape
 from ntkfast.arrays.ragged import Sequences
-from ntkfast.batch.optional import import_zarr
+from ntkfast.support.optional import require
 
 SCAN_BYTES = 16 << 20
 _FLOATS = (np.dtype("f4"), np.dtype("f8"))
@@ -183,7 +183,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_zarr(path: Path, key: str | None) -> Any:
-    zarr = import_zarr()
+    zarr = require("zarr", "zarr")
     try:
         return zarr.open_array(store=str(path), mode="r")
     except Exception as error:  # zarr has many kinds of errors for "not an array"

@@ -15,8 +15,8 @@ from ntkfast.batch.grid import Grid, default_tile
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.matrices import Matrix, as_matrix, check_shapes, float_type, width_of
-from ntkfast.batch.optional import import_zarr
 from ntkfast.batch.sinks import SINKS, Sink, open_result
+from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
 
 
@@ -30,7 +30,7 @@ def gram(
     tile: int | tuple[int, int] | None = None,
     engine: str | None = None,
     threads: int | None = None,
-    progress: bool = True,
+    progress: bool | None = None,
     resume: bool = True,
     overwrite: bool = False,
 ) -> Any:
@@ -59,9 +59,9 @@ def gram(
         Edges of a tile; a symmetric job has square tiles.
     engine, threads : optional
         As in ``kernel(X, Y)``. A resumed job may use others.
-    progress : bool
-        Show a bar on a terminal, with pairs per second and time left; needs the extra "cli",
-        without which there is no bar.
+    progress : bool, optional
+        Whether to show a bar, with pairs per second and time left. Default: on a terminal, after
+        some seconds, if the extra "cli" is installed.
     resume : bool
         False discards what an interrupted job has left and starts afresh.
     overwrite : bool
@@ -130,7 +130,7 @@ def _check_output(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
     if path.suffix == ".zarr":
-        import_zarr()
+        require("zarr", "zarr")
 
 
 def _require_absent(path: Path) -> None:
@@ -158,7 +158,7 @@ def _write(
     journal: Journal,
     tile: int | tuple[int, int] | None,
     resume: bool,
-    progress: bool,
+    progress: bool | None,
 ) -> None:
     """Take up or begin the job and compute what is missing."""
     old = journal.header if resume else None

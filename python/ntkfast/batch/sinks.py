@@ -21,7 +21,7 @@ from ntkfast.batch.disk import (
     write_all,
 )
 from ntkfast.batch.grid import TILE_STEP, Grid
-from ntkfast.batch.optional import import_zarr
+from ntkfast.support.optional import require
 
 
 class Sink(Protocol):
@@ -153,7 +153,7 @@ class _ZarrSink:
         return sum(allocated_bytes(file) for file in files)
 
     def create(self) -> None:
-        zarr = import_zarr()
+        zarr = require("zarr", "zarr")
         tile = self._grid.tile
         chunk = tuple(TILE_STEP if edge % TILE_STEP == 0 else edge for edge in tile)
         zarr.create_array(
@@ -169,7 +169,7 @@ class _ZarrSink:
         sync_folder(self.partial.parent)
 
     def open(self) -> None:
-        self._array = import_zarr().open_array(store=str(self.partial), mode="r+")
+        self._array = require("zarr", "zarr").open_array(store=str(self.partial), mode="r+")
 
     def write(self, rows: slice, columns: slice, block: NDArray[Any]) -> None:
         self._array[rows, columns] = np.ascontiguousarray(block)
@@ -207,5 +207,5 @@ SINKS: dict[str, type[Sink]] = {".npy": _NpySink, ".zarr": _ZarrSink}
 def open_result(path: Path) -> Any:
     """Open a finished file for reading."""
     if path.suffix == ".zarr":
-        return import_zarr().open_array(store=str(path), mode="r")
+        return require("zarr", "zarr").open_array(store=str(path), mode="r")
     return np.load(path, mmap_mode="r", allow_pickle=False)

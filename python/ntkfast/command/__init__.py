@@ -5,3 +5,8 @@ from __future__ import annotations
 from ntkfast.command.cli import main
 
 __all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

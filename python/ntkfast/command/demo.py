@@ -45,7 +45,7 @@ def run(
 
     Examples
     --------
-    >>> from ntkfast import demo
+    >>> from ntkfast.command import demo
     >>> demo.run(picture=None, repeats=3)  # doctest: +SKIP
     """
     X, y = _data()

@@ -1,7 +1,7 @@
 """The engines that evaluate maps on pairs of inputs, their choice, and the number of threads.
 
 An engine is a module with the functions of `Engine`. ``native`` is the C++ extension, ``numba``
-mirrors it for installations without one, ``cuda`` computes on a graphics card. The choice is made
+mirrors it for installations without one, ``cuda`` computes on a CUDA device. The choice is made
 once per call; an engine that is asked for by name and cannot run is an error, never replaced
 silently.
 """

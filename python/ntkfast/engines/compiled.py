@@ -31,7 +31,7 @@ class Compiled:
     module : callable
         Returns the extension module.
     where : callable
-        Returns the text that says where to compute: an instruction set, or card and precision.
+        Returns the text that says where to compute: an instruction set, or device and precision.
     """
 
     def __init__(self, module: Callable[[], Any], where: Callable[[], str]) -> None:

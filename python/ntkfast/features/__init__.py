@@ -6,7 +6,6 @@ All are scikit-learn transformers and need the extra ``ntkfast[sklearn]``.
 from __future__ import annotations
 
 from ntkfast.features.arccosine import ArcCosineFeatures
-from ntkfast.features.choice import Candidate, Choice, choose
 from ntkfast.features.diagnostics import Estimate, FeatureError, error
 from ntkfast.features.gradient import GradientFeatures
 from ntkfast.features.hadamard import fwht
@@ -14,6 +13,7 @@ from ntkfast.features.linear import SRHT, CountSketch, TensorSketch, TensorSRHT
 from ntkfast.features.ntk import NTKRandomFeatures
 from ntkfast.features.nystrom import NystromFeatures
 from ntkfast.features.polysketch import NTKSketch
+from ntkfast.features.recommend import Candidate, Choice, choose
 from ntkfast.features.streaming import FeatureRidge, stream
 from ntkfast.features.zonal import DualActivationFeatures, GegenbauerFeatures
 
@@ -39,3 +39,8 @@ __all__ = [
     "fwht",
     "stream",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

@@ -15,15 +15,17 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.features import dask_arrays
 from ntkfast.places import blocks
+from ntkfast.support.optional import require
 
-try:
-    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-    from sklearn.utils import check_random_state
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:  # pragma: no cover
-    raise ImportError(
-        "ntkfast.features needs scikit-learn: pip install 'ntkfast[sklearn]'"
-    ) from error
+require("sklearn", "sklearn")
+from sklearn.base import (  # noqa: E402
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils import check_random_state  # noqa: E402
+from sklearn.utils.validation import check_is_fitted  # noqa: E402
+
 try:
     from sklearn.utils.validation import validate_data
 except ImportError:  # pragma: no cover - before scikit-learn 1.6 it was a method

@@ -5,7 +5,6 @@ Dask is imported only where a dask array was passed in, so that it is there.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from copy import copy
 from importlib import import_module
 from typing import Any, Protocol, TypeVar
@@ -14,6 +13,7 @@ import numpy as np
 
 from ntkfast.features.dask_arrays import is_dask, whole_rows
 from ntkfast.features.normal import NormalEquations
+from ntkfast.support.progress import dask_bar
 
 FAN_IN = 4  # sums that are added at a time
 
@@ -53,7 +53,7 @@ def fit_blocks(model: Model, X: Any, y: Any) -> Model:
     while len(sums) > 1:
         groups = [sums[k : k + FAN_IN] for k in range(0, len(sums), FAN_IN)]
         sums = [dask.delayed(_added)(group) for group in groups]
-    with _progress(model.progress):
+    with dask_bar(model.progress, "FeatureRidge"):
         (model.sums_,) = dask.compute(sums[0])
     return model
 
@@ -66,11 +66,6 @@ def _targets(y: Any, rows: Any) -> Any:
         got = None if y is None else y.shape
         raise ValueError(f"y: expected shape ({rows.shape[0]},) or ({rows.shape[0]}, *), got {got}")
     return y.rechunk((rows.chunks[0], *((-1,) * (y.ndim - 1))))
-
-
-def _progress(wanted: bool) -> Any:
-    """Return dask's own bar, which shows what the schedulers of this machine have done."""
-    return import_module("dask.diagnostics").ProgressBar() if wanted else nullcontext()
 
 
 def _sums(model: Summing, shape: tuple[int, int], X: Any, y: Any, at: int) -> NormalEquations:

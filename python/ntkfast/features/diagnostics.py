@@ -1,4 +1,4 @@
-"""How far features are from their kernel: relative errors with confidence intervals over seeds."""
+"""How far features are from their kernel: relative errors with confidence intervals over draws."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from scipy.stats import t as student
 from ntkfast.arrays import checks
 from ntkfast.features.base import BaseEstimator
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.support.progress import track
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measured figure: its values over the seeds, their mean, and a confidence interval.
+    """A measured figure: its values over the draws, their mean, and a confidence interval.
 
     Attributes
     ----------
-    values : (seeds,) array
+    values : (n_draws,) array
     mean : float
     low, high : float
-        Student's interval for the expected value; NaN with one seed.
+        Student's interval for the expected value; NaN with one draw.
     """
 
     values: Array
@@ -47,18 +49,18 @@ class FeatureError:
     ----------
     frobenius, spectral : Estimate
         Norms of F F^T - K relative to those of K.
-    ridge : Estimate
+    whitened : Estimate
         The eps of (1 - eps)(K + lambda) <= F F^T + lambda <= (1 + eps)(K + lambda): the spectral
         norm of (K + lambda)^(-1/2) (F F^T - K) (K + lambda)^(-1/2).
-    regularization : float
+    ridge : float
         lambda.
     n_features : int
     """
 
     frobenius: Estimate
     spectral: Estimate
-    ridge: Estimate
-    regularization: float
+    whitened: Estimate
+    ridge: float
     n_features: int
 
 
@@ -68,9 +70,12 @@ def error(
     X: ArrayLike,
     *,
     test: ArrayLike | None = None,
-    seeds: int = 5,
-    regularization: float = 1e-3,
-    confidence: float = 0.95,
+    n_draws: int = 5,
+    relative_ridge: float = 1e-3,
+    confidence_level: float = 0.95,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> FeatureError:
     """Measure how well the features of a transformer reproduce a kernel matrix.
 
@@ -78,19 +83,23 @@ def error(
     ----------
     kernel : Kernel
     transformer : feature map
-        Cloned and fitted to X once per seed; itself it is left alone.
+        Cloned and fitted to X once per draw; itself it is left alone.
     X : (n, d) array
         A sample of the data, a few thousand rows at most: the work is O(n^3) in the rows that are
         measured on.
     test : (m, d) array, optional
         Rows to measure on; default those of X. Features that depend on the data, like those of
         `NystromFeatures`, have smaller errors on the rows that they were fitted to.
-    seeds : int, default 5
-        Number of draws, with ``random_state`` 0, 1, ...
-    regularization : float, default 1e-3
-        lambda relative to the trace of K.
-    confidence : float, default 0.95
-        Level of the intervals.
+    n_draws : int, default 5
+        With ``random_state`` 0, 1, ...
+    relative_ridge : float, default 1e-3
+        lambda over the trace of K.
+    confidence_level : float, default 0.95
+        Of the intervals.
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -106,19 +115,21 @@ def error(
     >>> import numpy as np, ntkfast as nf
     >>> from ntkfast.features import DualActivationFeatures, error
     >>> kernel, X = nf.FullyConnected(2).ntk, np.random.default_rng(0).normal(size=(80, 5))
-    >>> found = error(kernel, DualActivationFeatures(kernel, 512), X, seeds=3)
+    >>> found = error(kernel, DualActivationFeatures(kernel, 512), X, n_draws=3)
     >>> found.frobenius.low < found.frobenius.mean < 0.1
     True
     """
-    count = checks.count("seeds", seeds, least=1)
-    ratio = checks.number("regularization", regularization, above=0.0)
-    if not 0 < checks.number("confidence", confidence) < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, got {confidence}")
+    count = checks.count("n_draws", n_draws, least=1)
+    ratio = checks.number("relative_ridge", relative_ridge, above=0.0)
+    if not 0 < checks.number("confidence_level", confidence_level) < 1:
+        raise ValueError(
+            f"confidence_level: expected a number between 0 and 1, got {confidence_level}"
+        )
     if not isinstance(transformer, BaseEstimator):
         raise TypeError(f"transformer: expected a feature map, got {type(transformer).__name__}")
     fitted = checks.matrix("X", X)
     rows = fitted if test is None else checks.matrix("test", test)
-    K = checked_kernel(kernel)(rows.astype(np.float64))
+    K = Evaluation(checked_kernel(kernel), engine, threads)(rows.astype(np.float64))
     weight = ratio * float(np.trace(K))
     if not weight > 0:
         raise ValueError("X: expected rows whose kernel is not zero")
@@ -126,7 +137,7 @@ def error(
     whiten = vectors / np.sqrt(np.maximum(values, 0) + weight)
     norms = float(np.linalg.norm(K)), float(values[-1])
     measured = []
-    for seed in range(count):
+    for seed in track(range(count), progress, "error", "draws"):
         F = _features(transformer, fitted, rows, seed)
         gap = F @ F.T - K
         inside = whiten.T @ gap @ whiten
@@ -134,8 +145,8 @@ def error(
             (np.linalg.norm(gap) / norms[0], _spectral(gap) / norms[1], _spectral(inside))
         )
     table = np.array(measured).T
-    frobenius, spectral, ridge = (_estimate(line, confidence) for line in table)
-    return FeatureError(frobenius, spectral, ridge, weight, F.shape[1])
+    frobenius, spectral, whitened = (_estimate(line, confidence_level) for line in table)
+    return FeatureError(frobenius, spectral, whitened, weight, F.shape[1])
 
 
 def _features(transformer: Any, X: NDArray[Any], test: NDArray[Any], seed: int) -> Array:
@@ -152,10 +163,10 @@ def _spectral(A: Array) -> float:
     return float(max(-ends[0], ends[-1]))
 
 
-def _estimate(values: Array, confidence: float) -> Estimate:
+def _estimate(values: Array, confidence_level: float) -> Estimate:
     mean = float(values.mean())
     if len(values) == 1:
         return Estimate(values, mean, math.nan, math.nan)
-    half = float(student.ppf((1 + confidence) / 2, len(values) - 1))
+    half = float(student.ppf((1 + confidence_level) / 2, len(values) - 1))
     half *= float(values.std(ddof=1)) / math.sqrt(len(values))
     return Estimate(values, mean, mean - half, mean + half)

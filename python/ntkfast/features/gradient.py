@@ -59,7 +59,7 @@ class GradientFeatures(FeatureMap):
         self.width_ = width
         # sqrt(2 / width) after each ReLU, and plain inner products with the inputs
         gains = [np.sqrt(dim), *[np.sqrt(2)] * depth]
-        self.net_ = MLP([dim, *[width] * depth, 1], w_std=gains, seed=generator)
+        self.net_ = MLP([dim, *[width] * depth, 1], w_std=gains, rng=generator)
         self.count_ = parameters(dim, depth, width)
         self.down_ = None
         if self.count_ > self.n_components:

@@ -13,6 +13,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import FeatureMap
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
@@ -45,6 +46,8 @@ class NystromFeatures(FeatureMap):
         needs n_components columns of memory per row of training data.
     random_state : int, RandomState or None
         As everywhere in scikit-learn.
+    engine, threads
+        As for calling a kernel.
 
     Attributes
     ----------
@@ -86,11 +89,15 @@ class NystromFeatures(FeatureMap):
         *,
         landmarks: str = "rpcholesky",
         random_state: Any = None,
+        engine: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.kernel = kernel
         self.n_components = n_components
         self.landmarks = landmarks
         self.random_state = random_state
+        self.engine = engine
+        self.threads = threads
 
     def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
@@ -102,19 +109,20 @@ class NystromFeatures(FeatureMap):
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
         checks.choice("landmarks", self.landmarks, LANDMARKS)
+        evaluation = Evaluation(self.kernel_, self.engine, self.threads)
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))
         if self.landmarks == "uniform":
             chosen = generator.choice(len(X), count, replace=False)
         elif self.landmarks == "kmeans++":
-            chosen = spread(self.kernel_, rows, count, generator)
+            chosen = spread(evaluation, rows, count, generator)
         elif self.landmarks == "leverage":
-            scores = leverage_scores(self.kernel_, rows, count, generator)
+            scores = leverage_scores(evaluation, rows, count, generator)
             chosen = weighted_sample(scores, count, generator)
         else:
-            chosen = pivots(self.kernel_, rows, count, generator)
+            chosen = pivots(evaluation, rows, count, generator)
         self.indices_, self.landmarks_ = chosen, rows[chosen]
-        values, vectors = np.linalg.eigh(self.kernel_(self.landmarks_))
+        values, vectors = np.linalg.eigh(evaluation(self.landmarks_))
         kept = values > count * np.finfo(np.float64).eps * max(values[-1], 0)
         self.whiten_ = vectors * np.where(kept, 1 / np.sqrt(np.where(kept, values, 1)), 0)
         return len(chosen)
@@ -123,11 +131,12 @@ class NystromFeatures(FeatureMap):
         return 2 * len(self.landmarks_)
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        out[...] = self.kernel_(X.astype(np.float64, copy=False), self.landmarks_) @ self.whiten_
+        evaluation = Evaluation(self.kernel_, self.engine, self.threads)
+        out[...] = evaluation(X.astype(np.float64, copy=False), self.landmarks_) @ self.whiten_
 
 
 def spread(
-    kernel: Kernel, X: Array, count: int, generator: np.random.Generator
+    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
 ) -> NDArray[np.intp]:
     """Choose rows by k-means++ with the distance of the kernel; distinct while rows differ."""
     diagonal = np.asarray(kernel.diag(X))
@@ -144,7 +153,9 @@ def spread(
     return np.array(chosen)
 
 
-def leverage_scores(kernel: Kernel, X: Array, count: int, generator: np.random.Generator) -> Array:
+def leverage_scores(
+    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
+) -> Array:
     """Estimate the ridge leverage scores of rows, for a sample of `count` of them.
 
     With a uniform sample S of s rows, K is about K(X, S) (K(S, S) + mu)^-1 K(S, X) up to what the
@@ -172,7 +183,7 @@ def weighted_sample(weights: Array, count: int, generator: np.random.Generator) 
 
 
 def pivots(
-    kernel: Kernel, X: Array, count: int, generator: np.random.Generator
+    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
 ) -> NDArray[np.intp]:
     """Choose rows by randomly pivoted Cholesky, a block of proposals at a time."""
     first = np.asarray(kernel.diag(X), np.float64)

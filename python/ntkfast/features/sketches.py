@@ -6,7 +6,7 @@ All are real and unbiased for any inputs; their relative error falls like 1/sqrt
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -79,26 +79,6 @@ class Count:
     def __call__(self, X: Any) -> Any:
         """Return (n, m) for (n, dim), sparse for sparse rows."""
         return X @ self.matrix.astype(X.dtype)
-
-
-class Product(Protocol):
-    """A sketch of x (tensor) y: inner products are (x.x')(y.y') on average."""
-
-    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
-        """Draw the sketch for vectors of these sizes."""
-
-    def __call__(
-        self,
-        X: FloatArray,
-        Y: FloatArray,
-        scale: float = 1.0,
-        out: FloatArray | None = None,
-        step: bool = False,
-    ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
-
-        With `step` of 1{Y > 0} in place of Y.
-        """
 
 
 class HadamardProduct:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.base import RegressorMixin, clone
 
 from ntkfast import places
 from ntkfast.arrays import checks
@@ -18,13 +18,6 @@ from ntkfast.features import dask_arrays, dask_sums
 from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
 from ntkfast.features.normal import Array, NormalEquations, Solution
 from ntkfast.support.progress import Bar
-
-try:
-    from sklearn.base import RegressorMixin, clone
-except ImportError as error:  # pragma: no cover
-    raise ImportError(
-        "ntkfast.features needs scikit-learn: pip install 'ntkfast[sklearn]'"
-    ) from error
 
 Self = TypeVar("Self", bound="FeatureRidge")
 PART_BYTES = 1 << 26  # of the rows that are read at a time
@@ -93,15 +86,15 @@ class FeatureRidge(
     alpha : float or sequence of float, default 1.0
         Weight of the squared coefficients, as in ``sklearn.linear_model.Ridge``. Of several the one
         with the best generalised cross-validation score is taken, without another pass.
-    progress : bool, default False
-        Whether `fit` shows a progress bar (needs the extra ``ntkfast[cli]``).
+    progress : bool, optional
+        Whether `fit` shows a bar. Default: on a terminal, after some seconds.
 
     Attributes
     ----------
     features_ : feature map
         The fitted transformer.
-    rows_ : int
-        Number of rows seen.
+    n_samples_seen_ : int
+        Number of rows.
     coef_ : (n_features,) or (n_features, targets) array
     intercept_ : float or (targets,) array
     alpha_ : float
@@ -136,7 +129,7 @@ class FeatureRidge(
     True
     """
 
-    def __init__(self, features: Any, alpha: Any = 1.0, *, progress: bool = False) -> None:
+    def __init__(self, features: Any, alpha: Any = 1.0, *, progress: bool | None = None) -> None:
         self.features = features
         self.alpha = alpha
         self.progress = progress
@@ -172,9 +165,7 @@ class FeatureRidge(
 
     def _take(self, parts: Iterable[tuple[Any, Any]], total: int | None) -> None:
         seen = 0
-        if self.progress:
-            _need_tqdm()
-        with Bar(self.progress, "FeatureRidge", total, "rows", terminal=False) as bar:
+        with Bar(self.progress, "FeatureRidge", total, "rows") as bar:
             for X, y in parts:
                 if not seen:
                     self._start(X, y)
@@ -300,7 +291,7 @@ class FeatureRidge(
         return known[1]
 
     @property
-    def rows_(self) -> int:
+    def n_samples_seen_(self) -> int:
         """Number of rows seen."""
         self._seen()
         return self.sums_.rows
@@ -383,8 +374,3 @@ def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     step = max(1, PART_BYTES // (8 * X.shape[1]))
     for first in range(0, X.shape[0], step):
         yield X[first : first + step], y[first : first + step]
-
-
-def _need_tqdm() -> None:
-    if find_spec("tqdm") is None:
-        raise ImportError("progress: needs tqdm: pip install 'ntkfast[cli]'")

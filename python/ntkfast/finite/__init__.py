@@ -37,3 +37,8 @@ __all__ = [
     "trained",
     "trajectory_growth",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

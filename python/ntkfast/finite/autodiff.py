@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays import checks
-from ntkfast.support.optional import import_jax, import_torch
+from ntkfast.support.optional import require
+from ntkfast.support.progress import track
 
 Blocks = list[NDArray[Any]]  # per parameter an (n, outputs, size) array
 
@@ -22,7 +23,8 @@ def empirical_ntk(
     params: Any = None,
     parameters: Sequence[str] | Callable[[str], bool] | None = None,
     outputs: str = "mean",
-    batch: int = 32,
+    batch_size: int = 32,
+    progress: bool | None = None,
 ) -> NDArray[Any]:
     """Return the empirical NTK of a network written in PyTorch or JAX.
 
@@ -41,8 +43,10 @@ def empirical_ntk(
         that require gradients. Names of JAX parameters are their paths, ``"['dense']['w']"``.
     outputs : {"mean", "all"}, default "mean"
         Mean over the outputs, or all pairs of them.
-    batch : int, default 32
+    batch_size : int, default 32
         Inputs whose Jacobians are held at once, of X and of Y.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -73,7 +77,7 @@ def empirical_ntk(
            [0., 4.]], dtype=float32)
     """
     checks.choice("outputs", outputs, ("mean", "all"))
-    size = checks.count("batch", batch, least=1)
+    size = checks.count("batch_size", batch_size, least=1)
     jacobian = (
         _torch_jacobian(model, parameters)
         if params is None
@@ -81,7 +85,8 @@ def empirical_ntk(
     )
     symmetric = Y is None or Y is X
     rows: list[Any] = []
-    for first, left in _batches(jacobian, X, size):
+    total = -(-len(X) // size)
+    for first, left in track(_batches(jacobian, X, size), progress, "NTK", "batches", total):
         parts = []
         for start, right in _batches(jacobian, X if symmetric else Y, size):
             # The lower half of a symmetric matrix is the transpose of the upper one.
@@ -143,7 +148,7 @@ def _chosen(
 
 
 def _torch_jacobian(model: Any, parameters: Any) -> Callable[[Any], Blocks]:
-    torch = import_torch()
+    torch = require("torch", "torch")
     if not isinstance(model, torch.nn.Module):
         raise TypeError(
             "model: expected a torch.nn.Module, or a JAX function and its params, got "
@@ -170,7 +175,7 @@ def _torch_jacobian(model: Any, parameters: Any) -> Callable[[Any], Blocks]:
 
 
 def _jax_jacobian(function: Any, params: Any, parameters: Any) -> Callable[[Any], Blocks]:
-    jax = import_jax()
+    jax = require("jax", "jax")
     if not callable(function):
         raise TypeError(f"model: expected a function, got {type(function).__name__}")
     leaves, structure = jax.tree_util.tree_flatten_with_path(params)

@@ -21,6 +21,7 @@ from ntkfast.finite.weights import resolve as init_of
 from ntkfast.networks.base import ActivationLike
 from ntkfast.networks.convolutional import ConvNet, checked_shape
 from ntkfast.networks.steps import PADDINGS, Conv, Readout, odd
+from ntkfast.support.randomness import RNG
 
 TILE_BYTES = 1 << 28  # of the gradients of a tile of images
 Pixels = NDArray[Any]  # (..., height, width, channels)
@@ -61,7 +62,7 @@ class CNN(FiniteNetwork):
         Of the Gaussian biases. 0: no biases.
     trained : bool or sequence of bool, default True
         Whether the weights and biases of the layers count as parameters.
-    seed : int, Generator or None
+    rng : int, Generator or None
 
     Attributes
     ----------
@@ -128,7 +129,7 @@ class CNN(FiniteNetwork):
         w_std: float | Sequence[float] | None = None,
         b_std: float | Sequence[float] = 0.0,
         trained: bool | Sequence[bool] = True,
-        seed: int | np.random.Generator | None = 0,
+        rng: RNG = 0,
     ) -> None:
         wide = tuple(checks.count("channels", width, least=1) for width in channels)
         if not wide:
@@ -158,7 +159,7 @@ class CNN(FiniteNetwork):
                 f"shape: {self.depth} valid convolutions with filter_size={self.filter_size} "
                 f"leave no pixels of {checked[0]} x {checked[1]}"
             )
-        self._draw(np.random.default_rng(seed))
+        self._draw(np.random.default_rng(rng))
 
     def __repr__(self) -> str:
         return f"CNN({self.shape}, {self.channels}, {self.outputs}, {self.activation.name!r})"

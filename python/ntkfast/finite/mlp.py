@@ -19,6 +19,7 @@ from ntkfast.finite.weights import Init, Matrix
 from ntkfast.finite.weights import resolve as init_of
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import ActivationLike, DenseNetwork
+from ntkfast.support.randomness import RNG
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -51,7 +52,7 @@ class MLP(FiniteNetwork):
         from: ``h_(layer+1) = h_l + alpha (...)``.
     trained : bool or sequence of bool, default True
         Whether the weights and biases of the layers count as parameters.
-    seed : int, Generator or None
+    rng : int, Generator or None
 
     Attributes
     ----------
@@ -79,7 +80,7 @@ class MLP(FiniteNetwork):
     --------
     >>> import numpy as np
     >>> import ntkfast as nf
-    >>> net = nf.finite.MLP((3, 64, 64, 1), "erf", w_std=1.5, b_std=0.1, seed=0)
+    >>> net = nf.finite.MLP((3, 64, 64, 1), "erf", w_std=1.5, b_std=0.1, rng=0)
     >>> X = np.eye(3)
     >>> net(X).shape, net.ntk(X).shape, net.layer_ntks(X).shape
     ((3, 1), (3, 3), (3, 3, 3))
@@ -107,7 +108,7 @@ class MLP(FiniteNetwork):
         zero_bias: bool = False,
         residual: float = 0.0,
         trained: bool | Sequence[bool] = True,
-        seed: int | np.random.Generator | None = 0,
+        rng: RNG = 0,
     ) -> None:
         sizes = tuple(checks.count("widths", width, least=1) for width in widths)
         if len(sizes) < 2:
@@ -125,7 +126,7 @@ class MLP(FiniteNetwork):
             residual=checks.number("residual", residual, least=0.0),
             trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
         )
-        self._draw(np.random.default_rng(seed))
+        self._draw(np.random.default_rng(rng))
 
     def _draw(self, generator: np.random.Generator) -> None:
         weights = [self.init(shape, generator) for shape in pairwise(self.widths)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from ntkfast.finite.mlp import MLP
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
 from ntkfast.networks.base import ActivationLike
+from ntkfast.support.columns import Table
+from ntkfast.support.progress import track
+from ntkfast.support.randomness import RNG, root, streams
 
 KINDS = ("ntk", "nngp")
 Values = NDArray[np.float64]
@@ -27,12 +31,12 @@ class MeanKernel:
     ----------
     mean, standard_error : (n, m) arrays
         The error is that of the mean.
-    draws : int
+    n_draws : int
     """
 
     mean: Values
     standard_error: Values
-    draws: int
+    n_draws: int
 
 
 def mean_kernel(
@@ -41,8 +45,9 @@ def mean_kernel(
     Y: ArrayLike | None = None,
     *,
     kind: str = "ntk",
-    draws: int = 32,
-    seed: int = 0,
+    n_draws: int = 32,
+    rng: RNG = 0,
+    progress: bool | None = None,
 ) -> MeanKernel:
     """Return the mean of the empirical kernel over draws of the weights, with its standard error.
 
@@ -53,9 +58,11 @@ def mean_kernel(
     X : (n, d) array
     Y : (m, d) array, optional
     kind : {"ntk", "nngp"}
-    draws : int, default 32
+    n_draws : int, default 32
         At least 2.
-    seed : int
+    rng : int, Generator or None
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -71,14 +78,15 @@ def mean_kernel(
     >>> import numpy as np
     >>> import ntkfast as nf
     >>> net = nf.finite.MLP((3, 200, 1))
-    >>> found = nf.finite.mean_kernel(net, np.eye(3), draws=50)
+    >>> found = nf.finite.mean_kernel(net, np.eye(3), n_draws=50)
     >>> bool(np.all(np.abs(found.mean - net.limit.ntk(np.eye(3))) < 4 * found.standard_error))
     True
     """
     checks.choice("kind", kind, KINDS)
-    count = checks.count("draws", draws, least=2)
+    count = checks.count("n_draws", n_draws, least=2)
     mean, spread = 0.0, 0.0
-    for done, net_ in enumerate(net.draws(count, seed), start=1):
+    nets = track(net.draws(count, rng), progress, "mean kernel", "draws", count)
+    for done, net_ in enumerate(nets, start=1):
         sample = np.asarray(getattr(net_, kind)(X, Y), np.float64)
         # Welford's recursion: one pass, no cancellation.
         step: Any = sample - mean
@@ -89,7 +97,7 @@ def mean_kernel(
 
 
 @dataclass(frozen=True, eq=False)
-class Convergence:
+class Convergence(Table):
     """Distance of empirical kernels from the limit against the width (`convergence`).
 
     Attributes
@@ -102,7 +110,7 @@ class Convergence:
     slopes : mapping of str to float
         Of log error against log width, by least squares: -1/2 is the law of large numbers.
     kind : {"ntk", "nngp"}
-    draws : int
+    n_draws : int
         Draws in each mean.
     """
 
@@ -110,13 +118,23 @@ class Convergence:
     errors: Mapping[str, Values]
     standard_errors: Mapping[str, Values]
     kind: str
-    draws: int
+    n_draws: int
 
     @property
     def slopes(self) -> dict[str, float]:
         """Exponents of the width, one per law of the weights."""
         x = np.log(self.widths)
         return {name: float(np.polyfit(x, np.log(e), 1)[0]) for name, e in self.errors.items()}
+
+    def to_dict(self) -> dict[str, Sequence[Any]]:
+        """Return the columns by their names, one line per law and width."""
+        laws = [name for name in self.errors for _ in self.widths]
+        return {
+            "law": laws,
+            "width": np.tile(self.widths, len(self.errors)).tolist(),
+            "error": np.concatenate(list(self.errors.values())).tolist(),
+            "standard_error": np.concatenate(list(self.standard_errors.values())).tolist(),
+        }
 
 
 def convergence(
@@ -127,9 +145,10 @@ def convergence(
     activation: ActivationLike = "relu",
     inits: Sequence[str | Init] = ("gaussian", "orthogonal"),
     kind: str = "ntk",
-    draws: int = 1,
-    repeats: int = 8,
-    seed: int = 0,
+    n_draws: int = 1,
+    n_repeats: int = 8,
+    rng: RNG = 0,
+    progress: bool | None = None,
     **options: Any,
 ) -> Convergence:
     """Measure how empirical kernels approach the kernel of infinite width.
@@ -145,11 +164,13 @@ def convergence(
     inits : sequence
         Laws of the weights, see `MLP`.
     kind : {"ntk", "nngp"}
-    draws : int, default 1
+    n_draws : int, default 1
         Networks whose mean is compared.
-    repeats : int, default 8
+    n_repeats : int, default 8
         Repetitions of the comparison, at least 2.
-    seed : int
+    rng : int, Generator or None
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
     **options
         Passed to `MLP`: `w_std`, `b_std`, `residual`.
 
@@ -173,7 +194,7 @@ def convergence(
     >>> import numpy as np
     >>> import ntkfast as nf
     >>> X = np.random.default_rng(0).normal(size=(5, 64))
-    >>> found = nf.finite.convergence(X, (32, 128, 512), repeats=16)
+    >>> found = nf.finite.convergence(X, (32, 128, 512), n_repeats=16)
     >>> bool(abs(found.slopes["gaussian"] + 0.5) < 0.15)
     True
     """
@@ -182,22 +203,20 @@ def convergence(
     if len(sizes) < 2:
         raise ValueError(f"widths: expected at least two, got {len(sizes)}")
     hidden = checks.count("depth", depth, least=1)
-    many, count = checks.count("repeats", repeats, least=2), checks.count("draws", draws, least=1)
+    many = checks.count("n_repeats", n_repeats, least=2)
+    count, first = checks.count("n_draws", n_draws, least=1), root(rng)
     points = checks.matrix("X", X)
-    errors: dict[str, Values] = {}
-    spread: dict[str, Values] = {}
-    for number, init in enumerate(inits):
-        found = np.empty((len(sizes), many))
-        for row, width in enumerate(sizes):
-            net = MLP(
-                (points.shape[1], *[width] * hidden, 1), activation, init=init, seed=0, **options
-            )
-            exact = getattr(net.limit, kind)(points)
-            for repeat in range(many):
-                nets = net.draws(count, seed, number, row, repeat)
-                mean = np.mean([getattr(one, kind)(points) for one in nets], axis=0)
-                found[row, repeat] = np.linalg.norm(mean - exact) / np.linalg.norm(exact)
-        name = init if isinstance(init, str) else repr(init)
-        errors[name] = found.mean(axis=1)
-        spread[name] = found.std(axis=1, ddof=1) / np.sqrt(many)
-    return Convergence(np.array(sizes), errors, spread, kind, count)
+    found = np.empty((len(inits), len(sizes), many))
+    cases = list(product(range(len(inits)), range(len(sizes))))
+    for law, row in track(cases, progress, "convergence", "widths"):
+        widths_ = (points.shape[1], *[sizes[row]] * hidden, 1)
+        net = MLP(widths_, activation, init=inits[law], rng=0, **options)
+        exact = getattr(net.limit, kind)(points)
+        for repeat in range(many):
+            nets = (net.redraw(g) for g in streams(first, law, row, repeat, count=count))
+            mean = np.mean([getattr(one, kind)(points) for one in nets], axis=0)
+            found[law, row, repeat] = np.linalg.norm(mean - exact) / np.linalg.norm(exact)
+    names = [init if isinstance(init, str) else repr(init) for init in inits]
+    spread = found.std(axis=2, ddof=1) / np.sqrt(many)
+    errors = dict(zip(names, found.mean(axis=2), strict=True))
+    return Convergence(np.array(sizes), errors, dict(zip(names, spread, strict=True)), kind, count)

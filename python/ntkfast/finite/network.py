@@ -14,6 +14,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.finite.factors import Layered
 from ntkfast.finite.finite_kernel import FiniteKernel
 from ntkfast.finite.weights import Matrix
+from ntkfast.support.randomness import RNG, root, streams
 
 Net = TypeVar("Net", bound="FiniteNetwork")
 
@@ -88,23 +89,22 @@ class FiniteNetwork(ABC):
         checks.store(other, **self.__dict__)
         return other
 
-    def redraw(self: Net, seed: int | np.random.Generator | None) -> Net:
+    def redraw(self: Net, rng: RNG) -> Net:
         """Return the same architecture with other weights."""
         other = self._copy()
-        other._draw(np.random.default_rng(seed))
+        other._draw(np.random.default_rng(rng))
         return other
 
-    def draws(self: Net, count: int, *seed: int) -> Iterator[Net]:
-        """Yield networks of this architecture, each with a seed of its own.
+    def draws(self: Net, n_draws: int, rng: RNG) -> Iterator[Net]:
+        """Yield networks of this architecture, each with random numbers of its own.
 
         Parameters
         ----------
-        count : int
-        *seed : int
-            What the seeds of all of them begin with.
+        n_draws : int
+        rng : int, Generator or None
         """
-        for draw in range(count):
-            yield self.redraw(np.random.default_rng([*seed, draw]))
+        for generator in streams(root(rng), count=n_draws):
+            yield self.redraw(generator)
 
     def with_parameters(
         self: Net, weights: Sequence[ArrayLike], biases: Sequence[ArrayLike]

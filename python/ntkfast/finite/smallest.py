@@ -35,7 +35,7 @@ class SmallestEigenvalues:
     lipschitz : (L,) array
         Largest spectral norm of the derivative of F_l by the input, at the probes: a lower bound
         of its Lipschitz constant.
-    parameters : int
+    n_parameters : int
         Trained parameters: J has no more columns.
     """
 
@@ -44,11 +44,11 @@ class SmallestEigenvalues:
     rounding: float
     features: Values
     lipschitz: Values
-    parameters: int
+    n_parameters: int
 
 
 def smallest_eigenvalues(
-    net: MLP, X: ArrayLike, *, scaling: str = "ntk", probes: int = 8
+    net: MLP, X: ArrayLike, *, scaling: str = "ntk", n_probes: int = 8
 ) -> SmallestEigenvalues:
     """Return the smallest eigenvalues of the empirical NTK of a network and of its parts.
 
@@ -61,7 +61,7 @@ def smallest_eigenvalues(
         "standard" differentiates by ``w_std / sqrt(fan_in) W_l``, the weights as most programs
         store them and as Nguyen et al. and Bombari et al. do: the block of layer l is then
         ``(F_l F_l^T) o (B_(l+1) B_(l+1)^T)`` without a factor. Biases must be absent then.
-    probes : int, default 8
+    n_probes : int, default 8
         Inputs, the first of X, where derivatives are taken.
 
     Returns
@@ -90,7 +90,7 @@ def smallest_eigenvalues(
     True
     """
     checks.choice("scaling", scaling, SCALINGS)
-    count = checks.count("probes", probes, least=1)
+    count = checks.count("n_probes", n_probes, least=1)
     if scaling == "standard" and any(net.b_std):
         raise ValueError('scaling: "standard" is for networks without biases')
     points = net.rows(X).astype(np.float64)

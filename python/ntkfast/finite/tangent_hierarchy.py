@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 
 from ntkfast.arrays import checks
 from ntkfast.finite.mlp import MLP
-from ntkfast.support.optional import import_torch
+from ntkfast.support.optional import require
 
 Values = NDArray[np.float64]
 RTOL, ATOL = 1e-8, 1e-10  # of the integration in time
@@ -117,7 +117,7 @@ def hierarchy(net: MLP, X: ArrayLike, *, order: int = 4) -> Hierarchy:
     .. [1] J. Huang, H.-T. Yau, "Dynamics of deep neural networks and neural tangent hierarchy",
        arXiv:1909.08156.
     """
-    torch = import_torch()
+    torch = require("torch", "torch")
     p = checks.count("order", order, least=2)
     net.check_one_output("net")
     f, theta = _flat_network(net, net.rows(X))
@@ -145,7 +145,7 @@ def hierarchy(net: MLP, X: ArrayLike, *, order: int = 4) -> Hierarchy:
 
 def _flat_network(net: MLP, X: NDArray[Any]) -> tuple[Callable[[Any], Any], Any]:
     """Return the outputs as a function of all trained parameters in one vector, and these."""
-    torch = import_torch()
+    torch = require("torch", "torch")
     function = _activation(net.activation.name)
     points = torch.from_numpy(X.astype(np.float64))
     weights = [torch.from_numpy(W) for W in net.weights]
@@ -174,7 +174,7 @@ def _flat_network(net: MLP, X: NDArray[Any]) -> tuple[Callable[[Any], Any], Any]
 
 
 def _activation(name: str) -> Any:
-    torch = import_torch()
+    torch = require("torch", "torch")
     functional = torch.nn.functional
     known = {
         "tanh": torch.tanh,

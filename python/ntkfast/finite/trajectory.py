@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ntkfast.arrays import checks
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.weights import Sparse
+from ntkfast.support.progress import track
+from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
 Curve = Callable[[Values], Any]
@@ -31,7 +33,7 @@ class Growth:
 
     Attributes
     ----------
-    lengths : (draws, L + 1) array
+    lengths : (n_draws, L + 1) array
         Of the curve and of its images after each hidden layer.
     mean, standard_error : (L + 1,) arrays
         Of the lengths over the draws.
@@ -76,10 +78,11 @@ def trajectory_growth(
     net: MLP,
     curve: Curve | None = None,
     *,
-    draws: int = 16,
+    n_draws: int = 16,
     rtol: float = 1e-3,
     max_points: int = 1 << 14,
-    seed: int = 0,
+    rng: RNG = 0,
+    progress: bool | None = None,
 ) -> Growth:
     """Measure how the length of a curve grows through the hidden layers of random networks.
 
@@ -90,12 +93,14 @@ def trajectory_growth(
     curve : callable, optional
         Maps (n,) parameters from 0 to 1 to (n, d) points. Default: a circle in two of the
         dimensions. For weights that are not Gaussian directions matter.
-    draws : int, default 16
+    n_draws : int, default 16
         At least 2.
     rtol : float, default 1e-3
         Chords are halved until no length changes by more than this part of it.
     max_points : int, default 16384
-    seed : int
+    rng : int, Generator or None
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -131,14 +136,15 @@ def trajectory_growth(
     >>> bool(abs(found.rate / found.typical - 1) < 0.05)
     True
     """
-    count = checks.count("draws", draws, least=2)
+    count = checks.count("n_draws", n_draws, least=2)
     tolerance = checks.number("rtol", rtol, above=0.0)
     most = checks.count("max_points", max_points, least=64)
     if net.depth < 1:
         raise ValueError(f"net: expected a hidden layer, got widths {net.widths}")
     path = curve or (lambda t: circle(t, net.widths[0]))
     found, worst = np.empty((count, net.depth + 1)), 0.0
-    for draw, one in enumerate(net.draws(count, seed)):
+    nets = track(net.draws(count, rng), progress, "trajectory growth", "draws", count)
+    for draw, one in enumerate(nets):
         found[draw], change = _converged(one, path, tolerance, most)
         worst = max(worst, change)
     return Growth(found, worst, _lower(net), float(max(net.w_std[:-1]) / np.sqrt(2)))

@@ -120,7 +120,10 @@ def compose(
         Applied in order; activations by name, as `ntkfast.Activation`, or as a Python function.
         ``Residual(...)`` is ``serial(FanOut(2), parallel(serial(...), Identity()), FanInSum())``.
     parameterization : {"ntk", "unit"}, default "ntk"
-        Whether the inner product of the inputs is divided by d.
+        Whether the inner product of the inputs is divided by d. **The default is not that of**
+        `FullyConnected` **and** `ResNet`, which speak the language of theory, "unit": composition
+        speaks that of neural-tangents, where every layer states its scales and the first one
+        divides by d, so that networks can be carried over word by word.
 
     Returns
     -------

@@ -81,8 +81,11 @@ class ConvNet(ImageNetwork):
     *steps : Conv, AvgPool, Skip or "relu"
         Applied in order, the first one a convolution.
     readout : Readout or str, default "gap"
+        That of `Convolutional` is "flatten", as in the paper that it follows.
     parameterization : {"ntk", "unit"}, default "ntk"
-        Whether inner products of pixels are divided by the number of channels.
+        Whether inner products of pixels are divided by the number of channels. **The default is
+        not that of** `Convolutional`, the network of theory, which has "unit": composition speaks
+        the language of neural-tangents, as `compose` does.
     shape : (height, width, channels), optional
         Of the images in the rows of 2-D input.
 
@@ -171,7 +174,8 @@ class Convolutional(ImageNetwork):
         anything, every later one and the read-out are multiplied by w_std^2 / q^2, a flat read-out
         sums over pixels. "ntk" is ``Conv(1, (q, q), w_std, b_std, padding="SAME"), Relu()`` of
         neural-tangents, depth times, then ``Flatten()`` or ``GlobalAvgPool()`` and
-        ``Dense(1, w_std, b_std)``, all trained.
+        ``Dense(1, w_std, b_std)``, all trained. **Networks made with** `ConvNet` **have that
+        default.**
     w_std : float, default sqrt(2)
         Standard deviation of the weights; in "unit" the root of the paper's c_sigma.
     b_std : float, default 0

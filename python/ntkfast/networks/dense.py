@@ -30,7 +30,8 @@ class FullyConnected(DenseNetwork):
             T_0 = S_0 + bias^2.
 
         "ntk" is ``Dense(w_std, b_std)`` of neural-tangents for every layer and the read-out, the
-        first one with 1/d, all of them trained.
+        first one with 1/d, all of them trained. **Networks made with** `compose` **have that
+        default.**
     w_std : float, optional
         Standard deviation of the weights; default sqrt(c). In "unit" that of the hidden layers.
     b_std : float, default 0
@@ -138,7 +139,8 @@ class ResNet(DenseNetwork):
         (the constant 1/(2 L (1 + alpha^2)^(L-1)) of Belfer et al. for the residual NTK).
     activation : str, Activation or callable, default "relu"
     parameterization : {"unit", "ntk"}, default "unit"
-        "ntk" divides the inner product of the inputs by d, as Tirer et al. do.
+        "ntk" divides the inner product of the inputs by d, as Tirer et al. do. **Networks made
+        with** `compose` **have that default.**
     w_std, v_std : float
         Standard deviations of W and V. Defaults: 1/sqrt(E[s(Z)^2]) (sqrt 2 for ReLU) and 1;
         Tirer et al. write sigma_w and sigma_v, 1 each in their experiment.

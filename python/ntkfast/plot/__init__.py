@@ -9,3 +9,8 @@ from ntkfast.plot.spectrum_chart import ratio, spectrum
 from ntkfast.plot.style import save
 
 __all__ = ["bounds", "convergence", "profiles", "ratio", "save", "spectrum"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

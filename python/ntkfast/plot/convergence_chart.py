@@ -38,7 +38,7 @@ def convergence(found: Convergence) -> Figure:
     """
     figure = figure_of(5.6, 4.2)
     axes = figure.subplots()
-    dress(axes, f"{found.kind.upper()}, mean of {found.draws}" if found.draws > 1 else "")
+    dress(axes, f"{found.kind.upper()}, mean of {found.n_draws}" if found.n_draws > 1 else "")
     for (name, errors), shade in zip(found.errors.items(), shades(len(found.errors)), strict=True):
         label = f"{name}, slope {found.slopes[name]:.2f}"
         bars = found.standard_errors[name]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from ntkfast.support.files import appearing
+from ntkfast.support.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,11 +21,10 @@ FAINT = "#d9dce1"
 
 def figure_of(width: float, height: float) -> Figure:
     """Make a figure that no window system and no global state knows of; sizes in inches."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise ImportError("a picture needs matplotlib: pip install 'ntkfast[plot]'") from error
+    require("matplotlib.figure", "plot")
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     return Figure(figsize=(width, height), dpi=160, layout=ConstrainedLayoutEngine(wspace=0.06))
 
 

@@ -21,9 +21,7 @@ from ntkfast.spectrum.sphere.smoothness import (
     CircleInterpolant,
     high_frequency_energy,
     interpolate_on_circle,
-    kernel_slope,
 )
-from ntkfast.spectrum.sphere.table import write_csv
 
 __all__ = [
     "Bound",
@@ -43,7 +41,6 @@ __all__ = [
     "fully_connected_rate",
     "high_frequency_energy",
     "interpolate_on_circle",
-    "kernel_slope",
     "mercer",
     "multiplicity",
     "reconstruct",
@@ -51,6 +48,10 @@ __all__ = [
     "residual_rate",
     "same_rkhs",
     "shape",
-    "write_csv",
     "zonal_harmonics",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

@@ -19,3 +19,8 @@ __all__ = [
     "softplus_network",
     "trained_mmd_test",
 ]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__

@@ -7,7 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.statistics.result import checked_level
+from ntkfast.support.progress import track
+from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
 
@@ -24,24 +27,28 @@ class ChangePoint:
 
     Parameters
     ----------
+    kernel : Kernel
     reference : (n, ...) array
         Inputs without a change.
-    kernel : Kernel
     window : int, default 50
         Inputs that are compared: small windows react faster, large ones see smaller changes.
     horizon : int, default 1000
         Inputs that are watched.
-    level : float, default 0.05
+    significance_level : float, default 0.05
         Rate of false alarms: the probability that the statistic of a stream without a change
         exceeds the threshold within the horizon, as far as the reference tells.
-    streams : int, default 200
+    n_streams : int, default 200
         Simulated streams.
-    seed : int, optional
+    rng : int, Generator or None
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Attributes
     ----------
     threshold : float
-    maxima : (streams,) array
+    maxima : (n_streams,) array
         Largest statistic of each simulated stream.
 
     Raises
@@ -63,7 +70,7 @@ class ChangePoint:
     >>> import ntkfast as nf
     >>> g = np.random.default_rng(0)
     >>> watch = nf.statistics.ChangePoint(
-    ...     g.normal(size=(400, 4)), kernel=nf.FullyConnected(1).ntk, window=30, horizon=200
+    ...     nf.FullyConnected(1).ntk, g.normal(size=(400, 4)), window=30, horizon=200
     ... )
     >>> stream = g.normal(size=(200, 4)) + 1.5 * (np.arange(200) >= 120)[:, None]
     >>> alarm = watch.first_alarm(stream)
@@ -73,35 +80,41 @@ class ChangePoint:
 
     def __init__(
         self,
+        kernel: Kernel,
         reference: ArrayLike,
         *,
-        kernel: Kernel,
         window: int = 50,
         horizon: int = 1000,
-        level: float = 0.05,
-        streams: int = 200,
-        seed: int | None = 0,
+        significance_level: float = 0.05,
+        n_streams: int = 200,
+        rng: RNG = 0,
+        engine: str | None = None,
+        threads: int | None = None,
+        progress: bool | None = None,
     ) -> None:
         self.kernel = checked_kernel(kernel)
+        self._evaluate = Evaluation(self.kernel, engine, threads)
         self.window = checks.count("window", window, least=2)
-        self.level = checked_level(level)
+        self.significance_level = checked_level(significance_level)
         length = checks.count("horizon", horizon, least=self.window)
-        count = checks.count("streams", streams, least=1)
+        count = checks.count("n_streams", n_streams, least=1)
         rows = checks.real_array("reference", np.asarray(reference))
         if len(rows) < 4 * self.window:
             raise ValueError(
                 f"reference: expected at least 4 windows, {4 * self.window} inputs, got {len(rows)}"
             )
-        generator = np.random.default_rng(seed)
+        generator = np.random.default_rng(rng)
         order = generator.permutation(len(rows))
         self._base = rows[order[: len(rows) // 2]]
         n = len(self._base)
-        column = self.kernel.matmul(self._base, None, np.ones(n)).astype(np.float64)
-        self._base_mean = (column.sum() - self.kernel.diag(self._base).sum()) / (n * (n - 1))
+        column = self._evaluate.matmul(self._base, None, np.ones(n)).astype(np.float64)
+        self._base_mean = (column.sum() - self._evaluate.diag(self._base).sum()) / (n * (n - 1))
         self._last = rows[:0]
-        self.maxima = self._simulate(rows[order[n : n + POOL_ROWS]], length, count, generator)
-        # With probability level or less among streams + 1 exchangeable maxima the last is above it.
-        k = int(np.floor(self.level * (count + 1) + 1e-9))
+        self.maxima = self._simulate(
+            rows[order[n : n + POOL_ROWS]], length, count, generator, progress
+        )
+        # With that probability or less the last of n_streams + 1 exchangeable maxima is above it.
+        k = int(np.floor(self.significance_level * (count + 1) + 1e-9))
         self.threshold = float(np.sort(self.maxima)[-k]) if k else np.inf
 
     def update(self, X: ArrayLike) -> Values:
@@ -122,7 +135,7 @@ class ChangePoint:
         for first in range(0, len(new), self.window):
             part = new[first : first + self.window]
             Z = np.concatenate([self._last, part])
-            found.append(self._statistics(self.kernel(Z), self._means(Z))[-len(part) :])
+            found.append(self._statistics(self._evaluate(Z), self._means(Z))[-len(part) :])
             self._last = Z[-(self.window - 1) :]
         return np.concatenate(found) if found else np.empty(0)
 
@@ -140,7 +153,7 @@ class ChangePoint:
     def _means(self, Z: NDArray[np.floating]) -> Values:
         """Return the mean embedding of the reference at inputs."""
         weights = np.full(len(self._base), 1 / len(self._base))
-        return self.kernel.matmul(Z, self._base, weights).astype(np.float64)
+        return self._evaluate.matmul(Z, self._base, weights).astype(np.float64)
 
     def _statistics(self, K: NDArray[np.floating], means: Values) -> Values:
         """Return the statistic of the windows that end at each input."""
@@ -161,12 +174,17 @@ class ChangePoint:
         return values
 
     def _simulate(
-        self, rows: NDArray[np.floating], length: int, count: int, generator: np.random.Generator
+        self,
+        rows: NDArray[np.floating],
+        length: int,
+        count: int,
+        generator: np.random.Generator,
+        progress: bool | None,
     ) -> Values:
         """Return the largest statistics of streams that permute the rows again and again."""
-        K, means, w = self.kernel(rows), self._means(rows), self.window
+        K, means, w = self._evaluate(rows), self._means(rows), self.window
         maxima = np.empty(count)
-        for stream in range(count):
+        for stream in track(range(count), progress, "change point", "streams"):
             rounds = range(-(-length // len(rows)))
             order = np.concatenate([generator.permutation(len(rows)) for _ in rounds])[:length]
             best = []

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from ntkfast.arrays import checks
-from ntkfast.support.optional import import_torch
+from ntkfast.support.optional import require
+
+__all__ = ["gradient", "perturbation", "project", "spectral"]
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
 
 
 def gradient(model: Any, X: Any) -> Any:
@@ -27,7 +34,7 @@ def gradient(model: Any, X: Any) -> Any:
     -------
     scalar tensor
     """
-    torch = import_torch()
+    torch = require("torch", "torch")
     points = X.detach().clone().requires_grad_(True)
     values = model(points)
     total = values.new_zeros(())
@@ -72,7 +79,7 @@ def perturbation(model: Any, X: Any, *, radius: float = 1.0, steps: int = 5) -> 
 
 def _ascend(model: Any, X: Any, output: int, radius: float, steps: int) -> Any:
     """Return inputs moved by at most `radius` to where this output is larger."""
-    torch = import_torch()
+    torch = require("torch", "torch")
     start = X.detach()
     moved = start.clone()
     for _ in range(steps):
@@ -102,7 +109,7 @@ def spectral(model: Any) -> Any:
     -------
     scalar tensor
     """
-    torch = import_torch()
+    torch = require("torch", "torch")
     norms = [torch.linalg.matrix_norm(W.flatten(1), 2) for W in _weights(model)]
     if not norms:
         raise ValueError("model: expected at least one weight with two axes or more")
@@ -117,7 +124,7 @@ def project(model: Any, tau: float) -> None:
     model : torch.nn.Module
     tau : float
     """
-    torch = import_torch()
+    torch = require("torch", "torch")
     largest = checks.number("tau", tau, above=0.0)
     with torch.no_grad():
         for W in _weights(model):

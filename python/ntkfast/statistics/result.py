@@ -18,47 +18,49 @@ class TwoSampleTest:
     ----------
     statistic : float
         The squared maximum mean discrepancy, or its split form.
-    permuted : (p,) array
+    null_distribution : (n_permutations,) array
         The same with permuted labels: what it would be if both samples had one distribution.
     threshold : float
-        Of the statistic at `level`; infinity if there are too few permutations for it.
-    p_value : float
-        ``(1 + #{permuted >= statistic}) / (1 + p)``, valid for any sample size.
-    level : float
+        Of the statistic at this level; infinity if there are too few permutations for it.
+    pvalue : float
+        ``(1 + #{null_distribution >= statistic}) / (1 + n_permutations)``, valid for any sample
+        size.
+    significance_level : float
         Rate of false alarms.
     rejected : bool
-        Whether the statistic exceeds the threshold, ``p_value <= level``.
+        Whether the statistic exceeds the threshold, ``pvalue <= significance_level``.
     """
 
     statistic: float
-    permuted: NDArray[np.float64]
-    level: float
+    null_distribution: NDArray[np.float64]
+    significance_level: float
 
     @property
-    def p_value(self) -> float:
+    def pvalue(self) -> float:
         """Probability of so large a statistic without a difference, at most."""
-        return float((1 + np.sum(self.permuted >= self.statistic)) / (1 + len(self.permuted)))
+        as_large = np.sum(self.null_distribution >= self.statistic)
+        return float((1 + as_large) / (1 + len(self.null_distribution)))
 
     @property
     def threshold(self) -> float:
-        """The k-th largest permuted statistic, k = floor(level (1 + p))."""
-        k = int(np.floor(self.level * (1 + len(self.permuted)) + 1e-9))
-        return float(np.sort(self.permuted)[-k]) if k else np.inf
+        """The k-th largest permuted statistic, k = floor(level (1 + n_permutations))."""
+        k = int(np.floor(self.significance_level * (1 + len(self.null_distribution)) + 1e-9))
+        return float(np.sort(self.null_distribution)[-k]) if k else np.inf
 
     @property
     def rejected(self) -> bool:
-        """Whether the samples differ at the level."""
+        """Whether the samples differ at the significance level."""
         return self.statistic > self.threshold
 
     def __repr__(self) -> str:
         verdict = "different" if self.rejected else "no difference found"
         return (
-            f"TwoSampleTest: {verdict} at level {self.level:g}, p = {self.p_value:.3g}, "
-            f"statistic {self.statistic:.4g}, threshold {self.threshold:.4g}"
+            f"TwoSampleTest: {verdict} at level {self.significance_level:g}, "
+            f"p = {self.pvalue:.3g}, statistic {self.statistic:.4g}, threshold {self.threshold:.4g}"
         )
 
 
-def checked_level(level: object) -> float:
+def checked_level(significance_level: object) -> float:
     """Return a rate of false alarms, between 0 and 1.
 
     Raises
@@ -66,7 +68,7 @@ def checked_level(level: object) -> float:
     TypeError, ValueError
         If it is none.
     """
-    number = checks.number("level", level, above=0.0)
+    number = checks.number("significance_level", significance_level, above=0.0)
     if number >= 1:
-        raise ValueError(f"level: expected a number < 1, got {level}")
+        raise ValueError(f"significance_level: expected a number < 1, got {significance_level}")
     return number

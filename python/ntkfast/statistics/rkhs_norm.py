@@ -20,13 +20,29 @@ from scipy import linalg
 from ntkfast.arrays import checks
 from ntkfast.finite import MLP
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.statistics import composition
+
+__all__ = [
+    "KernelFunction",
+    "LowerBounds",
+    "UpperBounds",
+    "interpolant",
+    "lower_bounds",
+    "of_coefficients",
+    "upper_bounds",
+]
 
 Values = NDArray[np.float64]
 Function = Callable[[Any], Any]
 
 GRID = np.linspace(-40, 40, 80_001)  # where slopes of activations are looked at
 PAIR_ROWS = 512  # rows whose differences with all others are held at once
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return __all__
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,13 +67,22 @@ class KernelFunction:
     norm: Values
     residual: float
 
-    def __call__(self, Z: ArrayLike) -> Values:
+    def __call__(
+        self, Z: ArrayLike, *, engine: str | None = None, threads: int | None = None
+    ) -> Values:
         """Return the values at inputs, an (m, outputs) array."""
-        return np.asarray(self.kernel.matmul(Z, self.X, self.coefficients))
+        evaluation = Evaluation(self.kernel, engine, threads)
+        return np.asarray(evaluation.matmul(Z, self.X, self.coefficients))
 
 
 def interpolant(
-    kernel: Kernel, X: ArrayLike, y: ArrayLike, *, ridge: float = 0.0
+    kernel: Kernel,
+    X: ArrayLike,
+    y: ArrayLike,
+    *,
+    ridge: float = 0.0,
+    engine: str | None = None,
+    threads: int | None = None,
 ) -> KernelFunction:
     """Return the function of least norm through targets, or the ridge solution, with its norm.
 
@@ -68,6 +93,8 @@ def interpolant(
     y : (n,) or (n, outputs) array
     ridge : float, default 0
         lambda of ``sum_i (f(x_i) - y_i)^2 + lambda |f|_H^2``.
+    engine, threads
+        As for calling a kernel.
 
     Returns
     -------
@@ -96,7 +123,7 @@ def interpolant(
     k, penalty = checked_kernel(kernel), checks.number("ridge", ridge, least=0.0)
     points = checks.real_array("X", np.asarray(X)).astype(np.float64, copy=False)
     targets, _ = checks.columns("y", y, len(points))
-    K = k(points)
+    K = Evaluation(k, engine, threads)(points)
     try:
         factor = linalg.cho_factor(K + penalty * np.eye(len(K)))
     except linalg.LinAlgError as error:
@@ -108,22 +135,32 @@ def interpolant(
     return KernelFunction(k, points, alpha, norm, float(np.abs(fitted - targets).max() / size))
 
 
-def of_coefficients(kernel: Kernel, X: ArrayLike, alpha: ArrayLike) -> Values:
+def of_coefficients(
+    kernel: Kernel,
+    X: ArrayLike,
+    coefficients: ArrayLike,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+) -> Values:
     """Return the norm of ``sum_i alpha_i K(., x_i)`` in one pass that stores no matrix.
 
     Parameters
     ----------
     kernel : Kernel
     X : (n, ...) array
-    alpha : (n,) or (n, outputs) array
+    coefficients : (n,) or (n, outputs) array
+        alpha.
+    engine, threads
+        As for calling a kernel.
 
     Returns
     -------
     (outputs,) array
     """
     points = checked_kernel(kernel).collect(X)
-    V, _ = checks.columns("alpha", alpha, len(points))
-    product = kernel.matmul(points, None, V).astype(np.float64)
+    V, _ = checks.columns("coefficients", coefficients, len(points))
+    product = Evaluation(kernel, engine, threads).matmul(points, None, V).astype(np.float64)
     return np.asarray(np.sqrt(np.maximum(np.einsum("nc,nc->c", V.astype(np.float64), product), 0)))
 
 
@@ -166,6 +203,8 @@ def lower_bounds(
     radius: float = 1.0,
     steps: int = 5,
     lipschitz: float = 1.0,
+    engine: str | None = None,
+    threads: int | None = None,
 ) -> LowerBounds:
     """Bound the RKHS norm of a function from below, on data.
 
@@ -184,6 +223,8 @@ def lower_bounds(
         Of projected gradient ascent, each of length ``1.5 radius / steps`` (Bietti et al.).
     lipschitz : float, default 1
         L of the feature map, ``|Phi(x) - Phi(y)| <= L |x - y|``.
+    engine, threads
+        As for calling the kernel.
 
     Returns
     -------
@@ -226,7 +267,9 @@ def lower_bounds(
         _perturbations(function, slope, points, values, size, count),
         _pairs(points, values),
     ]
-    least = None if kernel is None else interpolant(kernel, points, values).norm
+    least = None
+    if kernel is not None:
+        least = interpolant(kernel, points, values, engine=engine, threads=threads).norm
     first, second, third = (np.asarray(one / factor) for one in found)
     return LowerBounds(first, second, third, least)
 

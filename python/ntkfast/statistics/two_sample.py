@@ -10,6 +10,7 @@ from ntkfast.finite import MLP
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.statistics.result import TwoSampleTest, checked_level
 from ntkfast.statistics.samples import Pool, pool
+from ntkfast.support.randomness import RNG
 
 BOOTSTRAPS = ("full", "test")
 
@@ -21,9 +22,9 @@ def ntk_mmd_test(
     kernel: Kernel | None = None,
     split: float | None = None,
     bootstrap: str = "full",
-    permutations: int = 400,
-    level: float = 0.05,
-    seed: int | None = 0,
+    n_permutations: int = 400,
+    significance_level: float = 0.05,
+    rng: RNG = 0,
     engine: str | None = None,
     threads: int | None = None,
 ) -> TwoSampleTest:
@@ -40,17 +41,17 @@ def ntk_mmd_test(
     Y : (m, ...) array
     kernel : Kernel, optional
         The NTK or NNGP of any network, finite (``MLP.ntk``) or not. Default: the time-zero NTK of
-        `softplus_network`, drawn with `seed`.
+        `softplus_network`, drawn with `rng`.
     split : float, optional
         Share of both samples used for training. Default: no split, which has the higher power.
     bootstrap : {"full", "test"}, default "full"
         Which labels are permuted: all, or those of the test part alone; the latter never trains
         again and needs `split`.
-    permutations : int, default 400
-    level : float, default 0.05
+    n_permutations : int, default 400
+    significance_level : float, default 0.05
         Rate of false alarms. It holds for any sample size: under the null the labels that are
         permuted are exchangeable.
-    seed : int, optional
+    rng : int, Generator or None
         Of the permutations, the split and the default kernel.
     engine, threads
         As for calling a kernel.
@@ -67,7 +68,7 @@ def ntk_mmd_test(
     Notes
     -----
     All permutations are columns of one matrix, so that ``kernel.matmul`` passes once over the
-    pairs; memory is that of ``(n + m) x (permutations + 1)`` numbers.
+    pairs; memory is that of ``(n + m) x (n_permutations + 1)`` numbers.
 
     References
     ----------
@@ -85,11 +86,12 @@ def ntk_mmd_test(
     >>> nf.statistics.ntk_mmd_test(X, Y, kernel=nf.FullyConnected(2).ntk).rejected
     True
     """
-    rate, count = checked_level(level), checks.count("permutations", permutations, least=1)
-    both, generator = pool(X, Y), np.random.default_rng(seed)
+    rate = checked_level(significance_level)
+    count = checks.count("n_permutations", n_permutations, least=1)
+    both, generator = pool(X, Y), np.random.default_rng(rng)
     checks.choice("bootstrap", bootstrap, BOOTSTRAPS)
     if kernel is None:
-        kernel = softplus_network(both.Z.shape[-1], seed=seed).ntk
+        kernel = softplus_network(both.Z.shape[-1], rng=rng).ntk
     k = checked_kernel(kernel)
     if split is None:
         if bootstrap == "test":
@@ -112,7 +114,7 @@ def _outcome(W: ArrayLike, product: ArrayLike, level: float) -> TwoSampleTest:
     return TwoSampleTest(float(statistics[0]), statistics[1:], level)
 
 
-def softplus_network(dim: int, width: int = 512, *, seed: int | None = 0) -> MLP:
+def softplus_network(dim: int, width: int = 512, *, rng: RNG = 0) -> MLP:
     """Return the network of Cheng and Xie: softplus units, of which the first layer is trained.
 
     Weights of the first layer have variance 1, whatever the dimension, its biases start at zero;
@@ -123,7 +125,7 @@ def softplus_network(dim: int, width: int = 512, *, seed: int | None = 0) -> MLP
     dim : int
         Number of features.
     width : int, default 512
-    seed : int, optional
+    rng : int, Generator or None
 
     Returns
     -------
@@ -136,7 +138,7 @@ def softplus_network(dim: int, width: int = 512, *, seed: int | None = 0) -> MLP
         b_std=(1.0, 0.0),
         zero_bias=True,
         trained=(True, False),
-        seed=seed,
+        rng=rng,
     )
 
 
@@ -146,17 +148,17 @@ def trained_mmd_test(
     *,
     network: MLP | None = None,
     learning_rate: float = 1e-3,
-    batch: int = 1,
+    batch_size: int = 1,
     split: float = 0.5,
-    permutations: int = 400,
-    level: float = 0.05,
-    seed: int | None = 0,
+    n_permutations: int = 400,
+    significance_level: float = 0.05,
+    rng: RNG = 0,
 ) -> TwoSampleTest:
     """Test two samples by a network that is trained for one epoch to tell them apart.
 
     Stochastic gradient descent on ``-f(x)`` and ``+f(y)``; the witness
     ``(f_T - f_0) / (learning_rate N / 2)``, N the number of training inputs, tends to that of
-    `ntk_mmd_test` with ``kernel=network.ntk`` and the same `split` and `seed` as the learning rate
+    `ntk_mmd_test` with ``kernel=network.ntk`` and the same `split` and `rng` as the learning rate
     falls. Labels of the test part are permuted, without training again.
 
     Parameters
@@ -164,11 +166,11 @@ def trained_mmd_test(
     X : (n, d) array
     Y : (m, d) array
     network : MLP, optional
-        With one output. Default: `softplus_network`, drawn with `seed`.
+        With one output. Default: `softplus_network`, drawn with `rng`.
     learning_rate : float, default 1e-3
-    batch : int, default 1
+    batch_size : int, default 1
         Training inputs per step.
-    split, permutations, level, seed
+    split, n_permutations, significance_level, rng
         As for `ntk_mmd_test`.
 
     Returns
@@ -192,14 +194,15 @@ def trained_mmd_test(
     >>> nf.statistics.trained_mmd_test(X, Y + 0.3).rejected
     True
     """
-    rate, count = checked_level(level), checks.count("permutations", permutations, least=1)
+    rate = checked_level(significance_level)
+    count = checks.count("n_permutations", n_permutations, least=1)
     step = checks.number("learning_rate", learning_rate, above=0.0)
-    both, generator = pool(X, Y), np.random.default_rng(seed)
-    net = softplus_network(both.Z.shape[-1], seed=seed) if network is None else network
+    both, generator = pool(X, Y), np.random.default_rng(rng)
+    net = softplus_network(both.Z.shape[-1], rng=rng) if network is None else network
     net.check_one_output("network")
     train, test = both.split(checks.number("split", split, above=0.0), generator)
     W = test.permuted(count, generator)
-    after = _one_epoch(net, train, step, checks.count("batch", batch, least=1), generator)
+    after = _one_epoch(net, train, step, checks.count("batch_size", batch_size, least=1), generator)
     witness = (after(test.Z) - net(test.Z))[:, 0] / (step * len(train.Z) / 2)
     return _outcome(W, witness, rate)
 

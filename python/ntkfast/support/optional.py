@@ -1,23 +1,36 @@
-"""Packages for automatic differentiation, which an installation may lack."""
+"""Packages that an installation may lack."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
+PACKAGES = {"sklearn": "scikit-learn"}  # that are installed under another name
 
-def import_torch() -> Any:
-    """Return the module torch, or say how to install it."""
+
+def require(module: str, extra: str) -> Any:
+    """Import a module of another package, or say how to install it.
+
+    Parameters
+    ----------
+    module : str
+        ``"torch"``, or a part of a package, ``"matplotlib.figure"``.
+    extra : str
+        What brings it: ``pip install 'ntkfast[extra]'``.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     try:
-        import torch
+        return import_module(module)
     except ImportError as error:
-        raise ImportError("models in PyTorch need torch: pip install 'ntkfast[torch]'") from error
-    return torch
-
-
-def import_jax() -> Any:
-    """Return the module jax, or say how to install it."""
-    try:
-        import jax
-    except ImportError as error:
-        raise ImportError("functions in JAX need jax: pip install 'ntkfast[jax]'") from error
-    return jax
+        name = module.partition(".")[0]
+        raise ImportError(
+            f"this needs {PACKAGES.get(name, name)}: pip install 'ntkfast[{extra}]'"
+        ) from error

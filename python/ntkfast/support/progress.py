@@ -1,48 +1,46 @@
-"""The progress bar of long work."""
+"""Progress bars of long work: tqdm draws them, one argument says when.
+
+``progress=None``, the default of every function that may take long, shows a bar on a terminal once
+the work has taken some seconds, if tqdm is installed. True shows it always and at once, and
+needs tqdm (the extra "cli"); False never.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ntkfast.support.optional import require
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+DELAY = 2.0  # seconds before a bar that nobody asked for
+T = TypeVar("T")
+
 
 class Bar:
-    """A tqdm bar, or nothing at all where it is not wanted or tqdm is missing.
+    """A tqdm bar, or nothing at all where none is shown.
 
     Parameters
     ----------
-    wanted : bool
+    progress : bool, optional
+        None: on a terminal, after some seconds, if tqdm is there; True: always; False: never.
     name : str
     total : int, optional
         Left out where it is not known.
     unit : str
         What is counted, in the plural.
-    terminal : bool
-        Whether to show nothing where the output is not a terminal.
     """
 
-    def __init__(
-        self, wanted: bool, name: str, total: int | None, unit: str, *, terminal: bool = True
-    ) -> None:
-        self._bar: tqdm[Any] | None = None
-        if not wanted:
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            return
-        self._bar = tqdm(
-            total=total,
-            desc=name,
-            unit=f" {unit}",
-            unit_scale=True,
-            disable=None if terminal else False,
-            smoothing=0.05,
+    def __init__(self, progress: bool | None, name: str, total: int | None, unit: str) -> None:
+        kind = _tqdm(progress)
+        self._bar: tqdm[Any] | None = kind and kind(
+            total=total, unit=f" {unit}", unit_scale=True, **_options(progress, name)
         )
 
-    def update(self, count: int) -> None:
+    def update(self, count: int = 1) -> None:
         """Count what has been done."""
         if self._bar is not None:
             self._bar.update(count)
@@ -52,7 +50,13 @@ class Bar:
         if self._bar is not None and not self._bar.disable:
             self._bar.initial += count
             self._bar.n += count
-            self._bar.refresh()
+
+    def show(self, stage: str, residual: float | None = None) -> None:
+        """Say what is going on."""
+        if self._bar is not None:
+            self._bar.set_description(stage, refresh=False)
+            if residual is not None:
+                self._bar.set_postfix_str(f"residual {residual:.1e}", refresh=False)
 
     def __enter__(self) -> Bar:
         return self
@@ -60,3 +64,49 @@ class Bar:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def track(
+    items: Iterable[T], progress: bool | None, name: str, unit: str, total: int | None = None
+) -> Iterator[T]:
+    """Yield the items, counting them on a bar; see `Bar`."""
+    total = len(items) if isinstance(items, Sized) else total
+    with Bar(progress, name, total, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def dask_bar(progress: bool | None, name: str) -> AbstractContextManager[Any]:
+    """Return a context in which a bar counts the tasks of dask's schedulers of this machine."""
+    kind = _tqdm(progress)
+    if kind is None:
+        return nullcontext()
+    from tqdm.dask import TqdmCallback
+
+    callback: AbstractContextManager[Any] = TqdmCallback(
+        tqdm_class=kind, unit=" tasks", **_options(progress, name)
+    )
+    return callback
+
+
+def _tqdm(progress: bool | None) -> Any:
+    """Return the class of bars, or None where there shall be none."""
+    if progress is False:
+        return None
+    try:
+        return require("tqdm", "cli").tqdm
+    except ImportError:
+        if progress:
+            raise
+        return None
+
+
+def _options(progress: bool | None, name: str) -> dict[str, Any]:
+    """Return tqdm's options for a policy; `disable=None` is silent where there is no terminal."""
+    return {
+        "desc": name,
+        "smoothing": 0.05,
+        "disable": False if progress else None,
+        "delay": 0.0 if progress else DELAY,
+    }

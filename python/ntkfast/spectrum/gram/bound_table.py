@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from ntkfast.arrays import checks
 from ntkfast.spectrum.gram.extremes import Extremes
-from ntkfast.support.files import appearing
+from ntkfast.support.columns import Table
 
+COLUMNS = (
+    *("name", "direction", "value", "lambda_min", "ratio", "constant", "fitted", "applies"),
+    *("assumptions", "reference", "note"),
+)
 EXACT, UNIT, LAW = "exact", "constant set to 1", "asymptotic law"
 
 
@@ -73,7 +74,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class BoundTable:
+class BoundTable(Table):
     """Bounds beside the computed smallest eigenvalue (`ntkfast.spectrum.bounds`).
 
     Iterating gives the rows; ``str`` a text table.
@@ -117,31 +118,13 @@ class BoundTable:
             raise ValueError(f"direction: expected one with an exact bound, got {direction!r}")
         return (max if direction == "lower" else min)(rows, key=lambda row: row.value)
 
-    def to_dict(self) -> list[dict[str, Any]]:
-        """Return the rows as dictionaries."""
-        return [asdict(row) for row in self.rows]
-
-    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Return the table as text in CSV, and write it to `path` if given."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            "name direction value lambda_min ratio "
-            "constant fitted applies assumptions reference note".split()
-        )
-        for row in self.rows:
-            checks = "; ".join(str(check) for check in row.assumptions)
-            writer.writerow(
-                (
-                    *(row.name, row.direction, repr(row.value), repr(self.lambda_min)),
-                    *(repr(row.ratio), row.constant, repr(row.fitted), row.applies, checks),
-                    *(row.reference, row.note),
-                )
-            )
-        if path is not None:
-            with appearing(path) as partial:
-                partial.write_text(text.getvalue(), encoding="utf-8")
-        return text.getvalue()
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the columns by their names, one line per bound."""
+        own = "name direction value constant fitted applies reference note ratio".split()
+        columns = {name: [getattr(row, name) for row in self.rows] for name in own}
+        columns["lambda_min"] = [self.lambda_min] * len(self.rows)
+        columns["assumptions"] = ["; ".join(map(str, row.assumptions)) for row in self.rows]
+        return {name: columns[name] for name in COLUMNS}
 
     def __repr__(self) -> str:
         head = f"smallest eigenvalue {self.lambda_min:.6g} within {self.error:.1e}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.kernels.rows import checked_row_kernel
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.spectrum.gram.bound_case import Case, Values
@@ -17,12 +19,21 @@ from ntkfast.spectrum.gram.bounds_carvalho import positivity
 from ntkfast.spectrum.gram.bounds_karhadkar import KARHADKAR, separation
 from ntkfast.spectrum.gram.bounds_nguyen import NGUYEN, random_data, schur
 from ntkfast.spectrum.gram.extremes import Extremes, extremes
-from ntkfast.spectrum.gram.pairs import look
+from ntkfast.spectrum.gram.row_pairs import look
+from ntkfast.support.randomness import RNG
 
 MAX_ROWS = 5_000
 
 
-def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0) -> BoundTable:
+def bounds(
+    kernel: Kernel | DenseNetwork,
+    X: ArrayLike,
+    *,
+    rng: RNG = 0,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
+) -> BoundTable:
     """Evaluate every published bound on the smallest eigenvalue of the NTK matrix on data.
 
     Parameters
@@ -31,8 +42,12 @@ def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0)
         A network stands for its NTK. Bounds that need the layers are left out for other kernels.
     X : (n, d) array
         Rows are inputs, 2 <= n <= 5,000; computed in float64.
-    seed : int, optional
+    rng : int, Generator or None
         Of the computation of the smallest eigenvalue.
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show passes over all pairs on a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -93,17 +108,20 @@ def bounds(kernel: Kernel | DenseNetwork, X: ArrayLike, *, seed: int | None = 0)
     rows = chosen.collect(X).astype(np.float64, copy=False)
     if not 2 <= len(rows) <= MAX_ROWS:
         raise ValueError(f"X: expected 2 to {MAX_ROWS} rows, got {len(rows)}")
-    found = _quiet_extremes(chosen, rows, seed)
-    case = Case(chosen, rows, chosen.diag(rows).astype(np.float64), look(chosen, rows), found)
+    found = _quiet_extremes(
+        chosen, rows, rng=rng, engine=engine, threads=threads, progress=progress
+    )
+    evaluation = Evaluation(chosen, engine, threads)
+    case = Case(chosen, rows, chosen.diag(rows).astype(np.float64), look(evaluation, rows), found)
     table = [*_upper(case), *schur(case), *random_data(case), *separation(case), *positivity(case)]
     return BoundTable(tuple(table), float(found.smallest[0]), float(found.smallest_error[0]), found)
 
 
-def _quiet_extremes(kernel: Kernel, X: Values, seed: int | None) -> Extremes:
+def _quiet_extremes(kernel: Kernel, X: Values, **options: Any) -> Extremes:
     """Singular matrices are the subject here: the table explains them better than a warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return extremes(kernel, X, seed=seed)
+        return extremes(kernel, X, **options)
 
 
 def _upper(case: Case) -> Iterator[Bound]:

@@ -11,8 +11,12 @@ from scipy import linalg
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR
 from ntkfast.spectrum.gram.passes import Passes
+from ntkfast.support.columns import Table
+from ntkfast.support.progress import Bar
+from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
 
@@ -22,12 +26,12 @@ CHECK = 5  # Lanczos steps between looks at the error
 
 
 @dataclass(frozen=True, eq=False)
-class EffectiveDimension:
+class EffectiveDimension(Table):
     """The effective dimension along a path of l (`ntkfast.spectrum.effective_dimension`).
 
     Attributes
     ----------
-    lambdas, values : (p,) arrays
+    ridges, values : (p,) arrays
         l, and tr K (K + l)^-1.
     standard_error : (p,) array
         Of the mean over random probes; zero for "dense".
@@ -39,24 +43,31 @@ class EffectiveDimension:
         Products with the Gram matrix.
     """
 
-    lambdas: Values
+    ridges: Values
     values: Values
     standard_error: Values
     truncation: Values
     method: str
     passes: int
 
+    def to_dict(self) -> dict[str, Values]:
+        """Return the columns by their names, one line per ridge."""
+        names = "ridges", "values", "standard_error", "truncation"
+        return {name: getattr(self, name) for name in names}
+
 
 def effective_dimension(
     kernel: Kernel,
     X: ArrayLike,
-    lambdas: ArrayLike,
+    ridges: ArrayLike,
     *,
     method: str = "auto",
-    probes: int = 16,
+    n_probes: int = 16,
     max_steps: int = 200,
-    seed: int | None = 0,
-    progress: bool = False,
+    rng: RNG = 0,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> EffectiveDimension:
     """Return tr K (K + l)^-1 of the Gram matrix K(X, X) for each l.
 
@@ -64,19 +75,21 @@ def effective_dimension(
     ----------
     kernel : Kernel
     X : (n, d) array
-    lambdas : (p,) array or float
+    ridges : (p,) array or float
         Positive numbers l; ridge regression with a penalty "n lambda" has l = n lambda.
     method : {"auto", "dense", "lanczos"}
         "dense": from all eigenvalues, n^2 memory and n^3 time. "lanczos": Hutchinson's estimator
         with Lanczos quadrature, from products alone. "auto": dense up to 5,000 rows.
-    probes : int, default 16
-        Random sign vectors; the standard error falls like 1/sqrt(probes).
+    n_probes : int, default 16
+        Random sign vectors; the standard error falls like 1/sqrt(n_probes).
     max_steps : int, default 200
         Lanczos steps at most. They stop when the truncation is a tenth of the standard error.
-    seed : int, optional
+    rng : int, Generator or None
         Of the probes; None draws fresh ones.
-    progress : bool, default False
-        Show passes over all pairs on a bar; needs the extra "cli".
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show passes over all pairs on a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -109,29 +122,29 @@ def effective_dimension(
     >>> effective_dimension(nf.FullyConnected(2).ntk, X, [1.0, 100.0]).values.round(2)
     array([125.74,  12.41])
     """
-    kernel = checked_kernel(kernel)
+    evaluation = Evaluation(checked_kernel(kernel), engine, threads)
     rows = kernel.collect(X)
-    path = _path(lambdas)
+    path = _path(ridges)
     chosen = checks.choice("method", method, METHODS)
     if chosen == "auto":
         chosen = "dense" if len(rows) <= DENSE_ROWS else "lanczos"
     if chosen == "dense":
-        return _dense(kernel, rows.astype(np.float64, copy=False), path)
-    count = checks.count("probes", probes, least=2)
+        return _dense(evaluation, rows.astype(np.float64, copy=False), path)
+    count = checks.count("n_probes", n_probes, least=2)
     steps = checks.count("max_steps", max_steps, least=1)
-    with Passes(kernel, rows, progress) as passes:
-        signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (len(rows), count))
-        return _lanczos(passes, signs, path, steps)
+    with Bar(progress, "effective dimension", None, "passes") as bar:
+        signs = np.random.default_rng(rng).choice(np.array([-1.0, 1.0]), (len(rows), count))
+        return _lanczos(Passes(evaluation, rows, bar), signs, path, steps)
 
 
-def _path(lambdas: ArrayLike) -> Values:
-    path = np.atleast_1d(np.asarray(lambdas, np.float64))
+def _path(ridges: ArrayLike) -> Values:
+    path = np.atleast_1d(np.asarray(ridges, np.float64))
     if path.ndim != 1 or not np.all((path > 0) & np.isfinite(path)):
-        raise ValueError(f"lambdas: expected positive finite numbers, got {lambdas!r}")
+        raise ValueError(f"ridges: expected positive finite numbers, got {ridges!r}")
     return path
 
 
-def _dense(kernel: Kernel, X: FloatArray, path: Values) -> EffectiveDimension:
+def _dense(kernel: Evaluation, X: FloatArray, path: Values) -> EffectiveDimension:
     rounding = ENTRY_ERROR * float(np.sum(kernel.diag(X)))
     eigenvalues = linalg.eigvalsh(kernel(X), overwrite_a=True, check_finite=False)
     below = np.maximum(eigenvalues, 0) + path[:, None]
@@ -147,7 +160,6 @@ def _lanczos(passes: Passes, probes: Values, path: Values, max_steps: int) -> Ef
     V, before = probes / np.sqrt(n), np.zeros_like(probes)
     alphas, betas = np.zeros((most, count)), np.zeros((most, count))
     for step in range(most):
-        passes.show("effective dimension")
         W = passes(V) - (betas[step - 1] * before if step else 0)
         alphas[step] = np.sum(W * V, axis=0)
         W -= alphas[step] * V

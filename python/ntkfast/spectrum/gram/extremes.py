@@ -14,10 +14,13 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.cholesky import Cholesky
-from ntkfast.spectrum.gram.lobpcg import Operator, Pairs, lobpcg
+from ntkfast.spectrum.gram.lobpcg import Eigenpairs, Operator, lobpcg
 from ntkfast.spectrum.gram.passes import Passes
 from ntkfast.spectrum.gram.vecchia import Preconditioner, deflated, vecchia
+from ntkfast.support.progress import Bar
+from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
 
@@ -85,7 +88,7 @@ class Extremes:
 class _Problem:
     """A kernel, its rows, and how the extremes of their Gram matrix are wanted."""
 
-    kernel: Kernel
+    kernel: Evaluation
     X: FloatArray
     k: int
     rounding: float
@@ -112,8 +115,10 @@ def extremes(
     neighbours: int | None = None,
     deflate: int | None = None,
     max_iterations: int = 200,
-    seed: int | None = 0,
-    progress: bool = False,
+    rng: RNG = 0,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> Extremes:
     """Return the smallest and largest eigenvalues and eigenvectors of the Gram matrix K(X, X).
 
@@ -144,10 +149,12 @@ def extremes(
         dimensions, where it gains nothing.
     max_iterations : int, default 200
         For "iterative", at each end.
-    seed : int, optional
+    rng : int, Generator or None
         Of starting vectors and elimination order; None draws fresh ones.
-    progress : bool, default False
-        Show passes over all pairs on a bar; needs the extra "cli".
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show passes over all pairs on a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -210,18 +217,19 @@ def extremes(
     if verify and chosen == "iterative":
         raise ValueError('verify: expected False for "iterative": there is no factor to prove it')
     double = rows.astype(np.float64, copy=False)
-    with Passes(kernel, rows, progress) as passes:
+    evaluation = Evaluation(kernel, engine, threads)
+    with Bar(progress, "extremes", None, "passes") as bar:
         problem = _Problem(
-            kernel,
+            evaluation,
             rows,
             wanted,
             ENTRY_ERROR * float(np.sum(kernel.diag(double))),
             checks.number("tol", default_tol if tol is None else tol, above=0.0),
-            np.random.default_rng(seed),
+            np.random.default_rng(rng),
             checks.count("max_iterations", max_iterations, least=1),
             checks.count("neighbours", near if neighbours is None else neighbours, least=1),
             _rank(rank if deflate is None else deflate, len(rows)),
-            passes,
+            Passes(evaluation, rows, bar),
         )
         low, high = _SOLVERS[chosen](problem)
         found = _certified(problem, chosen, low, high)
@@ -260,16 +268,16 @@ def _rank(deflate: int, n: int) -> int:
 # Solvers: they return the two ends as good as they can; error bounds come after ------------------
 
 
-def _dense(problem: _Problem) -> tuple[Pairs, Pairs]:
+def _dense(problem: _Problem) -> tuple[Eigenpairs, Eigenpairs]:
     values, vectors = linalg.eigh(problem.kernel(problem.double), overwrite_a=True)
     k = problem.k
     return (
-        Pairs(values[:k], vectors[:, :k], 0, True),
-        Pairs(values[::-1][:k], vectors[:, ::-1][:, :k], 0, True),
+        Eigenpairs(values[:k], vectors[:, :k], 0, True),
+        Eigenpairs(values[::-1][:k], vectors[:, ::-1][:, :k], 0, True),
     )
 
 
-def _cholesky(problem: _Problem) -> tuple[Pairs, Pairs]:
+def _cholesky(problem: _Problem) -> tuple[Eigenpairs, Eigenpairs]:
     """Lanczos on the inverse of K + rounding, which is definite whenever K is to rounding."""
     high = _top(problem, problem.passes.exact)
     factor = _factor(problem, problem.rounding)
@@ -285,11 +293,11 @@ def _cholesky(problem: _Problem) -> tuple[Pairs, Pairs]:
         solves += 1
         return factor.solve(v)
 
-    problem.passes.show("smallest")
+    problem.passes.bar.show("smallest")
     vectors, converged = _lanczos(n, solve, problem.k, problem.tol, problem.rng)
     # One more solve damps what is left of the top of the spectrum, where K magnifies errors.
     vectors = linalg.qr(solve(vectors), mode="economic")[0]
-    return Pairs(np.empty(0), vectors, solves, converged and high.converged), high
+    return Eigenpairs(np.empty(0), vectors, solves, converged and high.converged), high
 
 
 def _factor(problem: _Problem, shift: float) -> Cholesky | None:
@@ -316,16 +324,16 @@ def _lanczos(
     return np.asarray(vectors[:, np.argsort(values)[::-1]]), True
 
 
-def _iterative(problem: _Problem) -> tuple[Pairs, Pairs]:
+def _iterative(problem: _Problem) -> tuple[Eigenpairs, Eigenpairs]:
     high = _top(problem, problem.passes)
-    problem.passes.show("approximate inverse")
+    problem.passes.bar.show("approximate inverse")
     sparse = vecchia(problem.kernel, problem.X, problem.neighbours, problem.rng)
     inverse: Preconditioner = sparse
     # The eigenvectors of the approximate inverse are an excellent start, and free of passes.
     size = problem.k + SPARE
     start = _lanczos(len(problem.X), inverse, size, TOL_ITERATIVE, problem.rng)[0]
     if problem.deflate:
-        problem.passes.show("deflation")
+        problem.passes.bar.show("deflation")
         inverse = deflated(sparse, problem.passes, problem.deflate, problem.rng)
     low = lobpcg(
         problem.passes,
@@ -335,12 +343,12 @@ def _iterative(problem: _Problem) -> tuple[Pairs, Pairs]:
         tol=problem.tol,
         floor=problem.rounding,
         max_iterations=problem.max_iterations,
-        report=lambda residual: problem.passes.show("smallest", residual),
+        report=lambda residual: problem.passes.bar.show("smallest", residual),
     )
     return low._replace(converged=low.converged and high.converged), high
 
 
-def _top(problem: _Problem, apply: Operator) -> Pairs:
+def _top(problem: _Problem, apply: Operator) -> Eigenpairs:
     """Largest eigenpairs from products with K."""
     tol = min(problem.tol, TOL_LARGEST)
     size = min(problem.k + SPARE, len(problem.X) // 4)
@@ -352,7 +360,7 @@ def _top(problem: _Problem, apply: Operator) -> Pairs:
         tol=tol,
         floor=problem.rounding,
         max_iterations=problem.max_iterations,
-        report=lambda residual: problem.passes.show("largest", residual),
+        report=lambda residual: problem.passes.bar.show("largest", residual),
     )
 
 
@@ -362,9 +370,9 @@ _SOLVERS = {"dense": _dense, "cholesky": _cholesky, "iterative": _iterative}
 # Error bounds ------------------------------------------------------------------------------------
 
 
-def _certified(problem: _Problem, method: str, low: Pairs, high: Pairs) -> Extremes:
+def _certified(problem: _Problem, method: str, low: Eigenpairs, high: Eigenpairs) -> Extremes:
     """Rayleigh quotients and residuals of both ends from one float64 pass."""
-    problem.passes.show("error bounds")
+    problem.passes.bar.show("error bounds")
     k = problem.k
     V = np.hstack([low.vectors, high.vectors])
     KV = problem.passes.exact(V)
@@ -397,12 +405,11 @@ def _rayleigh_ritz(V: Values, KV: Values, step: int) -> tuple[Values, Values, Va
 
 def _verify(problem: _Problem, found: Extremes) -> None:
     """Prove by Sylvester's law of inertia that no eigenvalue lies below, or warn that one does."""
-    problem.passes.show("proof")
+    problem.passes.bar.show("proof")
     below = float(found.smallest[0] - found.smallest_error[0])
     if _factor(problem, problem.rounding - below) is None:
         warnings.warn(
-            f"X: an eigenvalue below {below:.6g} was missed; another seed or a smaller tol finds "
-            "it",
+            f"X: an eigenvalue below {below:.6g} was missed; another rng or a smaller tol finds it",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -23,7 +23,7 @@ Vectors = NDArray[np.float64]
 Operator = Callable[[Vectors], Vectors]
 
 
-class Pairs(NamedTuple):
+class Eigenpairs(NamedTuple):
     """Ritz values in the order asked for, their orthonormal vectors, and how they were reached."""
 
     values: NDArray[np.float64]
@@ -43,7 +43,7 @@ def lobpcg(
     floor: float = 0.0,
     max_iterations: int,
     report: Callable[[float], None] = lambda residual: None,
-) -> Pairs:
+) -> Eigenpairs:
     """Return the `k` smallest or largest eigenpairs of a symmetric operator.
 
     Parameters
@@ -84,7 +84,7 @@ def lobpcg(
         D = linalg.qr(np.hstack([C[:, :size], outside]), mode="economic")[0][:, size:]
         C = C[:, :size]
         X, KX, P, KP = S @ C, KS @ C, S @ D, KS @ D
-    return Pairs(values[:k], X[:, :k], iteration, converged)
+    return Eigenpairs(values[:k], X[:, :k], iteration, converged)
 
 
 def _ritz(S: Vectors, KS: Vectors, side: slice) -> tuple[NDArray[np.float64], Vectors]:

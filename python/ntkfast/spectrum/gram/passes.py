@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.kernels.base import Kernel
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.support.progress import Bar
 
 Vectors = NDArray[np.float64]
 
@@ -21,11 +17,11 @@ class Passes:
 
     Parameters
     ----------
-    kernel : Kernel
+    kernel : Evaluation
     X : (n, d) array
         Passes run in its dtype; blocks go in and come out as float64.
-    progress : bool
-        Show a bar on a terminal; needs the extra "cli", without which there is no bar.
+    bar : Bar
+        Counts them.
 
     Attributes
     ----------
@@ -33,42 +29,19 @@ class Passes:
         Passes so far.
     """
 
-    def __init__(self, kernel: Kernel, X: FloatArray, progress: bool = False) -> None:
-        self.kernel, self.X, self.count = kernel, X, 0
-        self._bar: tqdm[Any] | None = _bar() if progress else None
+    def __init__(self, kernel: Evaluation, X: FloatArray, bar: Bar) -> None:
+        self.kernel, self.X, self.bar, self.count = kernel, X, bar, 0
 
     def __call__(self, V: Vectors) -> Vectors:
         """Return K @ V."""
-        self.count += 1
-        product = self.kernel.matmul(self.X, None, V).astype(np.float64, copy=False)
-        if self._bar is not None:
-            self._bar.update()
-        return product
+        return self._product(self.X, V)
 
     def exact(self, V: Vectors) -> Vectors:
         """Return K @ V from a float64 pass, whatever the dtype of X."""
-        double = Passes(self.kernel, self.X.astype(np.float64, copy=False))
-        double._bar, self.count = self._bar, self.count + 1
-        return double(V)
+        return self._product(self.X.astype(np.float64, copy=False), V)
 
-    def show(self, stage: str, residual: float | None = None) -> None:
-        """Say on the bar what is going on."""
-        if self._bar is not None:
-            self._bar.set_description(stage, refresh=residual is None)
-            if residual is not None:
-                self._bar.set_postfix_str(f"residual {residual:.1e}")
-
-    def __enter__(self) -> Passes:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
-def _bar() -> tqdm[Any] | None:
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(unit=" passes", disable=None, smoothing=0.3)
+    def _product(self, X: FloatArray, V: Vectors) -> Vectors:
+        product = self.kernel.matmul(X, None, V).astype(np.float64, copy=False)
+        self.count += 1
+        self.bar.update()
+        return product

@@ -14,7 +14,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.evaluation import Evaluation
 
 Indices: TypeAlias = NDArray[np.intp]
 Preconditioner: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -85,12 +86,14 @@ def deflated(
     return corrected
 
 
-def vecchia(kernel: Kernel, X: FloatArray, neighbours: int, rng: np.random.Generator) -> Vecchia:
+def vecchia(
+    kernel: Evaluation, X: FloatArray, neighbours: int, rng: np.random.Generator
+) -> Vecchia:
     """Build the preconditioner of K(X, X); time and memory are O(n neighbours) beside the search.
 
     Parameters
     ----------
-    kernel : Kernel
+    kernel : Evaluation
     X : (n, d) array
     neighbours : int
         Rows that each row is explained by. The work per row grows like its third power.
@@ -113,17 +116,20 @@ def vecchia(kernel: Kernel, X: FloatArray, neighbours: int, rng: np.random.Gener
     return Vecchia(sparse.csc_matrix(parts, shape=(n, n)))
 
 
-def _columns(kernel: Kernel, X: FloatArray, order: Indices, near: Indices) -> NDArray[np.float64]:
+def _columns(
+    kernel: Evaluation, X: FloatArray, order: Indices, near: Indices
+) -> NDArray[np.float64]:
     """Entries of the columns of U whose rows are `near`, -1 where there are fewer.
 
     With K the matrix of a row (last) and its neighbours: u = K^-1 e / sqrt(e^T K^-1 e).
     """
     count, width = near.shape
     systems = np.zeros((count, width, width))
+    one = replace(kernel, threads=1)  # a few rows at a time
     systems[:] = np.eye(width)  # a missing neighbour is a row of its own
     for system, members in zip(systems, near, strict=True):
         first = int(np.argmax(members >= 0))
-        system[first:, first:] = kernel(X[order[members[first:]]], threads=1)
+        system[first:, first:] = one(X[order[members[first:]]])
     diagonal = np.einsum("kii->ki", systems)
     diagonal *= 1 + JITTER * width
     last = np.zeros((count, width, 1))
@@ -132,13 +138,13 @@ def _columns(kernel: Kernel, X: FloatArray, order: Indices, near: Indices) -> ND
     return np.asarray(columns / np.sqrt(columns[:, -1:]))
 
 
-def _nearest_before(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indices]:
+def _nearest_before(kernel: Evaluation, Z: FloatArray, count: int) -> Iterator[Indices]:
     """Yield, for ranges of rows of Z, their nearest rows among those before, then themselves.
 
     Each row has ``count + 1`` entries, the missing ones of the first rows are -1 and come first.
     """
-    if kernel.of_rows and Z.shape[1] <= TREE_DIM:
-        found = _by_tree(_places(kernel, Z), count)
+    if kernel.kernel.of_rows and Z.shape[1] <= TREE_DIM:
+        found = _by_tree(_places(kernel.kernel, Z), count)
     else:
         found = _by_kernel(kernel, Z, count)
     start = 0
@@ -178,7 +184,7 @@ def _by_tree(Z: FloatArray, count: int) -> Iterator[Indices]:
         start = stop
 
 
-def _by_kernel(kernel: Kernel, Z: FloatArray, count: int) -> Iterator[Indices]:
+def _by_kernel(kernel: Evaluation, Z: FloatArray, count: int) -> Iterator[Indices]:
     """Search by |K_ij| / sqrt(K_jj), panel by panel, in float32: a choice needs no digits."""
     single = Z.astype(np.float32)
     scale = np.sqrt(np.maximum(kernel.diag(single), np.finfo(np.float32).tiny))

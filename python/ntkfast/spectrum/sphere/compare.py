@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.kernels.base import Kernel
 from ntkfast.spectrum.sphere.mercer import Branch, MercerSpectrum, mercer
+from ntkfast.support.columns import Table
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RkhsComparison:
+class RkhsComparison(Table):
     """Ratio of two spectra.
 
     The eigenfunctions of zonal kernels agree, so that their spaces agree, with equivalent norms,
@@ -44,6 +46,12 @@ class RkhsComparison:
     upper: float
     verdict: bool | None
     reason: str
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by their names, one line per degree."""
+        first, second = self.first.eigenvalues, self.second.eigenvalues
+        degrees = self.first.degrees
+        return {"degree": degrees, "first": first, "second": second, "ratio": self.ratio}
 
     def __repr__(self) -> str:
         answer = {True: "same RKHS", False: "different RKHS", None: "undecided"}[self.verdict]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.jets import Ends
 from ntkfast.kernels.rows import on_sphere
-from ntkfast.spectrum.sphere import contour, quadrature, rodrigues, tail, taylor
+from ntkfast.spectrum.sphere import contour, gauss, rodrigues, tail, taylor
 from ntkfast.spectrum.sphere.harmonics import log_gamma_step, log_multiplicities, multiplicity
+from ntkfast.support.columns import Table
 
 Array = NDArray[np.float64]
 
@@ -81,7 +82,7 @@ class Decay:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MercerSpectrum:
+class MercerSpectrum(Table):
     """Eigenvalues mu_k of a kernel on the sphere, k = 0 ... max_degree.
 
     They belong to the integral operator with the uniform probability measure; eigenfunctions are
@@ -169,6 +170,21 @@ class MercerSpectrum:
     def multiplicity(self, degree: int) -> int:
         """Return N(d, degree) as an exact integer."""
         return multiplicity(self.dim, degree)
+
+    def to_dict(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by their names, one line per degree.
+
+        Exact zeros have the logarithm ``-inf``; degrees that could not be resolved are ``nan`` with
+        the error ``inf``.
+        """
+        return {
+            "degree": self.degrees,
+            "eigenvalue": self.eigenvalues,
+            "log_eigenvalue": self.log_eigenvalues,
+            "mass": self.mass,
+            "log_multiplicity": self.log_multiplicities,
+            "relative_error": self.error,
+        }
 
     def __repr__(self) -> str:
         finite = self.error[np.isfinite(self.error)]
@@ -365,7 +381,7 @@ def _low(curve: Curve, dim: int, count: int) -> tuple[Array, Array, str]:
         log_mass, error = rodrigues.log_masses(rate, dim, count)
         choices.append((np.exp(log_mass), error, "Rodrigues' formula"))
     if not choices:
-        mass, error = quadrature.masses(curve, dim, count)
+        mass, error = gauss.masses(curve, dim, count)
         choices.append(
             (_padded(mass, count, math.nan), _padded(error, count, math.inf), "quadrature")
         )
@@ -386,7 +402,7 @@ def _from_rodrigues(curve: Curve, dim: int, last: int) -> Found | None:
 
 
 def _by_quadrature(curve: Curve, dim: int, last: int) -> Found:
-    mass, error = quadrature.masses(curve, dim, last + 1)
+    mass, error = gauss.masses(curve, dim, last + 1)
     residual = float(mass[error < 1].sum()) - 1
     mass = _padded(mass, last + 1, math.nan)
     error = _padded(error, last + 1, math.inf)

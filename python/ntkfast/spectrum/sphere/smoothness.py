@@ -16,28 +16,10 @@ from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.rows import checked_row_kernel
 from ntkfast.spectrum.sphere.mercer import mercer
-from ntkfast.spectrum.sphere.shape import shape
 
 GRID = 4096  # angles at which an interpolant is looked at
 LOAD = 1e-10  # on the diagonal, relative to k(1)
 MOST_FREQUENCY = 4096
-
-
-def kernel_slope(kernel: Kernel, *, radius: float | None = None) -> float:
-    """Return -k'(0+) / k(0) over the angle: how sharp the peak of the kernel is.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    radius : float, optional
-        As for `mercer`.
-
-    Returns
-    -------
-    float
-        The local Laplace rate of `shape`: an angle and the distance agree to first order.
-    """
-    return shape(kernel, radius=radius).rate
 
 
 def high_frequency_energy(
@@ -84,7 +66,7 @@ class CircleInterpolant:
 
 
 def interpolate_on_circle(
-    kernel: Kernel, angles: ArrayLike, targets: ArrayLike, *, radius: float = 1.0
+    kernel: Kernel, angles: ArrayLike, y: ArrayLike, *, radius: float = 1.0
 ) -> CircleInterpolant:
     """Interpolate data on the circle with a kernel, and measure how smooth the result is.
 
@@ -93,7 +75,8 @@ def interpolate_on_circle(
     kernel : Kernel
     angles : (n,) array
         Angles of the data; they should differ modulo 2 pi.
-    targets : (n,) array
+    y : (n,) array
+        Values there.
     radius : float, default 1
         Norm of the inputs (radius cos, radius sin).
 
@@ -115,11 +98,9 @@ def interpolate_on_circle(
     nodes = np.asarray(angles, np.float64)
     if nodes.ndim != 1 or not len(nodes) or not np.all(np.isfinite(nodes)):
         raise ValueError(f"angles: expected finite numbers of shape (n,), got {nodes.shape}")
-    values = np.asarray(targets, np.float64)
+    values = np.asarray(y, np.float64)
     if values.shape != nodes.shape or not np.all(np.isfinite(values)):
-        raise ValueError(
-            f"targets: expected finite numbers of shape {nodes.shape}, got {values.shape}"
-        )
+        raise ValueError(f"y: expected finite numbers of shape {nodes.shape}, got {values.shape}")
     size = checks.number("radius", radius, above=0.0)
     grid = 2 * math.pi * np.arange(GRID) / GRID - math.pi
     gram = np.asarray(chosen.profile(np.cos(nodes[:, None] - nodes), size), np.float64)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.evaluation import Evaluation
 
 Values = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class Pairs:
     duplicates: tuple[tuple[int, ...], ...]
 
 
-def look(kernel: Kernel, X: Values) -> Pairs:
+def look(kernel: Evaluation, X: Values) -> Pairs:
     """Walk over all pairs of rows of X, panel by panel."""
     norms = np.linalg.norm(X, axis=1)
     directions = X / np.where(norms > 0, norms, 1)[:, None]

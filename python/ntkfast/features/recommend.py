@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from ntkfast.features.polysketch import NTKSketch
 from ntkfast.features.zonal import DualActivationFeatures
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.rows import checked_row_kernel
+from ntkfast.support.columns import Table
+from ntkfast.support.progress import track
 
-CRITERIA = ("frobenius", "spectral", "ridge")
+CRITERIA = ("frobenius", "spectral", "whitened")
 MEASURED = 1000  # rows that errors are measured on, at most
 TIMED = 3  # runs, of which the fastest counts
 FEWEST = 16  # features below which a map that is too slow is given up
@@ -51,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Table):
     """What `choose` returns; printing it shows the table.
 
     Attributes
@@ -68,8 +71,21 @@ class Choice:
     table: tuple[Candidate, ...]
     criterion: str
 
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the columns by their names, one line per candidate; NaN: not measured."""
+        errors = [one.error for one in self.table]
+        columns: dict[str, list[Any]] = {
+            "map": [one.name for one in self.table],
+            "n_features": [0 if error is None else error.n_features for error in errors],
+        }
+        for name in CRITERIA:
+            columns[name] = [_figure(one, name, math.nan) for one in self.table]
+        columns["seconds"] = [one.seconds for one in self.table]
+        columns["reason"] = [one.reason for one in self.table]
+        return columns
+
     def __str__(self) -> str:
-        head = f"{'':2}{'map':<26}{'features':>9}{'frobenius':>11}{'spectral':>10}{'ridge':>8}"
+        head = f"{'':2}{'map':<26}{'features':>9}{'frobenius':>11}{'spectral':>10}{'whitened':>10}"
         lines = [head + f"{'s / 1000 rows':>15}"]
         for one in self.table:
             mark = "* " if one.features is self.features else "  "
@@ -80,7 +96,7 @@ class Choice:
             cells = (
                 f"{found.n_features:>9}{found.frobenius.mean:>11.4f}{found.spectral.mean:>10.4f}"
             )
-            cells += f"{found.ridge.mean:>8.3f}{one.seconds:>15.2e}"
+            cells += f"{found.whitened.mean:>10.3f}{one.seconds:>15.2e}"
             lines.append(f"{mark}{one.name:<26}{cells}  {one.reason}".rstrip())
         return "\n".join(lines)
 
@@ -92,9 +108,12 @@ def choose(
     *,
     seconds: float | None = None,
     criterion: str = "frobenius",
-    seeds: int = 3,
+    n_draws: int = 3,
     candidates: Sequence[Any] | None = None,
     random_state: int | None = 0,
+    engine: str | None = None,
+    threads: int | None = None,
+    progress: bool | None = None,
 ) -> Choice:
     """Recommend a feature map for a kernel and data, with the measured table behind it.
 
@@ -110,15 +129,19 @@ def choose(
     seconds : float, optional
         Largest time to transform 1000 rows, on this machine as busy as it is now. A map that is
         too slow gets half as many features until it is fast enough.
-    criterion : {"frobenius", "spectral", "ridge"}, default "frobenius"
+    criterion : {"frobenius", "spectral", "whitened"}, default "frobenius"
         The error to minimise, see `error`.
-    seeds : int, default 3
-        Draws per candidate.
+    n_draws : int, default 3
+        Per candidate.
     candidates : sequence of feature maps, optional
         Default: `NystromFeatures`, `DualActivationFeatures`, `NTKSketch`, and `NTKRandomFeatures`
         for the NTK of a network.
     random_state : int or None, default 0
         Seed of the choice of rows.
+    engine, threads
+        As for calling a kernel.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -134,7 +157,7 @@ def choose(
     >>> import numpy as np, ntkfast as nf
     >>> from ntkfast import features
     >>> X = np.random.default_rng(0).normal(size=(400, 8))
-    >>> found = features.choose(nf.FullyConnected(2).ntk, X, budget=64, seeds=2)
+    >>> found = features.choose(nf.FullyConnected(2).ntk, X, budget=64, n_draws=2)
     >>> len(found.table), found.table[0].features is found.features
     (4, True)
     """
@@ -145,7 +168,11 @@ def choose(
     if not maps or not all(isinstance(one, BaseEstimator) for one in maps):
         raise TypeError("candidates: expected a sequence of at least one feature map")
     fitted, test = _split(checks.matrix("X", X), count, random_state)
-    table = [_measure(kernel, one, fitted, test, count, limit, seeds) for one in maps]
+    options = {"n_draws": n_draws, "engine": engine, "threads": threads, "progress": False}
+    table = [
+        _measure(kernel, one, fitted, test, count, limit, **options)
+        for one in track(maps, progress, "choose", "maps")
+    ]
     table.sort(key=lambda one: (bool(one.reason), _figure(one, criterion)))
     if table[0].reason:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in table)
@@ -183,7 +210,7 @@ def _measure(
     test: NDArray[Any],
     budget: int,
     limit: float | None,
-    seeds: int,
+    **options: Any,
 ) -> Candidate:
     from sklearn.base import clone
 
@@ -193,7 +220,7 @@ def _measure(
         while limit is not None and taken > limit and features.n_components >= 2 * FEWEST:
             features.set_params(n_components=features.n_components // 2)
             taken = _seconds(features, fitted, test)
-        found = error(kernel, features, fitted, test=test, seeds=seeds)
+        found = error(kernel, features, fitted, test=test, **options)
     except (TypeError, ValueError) as problem:
         return Candidate(name, features, None, np.nan, " ".join(str(problem).split()))
     reason = ""
@@ -218,5 +245,5 @@ def _seconds(features: Any, fitted: NDArray[Any], test: NDArray[Any]) -> float:
     return min(taken) * 1000 / len(test)
 
 
-def _figure(candidate: Candidate, criterion: str) -> float:
-    return np.inf if candidate.error is None else getattr(candidate.error, criterion).mean
+def _figure(candidate: Candidate, criterion: str, missing: float = math.inf) -> float:
+    return missing if candidate.error is None else getattr(candidate.error, criterion).mean

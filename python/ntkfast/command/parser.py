@@ -1,0 +1,176 @@
+"""The arguments of the commands; options have the names of the Python arguments they stand for."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, NoReturn
+
+from ntkfast._version import __version__
+from ntkfast.command.networks import add_options
+
+EPILOG = """\
+examples:
+  ntkfast gram X.npy --network fc --depth 3 --out K.npy
+  ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --Y Y.npy --out K.npy
+  ntkfast spectrum --network resnet --depth 10 --alpha 0.3 --dim 3 --out spectrum.png
+  ntkfast demo
+  ntkfast bench --threads 2
+  ntkfast gram --help
+"""
+
+GRAM_EPILOG = """\
+examples:
+  the 10-layer residual kernel between two data sets, in single precision:
+    ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --Y Y.npy --dtype float32 --out K.npy
+  a table of numbers, with or without a line of column names:
+    ntkfast gram points.csv --network laplace --c 2 --out K.npy
+  one array of an archive, the conventions of neural-tangents, another activation:
+    ntkfast gram data.npz:images --network fc --depth 2 --parameterization ntk \\
+        --w-std 1.5 --b-std 0.1 --activation erf --kind nngp --out K.zarr
+
+  the convolutional kernel with global average pooling, of images (n, height, width, channels):
+    ntkfast gram images.npy --network cntk --depth 3 --readout gap --dtype float32 --out K.npy
+  the recurrent kernel of sequences (n, steps) or (n, steps, channels), padded at their ends:
+    ntkfast gram series.npy --lengths lengths.npy --network rntk --depth 1 --b-std 0.1 --out K.npy
+
+An interrupted or killed job goes on where it stopped when the same command is run again.
+K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
+
+exit status: 0 done, 2 wrong usage or data, 130 interrupted
+"""
+
+SPECTRUM_EPILOG = """\
+examples:
+  a picture of the eigenvalues over the degree, on the sphere in three dimensions:
+    ntkfast spectrum --network resnet --depth 10 --alpha 0.3 --dim 3 --out spectrum.png
+  a table of 100,000 eigenvalues:
+    ntkfast spectrum --network fc --depth 3 --dim 10 --max-degree 100000 --out spectrum.csv
+  a kernel that depends on the norms, on the sphere of radius 1, to standard output:
+    ntkfast spectrum --network laplace --c 2 --dim 3 --radius 1 --max-degree 20
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and guesses no option from its beginning."""
+
+    def __init__(self, **options: Any) -> None:
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=layout, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Stop with status 2."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> Parser:
+    """Make the parser of all commands."""
+    parser = Parser(
+        prog="ntkfast",
+        description="Exact neural tangent and NNGP kernel matrices of infinitely wide networks.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"ntkfast {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_gram(commands)
+    _add_spectrum(commands)
+    _add_demo(commands)
+    _add_bench(commands)
+    commands.add_parser("info", help="version, engines, instruction sets, threads")
+    return parser
+
+
+def _add_gram(commands: Any) -> None:
+    parser = commands.add_parser(
+        "gram",
+        help="write a Gram matrix to a file",
+        description="Write the Gram matrix of a data set to a file, which may exceed memory.",
+        epilog=GRAM_EPILOG,
+    )
+    parser.add_argument(
+        "X", help="inputs (n, d), images or sequences: .npy, .npz, .csv, .tsv or .zarr"
+    )
+    parser.add_argument("--Y", metavar="Y", help="other inputs (m, d); default: X again")
+    parser.add_argument(
+        "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence of X"
+    )
+    parser.add_argument("--Y-lengths", metavar="N", help="rntk: the same for Y")
+    parser.add_argument("--out", required=True, metavar="K", help="output, .npy or .zarr")
+    add_options(parser)
+    switch = argparse.BooleanOptionalAction
+    job = parser.add_argument_group("the job")
+    job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
+    job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
+    job.add_argument("--engine", help="native or numba; default: the best one")
+    job.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+    job.add_argument(
+        "--progress", action=switch, help="show a bar; default: on a terminal, after some seconds"
+    )
+    job.add_argument(
+        "--resume", action=switch, default=True, help="go on where an earlier run has stopped"
+    )
+    job.add_argument(
+        "--overwrite", action=switch, default=False, help="replace the output if it exists"
+    )
+
+
+def _add_spectrum(commands: Any) -> None:
+    parser = commands.add_parser(
+        "spectrum",
+        help="Mercer eigenvalues on the sphere, as a table or a picture",
+        description="Compute the eigenvalues of a kernel on the uniform sphere of any dimension.",
+        epilog=SPECTRUM_EPILOG,
+    )
+    parser.add_argument("--dim", type=_positive, required=True, metavar="D", help="of the inputs")
+    parser.add_argument("--max-degree", type=int, default=1000, metavar="K", help="default: 1000")
+    parser.add_argument("--radius", type=float, help="norm of the inputs; default: 1 if it is free")
+    parser.add_argument(
+        "--out", metavar="FILE", help=".csv, or a picture: .png, .pdf, .svg; default: CSV, printed"
+    )
+    add_options(parser)
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="kernel regression on real digits, with timings and a picture",
+        description="Learn handwritten digits with some kernels, time them, draw their profiles.",
+    )
+    parser.add_argument("--picture", default="ntkfast-profiles.png", metavar="FILE")
+    parser.add_argument(
+        "--no-picture", dest="picture", action="store_const", const=None, help="draw nothing"
+    )
+    parser.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
+    parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="default: 7")
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="time the kernel against the matrix product on this machine",
+        description="Time ntk(X, Y) and NumPy's X @ Y.T in turn and print the ratios.",
+    )
+    parser.add_argument("--n", type=_positive, default=2000, help="rows of X; default: 2000")
+    parser.add_argument("--m", type=_positive, help="rows of Y; default: as many")
+    parser.add_argument("--dims", type=_positive, nargs="+", default=[10, 100, 784], metavar="D")
+    parser.add_argument("--depths", type=_positive, nargs="+", default=[1, 3, 10, 100], metavar="L")
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "float64"], choices=("float32", "float64")
+    )
+    parser.add_argument(
+        "--threads", type=_positive, metavar="N", help="for both; default: all cores"
+    )
+    parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="default: 7")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
+    return int(text)
+
+
+def _tile(text: str) -> int | tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected N or ROWSxCOLUMNS, got {text}")
+    return int(match[1]) if match[2] is None else (int(match[1]), int(match[2]))
