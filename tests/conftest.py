@@ -203,7 +203,7 @@ def _waits_for_numba(item: pytest.Item) -> bool:
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
     """Yield the strength and the items of every grid, without those that are slow anyway.
 
-    Nor are those on a card among them: who has one tests all of it.
+    Nor are those on a device among them: who has one tests all of it.
     """
     grids: dict[str, list[Any]] = {}
     for item in items:

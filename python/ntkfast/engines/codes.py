@@ -98,6 +98,5 @@ IMAGE_STEP = np.dtype(
 
 # Images before a step or after the last: pixels, the largest displacements of pairs of pixels that
 # the read-out needs, and those that variances after a pool need, or -1.
-IMAGE_LEVEL = np.dtype(
-    [(name, np.int64) for name in ("height", "width", "reach_h", "reach_w", "own_h", "own_w")]
-)
+LEVEL = ("height", "width", "reach_h", "reach_w", "own_h", "own_w")
+IMAGE_LEVEL = np.dtype([(name, np.int64) for name in LEVEL])

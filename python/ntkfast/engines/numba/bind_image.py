@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.codes import IMAGE_LEVEL, SLOTS
+from ntkfast.engines.codes import LEVEL, SLOTS
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.engines.numba.cpu.image.deviations import pick_image, read_images
 from ntkfast.engines.numba.cpu.image.geometry import (
@@ -103,9 +103,14 @@ def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> Net:
     steps, levels = plan.steps, plan.levels
     areas = levels["height"] * levels["width"]
     return Net(
-        *(steps[name].astype(np.int64) for name in ("operation", "size", "slot", "inside")),
-        *(steps[name].astype(dtype) for name in ("gain", "bias", "trained")),
-        np.column_stack([*(levels[name] for name in IMAGE_LEVEL.names), np.cumsum(areas) - areas]),
+        steps["operation"].astype(np.int64),
+        steps["size"].astype(np.int64),
+        steps["slot"].astype(np.int64),
+        steps["inside"].astype(np.int64),
+        steps["gain"].astype(dtype),
+        steps["bias"].astype(dtype),
+        steps["trained"].astype(dtype),
+        np.column_stack([*(levels[name] for name in LEVEL), np.cumsum(areas) - areas]),
         plan.channels,
         plan.circular,
         plan.weight_h.astype(dtype),
@@ -115,7 +120,7 @@ def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> Net:
 
 def _pairs(plan: ImagePlan, level: int, reach: int) -> int:
     """At least the pixel pairs of all planes at a level; `reach` is the column of `levels`."""
-    row = [int(plan.levels[name][level]) for name in IMAGE_LEVEL.names]
+    row = [int(plan.levels[name][level]) for name in LEVEL]
     return int(np.prod([row[a] * min(2 * max(row[reach + a], 0) + 1, 2 * row[a]) for a in (0, 1)]))
 
 

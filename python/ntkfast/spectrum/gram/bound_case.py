@@ -17,7 +17,7 @@ from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum.gram.bound_table import Bound, Check
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR, Extremes
-from ntkfast.spectrum.gram.pairs import Pairs
+from ntkfast.spectrum.gram.row_pairs import Pairs
 
 Values = NDArray[np.float64]
 

@@ -47,7 +47,7 @@ def activate(
         gaussian_layer(left, p, right, o, state, start)
         return 3
     elif kind == HERMITE:
-        terms = here["count"]
+        terms = int(here["count"])
         series_layer(terms, left, p, right, o, state, start)
         return terms
     return 0
