@@ -264,5 +264,5 @@ def test_bad_input() -> None:
         bounds(net, np.ones((1, 3)))
     with pytest.raises(ValueError, match="X: expected finite numbers, row 0"):
         bounds(net, np.full((3, 3), np.nan))
-    with pytest.raises(TypeError, match="kernel: expected a Kernel or a Network, got str"):
+    with pytest.raises(TypeError, match="kernel: expected a Kernel or a DenseNetwork, got str"):
         bounds("relu", np.ones((2, 3)))  # type: ignore[arg-type]

@@ -33,7 +33,8 @@ from ntkfast.activations.names import (
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
 from ntkfast.activations.quadrature import CallableActivation
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
-from ntkfast.activations.smooth import GELU, Erf, Exp, Gaussian, Sine
+from ntkfast.activations.smooth import GELU, Erf, Gaussian
+from ntkfast.activations.waves import Exp, Sine
 
 __all__ = [
     "GELU",

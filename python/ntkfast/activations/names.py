@@ -11,7 +11,8 @@ from ntkfast.activations.functions import NAMED
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
 from ntkfast.activations.quadrature import CallableActivation
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
-from ntkfast.activations.smooth import GELU, Erf, Exp, Gaussian, Sine
+from ntkfast.activations.smooth import GELU, Erf, Gaussian
+from ntkfast.activations.waves import Exp, Sine
 
 identity = Identity()
 relu = ABReLU(0.0, 1.0)

@@ -31,6 +31,11 @@ def gauss_legendre(count: int, char: str = "d") -> tuple[Array, Array]:
     return x, weights
 
 
+def inverse_root(q: Array) -> Array:
+    """Return 1 / sqrt(q), and 0 at 0."""
+    return np.where(q > 0, 1 / np.sqrt(q), 0)
+
+
 def _geometric_mean(q: Array, p: Array) -> Array:
     """Return sqrt(q p), exactly q when p = q, without overflow of the product."""
     return np.where(q == p, q, np.sqrt(q) * np.sqrt(p))

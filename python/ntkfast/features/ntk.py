@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
@@ -140,7 +139,7 @@ class NTKRandomFeatures(FeatureMap):
     def _check_device(self) -> None:
         if any(isinstance(step.product, CountProduct) for step in self.steps_):
             raise self._host_only(" with sketch='countsketch'")
-        if any(step.project and step.layer.activation != RELU for step in self.steps_):
+        if any(step.project and step.activation != RELU for step in self.steps_):
             raise self._host_only(" with other activations than ReLU")
 
     def _width(self) -> int:
@@ -170,29 +169,13 @@ def _beside(state: Blocks, saved: Blocks) -> Blocks:
     return c, t
 
 
-@dataclass
-class _Step:
-    """One layer with the random maps it needs."""
+@dataclass(frozen=True, eq=False)
+class _Step(Layer):
+    """A layer with the random maps it needs."""
 
-    layer: Layer
-    project: projections.Projection | None
-    product: Any
-    reduce: tuple[Sketch | None, ...]
-
-    @property
-    def activation(self) -> Activation:
-        """That of the layer."""
-        return self.layer.activation
-
-    @property
-    def save(self) -> int:
-        """Slot of the layer."""
-        return self.layer.save
-
-    @property
-    def add(self) -> int:
-        """Slot of the layer."""
-        return self.layer.add
+    project: projections.Projection | None = None
+    product: Any = None
+    reduce: tuple[Sketch | None, ...] = ()
 
     def reduced(self, state: Blocks) -> Blocks:
         """Return the features sketched down where there are too many."""
@@ -206,20 +189,20 @@ class _Step:
         """Return sqrt(w) times the features after the activation, in the right columns of `out`."""
         assert self.project is not None
         m, h = 0 if self.product is None else self.product.m, self.project.count
-        gain = float(np.sqrt(self.layer.w / h))
-        straight = out is not None and self.layer.x == self.layer.w
+        gain = float(np.sqrt(self.w / h))
+        straight = out is not None and self.x == self.w
         to = out[:, m : m + h] if straight else blocks.empty(c, h)  # type: ignore[index]
         slope = self._answers(self.project, c, gain, to)
         if self.product is None:
             return to, t
-        step = self.layer.activation == RELU
+        step = self.activation == RELU
         return to, self.product(t, slope, gain, None if out is None else out[:, :m], step)
 
     def _answers(
         self, project: projections.Projection, c: FloatArray, gain: float, out: FloatArray
     ) -> FloatArray:
         """Write gain s(Wc) to `out`; return s'(Wc), or what is positive where that is 1."""
-        activation = self.layer.activation
+        activation = self.activation
         if activation == RELU:  # product, maximum and scale in one pass
             neurons.answer(neurons.relu(gain, c.dtype), project, c, norms_of(c), out)
             return out
@@ -229,18 +212,18 @@ class _Step:
 
     def affine(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         """Concatenate what the layer's weights and biases add; activations multiply by sqrt(w)."""
-        layer, number = self.layer, c.dtype.type
+        number = c.dtype.type
         if self.project is None:
-            w = number(np.sqrt(layer.w))
+            w = number(np.sqrt(self.w))
             c, t = blocks.beside([(w, c)]), blocks.beside([(w, t)])
         ones = blocks.ones(c)
-        share = number(np.sqrt(layer.x / layer.w))
-        parts = [(number(1), t), (share, c), (number(np.sqrt(layer.y)), ones)]
+        share = number(np.sqrt(self.x / self.w))
+        parts = [(number(1), t), (share, c), (number(np.sqrt(self.y)), ones)]
         ntk = blocks.beside(
             [(k, part) for k, part in parts if k and part.shape[1]] or parts[:1], out
         )
         return blocks.beside(
-            [(number(1), c), (number(np.sqrt(layer.e)), ones)][: 1 + (layer.e > 0)]
+            [(number(1), c), (number(np.sqrt(self.e)), ones)][: 1 + (self.e > 0)]
         ), ntk
 
 
@@ -259,7 +242,7 @@ class _Plan:
         """Draw all layers and return them with the number of NTK features."""
         steps: list[_Step] = []
         limits = max(self.hidden, dim) + 1, self.total
-        drawn: tuple[Any, Any] = None, None  # the random maps of the activation at hand
+        drawn: dict[str, Any] = {}  # the random maps of the activation at hand
 
         def activate(layer: Layer, sizes: Sizes) -> Sizes:
             nonlocal drawn
@@ -274,8 +257,10 @@ class _Plan:
 
         def settle(layer: Layer, sizes: Sizes) -> Sizes:
             nonlocal drawn
-            steps.append(_Step(layer, *drawn, tuple(map(self._reduction, sizes, limits))))
-            drawn = None, None
+            steps.append(
+                _Step(**vars(layer), **drawn, reduce=tuple(map(self._reduction, sizes, limits)))
+            )
+            drawn = {}
             return min(sizes[0], limits[0]), min(sizes[1], limits[1])
 
         sizes = carry(layers, (dim, 0), activate, affine, join, settle)
@@ -283,17 +268,17 @@ class _Plan:
             raise ValueError("network: expected trained weights, its NTK is zero")
         return steps, sizes[1]
 
-    def _activation(self, layer: Layer, c: int, t: int) -> tuple[tuple[Any, Any], Sizes]:
+    def _activation(self, layer: Layer, c: int, t: int) -> tuple[dict[str, Any], Sizes]:
         kind = self.weights
         if kind == "auto":
             kind = "structured" if c >= MANY_INPUTS else "orthogonal"
         project = projections.draw(kind, c, self.hidden, self.generator, length=self.length)
         if not t:
-            return (project, None), (self.hidden, 0)
+            return {"project": project}, (self.hidden, 0)
         # What the layer itself contributes fills the rest; too much is sketched down afterwards.
         m = max(1, self.total - self._affine_sizes(layer, self.hidden, 0)[1])
         product = self.product(t, self.hidden, m, self.generator)
-        return (project, product), (self.hidden, m)
+        return {"project": project, "product": product}, (self.hidden, m)
 
     @staticmethod
     def _affine_sizes(layer: Layer, c: int, t: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,24 +55,8 @@ class Layer:
 Layers: TypeAlias = Sequence[Layer]
 
 
-class Branching(Protocol):
-    """A layer, or what stands for one in a walk."""
-
-    @property
-    def activation(self) -> Activation:
-        """What comes first."""
-
-    @property
-    def save(self) -> int:
-        """The slot to save to before the layer, or -1."""
-
-    @property
-    def add(self) -> int:
-        """The slot to add after the layer, or -1."""
-
-
 State = TypeVar("State")
-One = TypeVar("One", bound=Branching)
+One = TypeVar("One", bound=Layer)
 
 
 def carry(
