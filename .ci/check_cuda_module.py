@@ -53,9 +53,7 @@ def faults(module: str, real: set[str], ptx: set[str]) -> list[str]:
     for kind, wanted in (("elf", real), ("ptx", ptx)):
         if set(pieces[kind]) != wanted:
             found.append(f"{kind}: expected {sorted(wanted)}, found {sorted(pieces[kind])}")
-    if (
-        len({*pieces["elf"].values(), *pieces["ptx"].values()}) != 1
-    ):  # every source for every device
+    if len({*pieces["elf"].values(), *pieces["ptx"].values()}) != 1:  # all sources for all
         found.append(f"pieces: expected as many for all architectures, found {pieces}")
     needed = re.findall(r"\(NEEDED\).*\[(.*)\]", output("readelf", "-d", module))
     if others := [name for name in needed if not SYSTEM.match(name)]:

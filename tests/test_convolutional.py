@@ -277,6 +277,7 @@ def test_gram_matrix(
         np.testing.assert_allclose(K[6], 2.5 * K[0], rtol=0, atol=3 * bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOME)
 def test_engines_agree(name: str, dtype: Any) -> None:
     """The Numba engine against the native one."""

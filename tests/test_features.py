@@ -404,7 +404,7 @@ def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) ->
     assert_unbiased(draw, kernel(X), draws=40, allowed=bias + 1e-3)
 
 
-@pytest.mark.parametrize("draws", [50, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [100, pytest.param(200, marks=pytest.mark.slow)])
 def test_gegenbauer_features_are_unbiased(draws: int) -> None:
     X, kernel = gaussian(12, 6), nf.FullyConnected(2).ntk
 

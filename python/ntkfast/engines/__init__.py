@@ -8,13 +8,14 @@ silently.
 
 from __future__ import annotations
 
-from ntkfast.engines.interface import NAMES, Engine, both, gram, load, select
+from ntkfast.engines.interface import NAMES, Engine, Run, both, gram, load, select
 from ntkfast.engines.norms import reference_row_norms, row_norms
 from ntkfast.engines.threads import count, get_num_threads, set_num_threads, threadpool_limits
 
 __all__ = [
     "NAMES",
     "Engine",
+    "Run",
     "both",
     "count",
     "get_num_threads",

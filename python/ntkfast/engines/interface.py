@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from types import ModuleType
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.maps import (
@@ -105,6 +105,13 @@ class Engine(Protocol):
         """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""
 
 
+class Run(NamedTuple):
+    """How a call computes: by which engine, on how many threads."""
+
+    engine: Engine
+    threads: int
+
+
 def load(name: str) -> Engine:
     """Return the engine module of this name, usable or not.
 
@@ -146,20 +153,15 @@ def select(name: str | None = None) -> Engine:
     raise RuntimeError(f"engine: none can run here ({'; '.join(reasons)})")
 
 
-def gram(engine: Engine, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> None:
+def gram(run: Run, plan: Map, X: Rows, Y: Rows | None, out: FloatArray) -> None:
     """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
     second = isinstance(plan, LayerMap) and plan.second
-    engine.run(plan, None, X, Y, (None, out) if second else (out, None), threads)
+    run.engine.run(plan, None, X, Y, (None, out) if second else (out, None), run.threads)
 
 
 def both(
-    engine: Engine,
-    plan: Map,
-    second: Map,
-    X: Rows,
-    Y: Rows | None,
-    outs: tuple[FloatArray, FloatArray],
-    threads: int,
+    run: Run, plan: Map, second: Map, X: Rows, Y: Rows | None, outs: tuple[FloatArray, FloatArray]
 ) -> None:
     """Write two kernels in one pass: of two profiles, or NTK and NNGP of a `LayerMap`."""
-    engine.run(plan, None if isinstance(plan, LayerMap) else second, X, Y, outs, threads)
+    other = None if isinstance(plan, LayerMap) else second
+    run.engine.run(plan, other, X, Y, outs, run.threads)

@@ -8,8 +8,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, places
+from ntkfast import places
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines import Run
 from ntkfast.finite.factors import Factored, Factors, Layered
 from ntkfast.kernels.base import KernelOfNetwork
 
@@ -64,27 +65,14 @@ class FiniteKernel(KernelOfNetwork):
             values[part] = _diagonal(self.factors(data[part]), part.stop - part.start, data.dtype)
         return values
 
-    def _gram(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
-    ) -> None:
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         for rows, columns, tile in self._tiles(X, Y):
             out[rows, columns] = tile
             if Y is None and rows != columns:
                 out[columns, rows] = tile.T
 
     def _product(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        V: FloatArray,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         total = np.zeros(out.shape, np.float64)
         for rows, columns, tile in self._tiles(X, Y):

@@ -9,10 +9,11 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, places
+from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import panels
+from ntkfast.engines import Run
 
 
 class Kernel(ABC):
@@ -55,14 +56,7 @@ class Kernel(ABC):
         """Validate inputs and bring them to one dtype; None for Y: the symmetric matrix."""
 
     @abstractmethod
-    def _gram(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
-    ) -> None:
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         """Write the Gram matrix to an array of any strides."""
 
     @abstractmethod
@@ -139,11 +133,11 @@ class Kernel(ABC):
             If an argument has the wrong type, shape or range, or holds NaN or infinity.
         """
         place = places.of(X)
-        run = place.engine(engine)
+        run = place.run(engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = len(left), len(left if right is None else right)
         result = place.output(out, shape, left, X=left, Y=right)
-        self._gram(left, right, result.target, run, engines.count(threads))
+        self._gram(left, right, result.target, run)
         gram: FloatArray = result.finish()
         return gram
 
@@ -192,30 +186,24 @@ class Kernel(ABC):
             Sums over tiles are kept in float64.
         """
         place = places.of(X)
-        run = place.engine(engine)
+        run = place.run(engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         factor, vector = place.factor(V, len(left if right is None else right), left)
         shape = len(left), factor.shape[1]
         result = place.product_output(out, shape, left, vector, X=left, Y=right, V=factor)
-        self._product(left, right, factor, result.target, run, engines.count(threads))
+        self._product(left, right, factor, result.target, run)
         product: FloatArray = result.finish()
         return product
 
     def _product(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        V: FloatArray,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
         place, right = places.of(V), X if Y is None else Y
         for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
             part = X[rows]
             panel = place.empty(V, (len(part), len(right)))
-            self._gram(part, right, panel, engine, threads)
+            self._gram(part, right, panel, run)
             # An input with itself may be more than a pair of equal inputs.
             own = self._values(part) if Y is None else None
             place.multiply(panel, V, out[rows], own, rows.start)
@@ -279,16 +267,11 @@ class KernelOfNetwork(Kernel):
         return type(self)(self.network, "ntk"), type(self)(self.network, "nngp")
 
     def _both(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        outs: tuple[FloatArray, FloatArray],
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
         """Write NTK and NNGP of the network; kernels that share work do so here."""
         for kernel, out in zip(self._pair(), outs, strict=True):
-            kernel._gram(X, Y, out, engine, threads)
+            kernel._gram(X, Y, out, run)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"kernels are immutable, cannot set {name!r}")
@@ -317,11 +300,11 @@ def both_kernels(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the NNGP and NTK Gram matrices of the network of a kernel, in one pass if it can."""
     place = places.of(X)
-    run = place.engine(engine)
+    run = place.run(engine, threads)
     left, right = kernel._inputs(place, X, None if Y is X else Y)
     shape = len(left), len(left if right is None else right)
     nngp, ntk = (place.output(None, shape, left) for _ in range(2))
-    kernel._both(left, right, (ntk.target, nngp.target), run, engines.count(threads))
+    kernel._both(left, right, (ntk.target, nngp.target), run)
     return nngp.finish(), ntk.finish()
 
 

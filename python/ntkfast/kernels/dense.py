@@ -15,6 +15,7 @@ from ntkfast import engines
 from ntkfast.activations.base import Activation, Complex
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
@@ -126,19 +127,14 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return _layer_map(layers, self.kind, scales, X, Y)
 
     def _both(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        outs: tuple[FloatArray, FloatArray],
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
         (plan, left, right), (second, *_) = (kernel._plan(X, Y) for kernel in self._pair())
         if _share_factors(plan, second):
             right_or_none = None if Y is None else right
-            engines.both(engine, plan, second, left, right_or_none, outs, threads)
+            engines.both(run, plan, second, left, right_or_none, outs)
             return
-        super()._both(X, Y, outs, engine, threads)
+        super()._both(X, Y, outs, run)
 
 
 def _share_factors(first: Map, second: Map) -> bool:

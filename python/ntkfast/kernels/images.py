@@ -6,9 +6,10 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from ntkfast import engines, places
+from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
+from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import KernelOfNetwork, fill
 
@@ -62,17 +63,10 @@ class ImageKernel(KernelOfNetwork):
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Images, Images | None]:
         return place.images(X, Y, self.network.shape, self.network.plan)
 
-    def _gram(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
-    ) -> None:
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         def write(left: Images, right: Images | None, panel: FloatArray) -> None:
             outs = (panel, None) if self.kind == "ntk" else (None, panel)
-            self._run(left, right, outs, engine, threads)
+            self._run(left, right, outs, run)
 
         fill(write, X, Y, out)
 
@@ -80,33 +74,26 @@ class ImageKernel(KernelOfNetwork):
         images = cast(Images, X)
         values = np.empty((len(images), 1), images.dtype)
         outs = (values, None) if self.kind == "ntk" else (None, values)
-        engine = places.of(images.data).engine(None)
-        self._run(images, None, outs, engine, engines.count(None), diagonal=True)
+        self._run(images, None, outs, places.of(images.data).run(None), diagonal=True)
         return values[:, 0]
 
     def _both(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        outs: tuple[FloatArray, FloatArray],
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
-        self._run(cast(Images, X), cast("Images | None", Y), outs, engine, threads)
+        self._run(cast(Images, X), cast("Images | None", Y), outs, run)
 
     def _run(
         self,
         X: Images,
         Y: Images | None,
         outs: Outs,
-        engine: engines.Engine,
-        threads: int,
+        run: Run,
         *,
         diagonal: bool = False,
     ) -> None:
         plan = self.network.plan(X.shape)
         right = None if Y is None else _scaled(Y, plan)
-        engine.images(plan, _scaled(X, plan), right, outs, diagonal, threads)
+        run.engine.images(plan, _scaled(X, plan), right, outs, diagonal, run.threads)
         for out in outs:
             if out is not None and not places.of(out).finite(out):
                 raise ValueError(

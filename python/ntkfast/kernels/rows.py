@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast import engines, places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines import Run
 from ntkfast.engines.maps import Map
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.curve import Curve, ProfileCurve
@@ -83,32 +84,19 @@ class RowKernel(Kernel):
         rows = cast(Rows, X)
         return self.diagonal_of(rows.norms, rows.data.shape[1]).astype(rows.dtype)
 
-    def _gram(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
-    ) -> None:
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         plan, left, right = self._plan(X, Y)
 
         def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
-            engines.gram(engine, plan, left, right, panel, threads)
+            engines.gram(run, plan, left, right, panel)
 
         fill(write, left, None if Y is None else right, out)
 
     def _product(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        V: FloatArray,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         plan, left, right = self._plan(X, Y)
-        engine.matmul(plan, left, right, V, out, threads)
+        run.engine.matmul(plan, left, right, V, out, run.threads)
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)

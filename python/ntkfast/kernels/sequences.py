@@ -8,10 +8,11 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast import engines, places
+from ntkfast import places
 from ntkfast.arrays import ragged
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.ragged import Sequences
+from ntkfast.engines import Run
 from ntkfast.engines.maps import SequenceMap, SequenceSide
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.recurrence import Recursion, prepare
@@ -68,13 +69,7 @@ class RecurrentKernel(KernelOfNetwork):
         values[side.layout[2]] = side.diagonal
         return values
 
-    def _gram(
-        self,
-        X: Collection,
-        Y: Collection | None,
-        out: FloatArray,
-        engine: engines.Engine,
-        threads: int,
-    ) -> None:
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(SequenceSide, X), cast("SequenceSide | None", Y)
-        engine.sequences(self.network.plan(self.kind, left.channels), left, right, out, threads)
+        plan = self.network.plan(self.kind, left.channels)
+        run.engine.sequences(plan, left, right, out, run.threads)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Rows, Shape
 from ntkfast.arrays.ragged import Sequences
-from ntkfast.engines import Engine
+from ntkfast.engines import Engine, Run, count
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,10 @@ class Place(ABC):
         ValueError, RuntimeError
             If there is none of that name, or it cannot.
         """
+
+    def run(self, engine: str | None, threads: int | None = None) -> Run:
+        """Return how a call computes here; raises as `engine`."""
+        return Run(self.engine(engine), count(threads))
 
     # ---- inputs ----------------------------------------------------------------------------------
 
