@@ -6,7 +6,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -18,11 +18,12 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels.base import KernelOfNetwork
-from ntkfast.kernels.curve import NetworkCurve
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
-from ntkfast.kernels.points import at_complex_cosines
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel
+
+if TYPE_CHECKING:  # analysis is loaded when it is asked for
+    from ntkfast.kernels.network_curve import NetworkCurve
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -88,6 +89,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return self._curve(dim, radius**2)
 
     def _curve(self, dim: int, q: float) -> NetworkCurve:
+        from ntkfast.kernels.network_curve import NetworkCurve
+
         network = self.network
         return NetworkCurve(tuple(network.layers(dim)), self.kind, q, network.scale(self.kind))
 
@@ -95,6 +98,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
     ) -> Complex:
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
+        from ntkfast.kernels.points import at_complex_cosines
+
         pair = at_complex_cosines(self.network.layers(dim), p, q, u)
         return np.asarray(
             self.network.scale(self.kind) * (pair.c if self.kind == "nngp" else pair.t)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,13 +13,15 @@ from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.maps import Map, RadialMap
-from ntkfast.kernels.curve import Curve, NetworkCurve
-from ntkfast.kernels.jets import Ends
+from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.layers import Layer
-from ntkfast.kernels.powers import Powers, poisson
 from ntkfast.kernels.profile import Reals
 from ntkfast.kernels.rows import RowKernel
 from ntkfast.kernels.zonal import ZonalKernel
+
+if TYPE_CHECKING:  # analysis is loaded when it is asked for
+    from ntkfast.kernels.jets import Ends
+    from ntkfast.kernels.powers import Powers
 
 INPUTS = ("euclidean", "sphere", "homogeneous")
 MOST_POWERS = 40  # terms of the expansion of an exponential
@@ -71,6 +74,8 @@ class ArcCosine(ZonalKernel):
 
     def curve(self, dim: int, radius: float) -> Curve:
         """Return the NNGP of one layer, which is known at complex angles too."""
+        from ntkfast.kernels.network_curve import NetworkCurve
+
         layer = Layer(rectified_monomial(self.order), w=2.0)
         return NetworkCurve((layer,), "nngp", radius**2, 1.0)
 
@@ -99,6 +104,8 @@ class ExponentialCurve(Curve):
 
     def ends(self) -> Ends | None:
         """Return the exponential series; at u = -1 the kernel is analytic."""
+        from ntkfast.kernels.jets import Ends
+
         m = np.arange(1, MOST_POWERS + 1)
         terms = np.cumprod(-np.longdouble(self.rate) / m)
         nu = m * self.gamma / 2
@@ -107,6 +114,8 @@ class ExponentialCurve(Curve):
 
     def powers(self) -> Powers | None:
         """Return the Poisson weights of the Gaussian kernel."""
+        from ntkfast.kernels.powers import poisson
+
         return poisson(self.rate / 2) if self.gamma == 2 else None
 
 

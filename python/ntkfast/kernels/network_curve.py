@@ -1,0 +1,86 @@
+"""A network on one sphere: at real and complex angles, at both ends, and as a power series."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.activations.base import Complex
+from ntkfast.kernels.curve import Curve
+from ntkfast.kernels.jets import Ends, Jet
+from ntkfast.kernels.layers import Layer, diagonal, sphere
+from ntkfast.kernels.points import ComplexPoint, NeedsRootError, SeriesPoint, is_closed, walk
+from ntkfast.kernels.powers import Powers, of_layers
+
+COEFFICIENTS = 68  # of each expansion: about 32 that matter for ReLU
+ROOTS = (1, 2, 4, 8)  # expansions in s, s^(1/2), ...: nested steps
+
+
+@dataclass(frozen=True)
+class NetworkCurve(Curve):
+    """A network on the sphere of squared radius `q`; `kind` is "ntk" or "nngp"."""
+
+    layers: tuple[Layer, ...]
+    kind: str
+    q: float
+    scale: float
+
+    @property
+    def top(self) -> float:  # type: ignore[override]
+        """k(1)."""
+        at_one = diagonal(self.layers, np.array([self.q]))
+        return self.scale * float((at_one.nngp if self.kind == "nngp" else at_one.ntk)[0])
+
+    def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
+        """Return 1 - k from the layers."""
+        state = sphere(self.layers, self.q, v, vc)
+        return np.asarray(state.defect if self.kind == "nngp" else state.t_missing / state.t)
+
+    def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Return the value at equal inputs, and what is missing from it, in the precision of v."""
+        state, scale = sphere(self.layers, self.q, v, vc), self.scale
+        if self.kind == "nngp":
+            return scale * state.q, scale * state.q * state.defect
+        return scale * state.t, scale * state.t_missing
+
+    def complex(self, v: Complex, vc: Complex) -> Complex | None:
+        """Return k continued analytically, where the activations are arc-cosine functions."""
+        if not is_closed(self.layers):
+            return None
+        state = walk(self.layers, self.q, ComplexPoint(2 * v, 2 * vc))
+        values = state.q - state.missing if self.kind == "nngp" else state.t
+        return np.asarray(values * (self.scale / self.top))
+
+    def ends(self) -> Ends | None:
+        """Return the expansions, in a root of the half-angle functions if need be."""
+        if not is_closed(self.layers):
+            return None
+        for root in ROOTS:
+            try:
+                return self._ends(root)
+            except NeedsRootError:
+                continue
+        return None
+
+    def _ends(self, root: int) -> Ends:
+        series = [self._series(root, right) for right in (True, False)]
+        kept = COEFFICIENTS - 4 * root  # the last ones are cut off
+        index = np.array([j for j in range(kept) if j % (2 * root)])
+        right, left = (one.a[index] * (self.scale / self.top) for one in series)
+        return Ends(index / (2 * root), right, left)
+
+    def _series(self, root: int, right: bool) -> Jet:
+        small, other = (np.zeros(COEFFICIENTS, np.longdouble) for _ in range(2))
+        small[2 * root], other[0], other[2 * root] = 2, 2, -2
+        D, E = (small, other) if right else (other, small)
+        state = walk(self.layers, self.q, SeriesPoint(Jet(D), Jet(E)))
+        result = state.q - state.missing if self.kind == "nngp" else state.t
+        assert isinstance(result, Jet)
+        return result
+
+    def powers(self) -> Powers | None:
+        """Return the power series for activations without a kink, by their Hermite series."""
+        return of_layers(self.layers, self.kind, self.q)
