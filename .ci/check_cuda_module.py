@@ -23,7 +23,7 @@ SYSTEM = re.compile(r"(libstdc\+\+|libm|libgcc_s|libc|libpthread|libdl|librt|ld-
 
 
 def cuobjdump() -> str:
-    """Return the program that lists what a binary holds for cards."""
+    """Return the program that lists what a binary holds for devices."""
     folders = [os.path.join(os.environ.get("CUDA_HOME", "/usr/local/cuda"), "bin")]
     spec = importlib.util.find_spec("nvidia")
     for place in (spec.submodule_search_locations if spec else None) or ():

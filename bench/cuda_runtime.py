@@ -1,4 +1,4 @@
-"""A graphics device without a framework: memory, events and cuBLAS by ctypes.
+"""A CUDA device without a framework: memory, events and cuBLAS by ctypes.
 
 `Device` speaks to the driver, `Cublas` to the library of products. `HostDevice` and `HostProduct`
 have the same functions where ``ntkfast._cuda_emulated`` plays the device, with its clock

@@ -1,4 +1,4 @@
-"""Types of the extension for graphics cards; see csrc/bind/cuda.cpp.
+"""Types of the extension for CUDA devices; see csrc/bind/cuda.cpp.
 
 Functions that are named as those of ntkfast._core take the same arguments, but for `isa`, which is
 "ordinal:precision:stream" here. Classes have the same members; an object of one module is nothing
