@@ -13,7 +13,7 @@ import ntkfast as nf
 import oracle
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum import effective_dimension, extremes
-from ntkfast.spectrum.gram.extremes import cholesky
+from ntkfast.spectrum.gram import cholesky
 from ntkfast.spectrum.gram.lobpcg import lobpcg
 from ntkfast.spectrum.gram.vecchia import vecchia
 

@@ -54,7 +54,7 @@ def test_both_has_the_same_bits(engine: dict[str, Any]) -> None:
     kernel = nf.FullyConnected(2, bias=0.5).ntk
     for a, b in zip(
         kernel.network.both(x, threads=1, **engine),
-        kernel.both(x, threads=7, **engine),
+        kernel.network.both(x, threads=7, **engine),
         strict=True,
     ):
         assert np.array_equal(a, b)

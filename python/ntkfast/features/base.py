@@ -123,7 +123,8 @@ class FeatureMap(
     def _features(self, rows: Any) -> FloatArray:
         """Compute the features of rows that are known to be right."""
         make_dense = sparse.issparse(rows) and self._sparse == "parts"
-        count, place = rows.shape[0], places.of(rows)
+        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        place = places.of(rows)
         out = place.output(None, (count, self._n_features_out), rows)
         width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
         for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):

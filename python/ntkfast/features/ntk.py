@@ -110,7 +110,7 @@ class NTKRandomFeatures(FeatureMap):
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         network = FullyConnected(self.depth) if self.network is None else self.network
         if not isinstance(network, DenseNetwork):
-            raise TypeError(f"network: expected a DenseNetwork, got {type(network).__name__}")
+            raise TypeError(f"network: expected a dense Network, got {type(network).__name__}")
         layers = merge(network.layers(X.shape[1]))
         plan = _Plan(
             total=self.n_components,

@@ -102,7 +102,7 @@ class NystromFeatures(FeatureMap):
     def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
         kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        if kernel.of_rows:
+        if kernel.of_rows or places.of(X) is not places.HOST:
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
