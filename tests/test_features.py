@@ -602,7 +602,7 @@ def test_error_against_its_definition() -> None:
 def test_error_of_exact_features_and_bad_arguments() -> None:
     X, kernel = gaussian(30, 3), nf.FullyConnected(1).ntk
     assert error(kernel, NystromFeatures(kernel, 30), X, n_draws=1).frobenius.mean < 1e-10
-    with pytest.raises(ValueError, match="confidence: expected a number between 0 and 1"):
+    with pytest.raises(ValueError, match="confidence_level: expected a number between 0 and 1"):
         error(kernel, NystromFeatures(), X, confidence_level=1.0)
     with pytest.raises(TypeError, match="kernel: expected a Kernel, got FullyConnected; a network"):
         error(nf.FullyConnected(1), NystromFeatures(), X)  # type: ignore[arg-type]
