@@ -43,7 +43,7 @@ def products(net: MLP, X: Any) -> Call:
 def network(size: Size) -> tuple[MLP, np.ndarray, dict[str, Any]]:
     """Return the network, rows for it, and the row of the table."""
     width, rows = size(32, 4096), size(50, 2000)
-    net = MLP((COLUMNS, *[width] * DEPTH, 1), "relu", seed=0)
+    net = MLP((COLUMNS, *[width] * DEPTH, 1), "relu", rng=0)
     X = np.random.default_rng(0).normal(size=(rows, COLUMNS)).astype(np.float32)
     return net, X, {"width": width, "rows": rows, "dtype": "float32"}
 
@@ -68,7 +68,7 @@ def test_torch_func(race: Race, size: Size) -> None:
     for W in net.weights:
         layers += [torch.nn.Linear(*W.shape, bias=False), torch.nn.ReLU()]
     model = torch.nn.Sequential(*layers[:-1])
-    call = partial(empirical_ntk, model, X[:TORCH_ROWS], batch=TORCH_ROWS)
+    call = partial(empirical_ntk, model, X[:TORCH_ROWS], batch_size=TORCH_ROWS)
 
     def facts(times: Times) -> dict[str, float]:
         theirs = times["own"].median / TORCH_ROWS**2
