@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -26,6 +26,7 @@ Blocks: TypeAlias = tuple[FloatArray, FloatArray]  # features of NNGP and NTK
 Sizes: TypeAlias = tuple[int, int]
 
 
+@dataclass(eq=False, repr=False)
 class NTKRandomFeatures(FeatureMap):
     """Random features of a neural tangent kernel, built up layer by layer.
 
@@ -86,26 +87,15 @@ class NTKRandomFeatures(FeatureMap):
     (3, 64)
     """
 
-    def __init__(
-        self,
-        network: DenseNetwork | None = None,
-        *,
-        depth: int = 1,
-        n_components: int = 2048,
-        hidden: int | None = None,
-        weights: str = "auto",
-        leverage: bool | None = None,
-        sketch: str = "srht",
-        random_state: Any = None,
-    ) -> None:
-        self.network = network
-        self.depth = depth
-        self.n_components = n_components
-        self.hidden = hidden
-        self.weights = weights
-        self.leverage = leverage
-        self.sketch = sketch
-        self.random_state = random_state
+    network: DenseNetwork | None = None
+    _: KW_ONLY
+    depth: int = 1
+    n_components: int = 2048
+    hidden: int | None = None
+    weights: str = "auto"
+    leverage: bool | None = None
+    sketch: str = "srht"
+    random_state: Any = None
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
         network = FullyConnected(self.depth) if self.network is None else self.network
@@ -245,43 +235,37 @@ class _Plan:
         drawn: dict[str, Any] = {}  # the random maps of the activation at hand
 
         def activate(layer: Layer, sizes: Sizes) -> Sizes:
-            nonlocal drawn
-            drawn, after = self._activation(layer, *sizes)
-            return after
-
-        def affine(layer: Layer, sizes: Sizes) -> Sizes:
-            return self._affine_sizes(layer, *sizes)
+            drawn.update(self._activation(layer, *sizes))
+            return self.hidden, drawn["product"].m if "product" in drawn else 0
 
         def join(a: Sizes, b: Sizes) -> Sizes:
             return a[0] + b[0], a[1] + b[1]
 
         def settle(layer: Layer, sizes: Sizes) -> Sizes:
-            nonlocal drawn
-            steps.append(
-                _Step(**vars(layer), **drawn, reduce=tuple(map(self._reduction, sizes, limits)))
-            )
-            drawn = {}
+            reduce = tuple(map(self._reduction, sizes, limits))
+            steps.append(_Step(**vars(layer), **drawn, reduce=reduce))
+            drawn.clear()
             return min(sizes[0], limits[0]), min(sizes[1], limits[1])
 
-        sizes = carry(layers, (dim, 0), activate, affine, join, settle)
+        sizes = carry(layers, (dim, 0), activate, self._affine_sizes, join, settle)
         if not sizes[1]:
             raise ValueError("network: expected trained weights, its NTK is zero")
         return steps, sizes[1]
 
-    def _activation(self, layer: Layer, c: int, t: int) -> tuple[dict[str, Any], Sizes]:
+    def _activation(self, layer: Layer, c: int, t: int) -> dict[str, Any]:
         kind = self.weights
         if kind == "auto":
             kind = "structured" if c >= MANY_INPUTS else "orthogonal"
         project = projections.draw(kind, c, self.hidden, self.generator, length=self.length)
         if not t:
-            return {"project": project}, (self.hidden, 0)
+            return {"project": project}
         # What the layer itself contributes fills the rest; too much is sketched down afterwards.
-        m = max(1, self.total - self._affine_sizes(layer, self.hidden, 0)[1])
-        product = self.product(t, self.hidden, m, self.generator)
-        return {"project": project, "product": product}, (self.hidden, m)
+        m = max(1, self.total - self._affine_sizes(layer, (self.hidden, 0))[1])
+        return {"project": project, "product": self.product(t, self.hidden, m, self.generator)}
 
     @staticmethod
-    def _affine_sizes(layer: Layer, c: int, t: int) -> tuple[int, int]:
+    def _affine_sizes(layer: Layer, sizes: Sizes) -> Sizes:
+        c, t = sizes
         return c + bool(layer.e), t + (c if layer.x else 0) + bool(layer.y)
 
     def _reduction(self, size: int, limit: int) -> Sketch | None:

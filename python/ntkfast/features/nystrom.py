@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,10 @@ from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
 
-LANDMARKS = ("uniform", "kmeans++", "leverage", "rpcholesky")
 BLOCK = 64  # pivots proposed at a time
 
 
+@dataclass(eq=False, repr=False)
 class NystromFeatures(FeatureMap):
     """Features whose inner products are K(X, Z) K(Z, Z)^+ K(Z, Y) for landmarks Z of the data.
 
@@ -82,45 +84,31 @@ class NystromFeatures(FeatureMap):
 
     _sparse = ""
 
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 512,
-        *,
-        landmarks: str = "rpcholesky",
-        random_state: Any = None,
-        engine: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.landmarks = landmarks
-        self.random_state = random_state
-        self.engine = engine
-        self.threads = threads
+    kernel: Kernel | None = None
+    n_components: int = 512
+    _: KW_ONLY
+    landmarks: str = "rpcholesky"
+    random_state: Any = None
+    engine: str | None = None
+    threads: int | None = None
+
+    def _given(self) -> Kernel:
+        return FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
 
     def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
-        kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
+        kernel = self._given()
         if kernel.of_rows:
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
     def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        checks.choice("landmarks", self.landmarks, LANDMARKS)
+        self.kernel_ = self._given()
+        choose = SAMPLERS[checks.choice("landmarks", self.landmarks, tuple(SAMPLERS))]
         evaluation = Evaluation(self.kernel_, self.engine, self.threads)
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))
-        if self.landmarks == "uniform":
-            chosen = generator.choice(len(X), count, replace=False)
-        elif self.landmarks == "kmeans++":
-            chosen = spread(evaluation, rows, count, generator)
-        elif self.landmarks == "leverage":
-            scores = leverage_scores(evaluation, rows, count, generator)
-            chosen = weighted_sample(scores, count, generator)
-        else:
-            chosen = pivots(evaluation, rows, count, generator)
+        chosen = choose(evaluation, rows, count, generator)
         self.indices_, self.landmarks_ = chosen, rows[chosen]
         values, vectors = np.linalg.eigh(evaluation(self.landmarks_))
         kept = values > count * np.finfo(np.float64).eps * max(values[-1], 0)
@@ -151,6 +139,13 @@ def spread(
             break  # only copies of chosen rows are left
         chosen.append(int(generator.choice(len(X), p=nearest / nearest.sum())))
     return np.array(chosen)
+
+
+def by_leverage(
+    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Choose rows with probability proportional to their ridge leverage scores."""
+    return weighted_sample(leverage_scores(kernel, X, count, generator), count, generator)
 
 
 def leverage_scores(
@@ -218,3 +213,11 @@ def _accept(
             kept.append(i)
             left -= np.outer(left[:, i], left[i]) / pivot
     return kept
+
+
+SAMPLERS: dict[str, Callable[[Evaluation, Array, int, np.random.Generator], NDArray[np.intp]]] = {
+    "uniform": lambda _, X, count, generator: generator.choice(len(X), count, replace=False),
+    "kmeans++": spread,
+    "leverage": by_leverage,
+    "rpcholesky": pivots,
+}

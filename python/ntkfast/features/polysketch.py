@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
 from ntkfast.features.spherical import Expansion, SphereFeatures
 from ntkfast.features.zonal import exact_count, write_exact
-from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.rows import RowKernel, on_sphere
 from ntkfast.places import blocks
@@ -105,6 +105,7 @@ def fit_functions(
     return Expansion(found, grid, error), error
 
 
+@dataclass(eq=False, repr=False)
 class NTKSketch(SphereFeatures):
     """Sketch of a polynomial with non-negative coefficients that approximates the whole kernel.
 
@@ -173,26 +174,11 @@ class NTKSketch(SphereFeatures):
     (5, 64)
     """
 
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 1024,
-        *,
-        degree: int = 8,
-        coefficients: Sequence[float] | None = None,
-        inner: int | None = None,
-        sketch: str = "srht",
-        radius: float | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.degree = degree
-        self.coefficients = coefficients
-        self.inner = inner
-        self.sketch = sketch
-        self.radius = radius
-        self.random_state = random_state
+    _: KW_ONLY
+    degree: int = 8
+    coefficients: Sequence[float] | None = None
+    inner: int | None = None
+    sketch: str = "srht"
 
     def _draw(self, X: Any, generator: np.random.Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
@@ -243,8 +229,7 @@ class NTKSketch(SphereFeatures):
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        degree, rest = self._scale(norms)
-        scale = (norms.astype(np.float64) ** degree if rest is None else rest).astype(X.dtype)
+        scale = self._lengths(norms).astype(X.dtype)
         place = self.expansion_.place(norms)
         factors = [self.expansion_.at(j, place) for j in range(len(self.expansion_.factors))]
         ones = np.ones(len(X), X.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,13 +48,13 @@ class Dense:
         return out
 
 
+@dataclass(frozen=True, eq=False)
 class Structured:
     """Rows of H D3 H D2 H D1, orthogonal in blocks, in O(log d) operations per direction."""
 
-    def __init__(
-        self, flips: NDArray[np.float64], lengths: NDArray[np.float64], count: int
-    ) -> None:
-        self.flips, self.lengths, self.count = flips, lengths, count
+    flips: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    count: int
 
     def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
         """Return (n, count) for (n, d), which may be sparse."""

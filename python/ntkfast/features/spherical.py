@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -93,6 +93,7 @@ def homogeneity(kernel: Kernel, dim: int) -> int:
     return round(math.log(two / one, 4))
 
 
+@dataclass(eq=False, repr=False)
 class SphereFeatures(FeatureMap):
     """Base of features of kernels of the cosine and the norms.
 
@@ -100,14 +101,17 @@ class SphereFeatures(FeatureMap):
     times r(|x|) r(|y|); other kernels are sums of such products (`radial`).
     """
 
-    kernel: Any
-    radius: Any
+    kernel: Kernel | None = None
+    n_components: int = 1024
+    _: KW_ONLY
+    radius: float | None = None
+    random_state: Any = None
 
     def _prepare(self, X: Any) -> None:
         given = FullyConnected(1).ntk if self.kernel is None else self.kernel
         self.kernel_ = checked_row_kernel(given)
         zonal = self.kernel_.is_zonal
-        self.power_ = homogeneity(self.kernel_, X.shape[1]) if zonal else 0
+        self.power_ = float(homogeneity(self.kernel_, X.shape[1])) if zonal else 0.0
         self.radius_: float | None = None
         self._norms: NDArray[Any] | None = None  # those of the training rows, where they matter
         if self.radius is not None:
@@ -135,11 +139,11 @@ class SphereFeatures(FeatureMap):
         found = np.sum([np.sum(f**2, axis=1) for f in factors], axis=0)
         return Expansion(factors, grid, max(0.0, 1 - float(found.min())))
 
-    def _scale(self, norms: NDArray[Any]) -> tuple[float, Array | None]:
-        """Return p of r(|x|) = |x|^p, or r itself; checks that the map is for these norms."""
+    def _lengths(self, norms: NDArray[Any]) -> Array:
+        """Return r(|x|), which is |x|^power_ for rows of one norm; checks that these are right."""
         if self._norms is not None:
             diagonal = self.kernel_.diagonal_of(norms.astype(np.float64), self.n_features_in_)
-            return 0.0, np.sqrt(np.asarray(diagonal, np.float64))
+            return np.sqrt(np.asarray(diagonal, np.float64))
         if self.radius_ is not None:
             wrong = np.flatnonzero(np.abs(norms - self.radius_) > ONE_NORM * self.radius_)
             if len(wrong):
@@ -152,4 +156,4 @@ class SphereFeatures(FeatureMap):
                 f"X: expected rows that are not zero, row {int(np.argmin(norms))} is, and "
                 f"{self.kernel_!r} depends on directions only"
             )
-        return float(self.power_), None
+        return np.asarray(norms.astype(np.float64) ** self.power_)

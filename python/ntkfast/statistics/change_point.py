@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.statistics.result import checked_level
+from ntkfast.statistics.result import checked_level, threshold
 from ntkfast.support.progress import track
 from ntkfast.support.randomness import RNG
 
@@ -113,9 +113,7 @@ class ChangePoint:
         self.maxima = self._simulate(
             rows[order[n : n + POOL_ROWS]], length, count, generator, progress
         )
-        # With that probability or less the last of n_streams + 1 exchangeable maxima is above it.
-        k = int(np.floor(self.significance_level * (count + 1) + 1e-9))
-        self.threshold = float(np.sort(self.maxima)[-k]) if k else np.inf
+        self.threshold = threshold(self.maxima, self.significance_level)
 
     def update(self, X: ArrayLike) -> Values:
         """Take inputs of the stream and return the statistic after each of them.
@@ -187,10 +185,8 @@ class ChangePoint:
         for stream in track(range(count), progress, "change point", "streams"):
             rounds = range(-(-length // len(rows)))
             order = np.concatenate([generator.permutation(len(rows)) for _ in rounds])[:length]
-            best = []
-            for first in range(0, length - w + 1, w):
-                part = order[first : first + 2 * w - 1]
-                values = self._statistics(K[np.ix_(part, part)], means[part])
-                best.append(np.nanmax(values))
-            maxima[stream] = max(best)
+            parts = [order[first : first + 2 * w - 1] for first in range(0, length - w + 1, w)]
+            maxima[stream] = max(
+                np.nanmax(self._statistics(K[np.ix_(part, part)], means[part])) for part in parts
+            )
         return maxima
