@@ -6,7 +6,7 @@ import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
@@ -74,7 +74,7 @@ class ArcCosineFeatures(FeatureMap):
     leverage: bool = False
     random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         if checks.count("order", self.order) > 1:
             raise ValueError(f"order: expected 0 or 1, got {self.order}")
         checks.choice("weights", self.weights, projections.WEIGHTS)
@@ -90,6 +90,6 @@ class ArcCosineFeatures(FeatureMap):
         """Any device will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
-        neuron = neurons.step if self.order == 0 else neurons.relu
-        plan = neuron(math.sqrt(2 / self.n_components), out.dtype)
+        kind = "step" if self.order == 0 else "relu"
+        plan = neurons.plain(kind, math.sqrt(2 / self.n_components), out.dtype)
         neurons.answer(plan, self.projection_, X, norms_of(X), out)

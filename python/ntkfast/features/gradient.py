@@ -6,6 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
@@ -51,7 +52,7 @@ class GradientFeatures(FeatureMap):
     n_components: int = 1024
     random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         depth, dim = checks.count("depth", self.depth, least=1), X.shape[1]
         width = 1
         while parameters(dim, depth, width + 1) <= self.n_components:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.features.base import FeatureMap, check_is_fitted
@@ -21,7 +21,7 @@ class _Sketch(FeatureMap):
         self.n_components = n_components
         self.random_state = random_state
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         self.sketch_ = self._sketch(*[X.shape[1]] * self._factors, self.n_components, generator)
         return int(self.n_components)
 
@@ -105,9 +105,6 @@ class CountSketch(_Sketch):
         """
         check_is_fitted(self)
         return self.sketch_(self._rows(X, reset=False))
-
-    def _write(self, X: FloatArray, out: FloatArray) -> None:
-        out[...] = self.sketch_(X)
 
 
 class _TensorFeatures(_Sketch):

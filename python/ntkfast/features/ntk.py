@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
@@ -97,7 +98,7 @@ class NTKRandomFeatures(FeatureMap):
     sketch: str = "srht"
     random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         network = FullyConnected(self.depth) if self.network is None else self.network
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"network: expected a DenseNetwork, got {type(network).__name__}")
@@ -163,7 +164,7 @@ def _beside(state: Blocks, saved: Blocks) -> Blocks:
 class _Step(Layer):
     """A layer with the random maps it needs."""
 
-    project: projections.Projection | None = None
+    project: Any = None
     product: Any = None
     reduce: tuple[Sketch | None, ...] = ()
 
@@ -177,26 +178,24 @@ class _Step(Layer):
 
     def activate(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         """Return sqrt(w) times the features after the activation, in the right columns of `out`."""
-        assert self.project is not None
         m, h = 0 if self.product is None else self.product.m, self.project.count
         gain = float(np.sqrt(self.w / h))
         straight = out is not None and self.x == self.w
         to = out[:, m : m + h] if straight else blocks.empty(c, h)  # type: ignore[index]
-        slope = self._answers(self.project, c, gain, to)
+        slope = self._answers(c, gain, to)
         if self.product is None:
             return to, t
         step = self.activation == RELU
         return to, self.product(t, slope, gain, None if out is None else out[:, :m], step)
 
-    def _answers(
-        self, project: projections.Projection, c: FloatArray, gain: float, out: FloatArray
-    ) -> FloatArray:
+    def _answers(self, c: FloatArray, gain: float, out: FloatArray) -> FloatArray:
         """Write gain s(Wc) to `out`; return s'(Wc), or what is positive where that is 1."""
         activation = self.activation
         if activation == RELU:  # product, maximum and scale in one pass
-            neurons.answer(neurons.relu(gain, c.dtype), project, c, norms_of(c), out)
+            plan = neurons.plain("relu", gain, c.dtype)
+            neurons.answer(plan, self.project, c, norms_of(c), out)
             return out
-        values = project(c)
+        values = self.project(c)
         np.multiply(activation(values), c.dtype.type(gain), out=out)
         return np.asarray(activation.derivative(values), c.dtype)
 
@@ -226,7 +225,7 @@ class _Plan:
     weights: str
     length: str
     product: Any
-    generator: np.random.Generator
+    generator: Generator
 
     def steps(self, layers: tuple[Layer, ...], dim: int) -> tuple[list[_Step], int]:
         """Draw all layers and return them with the number of NTK features."""

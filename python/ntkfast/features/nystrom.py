@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ntkfast import places
@@ -19,6 +20,7 @@ from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 BLOCK = 64  # pivots proposed at a time
 
@@ -102,7 +104,7 @@ class NystromFeatures(FeatureMap):
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         self.kernel_ = self._given()
         choose = SAMPLERS[checks.choice("landmarks", self.landmarks, tuple(SAMPLERS))]
         evaluation = Evaluation(self.kernel_, self.engine, self.threads)
@@ -123,9 +125,7 @@ class NystromFeatures(FeatureMap):
         out[...] = evaluation(X.astype(np.float64, copy=False), self.landmarks_) @ self.whiten_
 
 
-def spread(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
+def spread(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
     """Choose rows by k-means++ with the distance of the kernel; distinct while rows differ."""
     diagonal = np.asarray(kernel.diag(X))
     chosen = [int(generator.integers(len(X)))]
@@ -141,16 +141,12 @@ def spread(
     return np.array(chosen)
 
 
-def by_leverage(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
+def by_leverage(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
     """Choose rows with probability proportional to their ridge leverage scores."""
     return weighted_sample(leverage_scores(kernel, X, count, generator), count, generator)
 
 
-def leverage_scores(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> Array:
+def leverage_scores(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Array:
     """Estimate the ridge leverage scores of rows, for a sample of `count` of them.
 
     With a uniform sample S of s rows, K is about K(X, S) (K(S, S) + mu)^-1 K(S, X) up to what the
@@ -169,7 +165,7 @@ def leverage_scores(
     return np.clip(scores / (ridge * len(X) / size), 0, 1)
 
 
-def weighted_sample(weights: Array, count: int, generator: np.random.Generator) -> NDArray[np.intp]:
+def weighted_sample(weights: Array, count: int, generator: Generator) -> Indices:
     """Draw distinct indices with probabilities proportional to the weights, one after the other."""
     # The order of exponential arrival times is that of successive draws without replacement.
     with np.errstate(divide="ignore"):
@@ -177,9 +173,7 @@ def weighted_sample(weights: Array, count: int, generator: np.random.Generator) 
     return np.argsort(times)[:count]
 
 
-def pivots(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
+def pivots(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
     """Choose rows by randomly pivoted Cholesky, a block of proposals at a time."""
     first = np.asarray(kernel.diag(X), np.float64)
     rest, factor = first.copy(), np.empty((len(X), count))
@@ -202,9 +196,7 @@ def pivots(
     return np.array(chosen, np.intp)
 
 
-def _accept(
-    residual: Array, start: Array, floor: float, generator: np.random.Generator
-) -> list[int]:
+def _accept(residual: Array, start: Array, floor: float, generator: Generator) -> list[int]:
     """Accept proposals with the probability that is left of the one they were drawn with."""
     left, kept = residual.copy(), []
     for i, uniform in enumerate(generator.random(len(left))):
@@ -215,7 +207,7 @@ def _accept(
     return kept
 
 
-SAMPLERS: dict[str, Callable[[Evaluation, Array, int, np.random.Generator], NDArray[np.intp]]] = {
+SAMPLERS: dict[str, Callable[[Evaluation, Array, int, Generator], Indices]] = {
     "uniform": lambda _, X, count, generator: generator.choice(len(X), count, replace=False),
     "kmeans++": spread,
     "leverage": by_leverage,

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -35,9 +36,7 @@ class PolySketch:
     from it to the root.
     """
 
-    def __init__(
-        self, dim: int, degree: int, m: int, product: Any, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, dim: int, degree: int, m: int, product: Any, generator: Generator) -> None:
         self.dim, self.degree, self.m = dim, degree, m
         self.leaves = max(2, power_of_two(degree))
         self.levels = []
@@ -180,7 +179,7 @@ class NTKSketch(SphereFeatures):
     inner: int | None = None
     sketch: str = "srht"
 
-    def _draw(self, X: Any, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
         degree = checks.count("degree", self.degree, least=2)
         # Below 256 the error of the tree dominates, and a wider one costs next to nothing.

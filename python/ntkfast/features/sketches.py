@@ -10,6 +10,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 from scipy import fft, sparse
 
@@ -17,8 +18,6 @@ from ntkfast import engines, places
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines.maps import Rotation
 from ntkfast.places import blocks
-
-Generator = np.random.Generator
 
 
 def power_of_two(least: int) -> int:
@@ -37,10 +36,7 @@ def balanced(generator: Generator, size: int, m: int) -> NDArray[np.intp]:
     Unbiasedness needs only that every single index is uniform; using them evenly instead of
     independently takes out the noise of their counts.
     """
-    full, rest = divmod(m, size)
-    parts = [generator.permutation(size) for _ in range(full)]
-    parts.append(generator.permutation(size)[:rest])
-    return np.concatenate(parts)
+    return np.concatenate([generator.permutation(size) for _ in range(m // size + 1)])[:m]
 
 
 class HadamardSketch:
@@ -108,13 +104,11 @@ class Product:
         like = X if places.of(Y) is places.HOST else Y
         if out is None:
             out = blocks.empty(like, self.m, max(len(X), len(Y)))
-        self._write(X, Y, scale, out, step)
+        self._put(X, Y, scale, out, step)
         return out
 
     @abstractmethod
-    def _write(
-        self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool
-    ) -> None:
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
         """Write the products to `out`."""
 
 
@@ -133,9 +127,7 @@ class HadamardProduct(Product):
         order = np.argsort(self.left.index, kind="stable")
         self.left.index, self.right.index = self.left.index[order], self.right.index[order]
 
-    def _write(
-        self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool
-    ) -> None:
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
         factor, threads = scale * self.m**-0.5, engines.count(None)
         places.of(out).engine(None).sketch(X, Y, out, *rotations, factor, threads, step)
@@ -146,9 +138,7 @@ class CountProduct(Product):
 
     _factor = Count
 
-    def _write(
-        self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool
-    ) -> None:
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
         Y = (Y > 0).astype(Y.dtype) if step else Y
         waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
         np.multiply(fft.irfft(waves, self.m), out.dtype.type(scale), out=out)

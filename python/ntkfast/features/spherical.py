@@ -31,14 +31,14 @@ class Expansion:
     ----------
     factors : list of (rows, rank) arrays
         f_kj, one array for each degree k; a single row if they do not depend on the norm.
-    grid : Grid or None
-        The norms of the rows, if there are several.
+    grid : (rows,) array or None
+        The logarithms of the norms of the rows, equidistant, if there are several.
     truncated : float
         Part of the value at equal inputs that is missing.
     """
 
     factors: list[Array]
-    grid: radial.Grid | None
+    grid: Array | None
     truncated: float
 
     @property
@@ -47,8 +47,17 @@ class Expansion:
         return np.array([float(np.mean(np.sum(f**2, axis=1))) for f in self.factors])
 
     def place(self, norms: NDArray[Any]) -> Array | None:
-        """Return where norms lie among the rows of the factors, if there are several."""
-        return None if self.grid is None else self.grid.place(norms)
+        """Return where norms lie among the rows of the factors, if there are several.
+
+        Those beyond the ends count as the ends.
+        """
+        if self.grid is None:
+            return None
+        with np.errstate(divide="ignore"):
+            logs = np.log(norms.astype(np.float64))
+        first, last = self.grid[0], len(self.grid) - 1
+        place = (logs - first) / (self.grid[1] - first)
+        return np.asarray(np.clip(place, 0, last * (1 - 1e-7)))
 
     def at(self, degree: int, place: Array | None) -> Array:
         """Return the factors of one degree for data rows, (1, rank) or (n, rank)."""

@@ -153,7 +153,9 @@ class FeatureRidge(
             if dask_arrays.is_dask(X):
                 return dask_sums.fit_blocks(self, X, y)
             if y is None:
-                self._take(_pairs(X), None)
+                if hasattr(X, "shape"):
+                    raise ValueError("y: expected one target per row of X, got None")
+                self._take(X, None)
             else:
                 rows = _array(X)
                 self._take(_parts(rows, _array(y)), rows.shape[0])
@@ -349,12 +351,6 @@ class FeatureRidge(
 def _array(X: Any) -> Any:
     """Return what gives rows for a slice: arrays of any kind as they are, lists as an array."""
     return X if hasattr(X, "shape") else np.asarray(X)
-
-
-def _pairs(X: Any) -> Iterator[tuple[Any, Any]]:
-    if hasattr(X, "shape"):
-        raise ValueError("y: expected one target per row of X, got None")
-    return iter(X)
 
 
 def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import hadamard
@@ -50,7 +51,7 @@ class _ZonalFeatures(SphereFeatures):
     _paired = False  # whether directions come in pairs w, -w
     _signs: ClassVar[Any] = staticmethod(np.ones)  # of the degrees, by their number
 
-    def _draw(self, X: Any, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: Generator) -> int:
         dim, top_degree = X.shape[1], checks.count("max_degree", self.max_degree, least=2)
         self._prepare(X)
         self.expansion_ = self._expand(dim, top_degree)
@@ -80,10 +81,8 @@ class _ZonalFeatures(SphereFeatures):
         factors = self.expansion_.factors
         roots = np.array([f @ pattern[: f.shape[1]] for f in factors])
         roots[: self.exact_ + 1] = 0
-        many = self.expansion_.grid is not None
-        return dual_activation(
-            roots, dim, self._signs(len(roots)), KNOTS_OF_MANY if many else KNOTS
-        )
+        knots = KNOTS if self.expansion_.grid is None else KNOTS_OF_MANY
+        return dual_activation(roots, dim, self._signs(len(roots)), knots)
 
     def _exact_degree(self, dim: int, ranks: list[int]) -> int:
         return -1

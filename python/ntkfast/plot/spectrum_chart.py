@@ -69,7 +69,7 @@ def spectrum(
         _draw(axes, one, label, shade, asymptotes)
     last = max(one.max_degree for _, one in named)
     axes.set_xlim(0.9, last * 1.1)
-    axes.yaxis.set_major_formatter(lambda value, _: f"$10^{{{value:g}}}$")
+    axes.yaxis.set_major_formatter(_power_of_ten)
     _keep_in_view(axes, named)
     legend(axes, "lower left")
     return figure
@@ -118,6 +118,10 @@ def _keep_in_view(axes: Axes, named: Sequence[tuple[str, MercerSpectrum]]) -> No
         low, high = float(heights.min()), float(heights.max())
         air = 0.05 * max(high - low, 1.0)
         axes.set_ylim(low - air, high + air)
+
+
+def _power_of_ten(value: float, _: object) -> str:
+    return f"$10^{{{value:g}}}$"
 
 
 def ratio(comparison: RkhsComparison) -> Figure:

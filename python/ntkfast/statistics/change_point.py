@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
@@ -110,9 +114,8 @@ class ChangePoint:
         column = self._evaluate.matmul(self._base, None, np.ones(n)).astype(np.float64)
         self._base_mean = (column.sum() - self._evaluate.diag(self._base).sum()) / (n * (n - 1))
         self._last = rows[:0]
-        self.maxima = self._simulate(
-            rows[order[n : n + POOL_ROWS]], length, count, generator, progress
-        )
+        streams = track(range(count), progress, "change point", "streams")
+        self.maxima = self._simulate(rows[order[n : n + POOL_ROWS]], length, streams, generator)
         self.threshold = threshold(self.maxima, self.significance_level)
 
     def update(self, X: ArrayLike) -> Values:
@@ -172,21 +175,15 @@ class ChangePoint:
         return values
 
     def _simulate(
-        self,
-        rows: NDArray[np.floating],
-        length: int,
-        count: int,
-        generator: np.random.Generator,
-        progress: bool | None,
+        self, rows: NDArray[Any], length: int, streams: Iterable[int], generator: Generator
     ) -> Values:
         """Return the largest statistics of streams that permute the rows again and again."""
         K, means, w = self._evaluate(rows), self._means(rows), self.window
-        maxima = np.empty(count)
-        for stream in track(range(count), progress, "change point", "streams"):
+        maxima = []
+        for _ in streams:
             rounds = range(-(-length // len(rows)))
             order = np.concatenate([generator.permutation(len(rows)) for _ in rounds])[:length]
             parts = [order[first : first + 2 * w - 1] for first in range(0, length - w + 1, w)]
-            maxima[stream] = max(
-                np.nanmax(self._statistics(K[np.ix_(part, part)], means[part])) for part in parts
-            )
-        return maxima
+            values = [self._statistics(K[np.ix_(part, part)], means[part]) for part in parts]
+            maxima.append(max(map(np.nanmax, values)))
+        return np.array(maxima)
