@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+@dataclass(eq=False, repr=False)
 class NTKKernel(SklearnKernel):  # type: ignore[misc]
     """A kernel of an infinitely wide network for `GaussianProcessRegressor` and `-Classifier`.
 
@@ -80,51 +82,28 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
     True
     """
 
-    def __init__(
-        self,
-        network: Any,
-        *,
-        kind: str = "ntk",
-        scale: float = 1.0,
-        scale_bounds: Bounds = (1e-5, 1e5),
-        w_std: float | None = None,
-        w_std_bounds: Bounds = (0.1, 10.0),
-        u_std: float | None = None,
-        u_std_bounds: Bounds = (0.1, 10.0),
-        b_std: float | None = None,
-        b_std_bounds: Bounds = (1e-3, 10.0),
-        h_std: float | None = None,
-        h_std_bounds: Bounds = (1e-3, 10.0),
-        bias: float | None = None,
-        bias_bounds: Bounds = (1e-3, 10.0),
-        alpha: float | None = None,
-        alpha_bounds: Bounds = (1e-3, 10.0),
-        c: float | None = None,
-        c_bounds: Bounds = (1e-3, 1e3),
-        engine: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        # scikit-learn's clone wants the arguments stored as they came: no checks here
-        self.network = network
-        self.kind = kind
-        self.scale = scale
-        self.scale_bounds = scale_bounds
-        self.w_std = w_std
-        self.w_std_bounds = w_std_bounds
-        self.u_std = u_std
-        self.u_std_bounds = u_std_bounds
-        self.b_std = b_std
-        self.b_std_bounds = b_std_bounds
-        self.h_std = h_std
-        self.h_std_bounds = h_std_bounds
-        self.bias = bias
-        self.bias_bounds = bias_bounds
-        self.alpha = alpha
-        self.alpha_bounds = alpha_bounds
-        self.c = c
-        self.c_bounds = c_bounds
-        self.engine = engine
-        self.threads = threads
+    # as scikit-learn's clone wants them, stored as they came: no checks here
+    network: Any
+    _: KW_ONLY
+    kind: str = "ntk"
+    scale: float = 1.0
+    scale_bounds: Bounds = (1e-5, 1e5)
+    w_std: float | None = None
+    w_std_bounds: Bounds = (0.1, 10.0)
+    u_std: float | None = None
+    u_std_bounds: Bounds = (0.1, 10.0)
+    b_std: float | None = None
+    b_std_bounds: Bounds = (1e-3, 10.0)
+    h_std: float | None = None
+    h_std_bounds: Bounds = (1e-3, 10.0)
+    bias: float | None = None
+    bias_bounds: Bounds = (1e-3, 10.0)
+    alpha: float | None = None
+    alpha_bounds: Bounds = (1e-3, 10.0)
+    c: float | None = None
+    c_bounds: Bounds = (1e-3, 1e3)
+    engine: str | None = None
+    threads: int | None = None
 
     @property
     def hyperparameters(self) -> list[Any]:
@@ -187,10 +166,8 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         ndarray, shape (n,)
             The diagonal of ``self(X)``.
         """
-        values = self._values()
-        kernel = self._kernel(values)
-        diagonal: NDArray[Any] = kernel.diag(np.atleast_2d(np.asarray(X)))
-        return values["scale"] * diagonal
+        diagonal: NDArray[Any] = self._kernel(self._values()).diag(np.atleast_2d(np.asarray(X)))
+        return float(self.scale) * diagonal
 
     def is_stationary(self) -> bool:
         """Return False: the kernel depends on the inputs, not only on their difference."""

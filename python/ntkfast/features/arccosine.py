@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
@@ -13,6 +14,7 @@ from ntkfast.features import neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
 
 
+@dataclass(eq=False, repr=False)
 class ArcCosineFeatures(FeatureMap):
     """Random features of `ntkfast.ArcCosine` of order 0 (steps) and 1 (ReLU).
 
@@ -65,33 +67,22 @@ class ArcCosineFeatures(FeatureMap):
 
     _sparse = "rows"
 
-    def __init__(
-        self,
-        order: int = 1,
-        *,
-        n_components: int = 1024,
-        weights: str = "orthogonal",
-        leverage: bool = False,
-        random_state: Any = None,
-    ) -> None:
-        self.order = order
-        self.n_components = n_components
-        self.weights = weights
-        self.leverage = leverage
-        self.random_state = random_state
+    order: int = 1
+    _: KW_ONLY
+    n_components: int = 1024
+    weights: str = "orthogonal"
+    leverage: bool = False
+    random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         if checks.count("order", self.order) > 1:
             raise ValueError(f"order: expected 0 or 1, got {self.order}")
         checks.choice("weights", self.weights, projections.WEIGHTS)
         if self.leverage and self.order == 0:
             raise ValueError("leverage: expected False with order=0, whose features have no length")
+        length = "root" if self.leverage else "gaussian"
         self.projection_ = projections.draw(
-            self.weights,
-            X.shape[1],
-            self.n_components,
-            generator,
-            length="root" if self.leverage else "gaussian",
+            self.weights, X.shape[1], self.n_components, generator, length=length
         )
         return int(self.n_components)
 
@@ -99,6 +90,6 @@ class ArcCosineFeatures(FeatureMap):
         """Any device will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
-        neuron = neurons.step if self.order == 0 else neurons.relu
-        plan = neuron(math.sqrt(2 / self.n_components), out.dtype)
+        kind = "step" if self.order == 0 else "relu"
+        plan = neurons.plain(kind, math.sqrt(2 / self.n_components), out.dtype)
         neurons.answer(plan, self.projection_, X, norms_of(X), out)

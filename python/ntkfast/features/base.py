@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -161,7 +162,7 @@ class FeatureMap(
         checks.rows("X", rows, norms_of(rows), first)
         return rows
 
-    def _generator(self) -> np.random.Generator:
+    def _generator(self) -> Generator:
         """Return a generator that depends on `random_state` as scikit-learn understands it."""
         legacy = check_random_state(self.random_state)
         return np.random.default_rng(legacy.randint(0, 1 << 31, size=8, dtype=np.int64))
@@ -178,7 +179,7 @@ class FeatureMap(
         return 0
 
     @abstractmethod
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         """Draw what the map needs and return its number of features."""
 
     @abstractmethod
@@ -194,17 +195,21 @@ def norms_of(X: Any) -> NDArray[Any]:
     largest = np.maximum.reduceat(np.append(filled, 0), X.indptr[:-1])
     largest[np.diff(X.indptr) == 0] = 0
     safe = np.where(largest == 0, 1, largest)
-    ratios = (X.data / np.repeat(safe, np.diff(X.indptr))).astype(np.float64)
-    squares = sparse.csr_array((ratios**2, X.indices, X.indptr), shape=X.shape).sum(axis=1)
-    return np.asarray(safe * np.sqrt(squares), X.dtype)
+    ratios = _divided(X, safe).astype(np.float64)
+    ratios.data **= 2
+    return np.asarray(safe * np.sqrt(ratios.sum(axis=1)), X.dtype)
 
 
 def directions_of(X: Any) -> tuple[Any, NDArray[Any]]:
     """Return x / |x| (0 for rows of zeros), sparse for sparse rows, and |x|."""
     norms = norms_of(X)
     # Divide, not multiply with 1/|x|: that overflows for the smallest rows.
-    safe = np.where(norms == 0, 1, norms).astype(X.dtype)
+    return _divided(X, np.where(norms == 0, 1, norms).astype(X.dtype)), norms
+
+
+def _divided(X: Any, by: NDArray[Any]) -> Any:
+    """Divide rows, dense or sparse, by one number each."""
     if not sparse.issparse(X):
-        return blocks.divided(X, safe), norms
-    data = X.data / np.repeat(safe, np.diff(X.indptr))
-    return sparse.csr_array((data, X.indices, X.indptr), shape=X.shape), norms
+        return blocks.divided(X, by)
+    data = X.data / np.repeat(by, np.diff(X.indptr))
+    return sparse.csr_array((data, X.indices, X.indptr), shape=X.shape)

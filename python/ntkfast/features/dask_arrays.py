@@ -18,7 +18,9 @@ def head(X: Any, rows: int) -> Any:
     return whole_rows(X)[:rows].compute()
 
 
-def map_rows(X: Any, function: Callable[[Any], Any], width: int | None, dtype: Any = None) -> Any:
+def map_rows(
+    X: Any, function: Callable[[Any], Any], width: int | None, dtype: Any = np.float64
+) -> Any:
     """Apply a function to blocks of whole rows.
 
     Parameters
@@ -26,18 +28,14 @@ def map_rows(X: Any, function: Callable[[Any], Any], width: int | None, dtype: A
     X : dask array
     function : callable
         From (n, d) arrays to (n, width) arrays, or (n,) arrays if `width` is None.
-    dtype : dtype, optional
-        Of the result; default float64.
+    dtype : dtype, default float64
+        Of the result.
     """
     rows = whole_rows(X)
-    dtype = np.dtype(np.float64 if dtype is None else dtype)
-    shape = (0,) if width is None else (0, width)
-    options: dict[str, Any] = {"dtype": dtype, "meta": np.empty(shape, dtype)}
     if width is None:
-        options["drop_axis"] = 1
-    else:
-        options["chunks"] = (rows.chunks[0], (width,))
-    return rows.map_blocks(function, **options)
+        return rows.map_blocks(function, dtype=dtype, meta=np.empty(0, dtype), drop_axis=1)
+    chunks = rows.chunks[0], (width,)
+    return rows.map_blocks(function, dtype=dtype, meta=np.empty((0, width), dtype), chunks=chunks)
 
 
 def whole_rows(X: Any) -> Any:

@@ -159,8 +159,7 @@ def _features(transformer: Any, X: NDArray[Any], test: NDArray[Any], seed: int) 
 
 
 def _spectral(A: Array) -> float:
-    ends = eigh(A, eigvals_only=True)
-    return float(max(-ends[0], ends[-1]))
+    return float(np.abs(eigh(A, eigvals_only=True)).max())
 
 
 def _estimate(values: Array, confidence_level: float) -> Estimate:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
@@ -13,6 +15,7 @@ from ntkfast.features.sketches import HadamardSketch
 from ntkfast.finite import MLP
 
 
+@dataclass(eq=False, repr=False)
 class GradientFeatures(FeatureMap):
     """Gradients of a finite ReLU network by its weights: the empirical NTK of one random network.
 
@@ -44,14 +47,12 @@ class GradientFeatures(FeatureMap):
     (5, 91)
     """
 
-    def __init__(
-        self, depth: int = 1, *, n_components: int = 1024, random_state: Any = None
-    ) -> None:
-        self.depth = depth
-        self.n_components = n_components
-        self.random_state = random_state
+    depth: int = 1
+    _: KW_ONLY
+    n_components: int = 1024
+    random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         depth, dim = checks.count("depth", self.depth, least=1), X.shape[1]
         width = 1
         while parameters(dim, depth, width + 1) <= self.n_components:
@@ -70,10 +71,8 @@ class GradientFeatures(FeatureMap):
         return self.count_
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
-        if self.down_ is None:
-            out[...] = self.net_.gradients(X)[:, 0]
-            return
-        out[...] = self.down_(np.ascontiguousarray(self.net_.gradients(X)[:, 0]))
+        found = self.net_.gradients(X)[:, 0]
+        out[...] = found if self.down_ is None else self.down_(np.ascontiguousarray(found))
 
 
 def parameters(dim: int, depth: int, width: int) -> int:

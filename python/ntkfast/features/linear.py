@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
+from numpy.random import Generator
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.features.base import FeatureMap, check_is_fitted
 from ntkfast.features.sketches import Count, CountProduct, HadamardProduct, HadamardSketch
 
 
-class SRHT(FeatureMap):
+class _Sketch(FeatureMap):
+    """A sketch that is drawn once for the columns of the rows."""
+
+    _sketch: ClassVar[Any]
+    _factors: ClassVar[int] = 1  # of the product that it sketches
+
+    def __init__(self, n_components: int = 256, *, random_state: Any = None) -> None:
+        self.n_components = n_components
+        self.random_state = random_state
+
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
+        self.sketch_ = self._sketch(*[X.shape[1]] * self._factors, self.n_components, generator)
+        return int(self.n_components)
+
+
+class SRHT(_Sketch):
     """Subsampled randomised Hadamard transform, a linear map that keeps inner products.
 
     Random signs, a Walsh-Hadamard transform, `n_components` of its coordinates:
@@ -38,25 +53,19 @@ class SRHT(FeatureMap):
     True
     """
 
-    def __init__(self, n_components: int = 256, *, random_state: Any = None) -> None:
-        self.n_components = n_components
-        self.random_state = random_state
-
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        self.sketch_ = HadamardSketch(X.shape[1], self.n_components, generator)
-        return int(self.n_components)
+    _sketch = HadamardSketch
 
     def _check_device(self) -> None:
         """Any device will do."""
 
     def _width(self) -> int:
-        return self.sketch_.size
+        return int(self.sketch_.size)
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         self.sketch_(X, out)
 
 
-class CountSketch(FeatureMap):
+class CountSketch(_Sketch):
     """Adds every coordinate, with a random sign, to one random feature.
 
     E[f(x).f(y)] = x.y; the cost is one addition per entry that is not zero. Sparse matrices are
@@ -81,9 +90,7 @@ class CountSketch(FeatureMap):
     (1, 2)
     """
 
-    def __init__(self, n_components: int = 256, *, random_state: Any = None) -> None:
-        self.n_components = n_components
-        self.random_state = random_state
+    _sketch = Count
 
     def transform(self, X: Any) -> Any:
         """Compute the features of rows, dense or sparse like `X`.
@@ -99,22 +106,11 @@ class CountSketch(FeatureMap):
         check_is_fitted(self)
         return self.sketch_(self._rows(X, reset=False))
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        self.sketch_ = Count(X.shape[1], self.n_components, generator)
-        return int(self.n_components)
 
-    def _write(self, X: FloatArray, out: FloatArray) -> None:
-        out[...] = self.sketch_(X)
-
-
-class _TensorFeatures(FeatureMap):
+class _TensorFeatures(_Sketch):
     """Sketch of x (tensor) x, and of x (tensor) y by `pair`."""
 
-    _sketch: ClassVar[type[CountProduct] | type[HadamardProduct]]
-
-    def __init__(self, n_components: int = 256, *, random_state: Any = None) -> None:
-        self.n_components = n_components
-        self.random_state = random_state
+    _factors = 2
 
     def pair(self, X: Any, Y: Any) -> FloatArray:
         """Sketch the tensor products of the rows of two matrices.
@@ -138,12 +134,8 @@ class _TensorFeatures(FeatureMap):
         left, right = self._rows(X, reset=False), self._rows(Y, reset=False)
         if left.shape != right.shape:
             raise ValueError(f"Y: expected shape {left.shape}, got {right.shape}")
-        return self.sketch_(left, right)
-
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        dim = X.shape[1]
-        self.sketch_ = self._sketch(dim, dim, self.n_components, generator)
-        return int(self.n_components)
+        sketches: FloatArray = self.sketch_(left, right)
+        return sketches
 
     def _width(self) -> int:
         return 2 * self.n_features_in_

@@ -16,14 +16,9 @@ from ntkfast.engines.maps import NeuronMap
 from ntkfast.features.projections import Dense, Projection, Structured
 
 
-def relu(scale: float, dtype: Any) -> NeuronMap:
-    """Return the map scale max(w.x, 0)."""
-    return NeuronMap("relu", np.zeros((1, 2), dtype), scale)
-
-
-def step(scale: float, dtype: Any) -> NeuronMap:
-    """Return the map scale 1{w.x > 0}, which is scale / 2 at 0."""
-    return NeuronMap("step", np.zeros((1, 2), dtype), scale)
+def plain(kind: str, scale: float, dtype: Any) -> NeuronMap:
+    """Return the map scale max(w.x, 0), "relu", or scale 1{w.x > 0}, "step", scale / 2 at 0."""
+    return NeuronMap(kind, np.zeros((1, 2), dtype), scale)
 
 
 def answer(
@@ -84,9 +79,7 @@ def _apply(plan: NeuronMap, X: FloatArray, norms: NDArray[Any], place: NDArray[A
     if plan.kind == "relu":
         np.maximum(X, number(0), out=X)
     elif plan.kind == "step":
-        np.sign(X, out=X)
-        X += number(1)
-        X *= number(0.5)
+        np.heaviside(X, number(0.5), out=X)
     if plan.kind != "table":
         X *= number(plan.scale)
         return

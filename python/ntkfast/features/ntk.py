@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
@@ -26,6 +27,7 @@ Blocks: TypeAlias = tuple[FloatArray, FloatArray]  # features of NNGP and NTK
 Sizes: TypeAlias = tuple[int, int]
 
 
+@dataclass(eq=False, repr=False)
 class NTKRandomFeatures(FeatureMap):
     """Random features of a neural tangent kernel, built up layer by layer.
 
@@ -86,28 +88,17 @@ class NTKRandomFeatures(FeatureMap):
     (3, 64)
     """
 
-    def __init__(
-        self,
-        network: DenseNetwork | None = None,
-        *,
-        depth: int = 1,
-        n_components: int = 2048,
-        hidden: int | None = None,
-        weights: str = "auto",
-        leverage: bool | None = None,
-        sketch: str = "srht",
-        random_state: Any = None,
-    ) -> None:
-        self.network = network
-        self.depth = depth
-        self.n_components = n_components
-        self.hidden = hidden
-        self.weights = weights
-        self.leverage = leverage
-        self.sketch = sketch
-        self.random_state = random_state
+    network: DenseNetwork | None = None
+    _: KW_ONLY
+    depth: int = 1
+    n_components: int = 2048
+    hidden: int | None = None
+    weights: str = "auto"
+    leverage: bool | None = None
+    sketch: str = "srht"
+    random_state: Any = None
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
         network = FullyConnected(self.depth) if self.network is None else self.network
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"network: expected a dense Network, got {type(network).__name__}")
@@ -173,7 +164,7 @@ def _beside(state: Blocks, saved: Blocks) -> Blocks:
 class _Step(Layer):
     """A layer with the random maps it needs."""
 
-    project: projections.Projection | None = None
+    project: Any = None
     product: Any = None
     reduce: tuple[Sketch | None, ...] = ()
 
@@ -187,26 +178,24 @@ class _Step(Layer):
 
     def activate(self, c: FloatArray, t: FloatArray, out: FloatArray | None) -> Blocks:
         """Return sqrt(w) times the features after the activation, in the right columns of `out`."""
-        assert self.project is not None
         m, h = 0 if self.product is None else self.product.m, self.project.count
         gain = float(np.sqrt(self.w / h))
         straight = out is not None and self.x == self.w
         to = out[:, m : m + h] if straight else blocks.empty(c, h)  # type: ignore[index]
-        slope = self._answers(self.project, c, gain, to)
+        slope = self._answers(c, gain, to)
         if self.product is None:
             return to, t
         step = self.activation == RELU
         return to, self.product(t, slope, gain, None if out is None else out[:, :m], step)
 
-    def _answers(
-        self, project: projections.Projection, c: FloatArray, gain: float, out: FloatArray
-    ) -> FloatArray:
+    def _answers(self, c: FloatArray, gain: float, out: FloatArray) -> FloatArray:
         """Write gain s(Wc) to `out`; return s'(Wc), or what is positive where that is 1."""
         activation = self.activation
         if activation == RELU:  # product, maximum and scale in one pass
-            neurons.answer(neurons.relu(gain, c.dtype), project, c, norms_of(c), out)
+            plan = neurons.plain("relu", gain, c.dtype)
+            neurons.answer(plan, self.project, c, norms_of(c), out)
             return out
-        values = project(c)
+        values = self.project(c)
         np.multiply(activation(values), c.dtype.type(gain), out=out)
         return np.asarray(activation.derivative(values), c.dtype)
 
@@ -236,7 +225,7 @@ class _Plan:
     weights: str
     length: str
     product: Any
-    generator: np.random.Generator
+    generator: Generator
 
     def steps(self, layers: tuple[Layer, ...], dim: int) -> tuple[list[_Step], int]:
         """Draw all layers and return them with the number of NTK features."""
@@ -245,43 +234,37 @@ class _Plan:
         drawn: dict[str, Any] = {}  # the random maps of the activation at hand
 
         def activate(layer: Layer, sizes: Sizes) -> Sizes:
-            nonlocal drawn
-            drawn, after = self._activation(layer, *sizes)
-            return after
-
-        def affine(layer: Layer, sizes: Sizes) -> Sizes:
-            return self._affine_sizes(layer, *sizes)
+            drawn.update(self._activation(layer, *sizes))
+            return self.hidden, drawn["product"].m if "product" in drawn else 0
 
         def join(a: Sizes, b: Sizes) -> Sizes:
             return a[0] + b[0], a[1] + b[1]
 
         def settle(layer: Layer, sizes: Sizes) -> Sizes:
-            nonlocal drawn
-            steps.append(
-                _Step(**vars(layer), **drawn, reduce=tuple(map(self._reduction, sizes, limits)))
-            )
-            drawn = {}
+            reduce = tuple(map(self._reduction, sizes, limits))
+            steps.append(_Step(**vars(layer), **drawn, reduce=reduce))
+            drawn.clear()
             return min(sizes[0], limits[0]), min(sizes[1], limits[1])
 
-        sizes = carry(layers, (dim, 0), activate, affine, join, settle)
+        sizes = carry(layers, (dim, 0), activate, self._affine_sizes, join, settle)
         if not sizes[1]:
             raise ValueError("network: expected trained weights, its NTK is zero")
         return steps, sizes[1]
 
-    def _activation(self, layer: Layer, c: int, t: int) -> tuple[dict[str, Any], Sizes]:
+    def _activation(self, layer: Layer, c: int, t: int) -> dict[str, Any]:
         kind = self.weights
         if kind == "auto":
             kind = "structured" if c >= MANY_INPUTS else "orthogonal"
         project = projections.draw(kind, c, self.hidden, self.generator, length=self.length)
         if not t:
-            return {"project": project}, (self.hidden, 0)
+            return {"project": project}
         # What the layer itself contributes fills the rest; too much is sketched down afterwards.
-        m = max(1, self.total - self._affine_sizes(layer, self.hidden, 0)[1])
-        product = self.product(t, self.hidden, m, self.generator)
-        return {"project": project, "product": product}, (self.hidden, m)
+        m = max(1, self.total - self._affine_sizes(layer, (self.hidden, 0))[1])
+        return {"project": project, "product": self.product(t, self.hidden, m, self.generator)}
 
     @staticmethod
-    def _affine_sizes(layer: Layer, c: int, t: int) -> tuple[int, int]:
+    def _affine_sizes(layer: Layer, sizes: Sizes) -> Sizes:
+        c, t = sizes
         return c + bool(layer.e), t + (c if layer.x else 0) + bool(layer.y)
 
     def _reduction(self, size: int, limit: int) -> Sketch | None:

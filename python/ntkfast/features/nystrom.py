@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from ntkfast import places
@@ -17,11 +20,12 @@ from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.dense import FullyConnected
 
 Array = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
-LANDMARKS = ("uniform", "kmeans++", "leverage", "rpcholesky")
 BLOCK = 64  # pivots proposed at a time
 
 
+@dataclass(eq=False, repr=False)
 class NystromFeatures(FeatureMap):
     """Features whose inner products are K(X, Z) K(Z, Z)^+ K(Z, Y) for landmarks Z of the data.
 
@@ -82,45 +86,31 @@ class NystromFeatures(FeatureMap):
 
     _sparse = ""
 
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 512,
-        *,
-        landmarks: str = "rpcholesky",
-        random_state: Any = None,
-        engine: str | None = None,
-        threads: int | None = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.landmarks = landmarks
-        self.random_state = random_state
-        self.engine = engine
-        self.threads = threads
+    kernel: Kernel | None = None
+    n_components: int = 512
+    _: KW_ONLY
+    landmarks: str = "rpcholesky"
+    random_state: Any = None
+    engine: str | None = None
+    threads: int | None = None
+
+    def _given(self) -> Kernel:
+        return FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
 
     def _rows(self, X: Any, reset: bool, first: int = 0) -> FloatArray:
         """Validate rows as scikit-learn does, and other inputs as their kernel does."""
-        kernel = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
+        kernel = self._given()
         if kernel.of_rows or places.of(X) is not places.HOST:
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
-    def _draw(self, X: FloatArray, generator: np.random.Generator) -> int:
-        self.kernel_ = FullyConnected(1).ntk if self.kernel is None else checked_kernel(self.kernel)
-        checks.choice("landmarks", self.landmarks, LANDMARKS)
+    def _draw(self, X: FloatArray, generator: Generator) -> int:
+        self.kernel_ = self._given()
+        choose = SAMPLERS[checks.choice("landmarks", self.landmarks, tuple(SAMPLERS))]
         evaluation = Evaluation(self.kernel_, self.engine, self.threads)
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))
-        if self.landmarks == "uniform":
-            chosen = generator.choice(len(X), count, replace=False)
-        elif self.landmarks == "kmeans++":
-            chosen = spread(evaluation, rows, count, generator)
-        elif self.landmarks == "leverage":
-            scores = leverage_scores(evaluation, rows, count, generator)
-            chosen = weighted_sample(scores, count, generator)
-        else:
-            chosen = pivots(evaluation, rows, count, generator)
+        chosen = choose(evaluation, rows, count, generator)
         self.indices_, self.landmarks_ = chosen, rows[chosen]
         values, vectors = np.linalg.eigh(evaluation(self.landmarks_))
         kept = values > count * np.finfo(np.float64).eps * max(values[-1], 0)
@@ -135,9 +125,7 @@ class NystromFeatures(FeatureMap):
         out[...] = evaluation(X.astype(np.float64, copy=False), self.landmarks_) @ self.whiten_
 
 
-def spread(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
+def spread(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
     """Choose rows by k-means++ with the distance of the kernel; distinct while rows differ."""
     diagonal = np.asarray(kernel.diag(X))
     chosen = [int(generator.integers(len(X)))]
@@ -153,9 +141,12 @@ def spread(
     return np.array(chosen)
 
 
-def leverage_scores(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> Array:
+def by_leverage(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
+    """Choose rows with probability proportional to their ridge leverage scores."""
+    return weighted_sample(leverage_scores(kernel, X, count, generator), count, generator)
+
+
+def leverage_scores(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Array:
     """Estimate the ridge leverage scores of rows, for a sample of `count` of them.
 
     With a uniform sample S of s rows, K is about K(X, S) (K(S, S) + mu)^-1 K(S, X) up to what the
@@ -174,7 +165,7 @@ def leverage_scores(
     return np.clip(scores / (ridge * len(X) / size), 0, 1)
 
 
-def weighted_sample(weights: Array, count: int, generator: np.random.Generator) -> NDArray[np.intp]:
+def weighted_sample(weights: Array, count: int, generator: Generator) -> Indices:
     """Draw distinct indices with probabilities proportional to the weights, one after the other."""
     # The order of exponential arrival times is that of successive draws without replacement.
     with np.errstate(divide="ignore"):
@@ -182,9 +173,7 @@ def weighted_sample(weights: Array, count: int, generator: np.random.Generator) 
     return np.argsort(times)[:count]
 
 
-def pivots(
-    kernel: Evaluation, X: Array, count: int, generator: np.random.Generator
-) -> NDArray[np.intp]:
+def pivots(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
     """Choose rows by randomly pivoted Cholesky, a block of proposals at a time."""
     first = np.asarray(kernel.diag(X), np.float64)
     rest, factor = first.copy(), np.empty((len(X), count))
@@ -207,9 +196,7 @@ def pivots(
     return np.array(chosen, np.intp)
 
 
-def _accept(
-    residual: Array, start: Array, floor: float, generator: np.random.Generator
-) -> list[int]:
+def _accept(residual: Array, start: Array, floor: float, generator: Generator) -> list[int]:
     """Accept proposals with the probability that is left of the one they were drawn with."""
     left, kept = residual.copy(), []
     for i, uniform in enumerate(generator.random(len(left))):
@@ -218,3 +205,11 @@ def _accept(
             kept.append(i)
             left -= np.outer(left[:, i], left[i]) / pivot
     return kept
+
+
+SAMPLERS: dict[str, Callable[[Evaluation, Array, int, Generator], Indices]] = {
+    "uniform": lambda _, X, count, generator: generator.choice(len(X), count, replace=False),
+    "kmeans++": spread,
+    "leverage": by_leverage,
+    "rpcholesky": pivots,
+}

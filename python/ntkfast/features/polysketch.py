@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -16,7 +18,6 @@ from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
 from ntkfast.features.spherical import Expansion, SphereFeatures
 from ntkfast.features.zonal import exact_count, write_exact
-from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.rows import RowKernel, on_sphere
 from ntkfast.places import blocks
@@ -35,9 +36,7 @@ class PolySketch:
     from it to the root.
     """
 
-    def __init__(
-        self, dim: int, degree: int, m: int, product: Any, generator: np.random.Generator
-    ) -> None:
+    def __init__(self, dim: int, degree: int, m: int, product: Any, generator: Generator) -> None:
         self.dim, self.degree, self.m = dim, degree, m
         self.leaves = max(2, power_of_two(degree))
         self.levels = []
@@ -105,6 +104,7 @@ def fit_functions(
     return Expansion(found, grid, error), error
 
 
+@dataclass(eq=False, repr=False)
 class NTKSketch(SphereFeatures):
     """Sketch of a polynomial with non-negative coefficients that approximates the whole kernel.
 
@@ -173,28 +173,13 @@ class NTKSketch(SphereFeatures):
     (5, 64)
     """
 
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 1024,
-        *,
-        degree: int = 8,
-        coefficients: Sequence[float] | None = None,
-        inner: int | None = None,
-        sketch: str = "srht",
-        radius: float | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.degree = degree
-        self.coefficients = coefficients
-        self.inner = inner
-        self.sketch = sketch
-        self.radius = radius
-        self.random_state = random_state
+    _: KW_ONLY
+    degree: int = 8
+    coefficients: Sequence[float] | None = None
+    inner: int | None = None
+    sketch: str = "srht"
 
-    def _draw(self, X: Any, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: Generator) -> int:
         dim, total = X.shape[1], int(self.n_components)
         degree = checks.count("degree", self.degree, least=2)
         # Below 256 the error of the tree dominates, and a wider one costs next to nothing.
@@ -243,8 +228,7 @@ class NTKSketch(SphereFeatures):
 
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        degree, rest = self._scale(norms)
-        scale = (norms.astype(np.float64) ** degree if rest is None else rest).astype(X.dtype)
+        scale = self._lengths(norms).astype(X.dtype)
         place = self.expansion_.place(norms)
         factors = [self.expansion_.at(j, place) for j in range(len(self.expansion_.factors))]
         ones = np.ones(len(X), X.dtype)

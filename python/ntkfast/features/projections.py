@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 from scipy import sparse
 
@@ -47,13 +49,13 @@ class Dense:
         return out
 
 
+@dataclass(frozen=True, eq=False)
 class Structured:
     """Rows of H D3 H D2 H D1, orthogonal in blocks, in O(log d) operations per direction."""
 
-    def __init__(
-        self, flips: NDArray[np.float64], lengths: NDArray[np.float64], count: int
-    ) -> None:
-        self.flips, self.lengths, self.count = flips, lengths, count
+    flips: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    count: int
 
     def __call__(self, X: Any, out: FloatArray | None = None) -> FloatArray:
         """Return (n, count) for (n, d), which may be sparse."""
@@ -71,7 +73,7 @@ class Structured:
 Projection: TypeAlias = Dense | Structured
 
 
-def haar_blocks(dim: int, count: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def haar_blocks(dim: int, count: int, generator: Generator) -> NDArray[np.float64]:
     """Return (dim, count): unit columns, orthogonal within blocks of `dim`, each block Haar.
 
     LAPACK's Q has signs that depend on the matrix: only Q sign(diag R) is uniformly distributed.
@@ -84,7 +86,7 @@ def haar_blocks(dim: int, count: int, generator: np.random.Generator) -> NDArray
 
 
 def draw(
-    kind: str, dim: int, count: int, generator: np.random.Generator, *, length: str = "gaussian"
+    kind: str, dim: int, count: int, generator: Generator, *, length: str = "gaussian"
 ) -> Projection:
     """Draw `count` directions in `dim` dimensions.
 
@@ -114,9 +116,7 @@ def draw(
     return Dense(columns * _lengths(length, dim, count, generator))
 
 
-def _lengths(
-    kind: str, dim: int, count: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
+def _lengths(kind: str, dim: int, count: int, generator: Generator) -> NDArray[np.float64]:
     if kind == "gaussian":
         return np.sqrt(generator.chisquare(dim, size=count))
     return np.full(count, np.sqrt(dim) if kind == "root" else 1.0)

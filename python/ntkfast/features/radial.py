@@ -11,7 +11,6 @@ f_lj(|y|). For one hidden layer it is one function: the r_l of Han, Zandieh et a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -32,34 +31,14 @@ MARGIN = 2.0  # how far beyond the norms of the training rows the functions of t
 STEP = 0.05  # of the logarithm of the norm between two rows of a table
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Norms at which functions are known, equidistant in their logarithm.
-
-    Attributes
-    ----------
-    logs : (rows,) array
-    """
-
-    logs: Array
-
-    def place(self, norms: NDArray[Any]) -> Array:
-        """Return where norms lie among the rows; those beyond the ends count as the ends."""
-        with np.errstate(divide="ignore"):
-            logs = np.log(norms.astype(np.float64))
-        step = self.logs[1] - self.logs[0]
-        last = len(self.logs) - 1
-        return np.asarray(np.clip((logs - self.logs[0]) / step, 0, last * (1 - 1e-7)))
-
-
-def nodes(norms: NDArray[Any]) -> tuple[Array, Grid]:
-    """Return Chebyshev nodes for the logarithms of norms like these, and a fine grid."""
+def nodes(norms: NDArray[Any]) -> tuple[Array, Array]:
+    """Return Chebyshev nodes for the logarithms of norms like these, and a fine, even grid."""
     positive = norms[norms > 0].astype(np.float64)
     low, high = np.log(positive.min() / MARGIN), np.log(positive.max() * MARGIN)
     count = int(np.clip(10 + 3 * (high - low), 12, 48))
     angles = (np.arange(count) + 0.5) * (np.pi / count)
     rows = int(np.clip(np.ceil((high - low) / STEP) + 1, 2, 65))
-    return (low + high) / 2 - (high - low) / 2 * np.cos(angles), Grid(np.linspace(low, high, rows))
+    return (low + high) / 2 - (high - low) / 2 * np.cos(angles), np.linspace(low, high, rows)
 
 
 def power_series(kernel: RowKernel, dim: int, logs: Array) -> Array:
@@ -109,7 +88,7 @@ def multiples(dim: int, count: int) -> Array:
     return result[:, :count]
 
 
-def functions(series: Array, logs: Array, grid: Grid) -> tuple[list[Array], float]:
+def functions(series: Array, logs: Array, grid: Array) -> tuple[list[Array], float]:
     """Factor symmetric positive semidefinite matrices over the norms: F F^T on the fine grid.
 
     Parameters
@@ -141,5 +120,5 @@ def functions(series: Array, logs: Array, grid: Grid) -> tuple[list[Array], floa
         kept = kept if len(kept) else np.array([len(values) - 1])
         root = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
         lost += np.maximum(np.diagonal(matrix) - np.sum(root**2, axis=1), 0)
-        factors.append(np.asarray(BarycentricInterpolator(logs, root)(grid.logs)))
+        factors.append(np.asarray(BarycentricInterpolator(logs, root)(grid)))
     return factors, float(lost.max())

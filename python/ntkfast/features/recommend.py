@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+import timeit
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,30 +74,25 @@ class Choice(Table):
     def to_dict(self) -> dict[str, list[Any]]:
         """Return the columns by their names, one line per candidate; NaN: not measured."""
         errors = [one.error for one in self.table]
-        columns: dict[str, list[Any]] = {
+        return {
             "map": [one.name for one in self.table],
             "n_features": [0 if error is None else error.n_features for error in errors],
+            **{name: [_figure(one, name, math.nan) for one in self.table] for name in CRITERIA},
+            "seconds": [one.seconds for one in self.table],
+            "reason": [one.reason for one in self.table],
         }
-        for name in CRITERIA:
-            columns[name] = [_figure(one, name, math.nan) for one in self.table]
-        columns["seconds"] = [one.seconds for one in self.table]
-        columns["reason"] = [one.reason for one in self.table]
-        return columns
 
     def __str__(self) -> str:
         head = f"{'':2}{'map':<26}{'features':>9}{'frobenius':>11}{'spectral':>10}{'whitened':>10}"
         lines = [head + f"{'s / 1000 rows':>15}"]
         for one in self.table:
             mark = "* " if one.features is self.features else "  "
-            if one.error is None:
-                lines.append(f"{mark}{one.name:<26}{one.reason}")
-                continue
-            found = one.error
-            cells = (
-                f"{found.n_features:>9}{found.frobenius.mean:>11.4f}{found.spectral.mean:>10.4f}"
-            )
-            cells += f"{found.whitened.mean:>10.3f}{one.seconds:>15.2e}"
-            lines.append(f"{mark}{one.name:<26}{cells}  {one.reason}".rstrip())
+            line = f"{mark}{one.name:<26}"
+            if found := one.error:
+                line += f"{found.n_features:>9}{found.frobenius.mean:>11.4f}"
+                line += f"{found.spectral.mean:>10.4f}{found.whitened.mean:>10.3f}"
+                line += f"{one.seconds:>15.2e}  "
+            lines.append((line + one.reason).rstrip())
         return "\n".join(lines)
 
 
@@ -237,12 +232,8 @@ def _seconds(features: Any, fitted: NDArray[Any], test: NDArray[Any]) -> float:
 
     ready = clone(features).fit(fitted)
     ready.transform(test[:10])  # compiles, and loads the caches
-    taken = []
-    for _ in range(TIMED):
-        start = time.perf_counter()
-        ready.transform(test)
-        taken.append(time.perf_counter() - start)
-    return min(taken) * 1000 / len(test)
+    taken = min(timeit.repeat(lambda: ready.transform(test), number=1, repeat=TIMED))
+    return taken * 1000 / len(test)
 
 
 def _figure(candidate: Candidate, criterion: str, missing: float = math.inf) -> float:

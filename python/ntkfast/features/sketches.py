@@ -6,9 +6,11 @@ All are real and unbiased for any inputs; their relative error falls like 1/sqrt
 
 from __future__ import annotations
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import DTypeLike, NDArray
 from scipy import fft, sparse
 
@@ -16,8 +18,6 @@ from ntkfast import engines, places
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines.maps import Rotation
 from ntkfast.places import blocks
-
-Generator = np.random.Generator
 
 
 def power_of_two(least: int) -> int:
@@ -36,10 +36,7 @@ def balanced(generator: Generator, size: int, m: int) -> NDArray[np.intp]:
     Unbiasedness needs only that every single index is uniform; using them evenly instead of
     independently takes out the noise of their counts.
     """
-    full, rest = divmod(m, size)
-    parts = [generator.permutation(size) for _ in range(full)]
-    parts.append(generator.permutation(size)[:rest])
-    return np.concatenate(parts)
+    return np.concatenate([generator.permutation(size) for _ in range(m // size + 1)])[:m]
 
 
 class HadamardSketch:
@@ -81,72 +78,73 @@ class Count:
         return X @ self.matrix.astype(X.dtype)
 
 
-class HadamardProduct:
+class Product:
+    """Sketches of tensor products, made of sketches of both factors."""
+
+    _factor: ClassVar[Any]
+
+    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
+        self.left = self._factor(left, m, generator)
+        self.right = self._factor(right, m, generator)
+        self.m = m
+
+    def __call__(
+        self,
+        X: FloatArray,
+        Y: FloatArray,
+        scale: float = 1.0,
+        out: FloatArray | None = None,
+        step: bool = False,
+    ) -> FloatArray:
+        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
+
+        With `step` of 1{Y > 0} in place of Y.
+        """
+        # a row that stands for all may lie on the host
+        like = X if places.of(Y) is places.HOST else Y
+        if out is None:
+            out = blocks.empty(like, self.m, max(len(X), len(Y)))
+        self._put(X, Y, scale, out, step)
+        return out
+
+    @abstractmethod
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
+        """Write the products to `out`."""
+
+
+class HadamardProduct(Product):
     """sqrt(1/m) (H D1 x)[i1] (H D2 y)[i2].
 
     Real and unbiased: for a uniform index i the mean of (H D x)_i (H D x')_i is x.x' exactly,
     since H^T H = size times the identity; i1 and i2 are independent of each other.
     """
 
+    _factor = HadamardSketch
+
     def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
-        self.left = HadamardSketch(left, m, generator)
-        self.right = HadamardSketch(right, m, generator)
+        super().__init__(left, right, m, generator)
         # The order of the outputs is free: going through memory in order is faster.
         order = np.argsort(self.left.index, kind="stable")
         self.left.index, self.right.index = self.left.index[order], self.right.index[order]
-        self.m = m
 
-    def __call__(
-        self,
-        X: FloatArray,
-        Y: FloatArray,
-        scale: float = 1.0,
-        out: FloatArray | None = None,
-        step: bool = False,
-    ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
-
-        With `step` of 1{Y > 0} in place of Y.
-        """
-        like = (
-            X if places.of(Y) is places.HOST else Y
-        )  # a row that stands for all may lie on the host
-        if out is None:
-            out = blocks.empty(like, self.m, max(len(X), len(Y)))
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
         rotations = self.left.rotation(X.dtype), self.right.rotation(X.dtype)
         factor, threads = scale * self.m**-0.5, engines.count(None)
-        run = places.of(like).engine(None)
-        run.sketch(X, Y, out, *rotations, factor, threads, step)
-        return out
+        places.of(out).engine(None).sketch(X, Y, out, *rotations, factor, threads, step)
 
 
-class CountProduct:
+class CountProduct(Product):
     """The circular convolution of two count sketches, which is a count sketch of the product."""
 
-    def __init__(self, left: int, right: int, m: int, generator: Generator) -> None:
-        self.left = Count(left, m, generator)
-        self.right = Count(right, m, generator)
-        self.m = m
+    _factor = Count
 
-    def __call__(
-        self,
-        X: FloatArray,
-        Y: FloatArray,
-        scale: float = 1.0,
-        out: FloatArray | None = None,
-        step: bool = False,
-    ) -> FloatArray:
-        """Return (n, m) for (n, left) and (n, right), scaled; one row stands for n equal ones.
-
-        With `step` of 1{Y > 0} in place of Y.
-        """
+    def _put(self, X: FloatArray, Y: FloatArray, scale: float, out: FloatArray, step: bool) -> None:
         Y = (Y > 0).astype(Y.dtype) if step else Y
         waves = fft.rfft(self.left(X)) * fft.rfft(self.right(Y))
-        result: FloatArray = fft.irfft(waves, self.m)
-        return np.multiply(result, result.dtype.type(scale), out=result if out is None else out)
+        np.multiply(fft.irfft(waves, self.m), out.dtype.type(scale), out=out)
 
 
-PRODUCTS: dict[str, type[HadamardProduct] | type[CountProduct]] = {
+PRODUCTS: dict[str, type[Product]] = {
     "srht": HadamardProduct,
     "countsketch": CountProduct,
 }

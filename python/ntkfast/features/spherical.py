@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,14 @@ class Expansion:
     ----------
     factors : list of (rows, rank) arrays
         f_kj, one array for each degree k; a single row if they do not depend on the norm.
-    grid : Grid or None
-        The norms of the rows, if there are several.
+    grid : (rows,) array or None
+        The logarithms of the norms of the rows, equidistant, if there are several.
     truncated : float
         Part of the value at equal inputs that is missing.
     """
 
     factors: list[Array]
-    grid: radial.Grid | None
+    grid: Array | None
     truncated: float
 
     @property
@@ -47,8 +47,17 @@ class Expansion:
         return np.array([float(np.mean(np.sum(f**2, axis=1))) for f in self.factors])
 
     def place(self, norms: NDArray[Any]) -> Array | None:
-        """Return where norms lie among the rows of the factors, if there are several."""
-        return None if self.grid is None else self.grid.place(norms)
+        """Return where norms lie among the rows of the factors, if there are several.
+
+        Those beyond the ends count as the ends.
+        """
+        if self.grid is None:
+            return None
+        with np.errstate(divide="ignore"):
+            logs = np.log(norms.astype(np.float64))
+        first, last = self.grid[0], len(self.grid) - 1
+        place = (logs - first) / (self.grid[1] - first)
+        return np.asarray(np.clip(place, 0, last * (1 - 1e-7)))
 
     def at(self, degree: int, place: Array | None) -> Array:
         """Return the factors of one degree for data rows, (1, rank) or (n, rank)."""
@@ -93,6 +102,7 @@ def homogeneity(kernel: Kernel, dim: int) -> int:
     return round(math.log(two / one, 4))
 
 
+@dataclass(eq=False, repr=False)
 class SphereFeatures(FeatureMap):
     """Base of features of kernels of the cosine and the norms.
 
@@ -100,14 +110,17 @@ class SphereFeatures(FeatureMap):
     times r(|x|) r(|y|); other kernels are sums of such products (`radial`).
     """
 
-    kernel: Any
-    radius: Any
+    kernel: Kernel | None = None
+    n_components: int = 1024
+    _: KW_ONLY
+    radius: float | None = None
+    random_state: Any = None
 
     def _prepare(self, X: Any) -> None:
         given = FullyConnected(1).ntk if self.kernel is None else self.kernel
         self.kernel_ = checked_row_kernel(given)
         zonal = self.kernel_.is_zonal
-        self.power_ = homogeneity(self.kernel_, X.shape[1]) if zonal else 0
+        self.power_ = float(homogeneity(self.kernel_, X.shape[1])) if zonal else 0.0
         self.radius_: float | None = None
         self._norms: NDArray[Any] | None = None  # those of the training rows, where they matter
         if self.radius is not None:
@@ -135,11 +148,11 @@ class SphereFeatures(FeatureMap):
         found = np.sum([np.sum(f**2, axis=1) for f in factors], axis=0)
         return Expansion(factors, grid, max(0.0, 1 - float(found.min())))
 
-    def _scale(self, norms: NDArray[Any]) -> tuple[float, Array | None]:
-        """Return p of r(|x|) = |x|^p, or r itself; checks that the map is for these norms."""
+    def _lengths(self, norms: NDArray[Any]) -> Array:
+        """Return r(|x|), which is |x|^power_ for rows of one norm; checks that these are right."""
         if self._norms is not None:
             diagonal = self.kernel_.diagonal_of(norms.astype(np.float64), self.n_features_in_)
-            return 0.0, np.sqrt(np.asarray(diagonal, np.float64))
+            return np.sqrt(np.asarray(diagonal, np.float64))
         if self.radius_ is not None:
             wrong = np.flatnonzero(np.abs(norms - self.radius_) > ONE_NORM * self.radius_)
             if len(wrong):
@@ -152,4 +165,4 @@ class SphereFeatures(FeatureMap):
                 f"X: expected rows that are not zero, row {int(np.argmin(norms))} is, and "
                 f"{self.kernel_!r} depends on directions only"
             )
-        return float(self.power_), None
+        return np.asarray(norms.astype(np.float64) ** self.power_)

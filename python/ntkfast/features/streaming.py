@@ -60,11 +60,10 @@ def stream(
     """
     check_is_fitted(features)
     width = max(X.shape[1], len(features.get_feature_names_out()))
-    step = (
-        max(1, PART_BYTES // (8 * width)) if rows is None else checks.count("rows", rows, least=1)
-    )
-    for first in range(0, X.shape[0], step):
-        part = slice(first, min(first + step, X.shape[0]))
+    row_bytes, most = 8 * width, PART_BYTES
+    if rows is not None:
+        row_bytes, most = 1, checks.count("rows", rows, least=1)
+    for part in panels(X.shape[0], row_bytes, most):
         yield part, features.transform(X[part])
 
 
@@ -154,7 +153,9 @@ class FeatureRidge(
             if dask_arrays.is_dask(X):
                 return dask_sums.fit_blocks(self, X, y)
             if y is None:
-                self._take(_pairs(X), None)
+                if hasattr(X, "shape"):
+                    raise ValueError("y: expected one target per row of X, got None")
+                self._take(X, None)
             else:
                 rows = _array(X)
                 self._take(_parts(rows, _array(y)), rows.shape[0])
@@ -234,7 +235,7 @@ class FeatureRidge(
     def _start(self, X: Any, y: Any) -> None:
         """Fit the features to the first rows, and begin to sum."""
         self._alphas()
-        count = _length(X)
+        count = np.shape(X)[0]
         targets, vector = checks.columns("y", y, count)
         some = X[:: -(-count // FIT_ROWS)]  # spread, since rows may be sorted
         features = clone(self.features).fit(some)
@@ -276,10 +277,8 @@ class FeatureRidge(
         return np.array([checks.number("alpha", alpha, above=0.0) for alpha in given])
 
     def _seen(self) -> None:
-        if not hasattr(self, "sums_"):
-            from sklearn.exceptions import NotFittedError
-
-            raise NotFittedError("this FeatureRidge is not fitted yet: call fit or partial_fit")
+        message = "this %(name)s is not fitted yet: call fit or partial_fit"
+        check_is_fitted(self, "sums_", msg=message)
 
     def _solve(self) -> Solution:
         """Solve when the result is first needed after new rows."""
@@ -349,19 +348,9 @@ class FeatureRidge(
         return result[:, 0] if self.vector_ else result
 
 
-def _length(X: Any) -> int:
-    return int(X.shape[0]) if hasattr(X, "shape") else len(X)
-
-
 def _array(X: Any) -> Any:
     """Return what gives rows for a slice: arrays of any kind as they are, lists as an array."""
     return X if hasattr(X, "shape") else np.asarray(X)
-
-
-def _pairs(X: Any) -> Iterator[tuple[Any, Any]]:
-    if hasattr(X, "shape"):
-        raise ValueError("y: expected one target per row of X, got None")
-    return iter(X)
 
 
 def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:
@@ -371,6 +360,5 @@ def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     if y.shape[:1] != X.shape[:1]:
         shape = f"({X.shape[0]},)" if len(y.shape) == 1 else f"({X.shape[0]}, *)"
         raise ValueError(f"y: expected shape {shape}, got {y.shape}")
-    step = max(1, PART_BYTES // (8 * X.shape[1]))
-    for first in range(0, X.shape[0], step):
-        yield X[first : first + step], y[first : first + step]
+    for part in panels(X.shape[0], 8 * X.shape[1], PART_BYTES):
+        yield X[part], y[part]

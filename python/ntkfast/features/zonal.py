@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import hadamard
@@ -19,7 +20,6 @@ from ntkfast.features import neurons, projections
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import power_of_two
 from ntkfast.features.spherical import Array, SphereFeatures
-from ntkfast.kernels.base import Kernel
 from ntkfast.places import blocks
 from ntkfast.spectrum.sphere.harmonics import log_multiplicities, polynomials
 
@@ -36,18 +36,22 @@ class _Group:
     columns: slice
 
 
+@dataclass(eq=False, repr=False)
 class _ZonalFeatures(SphereFeatures):
     """Exact features of low degrees, and an activation of random directions for the others.
 
-    Subclasses say up to which degree features are exact, what directions the others have, and the
-    signs of their degrees.
+    Subclasses may say up to which degree features are exact, what directions the others have, and
+    the signs of their degrees.
     """
 
-    max_degree: Any
+    _: KW_ONLY
+    max_degree: int = 60
+    weights = "gaussian"
     _sparse = "rows"
-    _paired: bool  # whether directions come in pairs w, -w
+    _paired = False  # whether directions come in pairs w, -w
+    _signs: ClassVar[Any] = staticmethod(np.ones)  # of the degrees, by their number
 
-    def _draw(self, X: Any, generator: np.random.Generator) -> int:
+    def _draw(self, X: Any, generator: Generator) -> int:
         dim, top_degree = X.shape[1], checks.count("max_degree", self.max_degree, least=2)
         self._prepare(X)
         self.expansion_ = self._expand(dim, top_degree)
@@ -60,6 +64,7 @@ class _ZonalFeatures(SphereFeatures):
             return first
         # With several functions of the norm per degree, each group of directions mixes them with
         # the signs of a row of a Hadamard matrix; on average over the groups they do not mix.
+        weights = checks.choice("weights", self.weights, projections.WEIGHTS[:2])
         patterns = hadamard(power_of_two(max(ranks[self.exact_ + 1 :])))
         borders = np.linspace(first, self.n_components, len(patterns) + 1).astype(int)
         for pattern, start, stop in zip(patterns, borders, borders[1:], strict=False):
@@ -67,9 +72,7 @@ class _ZonalFeatures(SphereFeatures):
                 share = 1 / math.sqrt(len(patterns) * (stop - start))
                 table = self._table(pattern, dim) * share
                 drawn = (stop - start + 1) // 2 if self._paired else stop - start
-                projection = projections.draw(
-                    self._directions(), dim, int(drawn), generator, length="unit"
-                )
+                projection = projections.draw(weights, dim, int(drawn), generator, length="unit")
                 self.groups_.append(_Group(projection, table, slice(int(start), int(stop))))
         return int(self.n_components)
 
@@ -78,44 +81,26 @@ class _ZonalFeatures(SphereFeatures):
         factors = self.expansion_.factors
         roots = np.array([f @ pattern[: f.shape[1]] for f in factors])
         roots[: self.exact_ + 1] = 0
-        many = self.expansion_.grid is not None
-        return dual_activation(
-            roots, dim, self._signs(len(roots)), KNOTS_OF_MANY if many else KNOTS
-        )
+        knots = KNOTS if self.expansion_.grid is None else KNOTS_OF_MANY
+        return dual_activation(roots, dim, self._signs(len(roots)), knots)
 
     def _exact_degree(self, dim: int, ranks: list[int]) -> int:
-        raise NotImplementedError
-
-    def _directions(self) -> str:
-        raise NotImplementedError
-
-    def _signs(self, count: int) -> Array:
-        raise NotImplementedError
+        return -1
 
     def _check_device(self) -> None:
         """Any device will do."""
 
     def _write(self, X: Any, out: FloatArray) -> None:
         directions, norms = directions_of(X)
-        degree, rest = self._scale(norms)
-        place = self.expansion_.place(norms)
-        values = (norms.astype(np.float64) ** degree if rest is None else rest).astype(out.dtype)
+        values, place = self._lengths(norms).astype(out.dtype), self.expansion_.place(norms)
         factors = [self.expansion_.at(e, place) for e in range(self.exact_ + 1)]
         write_exact(directions, factors, values, out)
         for group in self.groups_:
-            part = out[:, group.columns]
-            drawn = (part.shape[1] + 1) // 2 if self._paired else part.shape[1]
-            plan = NeuronMap("table", group.table.astype(out.dtype), 1.0, degree)
-            neurons.answer(
-                plan,
-                group.projection,
-                X,
-                norms,
-                part[:, :drawn],
-                part[:, drawn:] if part.shape[1] > drawn else None,
-                place,
-            )
-            if rest is not None:
+            part, drawn = out[:, group.columns], group.projection.count
+            plan = NeuronMap("table", group.table.astype(out.dtype), 1.0, self.power_)
+            first, rest = part[:, :drawn], part[:, drawn:] if part.shape[1] > drawn else None
+            neurons.answer(plan, group.projection, X, norms, first, rest, place)
+            if place is not None:
                 blocks.write(part, part, values)
 
 
@@ -187,6 +172,7 @@ def relu_signs(count: int) -> Array:
     return np.where(k < 2, 1.0, np.where(k % 2 == 0, -((-1.0) ** (k // 2)), (-1.0) ** (k // 2)))
 
 
+@dataclass(eq=False, repr=False)
 class DualActivationFeatures(_ZonalFeatures):
     """Features of the whole kernel at once: exact low degrees and one activation for the others.
 
@@ -268,26 +254,11 @@ class DualActivationFeatures(_ZonalFeatures):
     True
     """
 
+    _: KW_ONLY
+    exact: str | int = "auto"
+    weights: str = "orthogonal"
     _paired = True
-
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 1024,
-        *,
-        exact: str | int = "auto",
-        weights: str = "orthogonal",
-        max_degree: int = 60,
-        radius: float | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.exact = exact
-        self.weights = weights
-        self.max_degree = max_degree
-        self.radius = radius
-        self.random_state = random_state
+    _signs = staticmethod(relu_signs)
 
     def _exact_degree(self, dim: int, ranks: list[int]) -> int:
         highest = 1 if dim == 1 else 2
@@ -303,12 +274,6 @@ class DualActivationFeatures(_ZonalFeatures):
                 f"up to degree {degree} of {dim} columns, got {self.n_components}"
             )
         return degree
-
-    def _directions(self) -> str:
-        return checks.choice("weights", self.weights, projections.WEIGHTS[:2])
-
-    def _signs(self, count: int) -> Array:
-        return relu_signs(count)
 
 
 class GegenbauerFeatures(_ZonalFeatures):
@@ -345,29 +310,3 @@ class GegenbauerFeatures(_ZonalFeatures):
     >>> GegenbauerFeatures(n_components=64, random_state=0).fit_transform(np.eye(5)).shape
     (5, 64)
     """
-
-    _paired = False
-
-    def __init__(
-        self,
-        kernel: Kernel | None = None,
-        n_components: int = 1024,
-        *,
-        max_degree: int = 60,
-        radius: float | None = None,
-        random_state: Any = None,
-    ) -> None:
-        self.kernel = kernel
-        self.n_components = n_components
-        self.max_degree = max_degree
-        self.radius = radius
-        self.random_state = random_state
-
-    def _exact_degree(self, dim: int, ranks: list[int]) -> int:
-        return -1
-
-    def _directions(self) -> str:
-        return "gaussian"
-
-    def _signs(self, count: int) -> Array:
-        return np.ones(count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+from ntkfast.plot.style import FAINT, INK, legend, panel, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,16 +45,21 @@ def bounds(table: BoundTable) -> Figure:
     >>> figure = nf.plot.bounds(nf.spectrum.bounds(nf.FullyConnected(2), X))
     """
     rows = sorted(table.rows, key=lambda row: row.value if row.value > 0 else -math.inf)
-    figure = figure_of(8.4, 1.4 + 0.34 * len(rows))
-    axes = figure.subplots()
-    dress(axes)
-    axes.set_xscale("log")
+    figure, axes = panel(
+        8.4,
+        1.4 + 0.34 * len(rows),
+        xscale="log",
+        xlabel=f"bounds; the line is the smallest eigenvalue, {table.lambda_min:.4g}",
+    )
     colours = shades(3)
     for place, row in enumerate(rows):
         _mark(axes, place, row, colours)
+    shown = [row.value for row in rows if _has_mark(row)]
     if table.lambda_min > 0:
         axes.axvline(table.lambda_min, color=INK, linewidth=1.2)
-    _frame(axes, table)
+        shown.append(table.lambda_min)
+    if shown:  # leave a decade of air
+        axes.set_xlim(min(shown) / 3, max(shown) * 3)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     for side, (mark, colour) in MARKS.items():
@@ -63,8 +68,12 @@ def bounds(table: BoundTable) -> Figure:
     return figure
 
 
+def _has_mark(row: Bound) -> bool:
+    return 0 < row.value < math.inf
+
+
 def _mark(axes: Axes, place: int, row: Bound, colours: Any) -> None:
-    if not (row.value > 0 and math.isfinite(row.value)):
+    if not _has_mark(row):
         word = "0" if row.value == 0 else "undefined"
         axes.annotate(
             word,
@@ -80,14 +89,3 @@ def _mark(axes: Axes, place: int, row: Bound, colours: Any) -> None:
     colour = colours[number] if row.applies else FAINT
     face = colour if row.constant == "exact" else "white"
     axes.plot(row.value, place, mark, color=colour, markerfacecolor=face, markersize=8)
-
-
-def _frame(axes: Axes, table: BoundTable) -> None:
-    """Leave a decade of air, and name the eigenvalue."""
-    values = [row.value for row in table.rows if row.value > 0 and math.isfinite(row.value)]
-    if table.lambda_min > 0:
-        values.append(table.lambda_min)
-    if values:
-        axes.set_xlim(min(values) / 3, max(values) * 3)
-    axes.set_xlabel(f"bounds; the line is the smallest eigenvalue, {table.lambda_min:.4g}")
-    axes.xaxis.label.set_color(INK)

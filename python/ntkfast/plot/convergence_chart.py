@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+from ntkfast.plot.style import FAINT, INK, legend, panel, shades
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,20 +36,18 @@ def convergence(found: Convergence) -> Figure:
     >>> import ntkfast as nf
     >>> figure = nf.plot.convergence(nf.finite.convergence(np.eye(3), (8, 16, 32)))
     """
-    figure = figure_of(5.6, 4.2)
-    axes = figure.subplots()
-    dress(axes, f"{found.kind.upper()}, mean of {found.n_draws}" if found.n_draws > 1 else "")
-    for (name, errors), shade in zip(found.errors.items(), shades(len(found.errors)), strict=True):
-        label = f"{name}, slope {found.slopes[name]:.2f}"
-        bars = found.standard_errors[name]
-        axes.errorbar(found.widths, errors, bars, color=shade, marker="o", ms=4, label=label)
+    name = found.kind.upper()
+    title = f"{name}, mean of {found.n_draws}" if found.n_draws > 1 else ""
+    figure, axes = panel(
+        5.6, 4.2, title, yscale="log", xlabel="width", ylabel=f"relative error of the {name}"
+    )
+    for (label, errors), shade in zip(found.errors.items(), shades(len(found.errors)), strict=True):
+        text, bars = f"{label}, slope {found.slopes[label]:.2f}", found.standard_errors[label]
+        axes.errorbar(found.widths, errors, bars, color=shade, marker="o", ms=4, label=text)
     first = next(iter(found.errors.values()))
     reference = first[0] * (found.widths / found.widths[0]) ** -0.5
     axes.plot(found.widths, reference, color=INK, lw=0.8, ls=(0, (6, 4)), label="width$^{-1/2}$")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
     axes.grid(which="minor", axis="y", color=FAINT, linewidth=0.4)
-    axes.set_xlabel("width", color=INK)
-    axes.set_ylabel(f"relative error of the {found.kind.upper()}", color=INK)
     legend(axes, "lower left")
     return figure

@@ -62,34 +62,22 @@ def profiles(
     groups = networks if isinstance(networks, Mapping) else {"": networks}
     figure = figure_of(1.2 + 4.9 * len(groups), 4.4)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-    for panel, (title, members) in zip(panels, groups.items(), strict=True):
-        _draw(panel, title, members, kind, normalize, labels, points)
+    degrees = np.linspace(0.0, 180.0, points)
+    cosines = np.cos(np.deg2rad(degrees))
+    for axes, (title, members) in zip(panels, groups.items(), strict=True):
+        _dress(axes, title)
+        for number, (member, shade) in enumerate(zip(members, shades(len(members)), strict=True)):
+            kernel = checked_row_kernel(getattr(member, kind, member))
+            values = np.asarray(kernel.profile(cosines))
+            label = labels[number] if labels is not None else _label(member)
+            scale = values[0] if normalize else 1.0
+            axes.plot(degrees, values / scale, color=shade, linewidth=2.0, label=label)
     _add_legends(panels)
     name = {"ntk": "neural tangent kernel", "nngp": "NNGP kernel"}[kind]
-    panels[0].set_ylabel(f"{name}, k(θ) / k(0)" if normalize else name, color=INK)
+    panels[0].set_ylabel(f"{name}, k(θ) / k(0)" if normalize else name)
     if normalize:
         _limit_the_height(panels)
     return figure
-
-
-def _draw(
-    axes: Axes,
-    title: str,
-    members: Sequence[Any],
-    kind: str,
-    normalize: bool,
-    labels: Sequence[str] | None,
-    points: int,
-) -> None:
-    degrees = np.linspace(0.0, 180.0, points)
-    cosines = np.cos(np.deg2rad(degrees))
-    _dress(axes, title)
-    for number, (member, shade) in enumerate(zip(members, shades(len(members)), strict=True)):
-        kernel = checked_row_kernel(getattr(member, kind, member))
-        values = np.asarray(kernel.profile(cosines))
-        label = labels[number] if labels is not None else _label(member)
-        scale = values[0] if normalize else 1.0
-        axes.plot(degrees, values / scale, color=shade, linewidth=2.0, label=label)
 
 
 def _add_legends(panels: Sequence[Axes]) -> None:
@@ -102,8 +90,7 @@ def _add_legends(panels: Sequence[Axes]) -> None:
 
 def _dress(axes: Axes, title: str) -> None:
     dress(axes, title)
-    axes.set_xlabel("angle θ between the inputs", color=INK)
-    axes.set_xlim(0, 180)
+    axes.set(xlabel="angle θ between the inputs", xlim=(0, 180))
     axes.set_xticks(range(0, 181, 45), [f"{degrees}°" for degrees in range(0, 181, 45)])
     axes.axhline(0.0, color=INK, linewidth=0.8)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.plot.style import FAINT, INK, dress, figure_of, legend, shades
+from ntkfast.plot.style import FAINT, INK, legend, panel, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,16 +64,11 @@ def spectrum(
     1
     """
     named = _named(spectra, labels)
-    figure = figure_of(7.2, 4.8)
-    axes = figure.subplots()
-    dress(axes)
+    figure, axes = panel(7.2, 4.8, xscale="log", xlabel="degree k", ylabel="eigenvalue μ")
     for (label, one), shade in zip(named, shades(len(named)), strict=True):
         _draw(axes, one, label, shade, asymptotes)
     last = max(one.max_degree for _, one in named)
-    axes.set_xscale("log")
     axes.set_xlim(0.9, last * 1.1)
-    axes.set_xlabel("degree k", color=INK)
-    axes.set_ylabel("eigenvalue μ", color=INK)
     axes.yaxis.set_major_formatter(_power_of_ten)
     _keep_in_view(axes, named)
     legend(axes, "lower left")
@@ -85,19 +80,14 @@ def _named(spectra: Any, labels: Sequence[str] | None) -> list[tuple[str, Mercer
         named = list(spectra.items())
     else:
         several = list(spectra) if isinstance(spectra, Sequence) else [spectra]
-        named = [(_title(one), one) for one in several]
+        named = [(f"{one.kernel!r}, d = {one.dim}", one) for one in several]
     if labels is not None:
         if len(labels) != len(named):
             raise ValueError(f"labels: expected {len(named)} of them, got {len(labels)}")
         named = list(zip(labels, (one for _, one in named), strict=True))
-    for _, one in named:
-        if one.max_degree < 1:
-            raise ValueError("spectra: expected degrees above 0, got max_degree=0")
+    if any(one.max_degree < 1 for _, one in named):
+        raise ValueError("spectra: expected degrees above 0, got max_degree=0")
     return named
-
-
-def _title(one: MercerSpectrum) -> str:
-    return f"{one.kernel!r}, d = {one.dim}"
 
 
 def _draw(axes: Axes, one: MercerSpectrum, label: str, shade: Any, asymptotes: bool) -> None:
@@ -122,10 +112,10 @@ def _draw(axes: Axes, one: MercerSpectrum, label: str, shade: Any, asymptotes: b
 
 def _keep_in_view(axes: Axes, named: Sequence[tuple[str, MercerSpectrum]]) -> None:
     """Limit the height to the eigenvalues: asymptotes rise far above them at low degrees."""
-    heights = [one.log_eigenvalues[1:][np.isfinite(one.log_eigenvalues[1:])] for _, one in named]
-    all_of_them = np.concatenate(heights) / LOG10
-    if len(all_of_them):
-        low, high = float(all_of_them.min()), float(all_of_them.max())
+    heights = np.concatenate([one.log_eigenvalues[1:] for _, one in named]) / LOG10
+    heights = heights[np.isfinite(heights)]
+    if len(heights):
+        low, high = float(heights.min()), float(heights.max())
         air = 0.05 * max(high - low, 1.0)
         axes.set_ylim(low - air, high + air)
 
@@ -159,9 +149,9 @@ def ratio(comparison: RkhsComparison) -> Figure:
     >>> found = nf.spectrum.same_rkhs(nf.FullyConnected(2).ntk, nf.FullyConnected(5).ntk, dim=3)
     >>> figure = nf.plot.ratio(found)
     """
-    figure = figure_of(7.2, 4.2)
-    axes = figure.subplots()
-    dress(axes, f"{comparison.first.kernel!r} / {comparison.second.kernel!r}")
+    title = f"{comparison.first.kernel!r} / {comparison.second.kernel!r}"
+    named = {"xlabel": "degree k", "ylabel": "ratio of the eigenvalues"}
+    figure, axes = panel(7.2, 4.2, title, xscale="log", yscale="log", **named)
     degrees, values = comparison.first.degrees, comparison.ratio
     if 0 < comparison.lower <= comparison.upper < math.inf:
         axes.axhspan(comparison.lower, comparison.upper, color=FAINT, alpha=0.5, linewidth=0)
@@ -174,12 +164,8 @@ def ratio(comparison: RkhsComparison) -> Figure:
         axes.plot(marked, values[marked], "o", color=shade, markersize=4)
         if 0 < limit < math.inf:
             axes.axhline(limit, color=shade, linewidth=0.8, linestyle=(0, (6, 4)))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set_xlabel("degree k", color=INK)
-    axes.set_ylabel("ratio of the eigenvalues", color=INK)
     legend(axes, "best")
     return figure
 

@@ -19,6 +19,15 @@ INK = "#33373d"
 FAINT = "#d9dce1"
 
 
+def panel(width: float, height: float, title: str = "", **options: Any) -> tuple[Figure, Axes]:
+    """Make a figure of one panel, with these properties of its axes; sizes in inches."""
+    figure = figure_of(width, height)
+    axes = figure.subplots()
+    dress(axes, title)
+    axes.set(**options)
+    return figure, axes
+
+
 def figure_of(width: float, height: float) -> Figure:
     """Make a figure that no window system and no global state knows of; sizes in inches."""
     require("matplotlib.figure", "plot")
@@ -60,11 +69,12 @@ def shades(count: int) -> Any:
 def dress(axes: Axes, title: str = "") -> None:
     """Leave a faint grid and no frame."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
     axes.grid(color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(colors=INK, length=0, which="both")
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 Place: TypeAlias = Literal["upper right", "lower left", "lower right", "best"]

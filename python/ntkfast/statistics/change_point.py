@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.statistics.result import checked_level
+from ntkfast.statistics.result import checked_level, threshold
 from ntkfast.support.progress import track
 from ntkfast.support.randomness import RNG
 
@@ -110,12 +114,9 @@ class ChangePoint:
         column = self._evaluate.matmul(self._base, None, np.ones(n)).astype(np.float64)
         self._base_mean = (column.sum() - self._evaluate.diag(self._base).sum()) / (n * (n - 1))
         self._last = rows[:0]
-        self.maxima = self._simulate(
-            rows[order[n : n + POOL_ROWS]], length, count, generator, progress
-        )
-        # With that probability or less the last of n_streams + 1 exchangeable maxima is above it.
-        k = int(np.floor(self.significance_level * (count + 1) + 1e-9))
-        self.threshold = float(np.sort(self.maxima)[-k]) if k else np.inf
+        streams = track(range(count), progress, "change point", "streams")
+        self.maxima = self._simulate(rows[order[n : n + POOL_ROWS]], length, streams, generator)
+        self.threshold = threshold(self.maxima, self.significance_level)
 
     def update(self, X: ArrayLike) -> Values:
         """Take inputs of the stream and return the statistic after each of them.
@@ -174,23 +175,15 @@ class ChangePoint:
         return values
 
     def _simulate(
-        self,
-        rows: NDArray[np.floating],
-        length: int,
-        count: int,
-        generator: np.random.Generator,
-        progress: bool | None,
+        self, rows: NDArray[Any], length: int, streams: Iterable[int], generator: Generator
     ) -> Values:
         """Return the largest statistics of streams that permute the rows again and again."""
         K, means, w = self._evaluate(rows), self._means(rows), self.window
-        maxima = np.empty(count)
-        for stream in track(range(count), progress, "change point", "streams"):
+        maxima = []
+        for _ in streams:
             rounds = range(-(-length // len(rows)))
             order = np.concatenate([generator.permutation(len(rows)) for _ in rounds])[:length]
-            best = []
-            for first in range(0, length - w + 1, w):
-                part = order[first : first + 2 * w - 1]
-                values = self._statistics(K[np.ix_(part, part)], means[part])
-                best.append(np.nanmax(values))
-            maxima[stream] = max(best)
-        return maxima
+            parts = [order[first : first + 2 * w - 1] for first in range(0, length - w + 1, w)]
+            values = [self._statistics(K[np.ix_(part, part)], means[part]) for part in parts]
+            maxima.append(max(map(np.nanmax, values)))
+        return np.array(maxima)

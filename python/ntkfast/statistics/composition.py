@@ -48,15 +48,13 @@ class PowerMap:
 
     def terms(self, t: float) -> Values:
         """Return ``(a_j^2 / b_j) t^j``; infinite where s has a power that the kernel lacks."""
-        if self._series is None:
-            return np.array([np.inf])
-        function, radius = self._series
         root = np.sqrt(t)
-        if not root < 0.9 * radius:  # too near to a pole for the nodes
+        # Nodes must not be too near to a pole.
+        if self._series is None or not root < 0.9 * self._series[1]:
             return np.array([np.inf])
         circle = root * np.exp(2j * np.pi * np.arange(NODES) / NODES)
         with np.errstate(all="ignore"):  # infinity is a bound, if a useless one
-            values = function(circle)
+            values = self._series[0](circle)
             if not np.isfinite(values).all():
                 return np.array([np.inf])
             powers = np.abs(np.fft.fft(values) / NODES)[: NODES // 2]

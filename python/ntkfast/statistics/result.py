@@ -44,8 +44,7 @@ class TwoSampleTest:
     @property
     def threshold(self) -> float:
         """The k-th largest permuted statistic, k = floor(level (1 + n_permutations))."""
-        k = int(np.floor(self.significance_level * (1 + len(self.null_distribution)) + 1e-9))
-        return float(np.sort(self.null_distribution)[-k]) if k else np.inf
+        return threshold(self.null_distribution, self.significance_level)
 
     @property
     def rejected(self) -> bool:
@@ -58,6 +57,15 @@ class TwoSampleTest:
             f"TwoSampleTest: {verdict} at level {self.significance_level:g}, "
             f"p = {self.pvalue:.3g}, statistic {self.statistic:.4g}, threshold {self.threshold:.4g}"
         )
+
+
+def threshold(values: NDArray[np.float64], level: float) -> float:
+    """Return the k-th largest value, k = floor(level (1 + n)), or infinity if k is 0.
+
+    With probability `level` or less the last of n + 1 exchangeable values is above it.
+    """
+    k = int(np.floor(level * (1 + len(values)) + 1e-9))
+    return float(np.sort(values)[-k]) if k else np.inf
 
 
 def checked_level(significance_level: object) -> float:

@@ -188,9 +188,7 @@ class LowerBounds:
     @property
     def best(self) -> Values:
         """The largest of them."""
-        found = [self.gradient, self.perturbation, self.pairs]
-        if self.interpolation is not None:
-            found.append(self.interpolation)
+        found = [bound for bound in vars(self).values() if bound is not None]
         return np.asarray(np.max(found, axis=0))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
@@ -31,13 +32,13 @@ class Pool:
         first = int(self.labels.sum())
         return np.where(self.labels, 1 / first, -1 / (len(self.labels) - first))
 
-    def permuted(self, count: int, generator: np.random.Generator) -> Weights:
+    def permuted(self, count: int, generator: Generator) -> Weights:
         """Return weights of the true labels and of `count` permutations, as columns."""
         columns = np.repeat(self.weights()[:, None], count + 1, axis=1)
         columns[:, 1:] = generator.permuted(columns[:, 1:], axis=0)
         return columns
 
-    def split(self, share: float, generator: np.random.Generator) -> tuple[Pool, Pool]:
+    def split(self, share: float, generator: Generator) -> tuple[Pool, Pool]:
         """Return a part with this share of both samples, and the rest.
 
         Raises
@@ -54,10 +55,8 @@ class Pool:
                     f"split: a share of {share:g} of {len(members)} inputs leaves a part empty"
                 )
             chosen[generator.choice(members, count, replace=False)] = True
-        return (
-            Pool(self.Z[chosen], self.labels[chosen]),
-            Pool(self.Z[~chosen], self.labels[~chosen]),
-        )
+        part, rest = (Pool(self.Z[some], self.labels[some]) for some in (chosen, ~chosen))
+        return part, rest
 
 
 def pool(X: ArrayLike, Y: ArrayLike) -> Pool:

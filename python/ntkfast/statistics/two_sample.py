@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
@@ -207,9 +208,7 @@ def trained_mmd_test(
     return _outcome(W, witness, rate)
 
 
-def _one_epoch(
-    net: MLP, train: Pool, step: float, batch: int, generator: np.random.Generator
-) -> MLP:
+def _one_epoch(net: MLP, train: Pool, step: float, batch: int, generator: Generator) -> MLP:
     """Ascend the mean of f on the first sample minus that on the second."""
     order = generator.permutation(len(train.Z))
     weights = train.weights() * (step * len(order) / 2)

@@ -20,7 +20,7 @@ DELAY = 2.0  # seconds before a bar that nobody asked for
 T = TypeVar("T")
 
 
-class Bar:
+class Bar(AbstractContextManager["Bar"]):
     """A tqdm bar, or nothing at all where none is shown.
 
     Parameters
@@ -57,9 +57,6 @@ class Bar:
             self._bar.set_description(stage, refresh=False)
             if residual is not None:
                 self._bar.set_postfix_str(f"residual {residual:.1e}", refresh=False)
-
-    def __enter__(self) -> Bar:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
