@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
-from ntkfast.networks.base import PARAMETERIZATIONS, Network
+from ntkfast.networks.base import PARAMETERIZATIONS, Network, short_repr
 from ntkfast.networks.image_plan import image_plan
 from ntkfast.networks.steps import (
     SQRT2,
@@ -36,6 +36,7 @@ def checked_shape(shape: object) -> Shape | None:
 class ImageNetwork(Network):
     """An infinitely wide convolutional network; subclasses give its steps and read-out."""
 
+    parameterization: str
     shape: Shape | None
 
     @abstractmethod
@@ -47,9 +48,9 @@ class ImageNetwork(Network):
         """Return the read-out."""
 
     @property
-    @abstractmethod
     def divides_by_channels(self) -> bool:
         """Whether inner products of pixels are divided by the number of channels."""
+        return self.parameterization == "ntk"
 
     @property
     def ntk(self) -> ImageKernel:
@@ -147,11 +148,6 @@ class ConvNet(ImageNetwork):
         """Return the read-out."""
         return self.readout
 
-    @property
-    def divides_by_channels(self) -> bool:
-        """Whether inner products of pixels are divided by the number of channels."""
-        return self.parameterization == "ntk"
-
 
 @dataclass(frozen=True, repr=False)
 class Convolutional(ImageNetwork):
@@ -226,6 +222,7 @@ class Convolutional(ImageNetwork):
     """
 
     depth: int
+    _: KW_ONLY
     filter_size: int = 3
     readout: str = "flatten"
     window: int | None = None
@@ -237,47 +234,29 @@ class Convolutional(ImageNetwork):
     train_last: bool = True
     shape: Shape | None = None
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        filter_size: int = 3,
-        readout: str = "flatten",
-        window: int | None = None,
-        padding: str = "zero",
-        parameterization: str = "unit",
-        w_std: float = SQRT2,
-        b_std: float = 0.0,
-        train_first: bool = True,
-        train_last: bool = True,
-        shape: Shape | None = None,
-    ) -> None:
-        checked = Conv(filter_size, w_std, b_std, padding)
-        last = Readout(readout, window)
+    def __post_init__(self) -> None:
+        conv = Conv(self.filter_size, self.w_std, self.b_std, self.padding)
+        last = Readout(self.readout, self.window)
         checks.store(
             self,
-            depth=checks.count("depth", depth, least=1),
-            filter_size=checked.filter_size,
+            depth=checks.count("depth", self.depth, least=1),
+            filter_size=conv.filter_size,
             readout=last.kind,
             window=last.window,
-            padding=checked.padding,
-            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
-            w_std=checked.w_std,
-            b_std=checked.b_std,
-            train_first=bool(train_first),
-            train_last=bool(train_last),
-            shape=checked_shape(shape),
+            padding=conv.padding,
+            parameterization=checks.choice(
+                "parameterization", self.parameterization, PARAMETERIZATIONS
+            ),
+            w_std=conv.w_std,
+            b_std=conv.b_std,
+            train_first=bool(self.train_first),
+            train_last=bool(self.train_last),
+            shape=checked_shape(self.shape),
         )
         if self.parameterization == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"')
 
-    def __repr__(self) -> str:
-        parts = [
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)[1:]
-            if getattr(self, field.name) != field.default
-        ]
-        return f"Convolutional({', '.join([repr(self.depth), *parts])})"
+    __repr__ = short_repr
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps from the image to the read-out."""
@@ -293,11 +272,6 @@ class Convolutional(ImageNetwork):
         unit = self.parameterization == "unit"
         w = self.w_std / self.filter_size if unit else self.w_std
         return Readout(self.readout, self.window, w, self.b_std, self.train_last, mean=not unit)
-
-    @property
-    def divides_by_channels(self) -> bool:
-        """Whether inner products of pixels are divided by the number of channels."""
-        return self.parameterization == "ntk"
 
 
 def myrtle(

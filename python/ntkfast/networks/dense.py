@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import numpy as np
 
@@ -70,30 +70,24 @@ class FullyConnected(DenseNetwork):
     """
 
     depth: int
+    _: KW_ONLY
     activation: ActivationLike = "relu"
     parameterization: str = "unit"
     w_std: float | None = None
     b_std: float = 0.0
     bias: float = 0.0
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        activation: ActivationLike = "relu",
-        parameterization: str = "unit",
-        w_std: float | None = None,
-        b_std: float = 0.0,
-        bias: float = 0.0,
-    ) -> None:
+    def __post_init__(self) -> None:
         checks.store(
             self,
-            depth=checks.count("depth", depth),
-            activation=resolve(activation),
-            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
-            w_std=None if w_std is None else checks.number("w_std", w_std, above=0.0),
-            b_std=checks.number("b_std", b_std, least=0.0),
-            bias=checks.number("bias", bias, least=0.0),
+            depth=checks.count("depth", self.depth),
+            activation=resolve(self.activation),
+            parameterization=checks.choice(
+                "parameterization", self.parameterization, PARAMETERIZATIONS
+            ),
+            w_std=None if self.w_std is None else checks.number("w_std", self.w_std, above=0.0),
+            b_std=checks.number("b_std", self.b_std, least=0.0),
+            bias=checks.number("bias", self.bias, least=0.0),
         )
         if self.parameterization == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')
@@ -174,6 +168,7 @@ class ResNet(DenseNetwork):
     """
 
     depth: int
+    _: KW_ONLY
     alpha: float
     trained: str = "residual"
     normalize: bool = False
@@ -182,28 +177,19 @@ class ResNet(DenseNetwork):
     w_std: float | None = None
     v_std: float = 1.0
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        alpha: float,
-        trained: str = "residual",
-        normalize: bool = False,
-        activation: ActivationLike = "relu",
-        parameterization: str = "unit",
-        w_std: float | None = None,
-        v_std: float = 1.0,
-    ) -> None:
+    def __post_init__(self) -> None:
         checks.store(
             self,
-            depth=checks.count("depth", depth, least=1),
-            alpha=checks.number("alpha", alpha, above=0.0),
-            trained=checks.choice("trained", trained, ("residual", "all", "last")),
-            normalize=bool(normalize),
-            activation=resolve(activation),
-            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
-            w_std=None if w_std is None else checks.number("w_std", w_std, above=0.0),
-            v_std=checks.number("v_std", v_std, above=0.0),
+            depth=checks.count("depth", self.depth, least=1),
+            alpha=checks.number("alpha", self.alpha, above=0.0),
+            trained=checks.choice("trained", self.trained, ("residual", "all", "last")),
+            normalize=bool(self.normalize),
+            activation=resolve(self.activation),
+            parameterization=checks.choice(
+                "parameterization", self.parameterization, PARAMETERIZATIONS
+            ),
+            w_std=None if self.w_std is None else checks.number("w_std", self.w_std, above=0.0),
+            v_std=checks.number("v_std", self.v_std, above=0.0),
         )
 
     __repr__ = short_repr

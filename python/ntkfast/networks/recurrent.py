@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
@@ -96,6 +96,7 @@ class Recurrent(Network):
     """
 
     depth: int
+    _: KW_ONLY
     w_std: float = 2**0.5
     u_std: float = 1.0
     b_std: float = 0.0
@@ -106,34 +107,24 @@ class Recurrent(Network):
     readout: str = "last"
     fixed_layers: int = 0
 
-    def __init__(
-        self,
-        depth: int,
-        *,
-        w_std: float = 2**0.5,
-        u_std: float = 1.0,
-        b_std: float = 0.0,
-        h_std: float = 0.0,
-        v_std: float = 1.0,
-        activation: ActivationLike = "relu",
-        direction: str = "forward",
-        readout: str = "last",
-        fixed_layers: int = 0,
-    ) -> None:
-        scales = {"w_std": w_std, "u_std": u_std, "b_std": b_std, "h_std": h_std, "v_std": v_std}
-        values: dict[str, object] = {
-            name: checks.number(name, value, least=0.0) for name, value in scales.items()
+    def __post_init__(self) -> None:
+        scales = {
+            name: checks.number(name, getattr(self, name), least=0.0)
+            for name in ("w_std", "u_std", "b_std", "h_std", "v_std")
         }
-        values["depth"] = checks.count("depth", depth, least=1)
-        values["activation"] = _closed(resolve(activation))
-        values["direction"] = checks.choice("direction", direction, DIRECTIONS)
-        values["readout"] = checks.choice("readout", readout, tuple(READOUTS))
-        values["fixed_layers"] = checks.count("fixed_layers", fixed_layers)
-        if fixed_layers > depth:
+        checks.store(
+            self,
+            **scales,
+            depth=checks.count("depth", self.depth, least=1),
+            activation=_closed(resolve(self.activation)),
+            direction=checks.choice("direction", self.direction, DIRECTIONS),
+            readout=checks.choice("readout", self.readout, tuple(READOUTS)),
+            fixed_layers=checks.count("fixed_layers", self.fixed_layers),
+        )
+        if self.fixed_layers > self.depth:
             raise ValueError(
-                f"fixed_layers: expected at most the depth, {depth}, got {fixed_layers}"
+                f"fixed_layers: expected at most the depth, {self.depth}, got {self.fixed_layers}"
             )
-        checks.store(self, **values)
 
     __repr__ = short_repr
 

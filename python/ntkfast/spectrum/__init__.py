@@ -7,9 +7,10 @@ from ntkfast.spectrum.gram.bounds import bounds
 from ntkfast.spectrum.gram.effective import EffectiveDimension, effective_dimension
 from ntkfast.spectrum.gram.extremes import Extremes, extremes
 from ntkfast.spectrum.sphere.compare import RkhsComparison, same_rkhs
+from ntkfast.spectrum.sphere.decay import Branch, Decay
 from ntkfast.spectrum.sphere.expansion import reconstruct, zonal_harmonics
 from ntkfast.spectrum.sphere.harmonics import multiplicity
-from ntkfast.spectrum.sphere.mercer import Branch, Decay, MercerSpectrum, mercer
+from ntkfast.spectrum.sphere.mercer import MercerSpectrum, mercer
 from ntkfast.spectrum.sphere.shape import (
     KernelShape,
     fully_connected_rate,

@@ -1,8 +1,15 @@
 """Cholesky factorisation of matrices of gigabytes, in place and block by block.
 
-The parallel factorisation in the OpenBLAS that comes with SciPy 1.17 was seen to crash on large
-matrices (two threads, 16,000 rows; not at 8,000, nor with one thread). Small blocks and matrix
-products do not, at about the same speed.
+Upstream: DPOTRF, the parallel Cholesky factorisation of OpenBLAS, ends the process with a
+segmentation fault. Seen with OpenBLAS 0.3.30, the one that comes with SciPy 1.17.1, on x86-64
+(kernels SkylakeX) with two threads and 16,000 rows, called as ``scipy.linalg.cholesky(A,
+lower=True)``; not with 8,000 rows, nor with one thread. No report of just this was found in the
+tracker of OpenBLAS: issue 2562 has the same signs, large matrices on two threads and no other
+number, and issues 352 and 1413 crash in the same routine; all three are closed. Small blocks and
+matrix products do not crash, at about the same speed.
+
+This file goes, and ``scipy.linalg.cho_factor`` comes in its place, when the oldest SciPy that the
+package allows has an OpenBLAS that factorises 16,000 and 40,000 rows on two threads.
 """
 
 from __future__ import annotations

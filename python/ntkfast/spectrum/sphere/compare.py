@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.kernels.base import Kernel
-from ntkfast.spectrum.sphere.mercer import Branch, MercerSpectrum, mercer
+from ntkfast.spectrum.sphere.decay import Branch
+from ntkfast.spectrum.sphere.mercer import MercerSpectrum, mercer
 from ntkfast.support.columns import Table
 
 

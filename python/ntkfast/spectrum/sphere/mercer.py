@@ -5,80 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln, gammasgn
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.curve import Curve
-from ntkfast.kernels.jets import Ends
 from ntkfast.kernels.rows import on_sphere
-from ntkfast.spectrum.sphere import contour, gauss, rodrigues, tail, taylor
-from ntkfast.spectrum.sphere.harmonics import log_gamma_step, log_multiplicities, multiplicity
+from ntkfast.spectrum.sphere.decay import Branch, Decay, fitted_exponent
+from ntkfast.spectrum.sphere.harmonics import log_multiplicities, multiplicity
+from ntkfast.spectrum.sphere.masses import Found, find_masses
 from ntkfast.support.columns import Table
 
 Array = NDArray[np.float64]
-
-FITTED = 200  # degrees, at most, that a line is fitted to
-PARITY_ZERO = 1e-12  # of k(1): what rounding leaves of masses that vanish by symmetry
-OVERLAP = 4  # degrees computed in both ways
-AGREEMENT = 1e-13  # relative difference allowed there, besides the estimated errors
-ATTEMPTS = 12  # degrees at which they may meet, each half as high again
-POOR = 1e-6  # a difference that is too large to go on with
-MOST_LOW = 1 << 14  # degrees the contour is asked for
-SHARP = 1e-13  # relative error of the contour from which Laplace kernels go another way
-
-
-@dataclass(frozen=True)
-class Branch:
-    """Decay of the eigenvalues of one parity, mu_k ~ sign exp(log_constant) k^-exponent.
-
-    Attributes
-    ----------
-    exponent : float
-        Infinite if they fall faster than any power, or vanish.
-    log_constant : float
-        Logarithm of the absolute value of the constant; minus infinity with an infinite exponent.
-    sign : int
-        +1 or -1, 0 with an infinite exponent.
-    """
-
-    exponent: float
-    log_constant: float
-    sign: int
-
-    @property
-    def constant(self) -> float:
-        """The constant itself; 0 or infinity where it does not fit a float."""
-        return self.sign * math.exp(min(self.log_constant, 710.0)) if self.sign else 0.0
-
-
-@dataclass(frozen=True)
-class Decay:
-    """Asymptotic decay of a spectrum.
-
-    Attributes
-    ----------
-    even, odd : Branch or None
-        From the expansions of the kernel at u = 1 and u = -1; None if these are not known.
-    fitted : float
-        Exponent of a least-squares line in log mu_k over log(k + lam), over the last octave of
-        degrees of the slower parity; NaN if there are fewer than four eigenvalues to fit.
-    """
-
-    even: Branch | None
-    odd: Branch | None
-    fitted: float
-
-    @property
-    def exponent(self) -> float:
-        """The smaller of the two exact exponents, or the fitted one if they are not known."""
-        if self.even is None or self.odd is None:
-            return self.fitted
-        return min(self.even.exponent, self.odd.exponent)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -254,8 +194,7 @@ def mercer(
     """
     d, last = checks.count("dim", dim, least=2), checks.count("max_degree", max_degree)
     curve = on_sphere(kernel, d, radius)
-    found = _from_powers(curve, d, last) or _from_ends(curve, d, last)
-    found = found or _from_rodrigues(curve, d, last) or _by_quadrature(curve, d, last)
+    found = find_masses(curve, d, last)
     return MercerSpectrum(
         kernel=kernel,
         dim=d,
@@ -270,187 +209,11 @@ def mercer(
     )
 
 
-class Found(NamedTuple):
-    """Masses relative to k(1), and what else the methods know."""
-
-    mass: Array
-    log_mass: Array
-    error: Array
-    residual: float
-    method: str
-    branches: tuple[Branch, Branch] | None
-
-
-_FAST = Branch(math.inf, -math.inf, 0)
-
-
-def _padded(values: Array, count: int, fill: float) -> Array:
-    return np.append(values[:count], np.full(max(0, count - len(values)), fill))
-
-
-def _log_abs(mass: Array) -> Array:
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.abs(mass)))
-
-
-def _from_powers(curve: Curve, dim: int, last: int) -> Found | None:
-    powers = curve.powers()
-    if powers is None:
-        return None
-    found = taylor.masses(powers, dim, max(last + 1, 512))
-    log_mass, error = (
-        _padded(found.log_mass, last + 1, math.nan),
-        _padded(found.error, last + 1, math.inf),
-    )
-    residual = float(np.exp(found.log_mass).sum()) - 1
-    return Found(np.exp(log_mass), log_mass, error, residual, "power series in u", (_FAST, _FAST))
-
-
-def _from_ends(curve: Curve, dim: int, last: int) -> Found | None:
-    ends = curve.ends()
-    if ends is None:
-        return None
-    lam = (dim - 2) / 2
-    joined = _join(curve, ends, dim, last)
-    if joined is None:
-        return None
-    first, low, error, method, high = joined
-    mass, error = np.append(low, high.mass), np.append(error, high.error)
-    for odd in (False, True):
-        part = slice(int(odd), None, 2)
-        if ends.vanishes(odd):
-            tiny = np.abs(mass[part]) <= PARITY_ZERO
-            mass[part][tiny] = 0.0
-            error[part][tiny] = 0.0
-        else:  # an underflow is no exact zero
-            lost = mass[part] == 0
-            mass[part][lost] = math.nan
-            error[part][lost] = math.inf
-    residual = float(np.nansum(mass)) + tail.remainder(ends, lam, len(mass) - 1) - 1
-    mass, error = mass[: last + 1], error[: last + 1]
-    branches = _branch(ends, lam, False), _branch(ends, lam, True)
-    method += f" below degree {first}, end-point series from there"
-    return Found(mass, _log_abs(mass), error, residual, method, branches)
-
-
-def _join(
-    curve: Curve, ends: Ends, dim: int, last: int
-) -> tuple[int, Array, Array, str, tail.Tail] | None:
-    """Return where the tail begins, the masses below with errors and method, and the tail.
-
-    Both methods must agree where they meet. Singularities inside the strip of angles contribute
-    terms that decrease exponentially with the degree; mostly, but not always, the coefficients of
-    the expansions betray them: then the tail begins later. A difference that stays is an error.
-    """
-    lam = (dim - 2) / 2
-    first = tail.start(ends, lam)
-    best, least = None, POOR
-    for _ in range(ATTEMPTS):
-        if first is None or first > MOST_LOW:
-            break
-        low, error, method = _low(curve, dim, first + OVERLAP)
-        high = tail.masses(ends, lam, first, max(last, first + OVERLAP - 1))
-        gap = _gap(low[first:], error[first:], high)
-        if gap < least:
-            error = error + np.where(low == 0, 0, gap)
-            best, least = (first, low[:first], error[:first], method, high), gap
-        if gap == 0:
-            break
-        first += first // 2
-    return best
-
-
-def _gap(low: Array, error: Array, high: tail.Tail) -> float:
-    """Return the largest relative difference beyond the estimated errors where two methods meet."""
-    mass, rest = high.mass[:OVERLAP], high.error[:OVERLAP]
-    present = (mass != 0) & ~np.isnan(low)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.abs(low / mass - 1) - 8 * (np.minimum(error, 1) + rest)
-    found = float(np.max(gap[present], initial=0.0))
-    return found if found > AGREEMENT else 0.0
-
-
-def _low(curve: Curve, dim: int, count: int) -> tuple[Array, Array, str]:
-    """Return the masses of low degree by the most accurate method, and its name."""
-    path = contour.find(curve)
-    choices = []
-    if path is not None:
-        choices.append((*contour.masses(path, dim, count), "contour integral"))
-    rate = curve.laplace_rate
-    if rate is not None and (path is None or np.max(choices[0][1]) > SHARP):
-        log_mass, error = rodrigues.log_masses(rate, dim, count)
-        choices.append((np.exp(log_mass), error, "Rodrigues' formula"))
-    if not choices:
-        mass, error = gauss.masses(curve, dim, count)
-        choices.append(
-            (_padded(mass, count, math.nan), _padded(error, count, math.inf), "quadrature")
-        )
-    return min(choices, key=lambda choice: float(np.max(choice[1])))
-
-
-def _from_rodrigues(curve: Curve, dim: int, last: int) -> Found | None:
-    """Return all masses of a Laplace kernel so sharp that its tail begins out of reach."""
-    ends, rate = curve.ends(), curve.laplace_rate
-    if rate is None or ends is None:
-        return None
-    log_mass, error = rodrigues.log_masses(rate, dim, min(last + 1, MOST_LOW))
-    residual = float(np.exp(log_mass).sum()) - 1
-    log_mass, error = _padded(log_mass, last + 1, math.nan), _padded(error, last + 1, math.inf)
-    lam = (dim - 2) / 2
-    branches = _branch(ends, lam, False), _branch(ends, lam, True)
-    return Found(np.exp(log_mass), log_mass, error, residual, "Rodrigues' formula", branches)
-
-
-def _by_quadrature(curve: Curve, dim: int, last: int) -> Found:
-    mass, error = gauss.masses(curve, dim, last + 1)
-    residual = float(mass[error < 1].sum()) - 1
-    mass = _padded(mass, last + 1, math.nan)
-    error = _padded(error, last + 1, math.inf)
-    return Found(mass, _log_abs(mass), error, residual, "quadrature", None)
-
-
-def _branch(ends: Ends, lam: float, odd: bool) -> Branch:
-    """Leading term of mu_k: Gamma(lam+1) 2^(2 lam) Gamma(nu+lam+1/2) / (sqrt pi Gamma(-nu))."""
-    coefficients = ends.parity(odd)
-    present = np.flatnonzero(np.abs(coefficients) > 0)
-    if not len(present):
-        return _FAST
-    nu, coefficient = float(ends.nu[present[0]]), float(coefficients[present[0]])
-    log_constant = (
-        gammaln(lam + 1)
-        + 2 * lam * math.log(2)
-        - 0.5 * math.log(math.pi)
-        + float(gammaln(lam + 0.5))
-        + log_gamma_step(lam + 0.5, nu)
-        - gammaln(-nu)
-        + math.log(abs(coefficient))
-    )
-    sign = int(math.copysign(1, coefficient) * gammasgn(-nu))
-    return Branch(2 * nu + 2 * lam + 1, float(log_constant), sign)
-
-
 def _decay(found: Found, dim: int, top: float) -> Decay:
-    fitted = _fit(found.log_mass, found.error, dim)
+    fitted = fitted_exponent(found.log_mass, found.error, dim)
     if found.branches is None:
         return Decay(None, None, fitted)
     even, odd = (
         Branch(one.exponent, one.log_constant + math.log(top), one.sign) for one in found.branches
     )
     return Decay(even, odd, fitted)
-
-
-def _fit(log_mass: Array, error: Array, dim: int) -> float:
-    """Fit the exponent on the last octave of degrees, for the parity whose line ends higher."""
-    last = len(log_mass) - 1
-    lines = []
-    for odd in (0, 1):
-        k = np.arange(last // 2 + (last // 2 + odd) % 2, last + 1, 2)
-        k = k[np.isfinite(log_mass[k]) & (error[k] < 1e-3)]
-        if len(k) < 4:
-            continue
-        k = k[:: math.ceil(len(k) / FITTED)]
-        log_mu = np.asarray(log_mass[k] - log_multiplicities(dim, k), np.float64)
-        x = np.log(k + (dim - 2) / 2)
-        x -= x.mean()
-        lines.append((float(log_mu[-1]), -float(np.dot(x, log_mu) / np.dot(x, x))))
-    return max(lines)[1] if lines else math.nan
