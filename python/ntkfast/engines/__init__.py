@@ -1,14 +1,14 @@
 """The engines that evaluate maps on pairs of inputs, their choice, and the number of threads.
 
-An engine is a module with the functions of `Engine`. ``native`` is the C++ extension, ``numba``
-mirrors it for installations without one, ``cuda`` computes on a CUDA device. The choice is made
-once per call; an engine that is asked for by name and cannot run is an error, never replaced
-silently.
+An engine has the functions of `Engine`. ``native`` is the C++ extension, ``numba`` mirrors it for
+installations without one, ``cuda`` computes on a CUDA device. The choice is made once per call; an
+engine that is asked for by name and cannot run is an error, never replaced silently.
 """
 
 from __future__ import annotations
 
-from ntkfast.engines.interface import NAMES, Engine, Run, both, gram, load, select
+from ntkfast.engines.compiled import Engine
+from ntkfast.engines.interface import NAMES, Run, both, gram, load, select
 from ntkfast.engines.norms import reference_row_norms, row_norms
 from ntkfast.engines.threads import count, get_num_threads, set_num_threads, threadpool_limits
 

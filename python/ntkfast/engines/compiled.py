@@ -1,4 +1,4 @@
-"""What the engines in C++ share: maps and arrays handed to the functions of an extension module."""
+"""What an engine offers: maps and arrays handed to the functions of an extension module."""
 
 from __future__ import annotations
 
@@ -23,18 +23,26 @@ from ntkfast.engines.maps import (
 )
 
 
-class Compiled:
-    """The functions of `ntkfast.engines.Engine`, computed by an extension module.
+class Engine:
+    """An engine, whose functions an extension module computes.
 
     Parameters
     ----------
+    unavailable : callable
+        Returns why the engine cannot run here, or an empty string.
     module : callable
         Returns the extension module.
     where : callable
         Returns the text that says where to compute: an instruction set, or device and precision.
     """
 
-    def __init__(self, module: Callable[[], Any], where: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        unavailable: Callable[[], str],
+        module: Callable[[], Any],
+        where: Callable[[], str],
+    ) -> None:
+        self.unavailable = unavailable
         self._module = module
         self._where = where
 
@@ -74,7 +82,11 @@ class Compiled:
         outs: tuple[FloatArray | None, FloatArray | None],
         threads: int,
     ) -> None:
-        """Write one or two Gram matrices; those of a `LayerMap` are the NTK and the NNGP."""
+        """Write Gram matrices to arrays whose rows have unit stride; Y = None is symmetric.
+
+        Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP, a `NeuronMap`
+        the features of the directions and of their negatives.
+        """
         self._compute(
             "gram",
             X.data.dtype,
@@ -115,7 +127,10 @@ class Compiled:
     def hadamard(
         self, X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
     ) -> None:
-        """Write scale (X * signs) H to `out`, which may be X."""
+        """Write scale (X * signs) H of 2^p columns to `out`, which may be X.
+
+        H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
+        """
         self._compute("hadamard", X.dtype, X, out, signs, scale, threads=threads)
 
     def sketch(
@@ -129,13 +144,17 @@ class Compiled:
         threads: int,
         step: bool = False,
     ) -> None:
-        """Write scale times the rotation of the rows of X, or its product with that of Y."""
+        """Write scale times the rotation of X, or its product with that of Y, to `out`.
+
+        Rows have unit stride; one row of X or Y stands for as many as `out` has. With `step` the
+        numbers of Y count as 1 where they are positive and as 0 elsewhere.
+        """
         second = (None, None) if right is None else (right.signs, right.index)
         arguments = (X, Y, out, left.signs, left.index, *second, step, scale)
         self._compute("sketch", X.dtype, *arguments, threads=threads)
 
     def structured(self, plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
-        """Write the answers of structured neurons."""
+        """Write the answers of structured neurons; rows have unit stride."""
         answer = int(Answer[plan.answer.upper()])
         arguments = (X, out, plan.flips, plan.lengths, answer, plan.scale)
         self._compute("structured", X.dtype, *arguments, threads=threads)
@@ -149,7 +168,10 @@ class Compiled:
         diagonal: bool,
         threads: int,
     ) -> None:
-        """Write NTK and NNGP of images, or of images with themselves as one column."""
+        """Write NTK and NNGP of images; Y = None is symmetric.
+
+        With `diagonal` the kernels of images with themselves, to arrays of one column.
+        """
         net = self._module().ImageNet(
             plan.steps,
             plan.levels,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines import native
-from ntkfast.engines.compiled import Compiled
+from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import SequenceMap, SequenceSide
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
@@ -135,7 +135,7 @@ def _is_remote(array: object) -> TypeGuard[Remote]:
     return hasattr(array, "described")
 
 
-class _Devices(Compiled):
+class _Devices(Engine):
     """Computes on the device of the arrays in a call that lie on one, in their stream."""
 
     def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
@@ -171,15 +171,8 @@ def here() -> str:
     return _place(_device.get(), _stream.get())
 
 
-_engine = _Devices(module, here)
-call = _engine.call
-run = _engine.run
-matmul = _engine.matmul
-hadamard = _engine.hadamard
-sketch = _engine.sketch
-structured = _engine.structured
-images = _engine.images
-sequences = _engine.sequences
+engine = _Devices(unavailable, module, here)
+call = engine.call
 
 
 def device_of(array: Remote) -> int:
@@ -214,8 +207,3 @@ def on_device_of(arrays: Sequence[Remote]) -> Iterator[None]:
         yield
     if others or any(a.stream is None for a in arrays):
         module().finish(_place(ordinal, stream))
-
-
-def row_norms(X: FloatArray) -> FloatArray:
-    """Return the Euclidean norms of rows of the host."""
-    return native.row_norms(X)

@@ -1,108 +1,17 @@
-"""What an engine offers, and the choice of one."""
+"""The choice of an engine, and what is asked of it most."""
 
 from __future__ import annotations
 
 import importlib
 import os
-from types import ModuleType
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from ntkfast.arrays.collections import FloatArray, Rows
-from ntkfast.engines.maps import (
-    ImagePlan,
-    LayerMap,
-    Map,
-    Rotation,
-    ScaledImages,
-    SequenceMap,
-    SequenceSide,
-    StructuredMap,
-)
+from ntkfast.engines.compiled import Engine
+from ntkfast.engines.maps import LayerMap, Map
 
 NAMES = ("native", "numba", "cuda")
 AUTOMATIC = ("native", "numba")  # best first; a device is used by those who ask for it
-
-
-class Engine(Protocol):
-    """What an engine module offers."""
-
-    def unavailable(self) -> str:
-        """Return why the engine cannot run here, or an empty string."""
-
-    def run(
-        self,
-        plan: Map,
-        second: Map | None,
-        X: Rows,
-        Y: Rows | None,
-        outs: tuple[FloatArray | None, FloatArray | None],
-        threads: int,
-    ) -> None:
-        """Write Gram matrices to arrays whose rows have unit stride; Y = None is symmetric.
-
-        Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP, a `NeuronMap`
-        the features of the directions and of their negatives.
-        """
-
-    def matmul(
-        self, plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int
-    ) -> None:
-        """Write K(X, Y) V to `out`."""
-
-    def hadamard(
-        self, X: FloatArray, out: FloatArray, signs: FloatArray | None, scale: float, threads: int
-    ) -> None:
-        """Write scale (X * signs) H of 2^p columns to `out`, which may be X.
-
-        H is the Hadamard matrix in natural order; rows of X and `out` have unit stride.
-        """
-
-    def sketch(
-        self,
-        X: FloatArray,
-        Y: FloatArray | None,
-        out: FloatArray,
-        left: Rotation,
-        right: Rotation | None,
-        scale: float,
-        threads: int,
-        step: bool = False,
-    ) -> None:
-        """Write scale times the rotation of X, or its product with that of Y, to `out`.
-
-        Rows have unit stride; one row of X or Y stands for as many as `out` has. With `step` the
-        numbers of Y count as 1 where they are positive and as 0 elsewhere.
-        """
-
-    def structured(self, plan: StructuredMap, X: FloatArray, out: FloatArray, threads: int) -> None:
-        """Write the answers of structured neurons; rows have unit stride."""
-
-    def images(
-        self,
-        plan: ImagePlan,
-        X: ScaledImages,
-        Y: ScaledImages | None,
-        outs: tuple[FloatArray | None, FloatArray | None],
-        diagonal: bool,
-        threads: int,
-    ) -> None:
-        """Write NTK and NNGP of images; Y = None is symmetric.
-
-        With `diagonal` the kernels of images with themselves, to arrays of one column.
-        """
-
-    def sequences(
-        self,
-        plan: SequenceMap,
-        X: SequenceSide,
-        Y: SequenceSide | None,
-        out: FloatArray,
-        threads: int,
-    ) -> None:
-        """Write the kernel of a recurrent network to an array of any strides."""
-
-    def row_norms(self, X: FloatArray) -> FloatArray:
-        """Return Euclidean norms of rows: no overflow, NaN or inf if a row holds one."""
 
 
 class Run(NamedTuple):
@@ -113,7 +22,7 @@ class Run(NamedTuple):
 
 
 def load(name: str) -> Engine:
-    """Return the engine module of this name, usable or not.
+    """Return the engine of this name, usable or not.
 
     Raises
     ------
@@ -123,8 +32,7 @@ def load(name: str) -> Engine:
     if name not in NAMES:
         known = ", ".join(repr(n) for n in NAMES)
         raise ValueError(f"engine: expected one of {known}; got {name!r}")
-    module: ModuleType = importlib.import_module(f"ntkfast.engines.{name}")
-    return cast(Engine, module)
+    return cast(Engine, importlib.import_module(f"ntkfast.engines.{name}").engine)
 
 
 def select(name: str | None = None) -> Engine:

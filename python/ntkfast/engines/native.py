@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.compiled import Compiled
+from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import SequenceMap
 
 _core: Any = None
@@ -66,14 +66,7 @@ def force_isa(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-_engine = Compiled(lambda: _core, _isa)
-run = _engine.run
-matmul = _engine.matmul
-hadamard = _engine.hadamard
-sketch = _engine.sketch
-structured = _engine.structured
-images = _engine.images
-sequences = _engine.sequences
+engine = Engine(unavailable, lambda: _core, _isa)
 
 
 def sequence_numbers(
@@ -85,7 +78,7 @@ def sequence_numbers(
     threads: int,
 ) -> tuple[FloatArray, NDArray[np.float64]]:
     """Return what pairs of sequences multiply, and kernels of sequences with themselves."""
-    result: tuple[FloatArray, NDArray[np.float64]] = _engine.call(
+    result: tuple[FloatArray, NDArray[np.float64]] = engine.call(
         "sequence_numbers",
         values.dtype,
         values,
@@ -105,5 +98,5 @@ def sequence_numbers(
 
 def row_norms(X: FloatArray) -> FloatArray:
     """Return the Euclidean norms of rows."""
-    norms: FloatArray = _engine.call("row_norms", X.dtype, X)
+    norms: FloatArray = engine.call("row_norms", X.dtype, X)
     return norms

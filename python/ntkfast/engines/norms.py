@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.interface import load
+from ntkfast.engines import native
 
 
 def row_norms(X: FloatArray) -> FloatArray:
     """Euclidean norms of rows, by the best engine (all of them agree to rounding)."""
-    native = load("native")
     if not native.unavailable():
         return native.row_norms(X)
     return reference_row_norms(X)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from ntkfast.finite.autodiff import empirical_ntk
 from ntkfast.finite.cnn import CNN
 from ntkfast.finite.factors import Factors, PixelFactors
-from ntkfast.finite.finite_kernel import FiniteKernel
 from ntkfast.finite.mlp import MLP
 from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
-from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.network import FiniteKernel, FiniteNetwork
 from ntkfast.finite.smallest import SmallestEigenvalues, smallest_eigenvalues
 from ntkfast.finite.tangent_hierarchy import Hierarchy, gradient_flow, hierarchy, trained
 from ntkfast.finite.trajectory import Growth, trajectory_growth

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.activations.base import Activation
-from ntkfast.activations.names import resolve as activation_of
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Shape
-from ntkfast.finite.factors import Factors, Layered, PixelFactors
-from ntkfast.finite.network import FiniteNetwork, per_layer, repeated, times
-from ntkfast.finite.weights import Init, Matrix
-from ntkfast.finite.weights import resolve as init_of
+from ntkfast.finite.factors import Factors, PixelFactors
+from ntkfast.finite.network import FiniteNetwork
+from ntkfast.finite.weights import Init
 from ntkfast.networks.base import ActivationLike
 from ntkfast.networks.convolutional import ConvNet, checked_shape
 from ntkfast.networks.steps import PADDINGS, Conv, Readout, odd
@@ -103,16 +100,9 @@ class CNN(FiniteNetwork):
     shape: Shape
     channels: tuple[int, ...]
     outputs: int
-    activation: Activation
     filter_size: int
     padding: str
     readout: str
-    init: Init
-    w_std: tuple[float, ...]
-    b_std: tuple[float, ...]
-    trained: tuple[bool, ...]
-    weights: tuple[Matrix, ...]
-    biases: tuple[Matrix, ...]
     zero_bias = False
 
     def __init__(
@@ -137,23 +127,16 @@ class CNN(FiniteNetwork):
         checked = checked_shape(shape)
         if checked is None:
             raise TypeError("shape: expected (height, width, channels), got None")
-        function, layers = activation_of(activation), len(wide) + 1
         checks.store(
             self,
             shape=checked,
             channels=wide,
             outputs=checks.count("outputs", outputs, least=1),
-            activation=function,
             filter_size=odd("filter_size", filter_size),
             padding=checks.choice("padding", padding, PADDINGS),
             readout=checks.choice("readout", readout, ("gap", "flatten")),
-            init=init_of(init),
-            w_std=per_layer(
-                "w_std", np.sqrt(function.gain()) if w_std is None else w_std, layers, above=0.0
-            ),
-            b_std=per_layer("b_std", b_std, layers, least=0.0),
-            trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
         )
+        self._initialize(len(wide) + 1, activation, init, w_std, b_std, trained)
         if self.padding == "valid" and min(self._pixels(self.depth)) < 1:
             raise ValueError(
                 f"shape: {self.depth} valid convolutions with filter_size={self.filter_size} "
@@ -181,15 +164,6 @@ class CNN(FiniteNetwork):
         last = wide[-1] if self.readout == "gap" else height * width * wide[-1]
         return [*sizes, (last, self.outputs)]
 
-    def _draw(self, generator: np.random.Generator) -> None:
-        sizes = self._sizes()
-        weights = tuple(self.init(size, generator) for size in sizes)
-        biases = tuple(
-            generator.standard_normal(after) if b else np.zeros(after)
-            for (_, after), b in zip(sizes, self.b_std, strict=True)
-        )
-        checks.store(self, weights=weights, biases=biases, _converted={})
-
     @property
     def tile_rows(self) -> int:
         """Images whose gradients are held at a time."""
@@ -215,22 +189,19 @@ class CNN(FiniteNetwork):
         images = checks.images(name, X, self.shape)
         return np.ascontiguousarray(images).reshape(len(images), -1)
 
-    # The recursion ----------------------------------------------------------------------------
-
-    def _forward(self, X: ArrayLike) -> tuple[list[Pixels], list[Pixels]]:
-        """Return what the layers are applied to, patches at first, and h_1, ..., h_(L+1)."""
-        rows = self.rows(X)
-        z, F, h = rows.reshape(-1, *self.shape), list[Pixels](), list[Pixels]()
-        for layer in range(self.depth + 1):
-            F.append(self._patches(z) if layer < self.depth else self._read(z))
-            h.append(self._apply(layer, F[-1]))
-            if layer < self.depth:
-                z = self.activation(h[-1])
-        return F, h
-
-    def _read(self, z: Pixels) -> FloatArray:
+    def _read(self, layer: int, z: Pixels) -> Pixels:
+        """Return patches, for the last layer the row that it is applied to."""
+        if layer < self.depth:
+            return self._patches(z.reshape(len(z), *self._pixels(layer), -1))
         flat = z.reshape(len(z), -1) if self.readout == "flatten" else z.mean(axis=(1, 2))
         return np.asarray(flat, z.dtype)
+
+    def _unread(self, layer: int, back: Pixels) -> Pixels:
+        """Return the transpose of `_read`: (n, outputs, height, width, channels)."""
+        return self._from_patches(back, layer) if layer < self.depth else self._to_pixels(back)
+
+    def _gradients(self, layer: int) -> Callable[..., Factors | PixelFactors]:
+        return PixelFactors.of if layer < self.depth else Factors
 
     def _patches(self, z: Pixels) -> Pixels:
         """Return (n, height, width, filter_size^2 channels)."""
@@ -260,25 +231,8 @@ class CNN(FiniteNetwork):
             return whole[:, :, edge : edge + height, edge : edge + width]
         return _folded(_folded(whole, 2, edge, height), 3, edge, width)
 
-    def _backward(self, h: list[Pixels]) -> list[Pixels]:
-        """Return the derivatives of the outputs by h_1, ..., h_(L+1)."""
-        n, outputs = h[-1].shape
-        weights = self._weights(h[-1].dtype)
-        back: Pixels = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
-        found = [back]
-        for layer in range(self.depth, 0, -1):
-            before = times(back, weights[layer].T)
-            before *= self.scales(layer)[0]
-            if layer < self.depth:
-                before = self._from_patches(before, layer)
-            else:
-                before = self._to_pixels(before)
-            back = before * self.activation.derivative(h[layer - 1])[:, None]
-            found.append(back)
-        return found[::-1]
-
     def _to_pixels(self, back: Pixels) -> Pixels:
-        """Return the transpose of `_read`."""
+        """Return the transpose of `_read` for the last layer."""
         pixels = self._pixels(self.depth)
         if self.readout == "flatten":
             return back.reshape(*back.shape[:2], *pixels, -1)
@@ -286,26 +240,6 @@ class CNN(FiniteNetwork):
             back[:, :, None, None] / (pixels[0] * pixels[1]),
             (*back.shape[:2], *pixels, back.shape[2]),
         )
-
-    def preactivations(self, X: ArrayLike) -> list[Pixels]:
-        """Return h_1, ..., h_L, (n, height, width, channels) arrays, and the (n, outputs) ones."""
-        return self._forward(X)[1]
-
-    def features(self, X: ArrayLike) -> list[Pixels]:
-        """Return what the layers are applied to: patches of every pixel, and the read-out's row."""
-        return self._forward(X)[0]
-
-    def factors(self, X: ArrayLike) -> Layered:
-        """Return the layers that are trained as what the empirical NTK needs of them."""
-        F, h = self._forward(X)
-        B = self._backward(h)
-        found = list[Factors | PixelFactors]()
-        for layer, trained in enumerate(self.trained):
-            if not trained:
-                continue
-            kind = PixelFactors.of if layer < self.depth else Factors
-            found.append(kind(F[layer], B[layer], *self.scales(layer)))
-        return found
 
     @property
     def limit(self) -> ConvNet:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
 
@@ -28,35 +28,6 @@ class LayerGradients(Protocol):
 
 
 Layered: TypeAlias = Sequence[LayerGradients]
-
-
-class Factored(Protocol):
-    """A network whose kernels are sums over what its layers contribute."""
-
-    zero_bias: bool
-
-    @property
-    def tile_rows(self) -> int:
-        """Inputs of a tile of a Gram matrix, whose factors are held at a time."""
-
-    @property
-    def depth(self) -> int:
-        """Number of hidden layers."""
-
-    def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
-        """Return inputs as a matrix, one input per row."""
-
-    def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise an error if an array of this shape holds no inputs."""
-
-    def features(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """Return what the layers are applied to."""
-
-    def factors(self, X: ArrayLike) -> Layered:
-        """Return the layers that are trained as what the empirical NTK needs of them."""
-
-    def scales(self, layer: int) -> tuple[float, float]:
-        """Return what W_l and b_l are multiplied by."""
 
 
 class Factors(NamedTuple):
@@ -182,3 +153,22 @@ class PixelFactors(NamedTuple):
     def gradients(self) -> NDArray[Any]:
         """Return the Jacobian of this layer, (n, outputs, parameters)."""
         return self.J
+
+
+def tile_ntk(left: Layered, right: Layered, shape: tuple[int, int], dtype: Any) -> FloatArray:
+    """Return what layers contribute to a tile of the NTK together."""
+    parts = (a.ntk(b) for a, b in zip(left, right, strict=True))
+    found = next(parts, np.zeros(shape, dtype))
+    for part in parts:
+        found += part
+    if left is right:  # the same bits as `diag`
+        np.fill_diagonal(found, diagonal_ntk(left, shape[0], dtype))
+    return found
+
+
+def diagonal_ntk(layers: Layered, count: int, dtype: Any) -> FloatArray:
+    """Return what layers contribute to the NTK at equal inputs together."""
+    values = np.zeros(count, dtype)
+    for layer in layers:
+        values += layer.diagonal()
+    return values

@@ -9,14 +9,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.activations.base import Activation
-from ntkfast.activations.names import resolve as activation_of
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.finite.factors import Factors
-from ntkfast.finite.network import FiniteNetwork, per_layer, repeated
+from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init, Matrix
-from ntkfast.finite.weights import resolve as init_of
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import ActivationLike, DenseNetwork
 from ntkfast.support.randomness import RNG
@@ -87,15 +83,7 @@ class MLP(FiniteNetwork):
     """
 
     widths: tuple[int, ...]
-    activation: Activation
-    init: Init
-    w_std: tuple[float, ...]
-    b_std: tuple[float, ...]
-    zero_bias: bool
     residual: float
-    trained: tuple[bool, ...]
-    weights: tuple[Matrix, ...]
-    biases: tuple[Matrix, ...]
 
     def __init__(
         self,
@@ -113,29 +101,10 @@ class MLP(FiniteNetwork):
         sizes = tuple(checks.count("widths", width, least=1) for width in widths)
         if len(sizes) < 2:
             raise ValueError(f"widths: expected at least input and output, got {sizes}")
-        function, layers = activation_of(activation), len(sizes) - 1
-        w = np.sqrt(function.gain()) if w_std is None else w_std
-        checks.store(
-            self,
-            widths=sizes,
-            activation=function,
-            init=init_of(init),
-            w_std=per_layer("w_std", w, layers, above=0.0),
-            b_std=per_layer("b_std", b_std, layers, least=0.0),
-            zero_bias=bool(zero_bias),
-            residual=checks.number("residual", residual, least=0.0),
-            trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
-        )
+        checks.store(self, widths=sizes, zero_bias=bool(zero_bias))
+        self._initialize(len(sizes) - 1, activation, init, w_std, b_std, trained)
+        checks.store(self, residual=checks.number("residual", residual, least=0.0))
         self._draw(np.random.default_rng(rng))
-
-    def _draw(self, generator: np.random.Generator) -> None:
-        weights = [self.init(shape, generator) for shape in pairwise(self.widths)]
-        random = [b > 0 and not self.zero_bias for b in self.b_std]
-        biases = [
-            generator.standard_normal(width) if drawn else np.zeros(width)
-            for width, drawn in zip(self.widths[1:], random, strict=True)
-        ]
-        checks.store(self, weights=tuple(weights), biases=tuple(biases), _converted={})
 
     def __repr__(self) -> str:
         return f"MLP({self.widths}, {self.activation.name!r})"
@@ -170,35 +139,8 @@ class MLP(FiniteNetwork):
     def _branch(self, layer: int) -> float:
         return self.residual if self.is_skipped(layer) else 1.0
 
-    def preactivations(self, X: ArrayLike) -> list[FloatArray]:
-        """Return h_1, ..., h_(L+1); the last one is the output.
-
-        Parameters
-        ----------
-        X : (n, d) array
-            float32 and float64 are kept.
-
-        Returns
-        -------
-        list of (n, width) arrays
-        """
-        return self._forward(X)[1]
-
-    def _forward(self, X: ArrayLike) -> tuple[list[FloatArray], list[FloatArray]]:
-        """Return z_0, ..., z_L and h_1, ..., h_(L+1)."""
-        z, h = [self.rows(X)], list[FloatArray]()
-        for layer in range(self.depth + 1):
-            after = self._apply(layer, z[-1])
-            if self.is_skipped(layer):
-                after += h[-1]
-            h.append(after)
-            if layer < self.depth:
-                z.append(self.activation(after))
-        return z, h
-
-    def features(self, X: ArrayLike) -> list[FloatArray]:
-        """Return F_0 = X, F_1, ..., F_L, what the layers are applied to: (n, fan_in) arrays."""
-        return self._forward(X)[0]
+    def _sizes(self) -> list[tuple[int, int]]:
+        return list(pairwise(self.widths))
 
     def backward(self, X: ArrayLike) -> list[FloatArray]:
         """Return B_1, ..., B_(L+1), the derivatives of the outputs by h_1, ..., h_(L+1).
@@ -209,49 +151,12 @@ class MLP(FiniteNetwork):
         """
         return self._backward(self.preactivations(X), 0)
 
-    def _backward(
-        self, h: list[FloatArray], first: int, start: FloatArray | None = None
-    ) -> list[FloatArray]:
-        """Return the derivatives by h_(first + 1) and those after it.
-
-        They are derivatives of the outputs, or of what has the derivatives `start` by the outputs.
-        """
-        n, outputs = h[-1].shape
-        every = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
-        back = every if start is None else start
-        n, outputs = back.shape[:2]
-        found, weights = [back], self._weights(back.dtype)
-        for layer in range(self.depth, first, -1):
-            before = (back.reshape(n * outputs, -1) @ weights[layer].T).reshape(n, outputs, -1)
-            before *= self.scales(layer)[0]
-            before *= self.activation.derivative(h[layer - 1])[:, None, :]
-            back = before + back if self.is_skipped(layer) else before
-            found.append(back)
-        return found[::-1]
-
     def input_gradients(self, X: ArrayLike) -> FloatArray:
         """Return the derivatives of the outputs by the inputs, an (n, outputs, d) array."""
         back = self.backward(X)[0]
         n, outputs, width = back.shape
         W = (self.scales(0)[0] * self.weights[0]).astype(back.dtype)
         return np.asarray((back.reshape(-1, width) @ W.T).reshape(n, outputs, -1))
-
-    def factors(self, X: ArrayLike) -> list[Factors]:
-        """Return F_l and B_(layer+1) of all layers that are trained, with their scales.
-
-        They are all that the empirical NTK needs: the gradient of output a at x by W_l is
-        ``scale F_l(x) B_(layer+1)^a(x)^T``.
-        """
-        return self._factors(X, None)
-
-    def _factors(self, X: ArrayLike, V: FloatArray | None) -> list[Factors]:
-        """Return the factors of the outputs, or of their sum with weights V, (n, outputs)."""
-        F, h = self._forward(X)
-        chosen = [layer for layer, trained in enumerate(self.trained) if trained]
-        if not chosen:
-            return []
-        B = self._backward(h, chosen[0], None if V is None else V[:, None, :])
-        return [Factors(F[layer], B[layer - chosen[0]], *self.scales(layer)) for layer in chosen]
 
     def pull_back(self, X: ArrayLike, V: ArrayLike) -> tuple[list[Matrix], list[Matrix]]:
         """Return ``sum_ia V_ia grad f_a(x_i)`` by weights and by biases, without gradients.

@@ -1,24 +1,35 @@
-"""What finite networks share: weights as a value, and kernels from the factors of their layers."""
+"""What finite networks share: weights as a value, and kernels from the factors of their layers.
+
+A network has kernels and a kernel its network, so that both are defined here.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast import places
+from ntkfast.activations.base import Activation
+from ntkfast.activations.names import resolve as activation_of
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import FloatArray
-from ntkfast.finite.factors import Layered
-from ntkfast.finite.finite_kernel import FiniteKernel
-from ntkfast.finite.weights import Matrix
+from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines import Run
+from ntkfast.finite.factors import Factors, Layered, LayerGradients, diagonal_ntk, tile_ntk
+from ntkfast.finite.weights import Init, Matrix, per_layer, repeated
+from ntkfast.finite.weights import resolve as init_of
+from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.networks.base import ActivationLike
 from ntkfast.support.randomness import RNG, root, streams
 
 Net = TypeVar("Net", bound="FiniteNetwork")
 
 
+@dataclass(frozen=True, eq=False, repr=False, init=False)
 class FiniteNetwork(ABC):
     """A network of finite width with random weights, as a value.
 
@@ -29,6 +40,8 @@ class FiniteNetwork(ABC):
     trained : tuple of bool
     """
 
+    activation: Activation
+    init: Init
     weights: tuple[Matrix, ...]
     biases: tuple[Matrix, ...]
     w_std: tuple[float, ...]
@@ -48,8 +61,8 @@ class FiniteNetwork(ABC):
         """Number of hidden layers."""
 
     @abstractmethod
-    def _draw(self, generator: np.random.Generator) -> None:
-        """Draw weights and biases."""
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Return fan-in and fan-out of the layers."""
 
     @abstractmethod
     def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
@@ -59,17 +72,52 @@ class FiniteNetwork(ABC):
     def check_shape(self, name: str, shape: tuple[int, ...]) -> None:
         """Raise an error if an array of this shape holds no inputs."""
 
-    @abstractmethod
-    def preactivations(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """Return h_1, ..., h_(L+1); the last one is the output."""
+    def _read(self, layer: int, z: NDArray[Any]) -> NDArray[Any]:
+        """Return what a layer is applied to, made of the inputs or the neurons before it."""
+        return z
 
-    @abstractmethod
-    def features(self, X: ArrayLike) -> list[NDArray[Any]]:
-        """Return what the layers are applied to."""
+    def _unread(self, layer: int, back: NDArray[Any]) -> NDArray[Any]:
+        """Return the transpose of `_read` for every output, the second axis."""
+        return back
 
-    @abstractmethod
-    def factors(self, X: ArrayLike) -> Layered:
-        """Return the layers that are trained as what the empirical NTK needs of them."""
+    def _gradients(self, layer: int) -> Callable[..., LayerGradients]:
+        """Return what makes gradients by a layer of `_read`, derivatives, and `scales`."""
+        return Factors
+
+    def _initialize(
+        self,
+        layers: int,
+        activation: ActivationLike,
+        init: str | Init,
+        w_std: float | Sequence[float] | None,
+        b_std: float | Sequence[float],
+        trained: bool | Sequence[bool],
+    ) -> None:
+        """Store what the constructors check alike."""
+        function = activation_of(activation)
+        w = np.sqrt(function.gain()) if w_std is None else w_std
+        checks.store(
+            self,
+            activation=function,
+            init=init_of(init),
+            w_std=per_layer("w_std", w, layers, above=0.0),
+            b_std=per_layer("b_std", b_std, layers, least=0.0),
+            trained=tuple(bool(t) for t in repeated("trained", trained, layers)),
+        )
+
+    def _draw(self, generator: np.random.Generator) -> None:
+        """Draw weights and biases."""
+        sizes = self._sizes()
+        weights = tuple(self.init(size, generator) for size in sizes)
+        biases = tuple(
+            generator.standard_normal(after) if b and not self.zero_bias else np.zeros(after)
+            for (_, after), b in zip(sizes, self.b_std, strict=True)
+        )
+        checks.store(self, weights=weights, biases=biases, _converted={})
+
+    def is_skipped(self, layer: int) -> bool:
+        """Whether layer l is a residual branch."""
+        return False
 
     def scales(self, layer: int) -> tuple[float, float]:
         """Return what W_l and b_l are multiplied by."""
@@ -83,6 +131,82 @@ class FiniteNetwork(ABC):
         if offset:
             after += (offset * self.biases[layer]).astype(after.dtype)
         return after
+
+    def _forward(self, X: ArrayLike) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """Return what the layers are applied to, and h_1, ..., h_(L+1)."""
+        z, F, h = self.rows(X), list[NDArray[Any]](), list[NDArray[Any]]()
+        for layer in range(self.depth + 1):
+            F.append(self._read(layer, z))
+            after = self._apply(layer, F[-1])
+            if self.is_skipped(layer):
+                after += h[-1]
+            h.append(after)
+            if layer < self.depth:
+                z = self.activation(after)
+        return F, h
+
+    def _backward(
+        self, h: list[NDArray[Any]], first: int, start: FloatArray | None = None
+    ) -> list[NDArray[Any]]:
+        """Return the derivatives by h_(first + 1) and those after it.
+
+        They are derivatives of the outputs, or of what has the derivatives `start` by the outputs.
+        """
+        n, outputs = h[-1].shape
+        every = np.broadcast_to(np.eye(outputs, dtype=h[-1].dtype), (n, outputs, outputs))
+        back: NDArray[Any] = every if start is None else start
+        found, weights = [back], self._weights(back.dtype)
+        for layer in range(self.depth, first, -1):
+            before = times(back, weights[layer].T)
+            before *= self.scales(layer)[0]
+            before = self._unread(layer, before) * self.activation.derivative(h[layer - 1])[:, None]
+            back = before + back if self.is_skipped(layer) else before
+            found.append(back)
+        return found[::-1]
+
+    def _factors(self, X: ArrayLike, V: FloatArray | None) -> list[Any]:
+        """Return the factors of the outputs, or of their sum with weights V, (n, outputs)."""
+        F, h = self._forward(X)
+        chosen = [layer for layer, trained in enumerate(self.trained) if trained]
+        if not chosen:
+            return []
+        first = chosen[0]
+        B = self._backward(h, first, None if V is None else V[:, None, :])
+        return [
+            self._gradients(layer)(F[layer], B[layer - first], *self.scales(layer))
+            for layer in chosen
+        ]
+
+    def preactivations(self, X: ArrayLike) -> list[NDArray[Any]]:
+        """Return h_1, ..., h_(L+1); the last one is the output.
+
+        Parameters
+        ----------
+        X : array
+            Inputs; float32 and float64 are kept.
+
+        Returns
+        -------
+        list of arrays
+            (n, width), of convolutions (n, height, width, channels).
+        """
+        return self._forward(X)[1]
+
+    def features(self, X: ArrayLike) -> list[NDArray[Any]]:
+        """Return what the layers are applied to.
+
+        F_0 = X, F_1, ..., F_L of dense layers, (n, fan_in) arrays; of convolutions the patches of
+        every pixel.
+        """
+        return self._forward(X)[0]
+
+    def factors(self, X: ArrayLike) -> list[Any]:
+        """Return the layers that are trained as what the empirical NTK needs of them.
+
+        Of dense layers these are F_l and B_(layer+1) with their scales: the gradient of output a
+        at x by W_l is ``scale F_l(x) B_(layer+1)^a(x)^T``.
+        """
+        return self._factors(X, None)
 
     def _copy(self: Net) -> Net:
         other = object.__new__(type(self))
@@ -207,15 +331,87 @@ def times(Z: NDArray[Any], W: FloatArray) -> NDArray[Any]:
     return np.asarray((Z.reshape(-1, len(W)) @ W).reshape(*Z.shape[:-1], -1))
 
 
-def repeated(name: str, value: Any, layers: int) -> tuple[Any, ...]:
-    """Return one value per layer."""
-    if not isinstance(value, (Sequence, np.ndarray)):
-        return (value,) * layers
-    if len(value) != layers:
-        raise ValueError(f"{name}: expected one value or {layers}, got {len(value)}")
-    return tuple(value)
+class FiniteKernel(KernelOfNetwork):
+    """The NTK or NNGP of a finite network with the weights it has (`MLP.ntk`, `CNN.nngp`).
 
+    Gram matrices of dense layers come from ``sum_l (F_l F_l^T) o (B_(l+1) B_(l+1)^T)`` with the
+    products of BLAS; the Jacobian is never formed. Gradients by convolutions are formed for one
+    tile of images. `engine` and `threads` have no influence: BLAS has threads of its own. Memory
+    beyond the result is some tiles of `network.tile_rows` inputs, whatever their number.
 
-def per_layer(name: str, value: Any, layers: int, **limits: float) -> tuple[float, ...]:
-    """Return one number in a range per layer."""
-    return tuple(checks.number(name, v, **limits) for v in repeated(name, value, layers))
+    Attributes
+    ----------
+    network : MLP or CNN
+    kind : {"ntk", "nngp"}
+        "nngp" is ``w_std^2 F_L F_L^T / n_L + b_std^2``: the covariance of the output over draws of
+        the last layer.
+    """
+
+    network: FiniteNetwork
+
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that holds no inputs of the network, by its shape."""
+        self.network.check_shape("X", X)
+        if Y is not None:
+            self.network.check_shape("Y", Y)
+
+    def collect(self, X: ArrayLike) -> FloatArray:
+        """Validate inputs once, for many calls; see `Kernel.collect`."""
+        return self._inputs(places.HOST, X, None)[0].data
+
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Rows, Rows | None]:
+        if place is not places.HOST:
+            raise TypeError(f"X: {self!r} takes arrays of the host, got one on a CUDA device")
+        left = self.network.rows(X)
+        return place.rows(left, None if Y is None else self.network.rows(Y, "Y"))
+
+    def factors(self, X: FloatArray) -> Layered:
+        """Return the layers whose contributions add up to the kernel."""
+        net = self.network
+        if self.kind == "ntk":
+            return net.factors(X)
+        F, (scale, offset) = net.features(X)[-1], net.scales(net.depth)
+        ones = np.broadcast_to(np.ones(1, F.dtype), (len(F), 1, 1))
+        return [Factors(F, ones, scale, 0.0 if net.zero_bias else offset)]
+
+    def _values(self, X: Collection) -> FloatArray:
+        data = cast(Rows, X).data
+        values = np.empty(len(data), data.dtype)
+        for part in self._parts(len(data)):
+            values[part] = diagonal_ntk(
+                self.factors(data[part]), part.stop - part.start, data.dtype
+            )
+        return values
+
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        for rows, columns, tile in self._tiles(X, Y):
+            out[rows, columns] = tile
+            if Y is None and rows != columns:
+                out[columns, rows] = tile.T
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        total = np.zeros(out.shape, np.float64)
+        for rows, columns, tile in self._tiles(X, Y):
+            total[rows] += tile @ V[columns]
+            if Y is None and rows != columns:
+                total[columns] += tile.T @ V[rows]
+        out[...] = total
+
+    def _tiles(self, X: Collection, Y: Collection | None) -> Iterator[tuple[slice, slice, Any]]:
+        """Yield the tiles of the matrix, of a symmetric one those on and above the diagonal."""
+        left = cast(Rows, X).data
+        right = left if Y is None else cast(Rows, Y).data
+        for rows in self._parts(len(left)):
+            of_rows = self.factors(left[rows])
+            for columns in self._parts(len(right), rows.start if Y is None else 0):
+                same = Y is None and columns == rows
+                of_columns = of_rows if same else self.factors(right[columns])
+                shape = rows.stop - rows.start, columns.stop - columns.start
+                yield rows, columns, tile_ntk(of_rows, of_columns, shape, left.dtype)
+
+    def _parts(self, count: int, first: int = 0) -> Iterator[slice]:
+        step = self.network.tile_rows
+        for start in range(first, count, step):
+            yield slice(start, min(start + step, count))

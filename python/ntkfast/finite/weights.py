@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -95,3 +96,17 @@ def resolve(init: Any) -> Init:
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name, Sparse or Orthogonal, got {type(init).__name__}")
     return NAMED[checks.choice("init", init, tuple(NAMED))]
+
+
+def repeated(name: str, value: Any, layers: int) -> tuple[Any, ...]:
+    """Return one value per layer."""
+    if not isinstance(value, (Sequence, np.ndarray)):
+        return (value,) * layers
+    if len(value) != layers:
+        raise ValueError(f"{name}: expected one value or {layers}, got {len(value)}")
+    return tuple(value)
+
+
+def per_layer(name: str, value: Any, layers: int, **limits: float) -> tuple[float, ...]:
+    """Return one number in a range per layer."""
+    return tuple(checks.number(name, v, **limits) for v in repeated(name, value, layers))

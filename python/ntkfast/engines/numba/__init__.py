@@ -10,32 +10,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-
-from ntkfast.engines.norms import reference_row_norms as row_norms
-
-if TYPE_CHECKING:
-    from ntkfast.engines.numba.engine import (
-        hadamard,
-        images,
-        matmul,
-        run,
-        sequences,
-        sketch,
-        structured,
-    )
-
-__all__ = [
-    "hadamard",
-    "images",
-    "matmul",
-    "row_norms",
-    "run",
-    "sequences",
-    "sketch",
-    "structured",
-    "unavailable",
-]
+from typing import Any
 
 
 def unavailable() -> str:
@@ -43,7 +18,13 @@ def unavailable() -> str:
     return "" if find_spec("numba") is not None else "the package numba is not installed"
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("ntkfast.engines.numba.engine"), name)
+class Lazy:
+    """The functions of `ntkfast.engines.Engine`; looking one up that computes imports Numba."""
+
+    unavailable = staticmethod(unavailable)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("ntkfast.engines.numba.functions"), name)
+
+
+engine = Lazy()
