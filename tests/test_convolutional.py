@@ -99,7 +99,7 @@ def reference() -> dict[str, np.ndarray]:
     return {}
 
 
-@pytest.mark.grid(2)
+@pytest.mark.grid(1)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW_ORACLE)) for name in NETWORKS],

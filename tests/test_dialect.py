@@ -89,7 +89,7 @@ def test_streams_differ_and_stay() -> None:
     assert numbers[1] == np.random.default_rng([0, 1, 1]).random()
 
 
-@pytest.mark.parametrize("engine", ["numba", "abacus"])
+@pytest.mark.parametrize("engine", [pytest.param("numba", marks=pytest.mark.slow), "abacus"])
 def test_engine_reaches_the_kernel(engine: str) -> None:
     """Where a caller names an engine it is the one that evaluates the pairs, or an error."""
     kernel, y = NETWORK.ntk, X[:, 0]

@@ -109,6 +109,7 @@ def test_linear_sketches_are_unbiased(sketch: Any, m: int) -> None:
     assert_unbiased(draw, LINEAR @ LINEAR.T, draws=2000)
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [60, 64], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [TensorSketch, TensorSRHT], ids=lambda one: one.__name__)
@@ -121,6 +122,7 @@ def test_tensor_sketches_are_unbiased(sketch: Any, m: int) -> None:
     assert_unbiased(draw, (X @ X.T) ** 2, draws=2000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", [HadamardProduct, CountProduct])
 def test_products_of_vectors_of_different_sizes_are_unbiased(product: Any) -> None:
     X, Y = unit(gaussian(12, 5)), unit(gaussian(12, 20, 1))
@@ -167,6 +169,7 @@ def test_count_sketch_of_sparse_rows() -> None:
     np.testing.assert_allclose(F.toarray(), sketch.transform(X.toarray()), atol=1e-14)
 
 
+@pytest.mark.slow
 def test_powers_of_the_tree_are_unbiased() -> None:
     X = unit(gaussian(8, 4))
     for power in range(1, 6):
@@ -324,6 +327,7 @@ def test_a_network_without_activation_is_exact() -> None:
     np.testing.assert_allclose(F @ F.T, X @ X.T, rtol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [1, 2])
 def test_gradients_have_the_right_mean(depth: int) -> None:
     """The mean over networks of width h is the NTK up to a bias of order 1/h for two layers."""
@@ -389,6 +393,7 @@ ZONAL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("exact", [-1, 0, 1, 2])
 @pytest.mark.parametrize("kernel", ZONAL, ids=repr)
@@ -404,7 +409,8 @@ def test_dual_activation_features_are_unbiased(kernel: nf.Kernel, exact: int) ->
     assert_unbiased(draw, kernel(X), draws=40, allowed=bias + 1e-3)
 
 
-@pytest.mark.parametrize("draws", [100, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [100, 200])
 def test_gegenbauer_features_are_unbiased(draws: int) -> None:
     X, kernel = gaussian(12, 6), nf.FullyConnected(2).ntk
 
@@ -555,6 +561,7 @@ def test_chosen_landmarks_find_what_is_rare(landmarks: str) -> None:
     assert set(range(5)) <= set(features.indices_.tolist())
 
 
+@pytest.mark.slow
 def test_pivots_have_the_distribution_of_the_method() -> None:
     """First pivot by the diagonal; second by what the first leaves of it. 1e-6 at these limits."""
     from ntkfast.features.nystrom import pivots

@@ -22,7 +22,7 @@ def inputs(case: Case, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
     return special_pairs(dtype, DIMENSION, case.radius)
 
 
-@pytest.mark.grid(2)
+@pytest.mark.grid(1)
 @parametrize(cases.CASES)
 def test_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     """All pairs: generic, orthogonal, zero, duplicate, antipodal, scaled, near-duplicate."""
@@ -108,7 +108,7 @@ def test_both_is_the_same_from_either_kernel(dtype: Any) -> None:
         assert np.array_equal(a, b)
 
 
-@pytest.mark.grid(2)
+@pytest.mark.grid(1)
 @pytest.mark.parametrize(
     "name", ["fc3", "fc10", "bias3", "ntk-relu3", "ntk-gelu2", "resnet5", "laplace-euclidean"]
 )

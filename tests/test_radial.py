@@ -117,11 +117,9 @@ def test_powers_are_sums_of_polynomials(dim: int) -> None:
         np.testing.assert_allclose(total[inside], (u**power)[inside], atol=1e-12)
 
 
-@pytest.mark.grid(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("map_", [DualActivationFeatures, NTKSketch], ids=lambda one: one.__name__)
-@pytest.mark.parametrize(
-    "name", ["zero-initialised bias", "bias", pytest.param("gelu", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["zero-initialised bias", "bias", "gelu"])
 def test_unbiased_for_rows_of_different_norms(name: str, map_: Any) -> None:
     X, kernel = scattered(12, 6), KERNELS[name]
     options = {"degree": 16} if map_ is NTKSketch else {"max_degree": 60}
