@@ -191,13 +191,15 @@ def _engine_of(item: Any) -> str:
 def _waits_for_numba(item: pytest.Item) -> bool:
     """Whether Numba would compile for long what the default engine does as well.
 
-    By default it is compared with the native engine, in float64; grids compare that with oracles.
+    By default it is compared with the native engine, in float64; grids compare that with oracles. New
+    processes compile again.
     """
     if _engine_of(item) != "numba" or not _instruction_sets():
         return False
     single = item.callspec.params.get("dtype") is np.float32
     images = item.path.stem == "test_convolutional"
-    return single or images or item.get_closest_marker("grid") is not None
+    again = getattr(item, "originalname", "") in ("test_spawn", "test_fork_after_use")
+    return single or images or again or item.get_closest_marker("grid") is not None
 
 
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:

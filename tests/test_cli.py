@@ -261,6 +261,7 @@ def test_spectrum_refuses_unknown_formats(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_bench_prints_a_line_for_each_shape(capfd: pytest.CaptureFixture[str]) -> None:
     options = "--n 64 --dims 4 9 --depths 1 3 --dtypes float64 --repeats 3 --threads 1"
     assert cli.main(["bench", *options.split()]) == 0
@@ -303,6 +304,7 @@ def test_a_contender_may_decline() -> None:
     assert "float32" in bench.table(rows)
 
 
+@pytest.mark.slow
 def test_demo_learns_digits_and_draws(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     picture = tmp_path / "profiles.png"

@@ -9,6 +9,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "csrc" / "formulas"
 
 
+@pytest.mark.slow
 def test_coefficients_are_what_their_script_derives():
     if not SOURCE.is_dir():
         pytest.skip("the C++ sources are not beside the tests")

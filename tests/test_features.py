@@ -99,6 +99,7 @@ def assert_unbiased(
 LINEAR = gaussian(12, 11)
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("m", [7, 16, 200], ids="m={}".format)
 @pytest.mark.parametrize("sketch", [SRHT, CountSketch], ids=lambda one: one.__name__)
@@ -638,7 +639,11 @@ MAPS = [
 ]
 
 
-@pytest.mark.parametrize("features", MAPS, ids=repr)
+@pytest.mark.parametrize(
+    "features",
+    [pytest.param(m, marks=[pytest.mark.slow] * hasattr(m, "max_degree")) for m in MAPS],
+    ids=repr,
+)
 @pytest.mark.filterwarnings("ignore")  # scikit-learn warns about the checks that it skips
 def test_check_estimator(features: Any) -> None:
     check_estimator(features)

@@ -60,6 +60,7 @@ def test_against_dense(kernel: nf.Kernel, method: str, d: int) -> None:
     assert found.condition == pytest.approx(exact[-1] / exact[0], rel=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dense", "cholesky"])
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9])
 def test_near_duplicates_against_exact_arithmetic(method: str, gap: float) -> None:

@@ -164,6 +164,7 @@ def test_involution_and_isometry(power: int, engine: dict[str, Any], dtype: Any)
 integers = st.integers(-(2**20), 2**20).map(float)
 
 
+@pytest.mark.slow
 @given(data=st.data(), power=st.integers(0, 8), scalar=st.integers(-8, 8))
 def test_linearity(data: st.DataObject, power: int, scalar: int) -> None:
     """On integers that are transformed without error."""

@@ -55,6 +55,7 @@ def digits() -> Any:
         yield
 
 
+@pytest.mark.slow
 def test_committed_reference_values() -> None:
     """Dimensions 2 ... 1000, degrees to a million: ReLU with and without bias, ResNTK, Laplace."""
     records = json.loads(DATA.read_text())["records"]

@@ -160,6 +160,7 @@ def test_extreme_norms(exponent: int, engine: dict[str, Any], dtype: Any) -> Non
     assert np.all(np.abs(scaled - plain) <= 4 * epsilon(dtype) * np.abs(plain).max())
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize(
     ("network", "exact"),
@@ -231,6 +232,7 @@ SPIKY: dict[str, tuple[Any, oracle.Kernel]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("name", SPIKY)
 def test_spiky_kernels(name: str, engine: dict[str, Any], dtype: Any) -> None:
@@ -319,6 +321,7 @@ def test_smooth_callable(name: str, which: str, engine_name: str, dtype: Any) ->
         wanted.check(getattr(callable_network(name, given), which)(x, y, engine=engine_name))
 
 
+@pytest.mark.slow
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("which", ["ntk", "nngp"])
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED])

@@ -255,6 +255,7 @@ def test_large_variance() -> None:
     np.testing.assert_allclose(sharp.on_sphere(1.0, v, 1 - v)[0], defect, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_missed_tolerance_is_told() -> None:
     noisy = CallableActivation(lambda x: np.tanh(x) + 1e-4 * np.sin(1e5 * x), kinks=())
     with pytest.warns(RuntimeWarning, match="relative error"):

@@ -132,6 +132,7 @@ def test_unbiased_for_rows_of_different_norms(name: str, map_: Any) -> None:
     assert_unbiased(draws, kernel(X), bias)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 def test_errors_are_below_those_of_random_features(name: str) -> None:
     X, kernel = scattered(300, 8), KERNELS[name]

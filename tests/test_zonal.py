@@ -89,6 +89,7 @@ def test_profile_at_the_ends(depth: int) -> None:
     assert abs(float(kernel.profile(-1.0)) - float(exact)) <= 4 * epsilon(np.float64) * (depth + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "exact"),
     [
