@@ -191,8 +191,8 @@ def _engine_of(item: Any) -> str:
 def _waits_for_numba(item: pytest.Item) -> bool:
     """Whether Numba would compile for long what the default engine does as well.
 
-    By default it is compared with the native engine, in float64; grids compare that with oracles. New
-    processes compile again.
+    By default it is compared with the native engine, in float64; grids compare that with oracles.
+    New processes compile again.
     """
     if _engine_of(item) != "numba" or not _instruction_sets():
         return False
