@@ -202,15 +202,15 @@ def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
 
     `terms` are the numbers of Hermite coefficients of the layers that need them, in order.
     """
-    table = np.zeros(len(layers), LAYER_ROW)
+    rows: list[tuple[object, ...]] = []
     counts, offset = iter(terms), 0
-    for row, layer in zip(table, layers, strict=True):
+    for layer in layers:
         kind, parameters = layer.activation.code
-        row["kind"], row["save"], row["add"] = kind, layer.save, layer.add
-        row["parameter"][: len(parameters)] = parameters
-        for name in "wexy":
-            row[name] = getattr(layer, name)
+        three = (*parameters, 0.0, 0.0, 0.0)[:3]
+        first = count = 0
         if not layer.activation.is_compiled:
-            row["offset"], row["count"] = offset, next(counts)
-            offset += row["count"] + 1
-    return table
+            first, count = offset, next(counts)
+            offset += count + 1
+        affine = layer.w, layer.e, layer.x, layer.y
+        rows.append((kind, layer.save, layer.add, three, *affine, first, count))
+    return np.array(rows, LAYER_ROW)
