@@ -147,7 +147,6 @@ class FeatureMap(
         place = places.of(X)
         if place is not places.HOST:
             self._check_device()
-            place.engine(None)
             array = place.matrix("X", X)
             checks.matrix_shape("X", array.shape, self.n_features_in_)
             return place.rows(array, None)[0].data

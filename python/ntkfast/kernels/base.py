@@ -153,7 +153,6 @@ class Kernel(ABC):
         (n,) array of the dtype of X
         """
         place = places.of(X)
-        place.engine(None)
         inputs, _ = self._inputs(place, X, None)
         diagonal: FloatArray = place.values(self._values(inputs), inputs)
         return diagonal

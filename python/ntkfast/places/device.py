@@ -35,6 +35,7 @@ class Device(Place):
 
     def rows(self, X: Any, Y: Any) -> tuple[Rows, Rows | None]:
         """Return rows with their norms, which are read by the host."""
+        self.engine(None)  # says what is missing, where something is
         left = _matrix("X", X)
         if Y is None:
             return _rows("X", left), None
@@ -61,6 +62,7 @@ class Device(Place):
 
     def sequences(self, X: Any, Y: Any) -> list[tuple[Sequences, NDArray[Any]]]:
         """Return copies on the host, which computes the variances of all steps."""
+        self.engine(None)
         arrays = {"X": view("X", X)} if Y is None else {"X": view("X", X), "Y": view("Y", Y)}
         ragged.check_shape("X", arrays["X"].shape)
         if Y is not None:
