@@ -30,9 +30,8 @@ def test_codes_are_the_same(compiled: ModuleType, enum: type[IntEnum]) -> None:
 def test_sizes_and_limits_are_the_same(compiled: ModuleType) -> None:
     found = compiled.codes()
     assert found["sizes"] == {"SLOTS": codes.SLOTS, "PIECES": codes.PIECES}
-    smooth = {f"REFINE_SMOOTH_{str(k).upper()}": v for k, v in codes.REFINE_SMOOTH.items()}
-    names = ("REFINE_KINK", "REFINE_SPHERE", "REFINE_DISTANCE")
-    assert found["limits"] == smooth | {name: getattr(codes, name) for name in names}
+    names = ("REFINE_LAYERS", "REFINE_SPHERE", "REFINE_DISTANCE")
+    assert found["limits"] == {name: getattr(codes, name) for name in names}
 
 
 def test_nothing_is_left_out(compiled: ModuleType) -> None:

@@ -47,10 +47,8 @@ py::dict codes() {
     found["Answer"] = named<Answer>(
         {{"PRODUCT", Answer::kProduct}, {"RELU", Answer::kRelu}, {"STEP", Answer::kStep}});
     found["sizes"] = named<int>({{"SLOTS", kSlots}, {"PIECES", kPieces}});
-    found["limits"] = named<double>({{"REFINE_KINK", kRefineKink},
+    found["limits"] = named<double>({{"REFINE_LAYERS", kRefineLayers},
                                      {"REFINE_SPHERE", kRefineSphere},
-                                     {"REFINE_SMOOTH_FLOAT32", kRefineSmoothFloat},
-                                     {"REFINE_SMOOTH_FLOAT64", kRefineSmoothDouble},
                                      {"REFINE_DISTANCE", kRefineDistance}});
     return found;
 }

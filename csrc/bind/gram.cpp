@@ -71,13 +71,12 @@ struct RadialHolder {
 
 struct LayersHolder {
     std::vector<LayerRow> layers;
-    bool refine;
     std::array<double, 2> scales;
 };
 
-LayersHolder make_layers(const LayerRows& numbers, bool refine, std::array<double, 2> scales) {
+LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales) {
     check_layers(numbers);
-    return {{numbers.data(), numbers.data() + numbers.size()}, refine, scales};
+    return {{numbers.data(), numbers.data() + numbers.size()}, scales};
 }
 
 // ---- row norms ----------------------------------------------------------------------------------
@@ -237,7 +236,7 @@ struct Call {
         int64_t needed = 0;
         for (const LayerRow& layer : map.layers)
             if (layer.kind == ActivationKind::kHermite)
-                needed = std::max(needed, layer.offset + layer.count + 1);
+                needed = std::max(needed, layer.offset + layer.count + 2);
         if (needed) {
             expect(x.series && y.series && x.series->ndim() == 2 && y.series->ndim() == 2 &&
                        x.series->shape(0) == problem.n && y.series->shape(0) == problem.m &&
@@ -250,10 +249,7 @@ struct Call {
         problem.factor_x = problem.inverse_x;  // unused by the layer map, but packed
         problem.factor_y = problem.inverse_y;
         problem.layers = &layers;
-        // Smooth activations gain nothing from small angles: only equal rows must come out equal.
-        const double smooth = sizeof(T) == 4 ? kRefineSmoothFloat : kRefineSmoothDouble;
-        problem.refine_below[0] = problem.refine_below[1] =
-            static_cast<T>(map.refine ? kRefineKink : smooth);
+        problem.refine_below[0] = problem.refine_below[1] = static_cast<T>(kRefineLayers);
     }
 
     void use(const py::object& map, const py::object& second, const Side<T>& x, const Side<T>& y) {
@@ -362,8 +358,7 @@ void bind_gram(py::module_& m) {
              }),
              py::arg("c"), py::arg("gamma"), py::arg("euclidean"), py::arg("degree"));
     py::class_<LayersHolder>(m, "Layers", py::module_local())
-        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("refine"),
-             py::arg("scales"));
+        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"));
 }
 
 }  // namespace ntkfast

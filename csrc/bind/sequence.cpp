@@ -120,10 +120,11 @@ void sequences(const std::vector<Array<T>>& numbers_x, const Array<int64_t>& lay
     p.x = make_side<T>(numbers_x, layout_x);
     p.symmetric = !numbers_y;
     p.y = p.symmetric ? p.x : make_side<T>(*numbers_y, layout_y.value());
-    p.activation = layer_constants<T>(closed_layer(activation));
+    const LayerRow layer = closed_layer(activation);
+    p.activation = layer_constants<T>(layer);
     expect(layers >= 1 && channels >= 1, "layers, channels: expected at least 1");
     p.layers = layers, p.fixed = fixed, p.channels = channels;
-    p.fields = layers * (3 + p.activation.numbers[0]) + channels;
+    p.fields = layers * (3 + sequence_stats(layer)) + channels;
     p.directions = static_cast<int64_t>(numbers_x.size());
     p.every = every, p.nngp = nngp;
     expect(numbers_x[0].shape(1) == p.fields, "numbers: wrong number of fields");

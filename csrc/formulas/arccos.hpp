@@ -36,6 +36,7 @@ NTK_FN Vec<T> parted_polynomial(Vec<T> x) {
 template <class T>
 struct ArcCosine {
     Vec<T> kappa0;  // 1 - t/pi
+    Vec<T> turn;    // t/pi
     Vec<T> kappa1;  // for u < 1/2, accurate near u = -1
     Vec<T> defect;  // 1 - kappa1, accurate near u = 1
 };
@@ -57,6 +58,7 @@ NTK_FN ArcCosine<T> arc_cosine(Vec<T> w, Vec<T> co) {
     const Vec<T> mid0 = half + u * a, mid1 = r * kInversePi<T> + mid0 * u;
     ArcCosine<T> result;
     result.kappa0 = middle ? mid0 : near ? one - angle : angle;
+    result.turn = middle ? half - u * a : near ? angle : one - angle;
     result.kappa1 = middle ? mid1 : g;  // of no use near u = 1
     result.defect = (middle ? one : near ? w : one) - result.kappa1;
     return result;
@@ -96,6 +98,23 @@ NTK_FN Vec<T> arc_sine(Vec<T> z, Vec<T> one_minus_square) {
     const Vec<T> outer = T(1.57079632679489661923) - T(2) * sqrt_lanes<T>(m) * a;
     const Vec<T> value = middle ? size * a : outer;
     return z < Vec<T>{} ? -value : value;
+}
+
+// asin(z)/z for 0 <= z <= 1, which is 1 at 0.
+template <class T>
+NTK_FN Vec<T> arc_sine_ratio(Vec<T> z, Vec<T> one_minus_square) {
+    const auto tiny = z < broadcast<T>(T(1e-9));
+    return tiny ? broadcast<T>(T(1)) : arc_sine<T>(z, one_minus_square) / z;
+}
+
+// asin(z) - z for 0 <= z <= 1/2, relatively accurate.
+template <class T>
+NTK_FN Vec<T> arc_sine_excess(Vec<T> z) {
+    using C = typename Coefficients<T>::Asin;
+    const Vec<T> square = z * z;
+    Vec<T> sum = broadcast<T>(C::at(C::kTerms - 1));
+    for (int k = C::kTerms - 2; k >= 1; --k) sum = sum * square + C::at(k);
+    return sum * square * z;
 }
 
 }  // namespace

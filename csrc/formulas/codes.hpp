@@ -11,11 +11,9 @@ namespace ntkfast {
 constexpr int kSlots = 4;   // states of a network that are saved at once
 constexpr int kPieces = 8;  // of a profile, on either side of the right angle
 
-// Pairs are recomputed from their differences where (1 - |cos|)/2 is below these: of kernels with a
-// kink at equal directions, of radial kernels of directions, and of smooth ones, where only equal rows
-// must come out equal.
-constexpr double kRefineKink = 0.02, kRefineSphere = 0.005;
-constexpr double kRefineSmoothFloat = 2e-6, kRefineSmoothDouble = 1e-13;
+// Pairs are recomputed from their differences where (1 - |cos|)/2 is below these: of layer maps, which
+// amplify small angles, and of radial kernels of directions. A profile brings its own limits.
+constexpr double kRefineLayers = 0.02, kRefineSphere = 0.005;
 // And where the squared distance of two inputs is below this share of their squared norms.
 constexpr double kRefineDistance = 0.02;
 
@@ -37,13 +35,14 @@ enum class ActivationKind : std::int32_t {
 
 // One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
 // (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
-// activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added.
+// activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added. Of kHermite each data
+// row has `count` coefficients of the function over the root of its variance, then E[s^2] and E[s'^2].
 struct LayerRow {
     ActivationKind kind;
     std::int32_t save, add;  // slot, or -1
     double parameter[3];     // of the activation
     double w, e, x, y;
-    std::int64_t offset, count;  // kHermite: place and number of the coefficients of a data row
+    std::int64_t offset, count;  // kHermite: place and number of the coefficients
 };
 
 enum class ImageOperation : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };

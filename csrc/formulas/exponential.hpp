@@ -40,13 +40,15 @@ NTK_FN Vec<T> exponential(Vec<T> x) {
     return vanishes ? Vec<T>{} : from_bits<T>(bits_of<T>(p) + power);
 }
 
-// exp(x) - 1 for |x| < log(2)/2, with full relative accuracy.
+// (exp(x) - 1) / x for x <= 0, which is 1 at 0.
 template <class T>
-NTK_FN Vec<T> small_expm1(Vec<T> x) {
+NTK_FN Vec<T> expm1_ratio(Vec<T> x) {
     using C = typename Coefficients<T>::Exp;
+    const auto small = x > broadcast<T>(T(-0.3));
+    const Vec<T> near = small ? x : Vec<T>{}, one = broadcast<T>(T(1));
     Vec<T> sum = broadcast<T>(C::at(C::kTerms - 1));
-    for (int k = C::kTerms - 2; k >= 1; --k) sum = sum * x + C::at(k);
-    return sum * x;
+    for (int k = C::kTerms - 2; k >= 1; --k) sum = sum * near + C::at(k);
+    return small ? sum : (exponential<T>(x) - one) / (small ? one : x);
 }
 
 // log(x) for normal x > 0.

@@ -7,40 +7,42 @@ namespace {
 
 // ---- (c, t) <- (w c + e, w t + x c + y) --------------------------------------------------------
 
-// Numbers (with an offset): sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
+// Numbers, with q, a and q', a' the NNGP and NTK of an input before and after the step: if it has a bias
+// sqrt(w q / q'), sin(g/2), cos(g/2); if the NTK gains, sqrt(w a / a'), sqrt(x q / a'), sqrt(y / a').
 template <class T>
-NTK_FN void affine(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
-    const T x = layer.x, y = layer.y;
-    if (!layer.offset) {
-        if (x == 0) return;
-        for (int k = 0; k < kStrip; k += kLanes<T>)
-            store<T>(s.t + k, load<T>(s.t + k) + x * (T(1) - load<T>(s.w + k)));
-        return;
-    }
+NTK_FN void affine(const ntkfast::LayerConstants<T>& layer, Stats<T> stats, State<T>& s) {
+    Stats<T> gains = stats;
+    gains.skip(layer.offset ? 3 : 0);
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> w = load<T>(s.w + k), share = stats.pair(0, k);
-        const Vec<T> gap = stats.half_difference(2, k);
-        const Vec<T> t = share * (load<T>(s.t + k) + x * (T(1) - w)) + y * stats.pair(1, k);
-        const Vec<T> defect = share * w + T(2) * gap * gap;
-        const Vec<T> co = layer.balanced ? load<T>(s.co + k) : T(2) - defect;
-        put<T>(s, k, defect, co, t);
+        const Vec<T> w = load<T>(s.w + k);
+        if (layer.gains) {
+            const Vec<T> t = gains.pair(0, k) * load<T>(s.t + k) + gains.pair(1, k) * (T(1) - w);
+            store<T>(s.t + k, t + gains.pair(2, k));
+        }
+        if (layer.offset) {
+            const Vec<T> share = stats.pair(0, k), gap = stats.half_difference(1, k);
+            const Vec<T> sum = stats.half_sum(1, k);
+            store<T>(s.w + k, share * w + T(2) * gap * gap);
+            store<T>(s.co + k, share * load<T>(s.co + k) + T(2) * sum * sum);
+        }
     }
 }
 
 // ---- (c, t) <- (c, t) + slot -------------------------------------------------------------------
 
-// Numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(a/2), cos(a/2).
+// Numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(g/2), cos(g/2), sqrt(a / a'), sqrt(a_slot / a').
 template <class T>
 NTK_FN void add(const Stats<T>& stats, const State<T>& slot, State<T>& s) {
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> g = stats.pair(0, k), h = stats.pair(1, k), gap = stats.half_difference(2, k);
-        const Vec<T> defect = g * load<T>(s.w + k) + h * load<T>(slot.w + k) + T(2) * gap * gap;
-        const Vec<T> t = g * load<T>(s.t + k) + h * load<T>(slot.t + k);
-        put<T>(s, k, defect, T(2) - defect, t);
+        const Vec<T> moved = T(2) * gap * gap;
+        put<T>(s, k, g * load<T>(s.w + k) + h * load<T>(slot.w + k) + moved,
+               g * load<T>(s.co + k) + h * load<T>(slot.co + k) + moved,
+               stats.pair(4, k) * load<T>(s.t + k) + stats.pair(5, k) * load<T>(slot.t + k));
     }
 }
 
-// All layers on one strip; the last number of a data row is sqrt(final variance).
+// All layers on one strip; the last numbers of a data row are the roots of its own NNGP and NTK.
 template <class T>
 NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State<T>& state,
                             State<T>* slots) {
@@ -49,7 +51,7 @@ NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State
         if (layer.save >= 0) std::memcpy(&slots[layer.save], &state, sizeof state);
         activate<T>(layer, stats, state);
         stats.skip(layer.numbers[0]);
-        affine<T>(layer, stats, state);
+        if (layer.gains || layer.offset) affine<T>(layer, stats, state);
         stats.skip(layer.numbers[1]);
         if (layer.add >= 0) add<T>(stats, slots[layer.add], state);
         stats.skip(layer.numbers[2]);

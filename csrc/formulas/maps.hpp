@@ -44,20 +44,25 @@ struct Neuron {
 // device code too)
 static constexpr std::int64_t activation_stats(const LayerRow& layer) {
     switch (layer.kind) {
-        case ActivationKind::kErf:
-        case ActivationKind::kGaussian: return 3;
-        case ActivationKind::kSine: return 2;
-        case ActivationKind::kGelu: return 5;
+        case ActivationKind::kErf: return 7;
+        case ActivationKind::kGelu: return 9;
+        case ActivationKind::kSine: return 8;
         case ActivationKind::kExp: return 1;
-        case ActivationKind::kHermite: return layer.count;
+        case ActivationKind::kGaussian: return 3;
+        case ActivationKind::kHermite: return layer.count + 1;
         default: return 0;
     }
 }
-static constexpr bool has_offset(const LayerRow& layer) { return layer.e != 0 || layer.y != 0; }
-static constexpr std::int64_t affine_stats(const LayerRow& layer) {
-    return has_offset(layer) ? 4 : 0;
+// Sequences carry their NTK over the root of variances, so that a smooth activation has one more: the
+// root of E[s'^2] q / E[s^2].
+static constexpr std::int64_t sequence_stats(const LayerRow& layer) {
+    return activation_stats(layer) ? activation_stats(layer) + 1 : 0;
 }
-static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 4 : 0; }
+static constexpr bool has_gains(const LayerRow& layer) { return layer.x != 0 || layer.y != 0; }
+static constexpr std::int64_t affine_stats(const LayerRow& layer) {
+    return (layer.e != 0 ? 3 : 0) + (has_gains(layer) ? 3 : 0);
+}
+static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 6 : 0; }
 
 // What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
 template <class T>
@@ -66,14 +71,13 @@ struct LayerConstants {
     std::int32_t save, add;
     std::int64_t terms;
     T constant[3];            // of the activation
-    T x, y;                   // t gains x c, and y; c before its scaling by w
-    bool offset, balanced;    // has an offset; but c has none: co scales as it is
+    bool gains, offset;       // whether the NTK, and the NNGP, are more than scaled
     std::int64_t numbers[3];  // of a data row: activation, affine and skip part
 };
 
-// All numbers of a data row: those of the layers and the root of the final variance.
+// All numbers of a data row: those of the layers and the roots of its own NNGP and NTK.
 static inline std::int64_t count_stats(const LayerRow* layer, std::int64_t count) {
-    std::int64_t total = 1;
+    std::int64_t total = 2;
     for (std::int64_t l = 0; l < count; ++l)
         total += activation_stats(layer[l]) + affine_stats(layer[l]) + skip_stats(layer[l]);
     return total;

@@ -141,9 +141,10 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     evaluate_layers<T>(map, stats, state, slots);
     const int last = static_cast<int>(map.stats) - 1;
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> factor = stats.pair(last, k);
-        store<T>(state.t + k, load<T>(state.t + k) * (factor * map.scale[0]));
-        store<T>(state.w + k, (T(1) - load<T>(state.w + k)) * (factor * map.scale[1]));
+        const Vec<T> w = load<T>(state.w + k), co = load<T>(state.co + k);
+        const Vec<T> u = w < co ? T(1) - w : co - T(1);
+        store<T>(state.w + k, u * (stats.pair(last - 1, k) * map.scale[1]));
+        store<T>(state.t + k, load<T>(state.t + k) * (stats.pair(last, k) * map.scale[0]));
     }
     for (; equal; equal &= equal - 1) {  // no rounding on the diagonal
         const int k = lowest_bit(equal);

@@ -91,6 +91,13 @@ NTK_FN void restart(const T* lengths, int64_t k, State<T>& s) {
     }
 }
 
+// The factor of t that turns the slope of an activation into that over the roots of variances.
+template <class T>
+NTK_FN void scale_tangent(T row, const T* column, State<T>& s) {
+    for (int k = 0; k < kStrip; k += kLanes<T>)
+        store<T>(s.t + k, load<T>(s.t + k) * (row * load<T>(column + k)));
+}
+
 // All layers at one step of one row of pairs.
 template <class T>
 NTK_FN void sequence_step(const Sequences<T>& p, const T* row, const T* column, const T* dots,
@@ -100,9 +107,11 @@ NTK_FN void sequence_step(const Sequences<T>& p, const T* row, const T* column, 
         const int64_t below = l ? 1 : p.channels, used = 2 + below;
         const State<T>* under = l ? &state[l - 1] : nullptr;
         mix<T>({row, column, below}, under, l ? nullptr : dots, T(l >= p.fixed), state[l]);
-        activate<T>(p.activation, {row + used, column + used * kStrip}, state[l]);
+        row += used, column += used * kStrip;
+        activate<T>(p.activation, {row, column}, state[l]);
+        row += stats, column += stats * kStrip;
+        if (stats) scale_tangent<T>(*row++, column, state[l]), column += kStrip;
         if (ragged) restart<T>(lengths, k, state[l]);
-        row += used + stats, column += (used + stats) * kStrip;
     }
 }
 

@@ -24,7 +24,7 @@ inline double variance_after(const LayerRow& layer, double q) {
         }
         case ActivationKind::kGelu: {
             const double e = std::sqrt(1 + 2 * q);
-            return q / 4 + q / (2 * kPi) * std::atan2(q, e) + q * q / (kPi * (1 + q) * e);
+            return q * (0.25 + (std::atan2(q, e) / 2 + q / (1 + q) / e) / kPi);
         }
         case ActivationKind::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
             return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
@@ -65,10 +65,8 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
                           layer.add,
                           layer.count,
                           {},
-                          static_cast<T>(layer.x / layer.w),
-                          static_cast<T>(layer.y),
-                          has_offset(layer),
-                          layer.e == 0,
+                          has_gains(layer),
+                          layer.e != 0,
                           {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
     const auto set = [&](double first, double second, double third) {
         row.constant[0] = static_cast<T>(first);
@@ -77,12 +75,9 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
     };
     switch (layer.kind) {
         case ActivationKind::kRelu: set(a / (a + b), b / (a + b), 0); break;
-        case ActivationKind::kStep:
-            set(2 * b / (a + b), 0, 0);
-            break;  // a + b (2 kappa0 - 1), over a + b
-        case ActivationKind::kErf: set(a * a * 0.63661977236758134308, c * c, 0); break;
-        case ActivationKind::kSine: set(-b * b, a * a / 2, c); break;
-        case ActivationKind::kExp: set(-b * b, 0, 0); break;
+        case ActivationKind::kStep: set(2 * b / (a + b), 2 * a / (a + b), 0); break;
+        case ActivationKind::kSine: set(b * b, a * a / 2, c); break;
+        case ActivationKind::kExp: set(b * b, 0, 0); break;
         default: break;
     }
     return row;
@@ -90,88 +85,137 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
 
 inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
 
-// Emits what an activation with a closed form asks for, in the order of layer.hpp.
+// The root of part / whole; `limit` where both vanish.
+inline double root_share(double part, double whole, double limit = 0) {
+    return whole > 0 ? std::sqrt(part / whole) : limit;
+}
+
+// A number in the precision of the loop, which wants no infinity: those that large stand for inverses
+// of vanishing numbers, and meet a factor that vanishes too.
+template <class T>
+T finite(double value) {
+    constexpr double most = sizeof(T) == 4 ? 1e37 : 1e300;
+    return static_cast<T>(std::fmin(value, most));
+}
+
+// Emits what an activation with a closed form asks for, in the order of its formula; `after` and `slope`
+// are E[s^2] and E[s'^2].
 template <class Emit>
-void activation_numbers(const LayerRow& layer, double q, double after, Emit emit) {
-    const double b = layer.parameter[1];
-    const double z = 2 * std::fabs(layer.kind == ActivationKind::kErf ? b * b : b) * q;
+void activation_numbers(const LayerRow& layer, double q, double after, double slope, Emit emit) {
+    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+    const double rate = layer.kind == ActivationKind::kGaussian ? std::fabs(b) : b * b;
+    const auto emit_angle = [&](double r) {
+        emit(std::sqrt(r / (1 + r)));
+        emit(1 / std::sqrt(1 + r));
+    };
+    const auto emit_root = [&](double value) {
+        emit(std::sqrt(value));
+        emit(value > 0 ? 1 / std::sqrt(value) : HUGE_VAL);
+    };
     switch (layer.kind) {
-        case ActivationKind::kErf:
-            emit(std::sqrt(z / (1 + z)));
-            emit(inverse_root(after));
-            emit(1 / (1 + z));
+        case ActivationKind::kErf: {
+            const double r = 2 * rate * q;
+            emit_angle(r);
+            emit(std::sqrt(std::sqrt(1 + 2 * r) / (1 + r)));
+            emit(root_share(a * a * 2 / kPi * (r / (1 + r)), after, 1));
+            emit(root_share(c * c, after));
+            emit_root(after);
             break;
+        }
         case ActivationKind::kGelu:
-            emit(std::sqrt(q / (1 + q)));
-            emit(1 / std::sqrt(1 + q));
-            emit(std::sqrt(q));
-            emit(inverse_root(after));
-            emit(1 / (1 + q));
+            emit_angle(q);
+            emit_root(q);
+            emit(std::sqrt(1 + 2 * q));
+            emit(root_share(q, after, 2));
+            emit(inverse_root(slope));
+            emit_root(after);
             break;
-        case ActivationKind::kSine:
+        case ActivationKind::kSine: {
+            const double half = a * a / 2, twice = 2 * rate * q;
             emit(std::sqrt(q));
-            emit(inverse_root(after));
+            emit(root_share((1 - c) * half, after));
+            emit(root_share(twice * half, after, 1));
+            emit(root_share((1 + c) * rate * half, slope));
+            emit(root_share(twice * rate * half, slope, 1));
+            emit_root(after);
+            emit(-std::expm1(-rate * q));
             break;
+        }
         case ActivationKind::kExp: emit(std::sqrt(q)); break;
-        case ActivationKind::kGaussian:
-            emit(std::sqrt(z / (1 + z)));
-            emit(std::fabs(layer.parameter[0]) / std::sqrt(1 + z) * inverse_root(after));
-            emit(1 / (1 + z));
+        case ActivationKind::kGaussian: {
+            const double r = 2 * rate * q;
+            emit_angle(r);
+            emit(std::sqrt(1 + 2 * r) / (1 + r));
             break;
+        }
         default: break;
     }
 }
+
+// NNGP and NTK of an input with itself.
+struct Own {
+    double q, a;
+};
 
 // Writes map.stats numbers with the given stride.
 template <class T>
 void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t stride, T* out) {
     const auto emit = [&](double value) {
-        *out = static_cast<T>(value);
+        *out = finite<T>(value);
         out += stride;
     };
-    // With cos a and sin a the shares sqrt(p/q) and sqrt(r/q) of a variance q = p + r: the sine and
-    // cosine of a/2, which is at most 45 degrees.
+    // With cos g and sin g the shares sqrt(p/q) and sqrt(r/q) of a variance q = p + r: the sine and
+    // cosine of g/2, which is at most 45 degrees.
     const auto emit_half_angle = [&](double cosine, double sine) {
         const double half = sine > 0 ? std::sqrt((1 + cosine) / 2) : 1.0;  // also if q = 0
         emit(sine / (2 * half));
         emit(half);
     };
-    // A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
-    // t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
-    bool floor = false;
-    for (std::int64_t l = 0; l < map.count; ++l)
-        floor |= map.layer[l].y != 0 && map.layer[l].e == 0;
-    const double least = floor ? 1e-18 : 0, size = std::fmax(static_cast<double>(norm), least);
-    double q = size * size, slot[kSlots] = {};
+    const double size = static_cast<double>(norm);
+    Own own{size * size, 0}, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
         const LayerRow& layer = map.layer[l];
-        if (layer.save >= 0) slot[layer.save] = q;
-        double after = variance_after(layer, q);
+        if (layer.save >= 0) slot[layer.save] = own;
+        double after = variance_after(layer, own.q), slope = slope_after(layer, own.q);
         if (layer.kind == ActivationKind::kHermite) {
-            const T* given = series + layer.offset;  // the coefficients, then their variance
-            for (std::int64_t j = 0; j < layer.count; ++j) emit(static_cast<double>(given[j]));
+            const T* given = series + layer.offset;
+            double sum = 0;
+            for (std::int64_t j = 0; j < layer.count; ++j) {
+                const double number = static_cast<double>(given[j]);
+                sum += static_cast<double>(j) * number * number;
+                emit(number);
+            }
+            emit(inverse_root(sum));
             after = static_cast<double>(given[layer.count]);
+            slope = static_cast<double>(given[layer.count + 1]);
         } else {
-            activation_numbers(layer, q, after, emit);
+            activation_numbers(layer, own.q, after, slope, emit);
         }
-        q = layer.w * after + layer.e;
-        if (layer.e != 0 || layer.y != 0) {
-            const double inverse = inverse_root(q), share = std::sqrt(layer.w * after) * inverse;
+        const Own scaled{layer.w * after, own.a > 0 ? layer.w * slope * own.a : 0};
+        own = {scaled.q + layer.e, scaled.a + layer.x * after + layer.y};
+        if (layer.e != 0) {
+            const double share = root_share(scaled.q, own.q);
             emit(share);
-            emit(inverse);
-            emit_half_angle(share, std::sqrt(layer.e) * inverse);
+            emit_half_angle(share, root_share(layer.e, own.q));
+        }
+        if (has_gains(layer)) {
+            emit(root_share(scaled.a, own.a));
+            emit(root_share(layer.x * after, own.a));
+            emit(root_share(layer.y, own.a));
         }
         if (layer.add >= 0) {
-            const double sum = q + slot[layer.add], inverse = inverse_root(sum);
-            const double share = std::sqrt(q) * inverse,
-                         rest = std::sqrt(slot[layer.add]) * inverse;
+            const Own part = own, other = slot[layer.add];
+            own = {part.q + other.q, part.a + other.a};
+            const double share = root_share(part.q, own.q), rest = root_share(other.q, own.q);
             emit(share);
             emit(rest);
             emit_half_angle(share, rest);
-            q = sum;
+            emit(root_share(part.a, own.a));
+            emit(root_share(other.a, own.a));
         }
     }
-    emit(std::sqrt(q));
+    emit(std::sqrt(own.q));
+    emit(std::sqrt(own.a));
 }
 
 }  // namespace ntkfast

@@ -29,7 +29,7 @@ struct SequenceNumbers {
 
 template <class T>
 std::int64_t sequence_fields(const SequenceNumbers<T>& p) {
-    return p.layers * (3 + activation_stats(p.activation)) + p.channels;
+    return p.layers * (3 + sequence_stats(p.activation)) + p.channels;
 }
 
 // Of a layer: what the step before and the layer's own tangent kernel hand on.
@@ -40,7 +40,7 @@ struct Carried {
 // All layers at one step; returns variance and tangent kernel after the last one.
 template <class T>
 Carried sequence_numbers_of_step(const SequenceNumbers<T>& p, const T* x, Carried* past, T* out) {
-    const auto emit = [&](double value) { *out++ = static_cast<T>(value); };
+    const auto emit = [&](double value) { *out++ = finite<T>(value); };
     const double channels = static_cast<double>(p.channels), b = std::sqrt(p.b2);
     double square = 0;
     for (std::int64_t c = 0; c < p.channels; ++c)
@@ -58,13 +58,14 @@ Carried sequence_numbers_of_step(const SequenceNumbers<T>& p, const T* x, Carrie
             for (std::int64_t c = 0; c < p.channels; ++c) emit(scale * static_cast<double>(x[c]));
         }
         const double after = variance_after(p.activation, q);
-        activation_numbers(p.activation, q, after, emit);
+        const double slope = slope_after(p.activation, q);
+        activation_numbers(p.activation, q, after, slope, emit);
+        if (activation_stats(p.activation)) emit(root_share(slope * q, after));
         const double theta = past[l].tangent + below.tangent + (l >= p.fixed ? q : 0);
-        // A slope may be infinite where nothing is handed on.
-        const double slope = theta == 0 ? 0 : slope_after(p.activation, q) * theta;
-        past[l] = {p.w2 * after, p.w2 * slope};
-        below = {p.u2 * after, p.u2 * slope};
-        if (l + 1 == p.layers) return {after, slope};
+        const double tangent = theta > 0 ? slope * theta : 0;
+        past[l] = {p.w2 * after, p.w2 * tangent};
+        below = {p.u2 * after, p.u2 * tangent};
+        if (l + 1 == p.layers) return {after, tangent};
     }
     return below;
 }

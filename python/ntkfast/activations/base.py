@@ -85,13 +85,10 @@ class Activation(ABC):
     is_smooth : bool
         Whether kernels are looked for as power series: `hermite` is a closed form whose
         coefficients mostly decrease geometrically.
-    refines : bool
-        Whether compiled code must recompute nearly parallel inputs from their differences.
     """
 
     is_arc_cosine: bool = False
     is_smooth: bool = False
-    refines: bool = False
 
     @property
     @abstractmethod
@@ -123,13 +120,13 @@ class Activation(ABC):
         """The function at complex arguments and its radius of convergence about zero, if known."""
         return None
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
-        """Return what compiled code multiplies for a pair (csrc/row_stats.hpp).
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
+        """Return what compiled code asks of either input of a pair (csrc/host/row_stats.hpp).
 
         Parameters
         ----------
-        q, after : (n,) arrays
-            Variances before the activation and after it.
+        q, after, slope : (n,) arrays
+            Variances before the activation and after it, and that of the derivative.
         """
         return []
 

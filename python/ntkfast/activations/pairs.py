@@ -36,6 +36,11 @@ def inverse_root(q: Array) -> Array:
     return np.where(q > 0, 1 / np.sqrt(q), 0)
 
 
+def root_share(part: Array | float, whole: Array, limit: float = 0.0) -> Array:
+    """Return sqrt(part / whole), and `limit` where both vanish."""
+    return np.where(whole > 0, np.sqrt(part / np.where(whole > 0, whole, 1)), limit)
+
+
 def _geometric_mean(q: Array, p: Array) -> Array:
     """Return sqrt(q p), exactly q when p = q, without overflow of the product."""
     return np.where(q == p, q, np.sqrt(q) * np.sqrt(p))

@@ -48,7 +48,6 @@ class ABReLU(Activation):
     negative: float
     positive: float
     is_arc_cosine = True
-    refines = True
 
     def __post_init__(self) -> None:
         _check_finite("negative, positive", self.negative, self.positive)
@@ -182,7 +181,6 @@ class Step(Activation):
     low: float
     high: float
     is_arc_cosine = True
-    refines = True
 
     def __post_init__(self) -> None:
         _check_finite("low, high", self.low, self.high)

@@ -24,7 +24,7 @@ from ntkfast.activations.base import (
     _like,
     _linear_limit,
 )
-from ntkfast.activations.pairs import _excess, _pi, inverse_root
+from ntkfast.activations.pairs import _excess, _pi, inverse_root, root_share
 from ntkfast.engines.codes import ActivationKind
 
 
@@ -67,9 +67,12 @@ class Erf(Activation):
 
         return lambda z: self.a * special.erf(self.b * z) + self.c0, np.inf
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
-        z = 2 * abs(self.b * self.b) * q
-        return [np.sqrt(z / (1 + z)), inverse_root(after), 1 / (1 + z)]
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
+        r = 2 * self.b**2 * q
+        share = root_share(2 * self.a**2 / np.pi * (r / (1 + r)), after, 1.0)
+        root = np.sqrt(after)
+        quarter = np.sqrt(np.sqrt(1 + 2 * r) / (1 + r))  # (1 - h^4)^(1/4)
+        return [*_angle(r), quarter, share, root_share(self.c0**2, after), root, 1 / root]
 
     def __call__(self, x: ArrayLike) -> Array:
         from scipy import special
@@ -125,6 +128,11 @@ class Erf(Activation):
         return scale * gap, slope / s, slope * lost / (s * s1)
 
 
+def _angle(r: Array) -> tuple[Array, Array]:
+    """Return sine and cosine of the angle whose squared tangent is r."""
+    return np.sqrt(r / (1 + r)), 1 / np.sqrt(1 + r)
+
+
 def _at_most_double(x: Array) -> Array:
     """Convert longdouble to double for functions of SciPy, which know nothing longer."""
     return x.astype(np.float64) if x.dtype.itemsize > 8 else x
@@ -159,9 +167,10 @@ class GELU(Activation):
 
         return lambda z: z / 2 * (1 + special.erf(z / np.sqrt(2))), np.inf
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
-        root, inverse = np.sqrt(q), inverse_root(after)
-        return [np.sqrt(q / (1 + q)), 1 / np.sqrt(1 + q), root, inverse, 1 / (1 + q)]
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
+        before, root = np.sqrt(q), np.sqrt(after)
+        shares = [root_share(q, after, 2.0), inverse_root(slope)]
+        return [*_angle(q), before, 1 / before, np.sqrt(1 + 2 * q), *shares, root, 1 / root]
 
     def __call__(self, x: ArrayLike) -> Array:
         from scipy import special
@@ -249,10 +258,9 @@ class Gaussian(Activation):
     def continuation(self) -> Continuation | None:
         return lambda z: self.a * np.exp(self.b * z**2), np.inf
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
-        z = 2 * abs(self.b) * q
-        inverse = abs(self.a) / np.sqrt(1 + z) * inverse_root(after)
-        return [np.sqrt(z / (1 + z)), inverse, 1 / (1 + z)]
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
+        r = 2 * abs(self.b) * q
+        return [*_angle(r), np.sqrt(1 + 2 * r) / (1 + r)]
 
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)

@@ -26,7 +26,7 @@ from ntkfast.activations.base import (
     _linear_limit,
     _stack,
 )
-from ntkfast.activations.pairs import inverse_root
+from ntkfast.activations.pairs import root_share
 from ntkfast.engines.codes import ActivationKind
 
 
@@ -57,8 +57,15 @@ class Sine(Activation):
     def continuation(self) -> Continuation | None:
         return lambda z: self.a * np.sin(self.b * z + self.phase), np.inf
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
-        return [np.sqrt(q), inverse_root(after)]
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
+        half, rate, turn = self.a**2 / 2, self.b**2, self.code[1][2]
+        twice, root = 2 * rate * q, np.sqrt(after)
+        value = [root_share((1 - turn) * half, after), root_share(twice * half, after, 1.0)]
+        steep = [
+            root_share((1 + turn) * rate * half, slope),
+            root_share(twice * rate * half, slope, 1.0),
+        ]
+        return [np.sqrt(q), *value, *steep, root, 1 / root, -np.expm1(-rate * q)]
 
     def _constants(self, x: Array) -> tuple[Array, Array, Array, Array]:
         """Return a^2/2, b^2, cos(2 phase) and 1 - cos(2 phase)."""
@@ -160,7 +167,7 @@ class Exp(Activation):
     def continuation(self) -> Continuation | None:
         return lambda z: self.a * np.exp(self.b * z), np.inf
 
-    def pair_numbers(self, q: Array, after: Array) -> list[Array]:
+    def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
         return [np.sqrt(q)]
 
     def __call__(self, x: ArrayLike) -> Array:

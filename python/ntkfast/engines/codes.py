@@ -13,12 +13,10 @@ import numpy as np
 SLOTS = 4  # states of a network that are saved at once
 PIECES = 8  # of a profile, on either side of the right angle
 
-# Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of kernels with
-# a kink at equal directions, of radial kernels of directions, and of smooth ones, where only equal
-# rows must come out equal.
-REFINE_KINK = 0.02
+# Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,
+# which amplify small angles, and of radial kernels of directions. A profile brings its own limits.
+REFINE_LAYERS = 0.02
 REFINE_SPHERE = 0.005
-REFINE_SMOOTH = {np.dtype(np.float32): 2e-6, np.dtype(np.float64): 1e-13}
 # And where the squared distance of two inputs is below this share of their squared norms.
 REFINE_DISTANCE = 0.02
 

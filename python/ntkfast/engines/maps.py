@@ -48,8 +48,6 @@ class LayerMap:
     Attributes
     ----------
     numbers : (layers,) array of `ntkfast.engines.codes.LAYER_ROW`
-    refine : bool
-        Whether nearly parallel inputs are recomputed from differences.
     second : bool
         Whether the NNGP is wanted, not the NTK.
     scales : pair of float
@@ -57,7 +55,6 @@ class LayerMap:
     """
 
     numbers: NDArray[np.void]
-    refine: bool
     second: bool
     scales: tuple[float, float]
 

@@ -197,9 +197,8 @@ def _layer_map(
     asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
     carry(layers[: max(asking, default=0)], (first, second), activate, affine, join)
-    terms = [block[0].shape[1] - 1 for block in blocks]
-    refine = any(layer.activation.refines for layer in layers)
-    plan = LayerMap(numbers(layers, terms), refine, kind == "nngp", scales)
+    terms = [block[0].shape[1] - 2 for block in blocks]
+    plan = LayerMap(numbers(layers, terms), kind == "nngp", scales)
     values = diagonal(layers, X.norms.astype(np.float64) ** 2)
     both = np.stack([scales[0] * values.ntk, scales[1] * values.nngp], axis=1).astype(X.data.dtype)
     if not blocks:
@@ -209,7 +208,7 @@ def _layer_map(
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
-    """Return normalised Hermite coefficients, one row per data row, then the variance after.
+    """Return normalised Hermite coefficients, one row per data row, then E[s^2] and E[s'^2].
 
     The number of coefficients is doubled until what is cut off is rounding error.
     """
@@ -232,6 +231,7 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
             stacklevel=9,
         )
     scale = np.where(top > 0, 1 / np.sqrt(np.where(top > 0, top, 1)), 0)
-    block = np.hstack([found * scale[:, None], top[:, None]])
+    slope = np.asarray(activation.derivative_variance(unique), np.float64)
+    block = np.column_stack([found * scale[:, None], top, slope])
     count = len(variances[0])
     return [block[inverse[:count]], block[inverse[count:]]]

@@ -210,7 +210,7 @@ def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
         first = count = 0
         if not layer.activation.is_compiled:
             first, count = offset, next(counts)
-            offset += count + 1
+            offset += count + 2
         affine = layer.w, layer.e, layer.x, layer.y
         rows.append((kind, layer.save, layer.add, three, *affine, first, count))
     return np.array(rows, LAYER_ROW)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.codes import PIECES, REFINE_SMOOTH
+from ntkfast.engines.codes import PIECES
 from ntkfast.engines.maps import ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
@@ -43,6 +43,7 @@ SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
 # at most at the angles with (1-|u|)/2 < REFINE_MOST.
 AMPLIFICATION = 3.4
 REFINE_MOST = 0.15
+REFINE_LEAST = {F32: 2e-6, F64: 1e-13}  # equal rows must come out equal, however smooth the curve is
 
 
 class Layout(NamedTuple):
@@ -216,7 +217,7 @@ def _refinement(profile: ProfileMap, back: bool) -> float:
     missing = evaluate(profile, np.full_like(v, -1 if back else 1), v, with_base=False)
     slope = np.abs(np.diff(missing.astype(np.float64)) / np.diff(v.astype(np.float64))) / 2
     steep = np.flatnonzero(slope > AMPLIFICATION)
-    least = REFINE_SMOOTH[dtype]
+    least = REFINE_LEAST[dtype]
     return least if not len(steep) else max(least, float(v[steep[-1] + 1]))
 
 

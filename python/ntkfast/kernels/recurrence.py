@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ntkfast import engines
 from ntkfast.activations.base import Activation
+from ntkfast.activations.pairs import root_share
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines import native
@@ -165,6 +166,9 @@ class Direction:
                 parts += list(scaled.T)
             else:
                 parts.append(network.u_std * np.sqrt(self.v[layer - 1]) * inverse)
-            parts += self.activation.pair_numbers(q, self.v[layer])
-        parts.append(np.sqrt(weights * self.v[-1]))
-        return np.stack(parts, axis=1).astype(dtype)
+            slope = np.asarray(self.activation.derivative_variance(q), np.float64)
+            asked = self.activation.pair_numbers(q, self.v[layer], slope)
+            parts += [*asked, root_share(slope * q, self.v[layer])] if asked else []
+        most = 1e37 if dtype.itemsize == 4 else 1e300  # compiled code wants no infinity
+        table = np.fmin(np.stack(parts, axis=1), most)
+        return np.column_stack([table, np.sqrt(weights * self.v[-1])]).astype(dtype)

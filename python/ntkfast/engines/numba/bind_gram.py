@@ -10,8 +10,7 @@ from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.codes import (
     PIECES,
     REFINE_DISTANCE,
-    REFINE_KINK,
-    REFINE_SMOOTH,
+    REFINE_LAYERS,
     REFINE_SPHERE,
     NeuronKind,
 )
@@ -114,15 +113,7 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     if isinstance(plan, NeuronMap):
         kind, (rows, knots) = int(NeuronKind[plan.kind.upper()]), plan.table.shape
         return NeuronPlan(kind, plan.table.ravel(), knots, rows > 1, dtype.type(plan.scale))
-    # A trained bias that starts at 0 (y without e) gives an NTK to inputs of zero variance, which
-    # t / sqrt(q p) cannot carry: they count as inputs of a norm far below rounding.
-    floor = np.any((plan.numbers["y"] != 0) & (plan.numbers["e"] == 0))
-    return LayersPlan(
-        plan.numbers,
-        count_stats(plan.numbers),
-        1e-18 if floor else 0.0,
-        np.array(plan.scales, dtype),
-    )
+    return LayersPlan(plan.numbers, count_stats(plan.numbers), np.array(plan.scales, dtype))
 
 
 def _table(plan: ProfileMap) -> Table:
@@ -168,9 +159,7 @@ def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tupl
     if isinstance(plan, RadialMap):
         return (REFINE_DISTANCE if plan.euclidean else REFINE_SPHERE), 0.0
     if isinstance(plan, LayerMap):
-        # Smooth activations gain nothing from small angles: only equal rows must come out equal.
-        limit = REFINE_KINK if plan.refine else REFINE_SMOOTH[dtype]
-        return limit, limit
+        return REFINE_LAYERS, REFINE_LAYERS
     front, back = plan.refine_below
     if isinstance(second, ProfileMap):
         front, back = max(front, second.refine_below[0]), max(back, second.refine_below[1])

@@ -13,8 +13,8 @@ ROWS = 96  # rows of a tile
 CHUNK = 16 * ROWS  # rows of a task: amortises packing the columns; a multiple of WIDTH
 PANEL = 64  # columns that are packed together
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
-KEPT = (1 + SLOTS) * STATE  # two more lines after state and slots
-EQUAL = KEPT + WIDTH
+KEPT = (1 + SLOTS) * STATE  # three more lines after state and slots: w, co and t before a layer
+EQUAL = KEPT + 3 * WIDTH  # and one that tells equal inputs
 
 Array = NDArray[Any]
 
@@ -136,5 +136,4 @@ class LayersPlan(NamedTuple):
 
     layers: Array  # of `ntkfast.engines.codes.LAYER_ROW`
     stats: int  # numbers per data row
-    least: float  # norm that smaller ones are taken for
     scales: Array  # of NTK and NNGP

@@ -66,8 +66,7 @@ def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stri
 def prepare_layers(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
     """Numbers of data rows for the layer map."""
     for i in range(min(count, side.height - first)):
-        size = max(float(side.norms[first + i]), plan.least)
-        row_stats(plan.layers, size, side.series, first + i, out, i, stride)
+        row_stats(plan.layers, float(side.norms[first + i]), side.series, first + i, out, i, stride)
 
 
 @compiled
@@ -134,12 +133,13 @@ def map_layers(problem: Any, plan: Any, s: Any, row: Any, out: Any, second: Any)
     start = row.first // PANEL * PANEL
     equal = to_state(s.lines, start)
     last = evaluate_layers(plan.layers, s.rows, row.r, s.columns, s.lines, start)
-    root, o = s.rows[last * ROWS + row.r], last * WIDTH
+    p, o = last * ROWS + row.r, last * WIDTH
     if out.wanted:
-        write(s.lines, 2 * WIDTH, root * plan.scales[0], s.columns, o, row, out)
+        root = s.rows[p + ROWS] * plan.scales[0]
+        write(s.lines, 2 * WIDTH, root, s.columns, o + WIDTH, row, out)
     if second.wanted:
         to_cosine(s.lines, row.first, row.width)
-        write(s.lines, 0, root * plan.scales[1], s.columns, o, row, second)
+        write(s.lines, 0, s.rows[p] * plan.scales[1], s.columns, o, row, second)
     if equal and len(problem.x.diagonal):
         norm = problem.x.norms[row.i]
         if out.wanted:

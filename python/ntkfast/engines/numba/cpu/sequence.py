@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ntkfast.engines.numba.compiling import cached, compiled
-from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.activation import activate
+from ntkfast.engines.numba.formulas.pair_state import put
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
 from ntkfast.engines.numba.problem import KEPT, ROWS, WIDTH, Array
 
-GAP, SUM = KEPT, KEPT + WIDTH  # two lines after state and slots
+GAP, SUM = KEPT, KEPT + WIDTH  # lines that activations overwrite
 
 
 class SequencesSide(NamedTuple):
@@ -127,8 +128,11 @@ def row_of_pairs(
             used = 2 + below
             a, b = a + used * ROWS, b + used * WIDTH
             activate(problem.activation, 0, left, a, right, b, state, 0)
-            keep(state, lines, 2 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
             a, b = a + problem.asked * ROWS, b + problem.asked * WIDTH
+            if problem.asked:
+                scale_tangent(fetch(left, a), right, b, state)
+                a, b = a + ROWS, b + WIDTH
+            keep(state, lines, 2 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
         if problem.every or step == 0:
             read_out(fetch(left, a), right, b, problem.nngp, state, s.sums)
 
@@ -174,6 +178,14 @@ def mix(
             near = a * (one + one - w_a) + half * load(state, SUM + j)
             co = select(w > far, near, max(one + one - w, zero))
             put(state, j, w, co, a * load(lines, at + WIDTH + j) + own * (one - w))
+
+
+@compiled
+def scale_tangent(factor: Any, right: Array, o: int, state: Array) -> None:
+    """Turn the slope of an activation into that over the roots of variances."""
+    wide()
+    for j in range(WIDTH):
+        store(state, 2 * WIDTH + j, load(state, 2 * WIDTH + j) * (factor * fetch(right, o + j)))
 
 
 @compiled

@@ -11,7 +11,7 @@ from ntkfast.engines.numba.formulas.simd import polynomial, real, select
 
 @compiled
 def arc_cosine(w: Any, co: Any) -> Any:
-    """kappa0, kappa1 for u < 1/2 and 1 - kappa1 at w = 1-u, co = 1+u; accurate at both ends."""
+    """kappa0, 1 - kappa0, kappa1 for u < 1/2 and 1 - kappa1 at w = 1-u, co = 1+u."""
     half, one, inverse_pi = real(w, 0.5), real(w, 1), real(w, 0.31830988618379067154)
     near = w < co
     small = select(near, w, co)
@@ -24,9 +24,10 @@ def arc_cosine(w: Any, co: Any) -> Any:
     angle = (r + r) * a
     mid0 = half + u * a
     kappa0 = select(middle, mid0, select(near, one - angle, angle))
+    turn = select(middle, half - u * a, select(near, angle, one - angle))
     kappa1 = select(middle, r * inverse_pi + mid0 * u, g)
     top = select(middle, one, select(near, w, one))
-    return kappa0, kappa1, top - kappa1
+    return kappa0, turn, kappa1, top - kappa1
 
 
 @compiled
@@ -39,3 +40,18 @@ def arc_sine(z: Any, one_minus_square: Any) -> Any:
     outer = real(z, 1.57079632679489661923) - (one + one) * math.sqrt(m) * a
     value = select(middle, size * a, outer)
     return select(z < real(z, 0), -value, value)
+
+
+@compiled
+def arc_sine_ratio(z: Any, one_minus_square: Any) -> Any:
+    """asin(z)/z for 0 <= z <= 1, which is 1 at 0."""
+    one = real(z, 1)
+    tiny = z < real(z, 1e-9)
+    return select(tiny, one, arc_sine(z, one_minus_square) / select(tiny, one, z))
+
+
+@compiled
+def arc_sine_excess(z: Any) -> Any:
+    """asin(z) - z for 0 <= z <= 1/2."""
+    square = z * z
+    return polynomial("asin_excess", square) * square * z

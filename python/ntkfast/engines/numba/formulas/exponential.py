@@ -18,6 +18,8 @@ CONSTANTS: dict[str, dict[int, float]] = {
     "log2_high": {64: 0.693147180369123816490, 32: 0.693359375},
     "log2_low": {64: 1.90821492927058770002e-10, 32: -2.12194440e-4},
     "tiny": {64: 2.2250738585072014e-308, 32: 1.17549435e-38},
+    "linear": {64: 1e-100, 32: 1e-12},  # erf of less than this is linear
+    "small_root": {64: 1e-150, 32: 1e-18},
 }
 MANTISSA = {64: 52, 32: 23}
 ROOT_HALF_BITS = {64: 0x3FE6A09E667F3BCD, 32: 0x3F3504F3}
@@ -89,6 +91,14 @@ def exponential(x: Any) -> Any:
     rest = (inside - n * constant("log2_high", x)) - n * constant("log2_low", x)
     value = times_power(polynomial("exp", rest), shifted)
     return select(x < lowest, real(x, 0), value)
+
+
+@compiled
+def expm1_ratio(x: Any) -> Any:
+    """(exp(x) - 1) / x for x <= 0, which is 1 at 0."""
+    small, one = x > real(x, -0.3), real(x, 1)
+    close = polynomial("exp_excess", select(small, x, real(x, 0)))
+    return select(small, close, (exponential(x) - one) / select(small, one, x))
 
 
 @compiled

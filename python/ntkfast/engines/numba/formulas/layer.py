@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ntkfast.engines.numba.compiling import compiled
-from ntkfast.engines.numba.formulas.activation import activate, put
+from ntkfast.engines.numba.formulas.activation import activate
 from ntkfast.engines.numba.formulas.exponential import constant
+from ntkfast.engines.numba.formulas.pair_state import put
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
 from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array, Row, Target
 
@@ -37,7 +38,7 @@ def to_state(state: Array, start: int) -> int:
 def evaluate_layers(
     layers: Array, left: Array, r: int, right: Array, state: Array, start: int
 ) -> int:
-    """Apply all layers to a row of pairs; returns the position of the last number."""
+    """Apply all layers to a row of pairs; returns the position of the last two numbers."""
     k = 0
     for layer in range(len(layers)):
         save, add = layers[layer]["save"], layers[layer]["add"]
@@ -48,7 +49,7 @@ def evaluate_layers(
         k += affine(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
         if add >= 0:
             add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
-            k += 4
+            k += 6
     return k
 
 
@@ -56,60 +57,61 @@ def evaluate_layers(
 def affine(
     layers: Array, layer: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> int:
-    """(c, t) <- (w c + e, w t + x c + y); returns how many numbers that has.
-
-    Numbers, if e or y is not 0: sqrt(w q / q'), 1/sqrt(q'), sin(a/2), cos(a/2).
-    """
+    """(c, t) <- (w c + e, w t + x c + y); returns how many numbers that has; see the header."""
     wide()
     here = layers[layer]
-    w, e, x, y = here["w"], here["e"], here["x"], here["y"]
-    like = load(state, 0)
-    x_, y_, one = real(like, x / w), real(like, y), real(like, 1)
-    two = one + one
-    if e == 0 and y == 0:
-        if x != 0:
-            for j in range(start, WIDTH):
-                t = load(state, 2 * WIDTH + j) + x_ * (one - load(state, j))
-                store(state, 2 * WIDTH + j, t)
-        return 0
-    share_, inverse_ = fetch(left, p), fetch(left, p + ROWS)
-    sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
-    keeps_co = e == 0
-    for j in range(start, WIDTH):
-        before, share = load(state, j), share_ * fetch(right, o + j)
-        gap = sine * fetch(right, o + 3 * WIDTH + j) - cosine * fetch(right, o + 2 * WIDTH + j)
-        t = share * (load(state, 2 * WIDTH + j) + x_ * (one - before))
-        t += y_ * (inverse_ * fetch(right, o + WIDTH + j))
-        defect = share * before + two * gap * gap
-        put(state, j, defect, select(keeps_co, load(state, WIDTH + j), two - defect), t)
-    return 4
+    offset, gains = here["e"] != 0, here["x"] != 0 or here["y"] != 0
+    one = real(load(state, 0), 1)
+    two, used = one + one, 3 if offset else 0
+    if gains:
+        a, b = p + used * ROWS, o + used * WIDTH
+        old, seen, added = fetch(left, a), fetch(left, a + ROWS), fetch(left, a + 2 * ROWS)
+        for j in range(start, WIDTH):
+            t = old * fetch(right, b + j) * load(state, 2 * WIDTH + j)
+            t += seen * fetch(right, b + WIDTH + j) * (one - load(state, j))
+            store(state, 2 * WIDTH + j, t + added * fetch(right, b + 2 * WIDTH + j))
+        used += 3
+    if offset:
+        share_, sine, cosine = fetch(left, p), fetch(left, p + ROWS), fetch(left, p + 2 * ROWS)
+        for j in range(start, WIDTH):
+            share = share_ * fetch(right, o + j)
+            first = sine * fetch(right, o + 2 * WIDTH + j)
+            second = cosine * fetch(right, o + WIDTH + j)
+            gap, total = first - second, first + second
+            store(state, j, share * load(state, j) + two * gap * gap)
+            store(state, WIDTH + j, share * load(state, WIDTH + j) + two * total * total)
+    return used
 
 
 @compiled
 def add_slot(
     slot: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
 ) -> None:
-    """(c, t) <- (c, t) + slot; numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(a/2), cos(a/2)."""
+    """(c, t) <- (c, t) + slot; for the numbers see the header."""
     wide()
     at = (1 + slot) * STATE
     g_, h_ = fetch(left, p), fetch(left, p + ROWS)
     sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
-    two = real(g_, 2)
+    own, other, two = fetch(left, p + 4 * ROWS), fetch(left, p + 5 * ROWS), real(g_, 2)
     for j in range(start, WIDTH):
         g, h = g_ * fetch(right, o + j), h_ * fetch(right, o + WIDTH + j)
         gap = sine * fetch(right, o + 3 * WIDTH + j) - cosine * fetch(right, o + 2 * WIDTH + j)
-        defect = g * load(state, j) + h * load(state, at + j) + two * gap * gap
-        t = g * load(state, 2 * WIDTH + j) + h * load(state, at + 2 * WIDTH + j)
-        put(state, j, defect, two - defect, t)
+        moved = two * gap * gap
+        w = g * load(state, j) + h * load(state, at + j) + moved
+        co = g * load(state, WIDTH + j) + h * load(state, at + WIDTH + j) + moved
+        t = own * fetch(right, o + 4 * WIDTH + j) * load(state, 2 * WIDTH + j)
+        t += other * fetch(right, o + 5 * WIDTH + j) * load(state, at + 2 * WIDTH + j)
+        put(state, j, w, co, t)
 
 
 @compiled
 def to_cosine(state: Array, first: int, width: int) -> None:
-    """Replace w by u = 1-w."""
+    """Replace w by u."""
     wide()
     one = real(load(state, 0), 1)
     for j in range(first, width):
-        store(state, j, one - load(state, j))
+        w, co = load(state, j), load(state, WIDTH + j)
+        store(state, j, select(w < co, one - w, co - one))
 
 
 @compiled

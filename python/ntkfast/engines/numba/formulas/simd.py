@@ -126,11 +126,9 @@ def plus(typing: Any, total: Any, value: Any) -> Code:
 
 @intrinsic(prefer_literal=True)
 def polynomial(typing: Any, name: Any, x: Any) -> Code:
-    """Evaluate one of COEFFICIENTS; "expm1" is "exp" without its constant term, over x."""
-    if name.literal_value == "expm1":
-        coefficients = COEFFICIENTS["exp"][x.bitwidth][1:]
-    else:
-        coefficients = COEFFICIENTS[name.literal_value][x.bitwidth]
+    """Evaluate one of COEFFICIENTS; "exp_excess" is "exp" without its constant term, over x."""
+    full, _, cut = name.literal_value.partition("_")
+    coefficients = COEFFICIENTS[full][x.bitwidth][1 if cut else 0 :]
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = context.get_value_type(x)

@@ -64,7 +64,7 @@ def relu_row(pair: Pair, k: int, di: int, dj: int, i: int, to: Planes, first: in
             s, v, t = load(plane.s, at + lane), load(plane.v, at + lane), load(plane.t, at + lane)
             back = s < real(s, 0)
             far = real(s, 2) - v
-            kappa0, kappa1, w = arc_cosine(select(back, far, v), select(back, v, far))
+            kappa0, _, kappa1, w = arc_cosine(select(back, far, v), select(back, v, far))
             kappa1 = select(w < real(s, 0.5), real(s, 1) - w, kappa1)
             scale = load(x.norm, left + lane) * load(y.norm, right + lane)
             put(to, put_at + lane, scale * kappa1, w, t * (kappa0 * real(s, 0.5)))

@@ -1,0 +1,87 @@
+// A pair of inputs on its way through the layers, in normalised quantities, and a strip of them.
+//
+// A pair is carried as w = 1-u, co = 1+u and t, where u = nngp / sqrt(q p) and t = ntk / sqrt(a b),
+// with q, p and a, b the NNGP and NTK of either input with itself. All of them lie in [-1, 1] or
+// [0, 2], so that nothing overflows. Mixing two kernels (a bias is the constant kernel) is then, with
+// unit vectors (cos a, sin a) of the shares of either variance,
+//     u' = cos a cos b u1 + sin a sin b u2,
+//     w' = cos a cos b w1 + sin a sin b w2 + 2 sin^2((a-b)/2),
+// a sum of non-negative terms, and so is 1+u': no cancellation at either end, at any depth.
+#pragma once
+
+#include "formulas/maps.hpp"
+#include "formulas/simd.hpp"
+
+namespace {
+
+constexpr int kStrip = kOnePair ? 1 : 64;  // pairs per strip
+
+template <class T>
+struct State {
+    alignas(kOnePair ? sizeof(T) : 64) T w[kStrip], co[kStrip], t[kStrip];
+};
+
+template <class T>
+NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
+    store<T>(s.w + k, w), store<T>(s.co + k, co), store<T>(s.t + k, t);
+}
+
+// The numbers of one layer for a row i (scalars) and for the columns of a strip, `stride` apart.
+template <class T>
+struct Stats {
+    const T *row, *column;
+    std::int64_t stride = kStrip;
+    NTK_FN Vec<T> own(int k, int lane) const { return load<T>(column + k * stride + lane); }
+    NTK_FN Vec<T> pair(int k, int lane) const {  // product of the k-th numbers
+        return row[k] * own(k, lane);
+    }
+    // sin((a-b)/2) and sin((a+b)/2) from the sines and cosines of the half angles, numbers k and k+1
+    NTK_FN Vec<T> half_difference(int k, int lane) const {
+        return row[k] * own(k + 1, lane) - row[k + 1] * own(k, lane);
+    }
+    NTK_FN Vec<T> half_sum(int k, int lane) const {
+        return row[k] * own(k + 1, lane) + row[k + 1] * own(k, lane);
+    }
+    NTK_FN Vec<T> difference(int k, int lane) const { return row[k] - own(k, lane); }
+    NTK_FN void skip(std::int64_t numbers) { row += numbers, column += numbers * stride; }
+};
+
+// What a smooth activation says of a pair: the new u, and the factor of t.
+template <class T>
+struct Dual {
+    Vec<T> u, slope;
+};
+
+// Below this 1-|u| is no longer formed from u, which would cost it more than a few bits.
+template <class T>
+constexpr T kNear = T(1) / 16;
+
+// Applies a smooth activation: form.direct gives its Dual, form.near gives 1-|u| without a difference
+// of nearly equal numbers. The second is dearer and asked for where it is needed.
+template <class T, class Form>
+NTK_FN void apply(const Form& form, State<T>& s) {
+    const Vec<T> zero{}, limit = broadcast<T>(kNear<T>);
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k);
+        const Dual<T> dual = form.direct(k, w, co);
+        Vec<T> small = T(1) - abs2(dual.u);
+        if (mask_below<T>(small, limit))
+            small = small < limit ? max2(form.near(k, w, co, dual.u), zero) : small;
+        const auto back = dual.u < zero;
+        const Vec<T> large = T(2) - small;
+        put<T>(s, k, back ? large : small, back ? small : large, load<T>(s.t + k) * dual.slope);
+    }
+}
+
+// Two inputs of different variances q and p differ at equal directions too: with K the dual there,
+// 1 - K(q, p) / sqrt(K(q, q) K(p, p)). `half` is (K(q, q) + K(p, p)) / 2 - K(q, p) over that root,
+// from a form without cancellation; what exceeds the geometric mean in it is taken off by the roots
+// of K(q, q) and K(p, p), numbers `root` and root + 1 (its inverse). Far apart, K itself will do.
+template <class T>
+NTK_FN Vec<T> mismatch(const Stats<T>& stats, int root, int lane, Vec<T> half, Vec<T> dual) {
+    const Vec<T> gap = stats.difference(root, lane);
+    const Vec<T> square = (gap * stats.row[root + 1]) * (gap * stats.own(root + 1, lane));
+    return square < broadcast<T>(T(0.25)) ? half - T(0.5) * square : T(1) - dual;
+}
+
+}  // namespace
