@@ -1,6 +1,8 @@
 // Angles of a row of pairs from their inner products, those of close pairs from differences.
 #pragma once
 
+#include <limits>
+
 #include "formulas/problems.hpp"
 #include "formulas/profile.hpp"
 
@@ -30,7 +32,7 @@ NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm
         radial += difference * (x[k] * inverse);
     }
     const T sine2 = total - radial * radial;  // sin^2 of the angle, which is below 90 degrees
-    if (!(sine2 > 0)) return 0;
+    if (!(sine2 > 16 * std::numeric_limits<T>::epsilon() * total)) return 0;  // parallel but for rounding
     return sine2 / (2 + 2 * root(sine2 < 1 ? 1 - sine2 : T(0)));
 }
 

@@ -38,7 +38,8 @@ struct ArcSpread {
 
     // sin(bend) = sin^2(gap/2) / sin((A+A')/2 + C), for sin^2 C = sin A sin A'.
     NTK_FN ArcSpread(T a, T cosine, Vec<T> a_, Vec<T> cosine_, Vec<T> z1, Vec<T> e1) {
-        const Vec<T> sine = a * cosine_ - cosine * a_, both = cosine * cosine_, mean = a * a_;
+        const Vec<T> sine = sine_of_difference<T>(a, cosine, a_, cosine_);
+        const Vec<T> both = cosine * cosine_, mean = a * a_;
         const Vec<T> near = both + mean, doubled = both - mean;  // cosines of A - A' and A + A'
         gap = arc_sine<T>(sine, near * near);
         const Vec<T> large = sqrt_lanes<T>(T(0.5) + T(0.5) * abs2(doubled));

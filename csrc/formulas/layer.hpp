@@ -8,11 +8,11 @@ namespace {
 // ---- (c, t) <- (w c + e, w t + x c + y) --------------------------------------------------------
 
 // Numbers, with q, a and q', a' the NNGP and NTK of an input before and after the step: if it has a bias
-// sqrt(w q / q'), sin(g/2), cos(g/2); if the NTK gains, sqrt(w a / a'), sqrt(x q / a'), sqrt(y / a').
+// sqrt(w q / q'), sqrt(e / q'); if the NTK gains, sqrt(w a / a'), sqrt(x q / a'), sqrt(y / a').
 template <class T>
 NTK_FN void affine(const ntkfast::LayerConstants<T>& layer, Stats<T> stats, State<T>& s) {
     Stats<T> gains = stats;
-    gains.skip(layer.offset ? 3 : 0);
+    gains.skip(layer.offset ? 2 : 0);
     for (int k = 0; k < kStrip; k += kLanes<T>) {
         const Vec<T> w = load<T>(s.w + k);
         if (layer.gains) {
@@ -20,25 +20,23 @@ NTK_FN void affine(const ntkfast::LayerConstants<T>& layer, Stats<T> stats, Stat
             store<T>(s.t + k, t + gains.pair(2, k));
         }
         if (layer.offset) {
-            const Vec<T> share = stats.pair(0, k), gap = stats.half_difference(1, k);
-            const Vec<T> sum = stats.half_sum(1, k);
-            store<T>(s.w + k, share * w + T(2) * gap * gap);
-            store<T>(s.co + k, share * load<T>(s.co + k) + T(2) * sum * sum);
+            const Vec<T> share = stats.pair(0, k), moved = stats.moved(0, k);
+            store<T>(s.w + k, share * w + moved);
+            store<T>(s.co + k, share * load<T>(s.co + k) + moved + T(2) * stats.pair(1, k));
         }
     }
 }
 
 // ---- (c, t) <- (c, t) + slot -------------------------------------------------------------------
 
-// Numbers: sqrt(q / q'), sqrt(q_slot / q'), sin(g/2), cos(g/2), sqrt(a / a'), sqrt(a_slot / a').
+// Numbers: sqrt(q / q'), sqrt(q_slot / q'), sqrt(a / a'), sqrt(a_slot / a').
 template <class T>
 NTK_FN void add(const Stats<T>& stats, const State<T>& slot, State<T>& s) {
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> g = stats.pair(0, k), h = stats.pair(1, k), gap = stats.half_difference(2, k);
-        const Vec<T> moved = T(2) * gap * gap;
+        const Vec<T> g = stats.pair(0, k), h = stats.pair(1, k), moved = stats.moved(0, k);
         put<T>(s, k, g * load<T>(s.w + k) + h * load<T>(slot.w + k) + moved,
                g * load<T>(s.co + k) + h * load<T>(slot.co + k) + moved,
-               stats.pair(4, k) * load<T>(s.t + k) + stats.pair(5, k) * load<T>(slot.t + k));
+               stats.pair(2, k) * load<T>(s.t + k) + stats.pair(3, k) * load<T>(slot.t + k));
     }
 }
 

@@ -60,9 +60,9 @@ static constexpr std::int64_t sequence_stats(const LayerRow& layer) {
 }
 static constexpr bool has_gains(const LayerRow& layer) { return layer.x != 0 || layer.y != 0; }
 static constexpr std::int64_t affine_stats(const LayerRow& layer) {
-    return (layer.e != 0 ? 3 : 0) + (has_gains(layer) ? 3 : 0);
+    return (layer.e != 0 ? 2 : 0) + (has_gains(layer) ? 3 : 0);
 }
-static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 6 : 0; }
+static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 4 : 0; }
 
 // What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
 template <class T>

@@ -5,7 +5,7 @@
 // [0, 2], so that nothing overflows. Mixing two kernels (a bias is the constant kernel) is then, with
 // unit vectors (cos a, sin a) of the shares of either variance,
 //     u' = cos a cos b u1 + sin a sin b u2,
-//     w' = cos a cos b w1 + sin a sin b w2 + 2 sin^2((a-b)/2),
+//     w' = cos a cos b w1 + sin a sin b w2 + 1 - cos(a-b),
 // a sum of non-negative terms, and so is 1+u': no cancellation at either end, at any depth.
 #pragma once
 
@@ -26,6 +26,13 @@ NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
     store<T>(s.w + k, w), store<T>(s.co + k, co), store<T>(s.t + k, t);
 }
 
+// sin(a-b) from sines and cosines of angles up to 90 degrees: 0 for equal ones, which the difference of
+// two products is not where one of them is fused into a multiply-add.
+template <class T>
+NTK_FN Vec<T> sine_of_difference(T sine, T cosine, Vec<T> sine_, Vec<T> cosine_) {
+    return (sine - sine_) * cosine_ - sine_ * (cosine - cosine_);
+}
+
 // The numbers of one layer for a row i (scalars) and for the columns of a strip, `stride` apart.
 template <class T>
 struct Stats {
@@ -35,12 +42,11 @@ struct Stats {
     NTK_FN Vec<T> pair(int k, int lane) const {  // product of the k-th numbers
         return row[k] * own(k, lane);
     }
-    // sin((a-b)/2) and sin((a+b)/2) from the sines and cosines of the half angles, numbers k and k+1
-    NTK_FN Vec<T> half_difference(int k, int lane) const {
-        return row[k] * own(k + 1, lane) - row[k + 1] * own(k, lane);
-    }
-    NTK_FN Vec<T> half_sum(int k, int lane) const {
-        return row[k] * own(k + 1, lane) + row[k + 1] * own(k, lane);
+    // 1 - cos(a-b) of two angles below 90 degrees, whose cosines and sines are numbers k and k+1
+    NTK_FN Vec<T> moved(int k, int lane) const {
+        const Vec<T> sine =
+            sine_of_difference<T>(row[k + 1], row[k], own(k + 1, lane), own(k, lane));
+        return sine * sine / (T(1) + pair(k, lane) + pair(k + 1, lane));
     }
     NTK_FN Vec<T> difference(int k, int lane) const { return row[k] - own(k, lane); }
     NTK_FN void skip(std::int64_t numbers) { row += numbers, column += numbers * stride; }

@@ -164,13 +164,6 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         *out = finite<T>(value);
         out += stride;
     };
-    // With cos g and sin g the shares sqrt(p/q) and sqrt(r/q) of a variance q = p + r: the sine and
-    // cosine of g/2, which is at most 45 degrees.
-    const auto emit_half_angle = [&](double cosine, double sine) {
-        const double half = sine > 0 ? std::sqrt((1 + cosine) / 2) : 1.0;  // also if q = 0
-        emit(sine / (2 * half));
-        emit(half);
-    };
     const double size = static_cast<double>(norm);
     Own own{size * size, 0}, slot[kSlots] = {};
     for (std::int64_t l = 0; l < map.count; ++l) {
@@ -194,9 +187,8 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         const Own scaled{layer.w * after, own.a > 0 ? layer.w * slope * own.a : 0};
         own = {scaled.q + layer.e, scaled.a + layer.x * after + layer.y};
         if (layer.e != 0) {
-            const double share = root_share(scaled.q, own.q);
-            emit(share);
-            emit_half_angle(share, root_share(layer.e, own.q));
+            emit(root_share(scaled.q, own.q));
+            emit(root_share(layer.e, own.q));
         }
         if (has_gains(layer)) {
             emit(root_share(scaled.a, own.a));
@@ -206,10 +198,8 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
         if (layer.add >= 0) {
             const Own part = own, other = slot[layer.add];
             own = {part.q + other.q, part.a + other.a};
-            const double share = root_share(part.q, own.q), rest = root_share(other.q, own.q);
-            emit(share);
-            emit(rest);
-            emit_half_angle(share, rest);
+            emit(root_share(part.q, own.q, 1));
+            emit(root_share(other.q, own.q));
             emit(root_share(part.a, own.a));
             emit(root_share(other.a, own.a));
         }

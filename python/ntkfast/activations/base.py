@@ -82,6 +82,8 @@ class Activation(ABC):
         Of a polynomial, whose Hermite series ends there; None for any other function.
     is_arc_cosine : bool
         Whether the duals are made of arc-cosine functions, see `arc_cosine_map`.
+    is_odd : bool
+        Whether s(-x) = -s(x), so that what holds near equal directions holds near opposite ones.
     is_smooth : bool
         Whether kernels are looked for as power series: `hermite` is a closed form whose
         coefficients mostly decrease geometrically.
@@ -114,6 +116,11 @@ class Activation(ABC):
     def is_compiled(self) -> bool:
         """Whether compiled code knows the duals, and needs no Hermite coefficients."""
         return self.code[0] != ActivationKind.HERMITE
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether s(-x) = -s(x)."""
+        return False
 
     @property
     def continuation(self) -> Continuation | None:

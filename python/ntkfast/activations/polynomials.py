@@ -107,6 +107,10 @@ class _Series(Activation):
         checks.store(self, coefficients=values)
 
     @property
+    def is_odd(self) -> bool:
+        return not any(self.coefficients[::2])
+
+    @property
     def polynomial_degree(self) -> int | None:
         return len(self.coefficients) - 1
 

@@ -196,6 +196,10 @@ class Step(Activation):
         return "step" + _arguments(self.low, self.high)
 
     @property
+    def is_odd(self) -> bool:
+        return self.low == -self.high
+
+    @property
     def degree(self) -> float | None:
         return 0.0
 

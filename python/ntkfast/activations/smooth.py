@@ -62,6 +62,10 @@ class Erf(Activation):
         return ActivationKind.ERF, (float(self.a), float(self.b), float(self.c0))
 
     @property
+    def is_odd(self) -> bool:
+        return self.c0 == 0
+
+    @property
     def continuation(self) -> Continuation | None:
         from scipy import special
 
@@ -189,7 +193,7 @@ class GELU(Activation):
         q, p, c = _floats(q, p, c)
         root = np.sqrt(1 + q + p + _excess(q, p, c))
         pi = _pi(q)
-        tail = (c * c / root + q * p * root) / ((1 + q) * (1 + p))
+        tail = c / (1 + q) * (c / (1 + p)) / root + q / (1 + q) * (p / (1 + p)) * root
         return c / 4 + (c * np.arctan2(c, root) + tail) / (2 * pi)
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:

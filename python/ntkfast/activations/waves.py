@@ -54,6 +54,10 @@ class Sine(Activation):
         return ActivationKind.SINE, (float(self.a), float(self.b), float(np.cos(2 * self.phase)))
 
     @property
+    def is_odd(self) -> bool:
+        return self.phase == 0
+
+    @property
     def continuation(self) -> Continuation | None:
         return lambda z: self.a * np.sin(self.b * z + self.phase), np.inf
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray
@@ -35,3 +37,20 @@ def reference_row_norms(X: FloatArray) -> FloatArray:
         norms[first : first + 4096] = np.sqrt(squares)
     with np.errstate(over="ignore"):
         return norms.astype(X.dtype)
+
+
+def norm_powers(norms: FloatArray, power: float) -> FloatArray:
+    """Return powers by the C library, which all engines take, rounded to the dtype of the norms.
+
+    A norm whose inverse overflows counts as zero, like zero itself, whose inverse is 0 here.
+    """
+    if power == 0:
+        return np.ones_like(norms)
+    if power == 1:
+        return norms
+    wide = norms.astype(np.float64)
+    with np.errstate(divide="ignore", over="ignore"):
+        if power < 0:
+            result = (1 / wide if power == -1 else wide**power).astype(norms.dtype)
+            return np.where(np.isfinite(result), result, 0)
+        return np.array([math.pow(norm, power) for norm in wide], norms.dtype)

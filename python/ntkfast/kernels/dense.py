@@ -107,24 +107,38 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
-        values = diagonal(self.network.layers(dim), norms.astype(np.float64) ** 2)
-        chosen = values.nngp if self.kind == "nngp" else values.ntk
-        return np.asarray(self.network.scale(self.kind) * chosen)
+        values = _own_values(self.network.layers(dim), self._scales(), norms)
+        return values[:, int(self.kind == "nngp")]
+
+    def _at_equal(self, X: Rows) -> FloatArray:
+        if self._profile(X, X) is not None:
+            return super()._at_equal(X)
+        return self.diagonal_of(X.norms, X.data.shape[1]).astype(X.dtype)
+
+    def _scales(self) -> tuple[float, float]:
+        return self.network.scale("ntk"), self.network.scale("nngp")
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+        profile = self._profile(X, Y)
+        if profile is not None:
+            return profile, X, Y
+        layers = self.network.layers(X.data.shape[1])
+        return _layer_map(layers, self.kind, self._scales(), X, Y)
+
+    def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
+        """Return the profile of these rows, if there is a good one."""
         dim, dtype = X.data.shape[1], X.data.dtype
         layers = self.network.layers(dim)
         degree = homogeneity(layers, self.kind)
         radius = 1.0 if degree is not None else _common_norm(X.norms, Y.norms)
-        if radius is not None:
-            profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
-            # Composed steps behave like a root of the angle, which no polynomial follows; nothing
-            # is better than a profile where an activation has only a quadrature.
-            closed = all(layer.activation.is_compiled for layer in layers)
-            if not closed or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
-                return profile, X, Y
-        scales = self.network.scale("ntk"), self.network.scale("nngp")
-        return _layer_map(layers, self.kind, scales, X, Y)
+        if radius is None:
+            return None
+        profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
+        # Composed steps behave like a root of the angle, which no polynomial follows; nothing is
+        # better than a profile where an activation has only a quadrature.
+        closed = all(layer.activation.is_compiled for layer in layers)
+        worst = PROFILE_ERROR * float(np.finfo(dtype).eps) if closed else np.inf
+        return profile if profile.error <= worst else None  # not if it is NaN
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
@@ -199,12 +213,19 @@ def _layer_map(
     carry(layers[: max(asking, default=0)], (first, second), activate, affine, join)
     terms = [block[0].shape[1] - 2 for block in blocks]
     plan = LayerMap(numbers(layers, terms), kind == "nngp", scales)
-    values = diagonal(layers, X.norms.astype(np.float64) ** 2)
-    both = np.stack([scales[0] * values.ntk, scales[1] * values.nngp], axis=1).astype(X.data.dtype)
+    both = _own_values(layers, scales, X.norms).astype(X.data.dtype)
     if not blocks:
         return plan, replace(X, diagonal=both), Y
     series = [np.hstack(side).astype(X.data.dtype) for side in zip(*blocks, strict=True)]
     return plan, replace(X, series=series[0], diagonal=both), replace(Y, series=series[1])
+
+
+def _own_values(
+    layers: Layers, scales: tuple[float, float], norms: FloatArray
+) -> NDArray[np.float64]:
+    """Return NTK and NNGP of rows with themselves, (n, 2), rounded once: depth adds roundings."""
+    values = diagonal(layers, norms.astype(np.longdouble) ** 2)
+    return np.stack([scales[0] * values.ntk, scales[1] * values.nngp], 1).astype(np.float64)
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:

@@ -154,7 +154,7 @@ class Sphere(NamedTuple):
     defect: Array  # 1 - nngp / q
     t: Any  # NTK of an input with itself
     t_missing: Array  # t - ntk
-    vc: Array  # cos^2 of half the angle
+    vc: Array  # cos^2 of half the angle: half of 1 + nngp / q
 
 
 def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
@@ -170,31 +170,35 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
     number = v.dtype.type
 
     def activate(layer: Layer, state: Sphere) -> Sphere:
-        before, defect, t, t_missing, vc = state
-        defect, slope, slope_defect = layer.activation.on_sphere(before, defect / 2, vc)
+        before, old, t, t_missing, vc = state
+        defect, slope, slope_defect = layer.activation.on_sphere(before, old / 2, vc)
+        if layer.activation.is_odd:  # what is small at either end is computed there
+            front, opposite = old / 2 <= vc, layer.activation.on_sphere(before, vc, old / 2)[0]
+            defect = np.where(front, defect, 2 - opposite)
+            vc = np.where(front, 1 - defect / 2, opposite / 2)
+        else:
+            vc = 1 - defect / 2
         q = number(layer.activation.variance(before))
         top = number(layer.activation.derivative_variance(before))
         missing = q / before * (slope_defect * t + slope * t_missing)
-        return Sphere(q, defect, top * t, missing, 1 - defect / 2)
+        return Sphere(q, defect, top * t, missing, vc)
 
     def affine(layer: Layer, state: Sphere) -> Sphere:
         q, defect, t, t_missing, vc = state
         w, e, x, y = (number(a) for a in (layer.w, layer.e, layer.x, layer.y))
         after = w * q + e
         missing = w * t_missing + x * q * defect
-        return Sphere(after, defect * (w * q / after), w * t + x * q + y, missing, vc)
+        share, shift = w * q / after, e / after
+        return Sphere(after, defect * share, w * t + x * q + y, missing, vc * share + shift)
 
     def join(a: Sphere, b: Sphere) -> Sphere:
         q = a.q + b.q
-        defect = (a.q * a.defect + b.q * b.defect) / q
-        return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, a.vc)
-
-    def settle(layer: Layer, state: Sphere) -> Sphere:
-        bent = layer.e or layer.add >= 0  # only then has the angle changed
-        return state._replace(vc=1 - state.defect / 2) if bent else state
+        one, other = a.q / q, b.q / q
+        defect, vc = (one * x + other * y for x, y in ((a.defect, b.defect), (a.vc, b.vc)))
+        return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, vc)
 
     start = Sphere(number(q), 2 * v, number(0), np.zeros_like(v), vc)
-    return carry(layers, start, activate, affine, join, settle)
+    return carry(layers, start, activate, affine, join)
 
 
 def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:

@@ -14,7 +14,7 @@ from ntkfast import engines, places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
-from ntkfast.engines.maps import Map
+from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.curve import Curve, ProfileCurve
 
@@ -82,7 +82,16 @@ class RowKernel(Kernel):
 
     def _values(self, X: Collection) -> FloatArray:
         rows = cast(Rows, X)
-        return self.diagonal_of(rows.norms, rows.data.shape[1]).astype(rows.dtype)
+        self._check_range(rows, None)
+        return self._at_equal(rows)
+
+    def _at_equal(self, X: Rows) -> FloatArray:
+        """Return what engines write where both rows are the same, to the bit."""
+        plan = self._map(X, X)[0]
+        assert isinstance(plan, ProfileMap | RadialMap)  # other maps are of kernels that override
+        factors = engines.norm_powers(X.norms, plan.degree)
+        scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
+        return np.asarray(factors * (factors * X.dtype.type(scale)))
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         plan, left, right = self._plan(X, Y)

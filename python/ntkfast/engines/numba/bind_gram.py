@@ -15,6 +15,7 @@ from ntkfast.engines.codes import (
     NeuronKind,
 )
 from ntkfast.engines.maps import LayerMap, Map, NeuronMap, ProfileMap, RadialMap
+from ntkfast.engines.norms import norm_powers
 from ntkfast.engines.numba.cpu.tile import gram_task, product_task
 from ntkfast.engines.numba.fine_table import fine_table
 from ntkfast.engines.numba.formulas.profile import permutes
@@ -129,13 +130,6 @@ def _table(plan: ProfileMap) -> Table:
     return Table(values, len(plan.table) - 1, shift, pieces, numbers)
 
 
-def _power(norms: FloatArray, power: float) -> FloatArray:
-    """Return powers computed in float64; an inverse that overflows is 0, like that of zero."""
-    with np.errstate(divide="ignore", over="ignore"):
-        result = (norms.astype(np.float64) ** power).astype(norms.dtype)
-    return np.where(np.isfinite(result), result, 0) if power < 0 else result
-
-
 def _side(rows: Rows, degree: float) -> Side:
     """Return a side's rows and what depends on them alone."""
     norms = np.array(rows.norms)
@@ -145,8 +139,8 @@ def _side(rows: Rows, degree: float) -> Side:
         *flat_rows(rows.data),
         len(rows),
         norms,
-        _power(norms, -1.0),
-        _power(norms, degree),
+        norm_powers(norms, -1.0),
+        norm_powers(norms, degree),
         np.array(series, order="C"),
         np.array(diagonal, order="C"),
     )

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ntkfast.engines.numba.compiling import compiled, inlined
+from ntkfast.engines.numba.formulas.exponential import constant
 from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, select, store, wide
 from ntkfast.engines.numba.problem import WIDTH, Array, Problem, Row, Scratch
 
@@ -23,7 +24,8 @@ def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dime
         radial = plus(radial, difference * (a * inverse))
     sine2 = total - radial * radial
     cosine = math.sqrt(select(sine2 < one, one - sine2, zero))
-    return select(sine2 > zero, sine2 / (one + one + (one + one) * cosine), zero)
+    rounding = constant("rounding", total) * total  # less than this is left of parallel rows
+    return select(sine2 > rounding, sine2 / (one + one + (one + one) * cosine), zero)
 
 
 @compiled

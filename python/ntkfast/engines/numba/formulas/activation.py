@@ -15,6 +15,7 @@ from ntkfast.engines.numba.formulas.pair_state import (
     put_dual,
     put_far,
     put_near,
+    sine_of_difference,
 )
 from ntkfast.engines.numba.formulas.rectified import relu_layer, step_layer
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
@@ -68,7 +69,7 @@ def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, star
     for j in range(start, WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
         h_, c_, both = fetch(right, o + j), fetch(right, o + WIDTH + j), pair(left, p, right, o + j, 2)
-        z, apart = h * h_, (h * c_ - c * h_) * (h * c_ + c * h_)
+        z, apart = h * h_, sine_of_difference(h, c, h_, c_) * (h * c_ + c * h_)
         rest1, across = c * c + c_ * c_ * (one - c * c), z * z * (w * co)
         rest = rest1 + across
         u = math.sqrt(both / rest)

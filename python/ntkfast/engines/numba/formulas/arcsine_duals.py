@@ -15,6 +15,7 @@ from ntkfast.engines.numba.formulas.pair_state import (
     put_dual,
     put_far,
     put_near,
+    sine_of_difference,
 )
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, wide
 from ntkfast.engines.numba.problem import ROWS, WIDTH, Array
@@ -68,7 +69,8 @@ def turned(s: ArcSine) -> Any:
 def spread(a: Any, cosine: Any, a_: Any, cosine_: Any, z1: Any, e1: Any) -> Any:
     """Gap A - A' and bend (A + A')/2 - C of the arc sines of h^2, h'^2 and h h'."""
     one, zero, half = real(z1, 1), real(z1, 0), real(z1, 0.5)
-    sine, both, mean = a * cosine_ - cosine * a_, cosine * cosine_, a * a_
+    sine = sine_of_difference(a, cosine, a_, cosine_)
+    both, mean = cosine * cosine_, a * a_
     near, doubled = both + mean, both - mean
     gap = arc_sine(sine, near * near)
     large = math.sqrt(half + half * abs(doubled))

@@ -7,7 +7,7 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import activate
 from ntkfast.engines.numba.formulas.exponential import constant
-from ntkfast.engines.numba.formulas.pair_state import put
+from ntkfast.engines.numba.formulas.pair_state import put, sine_of_difference
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
 from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array, Row, Target
 
@@ -49,8 +49,17 @@ def evaluate_layers(
         k += affine(layers, layer, left, k * ROWS + r, right, k * WIDTH, state, start)
         if add >= 0:
             add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
-            k += 6
+            k += 4
     return k
+
+
+@compiled
+def moved(left: Array, p: int, right: Array, o: int) -> Any:
+    """1 - cos(a-b) of two angles below 90 degrees, whose cosines and sines come first."""
+    cosine, sine = fetch(left, p), fetch(left, p + ROWS)
+    cosine_, sine_ = fetch(right, o), fetch(right, o + WIDTH)
+    gap = sine_of_difference(sine, cosine, sine_, cosine_)
+    return gap * gap / (real(gap, 1) + cosine * cosine_ + sine * sine_)
 
 
 @compiled
@@ -62,7 +71,7 @@ def affine(
     here = layers[layer]
     offset, gains = here["e"] != 0, here["x"] != 0 or here["y"] != 0
     one = real(load(state, 0), 1)
-    two, used = one + one, 3 if offset else 0
+    two, used = one + one, 2 if offset else 0
     if gains:
         a, b = p + used * ROWS, o + used * WIDTH
         old, seen, added = fetch(left, a), fetch(left, a + ROWS), fetch(left, a + 2 * ROWS)
@@ -72,14 +81,12 @@ def affine(
             store(state, 2 * WIDTH + j, t + added * fetch(right, b + 2 * WIDTH + j))
         used += 3
     if offset:
-        share_, sine, cosine = fetch(left, p), fetch(left, p + ROWS), fetch(left, p + 2 * ROWS)
+        share_, rest_ = fetch(left, p), fetch(left, p + ROWS)
         for j in range(start, WIDTH):
-            share = share_ * fetch(right, o + j)
-            first = sine * fetch(right, o + 2 * WIDTH + j)
-            second = cosine * fetch(right, o + WIDTH + j)
-            gap, total = first - second, first + second
-            store(state, j, share * load(state, j) + two * gap * gap)
-            store(state, WIDTH + j, share * load(state, WIDTH + j) + two * total * total)
+            share, rest = share_ * fetch(right, o + j), rest_ * fetch(right, o + WIDTH + j)
+            gap = moved(left, p, right, o + j)
+            store(state, j, share * load(state, j) + gap)
+            store(state, WIDTH + j, share * load(state, WIDTH + j) + gap + two * rest)
     return used
 
 
@@ -91,16 +98,14 @@ def add_slot(
     wide()
     at = (1 + slot) * STATE
     g_, h_ = fetch(left, p), fetch(left, p + ROWS)
-    sine, cosine = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
-    own, other, two = fetch(left, p + 4 * ROWS), fetch(left, p + 5 * ROWS), real(g_, 2)
+    own, other = fetch(left, p + 2 * ROWS), fetch(left, p + 3 * ROWS)
     for j in range(start, WIDTH):
         g, h = g_ * fetch(right, o + j), h_ * fetch(right, o + WIDTH + j)
-        gap = sine * fetch(right, o + 3 * WIDTH + j) - cosine * fetch(right, o + 2 * WIDTH + j)
-        moved = two * gap * gap
-        w = g * load(state, j) + h * load(state, at + j) + moved
-        co = g * load(state, WIDTH + j) + h * load(state, at + WIDTH + j) + moved
-        t = own * fetch(right, o + 4 * WIDTH + j) * load(state, 2 * WIDTH + j)
-        t += other * fetch(right, o + 5 * WIDTH + j) * load(state, at + 2 * WIDTH + j)
+        gap = moved(left, p, right, o + j)
+        w = g * load(state, j) + h * load(state, at + j) + gap
+        co = g * load(state, WIDTH + j) + h * load(state, at + WIDTH + j) + gap
+        t = own * fetch(right, o + 2 * WIDTH + j) * load(state, 2 * WIDTH + j)
+        t += other * fetch(right, o + 3 * WIDTH + j) * load(state, at + 2 * WIDTH + j)
         put(state, j, w, co, t)
 
 

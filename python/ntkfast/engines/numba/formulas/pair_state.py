@@ -25,6 +25,12 @@ def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
 
 
 @compiled
+def sine_of_difference(sine: Any, cosine: Any, sine_: Any, cosine_: Any) -> Any:
+    """sin(a-b) from sines and cosines of angles up to 90 degrees: 0 for equal ones."""
+    return (sine - sine_) * cosine_ - sine_ * (cosine - cosine_)
+
+
+@compiled
 def keep_old(state: Array, start: int) -> None:
     """Keep w and co, which `near` forms need after u has been stored."""
     wide()

@@ -36,8 +36,8 @@ def count_stats(layers: NDArray[np.void]) -> int:
     total = 2
     for layer in layers:
         total += activation_stats(int(layer["kind"]), int(layer["count"]))
-        total += 3 * (layer["e"] != 0) + 3 * (layer["x"] != 0 or layer["y"] != 0)
-        total += 6 * (layer["add"] >= 0)
+        total += 2 * (layer["e"] != 0) + 3 * (layer["x"] != 0 or layer["y"] != 0)
+        total += 4 * (layer["add"] >= 0)
     return int(total)
 
 
@@ -71,9 +71,8 @@ def row_stats(
         gain = x * after
         q, own, part = w * after + e, scaled + gain + y, w * after
         if e != 0:
-            share = root_share(part, q, 0.0)
-            at = emit(share, out, at, stride)
-            at = emit_half_angle(share, root_share(e, q, 0.0), out, at, stride)
+            at = emit(root_share(part, q, 0.0), out, at, stride)
+            at = emit(root_share(e, q, 0.0), out, at, stride)
         if x != 0 or y != 0:
             at = emit(root_share(scaled, own, 0.0), out, at, stride)
             at = emit(root_share(gain, own, 0.0), out, at, stride)
@@ -81,10 +80,8 @@ def row_stats(
         if add >= 0:
             part, part_own, slot, slot_own = q, own, slots[add], slots_own[add]
             q, own = part + slot, part_own + slot_own
-            share, rest = root_share(part, q, 0.0), root_share(slot, q, 0.0)
-            at = emit(share, out, at, stride)
-            at = emit(rest, out, at, stride)
-            at = emit_half_angle(share, rest, out, at, stride)
+            at = emit(root_share(part, q, 1.0), out, at, stride)
+            at = emit(root_share(slot, q, 0.0), out, at, stride)
             at = emit(root_share(part_own, own, 0.0), out, at, stride)
             at = emit(root_share(slot_own, own, 0.0), out, at, stride)
     at = emit(math.sqrt(q), out, at, stride)
@@ -96,13 +93,6 @@ def emit(value: float, out: Array, at: int, stride: int) -> int:
     """Write a number, which must stay finite; returns the place of the next one."""
     out[at] = min(value, 1e37 if out.itemsize == 4 else 1e300)
     return at + stride
-
-
-@compiled
-def emit_half_angle(cosine: float, sine: float, out: Array, at: int, stride: int) -> int:
-    """Write sine and cosine of half an angle."""
-    half = math.sqrt((1 + cosine) / 2) if sine > 0 else 1.0
-    return emit(half, out, emit(sine / (2 * half), out, at, stride), stride)
 
 
 @compiled
