@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -56,7 +55,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     @property
     def is_zonal(self) -> bool:
         """Whether K(x, y) = |x|^p |y|^p k(u): positively homogeneous activations and no bias."""
-        return homogeneity(self.network.layers(1), self.kind) is not None
+        return _facts(self, 1).degree is not None
 
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of one norm as a function of their cosine.
@@ -91,8 +90,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _curve(self, dim: int, q: float) -> NetworkCurve:
         from ntkfast.kernels.network_curve import NetworkCurve
 
-        network = self.network
-        return NetworkCurve(tuple(network.layers(dim)), self.kind, q, network.scale(self.kind))
+        facts = _facts(self, dim)
+        return NetworkCurve(facts.layers, self.kind, q, facts.scale)
 
     def at_complex_cosines(
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
@@ -100,31 +99,27 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
         from ntkfast.kernels.points import at_complex_cosines
 
-        pair = at_complex_cosines(self.network.layers(dim), p, q, u)
-        return np.asarray(
-            self.network.scale(self.kind) * (pair.c if self.kind == "nngp" else pair.t)
-        )
+        facts = _facts(self, dim)
+        pair = at_complex_cosines(facts.layers, p, q, u)
+        return np.asarray(facts.scale * (pair.c if self.kind == "nngp" else pair.t))
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
-        values = diagonal(self.network.layers(dim), norms.astype(np.float64) ** 2)
-        chosen = values.nngp if self.kind == "nngp" else values.ntk
-        return np.asarray(self.network.scale(self.kind) * chosen)
+        facts = _facts(self, dim)
+        values = diagonal(facts.layers, norms.astype(np.float64) ** 2)
+        return np.asarray(facts.scale * (values.nngp if self.kind == "nngp" else values.ntk))
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         dim, dtype = X.data.shape[1], X.data.dtype
-        layers = self.network.layers(dim)
-        degree = homogeneity(layers, self.kind)
-        radius = 1.0 if degree is not None else _common_norm(X.norms, Y.norms)
+        facts = _facts(self, dim)
+        radius = 1.0 if facts.degree is not None else _common_norm(X.norms, Y.norms)
         if radius is not None:
-            profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
+            profile = _compiled(self, dtype, radius, dim)
             # Composed steps behave like a root of the angle, which no polynomial follows; nothing
             # is better than a profile where an activation has only a quadrature.
-            closed = all(layer.activation.is_compiled for layer in layers)
-            if not closed or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
+            if facts.asking or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
                 return profile, X, Y
-        scales = self.network.scale("ntk"), self.network.scale("nngp")
-        return _layer_map(layers, self.kind, scales, X, Y)
+        return _layer_map(self, X, Y)
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
@@ -137,6 +132,40 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         super()._both(X, Y, outs, run)
 
 
+class Facts(NamedTuple):
+    """What the network alone says of inputs with so many features.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    degree : float or None
+        Of homogeneity.
+    scales : (float, float)
+        Factors of the NTK and the NNGP of the layers.
+    scale : float
+        The one of this kernel.
+    asking : int
+        Number of the last layer that asks for Hermite coefficients, or 0.
+    """
+
+    layers: tuple[Layer, ...]
+    degree: float | None
+    scales: tuple[float, float]
+    scale: float
+    asking: int
+
+
+@lru_cache(maxsize=256)
+def _facts(kernel: NetworkKernel, dim: int) -> Facts:
+    """Ask the network; cached, since small calls would spend their time here."""
+    network, kind = kernel.network, kernel.kind
+    layers = tuple(network.layers(dim))
+    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
+    scales = network.scale("ntk"), network.scale("nngp")
+    degree, scale = homogeneity(layers, kind), scales[kind == "nngp"]
+    return Facts(layers, degree, scales, scale, max(asking, default=0))
+
+
 def _share_factors(first: Map, second: Map) -> bool:
     """Whether two maps can be evaluated in one pass."""
     if isinstance(first, ProfileMap) and isinstance(second, ProfileMap):
@@ -146,6 +175,7 @@ def _share_factors(first: Map, second: Map) -> bool:
 
 def _common_norm(*norms: FloatArray) -> float | None:
     """Return the norm that all rows share up to rounding, if it is not zero."""
+    norms = norms[:1] if norms[0] is norms[-1] else norms
     low, high = min(float(n.min()) for n in norms), max(float(n.max()) for n in norms)
     if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(norms[0].dtype).eps) * high:
         return None
@@ -160,7 +190,7 @@ def _common_norm(*norms: FloatArray) -> float | None:
 
 @lru_cache(maxsize=256)
 def _compiled(
-    kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int
+    kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int
 ) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
@@ -170,19 +200,28 @@ def _compiled(
     def missing(v: Reals, vc: Reals) -> Reals:
         return np.asarray(curve.split(v, vc)[1] / top)
 
-    return compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
+    degree = _facts(kernel, dim).degree or 0.0
+    return compile_profile(missing, dtype, degree=degree, scale=float(top))
 
 
-def _layer_map(
-    layers: Layers, kind: str, scales: tuple[float, float], X: Rows, Y: Rows
-) -> tuple[Map, Rows, Rows]:
+@lru_cache(maxsize=256)
+def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
+    """Return the constants of the layers, with these numbers of Hermite coefficients."""
+    layers, _, scales, *_ = _facts(kernel, dim)
+    refine = any(layer.activation.refines for layer in layers)
+    return LayerMap(numbers(layers, terms), refine, kernel.kind == "nngp", scales)
+
+
+def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
+    dim, dtype = X.data.shape[1], X.data.dtype
+    layers, _, scales, _, asking = _facts(kernel, dim)
     blocks: list[list[FloatArray]] = []
 
     def activate(layer: Layer, variances: Variances) -> Variances:
         activation = layer.activation
         if not activation.is_compiled:
-            blocks.append(_series(activation, variances, X.data.dtype))
+            blocks.append(_series(activation, variances, dtype))
         first, second = (np.asarray(activation.variance(q), np.float64) for q in variances)
         return first, second
 
@@ -194,18 +233,15 @@ def _layer_map(
         return a[0] + b[0], a[1] + b[1]
 
     # Variances are needed as far as the last activation that asks only: mostly not at all.
-    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
-    carry(layers[: max(asking, default=0)], (first, second), activate, affine, join)
-    terms = [block[0].shape[1] - 1 for block in blocks]
-    refine = any(layer.activation.refines for layer in layers)
-    plan = LayerMap(numbers(layers, terms), refine, kind == "nngp", scales)
-    values = diagonal(layers, X.norms.astype(np.float64) ** 2)
-    both = np.stack([scales[0] * values.ntk, scales[1] * values.nngp], axis=1).astype(X.data.dtype)
+    carry(layers[:asking], (first, second), activate, affine, join)
+    plan = _table(kernel, dim, tuple(block[0].shape[1] - 1 for block in blocks))
+    values, both = diagonal(layers, first), np.empty((len(X), 2), dtype)
+    both[:, 0], both[:, 1] = scales[0] * values.ntk, scales[1] * values.nngp
     if not blocks:
-        return plan, replace(X, diagonal=both), Y
-    series = [np.hstack(side).astype(X.data.dtype) for side in zip(*blocks, strict=True)]
-    return plan, replace(X, series=series[0], diagonal=both), replace(Y, series=series[1])
+        return plan, Rows(X.data, X.norms, diagonal=both), Y
+    series = [np.hstack(side).astype(dtype) for side in zip(*blocks, strict=True)]
+    return plan, Rows(X.data, X.norms, series[0], both), Rows(Y.data, Y.norms, series[1])
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
