@@ -189,9 +189,7 @@ def _common_norm(*norms: FloatArray) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _compiled(
-    kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int
-) -> ProfileMap:
+def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
