@@ -48,10 +48,15 @@ def precise(function: Callable) -> Callable:
 # ----------------------------------------------------------------------------- pairs of vectors
 
 
-@precise
 def inner(x: Sequence[float], y: Sequence[float]) -> mpf:
     """Exact inner product of two vectors of floats."""
-    return mp.fsum(mpf(float(a)) * mpf(float(b)) for a, b in zip(x, y, strict=True))
+    return _inner(*(np.asarray(vector, np.float64).tobytes() for vector in (x, y)))
+
+
+@lru_cache(maxsize=1024)  # all pairs of a matrix, and all their values, share those of its rows
+@precise
+def _inner(x: bytes, y: bytes) -> mpf:
+    return mp.fdot(np.frombuffer(x).tolist(), np.frombuffer(y).tolist())
 
 
 @precise

@@ -223,18 +223,19 @@ def test_products_of_panels(
     library: Any, kind: str, height: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = np.random.default_rng(0)
-    X, Y = (random.standard_normal((n, 3, 4, 2)).astype(dtype) for n in (20, 13))
+    n, m = (10, 6) if kind == "images" else (20, 13)
+    X, Y = (random.standard_normal((count, 3, 4, 2)).astype(dtype) for count in (n, m))
     kernel: Any = nf.Convolutional(2, readout="gap").ntk
     if kind == "sequences":
-        X, Y = X.reshape(20, 12, 2), Y.reshape(13, 12, 2)
+        X, Y = X.reshape(n, 12, 2), Y.reshape(m, 12, 2)
         kernel = SEQUENCES["forward"].ntk  # whose diagonal is more than that of equal pairs
-    V = random.standard_normal((20, 11)).astype(dtype)
-    x, y, v = library.asarray(X), library.asarray(Y), library.asarray(V[:13].copy())
-    monkeypatch.setattr(DEVICE, "panel_bytes", height * 20 * V.itemsize)
+    V = random.standard_normal((n, 11)).astype(dtype)
+    x, y, v = library.asarray(X), library.asarray(Y), library.asarray(V[:m].copy())
+    monkeypatch.setattr(DEVICE, "panel_bytes", height * n * V.itemsize)
     square, other = (K.astype(float) for K in (kernel(X), kernel(X, Y)))
     for found, K, factor in (
         (kernel.matmul(x, None, library.asarray(V)), square, V),
-        (kernel.matmul(x, y, v), other, V[:13]),
+        (kernel.matmul(x, y, v), other, V[:m]),
         (kernel.matmul(x, None, library.asarray(V[:, 0].copy())), square, V[:, 0]),
     ):
         # entries of K to some units per layer and step, sums in float64

@@ -329,3 +329,18 @@ def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) 
     slopes = [1 - np.arccos(u) / np.pi for u in (0, first, second)]
     limit = 0.25 * (((slopes[0] + 1) * slopes[1] + 1) * slopes[2] + 1)
     assert gram[2, 0] == pytest.approx(limit)
+
+
+def test_a_network_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small calls would spend most of their time on what the network alone says."""
+    asked, layers = [], nf.FullyConnected.layers
+
+    def counted(network: Any, dim: int) -> Any:
+        asked.append(dim)
+        return layers(network, dim)
+
+    monkeypatch.setattr(nf.FullyConnected, "layers", counted)
+    kernel, X = nf.FullyConnected(3, bias=0.123).ntk, np.eye(6)[:, :5] + 1.0
+    for _ in range(3):
+        kernel(X), kernel.diag(X), kernel.matmul(X, None, X)
+    assert asked == [5]

@@ -319,7 +319,7 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, py::array_t<T> y, py::array
 }
 
 template <class T>
-void bind_dtype(py::module_& m, const char* suffix) {
+void bind_gram_dtype(py::module_& m, const char* suffix) {
     py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str(), py::module_local())
         .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
              py::arg("stretch"), py::arg("base"), py::arg("degree"), py::arg("scale"),
@@ -350,8 +350,8 @@ void bind_dtype(py::module_& m, const char* suffix) {
 }  // namespace
 
 void bind_gram(py::module_& m) {
-    bind_dtype<float>(m, "f32");
-    bind_dtype<double>(m, "f64");
+    bind_gram_dtype<float>(m, "f32");
+    bind_gram_dtype<double>(m, "f64");
     py::class_<RadialHolder>(m, "Radial", py::module_local())
         .def(py::init([](double c, double gamma, bool euclidean, double degree) {
                  return RadialHolder{c, gamma, euclidean, degree};

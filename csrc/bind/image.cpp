@@ -120,7 +120,7 @@ void images(const ImageNetHolder& net, py::array_t<T> x, Dense<T> scale_x, Dense
 }
 
 template <class T>
-void bind_dtype(py::module_& m, const char* name) {
+void bind_image_dtype(py::module_& m, const char* name) {
     m.def(name, &images<T>, py::arg("net"), py::arg("x").noconvert(),
           py::arg("scale_x").noconvert(), py::arg("factor_x").noconvert(), py::arg("y").noconvert(),
           py::arg("scale_y").noconvert(), py::arg("factor_y").noconvert(), py::arg("diagonal"),
@@ -135,8 +135,8 @@ void bind_image(py::module_& m) {
         .def(py::init(&make_net), py::arg("steps").noconvert(), py::arg("levels").noconvert(),
              py::arg("channels"), py::arg("circular"), py::arg("weight_h").noconvert(),
              py::arg("weight_w").noconvert(), py::arg("trained"), py::arg("bias"));
-    bind_dtype<float>(m, "images_f32");
-    bind_dtype<double>(m, "images_f64");
+    bind_image_dtype<float>(m, "images_f32");
+    bind_image_dtype<double>(m, "images_f64");
 }
 
 }  // namespace ntkfast

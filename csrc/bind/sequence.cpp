@@ -155,7 +155,7 @@ void bind_numbers(py::module_& m, const char* name) {
 #endif
 
 template <class T>
-void bind_dtype(py::module_& m, const char* name) {
+void bind_sequence_dtype(py::module_& m, const char* name) {
     m.def(name, &sequences<T>, py::arg("numbers_x").noconvert(), py::arg("layout_x").noconvert(),
           py::arg("numbers_y").noconvert(), py::arg("layout_y").noconvert(),
           py::arg("activation").noconvert(), py::arg("layers"), py::arg("fixed"),
@@ -166,8 +166,8 @@ void bind_dtype(py::module_& m, const char* name) {
 }  // namespace
 
 void bind_sequences(py::module_& m) {
-    bind_dtype<float>(m, "sequences_f32");
-    bind_dtype<double>(m, "sequences_f64");
+    bind_sequence_dtype<float>(m, "sequences_f32");
+    bind_sequence_dtype<double>(m, "sequences_f64");
 #if !defined(NTKFAST_CUDA)
     bind_numbers<float>(m, "sequence_numbers_f32");
     bind_numbers<double>(m, "sequence_numbers_f64");

@@ -102,7 +102,7 @@ void structured(py::array_t<T> x, py::array_t<T> out, py::array_t<T, py::array::
 }
 
 template <class T>
-void bind_dtype(py::module_& m, const char* suffix) {
+void bind_transform_dtype(py::module_& m, const char* suffix) {
     m.def((std::string("hadamard_") + suffix).c_str(), &hadamard<T>, py::arg("x").noconvert(),
           py::arg("out").noconvert(), py::arg("signs").noconvert(), py::arg("scale"),
           py::arg("threads"), py::arg("isa"));
@@ -119,8 +119,8 @@ void bind_dtype(py::module_& m, const char* suffix) {
 }  // namespace
 
 void bind_transform(py::module_& m) {
-    bind_dtype<float>(m, "f32");
-    bind_dtype<double>(m, "f64");
+    bind_transform_dtype<float>(m, "f32");
+    bind_transform_dtype<double>(m, "f64");
 }
 
 }  // namespace ntkfast

@@ -36,7 +36,8 @@ def _floats(*values: ArrayLike) -> tuple[Array, ...]:
 
 def _like(x: Array, *values: float) -> tuple[Array, ...]:
     """Scalars in the precision of `x`, so that longdouble formulas stay longdouble."""
-    return tuple(np.asarray(value, x.dtype) for value in values)
+    number: Any = x.dtype.type  # its numbers do all that arrays do here, and are made sooner
+    return tuple(map(number, values))
 
 
 def _linear_limit(v: Array) -> SphereMap:

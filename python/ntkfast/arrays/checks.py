@@ -153,8 +153,7 @@ def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows
     ValueError
         Naming the first row that holds NaN or infinity, or whose squared norm overflows.
     """
-    largest = float(np.max(norms))
-    if not largest < 1e150:  # also for NaN
+    if not float(norms.max()) < 1e150:  # also for NaN
         row = int(np.argmax(norms))
         if np.isfinite(data[[row]].data if _is_sparse(data) else data[row]).all():
             raise ValueError(

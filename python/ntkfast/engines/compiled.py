@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -54,24 +55,9 @@ class Engine:
         self.call(name, dtype, *arguments, threads, self._where())
 
     def _compiled(self, plan: Map) -> Any:
-        """Hand a map to C++: a copy of a few kilobytes."""
-        core = self._module()
-        if isinstance(plan, RadialMap):
-            return core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
-        if isinstance(plan, LayerMap):
-            return core.Layers(plan.numbers, plan.scales)
-        if isinstance(plan, NeuronMap):
-            made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
-            return made(int(NeuronKind[plan.kind.upper()]), plan.table, plan.scale, plan.degree)
-        return getattr(core, f"Profile{_suffix(plan.table.dtype)}")(
-            plan.table,
-            plan.sub_bits,
-            plan.stretch,
-            plan.base,
-            plan.degree,
-            plan.scale,
-            plan.refine_below,
-        )
+        """Hand a map to C++; tables of neurons may be large, the others are kept."""
+        hand = _compiled if isinstance(plan, NeuronMap) else _kept
+        return hand(self._module(), plan)
 
     def run(
         self,
@@ -212,6 +198,28 @@ class Engine:
             out,
             threads=threads,
         )
+
+
+def _compiled(core: Any, plan: Map) -> Any:
+    if isinstance(plan, RadialMap):
+        return core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
+    if isinstance(plan, LayerMap):
+        return core.Layers(plan.numbers, plan.scales)
+    if isinstance(plan, NeuronMap):
+        made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
+        return made(int(NeuronKind[plan.kind.upper()]), plan.table, plan.scale, plan.degree)
+    return getattr(core, f"Profile{_suffix(plan.table.dtype)}")(
+        plan.table,
+        plan.sub_bits,
+        plan.stretch,
+        plan.base,
+        plan.degree,
+        plan.scale,
+        plan.refine_below,
+    )
+
+
+_kept = lru_cache(maxsize=256)(_compiled)
 
 
 def _suffix(dtype: np.dtype[Any]) -> str:

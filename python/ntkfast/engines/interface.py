@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from typing import NamedTuple, cast
 
 from ntkfast.arrays.collections import FloatArray, Rows
@@ -21,6 +22,7 @@ class Run(NamedTuple):
     threads: int
 
 
+@cache
 def load(name: str) -> Engine:
     """Return the engine of this name, usable or not.
 

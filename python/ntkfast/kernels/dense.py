@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -56,7 +55,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     @property
     def is_zonal(self) -> bool:
         """Whether K(x, y) = |x|^p |y|^p k(u): positively homogeneous activations and no bias."""
-        return homogeneity(self.network.layers(1), self.kind) is not None
+        return _facts(self, 1).degree is not None
 
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of one norm as a function of their cosine.
@@ -91,8 +90,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _curve(self, dim: int, q: float) -> NetworkCurve:
         from ntkfast.kernels.network_curve import NetworkCurve
 
-        network = self.network
-        return NetworkCurve(tuple(network.layers(dim)), self.kind, q, network.scale(self.kind))
+        facts = _facts(self, dim)
+        return NetworkCurve(facts.layers, self.kind, q, facts.scale)
 
     def at_complex_cosines(
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
@@ -100,44 +99,41 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
         from ntkfast.kernels.points import at_complex_cosines
 
-        pair = at_complex_cosines(self.network.layers(dim), p, q, u)
-        return np.asarray(
-            self.network.scale(self.kind) * (pair.c if self.kind == "nngp" else pair.t)
-        )
+        facts = _facts(self, dim)
+        pair = at_complex_cosines(facts.layers, p, q, u)
+        return np.asarray(facts.scale * (pair.c if self.kind == "nngp" else pair.t))
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
-        values = _own_values(self.network.layers(dim), self._scales(), norms)
-        return values[:, int(self.kind == "nngp")]
+        return self._own(norms, dim)[:, int(self.kind == "nngp")]
+
+    def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        """Return NTK and NNGP of rows with themselves, (n, 2), rounded once: depth adds roundings."""
+        facts, both = _facts(self, dim), np.empty((len(norms), 2))
+        values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
+        both[:, 0], both[:, 1] = facts.scales[0] * values.ntk, facts.scales[1] * values.nngp
+        return both
 
     def _at_equal(self, X: Rows) -> FloatArray:
         if self._profile(X, X) is not None:
             return super()._at_equal(X)
         return self.diagonal_of(X.norms, X.data.shape[1]).astype(X.dtype)
 
-    def _scales(self) -> tuple[float, float]:
-        return self.network.scale("ntk"), self.network.scale("nngp")
-
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         profile = self._profile(X, Y)
-        if profile is not None:
-            return profile, X, Y
-        layers = self.network.layers(X.data.shape[1])
-        return _layer_map(layers, self.kind, self._scales(), X, Y)
+        return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""
         dim, dtype = X.data.shape[1], X.data.dtype
-        layers = self.network.layers(dim)
-        degree = homogeneity(layers, self.kind)
-        radius = 1.0 if degree is not None else _common_norm(X.norms, Y.norms)
+        facts = _facts(self, dim)
+        radius = 1.0 if facts.degree is not None else _common_norm(X.norms, Y.norms)
         if radius is None:
             return None
-        profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
+        profile = _compiled(self, dtype, radius, dim)
         # Composed steps behave like a root of the angle, which no polynomial follows; nothing is
         # better than a profile where an activation has only a quadrature.
-        closed = all(layer.activation.is_compiled for layer in layers)
-        worst = PROFILE_ERROR * float(np.finfo(dtype).eps) if closed else np.inf
+        worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
         return profile if profile.error <= worst else None  # not if it is NaN
 
     def _both(
@@ -151,6 +147,40 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         super()._both(X, Y, outs, run)
 
 
+class Facts(NamedTuple):
+    """What the network alone says of inputs with so many features.
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    degree : float or None
+        Of homogeneity.
+    scales : (float, float)
+        Factors of the NTK and the NNGP of the layers.
+    scale : float
+        The one of this kernel.
+    asking : int
+        Number of the last layer that asks for Hermite coefficients, or 0.
+    """
+
+    layers: tuple[Layer, ...]
+    degree: float | None
+    scales: tuple[float, float]
+    scale: float
+    asking: int
+
+
+@lru_cache(maxsize=256)
+def _facts(kernel: NetworkKernel, dim: int) -> Facts:
+    """Ask the network; cached, since small calls would spend their time here."""
+    network, kind = kernel.network, kernel.kind
+    layers = tuple(network.layers(dim))
+    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
+    scales = network.scale("ntk"), network.scale("nngp")
+    degree, scale = homogeneity(layers, kind), scales[kind == "nngp"]
+    return Facts(layers, degree, scales, scale, max(asking, default=0))
+
+
 def _share_factors(first: Map, second: Map) -> bool:
     """Whether two maps can be evaluated in one pass."""
     if isinstance(first, ProfileMap) and isinstance(second, ProfileMap):
@@ -160,6 +190,7 @@ def _share_factors(first: Map, second: Map) -> bool:
 
 def _common_norm(*norms: FloatArray) -> float | None:
     """Return the norm that all rows share up to rounding, if it is not zero."""
+    norms = norms[:1] if norms[0] is norms[-1] else norms
     low, high = min(float(n.min()) for n in norms), max(float(n.max()) for n in norms)
     if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(norms[0].dtype).eps) * high:
         return None
@@ -173,9 +204,7 @@ def _common_norm(*norms: FloatArray) -> float | None:
 
 
 @lru_cache(maxsize=256)
-def _compiled(
-    kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int
-) -> ProfileMap:
+def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
@@ -184,19 +213,27 @@ def _compiled(
     def missing(v: Reals, vc: Reals) -> Reals:
         return np.asarray(curve.split(v, vc)[1] / top)
 
-    return compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
+    degree = _facts(kernel, dim).degree or 0.0
+    return compile_profile(missing, dtype, degree=degree, scale=float(top))
 
 
-def _layer_map(
-    layers: Layers, kind: str, scales: tuple[float, float], X: Rows, Y: Rows
-) -> tuple[Map, Rows, Rows]:
+@lru_cache(maxsize=256)
+def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
+    """Return the constants of the layers, with these numbers of Hermite coefficients."""
+    layers, _, scales, *_ = _facts(kernel, dim)
+    return LayerMap(numbers(layers, terms), kernel.kind == "nngp", scales)
+
+
+def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
+    dim, dtype = X.data.shape[1], X.data.dtype
+    layers, *_, asking = _facts(kernel, dim)
     blocks: list[list[FloatArray]] = []
 
     def activate(layer: Layer, variances: Variances) -> Variances:
         activation = layer.activation
         if not activation.is_compiled:
-            blocks.append(_series(activation, variances, X.data.dtype))
+            blocks.append(_series(activation, variances, dtype))
         first, second = (np.asarray(activation.variance(q), np.float64) for q in variances)
         return first, second
 
@@ -208,24 +245,14 @@ def _layer_map(
         return a[0] + b[0], a[1] + b[1]
 
     # Variances are needed as far as the last activation that asks only: mostly not at all.
-    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
-    carry(layers[: max(asking, default=0)], (first, second), activate, affine, join)
-    terms = [block[0].shape[1] - 2 for block in blocks]
-    plan = LayerMap(numbers(layers, terms), kind == "nngp", scales)
-    both = _own_values(layers, scales, X.norms).astype(X.data.dtype)
+    carry(layers[:asking], (first, second), activate, affine, join)
+    plan = _table(kernel, dim, tuple(block[0].shape[1] - 2 for block in blocks))
+    both = kernel._own(X.norms, dim).astype(dtype)
     if not blocks:
-        return plan, replace(X, diagonal=both), Y
-    series = [np.hstack(side).astype(X.data.dtype) for side in zip(*blocks, strict=True)]
-    return plan, replace(X, series=series[0], diagonal=both), replace(Y, series=series[1])
-
-
-def _own_values(
-    layers: Layers, scales: tuple[float, float], norms: FloatArray
-) -> NDArray[np.float64]:
-    """Return NTK and NNGP of rows with themselves, (n, 2), rounded once: depth adds roundings."""
-    values = diagonal(layers, norms.astype(np.longdouble) ** 2)
-    return np.stack([scales[0] * values.ntk, scales[1] * values.nngp], 1).astype(np.float64)
+        return plan, Rows(X.data, X.norms, diagonal=both), Y
+    series = [np.hstack(side).astype(dtype) for side in zip(*blocks, strict=True)]
+    return plan, Rows(X.data, X.norms, series[0], both), Rows(Y.data, Y.norms, series[1])
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:

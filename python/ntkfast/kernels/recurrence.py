@@ -36,7 +36,7 @@ def prepare(network: Recursion, plan: SequenceMap, X: Sequences) -> SequenceSide
     """Return the numbers of sequences (see csrc/formulas/problems.hpp), sorted by length."""
     order = np.argsort(X.lengths, kind="stable")
     lengths = X.lengths[order]
-    layout = np.stack([X.first[order], np.cumsum(lengths) - lengths, lengths])
+    layout = np.array([X.first[order], np.cumsum(lengths) - lengths, lengths])
     run = compiled if not native.unavailable() else reference
     turns = (False, True) if network.direction == "bidirectional" else (False,)
     sides = [run(network, plan, X.values, layout, reverse) for reverse in turns]
@@ -44,7 +44,7 @@ def prepare(network: Recursion, plan: SequenceMap, X: Sequences) -> SequenceSide
     with np.errstate(over="ignore"):
         return SequenceSide(
             numbers=tuple(numbers for numbers, _ in sides),
-            layout=np.stack([layout[1], lengths, order]).astype(np.int64),
+            layout=np.array([layout[1], lengths, order], np.int64),
             diagonal=np.asarray(diagonal, np.float64).astype(X.dtype),
             memory=X.values,
             channels=X.channels,

@@ -117,7 +117,7 @@ class RowKernel(Kernel):
         for name, side in (("X", X), ("Y", Y)):
             if side is None:
                 continue
-            top, dim = float(np.max(side.norms)), side.data.shape[1]
+            top, dim = float(side.norms.max()), side.data.shape[1]
             limit = np.finfo(side.data.dtype).max
             # The next power of two settles nearly every call, and its value is remembered.
             if _at_power(self, math.frexp(top)[1], dim) <= limit:

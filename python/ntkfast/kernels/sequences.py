@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -54,7 +55,7 @@ class RecurrentKernel(KernelOfNetwork):
         return sides[0], sides[1] if Y is not None else None
 
     def _prepared(self, name: str, X: Sequences) -> SequenceSide:
-        side = prepare(self.network, self.network.plan(self.kind, X.channels), X)
+        side = prepare(self.network, _plan(self, X.channels), X)
         if not side.diagonal.max() <= np.finfo(X.dtype).max:
             worst = int(side.layout[2, int(np.argmax(side.diagonal))])
             raise ValueError(
@@ -71,5 +72,9 @@ class RecurrentKernel(KernelOfNetwork):
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(SequenceSide, X), cast("SequenceSide | None", Y)
-        plan = self.network.plan(self.kind, left.channels)
-        run.engine.sequences(plan, left, right, out, run.threads)
+        run.engine.sequences(_plan(self, left.channels), left, right, out, run.threads)
+
+
+@lru_cache(maxsize=256)
+def _plan(kernel: RecurrentKernel, channels: int) -> SequenceMap:
+    return kernel.network.plan(kernel.kind, channels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,7 +65,7 @@ class ZonalKernel(RowKernel):
         return np.asarray(self.top * norms.astype(np.float64) ** (2 * self.degree))
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
-        return _compiled(self, X.data.dtype.str), X, Y
+        return _compiled(self, X.data.dtype), X, Y
 
 
 @dataclass(frozen=True)
@@ -80,5 +81,5 @@ class ZonalCurve(Curve):
 
 
 @lru_cache(maxsize=64)
-def _compiled(kernel: ZonalKernel, dtype: str) -> ProfileMap:
-    return compile_profile(kernel.missing, np.dtype(dtype), degree=kernel.degree, scale=kernel.top)
+def _compiled(kernel: ZonalKernel, dtype: np.dtype[Any]) -> ProfileMap:
+    return compile_profile(kernel.missing, dtype, degree=kernel.degree, scale=kernel.top)

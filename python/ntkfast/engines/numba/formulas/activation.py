@@ -68,7 +68,11 @@ def gaussian_layer(left: Array, p: int, right: Array, o: int, state: Array, star
     one = real(h, 1)
     for j in range(start, WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
-        h_, c_, both = fetch(right, o + j), fetch(right, o + WIDTH + j), pair(left, p, right, o + j, 2)
+        h_, c_, both = (
+            fetch(right, o + j),
+            fetch(right, o + WIDTH + j),
+            pair(left, p, right, o + j, 2),
+        )
         z, apart = h * h_, sine_of_difference(h, c, h_, c_) * (h * c_ + c * h_)
         rest1, across = c * c + c_ * c_ * (one - c * c), z * z * (w * co)
         rest = rest1 + across

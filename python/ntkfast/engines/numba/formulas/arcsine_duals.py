@@ -61,7 +61,7 @@ def arcs(left: Array, p: int, right: Array, o: int, w: Any, co: Any) -> ArcSine:
 
 @compiled
 def turned(s: ArcSine) -> Any:
-    """k with sin(asin(z1) - asin(|z|)) = z1 k."""
+    """K with sin(asin(z1) - asin(|z|)) = z1 k."""
     return s.product / (s.e + s.size * s.e1)
 
 
@@ -193,7 +193,5 @@ def gelu_bend(left: Array, p: int, right: Array, o: int, s: ArcSine, arc1: Any) 
     second = (one - one / (x * x2)) / (x + x2)
     apart = (c * gap * c_) * (h * c_ + c * h_)
     roots = apart * (s.g * s.g * (x + one / x))
-    roots += half * (
-        (a * a + a_ * a_) * (first - second) + (a - a_) * (a + a_) * (first + second)
-    )
+    roots += half * ((a * a + a_ * a_) * (first - second) + (a - a_) * (a + a_) * (first + second))
     return half * fourth * square + (turns + half * total * roots) * over

@@ -71,9 +71,7 @@ def put_far(state: Array, start: int) -> None:
 
 
 @compiled
-def mismatch(
-    left: Array, p: int, right: Array, o: int, root: int, half: Any, dual: Any
-) -> Any:
+def mismatch(left: Array, p: int, right: Array, o: int, root: int, half: Any, dual: Any) -> Any:
     """1 - K(q, p) / sqrt(K(q, q) K(p, p)) at equal directions; see the header."""
     own, other = fetch(left, p + root * ROWS), fetch(right, o + root * WIDTH)
     gap = own - other

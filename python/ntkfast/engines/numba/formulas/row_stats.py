@@ -22,7 +22,6 @@ from ntkfast.engines.numba.formulas.activation import (
 )
 from ntkfast.engines.numba.problem import Array
 
-
 EMPTY = (0.0,) * SLOTS
 
 

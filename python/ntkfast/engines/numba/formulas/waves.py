@@ -22,7 +22,7 @@ from ntkfast.engines.numba.problem import ROWS, WIDTH, Array
 
 @compiled
 def root_gap(left: Array, p: int, right: Array, o: int, rate: Any) -> Any:
-    """rate (sqrt q - sqrt q')^2 / 2, of the first number."""
+    """Rate (sqrt q - sqrt q')^2 / 2, of the first number."""
     d = fetch(left, p) - fetch(right, o)
     return real(d, 0.5) * rate * (d * d)
 
