@@ -108,7 +108,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return self._own(norms, dim)[:, int(self.kind == "nngp")]
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
-        """Return NTK and NNGP of rows with themselves, (n, 2), rounded once: depth adds roundings."""
+        """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
         facts, both = _facts(self, dim), np.empty((len(norms), 2))
         values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
         both[:, 0], both[:, 1] = facts.scales[0] * values.ntk, facts.scales[1] * values.nngp

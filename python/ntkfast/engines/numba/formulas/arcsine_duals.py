@@ -127,7 +127,7 @@ def erf_near(left: Array, p: int, right: Array, o: int, w: Any, co: Any, u: Any)
 
 @compiled
 def even_part(s: ArcSine, size: Any, arc: Any, rest: Any, e: Any) -> Any:
-    """The even part of GELU's dual over sqrt(q q') and times 2 pi."""
+    """Return the even part of GELU's dual over sqrt(q q') and times 2 pi."""
     return size * arc + s.z1 * (s.g * s.g * (size * size) + rest) / e
 
 

@@ -40,7 +40,7 @@ def keep_old(state: Array, start: int) -> None:
 
 
 @compiled
-def put_dual(state: Array, j: int, u: Any, slope: Any) -> int:
+def put_dual(state: Array, j: int, u: Any, slope: Any) -> Any:
     """Store u in the line of w, and the new t; returns whether 1-|u| must come from `near`."""
     store(state, j, u)
     store(state, 2 * WIDTH + j, load(state, 2 * WIDTH + j) * slope)

@@ -205,5 +205,5 @@ def inverse_root(q: float) -> float:
 
 @compiled
 def root_share(part: float, whole: float, limit: float) -> float:
-    """The root of part / whole; `limit` where both vanish."""
+    """Root of part / whole; `limit` where both vanish."""
     return math.sqrt(part / whole) if whole > 0 else limit
