@@ -43,10 +43,7 @@ SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
 # at most at the angles with (1-|u|)/2 < REFINE_MOST.
 AMPLIFICATION = 3.4
 REFINE_MOST = 0.15
-REFINE_LEAST = {
-    F32: 2e-6,
-    F64: 1e-13,
-}  # equal rows must come out equal, however smooth the curve is
+REFINE_LEAST = {F32: 2e-6, F64: 1e-13}  # of smooth curves: equal rows must come out equal
 
 
 class Layout(NamedTuple):
