@@ -127,11 +127,31 @@ def _merge(function: Function, edges: Doubles, scale: float, fixed: Doubles) -> 
     """Join neighbouring intervals wherever one interpolant serves both; `fixed` edges stay."""
     for _ in range(40):
         union = _fit(function, edges[:-2], edges[2:])
-        joins = _alternate((_roughness(union, scale) < SMOOTH) & ~np.isin(edges[1:-1], fixed))
+        good = (_roughness(union, scale) < SMOOTH) & ~np.isin(edges[1:-1], fixed)
+        good[good] &= _agrees(function, union[good], edges[:-2][good], edges[1:-1][good], edges[2:][good])
+        joins = _alternate(good)
         if not joins.any():
             break
         edges = edges[~np.concatenate([[False], joins, [False]])]
     return edges
+
+
+def _agrees(
+    function: Function, union: Doubles, left: Doubles, middle: Doubles, right: Doubles
+) -> NDArray[np.bool_]:
+    """Whether interpolants on [left, right] are the function on either part.
+
+    Their own nodes may miss all that happens on a part which is much shorter than the other.
+    """
+    points = _chebyshev(NODES)[0]
+    good = np.ones(left.size, bool)
+    for low, high in ((left, middle), (middle, right)):
+        x = ((low + high) / 2)[:, None] + ((high - low) / 2)[:, None] * points
+        t = (2 * x - (left + right)[:, None]) / (right - left)[:, None]
+        found = chebyshev.chebval(t.T, union.T[:, None, :], tensor=False).T if left.size else t
+        gap = np.abs(found - _evaluate(function, x)).max(axis=1)
+        good &= gap < 10 * SMOOTH * np.abs(union).sum(axis=1)
+    return good
 
 
 def _alternate(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:

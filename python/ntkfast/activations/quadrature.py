@@ -54,6 +54,7 @@ from ntkfast.activations.mesh import (
     _evaluate,
     resolution,
 )
+from ntkfast.activations.pair_tables import pair_duals
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
 from ntkfast.activations.tables import (
     TABLE_EDGES,
@@ -231,6 +232,21 @@ class CallableActivation(Activation):
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         return self._duals(q, p, c)[1]
+
+    def _both_duals(self, q: Array, p: Array, c: Array) -> tuple[Array, Array]:
+        return self._duals(q, p, c)
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the duals of any two variances are tabulated: without kinks other than 0."""
+        return not any(self.found_kinks())
+
+    def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
+        if not self.has_table or v.size <= WORTH_A_TABLE:
+            return super().pair_duals(q, p, v, vc)
+        found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
+        left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
+        return 1 - found[0], found[1] * (left[:, None] * right), error
 
     def _moments(self, q: ArrayLike, which: int) -> Array:
         (q,) = _floats(q)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -17,10 +16,13 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
-from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels import pairwise
+from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.profile import Reals, compile_profile
+from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.rows import RowKernel
+from ntkfast.support.telling import warn
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
@@ -28,7 +30,7 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
-MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
+TOLD = 1e-12  # a larger error of tabulated averages is told
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
@@ -126,9 +128,55 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         scales = self.network.scale("ntk"), self.network.scale("nngp")
         return _layer_map(layers, self.kind, scales, X, Y)
 
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        left, right = cast(Rows, X), cast("Rows | None", Y)
+        if not self._asks_for_pairs(left, right):
+            super()._gram(X, Y, out, run)
+            return
+
+        def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
+            self._write_pairs(left, right, (panel, None) if self.kind == "ntk" else (None, panel))
+
+        fill(write, left, right, out)
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        if self._asks_for_pairs(cast(Rows, X), cast("Rows | None", Y)):
+            Kernel._product(self, X, Y, V, out, run)
+        else:
+            super()._product(X, Y, V, out, run)
+
+    def _asks_for_pairs(self, X: Rows, Y: Rows | None) -> bool:
+        """Whether pairs need more than a series of Hermite coefficients, and can have it."""
+        layers = self.network.layers(X.data.shape[1])
+        norms = [side.norms for side in (X, Y) if side is not None]
+        if (
+            all(layer.activation.is_compiled for layer in layers)
+            or homogeneity(layers, self.kind) is not None
+            or _common_norm(*norms) is not None
+            or not isinstance(X.data, np.ndarray)
+        ):
+            return False
+        self._check_range(X, Y)
+        return pairwise.needed(layers, X, Y)
+
+    def _write_pairs(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
+        layers = self.network.layers(X.data.shape[1])
+        scales = self.network.scale("ntk"), self.network.scale("nngp")
+        error = pairwise.write(layers, scales, X, Y, outs)
+        if error > max(TOLD, 64 * float(np.finfo(X.dtype).eps)):
+            warn(f"activation: tabulated averages have a relative error of about {error:.1e}")
+
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
+        if self._asks_for_pairs(cast(Rows, X), cast("Rows | None", Y)):
+            if all(checks.unit_stride(out) for out in outs):
+                self._write_pairs(cast(Rows, X), cast("Rows | None", Y), outs)
+            else:
+                super()._both(X, Y, outs, run)
+            return
         (plan, left, right), (second, *_) = (kernel._plan(X, Y) for kernel in self._pair())
         if _share_factors(plan, second):
             right_or_none = None if Y is None else right
@@ -219,18 +267,9 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
     terms = 8
     while True:
         found = np.asarray(activation.hermite(unique, terms), np.float64)
-        sums = np.sum(found * found, axis=1)
-        lost = float(np.max(np.maximum(top - sums, 0) / np.where(top > 0, top, 1)))
-        if lost <= 16 * eps or terms >= MAX_TERMS:
+        if terms >= MAX_TERMS or max(series_losses(activation, found, unique)) <= 16 * eps:
             break
         terms *= 2
-    if lost > 64 * eps:
-        warnings.warn(
-            f"activation: {terms} Hermite coefficients leave a relative error of up to {lost:.1e} "
-            "for these norms; scale the rows to one norm for full accuracy",
-            RuntimeWarning,
-            stacklevel=9,
-        )
     scale = np.where(top > 0, 1 / np.sqrt(np.where(top > 0, top, 1)), 0)
     block = np.hstack([found * scale[:, None], top[:, None]])
     count = len(variances[0])

@@ -1,0 +1,182 @@
+"""Networks walked for all pairs of rows in NumPy, where no series of the activation is short.
+
+A pair is carried as (w, co, t): 1 - u and 1 + u of the cosine u = nngp / sqrt(q p), and the NTK. A
+sum of two kernels (a bias is the constant kernel) has, with n the root of the product of variances,
+
+    w = (n - n1 - n2 + n1 w1 + n2 w2) / n,
+    n - n1 - n2 = (sqrt(q1 p2) - sqrt(q2 p1))^2 / (n + n1 + n2),
+
+and co likewise, sums of non-negative terms, so that rows that are parallel or opposite stay so to the last digit.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.activations.base import Activation
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.panels import panels
+from ntkfast.kernels.layers import Layer, Layers, carry, diagonal
+
+Doubles: TypeAlias = NDArray[np.float64]
+Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
+NEAR = 0.01  # 1 - |u| below which rows are subtracted
+PANEL_BYTES = 1 << 24
+MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
+LOSS = 64.0  # what a series may lack, in units of eps
+FEW_PAIRS = 2500  # that are worth a quadrature each
+
+
+def series_losses(
+    activation: Activation, coefficients: Doubles, q: Doubles
+) -> tuple[float, float]:
+    """Return what a Hermite series lacks of E[s^2] and of E[s'^2], relative to them.
+
+    Parameters
+    ----------
+    activation : Activation
+    coefficients : (n, terms) array
+        Of the variances `q`, (n,).
+    """
+    squares = coefficients**2
+    degrees = squares * np.arange(squares.shape[1])
+    found = squares.sum(axis=1), degrees.sum(axis=1)
+    whole = activation.variance(q), q * activation.derivative_variance(q)
+    lost = [
+        float(np.max(np.where(top > 0, top - part, 0) / np.where(top > 0, top, 1), initial=0.0))
+        for part, top in zip(found, whole, strict=True)
+    ]
+    return lost[0], lost[1]
+
+
+@lru_cache(maxsize=256)
+def _loss(activation: Activation, q: float) -> float:
+    """Return what the longest series lacks at a variance."""
+    if activation.polynomial_degree is not None:
+        return 0.0
+    variance = np.array([q])
+    return max(series_losses(activation, activation.hermite(variance, MAX_TERMS), variance))
+
+
+def needed(layers: Layers, X: Rows, Y: Rows | None) -> bool:
+    """Whether series are too short for the largest rows, and walking all pairs is possible.
+
+    Functions with kinks other than 0 have no tables; their averages cost about a millisecond, and
+    are taken where pairs are few.
+    """
+    other = X if Y is None else Y
+    eps = float(np.finfo(X.dtype).eps)
+    short = []
+
+    def activate(layer: Layer, q: float) -> float:
+        one = layer.activation
+        if not one.is_compiled and _loss(one, q) > LOSS * eps:
+            short.append(one)
+        return float(one.variance(q))
+
+    top = max(float(side.norms.max()) for side in (X, other)) ** 2
+    carry(layers, top, activate, lambda layer, q: layer.w * q + layer.e, lambda a, b: a + b)
+    tabulated = all(getattr(one, "has_table", True) for one in short)
+    return bool(short) and (tabulated or len(X) * len(other) <= FEW_PAIRS)
+
+
+class Pairs(NamedTuple):
+    """The kernels of all pairs at some point of a network."""
+
+    q: Doubles  # (n,): variances of the rows
+    p: Doubles  # (m,): and of the columns
+    w: Doubles  # (n, m)
+    co: Doubles
+    t: Doubles
+    error: float  # of w and of derivative duals, as far as activations tell
+
+    @property
+    def roots(self) -> Doubles:
+        """The roots of the products of both variances."""
+        return np.asarray(np.sqrt(self.q)[:, None] * np.sqrt(self.p))
+
+    @property
+    def nngp(self) -> Doubles:
+        """The NNGP."""
+        u = np.where(self.w < 1, 1 - self.w, self.co - 1)
+        return np.asarray(self.roots * u)
+
+
+def _activate(layer: Layer, pairs: Pairs) -> Pairs:
+    one = layer.activation
+    defect, slope, error = one.pair_duals(pairs.q, pairs.p, pairs.w / 2, pairs.co / 2)
+    q, p = np.split(one.variance(np.concatenate([pairs.q, pairs.p])), [pairs.q.size])
+    w, t = np.clip(defect, 0, 2), np.where(pairs.t == 0, 0, slope * pairs.t)
+    return Pairs(q, p, w, 2 - w, t, pairs.error + error)
+
+
+def _affine(layer: Layer, pairs: Pairs) -> Pairs:
+    t = layer.w * pairs.t + layer.x * pairs.nngp + layer.y
+    scaled = pairs._replace(q=layer.w * pairs.q, p=layer.w * pairs.p)
+    if layer.e:
+        zero = np.zeros_like(t)
+        sides = (np.full_like(side, layer.e) for side in (pairs.q, pairs.p))
+        scaled = _join(scaled, Pairs(*sides, zero, zero + 2, zero, 0.0))
+    return scaled._replace(t=t)
+
+
+def _join(a: Pairs, b: Pairs) -> Pairs:
+    whole = Pairs(a.q + b.q, a.p + b.p, a.w, a.co, a.t + b.t, max(a.error, b.error))
+    n, first, second = whole.roots, a.roots, b.roots
+    turned = np.sqrt(a.q)[:, None] * np.sqrt(b.p) - np.sqrt(b.q)[:, None] * np.sqrt(a.p)
+    sizes = n + first + second
+    gap = turned**2 / np.where(sizes > 0, sizes, 1)
+    w, co = (
+        np.where(n > 0, (gap + first * one + second * two) / np.where(n > 0, n, 1), one)
+        for one, two in ((a.w, b.w), (a.co, b.co))
+    )
+    return whole._replace(w=w, co=co)
+
+
+def _angles(X: Doubles, Y: Doubles) -> tuple[Doubles, Doubles]:
+    """Return 1 - u and 1 + u of all pairs; a zero row is orthogonal to others, equal to itself."""
+    left, right = (np.linalg.norm(side, axis=1)[:, None] for side in (X, Y))
+    A, B = X / np.where(left > 0, left, 1), Y / np.where(right > 0, right, 1)
+    u = A @ B.T
+    w, co = 1 - u, 1 + u
+    for sign, distance in ((1, w), (-1, co)):
+        i, j = np.nonzero(distance < NEAR)
+        for part in panels(i.size, 16 * A.shape[1]):
+            gap = A[i[part]] - sign * B[j[part]]
+            distance[i[part], j[part]] = np.einsum("ij,ij->i", gap, gap) / 2
+    empty = (left == 0) & (right.T == 0)
+    w[empty], co[empty] = 0, 2
+    return w, co
+
+
+def write(
+    layers: Layers, scales: tuple[float, float], X: Rows, Y: Rows | None, outs: Outs
+) -> float:
+    """Write the NTK and the NNGP, each where an array for it is given.
+
+    Returns
+    -------
+    float
+        What the activations say about the error, relative to the roots of values at equal rows.
+    """
+    other = X if Y is None else Y
+    left, right = (side.data.astype(np.float64, copy=False) for side in (X, other))
+    q, p = (side.norms.astype(np.float64) ** 2 for side in (X, other))
+    norms, place = np.unique(np.concatenate([q, p]), return_inverse=True)
+    own = diagonal(layers, norms)
+    error = 0.0
+    for part in panels(len(left), 64 * len(right), PANEL_BYTES):
+        w, co = _angles(left[part], right)
+        start = Pairs(q[part], p, w, co, np.zeros_like(w), 0.0)
+        pairs = carry(layers, start, _activate, _affine, _join)
+        error = max(error, pairs.error)
+        rows = place[: q.size][part][:, None]
+        equal = (w == 0) & (rows == place[q.size :])
+        for out, scale, value, top in zip(outs, scales, (pairs.t, pairs.nngp), (own.ntk, own.nngp), strict=True):
+            if out is not None:
+                out[part] = scale * np.where(equal, top[rows], value)
+    return error
