@@ -1,6 +1,6 @@
-"""Duals of smooth functions between inputs of unequal norms, tabulated in two norms and the angle.
+"""Duals of smooth functions between unequal norms, tabulated in both norms and the angle.
 
-A Hermite series in u = cos(theta) cut after J terms is exact to rounding while J (1 - |u|) is large.
+A Hermite series in u = cos(theta) of J terms is exact to rounding while J (1 - |u|) is large.
 Nearer to u = 1 and u = -1, where it may need millions of terms, the average is taken instead over
 
     a = r (C x + S y),   b = +-t (C x - S y),   C = cos(theta/2), S = sin(theta/2),
@@ -15,23 +15,20 @@ up to a fraction of the scale of the function, in log(r) beyond, and in theta on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.averages import BELL, PANEL
-from ntkfast.activations.mesh import Doubles, _chebyshev, _evaluate
+from ntkfast.activations.mesh import Doubles, Function, Resolution, _chebyshev, _evaluate
 from ntkfast.activations.pairs import _angles, gauss_legendre
 from ntkfast.support.progress import track
 
-Whole = NDArray[np.intp]
-
-if TYPE_CHECKING:
-    from ntkfast.activations.quadrature import CallableActivation
+Whole: TypeAlias = NDArray[np.intp]
 
 TERMS = 2048  # Hermite coefficients
 NEAR = 0.19  # angle from which on these suffice: NEAR^2 / 2 = 37 / TERMS
@@ -41,6 +38,23 @@ STRETCH = 4.0  # ratio of the ends of a stretch
 NODES_AT_ONCE = 1 << 12
 PANEL_NODES = 12  # Gauss nodes on an interval of the mesh, where degree 23 is enough
 SMALL = 1e-14  # what a series may lose
+
+
+class Resolved(Hashable, Protocol):
+    """A function with a mesh, averages over one Gaussian, and no kinks other than 0."""
+
+    # ruff: noqa: D102 - see `Activation`
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def function(self) -> Function: ...
+    def variance(self, q: Doubles) -> Any: ...
+    def derivative_variance(self, q: Doubles) -> Any: ...
+    def hermite(self, q: Doubles, count: int) -> Any: ...
+    def _bound(self, root: float) -> float: ...
+    def _slope(self, reach: float) -> Callable[[Doubles], Doubles]: ...
+    def _resolution(self, reach: float) -> Resolution: ...
 
 
 class Stretches(NamedTuple):
@@ -88,19 +102,19 @@ class Piece(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def root_stretches(one: CallableActivation) -> Stretches:
+def root_stretches(one: Resolved) -> Stretches:
     """Return how root variances are cut for a function, by the finest part of its mesh."""
     return Stretches(0.25 * min(float(np.diff(one._resolution(16.0).edges).min()), 1.0))
 
 
 def pair_duals(
-    one: CallableActivation, first: Doubles, second: Doubles, v: Doubles, vc: Doubles
+    one: Resolved, first: Doubles, second: Doubles, v: Doubles, vc: Doubles
 ) -> tuple[Doubles, float]:
     """Return normalised duals of all pairs, and their errors.
 
     Parameters
     ----------
-    one : CallableActivation
+    one : Resolved
         Without kinks other than 0.
     first, second : (n,) and (m,) arrays
         Root variances.
@@ -137,7 +151,7 @@ def pair_duals(
 
 
 def _work(
-    one: CallableActivation, lines: Whole, columns: Whole, angle: Doubles
+    one: Resolved, lines: Whole, columns: Whole, angle: Doubles
 ) -> Iterator[tuple[int, int, int, float, float]]:
     """Yield the stretches and the pieces of angles that hold a pair."""
     for i in np.unique(lines):
@@ -165,7 +179,7 @@ def _basis(z: Doubles, count: int) -> Doubles:
     return np.asarray(np.polynomial.chebyshev.chebvander(z, count - 1))
 
 
-def _edges(one: CallableActivation, stretch: int) -> Doubles:
+def _edges(one: Resolved, stretch: int) -> Doubles:
     """Edges of the pieces of angles, as fine as the function is for the largest root variance."""
     top = root_stretches(one).top(stretch)
     edges = [0.0, min(NEAR, 2 * root_stretches(one).first / top)]
@@ -179,9 +193,8 @@ def _ends(edges: Doubles, k: int) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=2048)
-def _piece(one: CallableActivation, i: int, j: int, k: int) -> Piece:
+def _piece(one: Resolved, i: int, j: int, k: int) -> Piece:
     """Tabulate the duals between stretches i <= j on a piece of angles."""
-    cut = root_stretches(one)
     low, high = _ends(_edges(one, j), k)
     z, matrix = _chebyshev(NODES)
     rule = _Rule(_side(one, i, tuple(z)), _side(one, j, tuple(z)))
@@ -218,7 +231,7 @@ class Side:
         Edges of panels around 0 on which s(r x) is resolved for all roots r.
     """
 
-    one: CallableActivation
+    one: Resolved
     roots: Doubles
     bound: float
     edges: Doubles
@@ -234,7 +247,7 @@ class Side:
 
 
 @lru_cache(maxsize=64)
-def _side(one: CallableActivation, stretch: int, positions: tuple[float, ...]) -> Side:
+def _side(one: Resolved, stretch: int, positions: tuple[float, ...]) -> Side:
     """Return one side of a block."""
     roots = root_stretches(one).nodes(stretch, np.array(positions))
     q, top = roots**2, float(roots.max())
@@ -245,9 +258,10 @@ def _side(one: CallableActivation, stretch: int, positions: tuple[float, ...]) -
 
 
 @lru_cache(maxsize=64)
-def _lost(one: CallableActivation, stretch: int) -> Doubles:
+def _lost(one: Resolved, stretch: int) -> Doubles:
     """Return what series lack of the mean squares of s and s' on a stretch, (2,)."""
-    return np.maximum(1 - np.sum(_side(one, stretch, (1.0,)).series ** 2, axis=2)[:, 0], 0)
+    series: Doubles = _side(one, stretch, (1.0,)).series
+    return np.maximum(1 - np.sum(series**2, axis=2)[:, 0], 0)
 
 
 def _panels(edges: Doubles, roots: Doubles, bound: float) -> Doubles:
@@ -335,7 +349,7 @@ class _Rule:
         step = min(0.6, 0.18 * width) / finer
         if width > 0.5 and not self.kinked:
             y = step * np.arange(-int(self.bound / step), int(self.bound / step) + 1)
-            return y, step * BELL * np.exp(-y * y / 2)
+            return y, np.asarray(step * BELL * np.exp(-y * y / 2))
         grid = [0.0]
         while grid[-1] < self.bound:
             grid.append(min(grid[-1] + min(max(width, grid[-1]), PANEL), self.bound))
@@ -343,4 +357,4 @@ class _Rule:
         points, weights = gauss_legendre(int(PANEL_NODES * finer))
         half = np.diff(edges)[:, None] / 2
         y, weight = (edges[:-1, None] + half + half * points).ravel(), (half * weights).ravel()
-        return y, weight * BELL * np.exp(-y * y / 2)
+        return y, np.asarray(weight * BELL * np.exp(-y * y / 2))

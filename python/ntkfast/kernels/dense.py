@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast import engines
+from ntkfast import engines, places
 from ntkfast.activations.base import Activation, Complex
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
@@ -19,8 +19,8 @@ from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
-from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
+from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel
 from ntkfast.support.telling import warn
 
@@ -30,7 +30,8 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
-TOLD = 1e-12  # a larger error of tabulated averages is told
+TABLE_ERROR = 1e-10  # of tabulated averages: what is larger is told
+HOPELESS = 0.1  # relative error of which no digit is right
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
@@ -128,61 +129,121 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         scales = self.network.scale("ntk"), self.network.scale("nngp")
         return _layer_map(layers, self.kind, scales, X, Y)
 
+    def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
+        plan, left, right = super()._plan(X, Y)
+        if isinstance(plan, LayerMap):
+            self._tell(plan, left, right)
+        return plan, left, right
+
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(Rows, X), cast("Rows | None", Y)
-        if not self._asks_for_pairs(left, right):
+        if not self._walks(left, right):
             super()._gram(X, Y, out, run)
             return
 
         def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
-            self._write_pairs(left, right, (panel, None) if self.kind == "ntk" else (None, panel))
+            self._walk(left, right, (panel, None) if self.kind == "ntk" else (None, panel))
 
         fill(write, left, right, out)
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
-        if self._asks_for_pairs(cast(Rows, X), cast("Rows | None", Y)):
-            Kernel._product(self, X, Y, V, out, run)
-        else:
-            super()._product(X, Y, V, out, run)
+        walks = self._walks(cast(Rows, X), cast("Rows | None", Y))
+        way = Kernel._product if walks else RowKernel._product  # panels of a Gram matrix, or tiles
+        way(self, X, Y, V, out, run)
 
-    def _asks_for_pairs(self, X: Rows, Y: Rows | None) -> bool:
-        """Whether pairs need more than a series of Hermite coefficients, and can have it."""
+    def _walks(self, X: Rows, Y: Rows | None) -> bool:
+        """Whether pairs need more than series of Hermite coefficients, and can have it."""
+        short = self._short(X, Y)
+        return bool(short) and _on_host(X) and pairwise.can_walk(short, X, Y)
+
+    def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
+        """Return the activations whose series are too short."""
         layers = self.network.layers(X.data.shape[1])
         norms = [side.norms for side in (X, Y) if side is not None]
-        if (
-            all(layer.activation.is_compiled for layer in layers)
-            or homogeneity(layers, self.kind) is not None
-            or _common_norm(*norms) is not None
-            or not isinstance(X.data, np.ndarray)
-        ):
-            return False
+        if all(layer.activation.is_compiled for layer in layers):
+            return ()
+        if homogeneity(layers, self.kind) is not None or _common_norm(*norms) is not None:
+            return ()
         self._check_range(X, Y)
-        return pairwise.needed(layers, X, Y)
+        return pairwise.short_of(layers, X, Y)
 
-    def _write_pairs(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
+    def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
+        """Write NTK and NNGP pair by pair."""
         layers = self.network.layers(X.data.shape[1])
         scales = self.network.scale("ntk"), self.network.scale("nngp")
         error = pairwise.write(layers, scales, X, Y, outs)
-        if error > max(TOLD, 64 * float(np.finfo(X.dtype).eps)):
-            warn(f"activation: tabulated averages have a relative error of about {error:.1e}")
+        if error > max(TABLE_ERROR, 64 * float(np.finfo(X.dtype).eps)):
+            names = ", ".join(sorted({layer.activation.name for layer in layers}))
+            warn(f"activation: tables of {names} have a relative error of up to {error:.0e}")
+
+    def _tell(self, plan: LayerMap, X: Rows, Y: Rows) -> None:
+        """Measure what a short series costs at the most nearly parallel pairs, and say it.
+
+        Raises
+        ------
+        ValueError
+            If no digit is right.
+        """
+        short = self._short(X, Y)
+        if not short:
+            return
+        names = ", ".join(sorted({one.name for one in short}))
+        advice = "scale the rows to one norm for full accuracy"
+        if not _on_host(X):
+            warn(f"activation: {MAX_TERMS} Hermite coefficients of {names} are too few; {advice}")
+            return
+        rows, columns = pairwise.hardest(X, Y)
+        left, right = _part(X, rows), _part(Y, columns)
+        shape = len(left), len(right)
+        exact, found = np.empty(shape), np.empty(shape, X.dtype)
+        self._walk(left, right, (exact, None) if self.kind == "ntk" else (None, exact))
+        engines.gram(places.HOST.run(None, None), plan, left, right, found)
+        own = [np.sqrt(self.diagonal_of(side.norms, X.data.shape[1])) for side in (left, right)]
+        size = np.maximum(own[0][:, None] * own[1], np.finfo(np.float64).tiny)
+        error = float(np.max(np.abs(found - exact) / size))
+        if error > HOPELESS:
+            raise ValueError(
+                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave no digit where "
+                f"inputs are nearly parallel, an error of {error:.1g}; {advice}"
+            )
+        if error > 64 * float(np.finfo(X.dtype).eps):
+            warn(
+                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave an error of about "
+                f"{error:.0e} where inputs are nearly parallel; {advice}"
+            )
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
-        if self._asks_for_pairs(cast(Rows, X), cast("Rows | None", Y)):
+        if self._walks(cast(Rows, X), cast("Rows | None", Y)):
             if all(checks.unit_stride(out) for out in outs):
-                self._write_pairs(cast(Rows, X), cast("Rows | None", Y), outs)
+                self._walk(cast(Rows, X), cast("Rows | None", Y), outs)
             else:
                 super()._both(X, Y, outs, run)
             return
-        (plan, left, right), (second, *_) = (kernel._plan(X, Y) for kernel in self._pair())
+        ntk, nngp = self._pair()
+        plan, left, right = ntk._plan(X, Y)
+        second, *_ = RowKernel._plan(nngp, X, Y)  # the NTK has told what there is to tell
         if _share_factors(plan, second):
             right_or_none = None if Y is None else right
             engines.both(run, plan, second, left, right_or_none, outs)
             return
         super()._both(X, Y, outs, run)
+
+
+def _on_host(X: Rows) -> bool:
+    data: object = X.data
+    return isinstance(data, np.ndarray)
+
+
+def _part(side: Rows, rows: NDArray[np.intp]) -> Rows:
+    """Pick rows with all that belongs to them."""
+    parts = side.data, side.norms, side.series, side.diagonal
+    data, norms, *rest = (None if part is None else part[rows] for part in parts)
+    assert data is not None and norms is not None
+    return Rows(data, norms, *rest)
 
 
 def _share_factors(first: Map, second: Map) -> bool:
@@ -223,7 +284,7 @@ def _compiled(
 
 def _layer_map(
     layers: Layers, kind: str, scales: tuple[float, float], X: Rows, Y: Rows
-) -> tuple[Map, Rows, Rows]:
+) -> tuple[LayerMap, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
     blocks: list[list[FloatArray]] = []
 

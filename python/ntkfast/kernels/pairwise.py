@@ -6,13 +6,13 @@ sum of two kernels (a bias is the constant kernel) has, with n the root of the p
     w = (n - n1 - n2 + n1 w1 + n2 w2) / n,
     n - n1 - n2 = (sqrt(q1 p2) - sqrt(q2 p1))^2 / (n + n1 + n2),
 
-and co likewise, sums of non-negative terms, so that rows that are parallel or opposite stay so to the last digit.
+and co likewise, sums of non-negative terms: parallel rows stay parallel to the last digit.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +22,17 @@ from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal
 
-Doubles: TypeAlias = NDArray[np.float64]
+Doubles: TypeAlias = NDArray[np.floating[Any]]
 Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 NEAR = 0.01  # 1 - |u| below which rows are subtracted
 PANEL_BYTES = 1 << 24
 MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
 LOSS = 64.0  # what a series may lack, in units of eps
-FEW_PAIRS = 2500  # that are worth a quadrature each
+FEW_PAIRS = 400  # that are worth a quadrature each
+SAMPLED = 256  # rows among which the hardest pairs are looked for
 
 
-def series_losses(
-    activation: Activation, coefficients: Doubles, q: Doubles
-) -> tuple[float, float]:
+def series_losses(activation: Activation, coefficients: Doubles, q: Doubles) -> tuple[float, float]:
     """Return what a Hermite series lacks of E[s^2] and of E[s'^2], relative to them.
 
     Parameters
@@ -62,26 +61,48 @@ def _loss(activation: Activation, q: float) -> float:
     return max(series_losses(activation, activation.hermite(variance, MAX_TERMS), variance))
 
 
-def needed(layers: Layers, X: Rows, Y: Rows | None) -> bool:
-    """Whether series are too short for the largest rows, and walking all pairs is possible.
-
-    Functions with kinks other than 0 have no tables; their averages cost about a millisecond, and
-    are taken where pairs are few.
-    """
-    other = X if Y is None else Y
-    eps = float(np.finfo(X.dtype).eps)
-    short = []
+def short_of(layers: Layers, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
+    """Return the activations whose series are too short for the largest rows."""
+    limit = LOSS * float(np.finfo(X.dtype).eps)
+    short: list[Activation] = []
 
     def activate(layer: Layer, q: float) -> float:
         one = layer.activation
-        if not one.is_compiled and _loss(one, q) > LOSS * eps:
+        if not one.is_compiled and _loss(one, q) > limit:
             short.append(one)
         return float(one.variance(q))
 
-    top = max(float(side.norms.max()) for side in (X, other)) ** 2
+    top = max(float(side.norms.max()) for side in (X, Y) if side is not None) ** 2
     carry(layers, top, activate, lambda layer, q: layer.w * q + layer.e, lambda a, b: a + b)
+    return tuple(short)
+
+
+def can_walk(short: tuple[Activation, ...], X: Rows, Y: Rows | None) -> bool:
+    """Whether all pairs can be walked.
+
+    Functions with kinks other than 0 have no tables: their averages cost milliseconds each, and are
+    taken where pairs are few.
+    """
     tabulated = all(getattr(one, "has_table", True) for one in short)
-    return bool(short) and (tabulated or len(X) * len(other) <= FEW_PAIRS)
+    return tabulated or len(X) * len(X if Y is None else Y) <= FEW_PAIRS
+
+
+def hardest(X: Rows, Y: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return some rows and columns whose pairs are the most nearly parallel or opposite.
+
+    They are looked for among some hundred rows of either side.
+    """
+    rows, columns = (
+        np.unique(np.linspace(0, len(side) - 1, min(len(side), SAMPLED)).astype(np.intp))
+        for side in (X, Y)
+    )
+    sides = zip((X, Y), (rows, columns), strict=True)
+    w, co = _angles(*(side.data[part].astype(np.float64) for side, part in sides))
+    if X.data is Y.data:
+        np.fill_diagonal(w, 1)
+    found = [np.unravel_index(np.argsort(distance, axis=None)[:2], w.shape) for distance in (w, co)]
+    first, second = (np.unique(np.concatenate(part)) for part in zip(*found, strict=True))
+    return rows[first], columns[second]
 
 
 class Pairs(NamedTuple):
@@ -119,8 +140,8 @@ def _affine(layer: Layer, pairs: Pairs) -> Pairs:
     scaled = pairs._replace(q=layer.w * pairs.q, p=layer.w * pairs.p)
     if layer.e:
         zero = np.zeros_like(t)
-        sides = (np.full_like(side, layer.e) for side in (pairs.q, pairs.p))
-        scaled = _join(scaled, Pairs(*sides, zero, zero + 2, zero, 0.0))
+        q, p = (np.full_like(side, layer.e) for side in (pairs.q, pairs.p))
+        scaled = _join(scaled, Pairs(q, p, zero, zero + 2, zero, 0.0))
     return scaled._replace(t=t)
 
 
@@ -176,7 +197,9 @@ def write(
         error = max(error, pairs.error)
         rows = place[: q.size][part][:, None]
         equal = (w == 0) & (rows == place[q.size :])
-        for out, scale, value, top in zip(outs, scales, (pairs.t, pairs.nngp), (own.ntk, own.nngp), strict=True):
+        for out, scale, value, top in zip(
+            outs, scales, (pairs.t, pairs.nngp), (own.ntk, own.nngp), strict=True
+        ):
             if out is not None:
                 out[part] = scale * np.where(equal, top[rows], value)
     return error
