@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.averages import BELL, PANEL
+from ntkfast.activations.base import Array
 from ntkfast.activations.mesh import Doubles, Function, Resolution, _chebyshev, _evaluate
 from ntkfast.activations.pairs import _angles, gauss_legendre
 from ntkfast.support.progress import track
@@ -108,7 +109,7 @@ def root_stretches(one: Resolved) -> Stretches:
 
 
 def pair_duals(
-    one: Resolved, first: Doubles, second: Doubles, v: Doubles, vc: Doubles
+    one: Resolved, first: Doubles, second: Doubles, v: Array, vc: Array
 ) -> tuple[Doubles, float]:
     """Return normalised duals of all pairs, and their errors.
 
@@ -261,7 +262,7 @@ def _side(one: Resolved, stretch: int, positions: tuple[float, ...]) -> Side:
 def _lost(one: Resolved, stretch: int) -> Doubles:
     """Return what series lack of the mean squares of s and s' on a stretch, (2,)."""
     series: Doubles = _side(one, stretch, (1.0,)).series
-    return np.maximum(1 - np.sum(series**2, axis=2)[:, 0], 0)
+    return np.asarray(np.maximum(1 - np.sum(series**2, axis=2)[:, 0], 0))
 
 
 def _panels(edges: Doubles, roots: Doubles, bound: float) -> Doubles:
@@ -349,7 +350,7 @@ class _Rule:
         step = min(0.6, 0.18 * width) / finer
         if width > 0.5 and not self.kinked:
             y = step * np.arange(-int(self.bound / step), int(self.bound / step) + 1)
-            return y, np.asarray(step * BELL * np.exp(-y * y / 2))
+            return np.asarray(y, np.float64), np.asarray(step * BELL * np.exp(-y * y / 2))
         grid = [0.0]
         while grid[-1] < self.bound:
             grid.append(min(grid[-1] + min(max(width, grid[-1]), PANEL), self.bound))

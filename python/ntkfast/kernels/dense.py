@@ -279,7 +279,16 @@ def _compiled(
     def missing(v: Reals, vc: Reals) -> Reals:
         return np.asarray(curve.split(v, vc)[1] / top)
 
-    return compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
+    profile = compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
+    asking = {layer.activation.name for layer in curve.layers if not layer.activation.is_compiled}
+    if asking and profile.error > max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps)):
+        text = f"a profile of {', '.join(sorted(asking))} has an error of {profile.error:.0e}"
+        if not profile.error <= HOPELESS:
+            raise ValueError(
+                f"activation: expected one that a profile can follow, {text}; pass a slower one"
+            )
+        warn(f"activation: {text}, relative to the value at equal inputs")
+    return profile
 
 
 def _layer_map(
