@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import cache
 from typing import Any
 
 import mpmath
@@ -26,12 +27,13 @@ EXACT: dict[str, tuple[Any, Any]] = {
     ),
     "softplus": (lambda x: mp.log1p(mp.exp(x)), lambda x: 1 / (1 + mp.exp(-x))),
 }
-BREAKS = tuple(sign * 2.0**k for k in range(-1, 6) for sign in (-1, 1)) + (0.0,)
+BREAKS = tuple(sign * 2.0**k for k in range(-1, 6) for sign in (-1, 1))
 
 
 def parallel_dual(name: str) -> oracle.Dual:
     """Averages of parallel inputs by mpmath: an integral over one Gaussian."""
 
+    @cache
     def dual(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
         with mp.workdps(20):
             first, second = mp.sqrt(q), mp.sqrt(p) * mp.sign(c)
@@ -76,13 +78,15 @@ def test_reported_value() -> None:
     assert net.ntk([[13.0]], [[20.0]])[0, 0] == pytest.approx(9.207448, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXACT)
 def test_one_column(name: str) -> None:
     """Rows that are parallel or opposite, from 1e-5 to 1e3, duplicates and zero."""
     x = np.array([[1e-5], [-0.3], [13.0], [-20.0], [13.0], [1e3]])
 
+    dual = parallel_dual(name)
+
     def kernel(which: str) -> Any:
-        dual = parallel_dual(name)
         return oracle.fully_connected_ntk(1, dual, dimension=1, w_std=1, b_std=0, which=which)
 
     net = network(name, 1, 1.0, 0.0)
@@ -120,6 +124,7 @@ def test_layers(
     check(network(name, depth, w_std, b_std), kernel, x, rtol, engine=engine_name)
 
 
+@pytest.mark.slow
 def test_tables_agree_with_quadrature() -> None:
     rng = np.random.default_rng(5)
     q, p = (np.exp(rng.uniform(-9, 3, size)) for size in (9, 8))
@@ -128,7 +133,7 @@ def test_tables_agree_with_quadrature() -> None:
     one = NAMED["tanh"]
     defect, slope, error = one.pair_duals(q, p, v, 1 - v)
     roots = np.sqrt(q[:, None] * p)
-    value, want = one._duals(q[:, None], p, roots * (1 - 2 * v))
+    value, want = one._both_duals(q[:, None], p, roots * (1 - 2 * v))
     sizes = np.sqrt(one.variance(q))[:, None] * np.sqrt(one.variance(p))
     slopes = np.sqrt(one.derivative_variance(q))[:, None] * np.sqrt(one.derivative_variance(p))
     assert error < 1e-11
@@ -152,7 +157,9 @@ def relu6(x: Any) -> Any:
 
 def test_kinks_of_few_pairs_have_all_digits() -> None:
     x = np.array([[-4.0], [1.0], [9.0], [9.0]])
-    dual = oracle.numeric_dual(relu6, lambda x: 1.0 * ((x > 0) & (x < 6)), (0.0, 6.0))
+    ratios = {abs(a / b) for a in x[:, 0] for b in x[:, 0]}  # breaks of both factors
+    breaks = (0.0, *(6 * ratio for ratio in ratios))
+    dual = oracle.numeric_dual(relu6, lambda x: 1.0 * ((x > 0) & (x < 6)), breaks)
 
     def kernel(which: str) -> Any:
         return oracle.fully_connected_ntk(1, dual, dimension=1, w_std=1, b_std=0, which=which)
@@ -214,7 +221,7 @@ def test_functions_of_single_precision(name: str, unit: bool) -> None:
     assert caught[0].filename == __file__
     stated = float(re.search(r"up to (\S+);", str(caught[0].message))[1])
     wanted = network(CallableActivation(fine), 2, 1.2, 0.1).ntk(x)
-    assert stated < 1e-4
+    assert stated < 3e-4
     np.testing.assert_allclose(found, wanted, rtol=0, atol=stated * wanted.max())
 
 
@@ -225,7 +232,7 @@ def test_waves(rate: float) -> None:
     x[1] = x[0] + 1e-2 * x[2]
     x[1] /= np.linalg.norm(x[1])
     found = nf.FullyConnected(1, activation=lambda x: np.sin(rate * x)).ntk(x)
-    wanted = nf.FullyConnected(1, activation=activations.sine(1.0, rate)).ntk(x)
+    wanted = nf.FullyConnected(1, activation=activations.resolve(f"sine(1, {rate}, 0)")).ntk(x)
     # the angle of rows is known to an eps, which a wave multiplies by the square of its rate
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11 * wanted.max())
 
@@ -234,7 +241,7 @@ def test_waves(rate: float) -> None:
     ("function", "found"),
     [
         (lambda x: 1 / x, "none at 0"),
-        (lambda x: 1 / (x - 0.3), "pole at 0.3|none at 0.3"),
+        (lambda x: 1 / (x - 0.3), "singular point at 0.3|pole at 0.3"),
         (lambda x: np.sqrt(np.abs(x)), "singular point at"),
         (lambda x: np.sin(400 * x), "changes on a length"),
     ],

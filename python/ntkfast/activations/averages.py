@@ -220,7 +220,7 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
         raise ValueError(
             f"activation: expected a function that {MOST_PANELS} panels follow, found "
             f"changes on a length of {widths.min():.2g} where inputs have a standard deviation of "
-            f"{root:.3g}; pass a closed form (activations.sine for waves), or smaller rows or w_std"
+            f"{root:.3g}; pass a closed form (a Sine for waves), or smaller rows or w_std"
         )
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)

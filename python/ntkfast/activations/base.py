@@ -177,7 +177,7 @@ class Activation(ABC):
         safe = np.where(sizes > 0, sizes, 1)
         return np.where(sizes > 0, (sizes - value) / safe, 1), slope, 0.0
 
-    def _both_duals(self, q: Array, p: Array, c: Array) -> tuple[Array, Array]:
+    def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         return self.dual(q, p, c), self.derivative_dual(q, p, c)
 
     @abstractmethod

@@ -14,8 +14,7 @@ Gauss-Legendre panels converge as fast as for smooth functions.  (For obtuse ang
 exchange their roles.)  Defects are averages of squares, (s(a) - s(b))^2, so that nothing cancels.
 """
 
-# ruff: noqa: D102 - the methods are documented once, in the base class
-
+# ruff: noqa: D102 - documented once, in the base class
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -45,6 +44,7 @@ from ntkfast.activations.base import (
     _linear_limit,
 )
 from ntkfast.activations.mesh import (
+    NODES,
     Doubles,
     Function,
     Resolution,
@@ -89,8 +89,8 @@ class CallableActivation(Activation):
     tolerance : float
         Error asked of every result, relative to it (duals: to the root of the product of both
         variances; `on_sphere`, obtuse angles: to 1; slope defects: at least to a tenth of the
-        defect), as far as the rounding of `function` and of its derivative permits.  A
-        RuntimeWarning tells when it is missed.
+        defect), as far as rounding of `function` and of its derivative permits: functions that
+        compute in float32 are found.  A RuntimeWarning tells what is missed.
     continuation : (callable, float), optional
         The function at complex arguments and its radius of convergence about zero.
 
@@ -166,12 +166,17 @@ class CallableActivation(Activation):
     def reachable(self) -> float:
         """The error that can be asked of averages: the tolerance, or what noise of `s` leaves."""
         noise = noise_floor(self.function)
-        if noise < NOISY:
-            return self.tolerance
-        _tell_noise(self.function, self.name, noise)
-        return max(self.tolerance, 64 * noise)
+        return self.tolerance if noise < NOISY else max(self.tolerance, 64 * noise)
+
+    @property
+    def noise_error(self) -> float:
+        """The error of kernels by noise of the function: of slopes, which multiply it most."""
+        noise = noise_floor(self.function)
+        return 0.0 if noise < NOISY else NODES**2 * noise
 
     def _resolution(self, reach: float) -> Resolution:
+        if self.noise_error:
+            _tell_noise(self.function, self.name)
         size = 2.0 ** np.ceil(np.log2(max(reach, 16.0)))
         return resolution(self.function, self.kinks, float(size))
 
@@ -224,7 +229,7 @@ class CallableActivation(Activation):
             )
         return values
 
-    def _duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
+    def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         q, p, c = np.broadcast_arrays(*_floats(q, p, c))
         flat = [part.astype(np.float64).ravel() for part in (q, p, c)]
         angle = _half_chords(flat[0], flat[1], flat[2])[1:]
@@ -245,13 +250,10 @@ class CallableActivation(Activation):
         return np.asarray(np.sqrt(moments)[:, back])
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
-        return self._duals(q, p, c)[0]
+        return self._both_duals(q, p, c)[0]
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
-        return self._duals(q, p, c)[1]
-
-    def _both_duals(self, q: Array, p: Array, c: Array) -> tuple[Array, Array]:
-        return self._duals(q, p, c)
+        return self._both_duals(q, p, c)[1]
 
     @property
     def has_table(self) -> bool:
@@ -261,10 +263,9 @@ class CallableActivation(Activation):
     def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
         if not self.has_table or v.size <= WORTH_A_TABLE:
             return super().pair_duals(q, p, v, vc)
-        noise = noise_floor(self.function) if self.reachable > self.tolerance else 0.0
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
         left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
-        return 1 - found[0], found[1] * (left[:, None] * right), max(error, noise)
+        return 1 - found[0], found[1] * (left[:, None] * right), error
 
     def _moments(self, q: ArrayLike, which: int) -> Array:
         (q,) = _floats(q)
@@ -312,7 +313,6 @@ class CallableActivation(Activation):
         return row
 
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
-        _ = self.reachable  # tells of noise
         variance, top = float(q), float(self.variance(float(q)))
         if top == 0 or variance == 0:
             return _linear_limit(v) if top == 0 else (0 * v, 0 * v, 0 * v)
@@ -407,11 +407,12 @@ class CallableActivation(Activation):
 
 
 @lru_cache(maxsize=256)
-def _tell_noise(function: Function, name: str, noise: float) -> None:
+def _tell_noise(function: Function, name: str) -> None:
     """Say once how accurate a function is."""
+    noise = noise_floor(function)
     warn(
         f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
-        f"{64 * noise:.0e}; pass a function that computes in float64 for more digits"
+        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
     )
 
 

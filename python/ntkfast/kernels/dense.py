@@ -174,7 +174,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         layers = self.network.layers(X.data.shape[1])
         scales = self.network.scale("ntk"), self.network.scale("nngp")
         error = pairwise.write(layers, scales, X, Y, outs)
-        if error > max(TABLE_ERROR, 64 * float(np.finfo(X.dtype).eps)):
+        told = max(getattr(layer.activation, "noise_error", 0.0) for layer in layers)
+        if error > max(TABLE_ERROR, 64 * float(np.finfo(X.dtype).eps), told):
             names = ", ".join(sorted({layer.activation.name for layer in layers}))
             warn(f"activation: tables of {names} have a relative error of up to {error:.0e}")
 
@@ -280,12 +281,15 @@ def _compiled(
         return np.asarray(curve.split(v, vc)[1] / top)
 
     profile = compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
-    asking = {layer.activation.name for layer in curve.layers if not layer.activation.is_compiled}
-    if asking and profile.error > max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps)):
-        text = f"a profile of {', '.join(sorted(asking))} has an error of {profile.error:.0e}"
+    asking = [layer.activation for layer in curve.layers if not layer.activation.is_compiled]
+    told = max((getattr(one, "noise_error", 0.0) for one in asking), default=0.0)
+    if asking and profile.error > max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps), told):
+        names = ", ".join(sorted({one.name for one in asking}))
+        text = f"a profile of {names} has an error of {profile.error:.0e}"
         if not profile.error <= HOPELESS:
             raise ValueError(
-                f"activation: expected one that a profile can follow, {text}; pass a slower one"
+                f"activation: expected one that a profile can follow, {text}; "
+                "pass one that changes more slowly"
             )
         warn(f"activation: {text}, relative to the value at equal inputs")
     return profile

@@ -99,8 +99,12 @@ def hardest(X: Rows, Y: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     sides = zip((X, Y), (rows, columns), strict=True)
     w, co = _angles(*(side.data[part].astype(np.float64) for side, part in sides))
     if X.data is Y.data:
-        np.fill_diagonal(w, 1)
-    found = [np.unravel_index(np.argsort(distance, axis=None)[:2], w.shape) for distance in (w, co)]
+        np.fill_diagonal(w, 2)
+    size = np.outer(X.norms[rows], Y.norms[columns])  # of pairs that a series cannot tell apart
+    found = [
+        np.unravel_index(np.lexsort((-size.ravel(), alike.ravel()))[:4], w.shape)
+        for alike in (np.floor(w * MAX_TERMS), np.floor(co * MAX_TERMS))
+    ]
     first, second = (np.unique(np.concatenate(part)) for part in zip(*found, strict=True))
     return rows[first], columns[second]
 
@@ -202,4 +206,8 @@ def write(
         ):
             if out is not None:
                 out[part] = scale * np.where(equal, top[rows], value)
+                if Y is None:  # the other half by its mirror image, to the last bit
+                    out[part, : part.start] = out[: part.start, part].T
+                    block = out[part, part]
+                    block[:] = np.triu(block) + np.triu(block, 1).T
     return error
