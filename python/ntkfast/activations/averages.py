@@ -14,6 +14,7 @@ from ntkfast.activations.pairs import gauss_legendre
 
 GAUSS = 16  # Gauss-Legendre nodes per panel
 PANEL = 2.3  # widest panel in units of the standard deviation
+MOST_PANELS = 300  # a rougher function would take minutes
 CHUNK = 1 << 18  # function values held at once
 BELL = 1 / np.sqrt(2 * np.pi)
 
@@ -215,8 +216,12 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
     fine = np.minimum(widths[:-1], widths[1:]) * 1.5 < PANEL * root
     lines = np.union1d(mesh.edges[1:-1][fine], mesh.kinks)
     uniform = max(wide, 2 * bound / shortest)
-    if min(uniform, 2 * lines.size) > 300:  # too rough for any mesh; the error estimate will tell
-        return wide, np.array(mesh.kinks)
+    if min(uniform, 2 * lines.size) > MOST_PANELS:
+        raise ValueError(
+            f"activation: expected a function that {MOST_PANELS} panels follow, found "
+            f"changes on a length of {widths.min():.2g} where inputs have a standard deviation of "
+            f"{root:.3g}; pass a closed form (a Sine for waves), or smaller rows or w_std"
+        )
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)
     return wide, lines

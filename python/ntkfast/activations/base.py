@@ -154,6 +154,37 @@ class Activation(ABC):
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         """Return E[s'(a) s'(b)] for variances `q`, `p` and covariance `c`, which broadcast."""
 
+    def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
+        """Return the duals of all pairs of variances, divided by the roots of both variances.
+
+        Parameters
+        ----------
+        q, p : (n,) and (m,) arrays
+            Variances.
+        v, vc : (n, m) arrays
+            sin^2 and cos^2 of half the angles.
+
+        Returns
+        -------
+        defect, slope : (n, m) arrays
+            1 - K(q, p, c) / sqrt(K(q, q, q) K(p, p, p)), and the derivative dual itself.
+        error : float
+            Estimate for both, relative to the roots of their values at equal inputs; 0 for a
+            closed form.
+        """
+        roots = np.sqrt(q)[:, None] * np.sqrt(p)
+        sizes = np.sqrt(self.variance(q))[:, None] * np.sqrt(self.variance(p))
+        if self.degree is not None:  # only the angle counts, and small angles keep their digits
+            defect, slope, _ = self.on_sphere(1.0, v, vc)
+            return defect, slope * (sizes / np.where(roots > 0, roots, 1)), 0.0
+        c = roots * np.where(v < vc, 1 - 2 * v, 2 * vc - 1)
+        value, slope = self._both_duals(*np.broadcast_arrays(q[:, None], p, c))
+        safe = np.where(sizes > 0, sizes, 1)
+        return np.where(sizes > 0, (sizes - value) / safe, 1), slope, 0.0
+
+    def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
+        return self.dual(q, p, c), self.derivative_dual(q, p, c)
+
     @abstractmethod
     def hermite(self, q: ArrayLike, count: int) -> Array:
         """Return the orthonormal Hermite coefficients a_j = E[s(sqrt(q) Z) h_j(Z)].

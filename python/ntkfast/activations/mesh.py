@@ -81,9 +81,15 @@ def _fit(function: Function, left: Doubles, right: Doubles, nodes: int = NODES) 
     x = (left + right)[:, None] / 2 + (right - left)[:, None] / 2 * points
     values = _evaluate(function, x)
     if not np.isfinite(values).all():
-        where = x[~np.isfinite(values)][0]
-        raise ValueError(f"activation: expected finite values, got none at {where:.6g}")
+        _refuse_infinite(x[~np.isfinite(values)][0])
     return np.asarray(values @ matrix.T)
+
+
+def _refuse_infinite(x: float) -> None:
+    raise ValueError(
+        f"activation: expected finite values, got none at {x:.6g}; "
+        "pass a function that is finite for all real numbers"
+    )
 
 
 def _roughness(coefficients: Doubles, scale: float) -> Doubles:
@@ -93,18 +99,42 @@ def _roughness(coefficients: Doubles, scale: float) -> Doubles:
 
 
 SMOOTH = 2e-15
+PROBES = 33  # short intervals on which noise is looked for
+PROBE = 0.004  # their length: a wave of frequency 300 is smooth on it
+CLUSTER = 2.0**-20  # intervals as short as this surround a singular point
+
+
+@lru_cache(maxsize=256)
+def noise_floor(function: Function) -> float:
+    """Return the relative accuracy of the values of a function, EPS if it is as good as that.
+
+    On short intervals a smooth function is a polynomial to rounding.  What the highest Chebyshev
+    coefficients hold is noise, except on those few intervals on which there is a kink.
+    """
+    left = np.linspace(-7.93, 7.91, PROBES)
+    fits = _fit(function, left, left + PROBE)
+    size = np.maximum(np.abs(fits).sum(axis=1), 1e-2 * np.abs(fits).sum(axis=1).max())
+    rough = np.abs(fits[:, -8:]).max(axis=1) / np.where(size > 0, size, 1)
+    typical = float(np.sort(rough)[int(0.8 * PROBES)])  # of a mean of NODES values, weighted
+    return max(EPS, 6 * typical)
+
+
+def smooth_level(function: Function) -> float:
+    """Return the relative size of trailing coefficients that counts as nothing."""
+    return max(SMOOTH, 4 * noise_floor(function))
 
 
 def _bisect(function: Function, edges: Doubles, scale: float) -> Doubles:
     """Halve intervals until each is resolved, or too short, or shows rounding noise only."""
+    smooth = smooth_level(function)
     left, right = edges[:-1], edges[1:]
     parent = np.full(left.size, np.inf)
     done = [edges]
     for _ in range(64):
         rough = _roughness(_fit(function, left, right), scale)
-        noise = (rough < 1e-10) & (rough > 0.7 * parent)
+        noise = (rough < max(1e-10, 8 * smooth)) & (rough > 0.7 * parent)
         short = right - left < 8 * EPS * np.maximum(np.maximum(np.abs(left), np.abs(right)), 1e-3)
-        split = ~((rough < SMOOTH) | noise | short)
+        split = ~((rough < smooth) | noise | short)
         if not split.any() or sum(part.size for part in done) > MOST:
             break  # a function too rough for the mesh shows in the error of the averages
         left, right, rough = left[split], right[split], rough[split]
@@ -125,13 +155,35 @@ def _starting_edges(reach: float, kinks: Iterable[float]) -> Doubles:
 
 def _merge(function: Function, edges: Doubles, scale: float, fixed: Doubles) -> Doubles:
     """Join neighbouring intervals wherever one interpolant serves both; `fixed` edges stay."""
+    smooth = smooth_level(function)
     for _ in range(40):
         union = _fit(function, edges[:-2], edges[2:])
-        joins = _alternate((_roughness(union, scale) < SMOOTH) & ~np.isin(edges[1:-1], fixed))
+        good = (_roughness(union, scale) < smooth) & ~np.isin(edges[1:-1], fixed)
+        ends = (part[good] for part in (edges[:-2], edges[1:-1], edges[2:]))
+        good[good] = _agrees(function, union[good], *ends)
+        joins = _alternate(good)
         if not joins.any():
             break
         edges = edges[~np.concatenate([[False], joins, [False]])]
     return edges
+
+
+def _agrees(
+    function: Function, union: Doubles, left: Doubles, middle: Doubles, right: Doubles
+) -> NDArray[np.bool_]:
+    """Whether interpolants on [left, right] are the function on either part.
+
+    Their own nodes may miss all that happens on a part which is much shorter than the other.
+    """
+    points = _chebyshev(NODES)[0]
+    good = np.ones(left.size, bool)
+    for low, high in ((left, middle), (middle, right)):
+        x = ((low + high) / 2)[:, None] + ((high - low) / 2)[:, None] * points
+        t = (2 * x - (left + right)[:, None]) / (right - left)[:, None]
+        found = chebyshev.chebval(t.T, union.T[:, None, :], tensor=False).T if left.size else t
+        gap = np.abs(found - _evaluate(function, x)).max(axis=1)
+        good &= gap < 10 * smooth_level(function) * np.abs(union).sum(axis=1)
+    return good
 
 
 def _alternate(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -163,19 +215,19 @@ def _locate(
     function: Function, edges: Doubles, center: float, width: float, scale: float
 ) -> tuple[float, float] | None:
     """Find the kink near `center` as the point where the two sides, continued, separate."""
-    gap = 4 * width
+    gap, smooth = 4 * width, smooth_level(function)
     for radius in (2.0**-4, 2.0**-6, 2.0**-8):
         if gap > radius / 4:
             return None
         left = np.array([center - radius, center + gap])
         right = np.array([center - gap, center + radius])
         sides = _fit(function, left, right)
-        if (_roughness(sides, scale) > 1e-13).any():
+        if (_roughness(sides, scale) > max(1e-13, smooth)).any():
             continue
         point = _separation(sides, left, right, center, scale)
         ends = np.array([point - radius, point, point + radius])
         pieces = _fit(function, ends[:-1], ends[1:])
-        if (_roughness(pieces, scale) < 10 * SMOOTH).all():
+        if (_roughness(pieces, scale) < 10 * smooth).all():
             return point, radius
     return None
 
@@ -236,22 +288,55 @@ def resolution(function: Function, kinks: tuple[float, ...] | None, reach: float
     -------
     Resolution
         Mesh, interpolants and kinks.
+
+    Raises
+    ------
+    ValueError
+        If the function is not finite, or singular somewhere.
     """
-    scale = 0.01 * float(np.abs(_evaluate(function, np.linspace(-1, 1, 33))).max())
+    with np.errstate(all="ignore"):
+        x = np.linspace(-1, 1, 33)
+        sizes = np.abs(_evaluate(function, x))
+    if not np.isfinite(sizes).all():
+        _refuse_infinite(x[~np.isfinite(sizes)][0])
+    scale = 0.01 * float(sizes.max())
     edges = _bisect(function, _starting_edges(reach, kinks or ()), scale)
     if kinks is None:
         edges = _gather(function, edges, scale)
+    _refuse_singular(function, edges)
     gaps = _gaps(function, edges, scale)
     found = edges[1:-1][gaps.any(axis=0)] if kinks is None else np.intersect1d(edges, kinks)
     edges = _merge(function, edges, scale, found)
     at_kinks = _gaps(function, edges, scale)[:, np.isin(edges[1:-1], found)]
     domains = _overlapping(edges, found)
     slopes = _differentiate(
-        _fit(function, domains[0], domains[1], NODES + 6), domains[1] - domains[0]
+        _fit(function, domains[0], domains[1], NODES + 6),
+        domains[1] - domains[0],
+        noise_floor(function),
     )
     points = tuple(float(x) for x in found)
     return Resolution(
         edges, domains, slopes, points, bool(at_kinks[0].any()), bool(at_kinks[:2].any())
+    )
+
+
+def _refuse_singular(function: Function, edges: Doubles) -> None:
+    """Raise an error where the function has a pole, or no slope on either side of a point."""
+    offsets = np.array([2.0**-50, -(2.0**-50), 1.3 * 2.0**-30, -1.3 * 2.0**-30])
+    with np.errstate(all="ignore"):
+        sizes = np.abs(_evaluate(function, (edges[:, None] + offsets).ravel())).reshape(-1, 2, 2)
+    poles = ~(sizes[:, 0] <= 2.0**9 * sizes[:, 1] + 1e-300)  # |x|^-1/2 has no mean square
+    widths = np.diff(edges)
+    tiny = int(np.argmin(widths))
+    if poles.any():
+        place, what = edges[poles.any(axis=1)][0], "a pole"
+    elif widths[tiny] < CLUSTER:
+        place, what = (edges[tiny] + edges[tiny + 1]) / 2, "a root or another singular point"
+    else:
+        return
+    raise ValueError(
+        f"activation: expected a function that is smooth between kinks, found {what} at "
+        f"{place:.6g}; pass one with a finite slope there, as sqrt(abs(x) + 1e-3)"
     )
 
 
@@ -267,10 +352,12 @@ def _overlapping(edges: Doubles, kinks: Doubles) -> Doubles:
     return np.stack([edges[:-1] - left * free[:-1], edges[1:] + right * free[1:]])
 
 
-def _differentiate(coefficients: Doubles, widths: Doubles) -> Doubles:
+def _differentiate(coefficients: Doubles, widths: Doubles, noise: float) -> Doubles:
     """Chebyshev coefficients of the derivative, up to the highest degree in use anywhere."""
     size = np.abs(coefficients).sum(axis=1, keepdims=True)
-    used = np.abs(coefficients) > EPS * size
+    used = np.abs(coefficients) > noise * size
+    if noise > EPS:
+        coefficients = np.where(used, coefficients, 0)
     degree = max(1, int(np.flatnonzero(used.any(axis=0)).max(initial=0)))
     slopes = chebyshev.chebder(coefficients[:, : degree + 1], axis=1)
     return np.asarray(slopes * (2 / widths)[:, None], np.float64)
@@ -280,4 +367,6 @@ def _gaps(function: Function, edges: Doubles, scale: float) -> NDArray[np.bool_]
     """Whether value, slope or curvature jump at the inner edges, shape (3, edges - 2)."""
     coefficients = _fit(function, edges[:-1], edges[1:])
     mismatch = _mismatch(edges, coefficients, scale)
-    return np.asarray(mismatch > np.array([[1e-10], [1e-9], [1e-7]]))
+    # The derivatives of an interpolant multiply noise by the square of its degree.
+    noise = noise_floor(function) * np.array([[30.0], [30 * NODES**2], [NODES**4]])
+    return np.asarray(mismatch > np.maximum(np.array([[1e-10], [1e-9], [1e-7]]), noise))

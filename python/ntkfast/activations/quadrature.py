@@ -14,11 +14,9 @@ Gauss-Legendre panels converge as fast as for smooth functions.  (For obtuse ang
 exchange their roles.)  Defects are averages of squares, (s(a) - s(b))^2, so that nothing cancels.
 """
 
-# ruff: noqa: D102 - the methods are documented once, in the base class
-
+# ruff: noqa: D102 - documented once, in the base class
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -46,14 +44,16 @@ from ntkfast.activations.base import (
     _linear_limit,
 )
 from ntkfast.activations.mesh import (
-    EPS,
+    NODES,
     Doubles,
     Function,
     Resolution,
     _chebyshev,
     _evaluate,
+    noise_floor,
     resolution,
 )
+from ntkfast.activations.pair_tables import pair_duals
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
 from ntkfast.activations.tables import (
     TABLE_EDGES,
@@ -66,6 +66,11 @@ from ntkfast.activations.tables import (
     _SphereTable,
 )
 from ntkfast.arrays import checks
+from ntkfast.support.progress import track
+from ntkfast.support.telling import warn
+
+AT_ONCE = 64  # pairs
+NOISY = 1e-12  # relative noise of values beyond rounding
 
 
 @dataclass(frozen=True, init=False)
@@ -84,8 +89,8 @@ class CallableActivation(Activation):
     tolerance : float
         Error asked of every result, relative to it (duals: to the root of the product of both
         variances; `on_sphere`, obtuse angles: to 1; slope defects: at least to a tenth of the
-        defect), as far as the rounding of `function` and of its derivative permits.  A
-        RuntimeWarning tells when it is missed.
+        defect), as far as rounding of `function` and of its derivative permits: functions that
+        compute in float32 are found.  A RuntimeWarning tells what is missed.
     continuation : (callable, float), optional
         The function at complex arguments and its radius of convergence about zero.
 
@@ -157,7 +162,21 @@ class CallableActivation(Activation):
         """Return the kinks on [-reach, reach], given or detected."""
         return self._resolution(reach).kinks
 
+    @property
+    def reachable(self) -> float:
+        """The error that can be asked of averages: the tolerance, or what noise of `s` leaves."""
+        noise = noise_floor(self.function)
+        return self.tolerance if noise < NOISY else max(self.tolerance, 64 * noise)
+
+    @property
+    def noise_error(self) -> float:
+        """The error of kernels by noise of the function: of slopes, which multiply it most."""
+        noise = noise_floor(self.function)
+        return 0.0 if noise < NOISY else NODES**2 * noise
+
     def _resolution(self, reach: float) -> Resolution:
+        if self.noise_error:
+            _tell_noise(self.function, self.name)
         size = 2.0 ** np.ceil(np.log2(max(reach, 16.0)))
         return resolution(self.function, self.kinks, float(size))
 
@@ -189,24 +208,28 @@ class CallableActivation(Activation):
     def _checked(self, rule: _Rule, pairs: _Pairs, size: Doubles) -> Doubles:
         """Average, compare a few entries with a finer rule, and warn if they differ too much."""
         size = np.maximum(size, 1e-300)
-        values, error = _average(rule, pairs, size, self.tolerance)
-        count = values.shape[1]
+        count, tolerance = size.shape[1], self.reachable
+        starts = range(0, count, AT_ONCE)
+        parts = [
+            _average(rule, pairs[i : i + AT_ONCE], size[:, i : i + AT_ONCE], tolerance)
+            for i in track(starts, None, f"averages of {self.name}", "groups of pairs")
+        ]
+        values = np.concatenate([part for part, _ in parts], axis=1)
+        error = max(part for _, part in parts)
         sample = np.unique([0, count // 2, count - 1])
         fine = replace(rule, nodes=GAUSS + 6)
-        again, _ = _average(fine, pairs[sample], size[:, sample], self.tolerance)
+        again, _ = _average(fine, pairs[sample], size[:, sample], tolerance)
         scale = np.maximum(np.abs(again), size[:, sample])
         scale = rule.yardstick(scale, pairs[sample])
         error = max(error, float((np.abs(again - values[:, sample]) / scale).max()))
-        if error > self.tolerance:
-            warnings.warn(
-                f"{self.name}: quadrature reached a relative error of {error:.1e}, "
-                f"not the tolerance {self.tolerance:.1e}",
-                RuntimeWarning,
-                stacklevel=4,
+        if error > tolerance:
+            warn(
+                f"{self.name}: quadrature reached a relative error of {error:.0e}, "
+                f"not the tolerance {self.tolerance:.1e}"
             )
         return values
 
-    def _duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
+    def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         q, p, c = np.broadcast_arrays(*_floats(q, p, c))
         flat = [part.astype(np.float64).ravel() for part in (q, p, c)]
         angle = _half_chords(flat[0], flat[1], flat[2])[1:]
@@ -227,10 +250,22 @@ class CallableActivation(Activation):
         return np.asarray(np.sqrt(moments)[:, back])
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
-        return self._duals(q, p, c)[0]
+        return self._both_duals(q, p, c)[0]
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
-        return self._duals(q, p, c)[1]
+        return self._both_duals(q, p, c)[1]
+
+    @property
+    def has_table(self) -> bool:
+        """Whether the duals of any two variances are tabulated: without kinks other than 0."""
+        return not any(self.found_kinks())
+
+    def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
+        if not self.has_table or v.size <= WORTH_A_TABLE:
+            return super().pair_duals(q, p, v, vc)
+        found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
+        left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
+        return 1 - found[0], found[1] * (left[:, None] * right), error
 
     def _moments(self, q: ArrayLike, which: int) -> Array:
         (q,) = _floats(q)
@@ -296,7 +331,7 @@ class CallableActivation(Activation):
             squares[:, ~tabulated] = self._squares(root, near[~tabulated], far[~tabulated])
         defect, lost = squares[0] / (2 * top), squares[1] * (variance / (2 * top))
         start = float(self.derivative_variance(variance)) * variance / top
-        maps = (defect, start - lost, lost)
+        maps = (np.clip(defect, 0, 2), start - lost, lost)  # noise must not leave the circle
         first, second, third = (part.reshape(v.shape).astype(v.dtype) for part in maps)
         return first, second, third
 
@@ -306,8 +341,9 @@ class CallableActivation(Activation):
         Below a small angle the differences drown in rounding; there they follow from the values at
         larger angles.
         """
-        size = self._sizes(np.array([root**2]))[:, 0] / self.tolerance
-        noise = (4 * EPS * size[0], 4 * EPS * size[1] if self.slope else 2e-14 * size.sum())
+        size = self._sizes(np.array([root**2]))[:, 0] / self.reachable
+        eps = noise_floor(self.function)
+        noise = (4 * eps * size[0], 4 * eps * size[1] if self.slope else 90 * eps * size.sum())
         rule = replace(self._rule(root, squares=True), noise=noise)
         mesh = self._resolution(1.5 * rule.bound * root)
         theta = 2 * np.arctan2(np.sqrt(v), np.sqrt(vc))
@@ -370,6 +406,16 @@ class CallableActivation(Activation):
         return result
 
 
+@lru_cache(maxsize=256)
+def _tell_noise(function: Function, name: str) -> None:
+    """Say once how accurate a function is."""
+    noise = noise_floor(function)
+    warn(
+        f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
+        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
+    )
+
+
 @lru_cache(maxsize=64)
 def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
     """Tabulate an activation with kinks at one variance; None if that is not accurate enough."""
@@ -381,7 +427,7 @@ def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable |
     values = found.reshape(2, 2, TABLE_PIECES, TABLE_NODES)
     series = np.einsum("kspn,jn->spjk", values, matrix)
     scale = np.abs(found).max(axis=1)
-    if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.tolerance * scale):
+    if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.reachable * scale):
         return None
     return _SphereTable(series)
 
@@ -394,11 +440,11 @@ def _series_weights(activation: CallableActivation, root: float) -> Doubles | No
     """
     if activation.found_kinks(activation._bound(root) * root):
         return None
-    count = 64
-    while count <= 512:
+    count, noise = 64, noise_floor(activation.function)
+    while count <= 4096:
         weights = activation._coefficients(root, count) ** 2
         slopes = np.arange(count) * weights
-        if slopes[-8:].max() < 1e-18 * slopes.sum():
+        if slopes[-8:].max() < max(1e-18, noise**2 if noise > NOISY else 0) * slopes.sum():
             return np.asarray(weights / weights.sum())
         count *= 2
     return None

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-import warnings
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast import engines
+from ntkfast import engines, places
 from ntkfast.activations.base import Activation, Complex
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
-from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels import pairwise
+from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
+from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel
+from ntkfast.support.telling import warn
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
@@ -27,7 +29,8 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
-MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
+TABLE_ERROR = 1e-10  # of tabulated averages: what is larger is told
+HOPELESS = 0.1  # relative error of which no digit is right
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
@@ -136,10 +139,102 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
         return profile if profile.error <= worst else None  # not if it is NaN
 
+    def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
+        plan, left, right = super()._plan(X, Y)
+        if isinstance(plan, LayerMap):
+            self._tell(plan, left, right)
+        return plan, left, right
+
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        left, right = cast(Rows, X), cast("Rows | None", Y)
+        if not self._walks(left, right):
+            super()._gram(X, Y, out, run)
+            return
+
+        def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
+            self._walk(left, right, (panel, None) if self.kind == "ntk" else (None, panel))
+
+        fill(write, left, right, out)
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        walks = self._walks(cast(Rows, X), cast("Rows | None", Y))
+        way = Kernel._product if walks else RowKernel._product  # panels of a Gram matrix, or tiles
+        way(self, X, Y, V, out, run)
+
+    def _walks(self, X: Rows, Y: Rows | None) -> bool:
+        """Whether pairs need more than series of Hermite coefficients, and can have it."""
+        short = self._short(X, Y)
+        return bool(short) and _on_host(X) and pairwise.can_walk(short, X, Y)
+
+    def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
+        """Return the activations whose series are too short."""
+        facts = _facts(self, X.data.shape[1])
+        norms = [side.norms for side in (X, Y) if side is not None]
+        if not facts.asking or facts.degree is not None or _common_norm(*norms) is not None:
+            return ()
+        self._check_range(X, Y)
+        return pairwise.short_of(facts.layers, X, Y)
+
+    def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
+        """Write NTK and NNGP pair by pair."""
+        dim = X.data.shape[1]
+        layers, _, scales, *_ = _facts(self, dim)
+        error = pairwise.write(layers, scales, X, Y, self._own(X.norms, dim), outs)
+        told = max(getattr(layer.activation, "noise_error", 0.0) for layer in layers)
+        if error > max(TABLE_ERROR, 64 * float(np.finfo(X.dtype).eps), told):
+            names = ", ".join(sorted({layer.activation.name for layer in layers}))
+            warn(f"activation: tables of {names} have a relative error of up to {error:.0e}")
+
+    def _tell(self, plan: LayerMap, X: Rows, Y: Rows) -> None:
+        """Measure what a short series costs at the most nearly parallel pairs, and say it.
+
+        Raises
+        ------
+        ValueError
+            If no digit is right.
+        """
+        short = self._short(X, Y)
+        if not short:
+            return
+        names = ", ".join(sorted({one.name for one in short}))
+        advice = "scale the rows to one norm for full accuracy"
+        if not _on_host(X):
+            warn(f"activation: {MAX_TERMS} Hermite coefficients of {names} are too few; {advice}")
+            return
+        rows, columns = pairwise.hardest(X, Y)
+        left, right = _part(X, rows), _part(Y, columns)
+        shape = len(left), len(right)
+        exact, found = np.empty(shape), np.empty(shape, X.dtype)
+        self._walk(left, right, (exact, None) if self.kind == "ntk" else (None, exact))
+        engines.gram(places.HOST.run(None, None), plan, left, right, found)
+        own = [np.sqrt(self.diagonal_of(side.norms, X.data.shape[1])) for side in (left, right)]
+        size = np.maximum(own[0][:, None] * own[1], np.finfo(np.float64).tiny)
+        error = float(np.max(np.abs(found - exact) / size))
+        if error > HOPELESS:
+            raise ValueError(
+                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave no digit where "
+                f"inputs are nearly parallel, an error of {error:.1g}; {advice}"
+            )
+        if error > 64 * float(np.finfo(X.dtype).eps):
+            warn(
+                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave an error of about "
+                f"{error:.0e} where inputs are nearly parallel; {advice}"
+            )
+
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
     ) -> None:
-        (plan, left, right), (second, *_) = (kernel._plan(X, Y) for kernel in self._pair())
+        if self._walks(cast(Rows, X), cast("Rows | None", Y)):
+            if all(checks.unit_stride(out) for out in outs):
+                self._walk(cast(Rows, X), cast("Rows | None", Y), outs)
+            else:
+                super()._both(X, Y, outs, run)
+            return
+        ntk, nngp = self._pair()
+        plan, left, right = ntk._plan(X, Y)
+        second, *_ = RowKernel._plan(nngp, X, Y)  # the NTK has told what there is to tell
         if _share_factors(plan, second):
             right_or_none = None if Y is None else right
             engines.both(run, plan, second, left, right_or_none, outs)
@@ -181,6 +276,19 @@ def _facts(kernel: NetworkKernel, dim: int) -> Facts:
     return Facts(layers, degree, scales, scale, max(asking, default=0))
 
 
+def _on_host(X: Rows) -> bool:
+    data: object = X.data
+    return isinstance(data, np.ndarray)
+
+
+def _part(side: Rows, rows: NDArray[np.intp]) -> Rows:
+    """Pick rows with all that belongs to them."""
+    parts = side.data, side.norms, side.series, side.diagonal
+    data, norms, *rest = (None if part is None else part[rows] for part in parts)
+    assert data is not None and norms is not None
+    return Rows(data, norms, *rest)
+
+
 def _share_factors(first: Map, second: Map) -> bool:
     """Whether two maps can be evaluated in one pass."""
     if isinstance(first, ProfileMap) and isinstance(second, ProfileMap):
@@ -214,7 +322,19 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
         return np.asarray(curve.split(v, vc)[1] / top)
 
     degree = _facts(kernel, dim).degree or 0.0
-    return compile_profile(missing, dtype, degree=degree, scale=float(top))
+    profile = compile_profile(missing, dtype, degree=degree, scale=float(top))
+    asking = [layer.activation for layer in curve.layers if not layer.activation.is_compiled]
+    told = max((getattr(one, "noise_error", 0.0) for one in asking), default=0.0)
+    if asking and not profile.error <= max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps), told):
+        names = ", ".join(sorted({one.name for one in asking}))
+        text = f"a profile of {names} has an error of {profile.error:.0e}"
+        if not profile.error <= HOPELESS:
+            raise ValueError(
+                f"activation: expected one that a profile can follow, {text}; "
+                "pass one that changes more slowly"
+            )
+        warn(f"activation: {text}, relative to the value at equal inputs")
+    return profile
 
 
 @lru_cache(maxsize=256)
@@ -224,7 +344,7 @@ def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
     return LayerMap(numbers(layers, terms), kernel.kind == "nngp", scales)
 
 
-def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
     dim, dtype = X.data.shape[1], X.data.dtype
     layers, *_, asking = _facts(kernel, dim)
@@ -266,18 +386,9 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
     terms = 8
     while True:
         found = np.asarray(activation.hermite(unique, terms), np.float64)
-        sums = np.sum(found * found, axis=1)
-        lost = float(np.max(np.maximum(top - sums, 0) / np.where(top > 0, top, 1)))
-        if lost <= 16 * eps or terms >= MAX_TERMS:
+        if terms >= MAX_TERMS or max(series_losses(activation, found, unique)) <= 16 * eps:
             break
         terms *= 2
-    if lost > 64 * eps:
-        warnings.warn(
-            f"activation: {terms} Hermite coefficients leave a relative error of up to {lost:.1e} "
-            "for these norms; scale the rows to one norm for full accuracy",
-            RuntimeWarning,
-            stacklevel=9,
-        )
     scale = np.where(top > 0, 1 / np.sqrt(np.where(top > 0, top, 1)), 0)
     slope = np.asarray(activation.derivative_variance(unique), np.float64)
     block = np.column_stack([found * scale[:, None], top, slope])
