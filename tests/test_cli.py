@@ -81,11 +81,42 @@ def test_gram_end_to_end(folder: Path) -> None:
     assert K.dtype == np.float32
     np.testing.assert_allclose(K, wanted, rtol=1e-5, atol=1e-5)
     again = run(folder, "gram", "data.npz:first", *base, "--Y", "Y.csv", "--out", "K.npy")
-    assert again.returncode == 2
-    assert "K.npy: exists already" in again.stderr
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == "K.npy: complete already, 90 x 20 float32, 0.0 MB\n"
+    other = run(folder, "gram", "X.npy", *base, "--out", "K.npy")
+    assert other.returncode == 2
+    assert "K.npy: exists already, of another job" in other.stderr
     replaced = run(folder, "gram", "X.npy", *base, "--out", "K.npy", "--overwrite")
     assert replaced.returncode == 0
     assert np.load(folder / "K.npy").shape == (90, 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("X.npy --network fc --depth 1", "--out: expected another file than that of X"),
+        ("T.npy --Y X.npy --network fc --depth 1", "--out: expected another file than that of Y"),
+        (
+            "T.npy --lengths X.npy --network rntk --depth 1",
+            "--out: expected another file than --lengths",
+        ),
+    ],
+)
+def test_gram_overwrites_no_input(
+    folder: Path,
+    arguments: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    np.save("T.npy", X)
+    if "lengths" in arguments:
+        np.save("X.npy", np.full(90, 6))
+    before = (folder / "X.npy").read_bytes()
+    assert cli.main(["gram", *arguments.split(), "--out", "X.npy", "--overwrite"]) == 2
+    assert name in capfd.readouterr().err
+    assert (folder / "X.npy").read_bytes() == before
 
 
 def test_gram_writes_zarr(folder: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.arrays.checks import matrix_shape
 from ntkfast.arrays.ragged import Sequences
+from ntkfast.kernels.base import checked_kernel
 from ntkfast.support.optional import require
 
 SCAN_BYTES = 16 << 20
@@ -212,6 +213,23 @@ def as_matrix(name: str, value: Matrix) -> Matrix:
         raise ValueError(
             f"{name}: expected an array, or ntkfast.sequences(list) of different lengths; {error}"
         ) from error
+
+
+def source_of(matrix: Matrix) -> Path | None:
+    """Return the file that is read where the numbers of an input do not lie in memory."""
+    found: Any = matrix.values if isinstance(matrix, Sequences) else matrix
+    while isinstance(found, np.ndarray):  # a view knows the memory map that it is a part of
+        if isinstance(found, np.memmap) and found.filename is not None:
+            return Path(found.filename)
+        found = found.base
+    root = getattr(getattr(found, "store", None), "root", None)  # of a zarr array on this machine
+    return None if root is None else Path(root)
+
+
+def check_kernel(kernel: object) -> None:
+    """Check that a kernel can be called; a network is none."""
+    if hasattr(kernel, "ntk") or not callable(kernel):
+        checked_kernel(kernel)
 
 
 def check_shapes(kernel: object, X: Matrix, Y: Matrix | None) -> None:

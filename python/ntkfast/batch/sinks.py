@@ -18,6 +18,7 @@ from ntkfast.batch.disk import (
     sync_data,
     sync_folder,
     sync_path,
+    sync_tree,
     write_all,
 )
 from ntkfast.batch.grid import TILE_STEP, Grid
@@ -179,9 +180,7 @@ class _ZarrSink:
     def sync(self) -> None:
         for file in self._touched:
             if file.exists():  # a shard of nothing but zeros is not stored
-                sync_path(file)
-                sync_folder(file.parent)
-        sync_folder(self.partial / "c")
+                sync_tree(file, self.partial)
         self._touched.clear()
 
     def close(self) -> None:

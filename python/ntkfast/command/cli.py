@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ def _by_option(message: str, arguments: argparse.Namespace) -> str:
 
 def _gram(arguments: argparse.Namespace) -> None:
     from ntkfast import batch
+    from ntkfast.batch.disk import stamp
 
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
@@ -69,8 +71,11 @@ def _gram(arguments: argparse.Namespace) -> None:
     X = _inputs(arguments, "X", "lengths")
     Y = _inputs(arguments, "Y", "Y_lengths")
     names = "out", "dtype", "tile", "engine", "threads", "progress", "resume", "overwrite"
+    before = stamp(Path(arguments.out))
     K = batch.gram(kernel, X, Y, **{name: getattr(arguments, name) for name in names})
-    print(f"{arguments.out}: {K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB")
+    found = f"{K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB"
+    same = stamp(Path(arguments.out)) == before
+    print(f"{arguments.out}: {'complete already, ' if same else ''}{found}")
 
 
 def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
@@ -82,6 +87,12 @@ def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
         raise ValueError(f"--network {arguments.network} has no {flag(lengths)}")
     if file is None or steps is None:
         return None if file is None else batch.load_matrix(file)
+    if (
+        Path(steps).exists()
+        and Path(arguments.out).exists()
+        and os.path.samefile(steps, arguments.out)
+    ):
+        raise ValueError(f"out: expected another file than {flag(lengths)}, got {steps}")
     padded, counts = batch.load_matrix(file), batch.load_lengths(steps)
     try:
         return sequences(padded, counts)

@@ -35,7 +35,8 @@ examples:
     ntkfast gram series.npy --lengths lengths.npy --network rntk --depth 1 --b-std 0.1 --out K.npy
 
 An interrupted or killed job goes on where it stopped when the same command is run again.
-K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
+K.npy appears when it is complete; until then there is K.npy.partial. K.npy.journal says what the
+matrix is; the same command for a matrix that is complete has nothing to do.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
