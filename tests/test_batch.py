@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -90,10 +89,10 @@ def wanted(X: NDArray[Any], tmp_path_factory: pytest.TempPathFactory) -> NDArray
     return np.array(batch.gram(nf.FullyConnected(3).ntk, X, out=out, tile=TILE))
 
 
-@pytest.fixture(params=["npy", "zarr"])
+@pytest.fixture(params=["npy", "zarr", "h5"])
 def out(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    if request.param == "zarr":
-        pytest.importorskip("zarr")
+    if request.param != "npy":
+        pytest.importorskip({"zarr": "zarr", "h5": "h5py"}[request.param])
     return tmp_path / f"K.{request.param}"
 
 
@@ -494,6 +493,9 @@ def test_symbolic_links_are_written_through(
 def test_inputs_are_not_overwritten(out: Path, X: NDArray[Any], name: str) -> None:
     if out.suffix == ".npy":
         np.save(out, X)
+    elif out.suffix == ".h5":
+        with pytest.importorskip("h5py").File(out, "w") as file:
+            file["X"] = X
     else:
         pytest.importorskip("zarr").create_array(store=str(out), data=X)
     inputs = batch.load_matrix(out)
@@ -546,7 +548,7 @@ def test_two_jobs_cannot_share_an_output(tmp_path: Path, X: NDArray[Any]) -> Non
         ((np.ones((4, 3)),), {"tile": 2.5}, TypeError, "tile: expected an integer, got float"),
         ((np.ones((4, 3)),), {"tile": (2, 2, 2)}, ValueError, "tile: expected an integer or two"),
         ((np.ones((4, 3)),), {"tile": (2, 3)}, ValueError, "tile: expected a square"),
-        ((np.ones((4, 3)),), {"out": "K.txt"}, ValueError, r"out: expected .*\.npy or \.zarr"),
+        ((np.ones((4, 3)),), {"out": "K.txt"}, ValueError, r"out: expected .*\.npy or \.zarr or"),
         ((np.ones((4, 3)),), {"out": "no/K.npy"}, FileNotFoundError, "no such folder"),
         ((np.array([[1.0], [np.nan]]),), {}, ValueError, "X: expected finite numbers, row 1 holds"),
         (
@@ -673,12 +675,12 @@ def test_a_failing_disk_names_the_file(
     assert batch.gram(Watched(), X, out=out).shape == (N, N)
 
 
-@pytest.mark.parametrize("suffix", ["npy", "zarr"])
+@pytest.mark.parametrize("suffix", ["npy", "zarr", "h5"])
 def test_really_full_disk(
     small_disk: Path, X: NDArray[Any], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if suffix == "zarr":
-        pytest.importorskip("zarr")
+    if suffix != "npy":
+        pytest.importorskip({"zarr": "zarr", "h5": "h5py"}[suffix])
     out = small_disk / f"K.{suffix}"
     with pytest.raises(batch.DiskSpaceError, match="expected 720"):
         batch.gram(Watched(), X, out=out, tile=TILE)
@@ -686,7 +688,9 @@ def test_really_full_disk(
     with pytest.raises(batch.DiskSpaceError, match="became full"):
         batch.gram(Watched(), X, out=out, tile=TILE)
     assert not out.exists()
-    assert names(small_disk) == (set() if suffix == "npy" else {"K.zarr.partial", "K.zarr.journal"})
+    assert names(small_disk) == (
+        set() if suffix != "zarr" else {"K.zarr.partial", "K.zarr.journal"}
+    )
 
 
 MEMORY = """
@@ -710,82 +714,3 @@ def test_memory_does_not_grow_with_the_matrix(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (tmp_path / "large.npy").stat().st_size > 128_000_000
     assert int(done.stdout) < 40_000  # kB
-
-
-# --- Reading -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("a.csv", "1,2\n3,4\n"),
-        ("a.csv", "x,y\n1,2\n3,4\n"),
-        ("a.csv", "\n# made by hand\n'x', 'y'\n1, 2\n\n3, 4"),
-        ("a.csv", "\ufeffx,y\r\n1,2\r\n3,4\r\n"),
-        ("a.tsv", "x\ty\n1\t2\n3e0\t4\n"),
-    ],
-)
-def test_text_tables(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert np.array_equal(batch.load_matrix(tmp_path / name), [[1, 2], [3, 4]])
-
-
-def test_binary_files(tmp_path: Path, X: NDArray[Any]) -> None:
-    np.save(tmp_path / "a.npy", X.astype("f4"))
-    np.savez(tmp_path / "one.npz", X)
-    np.savez(tmp_path / "two.npz", images=X, labels=np.zeros((3, 1)))
-    assert isinstance(batch.load_matrix(tmp_path / "a.npy"), np.memmap)
-    assert batch.load_matrix(tmp_path / "a.npy").dtype == np.float32
-    assert np.array_equal(batch.load_matrix(tmp_path / "one.npz"), X)
-    assert np.array_equal(batch.load_matrix(tmp_path / "two.npz", key="images"), X)
-    assert np.array_equal(batch.load_matrix(f"{tmp_path}/two.npz:images"), X)
-
-
-def test_zarr_files_are_inputs_too(tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any]) -> None:
-    zarr = pytest.importorskip("zarr")
-    zarr.create_array(store=str(tmp_path / "X.zarr"), data=X, chunks=(50, 7))
-    inputs = batch.load_matrix(tmp_path / "X.zarr")
-    K = batch.gram(nf.FullyConnected(3).ntk, inputs, out=tmp_path / "K.npy", tile=TILE)
-    assert np.array_equal(K, wanted)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "error", "message"),
-    [
-        ("missing.npy", None, FileNotFoundError, "no such file"),
-        ("a.txt", b"1 2", ValueError, r"expected one of \.npy, .*, got '\.txt'"),
-        ("a.npy", b"not an array", ValueError, r"cannot be read as \.npy"),
-        ("a.npy", b"", ValueError, r"cannot be read as \.npy"),
-        ("a.npz", b"not an archive", ValueError, r"cannot be read as \.npz"),
-        ("a.csv", b"x,y\n1,2\n3,four\n", ValueError, "table of numbers.*four"),
-        ("a.csv", b"x,y\n1,2\n3\n", ValueError, "table of numbers.*column"),
-        ("a.csv", b"1,two\n3,4\n", ValueError, "table of numbers.*two"),
-        ("a.csv", b"x,y\n", ValueError, "no data"),
-        ("a.csv", b"\xff\xfe\x00", ValueError, "table of numbers"),
-    ],
-)
-def test_unreadable_files(
-    tmp_path: Path, name: str, content: bytes | None, error: Any, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(error, match=re.escape(name) + ".*" + message):
-        batch.load_matrix(tmp_path / name)
-
-
-def test_wrong_contents(tmp_path: Path) -> None:
-    np.save(tmp_path / "flat.npy", np.zeros(3))
-    np.save(tmp_path / "words.npy", np.array([["a"]]))
-    np.savez(tmp_path / "two.npz", images=np.zeros((2, 2)), labels=np.zeros((2, 1)))
-    with pytest.raises(
-        ValueError, match=r"flat\.npy: expected a matrix \(n, d\), or 3 or 4 axes, got shape \(3,\)"
-    ):
-        batch.load_matrix(tmp_path / "flat.npy")
-    with pytest.raises(ValueError, match=r"words\.npy: expected real numbers, got dtype <U1"):
-        batch.load_matrix(tmp_path / "words.npy")
-    with pytest.raises(ValueError, match=r"got images, labels; choose one as .*two\.npz:images"):
-        batch.load_matrix(tmp_path / "two.npz")
-    with pytest.raises(ValueError, match="expected one of images, labels, got the name 'x'"):
-        batch.load_matrix(f"{tmp_path}/two.npz:x")
-    with pytest.raises(ValueError, match=r"only an \.npz archive has named arrays"):
-        batch.load_matrix(tmp_path / "flat.npy", key="x")

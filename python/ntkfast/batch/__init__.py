@@ -9,7 +9,7 @@ repeated job that the matrix is there, and its owner what it is.
 from __future__ import annotations
 
 from ntkfast.batch.errors import BatchError, DiskSpaceError
-from ntkfast.batch.matrices import load_lengths, load_matrix
+from ntkfast.batch.readers import load_lengths, load_matrix
 from ntkfast.batch.run import gram
 
 __all__ = ["BatchError", "DiskSpaceError", "gram", "load_lengths", "load_matrix"]

@@ -26,7 +26,7 @@ from ntkfast.batch.matrices import (
     source_of,
     width_of,
 )
-from ntkfast.batch.sinks import SINKS, Sink, open_result
+from ntkfast.batch.sinks import EXTRAS, SINKS, Sink, open_result
 from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
 
@@ -56,16 +56,17 @@ def gram(
     ----------
     kernel : Kernel
         For example ``nf.FullyConnected(3).ntk``.
-    X : array, memory map or zarr array, shape (n, d)
+    X : array, memory map, zarr array or HDF5 dataset, shape (n, d)
         Inputs; rows are read as they are needed. Kernels of other inputs than rows take arrays of
         more axes, of which the first counts inputs; those of sequences take `ntkfast.sequences`.
-    Y : array, memory map or zarr array, shape (m, d), optional
+    Y : the same, shape (m, d), optional
         Other inputs. None, or X itself, means X: the matrix is then exactly symmetric, and only
         the tiles on and above the diagonal are computed.
     out : path
-        Ends in ``.npy`` (read it with ``np.load(out, mmap_mode="r")``) or in ``.zarr`` (a zarr
-        version 3 array, uncompressed, one shard per tile; needs the extra "zarr"). A symbolic link
-        stays one: what it names is written.
+        Ends in ``.npy`` (read it with ``np.load(out, mmap_mode="r")``), in ``.zarr`` (a zarr
+        version 3 array, uncompressed, one shard per tile; needs the extra "zarr") or in ``.h5`` or
+        ``.hdf5`` (a contiguous dataset "K"; needs the extra "hdf5"). A symbolic link stays one:
+        what it names is written.
     dtype : float32 or float64, optional
         Of the computation and of the file. Default: float32 if all inputs are, else float64.
     tile : int or (rows, columns), optional
@@ -83,7 +84,7 @@ def gram(
 
     Returns
     -------
-    numpy.memmap or zarr.Array, shape (n, m)
+    numpy.memmap, zarr.Array or h5py.Dataset, shape (n, m)
         The finished file, opened for reading.
 
     Raises
@@ -148,14 +149,14 @@ def _output(out: str | os.PathLike[str]) -> Path:
     """Return the file to write: that which a symbolic link names, for links stay as they are."""
     path = Path(os.path.realpath(out)) if os.path.islink(out) else Path(out)
     if path.suffix not in SINKS or path.suffix != Path(out).suffix:
-        wanted = "a path ending in .npy or .zarr"
+        wanted = f"a path ending in {' or '.join(SINKS)}"
         raise ValueError(
             f"out: expected {wanted}, got {out}{'' if path == Path(out) else f' -> {path}'}"
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
-    if path.suffix == ".zarr":
-        require("zarr", "zarr")
+    if path.suffix in EXTRAS:
+        require(*EXTRAS[path.suffix])
     return path
 
 

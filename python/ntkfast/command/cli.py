@@ -12,6 +12,8 @@ from typing import Any
 from ntkfast.command.networks import flag, kernel_of
 from ntkfast.command.parser import make_parser
 
+TABLE_OPTIONS = "delimiter", "header"
+
 # Nothing heavy here: each command imports what it needs, so that --help answers at once.
 
 
@@ -64,10 +66,15 @@ def _by_option(message: str, arguments: argparse.Namespace) -> str:
 def _gram(arguments: argparse.Namespace) -> None:
     from ntkfast import batch
     from ntkfast.batch.disk import stamp
+    from ntkfast.batch.readers import is_text
 
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
         raise ValueError("--Y-lengths needs --Y")
+    files = [arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths]
+    for name in TABLE_OPTIONS:
+        if getattr(arguments, name) is not None and not any(is_text(f) for f in files if f):
+            raise ValueError(f"{flag(name)} is for tables of text, .csv or .tsv")
     X = _inputs(arguments, "X", "lengths")
     Y = _inputs(arguments, "Y", "Y_lengths")
     names = "out", "dtype", "tile", "engine", "threads", "progress", "resume", "overwrite"
@@ -86,20 +93,28 @@ def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
     if steps is not None and arguments.network != "rntk":
         raise ValueError(f"--network {arguments.network} has no {flag(lengths)}")
     if file is None or steps is None:
-        return None if file is None else batch.load_matrix(file)
+        return None if file is None else batch.load_matrix(file, **_table_options(arguments, file))
     if (
         Path(steps).exists()
         and Path(arguments.out).exists()
         and os.path.samefile(steps, arguments.out)
     ):
         raise ValueError(f"out: expected another file than {flag(lengths)}, got {steps}")
-    padded, counts = batch.load_matrix(file), batch.load_lengths(steps)
+    padded = batch.load_matrix(file, **_table_options(arguments, file))
+    counts = batch.load_lengths(steps, **_table_options(arguments, steps))
     try:
         return sequences(padded, counts)
     except ValueError as error:
         argument, colon, rest = str(error).partition(": ")
         argument = {"X": name, "lengths": lengths}.get(argument, argument)
         raise ValueError(argument + colon + rest) from error
+
+
+def _table_options(arguments: argparse.Namespace, file: str) -> dict[str, Any]:
+    """Return how a table of text is to be read; nothing for other files."""
+    from ntkfast.batch.readers import is_text
+
+    return {name: getattr(arguments, name) for name in TABLE_OPTIONS} if is_text(file) else {}
 
 
 def _spectrum(arguments: argparse.Namespace) -> None:
