@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Shape
+from ntkfast.arrays.foreign import host_array
 
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
@@ -25,9 +26,7 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     ValueError
         If it has not two dimensions or is empty.
     """
-    if _is_sparse(value):
-        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    array = real_array(name, np.asarray(value))
+    array = real_array(name, host_array(name, value))
     if array.ndim != 2:
         raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}")
     if 0 in array.shape:
@@ -83,9 +82,7 @@ def images(name: str, value: ArrayLike, shape: Shape | None) -> FloatArray:
     ValueError
         If there are no images, or their shape is another.
     """
-    if _is_sparse(value):
-        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    array = real_array(name, np.asarray(value))
+    array = real_array(name, host_array(name, value))
     found = image_shape(name, array.shape, shape)
     return array.reshape(len(array), *found)
 
@@ -226,7 +223,7 @@ def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[Fl
     TypeError, ValueError
         If its type or shape is wrong, or naming the first row that holds NaN or infinity.
     """
-    array = np.asarray(value)
+    array = host_array(name, value)
     vector = array.ndim == 1
     if vector:
         array = array[:, None]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkfast.arrays.checks import matrix_shape
+from ntkfast.arrays.foreign import host_array, is_foreign
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.kernels.base import checked_kernel
 
@@ -34,15 +35,14 @@ class Matrix(Protocol):
 
 
 def as_matrix(name: str, value: Matrix) -> Matrix:
-    """Return what has a shape and a dtype as it is, else an array."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    """Return what has a shape and a dtype as it is, and is read in parts, else an array."""
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not is_foreign(value):
         return value
     try:
-        return np.asarray(value)
-    except ValueError as error:  # lists of different lengths
-        raise ValueError(
-            f"{name}: expected an array, or ntkfast.sequences(list) of different lengths; {error}"
-        ) from error
+        return host_array(name, value)
+    except ValueError as error:
+        hint = "; sequences of different lengths are ntkfast.sequences(list)"
+        raise ValueError(f"{error}{hint if isinstance(value, (list, tuple)) else ''}") from error
 
 
 def source_of(matrix: Matrix) -> Path | None:
@@ -67,14 +67,23 @@ def check_kernel(kernel: object) -> None:
 
 def check_shapes(kernel: object, X: Matrix, Y: Matrix | None) -> None:
     """Check the inputs by the rules of the kernel; by those of matrices for any other callable."""
-    first = tuple(int(length) for length in X.shape)
-    second = None if Y is None else tuple(int(length) for length in Y.shape)
+    first = _shape(kernel, X)
+    second = None if Y is None else _shape(kernel, Y)
     if hasattr(kernel, "check_shapes"):
         kernel.check_shapes(first, second)
         return
     matrix_shape("X", first)
     if second is not None:
         matrix_shape("Y", second, first[1])
+
+
+def _shape(kernel: object, matrix: Matrix) -> tuple[int, ...]:
+    """Return the shape of an array as the kernel wants it."""
+    shape = tuple(int(length) for length in matrix.shape)
+    channels = getattr(getattr(kernel, "network", None), "channels", None)
+    if isinstance(matrix, Sequences) and channels == "first":  # whatever they were made of
+        return shape[0], shape[2], shape[1]
+    return shape
 
 
 def width_of(matrix: Matrix) -> int:

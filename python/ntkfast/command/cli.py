@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     try:
-        COMMANDS[arguments.command](arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, arguments.command)
+            COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", ["stopped"])
         print(f"\nntkfast: interrupted; {'; '.join(notes)}", file=sys.stderr)
@@ -48,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ntkfast {arguments.command}: error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def _show_warning(command: str, message: Warning | str, *_: object, **__: object) -> None:
+    print(f"ntkfast {command}: warning: {message}", file=sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:
@@ -103,7 +111,7 @@ def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
     padded = batch.load_matrix(file, **_table_options(arguments, file))
     counts = batch.load_lengths(steps, **_table_options(arguments, steps))
     try:
-        return sequences(padded, counts)
+        return sequences(padded, counts, channels=arguments.channels)
     except ValueError as error:
         argument, colon, rest = str(error).partition(": ")
         argument = {"X": name, "lengths": lengths}.get(argument, argument)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ntkfast import engines
 from ntkfast.arrays import checks, ragged
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Rows, Shape
+from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import PANEL_BYTES
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.places.base import Output, Place
@@ -91,7 +92,7 @@ class Host(Place):
     def transformed(self, X: Any, out: Any) -> tuple[FloatArray, Output]:
         """Return rows, or a vector as one row, and an array whose rows have unit stride."""
         vector = np.ndim(X) == 1
-        rows = checks.matrix("X", np.asarray(X)[None] if vector else X)
+        rows = checks.matrix("X", host_array("X", X)[None] if vector else X)
         given = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
         memory = checks.output("out", given, (len(rows), rows.shape[1]), rows.dtype)
         target = memory if checks.unit_stride(memory) else np.empty_like(rows, order="C")
