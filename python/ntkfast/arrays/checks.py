@@ -14,6 +14,10 @@ from ntkfast.arrays.foreign import host_array
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
 _PROMOTED = "bui"
+ONE_ROW = (
+    "; estimators of scikit-learn that call their kernel with one row at a time, like KernelRidge, "
+    "take ntkfast.sklearn.NTKKernel(network)"
+)
 
 
 def matrix(name: str, value: ArrayLike) -> FloatArray:
@@ -28,7 +32,8 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     """
     array = real_array(name, host_array(name, value))
     if array.ndim != 2:
-        raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}")
+        hint = ONE_ROW if array.ndim == 1 else ""
+        raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
     if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
@@ -209,8 +214,19 @@ def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | 
         if array is None:
             continue
         memory = array if isinstance(array, np.ndarray) else array.memory
-        if np.may_share_memory(out, memory):
+        if _overlap(out, memory):
             raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
+
+
+def _overlap(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether two arrays have a byte in common; True where that would take long to find out."""
+    if not np.may_share_memory(first, second):  # by their ends alone
+        return False
+    enough: Any = 10_000
+    try:
+        return bool(np.shares_memory(first, second, max_work=enough))
+    except np.exceptions.TooHardError:
+        return True
 
 
 def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[FloatArray, bool]:
@@ -236,6 +252,28 @@ def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[Fl
         row = first + int(np.argmin(np.isfinite(array).all(axis=1)))
         raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
     return array, vector
+
+
+def narrowed(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return finite numbers in a dtype.
+
+    Raises
+    ------
+    ValueError
+        Naming the first row with a number that the dtype does not hold.
+    """
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype)
+    fits = np.isfinite(result).all(axis=1)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise ValueError(
+            f"{name}: expected numbers within {dtype}, the type of the inputs; row {row} holds "
+            f"{array[row][np.argmax(np.abs(array[row]))]:.3g}"
+        )
+    return result
 
 
 def number(

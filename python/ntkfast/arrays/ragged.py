@@ -152,7 +152,8 @@ def check_shape(name: str, shape: tuple[int, ...], channels: tuple[int, ...] | N
     tail = shape[2:]
     if len(shape) not in (2, 3) or (channels is not None and (tail or (1,)) != (channels or (1,))):
         wanted = "(n, T, m) or (n, T)" if channels is None else f"(*, T, {(*channels, 1)[0]})"
-        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+        hint = checks.ONE_ROW if len(shape) == 1 else ""
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape}{hint}")
     if 0 in shape:
         raise ValueError(f"{name}: expected sequences with steps and channels, got shape {shape}")
 

@@ -68,7 +68,7 @@ class Host(Place):
     def factor(self, V: Any, count: int, like: Collection) -> tuple[FloatArray, bool]:
         """Return V in the dtype of the inputs."""
         matrix, vector = checks.columns("V", V, count)
-        return matrix.astype(like.dtype, copy=False), vector
+        return checks.narrowed("V", matrix, like.dtype), vector
 
     def output(
         self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
