@@ -26,7 +26,18 @@ HAS_CORE = importlib.util.find_spec("ntkfast._core") is not None
 needs_core = pytest.mark.skipif(not HAS_CORE, reason="installed without the native engine")
 
 IMPORT_SECONDS = 0.3
-HEAVY = {"joblib", "matplotlib", "numba", "llvmlite", "pandas", "scipy", "sklearn", "tqdm", "zarr"}
+HEAVY = {
+    "h5py",
+    "joblib",
+    "matplotlib",
+    "numba",
+    "llvmlite",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "tqdm",
+    "zarr",
+}
 
 
 def run_python(code: str) -> str:
