@@ -242,7 +242,7 @@ def _changed(job: Job, header: dict[str, Any]) -> list[str]:
     """Name the inputs that are not what they were when the job began."""
     try:
         return [f"the {name}" for name, now in job.contents().items() if header["job"][name] != now]
-    except (ValueError, OSError):  # now not even finite, or not there
+    except ValueError:  # now not even finite
         return ["the inputs"]
 
 
