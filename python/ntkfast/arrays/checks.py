@@ -54,6 +54,8 @@ def real_array(name: str, array: NDArray[Any]) -> FloatArray:
     dtype = array.dtype.newbyteorder("=")
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
+    if not array.flags.aligned:  # compiled code reads whole numbers where they may lie
+        array = array.copy()
     return np.asarray(array, dtype)
 
 

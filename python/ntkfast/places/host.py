@@ -76,7 +76,8 @@ class Host(Place):
         """Return an array of any strides."""
         result = checks.output("out", out, shape, like.dtype)
         checks.disjoint("out", result, **read)
-        return Output(result, result, result)
+        target = result if result.flags.aligned else np.empty(shape, like.dtype)
+        return Output(target, result, result)
 
     def product_output(
         self, out: Any, shape: tuple[int, int], like: Collection, vector: bool, **read: Any
@@ -84,7 +85,7 @@ class Host(Place):
         """Return an array, and rows of unit stride that are copied to it in the end if need be."""
         column = out[:, None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
         memory = self.output(column, shape, like, **read).memory
-        unit = memory.strides[1] == memory.itemsize
+        unit = memory.strides[1] == memory.itemsize and memory.flags.aligned
         target = memory if unit else np.empty(shape, like.dtype)
         made = memory[:, 0] if vector else memory
         return Output(target, memory, made if out is None else out)
@@ -95,7 +96,8 @@ class Host(Place):
         rows = checks.matrix("X", host_array("X", X)[None] if vector else X)
         given = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
         memory = checks.output("out", given, (len(rows), rows.shape[1]), rows.dtype)
-        target = memory if checks.unit_stride(memory) else np.empty_like(rows, order="C")
+        direct = checks.unit_stride(memory) and memory.flags.aligned
+        target = memory if direct else np.empty_like(rows, order="C")
         if np.may_share_memory(rows, target) and not _same_memory(rows, target):
             rows = rows.copy()
         made = memory[0] if vector else memory
