@@ -81,11 +81,54 @@ def test_gram_end_to_end(folder: Path) -> None:
     assert K.dtype == np.float32
     np.testing.assert_allclose(K, wanted, rtol=1e-5, atol=1e-5)
     again = run(folder, "gram", "data.npz:first", *base, "--Y", "Y.csv", "--out", "K.npy")
-    assert again.returncode == 2
-    assert "K.npy: exists already" in again.stderr
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == "K.npy: complete already, 90 x 20 float32, 0.0 MB\n"
+    other = run(folder, "gram", "X.npy", *base, "--out", "K.npy")
+    assert other.returncode == 2
+    assert "K.npy: exists already, of another job" in other.stderr
     replaced = run(folder, "gram", "X.npy", *base, "--out", "K.npy", "--overwrite")
     assert replaced.returncode == 0
     assert np.load(folder / "K.npy").shape == (90, 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("X.npy --network fc --depth 1", "--out: expected another file than that of X"),
+        ("T.npy --Y X.npy --network fc --depth 1", "--out: expected another file than that of Y"),
+        (
+            "T.npy --lengths X.npy --network rntk --depth 1",
+            "--out: expected another file than --lengths",
+        ),
+    ],
+)
+def test_gram_overwrites_no_input(
+    folder: Path,
+    arguments: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    np.save("T.npy", X)
+    if "lengths" in arguments:
+        np.save("X.npy", np.full(90, 6))
+    before = (folder / "X.npy").read_bytes()
+    assert cli.main(["gram", *arguments.split(), "--out", "X.npy", "--overwrite"]) == 2
+    assert name in capfd.readouterr().err
+    assert (folder / "X.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"), [(["--header"], 1), (["--no-header", "--delimiter", ";"], 2)]
+)
+def test_gram_is_told_how_a_table_is_written(folder: Path, options: list[str], rows: int) -> None:
+    (folder / "t.csv").write_text("0;1\n.5;1.5\n")
+    arguments = ["gram", str(folder / "t.csv"), *FC.split(), "--out", str(folder / "K.npy")]
+    assert cli.main(arguments) == 2
+    assert cli.main([*arguments, *options]) == 0
+    points = np.array([[0, 1], [0.5, 1.5]])[-rows:]
+    np.testing.assert_allclose(np.load(folder / "K.npy"), nf.FullyConnected(3).ntk(points))
 
 
 def test_gram_writes_zarr(folder: Path) -> None:
@@ -117,9 +160,14 @@ FC = "--network fc --depth 3"
         (f"gram X.npy {FC} --threads 0 --out K.npy", "expected a positive integer, got 0"),
         (f"gram X.npy {FC} --engine abacus --out K.npy", "abacus"),
         (f"gram no.npy {FC} --out K.npy", "no.npy: no such file"),
-        (f"gram bad.csv {FC} --out K.npy", "bad.csv: cannot be read as a table of numbers"),
+        (
+            f"gram bad.csv {FC} --out K.npy",
+            "bad.csv: cannot be read as a table of numbers (line 2, column 2: ",
+        ),
         (f"gram X.npy {FC} --Y narrow.npy --out K.npy", "--Y: expected shape (*, 6), got (4, 5)"),
         (f"gram nan.npy {FC} --out K.npy", "error: X: expected finite numbers, row 0 holds NaN"),
+        (f"gram X.npy {FC} --header --out K.npy", "--header is for tables of text, .csv or .tsv"),
+        (f"gram X.npy {FC} --delimiter ab --out K.npy", "expected one character or tab, got ab"),
         (f"gram X.npy {FC} --out K.mat", "--out: expected a path ending in .npy or .zarr"),
         (f"gram X.npy {FC} --out no/K.npy", "no: no such folder"),
         (f"gram X.npy {FC} --over --out K.npy", "unrecognized arguments: --over"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -450,3 +451,98 @@ def test_import_is_light() -> None:
         """
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+# --- Results beside inputs -----------------------------------------------------------------------
+
+
+def test_out_may_lie_between_the_inputs() -> None:
+    """Columns of one array: their ends overlap, their numbers do not."""
+    buffer = np.random.default_rng(0).normal(size=(4, 12))
+    X, kernel = buffer[:, :3], nf.FullyConnected(2).ntk
+    wanted = kernel(X.copy())
+    product = kernel.matmul(X.copy(), None, buffer[:, 8:10].copy())
+    before = buffer.copy()
+    out = buffer[:, 4:8]
+    assert kernel(X, out=out) is out
+    assert np.array_equal(out, wanted)
+    assert np.array_equal(kernel.matmul(X, None, buffer[:, 8:10], out=buffer[:, 10:]), product)
+    changed = (buffer != before).any(axis=0)
+    assert not changed[[0, 1, 2, 3, 8, 9]].any()
+    for overlapping in (buffer[:, 2:6], buffer[:, :4], buffer[::-1, 1:5], buffer.T[:4, :4]):
+        with pytest.raises(ValueError, match="out: expected memory of its own, it overlaps X"):
+            kernel(X, out=overlapping)
+
+
+# --- What does not fit ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [1e300, -1e39, 4e38])
+def test_factors_outside_the_type_of_the_inputs(value: float) -> None:
+    V = np.ones((5, 2))
+    V[3, 1] = value
+    kernel, x = nf.FullyConnected(2).ntk, np.ones((5, 3))
+    assert np.isfinite(kernel.matmul(x, None, V)).all()
+    message = rf"V: expected numbers within float32, .* row 3 holds {re.escape(f'{value:.3g}')}"
+    with pytest.raises(ValueError, match=message):
+        kernel.matmul(x.astype(np.float32), None, V)
+    ints = np.full(5, 3)
+    assert kernel.matmul(x.astype(np.float32), None, ints).dtype == np.float32
+
+
+def test_overflow_of_float32_is_an_error_and_no_warning() -> None:
+    for kernel in (nf.FullyConnected(2).ntk, nf.ArcCosine(2)):
+        with pytest.raises(
+            ValueError, match=r"X: the kernel of a row with norm .* overflows float32"
+        ):
+            kernel(np.full((2, 3), 1e25, np.float32))
+        with pytest.raises(
+            ValueError, match=r"Y: the kernel of a row with norm .* overflows float32"
+        ):
+            kernel(np.ones((2, 3), np.float32), np.full((2, 3), 1e25, np.float32))
+
+
+# --- What to call instead ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network",
+    [nf.FullyConnected(1), nf.ResNet(1, alpha=0.5), nf.Recurrent(1), nf.Convolutional(1)],
+)
+def test_networks_say_that_their_kernels_are_called(network: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no kernel; its kernels are \.ntk and \.nngp"):
+        network(np.ones((2, 3)))
+
+
+def test_estimators_that_call_a_kernel_row_by_row() -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.decomposition import KernelPCA
+    from sklearn.kernel_ridge import KernelRidge
+
+    from ntkfast.sklearn import NTKKernel
+
+    X = np.random.default_rng(0).normal(size=(20, 3))
+    for make in (KernelRidge, KernelPCA):
+        for network in (nf.FullyConnected(2), nf.Recurrent(1)):
+            with pytest.raises(ValueError, match=r"take ntkfast\.sklearn\.NTKKernel\(network\)"):
+                make(kernel=network.ntk).fit(X, X[:, 0])
+        made = make(kernel=NTKKernel(nf.FullyConnected(2))).fit(X, X[:, 0])
+        assert made is not None
+
+
+def test_spectra_of_few_rows() -> None:
+    kernel, X = nf.FullyConnected(2).ntk, np.random.default_rng(0).normal(size=(50, 3))
+    message = 'method: expected "dense" for 50 rows, got "iterative", which needs 72 rows or more'
+    with pytest.raises(ValueError, match=message):
+        nf.spectrum.extremes(kernel, X, method="iterative")
+    with pytest.raises(ValueError, match='method: expected "dense" for 1 rows, got "cholesky"'):
+        nf.spectrum.extremes(kernel, X[:1], method="cholesky")
+    with pytest.raises(ValueError, match="k: expected at most 1 for 72 rows"):
+        nf.spectrum.extremes(kernel, np.vstack([X, X])[:72], 2, method="iterative")
+    for ridge in (1e-3, 1.0):
+        found = nf.spectrum.effective_dimension(kernel, X[:1], ridge, method="lanczos")
+        value = float(kernel.diag(X[:1])[0])
+        assert found.values[0] == pytest.approx(value / (value + ridge), rel=1e-12)
+    step = nf.spectrum.effective_dimension(kernel, X, 1.0, method="lanczos", max_steps=1)
+    exact = nf.spectrum.effective_dimension(kernel, X, 1.0).values[0]
+    assert abs(step.values[0] - exact) <= step.truncation[0] + 4 * step.standard_error[0]

@@ -75,6 +75,41 @@ def test_number_of_threads_can_be_set() -> None:
     assert nf.get_num_threads() == before
 
 
+def test_limits_of_threadpoolctl_leave_nothing_behind() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    before = nf.get_num_threads()
+    with nf.threadpool_limits(1):
+        with threadpoolctl.threadpool_limits(2):
+            assert nf.get_num_threads() == 1
+        assert nf.get_num_threads() == 1
+    assert nf.get_num_threads() == before
+    with threadpoolctl.threadpool_limits(before + 1):
+        assert nf.get_num_threads() == before + 1
+        with nf.threadpool_limits(1):
+            assert nf.get_num_threads() == 1
+        with threadpoolctl.threadpool_limits(before + 2), nf.threadpool_limits(None):
+            assert nf.get_num_threads() == before + 2
+        assert nf.get_num_threads() == before + 1
+    assert nf.get_num_threads() == before
+
+
+def test_the_environment_still_counts_after_threadpoolctl(monkeypatch: pytest.MonkeyPatch) -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    with threadpoolctl.threadpool_limits(1):
+        pass
+    monkeypatch.setenv("NTKFAST_NUM_THREADS", "3")
+    assert nf.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("threads", [10**5, 2**31, 2**40, 2**70])
+def test_any_number_of_threads(engine: dict[str, Any], threads: int) -> None:
+    x = cases.rows(40, 3, seed=1)
+    kernel = nf.FullyConnected(2).ntk
+    assert np.array_equal(kernel(x, threads=threads, **engine), kernel(x, **engine))
+    with nf.threadpool_limits(threads):
+        assert np.array_equal(kernel(x, **engine), kernel(x, threads=1, **engine))
+
+
 @pytest.mark.grid(1)
 def test_many_python_threads(engine: dict[str, Any]) -> None:
     """Eight callers at once, each with its own kernel and dtype, all with a shared one."""
@@ -140,6 +175,43 @@ def test_fork_after_use(engine_name: str) -> None:
     )
     assert out.split("\n")[0] == str([True] * 6)
     assert out.split("\n")[1] == "True"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("lock", ["compiler", "llvm"])
+def test_fork_while_another_thread_compiles(lock: str) -> None:
+    """A child must not wait for ever for a lock that another thread of its parent held."""
+    out = run_script(
+        f"""
+        import os, signal, threading, time, warnings
+        import numpy as np, ntkfast as nf
+        from llvmlite.binding import ffi
+        from numba.core.compiler_lock import global_compiler_lock
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a threaded process
+        x = np.random.default_rng(0).standard_normal((20, 3))
+        kernel = nf.FullyConnected(3).ntk
+        wanted = kernel(x, engine="numba")
+        held = threading.Event()
+        def compile():
+            with global_compiler_lock if {lock!r} == "compiler" else ffi.lib._lock:
+                held.set()
+                time.sleep(1)
+        other = threading.Thread(target=compile)
+        other.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            import numba
+            same = np.array_equal(kernel(x, engine="numba"), wanted)
+            os._exit(0 if same and numba.njit(lambda n: n + 1)(1) == 2 else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        other.join()
+        print(global_compiler_lock.is_locked())
+        """
+    )
+    assert out.split() == ["0", "False"]
 
 
 def test_spawn(engine_name: str, tmp_path: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.arrays.foreign import host_array
 from ntkfast.support.optional import require
 
 require("sklearn", "sklearn")
@@ -140,8 +141,8 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         ValueError
             If the gradient is wanted with Y, or the network lacks a parameter.
         """
-        inputs = np.atleast_2d(np.asarray(X))
-        others = None if Y is None else np.atleast_2d(np.asarray(Y))
+        inputs = np.atleast_2d(host_array("X", X))
+        others = None if Y is None else np.atleast_2d(host_array("Y", Y))
         if eval_gradient and others is not None:
             raise ValueError("Y: expected None with eval_gradient, got an array")
         K = self._evaluate(self._values(), inputs, others)
@@ -166,7 +167,9 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         ndarray, shape (n,)
             The diagonal of ``self(X)``.
         """
-        diagonal: NDArray[Any] = self._kernel(self._values()).diag(np.atleast_2d(np.asarray(X)))
+        diagonal: NDArray[Any] = self._kernel(self._values()).diag(
+            np.atleast_2d(host_array("X", X))
+        )
         return float(self.scale) * diagonal
 
     def is_stationary(self) -> bool:

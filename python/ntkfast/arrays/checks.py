@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Shape
+from ntkfast.arrays.foreign import host_array
 
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
 _PROMOTED = "bui"
+ONE_ROW = (
+    "; estimators of scikit-learn that call their kernel with one row at a time, like KernelRidge, "
+    "take ntkfast.sklearn.NTKKernel(network)"
+)
 
 
 def matrix(name: str, value: ArrayLike) -> FloatArray:
@@ -25,11 +30,10 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     ValueError
         If it has not two dimensions or is empty.
     """
-    if _is_sparse(value):
-        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    array = real_array(name, np.asarray(value))
+    array = real_array(name, host_array(name, value))
     if array.ndim != 2:
-        raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}")
+        hint = ONE_ROW if array.ndim == 1 else ""
+        raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
     if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
@@ -50,6 +54,8 @@ def real_array(name: str, array: NDArray[Any]) -> FloatArray:
     dtype = array.dtype.newbyteorder("=")
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
+    if not array.flags.aligned:  # compiled code reads whole numbers where they may lie
+        array = array.copy()
     return np.asarray(array, dtype)
 
 
@@ -83,9 +89,7 @@ def images(name: str, value: ArrayLike, shape: Shape | None) -> FloatArray:
     ValueError
         If there are no images, or their shape is another.
     """
-    if _is_sparse(value):
-        raise TypeError(f"{name}: expected a dense array, got {type(value).__name__}")
-    array = real_array(name, np.asarray(value))
+    array = real_array(name, host_array(name, value))
     found = image_shape(name, array.shape, shape)
     return array.reshape(len(array), *found)
 
@@ -211,8 +215,19 @@ def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | 
         if array is None:
             continue
         memory = array if isinstance(array, np.ndarray) else array.memory
-        if np.may_share_memory(out, memory):
+        if _overlap(out, memory):
             raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
+
+
+def _overlap(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Whether two arrays have a byte in common; True where that would take long to find out."""
+    if not np.may_share_memory(first, second):  # by their ends alone
+        return False
+    enough: Any = 10_000
+    try:
+        return bool(np.shares_memory(first, second, max_work=enough))
+    except np.exceptions.TooHardError:
+        return True
 
 
 def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[FloatArray, bool]:
@@ -225,7 +240,7 @@ def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[Fl
     TypeError, ValueError
         If its type or shape is wrong, or naming the first row that holds NaN or infinity.
     """
-    array = np.asarray(value)
+    array = host_array(name, value)
     vector = array.ndim == 1
     if vector:
         array = array[:, None]
@@ -238,6 +253,28 @@ def columns(name: str, value: ArrayLike, count: int, first: int = 0) -> tuple[Fl
         row = first + int(np.argmin(np.isfinite(array).all(axis=1)))
         raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
     return array, vector
+
+
+def narrowed(name: str, array: FloatArray, dtype: np.dtype[Any]) -> FloatArray:
+    """Return finite numbers in a dtype.
+
+    Raises
+    ------
+    ValueError
+        Naming the first row with a number that the dtype does not hold.
+    """
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        result = array.astype(dtype)
+    fits = np.isfinite(result).all(axis=1)
+    if not fits.all():
+        row = int(np.argmin(fits))
+        raise ValueError(
+            f"{name}: expected numbers within {dtype}, the type of the inputs; row {row} holds "
+            f"{array[row][np.argmax(np.abs(array[row]))]:.3g}"
+        )
+    return result
 
 
 def number(

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.foreign import host_array, is_foreign
 
 RAGGED = (
     "sequences of different lengths are a list of arrays, or ntkfast.sequences(array, lengths=...)"
@@ -75,7 +76,9 @@ class Sequences:
         return Sequences(self.values.astype(dtype, copy=copy), self.first, self.lengths)
 
 
-def sequences(X: Any, lengths: ArrayLike | None = None) -> Sequences:
+def sequences(
+    X: Any, lengths: ArrayLike | None = None, *, channels: str | None = None
+) -> Sequences:
     """Collect sequences for the kernels of `Recurrent`.
 
     Parameters
@@ -85,6 +88,9 @@ def sequences(X: Any, lengths: ArrayLike | None = None) -> Sequences:
     lengths : (n,) array of int, optional
         For a padded array: how many steps of each sequence count, from its first one. What comes
         after them is ignored and may be NaN.
+    channels : {"last", "first"}, optional
+        "first": of (m, T_i) arrays, or an (n, m, T) array. Default: "last", with a warning where
+        the shape looks otherwise.
 
     Returns
     -------
@@ -104,6 +110,7 @@ def sequences(X: Any, lengths: ArrayLike | None = None) -> Sequences:
     >>> nf.sequences(np.array([[1.0, 2.0], [3.0, np.nan]]), lengths=[2, 1])
     <2 sequences of lengths 1 to 2, 1 channels, float64>
     """
+    X = channels_last("X", X, layout.checked_channels(channels))
     if lengths is None:
         return checked("X", X)
     array = _array("X", X)
@@ -126,6 +133,11 @@ def sequences(X: Any, lengths: ArrayLike | None = None) -> Sequences:
     return found
 
 
+def channels_last(name: str, X: Any, channels: str | None) -> Any:
+    """Return what a user passed as sequences with the axis of channels where it is expected."""
+    return X if isinstance(X, Sequences) else layout.sequences_last(name, X, channels)
+
+
 def checked(name: str, X: Any) -> Sequences:
     """Return what a user passed as sequences."""
     if isinstance(X, Sequences):
@@ -140,7 +152,8 @@ def check_shape(name: str, shape: tuple[int, ...], channels: tuple[int, ...] | N
     tail = shape[2:]
     if len(shape) not in (2, 3) or (channels is not None and (tail or (1,)) != (channels or (1,))):
         wanted = "(n, T, m) or (n, T)" if channels is None else f"(*, T, {(*channels, 1)[0]})"
-        raise ValueError(f"{name}: expected shape {wanted}, got {shape}")
+        hint = checks.ONE_ROW if len(shape) == 1 else ""
+        raise ValueError(f"{name}: expected shape {wanted}, got {shape}{hint}")
     if 0 in shape:
         raise ValueError(f"{name}: expected sequences with steps and channels, got shape {shape}")
 
@@ -157,7 +170,7 @@ def _array(name: str, X: Any) -> FloatArray:
     try:
         array = _on_host(name, X)
     except ValueError as error:  # a list of lists of different lengths
-        raise ValueError(f"{name}: {error}; {RAGGED}") from error
+        raise ValueError(f"{error}; {RAGGED}") from error
     array = checks.real_array(name, array)
     check_shape(name, array.shape)
     return array
@@ -166,15 +179,14 @@ def _array(name: str, X: Any) -> FloatArray:
 def _on_host(name: str, value: Any) -> NDArray[Any]:
     foreign = hasattr(value, "__dlpack_device__") or hasattr(value, "__cuda_array_interface__")
     try:
-        array = np.asarray(value)
-    except TypeError:  # as arrays of a device say that are no sequences
-        array = np.empty(0, object)
-    if foreign and array.dtype == object:
+        return host_array(name, value)
+    except TypeError as error:  # as arrays of a device say that are no sequences
+        if not foreign or is_foreign(value):
+            raise
         raise TypeError(
             f"{name}: expected an array of the host, got one on a CUDA device, where sequences are "
             "one array (n, T, m) or (n, T) that a kernel is called with"
-        )
-    return array
+        ) from error
 
 
 def _uniform(array: FloatArray) -> Sequences:
@@ -197,11 +209,12 @@ def _ragged(name: str, items: list[Any] | tuple[Any, ...]) -> Sequences:
         if parts and part.shape[1] != parts[0].shape[1]:
             raise ValueError(
                 f"{name}[{i}]: expected {parts[0].shape[1]} channels like the first sequence, "
-                f"got {part.shape[1]}"
+                f'got {part.shape[1]}; those with channels first need channels="first"'
             )
         parts.append(part)
     lengths = np.array([len(part) for part in parts], np.int64)
-    return Sequences(np.concatenate(parts), np.cumsum(lengths) - lengths, lengths)
+    values = np.ascontiguousarray(np.concatenate(parts))  # which keeps an order of its own
+    return Sequences(values, np.cumsum(lengths) - lengths, lengths)
 
 
 def _finite(found: Sequences) -> NDArray[np.bool_]:

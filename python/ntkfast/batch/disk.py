@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from ntkfast.batch.errors import DiskSpaceError
+from ntkfast.batch.errors import BatchError, DiskSpaceError
 
-_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def require_space(partial: Path, needed: int) -> None:
@@ -27,19 +27,22 @@ def require_space(partial: Path, needed: int) -> None:
 
 
 @contextmanager
-def full_disk_explained(partial: Path, *, resumable: bool) -> Iterator[None]:
-    """Turn 'no space left' and 'quota exceeded' into an error that says what is kept."""
+def failures_explained(path: Path, *, resumable: bool) -> Iterator[None]:
+    """Turn 'no space left', and errors without a file, into ones that say what is kept."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        full = error.errno in _FULL
+        if not full and (error.errno is None or error.filename is not None):
             raise
-        folder = partial.parent
-        kept = "; finished tiles are kept: make room and run the same job again"
-        raise DiskSpaceError(
-            f"{partial.with_suffix('')}: the disk became full "
-            f"({_bytes(shutil.disk_usage(folder).free)} free in {folder.resolve()})"
-            + (kept if resumable else "")
+        kept = "finished tiles are kept" if resumable else "nothing is kept"
+        if full:
+            raise DiskSpaceError(
+                f"{path}: the disk became full ({_bytes(shutil.disk_usage(path.parent).free)} free "
+                f"in {path.parent.resolve()}); {kept}: make room and run the same job again"
+            ) from error
+        raise BatchError(
+            f"{path}: writing failed ({error.strerror}); {kept}: run the same job again"
         ) from error
 
 
@@ -100,6 +103,24 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sync_tree(file: Path, top: Path) -> None:
+    """Make a file durable, and the names of all folders from it up to `top`."""
+    sync_path(file)
+    while file != top:
+        file = file.parent
+        sync_folder(file)
+
+
+def stamp(path: Path) -> list[int] | None:
+    """Tell a file, or a zarr array by its description, from one that took its name later."""
+    file = path / "zarr.json" if path.is_dir() else path
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def remove_tree(folder: Path) -> None:

@@ -64,6 +64,18 @@ class Job:
             "shape of Y": None if self.Y is None else list(self.Y.shape),
             "dtype": self.dtype.name,
             "format": path.suffix,
+            **self.contents(),
+        }
+
+    def contents(self) -> dict[str, str | None]:
+        """Digests of the inputs.
+
+        Raises
+        ------
+        ValueError
+            If one holds a NaN or an infinity.
+        """
+        return {
             "contents of X": digest("X", self.X),
             "contents of Y": None if self.Y is None else digest("Y", self.Y),
         }

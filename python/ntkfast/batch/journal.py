@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.batch.disk import is_at, lock, sync_data, sync_folder, write_all
+from ntkfast.batch.disk import is_at, lock, stamp, sync_data, sync_folder, write_all
 from ntkfast.batch.errors import BatchError
 
 JOURNAL_MAGIC = "ntkfast gram journal 1"
@@ -24,6 +24,7 @@ class Journal:
         self._descriptor = descriptor
         self.header: dict[str, Any] | None = None
         self.done: set[tuple[int, int]] = set()
+        self._stamp: list[int] | None = None
         self._read()
 
     @classmethod
@@ -58,10 +59,18 @@ class Journal:
                 if number == 0:
                     if value["magic"] != JOURNAL_MAGIC:
                         raise BatchError(f"{self.path}: this is not a journal of ntkfast")
+                    if not _is_header(value):
+                        raise BatchError(
+                            f"{self.path}: this journal is damaged; remove it and "
+                            f"{self.path.stem}.partial, then run the job again"
+                        )
                     self.header = value
+                elif isinstance(value, dict):
+                    self._stamp = value["complete"]
+                elif _are_integers(value, 2):
+                    self.done.add(tuple(value))
                 else:
-                    i, j = value
-                    self.done.add((int(i), int(j)))
+                    break
             except (ValueError, TypeError, KeyError):
                 break
             good += len(line)
@@ -81,19 +90,28 @@ class Journal:
         self._append([i, j])
         self.done.add((i, j))
 
+    def finish(self, partial: Path) -> None:
+        """Write that this file is the whole matrix, and how to know it under its final name."""
+        self._stamp = stamp(partial)
+        self._append({"complete": self._stamp})
+
+    def describes(self, path: Path) -> bool:
+        """Tell whether a file is the whole matrix of this job, and not touched since."""
+        return self._stamp is not None and self._stamp == stamp(path)
+
     def _append(self, value: Any) -> None:
         write_all(self._descriptor, memoryview(json.dumps(value).encode() + b"\n"))
         sync_data(self._descriptor)
 
     def clear(self) -> None:
         """Forget the job and its tiles."""
-        self.header, self.done = None, set()
+        self.header, self.done, self._stamp = None, set(), None
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         os.fsync(self._descriptor)
 
     def remove(self) -> None:
-        """Remove the file: the job is done, or has left nothing."""
+        """Remove the file: the job has left nothing."""
         if sys.platform == "win32":
             self.close()  # an open file cannot be removed there
         self.path.unlink(missing_ok=True)
@@ -111,6 +129,22 @@ class Journal:
             self.path.unlink(missing_ok=True)
         if sys.platform != "win32":
             os.close(descriptor)
+
+
+def _is_header(value: dict[str, Any]) -> bool:
+    """Tell whether the first line has all that a job says of itself."""
+    probe = value.get("probe")
+    return (
+        isinstance(value.get("job"), dict)
+        and _are_integers(value.get("tile"), 2)
+        and min(value["tile"]) >= 1
+        and isinstance(probe, list)
+        and all(isinstance(number, float) for number in probe)
+    )
+
+
+def _are_integers(value: Any, count: int) -> bool:
+    return isinstance(value, list) and [type(item) for item in value] == [int] * count
 
 
 def compare(journal: Journal, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -142,6 +176,8 @@ def differences(old: dict[str, Any] | None, new: dict[str, Any]) -> list[str]:
     ]
     if "tile" in new and old["tile"] != new["tile"]:
         words.append(f"tile was {old['tile']}, is now {new['tile']}")
-    if not words and not np.allclose(old["probe"], new["probe"], 1e-3, 0, equal_nan=True):
+    probes = old["probe"], new["probe"]
+    same = len(probes[0]) == len(probes[1]) and np.allclose(*probes, 1e-3, 0, equal_nan=True)
+    if not words and not same:
         words.append("the kernel has other values on the first rows")
     return words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ntkfast.batch.disk import full_disk_explained, require_space
+from ntkfast.arrays import checks
+from ntkfast.batch.disk import failures_explained, require_space
+from ntkfast.batch.errors import BatchError
 from ntkfast.batch.grid import Grid, default_tile
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
-from ntkfast.batch.matrices import Matrix, as_matrix, check_shapes, float_type, width_of
-from ntkfast.batch.sinks import SINKS, Sink, open_result
+from ntkfast.batch.matrices import (
+    Matrix,
+    as_matrix,
+    check_kernel,
+    check_shapes,
+    float_type,
+    source_of,
+    width_of,
+)
+from ntkfast.batch.sinks import EXTRAS, SINKS, Sink, open_result
 from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
 
@@ -38,21 +49,24 @@ def gram(
 
     The pairs are walked in tiles of about 64 MiB; one tile is written while the next is computed.
     A job that was interrupted, killed or ran out of disk goes on where it stopped when it is called
-    again with the same arguments. The file appears under its final name only when it is complete.
+    again with the same arguments; a finished one is not computed again. The file appears under its
+    final name only when it is complete, and a small journal stays beside it.
 
     Parameters
     ----------
     kernel : Kernel
         For example ``nf.FullyConnected(3).ntk``.
-    X : array, memory map or zarr array, shape (n, d)
+    X : array, memory map, zarr array or HDF5 dataset, shape (n, d)
         Inputs; rows are read as they are needed. Kernels of other inputs than rows take arrays of
         more axes, of which the first counts inputs; those of sequences take `ntkfast.sequences`.
-    Y : array, memory map or zarr array, shape (m, d), optional
+    Y : the same, shape (m, d), optional
         Other inputs. None, or X itself, means X: the matrix is then exactly symmetric, and only
         the tiles on and above the diagonal are computed.
     out : path
-        Ends in ``.npy`` (read it with ``np.load(out, mmap_mode="r")``) or in ``.zarr`` (a zarr
-        version 3 array, uncompressed, one shard per tile; needs the extra "zarr").
+        Ends in ``.npy`` (read it with ``np.load(out, mmap_mode="r")``), in ``.zarr`` (a zarr
+        version 3 array, uncompressed, one shard per tile; needs the extra "zarr") or in ``.h5`` or
+        ``.hdf5`` (a contiguous dataset "K"; needs the extra "hdf5"). A symbolic link stays one:
+        what it names is written.
     dtype : float32 or float64, optional
         Of the computation and of the file. Default: float32 if all inputs are, else float64.
     tile : int or (rows, columns), optional
@@ -63,25 +77,28 @@ def gram(
         Whether to show a bar, with pairs per second and time left. Default: on a terminal, after
         some seconds, if the extra "cli" is installed.
     resume : bool
-        False discards what an interrupted job has left and starts afresh.
+        False discards what an interrupted job has left and starts afresh; a finished matrix is
+        computed again then, with `overwrite`.
     overwrite : bool
         Allow `out` to exist; it is replaced when the new matrix is complete.
 
     Returns
     -------
-    numpy.memmap or zarr.Array, shape (n, m)
+    numpy.memmap, zarr.Array or h5py.Dataset, shape (n, m)
         The finished file, opened for reading.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, or an input has a NaN or an infinity (with the row).
+        If shapes do not fit, an input has a NaN or an infinity (with the row), or `out` is the
+        file of an input.
     FileExistsError
-        If `out` exists and `overwrite` is false.
+        If `out` exists, is not the matrix of this very job, and `overwrite` is false.
     DiskSpaceError
         If the disk is too small, or became full on the way; finished tiles are kept.
     BatchError
-        If another process writes `out`, or an interrupted job of another kind is in the way.
+        If another process writes `out`, an interrupted job of another kind is in the way, an input
+        changed while the job ran, or writing failed; the message says what is kept.
 
     Examples
     --------
@@ -95,60 +112,70 @@ def gram(
     >>> shape, symmetric
     ((50, 50), True)
     """
-    path = Path(out)
-    _check_output(path)
+    check_kernel(kernel)
+    path = _output(out)
     Y = None if Y is X else Y
     X = as_matrix("X", X)
     Y = None if Y is None else as_matrix("Y", Y)
     check_shapes(kernel, X, Y)
-    kind = float_type(dtype, X, Y)
-    job = Job(kernel, X, Y, kind, engine, threads)
-    journal = Journal.locked(path)
+    _require_apart(path, X=X, Y=Y)
+    job = Job(kernel, X, Y, float_type(dtype, X, Y), engine, threads)
+    edges = None if tile is None else _edges(tile, Y is None)
+    with failures_explained(path, resumable=False):
+        journal = Journal.locked(path)
     try:
-        published = _is_published(path, journal)
-        if not (published or overwrite):
-            _require_absent(path)
         header = {"job": job.fingerprint(path), "probe": job.probe()}
-        if not (published and resume and not differences(journal.header, header)):
-            if published:
-                journal.clear()
-            if not overwrite:
-                _require_absent(path)
-            _write(job, header, path, journal, tile, resume, progress)
-            if not overwrite:
-                _require_absent(path)  # somebody else may have made it in the meantime
-            SINKS[path.suffix].publish(Path(f"{path}.partial"), path)
-        journal.remove()
+        complete = journal.describes(path)
+        other = differences(journal.header, header) if complete else []
+        if complete and resume and not other:
+            return open_result(path)
+        if not overwrite:
+            _require_absent(path, other)
+        if complete:
+            journal.clear()
+        _write(job, header, path, journal, edges, resume, progress)
+        if not overwrite:
+            _require_absent(path)  # somebody else may have made it in the meantime
+        partial = Path(f"{path}.partial")
+        with failures_explained(path, resumable=True):
+            journal.finish(partial)
+            SINKS[path.suffix].publish(partial, path)
     finally:
         journal.close()
     return open_result(path)
 
 
-def _check_output(path: Path) -> None:
-    if path.suffix not in SINKS:
-        raise ValueError(f"out: expected a path ending in .npy or .zarr, got {path}")
+def _output(out: str | os.PathLike[str]) -> Path:
+    """Return the file to write: that which a symbolic link names, for links stay as they are."""
+    path = Path(os.path.realpath(out)) if os.path.islink(out) else Path(out)
+    if path.suffix not in SINKS or path.suffix != Path(out).suffix:
+        wanted = f"a path ending in {' or '.join(SINKS)}"
+        raise ValueError(
+            f"out: expected {wanted}, got {out}{'' if path == Path(out) else f' -> {path}'}"
+        )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
-    if path.suffix == ".zarr":
-        require("zarr", "zarr")
+    if path.suffix in EXTRAS:
+        require(*EXTRAS[path.suffix])
+    return path
 
 
-def _require_absent(path: Path) -> None:
+def _require_apart(path: Path, **inputs: Matrix | None) -> None:
+    """Refuse to replace what is read."""
+    target = Path(os.path.realpath(path))
+    for name, matrix in inputs.items():
+        source = None if matrix is None else source_of(matrix)
+        if source is not None and Path(os.path.realpath(source)).is_relative_to(target):
+            raise ValueError(f"out: expected another file than that of {name}, got {path}")
+
+
+def _require_absent(path: Path, other: Sequence[str] = ()) -> None:
     if path.exists():
+        why = f", of another job ({'; '.join(other)})" if other else ""
         raise FileExistsError(
-            f"{path}: exists already; choose another name or allow its replacement "
+            f"{path}: exists already{why}; choose another name or allow its replacement "
             "(--overwrite, overwrite=True)"
         )
-
-
-def _is_published(path: Path, journal: Journal) -> bool:
-    """Tell whether a run was killed after the rename, the last step but one."""
-    if journal.header is None or not path.exists() or Path(f"{path}.partial").exists():
-        return False
-    job, tile = journal.header["job"], journal.header["tile"]
-    n = job["shape of X"][0]
-    m = n if job["shape of Y"] is None else job["shape of Y"][0]
-    return journal.done >= set(Grid((n, m), tuple(tile), job["shape of Y"] is None).tiles())
 
 
 def _write(
@@ -156,16 +183,22 @@ def _write(
     header: dict[str, Any],
     path: Path,
     journal: Journal,
-    tile: int | tuple[int, int] | None,
+    edges: tuple[int, int] | None,
     resume: bool,
     progress: bool | None,
 ) -> None:
     """Take up or begin the job and compute what is missing."""
+    partial = Path(f"{path}.partial")
     old = journal.header if resume else None
-    edges = _tile_shape(tile, old, job)
+    if old is not None and not partial.exists() and differences(old, header):
+        old = None  # nothing is left of that job
+    if edges is None and old is not None:
+        edges = _edges(old["tile"], job.Y is None)
+    if edges is None:
+        edges = default_tile(job.shape, width_of(job.X), job.dtype.itemsize, job.Y is None)
     header = {**header, "tile": list(edges)}
     grid = Grid(job.shape, edges, job.Y is None)
-    sink = SINKS[path.suffix](Path(f"{path}.partial"), grid, job.dtype)
+    sink = SINKS[path.suffix](partial, grid, job.dtype)
     if old is not None:
         compare(journal, old, header)
     if old is not None and sink.exists():
@@ -175,12 +208,12 @@ def _write(
         done = set()
         journal.clear()  # first: lines of an older job must never describe the new file
         sink.remove()
-        _create(sink, journal)
-        journal.begin(header)
+        _create(sink, journal, header, path)
     tiles = list(grid.tiles())
+    failed: ValueError | None = None
     sink.open()
     try:
-        with full_disk_explained(sink.partial, resumable=True):
+        with failures_explained(path, resumable=True):
             bar = Bar(progress, path.name, sum(grid.pairs(i, j) for i, j in tiles), "pairs")
             _fill(job, grid, tiles, done, sink, journal, bar)
     except KeyboardInterrupt as error:
@@ -189,34 +222,48 @@ def _write(
             "the same job goes on from there when it is run again"
         )
         raise
+    except ValueError as error:
+        failed = error
     finally:
         sink.close()
+    changed = _changed(job, header)
+    if changed:
+        journal.clear()
+        sink.remove()
+        raise BatchError(
+            f"{path}: {' and '.join(changed)} changed while the job ran; its tiles, of old and new "
+            "numbers, are discarded: run it again when the inputs stay as they are"
+        ) from failed
+    if failed is not None:
+        raise failed
 
 
-def _tile_shape(
-    tile: int | tuple[int, int] | None, old: dict[str, Any] | None, job: Job
-) -> tuple[int, int]:
-    """Take the tile asked for, else that of the job to resume, else one of about 64 MiB."""
-    symmetric = job.Y is None
-    if tile is not None:
-        rows, columns = (tile, tile) if isinstance(tile, int) else tile
-        if rows < 1 or columns < 1:
-            raise ValueError(f"tile: expected positive edges, got {rows} x {columns}")
-        if symmetric and rows != columns:
-            raise ValueError(f"tile: expected a square for a symmetric job, got {rows} x {columns}")
-        return int(rows), int(columns)
-    if old is not None:
-        rows, columns = old["tile"]
-        return int(rows), int(columns)
-    return default_tile(job.shape, width_of(job.X), job.dtype.itemsize, symmetric)
+def _changed(job: Job, header: dict[str, Any]) -> list[str]:
+    """Name the inputs that are not what they were when the job began."""
+    try:
+        return [f"the {name}" for name, now in job.contents().items() if header["job"][name] != now]
+    except ValueError:  # now not even finite
+        return ["the inputs"]
 
 
-def _create(sink: Sink, journal: Journal) -> None:
-    """Allocate the output, or leave nothing behind."""
+def _edges(tile: Any, symmetric: bool) -> tuple[int, int]:
+    """Check the edges of a tile."""
+    both = tuple(tile) if isinstance(tile, (tuple, list)) else (tile, tile)
+    if len(both) != 2:
+        raise ValueError(f"tile: expected an integer or two, got {tile}")
+    rows, columns = (checks.count("tile", edge, least=1) for edge in both)
+    if symmetric and rows != columns:
+        raise ValueError(f"tile: expected a square for a symmetric job, got {rows} x {columns}")
+    return rows, columns
+
+
+def _create(sink: Sink, journal: Journal, header: dict[str, Any], path: Path) -> None:
+    """Allocate the output and begin the journal, or leave nothing behind."""
     try:
         require_space(sink.partial, sink.size - sink.allocated())
-        with full_disk_explained(sink.partial, resumable=False):
+        with failures_explained(path, resumable=False):
             sink.create()
+            journal.begin(header)
     except BaseException:
         sink.remove()
         journal.remove()

@@ -1,4 +1,4 @@
-"""Where the tiles go: a .npy file or a zarr array under construction."""
+"""Where the tiles go: a .npy or HDF5 file, or a zarr array, under construction."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ from ntkfast.batch.disk import (
     sync_data,
     sync_folder,
     sync_path,
+    sync_tree,
     write_all,
 )
 from ntkfast.batch.grid import TILE_STEP, Grid
 from ntkfast.support.optional import require
+
+DATASET = "K"  # in an HDF5 file
 
 
 class Sink(Protocol):
     """A file under construction."""
 
     partial: Path
-    size: int
 
     def __init__(self, partial: Path, grid: Grid, dtype: np.dtype[Any]) -> None: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes on the disk."""
 
     def exists(self) -> bool:
         """Tell whether an earlier run has left a file that fits."""
@@ -61,39 +67,30 @@ class Sink(Protocol):
         """Remove it if it is there."""
 
 
-class _NpySink:
-    """A .npy file written by position: a full disk is an error here, in a memory map a SIGBUS."""
+class _FlatSink:
+    """Numbers row by row, from one place of a file on, written by position.
+
+    A full disk is an error here, in a memory map a SIGBUS.
+    """
 
     def __init__(self, partial: Path, grid: Grid, dtype: np.dtype[Any]) -> None:
         self.partial = partial
+        self._shape = grid.shape
         self._columns = grid.shape[1]
         self._dtype = dtype
         self._descriptor = -1
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header,
-            {
-                "descr": np.lib.format.dtype_to_descr(dtype),
-                "fortran_order": False,
-                "shape": grid.shape,
-            },
-        )
-        self._header = header.getvalue()
-        self.size = len(self._header) + math.prod(grid.shape) * dtype.itemsize
+        self._start = 0
 
-    def exists(self) -> bool:
-        if not self.partial.is_file() or self.partial.stat().st_size != self.size:
-            return False
-        with open(self.partial, "rb") as file:
-            return file.read(len(self._header)) == self._header
+    @property
+    def size(self) -> int:
+        return self._start + math.prod(self._shape) * self._dtype.itemsize
 
     def allocated(self) -> int:
         return allocated_bytes(self.partial)
 
-    def create(self) -> None:
-        with open(self.partial, "xb") as file:
-            file.write(self._header)
-            file.flush()
+    def _reserve(self) -> None:
+        """Allocate the file, whose first bytes are written, and make it durable."""
+        with open(self.partial, "rb+") as file:
             reserve(file.fileno(), self.size)
             os.fsync(file.fileno())
         sync_folder(self.partial.parent)
@@ -112,7 +109,7 @@ class _NpySink:
         width = self._dtype.itemsize
         lines = [part] if part.shape[1] == self._columns else list(part)
         for number, line in enumerate(lines):
-            offset = len(self._header) + ((row + number) * self._columns + column) * width
+            offset = self._start + ((row + number) * self._columns + column) * width
             os.lseek(self._descriptor, offset, os.SEEK_SET)
             write_all(self._descriptor, line.data.cast("B"))
 
@@ -132,6 +129,67 @@ class _NpySink:
 
     def remove(self) -> None:
         self.partial.unlink(missing_ok=True)
+
+
+class _NpySink(_FlatSink):
+    """A .npy file."""
+
+    def __init__(self, partial: Path, grid: Grid, dtype: np.dtype[Any]) -> None:
+        super().__init__(partial, grid, dtype)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header,
+            {
+                "descr": np.lib.format.dtype_to_descr(dtype),
+                "fortran_order": False,
+                "shape": grid.shape,
+            },
+        )
+        self._header = header.getvalue()
+        self._start = len(self._header)
+
+    def exists(self) -> bool:
+        if not self.partial.is_file() or self.partial.stat().st_size != self.size:
+            return False
+        with open(self.partial, "rb") as file:
+            return file.read(len(self._header)) == self._header
+
+    def create(self) -> None:
+        with open(self.partial, "xb") as file:
+            file.write(self._header)
+        self._reserve()
+
+
+class _Hdf5Sink(_FlatSink):
+    """An HDF5 file with one contiguous dataset.
+
+    The library makes the file and says where the numbers lie; it has closed the file before they
+    are written, so that a killed job leaves nothing half-written of its tables.
+    """
+
+    def exists(self) -> bool:
+        h5py = require("h5py", "hdf5")
+        try:
+            with h5py.File(self.partial, "r") as file:
+                found = file[DATASET]
+                fits = found.shape == self._shape and found.dtype == self._dtype
+                start = found.id.get_offset()
+        except (OSError, KeyError):
+            return False
+        self._start = start or 0
+        return fits and start is not None and self.partial.stat().st_size >= self.size
+
+    def create(self) -> None:
+        h5py = require("h5py", "hdf5")
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        with h5py.File(self.partial, "x") as file:
+            kind, space = h5py.h5t.py_create(self._dtype), h5py.h5s.create_simple(self._shape)
+            self._start = h5py.h5d.create(
+                file.id, DATASET.encode(), kind, space, early
+            ).get_offset()
+        self._reserve()
 
 
 class _ZarrSink:
@@ -179,9 +237,7 @@ class _ZarrSink:
     def sync(self) -> None:
         for file in self._touched:
             if file.exists():  # a shard of nothing but zeros is not stored
-                sync_path(file)
-                sync_folder(file.parent)
-        sync_folder(self.partial / "c")
+                sync_tree(file, self.partial)
         self._touched.clear()
 
     def close(self) -> None:
@@ -201,11 +257,19 @@ class _ZarrSink:
         remove_tree(self.partial)
 
 
-SINKS: dict[str, type[Sink]] = {".npy": _NpySink, ".zarr": _ZarrSink}
+SINKS: dict[str, type[Sink]] = {
+    ".npy": _NpySink,
+    ".zarr": _ZarrSink,
+    ".h5": _Hdf5Sink,
+    ".hdf5": _Hdf5Sink,
+}
+EXTRAS = {".zarr": ("zarr", "zarr"), ".h5": ("h5py", "hdf5"), ".hdf5": ("h5py", "hdf5")}
 
 
 def open_result(path: Path) -> Any:
     """Open a finished file for reading."""
     if path.suffix == ".zarr":
         return require("zarr", "zarr").open_array(store=str(path), mode="r")
+    if path.suffix in (".h5", ".hdf5"):
+        return require("h5py", "hdf5").File(path, "r")[DATASET]
     return np.load(path, mmap_mode="r", allow_pickle=False)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ntkfast.command.networks import flag, kernel_of
 from ntkfast.command.parser import make_parser
+
+TABLE_OPTIONS = "delimiter", "header"
 
 # Nothing heavy here: each command imports what it needs, so that --help answers at once.
 
@@ -35,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     try:
-        COMMANDS[arguments.command](arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show_warning, arguments.command)
+            COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", ["stopped"])
         print(f"\nntkfast: interrupted; {'; '.join(notes)}", file=sys.stderr)
@@ -45,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ntkfast {arguments.command}: error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def _show_warning(command: str, message: Warning | str, *_: object, **__: object) -> None:
+    print(f"ntkfast {command}: warning: {message}", file=sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:
@@ -62,15 +73,24 @@ def _by_option(message: str, arguments: argparse.Namespace) -> str:
 
 def _gram(arguments: argparse.Namespace) -> None:
     from ntkfast import batch
+    from ntkfast.batch.disk import stamp
+    from ntkfast.batch.readers import is_text
 
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
         raise ValueError("--Y-lengths needs --Y")
+    files = [arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths]
+    for name in TABLE_OPTIONS:
+        if getattr(arguments, name) is not None and not any(is_text(f) for f in files if f):
+            raise ValueError(f"{flag(name)} is for tables of text, .csv or .tsv")
     X = _inputs(arguments, "X", "lengths")
     Y = _inputs(arguments, "Y", "Y_lengths")
     names = "out", "dtype", "tile", "engine", "threads", "progress", "resume", "overwrite"
+    before = stamp(Path(arguments.out))
     K = batch.gram(kernel, X, Y, **{name: getattr(arguments, name) for name in names})
-    print(f"{arguments.out}: {K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB")
+    found = f"{K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB"
+    same = stamp(Path(arguments.out)) == before
+    print(f"{arguments.out}: {'complete already, ' if same else ''}{found}")
 
 
 def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
@@ -81,14 +101,28 @@ def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
     if steps is not None and arguments.network != "rntk":
         raise ValueError(f"--network {arguments.network} has no {flag(lengths)}")
     if file is None or steps is None:
-        return None if file is None else batch.load_matrix(file)
-    padded, counts = batch.load_matrix(file), batch.load_lengths(steps)
+        return None if file is None else batch.load_matrix(file, **_table_options(arguments, file))
+    if (
+        Path(steps).exists()
+        and Path(arguments.out).exists()
+        and os.path.samefile(steps, arguments.out)
+    ):
+        raise ValueError(f"out: expected another file than {flag(lengths)}, got {steps}")
+    padded = batch.load_matrix(file, **_table_options(arguments, file))
+    counts = batch.load_lengths(steps, **_table_options(arguments, steps))
     try:
-        return sequences(padded, counts)
+        return sequences(padded, counts, channels=arguments.channels)
     except ValueError as error:
         argument, colon, rest = str(error).partition(": ")
         argument = {"X": name, "lengths": lengths}.get(argument, argument)
         raise ValueError(argument + colon + rest) from error
+
+
+def _table_options(arguments: argparse.Namespace, file: str) -> dict[str, Any]:
+    """Return how a table of text is to be read; nothing for other files."""
+    from ntkfast.batch.readers import is_text
+
+    return {name: getattr(arguments, name) for name in TABLE_OPTIONS} if is_text(file) else {}
 
 
 def _spectrum(arguments: argparse.Namespace) -> None:

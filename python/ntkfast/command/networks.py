@@ -42,6 +42,7 @@ HELP = {
     "train_first": "whether the first layer counts",
     "train_last": "whether the read-out counts",
     "shape": "of the images in rows of numbers",
+    "channels": "first or last: their axis in images and sequences",
     "direction": "forward, or bidirectional, which adds reversed ones",
     "fixed_layers": "lower layers that are not trained",
     "order": "0, 1, 2 or 3",

@@ -25,7 +25,9 @@ examples:
     ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --Y Y.npy --dtype float32 --out K.npy
   a table of numbers, with or without a line of column names:
     ntkfast gram points.csv --network laplace --c 2 --out K.npy
-  one array of an archive, the conventions of neural-tangents, another activation:
+  one without such a line whose first row could be one, separated by semicolons:
+    ntkfast gram points.csv --no-header --delimiter ";" --network laplace --c 2 --out K.npy
+  one array of an archive (or data.zarr:images, data.h5:images), other conventions and activation:
     ntkfast gram data.npz:images --network fc --depth 2 --parameterization ntk \\
         --w-std 1.5 --b-std 0.1 --activation erf --kind nngp --out K.zarr
 
@@ -35,7 +37,8 @@ examples:
     ntkfast gram series.npy --lengths lengths.npy --network rntk --depth 1 --b-std 0.1 --out K.npy
 
 An interrupted or killed job goes on where it stopped when the same command is run again.
-K.npy appears when it is complete; until then there are K.npy.partial and K.npy.journal.
+K.npy appears when it is complete; until then there is K.npy.partial. K.npy.journal says what the
+matrix is; the same command for a matrix that is complete has nothing to do.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
@@ -88,16 +91,25 @@ def _add_gram(commands: Any) -> None:
         epilog=GRAM_EPILOG,
     )
     parser.add_argument(
-        "X", help="inputs (n, d), images or sequences: .npy, .npz, .csv, .tsv or .zarr"
+        "X", help="inputs (n, d), images or sequences: .npy, .npz, .csv, .tsv, .h5 or .zarr"
     )
     parser.add_argument("--Y", metavar="Y", help="other inputs (m, d); default: X again")
     parser.add_argument(
         "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence of X"
     )
     parser.add_argument("--Y-lengths", metavar="N", help="rntk: the same for Y")
-    parser.add_argument("--out", required=True, metavar="K", help="output, .npy or .zarr")
+    parser.add_argument("--out", required=True, metavar="K", help="output, .npy, .h5 or .zarr")
     add_options(parser)
     switch = argparse.BooleanOptionalAction
+    table = parser.add_argument_group("tables of text")
+    table.add_argument(
+        "--delimiter", type=_character, metavar="C", help="default: , ; tab | or spaces"
+    )
+    table.add_argument(
+        "--header",
+        action=switch,
+        help="whether column names come first; default: if no numbers do",
+    )
     job = parser.add_argument_group("the job")
     job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
     job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
@@ -167,6 +179,13 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
     return int(text)
+
+
+def _character(text: str) -> str:
+    text = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1:
+        raise argparse.ArgumentTypeError(f"expected one character or tab, got {text}")
+    return text
 
 
 def _tile(text: str) -> int | tuple[int, int]:

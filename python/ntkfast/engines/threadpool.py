@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntkfast import engines
 from ntkfast._version import __version__
+from ntkfast.engines import threads
 
 if TYPE_CHECKING:
     LibController = object
@@ -25,12 +25,15 @@ class NtkfastController(LibController):
     check_symbols = ("ntkfast_marker",)  # other packages have a module _core as well
 
     def get_num_threads(self) -> int:
-        """Return the number of threads of calls."""
-        return engines.get_num_threads()
+        """Return the number of threads of calls of the process, which it sets again in the end.
+
+        Limits of the current thread or task are none of its business: put back, they would stay.
+        """
+        return threads.process_threads()
 
     def set_num_threads(self, num_threads: int) -> None:
         """Set the number of threads of calls."""
-        engines.set_num_threads(num_threads)
+        threads.restore_num_threads(num_threads)
 
     def get_version(self) -> str:
         """Return the version of the package."""

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 from ntkfast.arrays.checks import count as _checked_count
 
+MOST = 4096  # threads of a call: no machine gains from more, and systems refuse them
 _limit: ContextVar[int | None] = ContextVar("ntkfast_threads", default=None)
 _default: int | None = None
 
@@ -27,10 +28,15 @@ def get_num_threads() -> int:
     NTKFAST_NUM_THREADS, the processors this process may use.
     """
     limit = _limit.get()
-    if limit is not None:
-        return limit
-    if _default is not None:
-        return _default
+    return process_threads() if limit is None else limit
+
+
+def process_threads() -> int:
+    """Return the same without the limits of the current thread or task."""
+    return _environment_threads() if _default is None else _default
+
+
+def _environment_threads() -> int:
     text = os.environ.get("NTKFAST_NUM_THREADS", "").strip()
     if not text:
         return _available()
@@ -49,6 +55,11 @@ def set_num_threads(threads: int | None) -> None:
     """
     global _default
     _default = None if threads is None else _checked_count("threads", threads, least=1)
+
+
+def restore_num_threads(threads: int) -> None:
+    """Set what `process_threads` has returned before, and follow the default again if it was it."""
+    set_num_threads(None if threads == _environment_threads() else threads)
 
 
 @contextmanager
@@ -74,5 +85,6 @@ def threadpool_limits(limits: int | None) -> Iterator[None]:
 
 
 def count(threads: int | None) -> int:
-    """Return the number of threads of a call."""
-    return get_num_threads() if threads is None else _checked_count("threads", threads, least=1)
+    """Return the number of threads of a call; what is beyond all machines counts as `MOST`."""
+    wanted = get_num_threads() if threads is None else _checked_count("threads", threads, least=1)
+    return min(wanted, MOST)

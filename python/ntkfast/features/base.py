@@ -157,6 +157,7 @@ class FeatureMap(
             "ensure_all_finite": False,  # the norms tell, and which row it is
         }
         rows = validate_data(self, X, reset=reset, **options)
+        rows = rows if sparse.issparse(rows) else checks.real_array("X", rows)
         # Squares must not overflow: the same limit as for Gram matrices.
         checks.rows("X", rows, norms_of(rows), first)
         return rows

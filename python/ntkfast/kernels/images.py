@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from ntkfast import places
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
@@ -23,6 +23,10 @@ class PlansImages(Protocol):
     def shape(self) -> Shape | None:
         """Shape of the images in the rows of 2-D input."""
 
+    @property
+    def channels(self) -> str | None:
+        """Which axis of an image counts channels: the "first" or "last"; None: it did not say."""
+
     def plan(self, shape: Shape) -> ImagePlan:
         """Return the constants of the network."""
 
@@ -31,7 +35,7 @@ class ImageKernel(KernelOfNetwork):
     """The NTK or NNGP of a convolutional network (`ImageNetwork.ntk`, `ImageNetwork.nngp`).
 
     Inputs are (n, height, width, channels) arrays, or (n, height width channels) rows if the
-    network was given its ``shape``.
+    network was given its ``shape``; with ``channels="first"`` that axis is the second one.
 
     Attributes
     ----------
@@ -55,13 +59,17 @@ class ImageKernel(KernelOfNetwork):
             If an axis is empty, their number is wrong, images of Y are not like those of X, or
             a filter or a pool does not fit.
         """
-        shape = checks.image_shape("X", X, self.network.shape)
+        channels = self.network.channels
+        shape = checks.image_shape("X", layout.shape_last(X, channels, 4), self.network.shape)
         if Y is not None:
-            checks.image_shape("Y", Y, shape)
+            checks.image_shape("Y", layout.shape_last(Y, channels, 4), shape)
         self.network.plan(shape)
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Images, Images | None]:
-        return place.images(X, Y, self.network.shape, self.network.plan)
+        channels, shape = self.network.channels, self.network.shape
+        X = layout.images_last("X", X, channels, shape)
+        Y = None if Y is None else layout.images_last("Y", Y, channels, shape)
+        return place.images(X, Y, shape, self.network.plan)
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         def write(left: Images, right: Images | None, panel: FloatArray) -> None:

@@ -118,7 +118,7 @@ class RowKernel(Kernel):
             if side is None:
                 continue
             top, dim = float(side.norms.max()), side.data.shape[1]
-            limit = np.finfo(side.data.dtype).max
+            limit = float(np.finfo(side.data.dtype).max)  # float64 compared in float32 overflows
             # The next power of two settles nearly every call, and its value is remembered.
             if _at_power(self, math.frexp(top)[1], dim) <= limit:
                 continue

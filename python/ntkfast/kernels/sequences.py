@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast import places
-from ntkfast.arrays import ragged
+from ntkfast.arrays import layout, ragged
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines import Run
@@ -21,6 +21,10 @@ from ntkfast.kernels.recurrence import Recursion, prepare
 
 class PlansSequences(Recursion, Protocol):
     """A recurrent network that says what an engine must know of it."""
+
+    @property
+    def channels(self) -> str | None:
+        """Which axis of a sequence counts channels: the "first" or "last"; None: it did not say."""
 
     def plan(self, kind: str, channels: int) -> SequenceMap:
         """Return the constants of the NTK or NNGP."""
@@ -39,15 +43,21 @@ class RecurrentKernel(KernelOfNetwork):
 
     def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
         """Raise an error naming the array that holds no sequences, or of other channels than X."""
+        X = layout.shape_last(X, self.network.channels, 3)
         ragged.check_shape("X", X)
         if Y is not None:
-            ragged.check_shape("Y", Y, X[2:])
+            ragged.check_shape("Y", layout.shape_last(Y, self.network.channels, 3), X[2:])
 
     def collect(self, X: ArrayLike) -> Sequences:
         """Validate sequences once, for many calls; see `ntkfast.sequences`."""
-        return ragged.checked("X", X)
+        return ragged.checked("X", self._channels_last("X", X))
+
+    def _channels_last(self, name: str, X: Any) -> Any:
+        return ragged.channels_last(name, X, self.network.channels)
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
+        X = self._channels_last("X", X)
+        Y = None if Y is None else self._channels_last("Y", Y)
         sides = [
             replace(self._prepared(name, found), memory=memory)
             for name, (found, memory) in zip("XY", place.sequences(X, Y), strict=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from numpy.typing import ArrayLike
 
@@ -32,6 +32,16 @@ class Network(ABC):
     @abstractmethod
     def nngp(self) -> KernelOfNetwork:
         """The kernel of the Gaussian process that the network is at initialisation."""
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        """Say what to call: a network of infinite width has kernels, and no values of its own.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(f"{type(self).__name__} is no kernel; its kernels are .ntk and .nngp")
 
     def both(
         self,

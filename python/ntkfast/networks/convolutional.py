@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import KW_ONLY, dataclass
 
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
@@ -38,6 +38,7 @@ class ImageNetwork(Network):
 
     parameterization: str
     shape: Shape | None
+    channels: str | None
 
     @abstractmethod
     def steps(self) -> tuple[Step, ...]:
@@ -89,6 +90,10 @@ class ConvNet(ImageNetwork):
         the language of neural-tangents, as `compose` does.
     shape : (height, width, channels), optional
         Of the images in the rows of 2-D input.
+    channels : {"last", "first"}, optional
+        Where images have their axis of channels: "first" takes (n, channels, height, width) arrays,
+        and rows that hold one channel after the other. Default: "last", with a warning where the
+        shape of an array looks otherwise.
 
     Raises
     ------
@@ -114,6 +119,7 @@ class ConvNet(ImageNetwork):
     readout: Readout
     parameterization: str
     shape: Shape | None
+    channels: str | None
 
     def __init__(
         self,
@@ -121,6 +127,7 @@ class ConvNet(ImageNetwork):
         readout: Readout | str = "gap",
         parameterization: str = "ntk",
         shape: Shape | None = None,
+        channels: str | None = None,
     ) -> None:
         checks.store(
             self,
@@ -128,6 +135,7 @@ class ConvNet(ImageNetwork):
             readout=readout if isinstance(readout, Readout) else Readout(readout),
             parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
             shape=checked_shape(shape),
+            channels=layout.checked_channels(channels),
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
@@ -138,6 +146,7 @@ class ConvNet(ImageNetwork):
         parts = [*map(repr, self.elements), f"readout={self.readout!r}"]
         parts += [f"parameterization={self.parameterization!r}"] * (self.parameterization != "ntk")
         parts += [f"shape={self.shape}"] * (self.shape is not None)
+        parts += [f"channels={self.channels!r}"] * (self.channels is not None)
         return f"ConvNet({', '.join(parts)})"
 
     def steps(self) -> tuple[Step, ...]:
@@ -181,6 +190,10 @@ class Convolutional(ImageNetwork):
         with global average pooling have both fixed.
     shape : (height, width, channels), optional
         Of the images in the rows of 2-D input, as scikit-learn and `ntkfast.features` pass them.
+    channels : {"last", "first"}, optional
+        Where images have their axis of channels: "first" takes (n, channels, height, width) arrays,
+        and rows that hold one channel after the other. Default: "last", with a warning where the
+        shape of an array looks otherwise.
 
     Raises
     ------
@@ -233,6 +246,7 @@ class Convolutional(ImageNetwork):
     train_first: bool = True
     train_last: bool = True
     shape: Shape | None = None
+    channels: str | None = None
 
     def __post_init__(self) -> None:
         conv = Conv(self.filter_size, self.w_std, self.b_std, self.padding)
@@ -252,6 +266,7 @@ class Convolutional(ImageNetwork):
             train_first=bool(self.train_first),
             train_last=bool(self.train_last),
             shape=checked_shape(self.shape),
+            channels=layout.checked_channels(self.channels),
         )
         if self.parameterization == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"')
@@ -281,6 +296,7 @@ def myrtle(
     w_std: float = SQRT2,
     b_std: float = 0.0,
     shape: Shape | None = None,
+    channels: str | None = None,
 ) -> ConvNet:
     """Return a Myrtle network: 3 x 3 convolutions with 2 x 2 average pools between them.
 
@@ -295,6 +311,7 @@ def myrtle(
     w_std, b_std : float
         Standard deviations of weights and biases, the read-out included.
     shape : (height, width, channels), optional
+    channels : {"last", "first"}, optional
         As for `ConvNet`.
 
     Returns
@@ -329,4 +346,5 @@ def myrtle(
     layer = (Conv(3, w_std, b_std), "relu")
     first, second, third = (layer * count for count in groups[depth])
     steps = (*first, AvgPool(2), *second, AvgPool(2), *third)
-    return ConvNet(*steps, readout=Readout(readout, None, w_std, b_std), shape=shape)
+    last = Readout(readout, None, w_std, b_std)
+    return ConvNet(*steps, readout=last, shape=shape, channels=channels)

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, layout
 from ntkfast.engines.maps import SequenceMap
 from ntkfast.kernels.layers import IDENTITY, Layer, numbers
 from ntkfast.kernels.sequences import RecurrentKernel
@@ -56,6 +56,10 @@ class Recurrent(Network):
         counted twice, as the published code does, for comparison.
     fixed_layers : int, default 0
         That many lower layers are not trained. With all of them fixed only the read-out is.
+    channels : {"last", "first"}, optional
+        Where sequences have their axis of channels: "first" takes (n, m, T) arrays and lists of
+        (m, T_i) arrays, as aeon and sktime have them. Default: "last", with a warning where the
+        shape looks otherwise. What `ntkfast.sequences` made is read as it is.
 
     Raises
     ------
@@ -106,6 +110,7 @@ class Recurrent(Network):
     direction: str = "forward"
     readout: str = "last"
     fixed_layers: int = 0
+    channels: str | None = None
 
     def __post_init__(self) -> None:
         scales = {
@@ -120,6 +125,7 @@ class Recurrent(Network):
             direction=checks.choice("direction", self.direction, DIRECTIONS),
             readout=checks.choice("readout", self.readout, tuple(READOUTS)),
             fixed_layers=checks.count("fixed_layers", self.fixed_layers),
+            channels=layout.checked_channels(self.channels),
         )
         if self.fixed_layers > self.depth:
             raise ValueError(

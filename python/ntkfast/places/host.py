@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ntkfast import engines
 from ntkfast.arrays import checks, ragged
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Rows, Shape
+from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import PANEL_BYTES
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.places.base import Output, Place
@@ -67,7 +68,7 @@ class Host(Place):
     def factor(self, V: Any, count: int, like: Collection) -> tuple[FloatArray, bool]:
         """Return V in the dtype of the inputs."""
         matrix, vector = checks.columns("V", V, count)
-        return matrix.astype(like.dtype, copy=False), vector
+        return checks.narrowed("V", matrix, like.dtype), vector
 
     def output(
         self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
@@ -76,7 +77,8 @@ class Host(Place):
         result = checks.output("out", out, shape, like.dtype)
         if out is not None:
             checks.disjoint("out", result, **read)
-        return Output(result, result, result)
+        target = result if result.flags.aligned else np.empty(shape, like.dtype)
+        return Output(target, result, result)
 
     def product_output(
         self, out: Any, shape: tuple[int, int], like: Collection, vector: bool, **read: Any
@@ -84,7 +86,7 @@ class Host(Place):
         """Return an array, and rows of unit stride that are copied to it in the end if need be."""
         column = out[:, None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
         memory = self.output(column, shape, like, **read).memory
-        unit = memory.strides[1] == memory.itemsize
+        unit = memory.strides[1] == memory.itemsize and memory.flags.aligned
         target = memory if unit else np.empty(shape, like.dtype)
         made = memory[:, 0] if vector else memory
         return Output(target, memory, made if out is None else out)
@@ -92,10 +94,11 @@ class Host(Place):
     def transformed(self, X: Any, out: Any) -> tuple[FloatArray, Output]:
         """Return rows, or a vector as one row, and an array whose rows have unit stride."""
         vector = np.ndim(X) == 1
-        rows = checks.matrix("X", np.asarray(X)[None] if vector else X)
+        rows = checks.matrix("X", host_array("X", X)[None] if vector else X)
         given = out[None] if vector and isinstance(out, np.ndarray) and out.ndim == 1 else out
         memory = checks.output("out", given, (len(rows), rows.shape[1]), rows.dtype)
-        target = memory if checks.unit_stride(memory) else np.empty_like(rows, order="C")
+        direct = checks.unit_stride(memory) and memory.flags.aligned
+        target = memory if direct else np.empty_like(rows, order="C")
         if np.may_share_memory(rows, target) and not _same_memory(rows, target):
             rows = rows.copy()
         made = memory[0] if vector else memory

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.foreign import host_array
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.statistics.result import checked_level, threshold
@@ -102,7 +103,7 @@ class ChangePoint:
         self.significance_level = checked_level(significance_level)
         length = checks.count("horizon", horizon, least=self.window)
         count = checks.count("n_streams", n_streams, least=1)
-        rows = checks.real_array("reference", np.asarray(reference))
+        rows = checks.real_array("reference", host_array("reference", reference))
         if len(rows) < 4 * self.window:
             raise ValueError(
                 f"reference: expected at least 4 windows, {4 * self.window} inputs, got {len(rows)}"
@@ -131,7 +132,7 @@ class ChangePoint:
         (n,) array
             NaN until a window is full.
         """
-        new = checks.real_array("X", np.asarray(X))
+        new = checks.real_array("X", host_array("X", X))
         found = []
         for first in range(0, len(new), self.window):
             part = new[first : first + self.window]

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import linalg
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.foreign import host_array
 from ntkfast.finite import MLP
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
@@ -121,7 +122,7 @@ def interpolant(
     (array([1.712859]), array([ 1.,  0., -1.]))
     """
     k, penalty = checked_kernel(kernel), checks.number("ridge", ridge, least=0.0)
-    points = checks.real_array("X", np.asarray(X)).astype(np.float64, copy=False)
+    points = checks.real_array("X", host_array("X", X)).astype(np.float64, copy=False)
     targets, _ = checks.columns("y", y, len(points))
     K = Evaluation(k, engine, threads)(points)
     try:

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.foreign import host_array
 
 Weights = NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def pool(X: ArrayLike, Y: ArrayLike) -> Pool:
     TypeError, ValueError
         If they are no arrays of numbers, or inputs of X and of Y have different shapes.
     """
-    first, second = (checks.real_array(n, np.asarray(a)) for n, a in (("X", X), ("Y", Y)))
+    first, second = (checks.real_array(n, host_array(n, a)) for n, a in (("X", X), ("Y", Y)))
     if first.ndim < 2 or 0 in first.shape:
         raise ValueError(f"X: expected shape (inputs, features), got {first.shape}")
     if second.shape[1:] != first.shape[1:] or not len(second):

@@ -12,9 +12,10 @@ from pathlib import Path
 def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to that becomes `path` at the end, unless an error comes first.
 
-    Until then an older file stays as it is; after an error nothing of the new one is left.
+    Until then an older file stays as it is; after an error nothing of the new one is left. A
+    symbolic link stays one: what it names is written.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     partial = target.with_name(target.name + ".partial")
     try:
         yield partial

@@ -6,5 +6,8 @@ from ntkfast.engines.numba.bind_gram import matmul, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
 from ntkfast.engines.numba.bind_transform import hadamard, sketch, structured
+from ntkfast.engines.numba.forking import register
+
+register()
 
 __all__ = ["hadamard", "images", "matmul", "run", "sequences", "sketch", "structured"]

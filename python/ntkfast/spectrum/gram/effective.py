@@ -186,14 +186,15 @@ def _bounds(alphas: Values, betas: Values, path: Values) -> Values:
 
 def _quadrature(a: Values, b: Values, path: Values) -> Values:
     """Gauss rule of a Jacobi matrix: weights are squares of the first entries of its vectors."""
-    nodes, vectors = linalg.eigh_tridiagonal(a, b)
+    # SciPy's routines of band matrices take none of order one, here and below
+    nodes, vectors = linalg.eigh_tridiagonal(a, b) if len(b) else (a, np.ones((1, 1)))
     nodes = np.maximum(nodes, 0)
     return np.asarray(np.sum(vectors[0] ** 2 * (nodes / (nodes + path[:, None])), axis=1))
 
 
 def _radau(a: Values, b: Values, path: Values) -> Values:
     """Gauss rule with one more node, at zero; zero where rounding leaves no such rule."""
-    banded = np.vstack([np.append(0, b[:-1]), a])
+    banded = np.vstack([np.append(0, b[:-1]), a])[-len(a) :]
     last = np.zeros(len(a))
     last[-1] = b[-1] ** 2
     try:

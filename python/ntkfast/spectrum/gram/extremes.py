@@ -250,9 +250,14 @@ def _count(name: str, k: int, n: int, method: str) -> int:
     """Check the number of eigenvalues; Krylov methods cannot give all of them."""
     count = checks.count(name, k, least=1)
     most = {"dense": n, "cholesky": n - 1, "iterative": n // 8 - SPARE}[method]
+    if most < 1:
+        raise ValueError(
+            f'method: expected "dense" for {n} rows, got "{method}", which needs '
+            f"{ {'cholesky': 2, 'iterative': 8 * (SPARE + 1)}[method] } rows or more"
+        )
     if count > most:
         raise ValueError(
-            f'{name}: expected at most {max(most, 0)} for {n} rows and method "{method}", got {k}'
+            f'{name}: expected at most {most} for {n} rows and method "{method}", got {k}'
             + ("" if method == "dense" else '; use method="dense"')
         )
     return count

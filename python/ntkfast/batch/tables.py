@@ -1,0 +1,139 @@
+"""Tables of numbers as text: delimiters found, column names told from data, faults by line."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+DELIMITERS = ",;\t| "  # the order in which they are tried
+_SAMPLE = 20  # lines that are looked at
+_MISSING = {"na", "n/a", "nan", "null", "none", "missing"}
+_ASK = "say --header or --no-header (header=True or False)"
+
+
+def read_table(
+    path: Path, *, delimiter: str | None = None, header: bool | None = None
+) -> NDArray[np.float64]:
+    """Read a table; `delimiter` and `header` say what would be guessed from its first lines.
+
+    Raises
+    ------
+    ValueError, OSError
+        With the line of what is no number, or what can be names as well as data.
+    """
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"#\r\n'):
+        raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
+    if delimiter is None:
+        delimiter = _delimiter(path)
+    skip, names = _head(path, delimiter, header)
+    try:
+        table = np.loadtxt(
+            path,
+            delimiter=None if delimiter == " " else delimiter,
+            skiprows=skip,
+            ndmin=2,
+            encoding="utf-8-sig",
+            comments="#",
+            quotechar='"',
+        )
+    except ValueError:  # its message counts neither blank lines nor names
+        table = _line_by_line(path, delimiter, skip)
+    if names not in (0, table.shape[1]):
+        raise ValueError(
+            f"line {skip} has {names} column names, and there are {table.shape[1]} columns; "
+            "a line of anything else begins with '#'"
+        )
+    return table
+
+
+def _records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield lines that are neither blank nor comments: the number of each, and its cells."""
+
+    def cleaned() -> Iterator[str]:
+        for line in lines:
+            text = line if '"' in line and not line.lstrip().startswith("#") else line.split("#")[0]
+            yield " ".join(text.split()) if delimiter == " " else text.rstrip("\r\n")
+
+    reader = csv.reader(cleaned(), delimiter=delimiter, skipinitialspace=True)
+    for cells in reader:
+        if any(cells) or len(cells) > 1:
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _delimiter(path: Path) -> str:
+    """Choose the delimiter between whose cells a line of numbers stands; else one that is there."""
+    tried = "\t,;| " if path.suffix.lower() == ".tsv" else DELIMITERS
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        sample = list(islice(file, _SAMPLE))
+    split = {one: [cells for _, cells in _records(sample, one) if len(cells) > 1] for one in tried}
+    for one, found in split.items():
+        if any(all(map(_is_number, cells)) for cells in found):
+            return one
+    return next((one for one, found in split.items() if found and one != " "), tried[0])
+
+
+def _head(path: Path, delimiter: str, header: bool | None) -> tuple[int, int]:
+    """Count the lines up to and with a line of column names, and the names."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        records = _records(file, delimiter)
+        number, first = next(records, (0, []))
+        data = bool(first)
+        if header is None:
+            header = data and _are_names(number, first)
+        if header:
+            data = next(records, None) is not None
+    if not data:
+        raise ValueError("it has no data")
+    return (number, len(first)) if header else (0, 0)
+
+
+def _are_names(number: int, cells: list[str]) -> bool:
+    """Tell column names from data; ask where they can be either."""
+    if len(cells) > 1 and cells[0] in ("", "Unnamed: 0") and all(cells[1:]):
+        raise ValueError(
+            f"line {number}: the first column has no name, like an index that pandas writes; "
+            "write the table without it (index=False), or say --header (header=True) if it is data"
+        )
+    if cells == [str(i) for i in range(len(cells))]:
+        raise ValueError(f"line {number}: {', '.join(cells)} can be column names or data; {_ASK}")
+    # Names only: a line with some numbers is data, and its bad cell deserves an error. Names have
+    # letters, and do not say that a number is missing.
+    lettered = [cell.lower() for cell in cells if any(map(str.isalpha, cell))]
+    return not any(map(_is_number, cells)) and not set(lettered) <= _MISSING
+
+
+def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
+    """Read the numbers, or say which line has none."""
+    rows: list[list[float]] = []
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        for number, cells in _records(file, delimiter):
+            if number <= skip:
+                continue
+            if rows and len(cells) != len(rows[0]):
+                raise ValueError(
+                    f"line {number}: expected {len(rows[0])} columns like the lines before, "
+                    f"got {len(cells)}"
+                )
+            for column, cell in enumerate(cells, 1):
+                if not _is_number(cell):
+                    hint = f"; {_ASK}" if not rows and not skip else ""
+                    if cell.replace(",", "").lstrip("+-").isdecimal():
+                        hint = "; numbers have points, not commas"
+                    raise ValueError(
+                        f"line {number}, column {column}: expected a number, got {cell!r}{hint}"
+                    )
+            rows.append([float(cell) for cell in cells])
+    return np.array(rows)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
