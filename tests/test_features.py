@@ -300,7 +300,7 @@ NETWORKS = [
     nf.FullyConnected(2, activation="erf", parameterization="ntk", b_std=0.3),
     nf.ResNet(2, alpha=0.5),
     nf.ResNet(2, alpha=0.7, trained="all", normalize=True),
-    nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual("erf", nf.Dense(1.5)), nf.Dense()),
+    nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense()),
 ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
+from ntkfast.networks.gaussian import Branch, Weights
 
 PADDINGS = ("zero", "valid", "circular")
 READOUTS = ("flatten", "gap", "lap")
@@ -24,7 +25,7 @@ def odd(name: str, value: object) -> int:
 
 
 @dataclass(frozen=True)
-class Conv:
+class Conv(Weights):
     """A convolution of stride 1, with weights of variance w_std^2 / (channels filter_size^2).
 
     Attributes
@@ -78,8 +79,10 @@ class AvgPool:
 
 
 @dataclass(frozen=True, init=False)
-class Skip:
+class Skip(Branch):
     """A residual branch: the identity plus the branch, which keeps the shape of images.
+
+    The branch needs a convolution on each of its ways: it is uncorrelated with the identity then.
 
     Attributes
     ----------
