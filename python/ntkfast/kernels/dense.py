@@ -17,10 +17,11 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
+from ntkfast.kernels.balance import Balanced, balanced, scaled
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.profile import Reals, compile_profile
-from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.rows import RowKernel, at_power
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
@@ -82,6 +83,10 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         squared = checks.number("radius", radius, above=0.0) ** 2
         flat = np.atleast_1d(cosine).ravel()
         value, missing = self._curve(1, squared).split((1 - flat) / 2, (1 + flat) / 2)
+        if not abs(value) <= np.finfo(np.float64).max:
+            raise ValueError(
+                f"radius: the kernel of a row with norm {radius:.3g} overflows float64"
+            )
         return np.asarray((value - missing).reshape(cosine.shape), np.float64)
 
     def curve(self, dim: int, radius: float) -> NetworkCurve:
@@ -91,8 +96,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _curve(self, dim: int, q: float) -> NetworkCurve:
         from ntkfast.kernels.network_curve import NetworkCurve
 
-        network = self.network
-        return NetworkCurve(tuple(network.layers(dim)), self.kind, q, network.scale(self.kind))
+        layers, exponent = _balanced(self.network, dim)
+        return NetworkCurve(layers, self.kind, q, self.network.scale(self.kind), exponent)
 
     def at_complex_cosines(
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
@@ -100,21 +105,27 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
         from ntkfast.kernels.points import at_complex_cosines
 
-        pair = at_complex_cosines(self.network.layers(dim), p, q, u)
-        return np.asarray(
-            self.network.scale(self.kind) * (pair.c if self.kind == "nngp" else pair.t)
-        )
+        layers, exponent = _balanced(self.network, dim)
+        pair = at_complex_cosines(layers, p, q, u)
+        scale = scaled(self.network.scale(self.kind), exponent)
+        return np.asarray(scale * (pair.c if self.kind == "nngp" else pair.t))
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
-        values = diagonal(self.network.layers(dim), norms.astype(np.float64) ** 2)
-        chosen = values.nngp if self.kind == "nngp" else values.ntk
-        return np.asarray(self.network.scale(self.kind) * chosen)
+        layers, exponent = _balanced(self.network, dim)
+        values = diagonal(layers, norms.astype(np.float64) ** 2)
+        chosen = self.network.scale(self.kind) * (
+            values.nngp if self.kind == "nngp" else values.ntk
+        )
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.ldexp(chosen, exponent))
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         dim, dtype = X.data.shape[1], X.data.dtype
-        layers = self.network.layers(dim)
+        layers, exponent = _balanced(self.network, dim)
         degree = homogeneity(layers, self.kind)
+        if degree:
+            self._check_scale(X, Y)
         radius = 1.0 if degree is not None else _common_norm(X.norms, Y.norms)
         if radius is not None:
             profile = _compiled(self, dtype.str, radius, degree or 0.0, dim)
@@ -123,8 +134,30 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             closed = all(layer.activation.is_compiled for layer in layers)
             if not closed or profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps):
                 return profile, X, Y
-        scales = self.network.scale("ntk"), self.network.scale("nngp")
-        return _layer_map(layers, self.kind, scales, X, Y)
+        if self._vanishes(X) and self._vanishes(Y):
+            return compile_profile(_nothing, dtype, degree=1.0, scale=0.0), X, Y
+        for name, side in (("X", X), ("Y", Y)):
+            _check_layers(name, layers, side)
+        ntk, nngp = (scaled(self.network.scale(kind), exponent) for kind in ("ntk", "nngp"))
+        return _layer_map(layers, self.kind, (ntk, nngp), X, Y)
+
+    def _check_scale(self, X: Rows, Y: Rows) -> None:
+        """Raise an error where long rows make up for a factor that is no normal number."""
+        tiny, dim = np.finfo(X.data.dtype).tiny, X.data.shape[1]
+        for name, side in (("X", X), ("Y", Y)) if at_power(self, 0, dim) < tiny else ():
+            top = side.norms.max()
+            if self.diagonal_of(np.array([top]), dim)[0] >= tiny:
+                raise ValueError(
+                    f"{name}: the kernel vanishes in {X.data.dtype} for unit rows, but not for one "
+                    f"with norm {top:.3g}; scale the rows down and the weights up"
+                )
+
+    def _vanishes(self, rows: Rows) -> bool:
+        """Whether no value at equal inputs is a normal number: other values are smaller."""
+        tiny, dim = np.finfo(rows.data.dtype).tiny, rows.data.shape[1]
+        top = rows.norms.max(keepdims=True)
+        small = self.diagonal_of(top, dim)[0] < tiny
+        return bool(small and np.all(self.diagonal_of(rows.norms, dim) < tiny))
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
@@ -158,6 +191,46 @@ def _common_norm(*norms: FloatArray) -> float | None:
     return math.ldexp(round(mantissa * grid) / grid, exponent)
 
 
+def _nothing(v: Reals, vc: Reals) -> Reals:
+    return np.zeros_like(v)
+
+
+def _check_layers(name: str, layers: Layers, rows: Rows) -> None:
+    """Raise an error if variances on the way overflow or vanish in the dtype of the rows."""
+    norms = rows.norms[rows.norms > 0]
+    if not len(norms):
+        return
+
+    def activate(layer: Layer, c: FloatArray) -> FloatArray:
+        return within(np.asarray(layer.activation.variance(c), c.dtype))
+
+    def within(c: FloatArray) -> FloatArray:
+        wrong = np.flatnonzero(~((c > 0) & (c < np.inf)))
+        if len(wrong):
+            verb, way = ("overflows", "down") if c[wrong[0]] else ("vanishes in", "up")
+            raise ValueError(
+                f"{name}: a layer {verb} {c.dtype} for a row with norm {ends[wrong[0]]:.3g}; "
+                f"scale the rows or the weights {way}"
+            )
+        return c
+
+    ends = np.array([norms.min(), norms.max()])
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        carry(
+            layers,
+            ends * ends,
+            activate,
+            lambda layer, c: within(layer.w * c + layer.e),
+            lambda a, b: a + b,
+        )
+
+
+@lru_cache(maxsize=256)
+def _balanced(network: StatesLayers, dim: int) -> Balanced:
+    """Return the layers of a network in the range of floating-point numbers."""
+    return balanced(network.layers(dim))
+
+
 @lru_cache(maxsize=256)
 def _compiled(
     kernel: NetworkKernel, dtype: str, radius: float, degree: float, dim: int
@@ -165,12 +238,8 @@ def _compiled(
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
-    top = curve.split(ends, 1 - ends)[0]
-
-    def missing(v: Reals, vc: Reals) -> Reals:
-        return np.asarray(curve.split(v, vc)[1] / top)
-
-    return compile_profile(missing, np.dtype(dtype), degree=degree, scale=float(top))
+    top = float(curve.split(ends, 1 - ends)[0])
+    return compile_profile(curve.missing, np.dtype(dtype), degree=degree, scale=top)
 
 
 def _layer_map(

@@ -24,6 +24,7 @@ from ntkfast.engines.codes import LAYER_ROW, SLOTS
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 IDENTITY = Identity()
+SMALL = 1e-150
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,14 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
 
     def activate(layer: Layer, state: Sphere) -> Sphere:
         before, defect, t, t_missing, vc = state
-        defect, slope, slope_defect = layer.activation.on_sphere(before, defect / 2, vc)
-        q = number(layer.activation.variance(before))
-        top = number(layer.activation.derivative_variance(before))
-        missing = q / before * (slope_defect * t + slope * t_missing)
+        activation = layer.activation
+        q = number(activation.variance(before))
+        top = number(activation.derivative_variance(before))
+        # Of variances that vanish only the limit is known, and that is reached long before.
+        at = number(SMALL) if activation.degree is None and before < SMALL else before
+        defect, slope, slope_defect = activation.on_sphere(at, defect / 2, vc)
+        gain = (q if at is before else number(activation.variance(at))) / at
+        missing = gain * (slope_defect * t + slope * t_missing)
         return Sphere(q, defect, top * t, missing, 1 - defect / 2)
 
     def affine(layer: Layer, state: Sphere) -> Sphere:
@@ -182,11 +187,12 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         w, e, x, y = (number(a) for a in (layer.w, layer.e, layer.x, layer.y))
         after = w * q + e
         missing = w * t_missing + x * q * defect
-        return Sphere(after, defect * (w * q / after), w * t + x * q + y, missing, vc)
+        share = w * q / after if after else number(1)
+        return Sphere(after, defect * share, w * t + x * q + y, missing, vc)
 
     def join(a: Sphere, b: Sphere) -> Sphere:
         q = a.q + b.q
-        defect = (a.q * a.defect + b.q * b.defect) / q
+        defect = (a.q * a.defect + b.q * b.defect) / q if q else a.defect
         return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, a.vc)
 
     def settle(layer: Layer, state: Sphere) -> Sphere:

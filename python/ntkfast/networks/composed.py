@@ -35,8 +35,8 @@ class Dense(Weights):
     def __post_init__(self) -> None:
         checks.store(
             self,
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
         )
 
 

@@ -56,8 +56,8 @@ class Conv(Weights):
         checks.store(
             self,
             filter_size=odd("filter_size", self.filter_size),
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
             padding=checks.choice("padding", self.padding, PADDINGS),
             trained=bool(self.trained),
         )
@@ -141,8 +141,8 @@ class Readout:
             self,
             kind=kind,
             window=None if self.window is None else odd("window", self.window),
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
             trained=bool(self.trained),
             mean=bool(self.mean),
         )
