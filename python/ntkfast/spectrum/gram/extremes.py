@@ -30,6 +30,7 @@ MEMORY_ROWS = 20_000  # 3.2 GB
 SPARE = 8  # vectors beyond those asked for: they cost little in a pass and speed up the others
 ENTRY_ERROR = 8 * float(np.finfo(np.float64).eps)  # of K_ij, in units of sqrt(K_ii K_jj)
 TOL_DIRECT, TOL_ITERATIVE = 1e-6, 1e-2
+SCALED = ("smallest", "largest", "smallest_error", "largest_error", "rounding")
 TOL_LARGEST = 1e-4  # the top of the spectrum is well separated: these digits are cheap
 FEW_DIMS, MANY_DIMS = (40, 0), (120, 64)  # neighbours and rank of the correction, in d <= 5 or more
 
@@ -240,7 +241,7 @@ def extremes(
         found = _certified(problem, chosen, low, high)
         if verify:
             found = _verified(problem, found)
-    found = _scaled(found, 1 / evaluation.factor)
+    found = replace(found, **{f: getattr(found, f) / evaluation.factor for f in SCALED})
     _warn(found)
     return found
 
@@ -407,12 +408,6 @@ def _rayleigh_ritz(V: Values, KV: Values, step: int) -> tuple[Values, Values, Va
     values, C = values[::step], C[:, ::step]
     vectors = V @ C
     return values, vectors, np.asarray(np.linalg.norm(KV @ C - vectors * values, axis=0))
-
-
-def _scaled(found: Extremes, factor: float) -> Extremes:
-    """Return the same for a multiple of the Gram matrix."""
-    names = "smallest", "largest", "smallest_error", "largest_error", "rounding"
-    return replace(found, **{name: getattr(found, name) * factor for name in names})
 
 
 def _verified(problem: _Problem, found: Extremes) -> Extremes:
