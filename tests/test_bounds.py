@@ -32,7 +32,7 @@ NETWORKS = [
     nf.FullyConnected(1, activation="monomial(2)"),
     nf.ResNet(3, alpha=0.5),
     nf.ResNet(2, alpha=1.0, trained="all", normalize=True),
-    nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual("erf", nf.Dense(1.5)), nf.Dense()),
+    nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense()),
 ]
 
 

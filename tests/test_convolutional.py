@@ -69,7 +69,7 @@ NETWORKS: dict[str, Any] = {
     "pool": nf.ConvNet(
         nf.Conv(), "relu", nf.AvgPool(2), nf.Conv(3, 1.2, 0.1), "relu", readout="flatten"
     ),
-    "pool-first": nf.ConvNet(nf.Conv(), nf.AvgPool(2), "relu", BLOCK, "relu", readout="gap"),
+    "pool-first": nf.ConvNet(nf.Conv(), nf.AvgPool(2), BLOCK, "relu", readout="gap"),
     "two-pools": nf.myrtle(5, b_std=0.1),
     "two-pools-flat": nf.myrtle(5, readout="flatten"),
     "pool-circular": nf.ConvNet(

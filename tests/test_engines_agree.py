@@ -35,10 +35,19 @@ both_engines = pytest.mark.skipif(
 # differences by both engines (profile.AMPLIFICATION; the layer map has the same thresholds).
 AMPLIFICATION = 3.4
 
+
+def nested(inner: str) -> nf.Residual:
+    """Nest two branches."""
+    return nf.Residual("erf", nf.Dense(), nf.Residual(inner, nf.Dense(1.5)))
+
+
 OTHERS = [
-    ("abs-residual", lambda: nf.compose("abs", nf.Residual("relu", nf.Dense(1.5, 0.1))).ntk),
-    ("nested", lambda: nf.compose(nf.Dense(), nf.Residual("erf", nf.Residual("gelu"))).ntk),
-    ("nested-nngp", lambda: nf.compose(nf.Dense(), nf.Residual("erf", nf.Residual("sin"))).nngp),
+    (
+        "abs-residual",
+        lambda: nf.compose(nf.Dense(), nf.Residual("relu", nf.Dense(1.5, 0.1)), "abs").ntk,
+    ),
+    ("nested", lambda: nf.compose(nf.Dense(), nested("gelu")).ntk),
+    ("nested-nngp", lambda: nf.compose(nf.Dense(), nested("sin")).nngp),
     ("deep-resnet", lambda: nf.ResNet(30, alpha=0.5).ntk),
     ("deep", lambda: nf.FullyConnected(100).ntk),
 ]

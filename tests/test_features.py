@@ -300,7 +300,7 @@ NETWORKS = [
     nf.FullyConnected(2, activation="erf", parameterization="ntk", b_std=0.3),
     nf.ResNet(2, alpha=0.5),
     nf.ResNet(2, alpha=0.7, trained="all", normalize=True),
-    nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual("erf", nf.Dense(1.5)), nf.Dense()),
+    nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense()),
 ]
 
 
@@ -811,3 +811,16 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"pip install 'ntkfast\[sklearn\]'"):
         importlib.import_module("ntkfast.features")
+
+
+@pytest.mark.parametrize("kernel", [nf.FullyConnected(2).ntk, nf.FullyConnected(1, bias=0.5).ntk])
+def test_gegenbauer_features_of_one_column(kernel: nf.Kernel) -> None:
+    """The sphere is {-1, 1}, with one even and one odd function: the mean over seeds is K."""
+    X = np.array([[1.0], [-2.0], [1.5]])
+    grams = []
+    for seed in range(200):
+        F = GegenbauerFeatures(kernel, 64, random_state=seed).fit_transform(X)
+        grams.append(F @ F.T)
+    error = np.std(grams, axis=0) / 200**0.5
+    K = kernel(X)
+    assert np.all(np.abs(np.mean(grams, axis=0) - K) <= 5 * error + 0.03 * K.max())

@@ -45,7 +45,7 @@ def test_against_dense(kernel: nf.Kernel, method: str, d: int) -> None:
     found = extremes(kernel, X, k=3, method=method, tol=3e-2 if method == "iterative" else None)
     assert found.method == method
     assert found.definite
-    assert found.proven == (method == "dense")
+    assert not found.proven
     for values, errors, wanted in (
         (found.smallest, found.smallest_error, exact[:3]),
         (found.largest, found.largest_error, exact[::-1][:3]),
@@ -152,10 +152,36 @@ def test_indefinite_beyond_rounding() -> None:
 
 def test_proof() -> None:
     X = points(300, 4)
-    found = extremes(NTK, X, method="cholesky", verify=True)
-    assert found.proven
+    exact = np.linalg.eigvalsh(NTK(X))[0]
+    for method in ("dense", "cholesky"):
+        plain, found = (extremes(NTK, X, method=method, verify=v) for v in (False, True))
+        assert found.proven
+        assert not plain.proven
+        # the bound covers rounding of entries twice, of the factor, and stays close
+        least = plain.smallest_error[0] + 8 * np.finfo(float).eps * NTK.diag(X).sum()
+        assert least < found.smallest_error[0] < least + 4 * 300 * 2.3e-16 * NTK.diag(X).sum()
+        assert found.smallest[0] - found.smallest_error[0] < exact
     with pytest.raises(ValueError, match="verify"):
         extremes(NTK, X, method="iterative", verify=True)
+
+
+@pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e70])
+@pytest.mark.parametrize("method", METHODS)
+def test_scales(scale: float, method: str) -> None:
+    """Squares of values that vanish or overflow do not: a certificate holds at any scale."""
+    X = points(400, 3)
+    exact = np.linalg.eigvalsh(NTK(X))
+    for rows in (X, scale * X):
+        found = extremes(NTK, rows, k=2, method=method, verify=method != "iterative")
+        square = (np.linalg.norm(rows[0]) / np.linalg.norm(X[0])) ** 2
+        assert np.all(np.abs(found.smallest / square - exact[:2]) <= found.smallest_error / square)
+        assert np.all(
+            np.abs(found.largest / square - exact[:-3:-1]) <= found.largest_error / square
+        )
+        assert found.proven == (method != "iterative")
+        assert found.converged
+    with pytest.raises(ValueError, match="X: expected rows whose kernel values are normal"):
+        extremes(NTK, 1e-148 * X)
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -342,3 +368,22 @@ def test_networks_are_not_kernels() -> None:
         extremes(network, points(9, 3))
     with pytest.raises(TypeError, match=wanted):
         effective_dimension(network, points(9, 3), [1.0])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 6])
+@pytest.mark.parametrize("scale", [1.0, 1e-90])
+def test_effective_dimension_of_low_rank(rank: int, scale: float) -> None:
+    """Lanczos ends after some steps: then both bounds are the value of each probe."""
+    X = np.random.default_rng(rank).normal(size=(200, rank))
+    kernel, ridges = nf.FullyConnected(0).ntk, np.array([0.1, 10.0])
+    found = effective_dimension(
+        kernel, scale * X, ridges * scale**2, method="lanczos", n_probes=400
+    )
+    U, s, _ = np.linalg.svd(X, full_matrices=False)
+    signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), (200, 400))
+    forms = (U.T @ signs) ** 2
+    for value, ridge, cut in zip(found.values, ridges, found.truncation, strict=True):
+        wanted = np.mean(np.sum(forms * (s**2 / (s**2 + ridge))[:, None], axis=0))
+        assert abs(value - wanted) <= cut + 1e-9 * wanted
+        assert cut <= (1e-9 if rank <= 3 else 1e-2) * wanted
+    np.testing.assert_array_equal(found.ridges, ridges * scale**2)

@@ -212,11 +212,11 @@ def test_composing_a_residual_network(
 
 COMPOSED: dict[str, tuple[list[Any], list[tuple]]] = {
     "mixed": (
-        [nf.Dense(1.5, 0.25), "relu", nf.Residual("erf", nf.Dense(1.25)), nf.Dense(0.75, 0.5)],
+        [nf.Dense(1.5, 0.25), nf.Residual("erf", nf.Dense(1.25)), "relu", nf.Dense(0.75, 0.5)],
         [
             ("dense", 1.5, 0.25, True),
-            ("activation", oracle.relu),
             ("residual", [("activation", oracle.erf), ("dense", 1.25, 0, True)]),
+            ("activation", oracle.relu),
             ("dense", 0.75, 0.5, True),
         ],
     ),
@@ -234,7 +234,10 @@ COMPOSED: dict[str, tuple[list[Any], list[tuple]]] = {
         [
             nf.Dense(1.0, 0.5),
             nf.Residual(
-                nf.Dense(1.25), "relu", nf.Residual("relu", nf.Dense(0.5, 0.25)), nf.Dense(0.5)
+                nf.Dense(1.25),
+                "relu",
+                nf.Residual(nf.Dense(), "relu", nf.Dense(0.5, 0.25)),
+                nf.Dense(0.5),
             ),
             "sin",
             nf.Dense(1.0),
@@ -246,7 +249,14 @@ COMPOSED: dict[str, tuple[list[Any], list[tuple]]] = {
                 [
                     ("dense", 1.25, 0, True),
                     ("activation", oracle.relu),
-                    ("residual", [("activation", oracle.relu), ("dense", 0.5, 0.25, True)]),
+                    (
+                        "residual",
+                        [
+                            ("dense", 1, 0, True),
+                            ("activation", oracle.relu),
+                            ("dense", 0.5, 0.25, True),
+                        ],
+                    ),
                     ("dense", 0.5, 0, True),
                 ],
             ),
@@ -263,11 +273,18 @@ COMPOSED: dict[str, tuple[list[Any], list[tuple]]] = {
             ("activation", oracle.erf),
         ],
     ),
-    "activation-first": (
-        ["relu", nf.Dense(1.25, 0.5), "relu", nf.Dense(1.5)],
+    "activation-in-a-branch": (
         [
-            ("activation", oracle.relu),
-            ("dense", 1.25, 0.5, True),
+            nf.Dense(),
+            nf.Residual(nf.Dense(1.25, 0.5), "relu"),
+            nf.Dense(1.25),
+            "relu",
+            nf.Dense(1.5),
+        ],
+        [
+            ("dense", 1, 0, True),
+            ("residual", [("dense", 1.25, 0.5, True), ("activation", oracle.relu)]),
+            ("dense", 1.25, 0, True),
             ("activation", oracle.relu),
             ("dense", 1.5, 0, True),
         ],
@@ -305,7 +322,7 @@ def test_wrong_compositions() -> None:
     for _ in range(9):
         deep = nf.Residual(deep, nf.Dense())
     with pytest.raises(ValueError, match="nested"):
-        nf.compose(deep).ntk(np.ones((2, 2)))
+        nf.compose(nf.Dense(), deep).ntk(np.ones((2, 2)))
 
 
 def test_zero_rows_are_the_documented_limit(engine: dict[str, Any], dtype: Any) -> None:

@@ -400,7 +400,9 @@ def test_parameterization_and_radius() -> None:
 
 def test_composed_network() -> None:
     """A network written by hand has the spectrum of the same network by name."""
-    by_hand = nf.compose("relu", nf.Dense(2**0.5), "relu", nf.Dense(1.0), parameterization="unit")
+    by_hand = nf.compose(
+        nf.Dense(), "relu", nf.Dense(2**0.5), "relu", nf.Dense(), parameterization="unit"
+    )
     relu = nf.FullyConnected(2).nngp
     a, b = (spectrum.mercer(kernel, 5, 300).eigenvalues for kernel in (by_hand.nngp, relu))
     np.testing.assert_allclose(a / a[0], b / b[0], rtol=1e-13)
@@ -409,7 +411,7 @@ def test_composed_network() -> None:
 def test_inner_singularities() -> None:
     """Biases move the kink of a later layer inside: the end-point series alone would miss it."""
     branch = nf.Residual("relu", nf.Dense(0.5, 0.2))
-    network = nf.compose(nf.Dense(1.2, 0.3), "relu", branch, "abs", nf.Dense(1.0, 0.1))
+    network = nf.compose(nf.Dense(1.2, 0.3), "relu", nf.Dense(), branch, "abs", nf.Dense(1.0, 0.1))
     found = spectrum.mercer(network.ntk, 4, 200, radius=2.0)
     assert abs(found.sum_rule_residual) < 1e-14
     slow = spectrum.mercer(OnlyProfile(AtRadius(network.ntk, 2.0 / 4**0.5)), 4, 60)

@@ -142,6 +142,22 @@ def test_change_point_statistic() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("inputs", "reference"), [("normal", 80), ("t3", 160)])
+def test_change_point_level(inputs: str, reference: int) -> None:
+    """The level holds, for the smallest reference too; a right one fails once in 10,000."""
+    alarms = 0
+    for seed in range(200):
+        g = np.random.default_rng(seed)
+        a, b = (
+            g.normal(size=(n, 3)) if inputs == "normal" else g.standard_t(3, size=(n, 3))
+            for n in (reference, 200)
+        )
+        watch = ChangePoint(nf.FullyConnected(1).ntk, a, window=20, horizon=200, rng=g)
+        alarms += watch.first_alarm(b) is not None
+    assert alarms <= stats.binom.ppf(1 - 1e-4, 200, 0.05)
+
+
+@pytest.mark.slow
 def test_change_point_alarms() -> None:
     """No more false alarms than stated, for fresh streams, and a change is found at once."""
     g = np.random.default_rng(1)
@@ -185,3 +201,5 @@ def test_wrong_samples() -> None:
         trained_mmd_test(X, Y, network=nf.finite.MLP((3, 4, 2)))
     with pytest.raises(ValueError, match="reference: expected at least 4 windows, 200 inputs"):
         ChangePoint(NTK, X)
+    with pytest.raises(ValueError, match="n_streams: expected an integer >= 5019, got 99"):
+        ChangePoint(NTK, rng.normal(size=(200, 3)), n_streams=99)

@@ -300,6 +300,25 @@ def number(
     return result
 
 
+def deviation(name: str, value: object, *, zero: bool = False) -> float:
+    """Return a standard deviation whose square, a variance, is a normal number, or zero if allowed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no real number, or out of range.
+    """
+    result = number(name, value, **({"least": 0.0} if zero else {"above": 0.0}))
+    limits = np.finfo(np.float64)
+    low, high = math.sqrt(limits.tiny), math.sqrt(limits.max)
+    if result and not low <= result <= high:
+        raise ValueError(
+            f"{name}: expected a number from {low:.3g} to {high:.3g}, whose square is a float, "
+            f"got {value}"
+        )
+    return result
+
+
 def count(name: str, value: object, *, least: int = 0) -> int:
     """Return an integer of at least `least`.
 

@@ -16,11 +16,12 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
+from ntkfast.kernels.balance import balanced, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.profile import Reals, compile_profile
-from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.rows import RowKernel, at_power
 from ntkfast.support.telling import warn
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
@@ -84,6 +85,10 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         squared = checks.number("radius", radius, above=0.0) ** 2
         flat = np.atleast_1d(cosine).ravel()
         value, missing = self._curve(1, squared).split((1 - flat) / 2, (1 + flat) / 2)
+        if not abs(value) <= np.finfo(np.float64).max:
+            raise ValueError(
+                f"radius: the kernel of a row with norm {radius:.3g} overflows float64"
+            )
         return np.asarray((value - missing).reshape(cosine.shape), np.float64)
 
     def curve(self, dim: int, radius: float) -> NetworkCurve:
@@ -94,7 +99,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         from ntkfast.kernels.network_curve import NetworkCurve
 
         facts = _facts(self, dim)
-        return NetworkCurve(facts.layers, self.kind, q, facts.scale)
+        return NetworkCurve(facts.layers, self.kind, q, facts.scale, facts.exponent)
 
     def at_complex_cosines(
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
@@ -103,8 +108,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         from ntkfast.kernels.points import at_complex_cosines
 
         facts = _facts(self, dim)
-        pair = at_complex_cosines(facts.layers, p, q, u)
-        return np.asarray(facts.scale * (pair.c if self.kind == "nngp" else pair.t))
+        pair, scale = at_complex_cosines(facts.layers, p, q, u), scaled(facts.scale, facts.exponent)
+        return np.asarray(scale * (pair.c if self.kind == "nngp" else pair.t))
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
@@ -114,7 +119,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
         facts, both = _facts(self, dim), np.empty((len(norms), 2))
         values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
-        both[:, 0], both[:, 1] = facts.scales[0] * values.ntk, facts.scales[1] * values.nngp
+        with np.errstate(over="ignore", under="ignore"):
+            for k, value in enumerate((values.ntk, values.nngp)):
+                both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
         return both
 
     def _at_equal(self, X: Rows) -> FloatArray:
@@ -130,14 +137,19 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return the profile of these rows, if there is a good one."""
         dim, dtype = X.data.shape[1], X.data.dtype
         facts = _facts(self, dim)
+        if facts.degree:
+            self._check_scale(X, Y)
         radius = 1.0 if facts.degree is not None else _common_norm(X.norms, Y.norms)
-        if radius is None:
-            return None
-        profile = _compiled(self, dtype, radius, dim)
-        # Composed steps behave like a root of the angle, which no polynomial follows; nothing is
-        # better than a profile where an activation has only a quadrature.
-        worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
-        return profile if profile.error <= worst else None  # not if it is NaN
+        if radius is not None:
+            profile = _compiled(self, dtype, radius, dim)
+            # Composed steps behave like a root of the angle, which no polynomial follows; nothing
+            # is better than a profile where an activation has only a quadrature.
+            worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
+            if profile.error <= worst:  # not if it is NaN
+                return profile
+        if self._vanishes(X) and self._vanishes(Y):
+            return compile_profile(_nothing, dtype, degree=1.0, scale=0.0)
+        return None
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         plan, left, right = super()._plan(X, Y)
@@ -204,7 +216,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             warn(f"activation: {MAX_TERMS} Hermite coefficients of {names} are too few; {advice}")
             return
         rows, columns = pairwise.hardest(X, Y)
-        left, right = _part(X, rows), _part(Y, columns)
+        left, right = pairwise.part(X, rows), pairwise.part(Y, columns)
         shape = len(left), len(right)
         exact, found = np.empty(shape), np.empty(shape, X.dtype)
         self._walk(left, right, (exact, None) if self.kind == "ntk" else (None, exact))
@@ -222,6 +234,25 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 f"activation: {MAX_TERMS} Hermite coefficients of {names} leave an error of about "
                 f"{error:.0e} where inputs are nearly parallel; {advice}"
             )
+
+    def _check_scale(self, X: Rows, Y: Rows) -> None:
+        """Raise an error where long rows make up for a factor that is no normal number."""
+        tiny, dim = np.finfo(X.data.dtype).tiny, X.data.shape[1]
+        for name, side in (("X", X), ("Y", Y)) if at_power(self, 0, dim) < tiny else ():
+            top = side.norms.max()
+            if self.diagonal_of(np.array([top]), dim)[0] >= tiny:
+                raise ValueError(
+                    f"{name}: the kernel vanishes in {X.data.dtype} for unit rows, but not for one "
+                    f"with norm {top:.3g}; scale the rows down and the weights up"
+                )
+
+    def _vanishes(self, rows: Rows) -> bool:
+        """Whether no value at equal inputs is a normal number: other values are smaller."""
+        tiny, dim = np.finfo(rows.data.dtype).tiny, rows.data.shape[1]
+        # The power of two below the largest norm settles nearly every call.
+        if at_power(self, math.frexp(float(rows.norms.max()))[1] - 1, dim) >= tiny:
+            return False
+        return bool(np.all(self.diagonal_of(rows.norms, dim) < tiny))
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
@@ -251,9 +282,11 @@ class Facts(NamedTuple):
     degree : float or None
         Of homogeneity.
     scales : (float, float)
-        Factors of the NTK and the NNGP of the layers.
+        Factors of the NTK and the NNGP of the layers, beside 2^exponent.
     scale : float
         The one of this kernel.
+    exponent : int
+        Of a factor of both that brings the layers to the range of floating-point numbers.
     asking : int
         Number of the last layer that asks for Hermite coefficients, or 0.
     """
@@ -262,6 +295,7 @@ class Facts(NamedTuple):
     degree: float | None
     scales: tuple[float, float]
     scale: float
+    exponent: int
     asking: int
 
 
@@ -269,24 +303,16 @@ class Facts(NamedTuple):
 def _facts(kernel: NetworkKernel, dim: int) -> Facts:
     """Ask the network; cached, since small calls would spend their time here."""
     network, kind = kernel.network, kernel.kind
-    layers = tuple(network.layers(dim))
+    layers, exponent = balanced(network.layers(dim))
     asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
     scales = network.scale("ntk"), network.scale("nngp")
     degree, scale = homogeneity(layers, kind), scales[kind == "nngp"]
-    return Facts(layers, degree, scales, scale, max(asking, default=0))
+    return Facts(layers, degree, scales, scale, exponent, max(asking, default=0))
 
 
 def _on_host(X: Rows) -> bool:
     data: object = X.data
     return isinstance(data, np.ndarray)
-
-
-def _part(side: Rows, rows: NDArray[np.intp]) -> Rows:
-    """Pick rows with all that belongs to them."""
-    parts = side.data, side.norms, side.series, side.diagonal
-    data, norms, *rest = (None if part is None else part[rows] for part in parts)
-    assert data is not None and norms is not None
-    return Rows(data, norms, *rest)
 
 
 def _share_factors(first: Map, second: Map) -> bool:
@@ -309,6 +335,10 @@ def _common_norm(*norms: FloatArray) -> float | None:
     mantissa, exponent = math.frexp(mean)
     grid = 2.0 ** (np.finfo(norms[0].dtype).nmant - 1)
     return math.ldexp(round(mantissa * grid) / grid, exponent)
+
+
+def _nothing(v: Reals, vc: Reals) -> Reals:
+    return np.zeros_like(v)
 
 
 @lru_cache(maxsize=256)
@@ -340,14 +370,29 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
 @lru_cache(maxsize=256)
 def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
     """Return the constants of the layers, with these numbers of Hermite coefficients."""
-    layers, _, scales, *_ = _facts(kernel, dim)
-    return LayerMap(numbers(layers, terms), kernel.kind == "nngp", scales)
+    facts = _facts(kernel, dim)
+    ntk, nngp = (scaled(scale, facts.exponent) for scale in facts.scales)
+    return LayerMap(numbers(facts.layers, terms), kernel.kind == "nngp", (ntk, nngp))
+
+
+@lru_cache(maxsize=1024)
+def _in_range(kernel: NetworkKernel, dim: int, low: int, high: int) -> bool:
+    """Whether no variance of norms from 2^(low - 1) to 2^high leaves the range of float64."""
+    try:
+        check_variances("X", _facts(kernel, dim).layers, np.ldexp(1.0, [low - 1, high]))
+    except ValueError:
+        return False
+    return True
 
 
 def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
     dim, dtype = X.data.shape[1], X.data.dtype
     layers, *_, asking = _facts(kernel, dim)
+    for name, side in (("X", X), ("Y", Y)):
+        some = side.norms[side.norms > 0]
+        if some.size and not _in_range(kernel, dim, *np.frexp([some.min(), some.max()])[1]):
+            check_variances(name, layers, some)
     blocks: list[list[FloatArray]] = []
 
     def activate(layer: Layer, variances: Variances) -> Variances:

@@ -24,6 +24,7 @@ from ntkfast.engines.codes import LAYER_ROW, SLOTS
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 IDENTITY = Identity()
+SMALL = 1e-150
 
 
 @dataclass(frozen=True)
@@ -171,16 +172,20 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
 
     def activate(layer: Layer, state: Sphere) -> Sphere:
         before, old, t, t_missing, vc = state
-        defect, slope, slope_defect = layer.activation.on_sphere(before, old / 2, vc)
-        if layer.activation.is_odd:  # what is small at either end is computed there
-            front, opposite = old / 2 <= vc, layer.activation.on_sphere(before, vc, old / 2)[0]
+        activation = layer.activation
+        q = number(activation.variance(before))
+        top = number(activation.derivative_variance(before))
+        # Of variances that vanish only the limit is known, and that is reached long before.
+        at = number(SMALL) if activation.degree is None and before < SMALL else before
+        defect, slope, slope_defect = activation.on_sphere(at, old / 2, vc)
+        gain = (q if at is before else number(activation.variance(at))) / at
+        missing = gain * (slope_defect * t + slope * t_missing)
+        if activation.is_odd:  # what is small at either end is computed there
+            front, opposite = old / 2 <= vc, activation.on_sphere(at, vc, old / 2)[0]
             defect = np.where(front, defect, 2 - opposite)
             vc = np.where(front, 1 - defect / 2, opposite / 2)
         else:
             vc = 1 - defect / 2
-        q = number(layer.activation.variance(before))
-        top = number(layer.activation.derivative_variance(before))
-        missing = q / before * (slope_defect * t + slope * t_missing)
         return Sphere(q, defect, top * t, missing, vc)
 
     def affine(layer: Layer, state: Sphere) -> Sphere:
@@ -188,12 +193,12 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         w, e, x, y = (number(a) for a in (layer.w, layer.e, layer.x, layer.y))
         after = w * q + e
         missing = w * t_missing + x * q * defect
-        share, shift = w * q / after, e / after
+        share, shift = (w * q / after, e / after) if after else (number(1), number(0))
         return Sphere(after, defect * share, w * t + x * q + y, missing, vc * share + shift)
 
     def join(a: Sphere, b: Sphere) -> Sphere:
         q = a.q + b.q
-        one, other = a.q / q, b.q / q
+        one, other = (a.q / q, b.q / q) if q else (number(1), number(0))
         defect, vc = (one * x + other * y for x, y in ((a.defect, b.defect), (a.vc, b.vc)))
         return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, vc)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Complex
+from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.jets import Ends, Jet
 from ntkfast.kernels.layers import Layer, diagonal, sphere
@@ -21,30 +22,45 @@ ROOTS = (1, 2, 4, 8)  # expansions in s, s^(1/2), ...: nested steps
 
 @dataclass(frozen=True)
 class NetworkCurve(Curve):
-    """A network on the sphere of squared radius `q`; `kind` is "ntk" or "nngp"."""
+    """A network on the sphere of squared radius `q`; `kind` is "ntk" or "nngp".
+
+    Its kernel is `scale` 2^`exponent` times that of the layers.
+    """
 
     layers: tuple[Layer, ...]
     kind: str
     q: float
     scale: float
+    exponent: int = 0
 
     @property
     def top(self) -> float:  # type: ignore[override]
         """k(1)."""
+        return scaled(self.scale * self._at_one, self.exponent)
+
+    @property
+    def _at_one(self) -> float:
         at_one = diagonal(self.layers, np.array([self.q]))
-        return self.scale * float((at_one.nngp if self.kind == "nngp" else at_one.ntk)[0])
+        return float((at_one.nngp if self.kind == "nngp" else at_one.ntk)[0])
 
     def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
         """Return 1 - k from the layers."""
         state = sphere(self.layers, self.q, v, vc)
-        return np.asarray(state.defect if self.kind == "nngp" else state.t_missing / state.t)
+        if self.kind == "nngp":
+            return state.defect
+        return np.asarray(state.t_missing / state.t if state.t else np.zeros_like(v))
 
     def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Return the value at equal inputs, and what is missing from it, in the precision of v."""
-        state, scale = sphere(self.layers, self.q, v, vc), self.scale
+        state = sphere(self.layers, self.q, v, vc)
+        top, missing = state.t, state.t_missing
         if self.kind == "nngp":
-            return scale * state.q, scale * state.q * state.defect
-        return scale * state.t, scale * state.t_missing
+            top, missing = state.q, state.q * state.defect
+        with np.errstate(over="ignore", under="ignore"):
+            return (
+                np.ldexp(self.scale * top, self.exponent),
+                np.ldexp(self.scale * missing, self.exponent),
+            )
 
     def complex(self, v: Complex, vc: Complex) -> Complex | None:
         """Return k continued analytically, where the activations are arc-cosine functions."""
@@ -52,7 +68,7 @@ class NetworkCurve(Curve):
             return None
         state = walk(self.layers, self.q, ComplexPoint(2 * v, 2 * vc))
         values = state.q - state.missing if self.kind == "nngp" else state.t
-        return np.asarray(values * (self.scale / self.top))
+        return np.asarray(values / self._at_one)
 
     def ends(self) -> Ends | None:
         """Return the expansions, in a root of the half-angle functions if need be."""
@@ -69,7 +85,8 @@ class NetworkCurve(Curve):
         series = [self._series(root, right) for right in (True, False)]
         kept = COEFFICIENTS - 4 * root  # the last ones are cut off
         index = np.array([j for j in range(kept) if j % (2 * root)])
-        right, left = (one.a[index] * (self.scale / self.top) for one in series)
+        top = self._at_one
+        right, left = (one.a[index] / top for one in series)
         return Ends(index / (2 * root), right, left)
 
     def _series(self, root: int, right: bool) -> Jet:

@@ -109,6 +109,14 @@ def hardest(X: Rows, Y: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return rows[first], columns[second]
 
 
+def part(side: Rows, rows: NDArray[np.intp]) -> Rows:
+    """Pick rows with all that belongs to them."""
+    parts = side.data, side.norms, side.series, side.diagonal
+    data, norms, *rest = (None if part is None else part[rows] for part in parts)
+    assert data is not None and norms is not None
+    return Rows(data, norms, *rest)
+
+
 class Pairs(NamedTuple):
     """The kernels of all pairs at some point of a network."""
 

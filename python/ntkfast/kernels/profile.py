@@ -178,6 +178,8 @@ def _octaves_wanted(curve: Curve) -> int:
     """Octaves that suit the scale 1/|g'/g| of the spike at s = 0."""
     s = np.array([1e-5, 2e-5], dtype=Real)
     one, two = curve(s * s, 1 - s * s) / s
+    if not one:  # a constant, or as good as one
+        return 1
     if two > 1.5 * one:  # smooth at s = 0: g vanishes there, look at g/s
         two /= 2
     rate = abs(float((two - one) / one)) / 1e-5

@@ -120,7 +120,7 @@ class RowKernel(Kernel):
             top, dim = float(side.norms.max()), side.data.shape[1]
             limit = float(np.finfo(side.data.dtype).max)  # float64 compared in float32 overflows
             # The next power of two settles nearly every call, and its value is remembered.
-            if _at_power(self, math.frexp(top)[1], dim) <= limit:
+            if at_power(self, math.frexp(top)[1], dim) <= limit:
                 continue
             if not _at_equal(self, top, dim) <= limit:
                 raise ValueError(
@@ -157,7 +157,13 @@ def on_sphere(kernel: object, dim: int, radius: float | None) -> Curve:
             "inputs of one norm make it one: give that norm as radius, for example radius=1.0"
         )
     size = 1.0 if radius is None else checks.number("radius", radius, above=0.0)
-    return _curve(kernel, dim, size)
+    found = _curve(kernel, dim, size)
+    if not 0 < found.top < math.inf:
+        raise ValueError(
+            f"kernel: expected a positive number as the value at equal inputs of norm {size:.3g}, "
+            f"got {found.top:.3g} from {kernel!r}"
+        )
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -172,6 +178,6 @@ def _at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _at_power(kernel: RowKernel, exponent: int, dim: int) -> float:
+def at_power(kernel: RowKernel, exponent: int, dim: int) -> float:
     """Return the same at the norm 2**exponent."""
     return _at_equal(kernel, 2.0 ** min(exponent, 1023), dim)

@@ -13,10 +13,11 @@ from ntkfast.engines.codes import SLOTS
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.dense import affine
+from ntkfast.networks.gaussian import Branch, Weights, check_gaussian
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(Weights):
     """A dense layer of `compose`: weights w_std / sqrt(fan-in) and biases b_std, both trained.
 
     Attributes
@@ -34,14 +35,16 @@ class Dense:
     def __post_init__(self) -> None:
         checks.store(
             self,
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
         )
 
 
 @dataclass(frozen=True, init=False)
-class Residual:
+class Residual(Branch):
     """A residual branch of `compose`: the identity plus the branch.
+
+    The branch needs weights on each of its ways: it is uncorrelated with the identity then.
 
     Attributes
     ----------
@@ -80,6 +83,7 @@ class Composed(DenseNetwork):
             elements=tuple(_element(part) for part in elements),
             parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
         )
+        check_gaussian("elements", self.elements, "Dense")
 
     def __repr__(self) -> str:
         parts = [repr(part) for part in self.elements]
@@ -130,12 +134,19 @@ def compose(
     network
         With `ntk` and `nngp` like any other.
 
+    Raises
+    ------
+    ValueError
+        If an activation follows another one, or the inputs, or a sum with the output of one, with
+        no `Dense` between: its input is not Gaussian and its kernel has no closed form. If a
+        branch is correlated with the identity that it is added to.
+
     Examples
     --------
     >>> import numpy as np, ntkfast as nf
-    >>> net = nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual("erf", nf.Dense(1.5)), nf.Dense())
+    >>> net = nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense())
     >>> net.nngp(np.ones((1, 3))).round(6)
-    array([[2.227201]])
+    array([[1.817111]])
     """
     if not elements:
         raise ValueError("elements: expected at least one layer")

@@ -10,6 +10,7 @@ from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
 from ntkfast.networks.base import PARAMETERIZATIONS, Network, short_repr
+from ntkfast.networks.gaussian import check_gaussian
 from ntkfast.networks.image_plan import image_plan
 from ntkfast.networks.steps import (
     SQRT2,
@@ -98,7 +99,9 @@ class ConvNet(ImageNetwork):
     Raises
     ------
     ValueError
-        If a step is unknown, or circular padding stands beside another.
+        If a step is unknown, or circular padding stands beside another. If "relu" follows another
+        one, or a sum with the output of one, with no `Conv` between: its input is not Gaussian. If
+        a branch is correlated with the identity that it is added to.
 
     Notes
     -----
@@ -141,6 +144,7 @@ class ConvNet(ImageNetwork):
             raise ValueError("steps: expected a Conv first")
         is_circular(self.elements)
         nesting(self.elements, 0)
+        check_gaussian("steps", self.elements, "Conv")
 
     def __repr__(self) -> str:
         parts = [*map(repr, self.elements), f"readout={self.readout!r}"]

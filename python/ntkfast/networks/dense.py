@@ -8,8 +8,11 @@ import numpy as np
 
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
+from ntkfast.kernels.balance import balanced
 from ntkfast.kernels.layers import Layer, Layers, diagonal
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork, short_repr
+
+LEAST_BRANCH, MOST_BRANCH = 2.0**-256, 2.0**511  # their squares, and sums of those, are floats
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,9 +88,9 @@ class FullyConnected(DenseNetwork):
             parameterization=checks.choice(
                 "parameterization", self.parameterization, PARAMETERIZATIONS
             ),
-            w_std=None if self.w_std is None else checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
-            bias=checks.number("bias", self.bias, least=0.0),
+            w_std=None if self.w_std is None else checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
+            bias=checks.deviation("bias", self.bias, zero=True),
         )
         if self.parameterization == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')
@@ -188,26 +191,44 @@ class ResNet(DenseNetwork):
             parameterization=checks.choice(
                 "parameterization", self.parameterization, PARAMETERIZATIONS
             ),
-            w_std=None if self.w_std is None else checks.number("w_std", self.w_std, above=0.0),
-            v_std=checks.number("v_std", self.v_std, above=0.0),
+            w_std=None if self.w_std is None else checks.deviation("w_std", self.w_std),
+            v_std=checks.deviation("v_std", self.v_std),
         )
+
+        if not self.alpha * self.v_std <= MOST_BRANCH:
+            raise ValueError(
+                f"alpha: expected alpha v_std <= {MOST_BRANCH:g}, got {self.alpha * self.v_std:g}"
+            )
 
     __repr__ = short_repr
 
     def scale(self, kind: str) -> float:
-        """Return the factor of the NTK or NNGP: 1, or what makes k(1) = 1."""
+        """Return the factor of the NTK or NNGP of the layers that makes the kernel."""
         if not self.normalize:
-            return 1.0
-        at_one = diagonal(replace(self, parameterization="unit").layers(1), np.ones(1))
+            alone = kind == "ntk" and self.trained == "residual"
+            return (self.alpha * self.v_std / self._branch) ** 2 if alone else 1.0
+        at_one = diagonal(self._unit_layers(), np.ones(1))
         return 1.0 / float((at_one.ntk if kind == "ntk" else at_one.nngp)[0])
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
+        first, *rest = self._unit_layers()
         scale = 1.0 / dim if self.parameterization == "ntk" else 1.0
+        return (replace(first, w=first.w * scale, x=first.x * scale), *rest)
+
+    @property
+    def _branch(self) -> float:
+        """The weight of the branch in the layers: it only scales the kernel where it is smaller."""
+        return max(self.alpha * self.v_std, LEAST_BRANCH)
+
+    def _unit_layers(self) -> Layers:
+        """Return the recursion for inputs with one feature."""
         activation = resolve(self.activation)
         w = activation.gain() if self.w_std is None else self.w_std**2
-        v = (self.alpha * self.v_std) ** 2
-        first = Layer(w=scale, x=scale if self.trained == "all" else 0.0)
+        v = self._branch**2
+        first = Layer(x=1.0 if self.trained == "all" else 0.0)
         block = (Layer(w=w, x=w, save=0), Layer(activation, w=v, x=v, add=0))
         last = () if self.trained == "residual" else (Layer(x=1.0),)
-        return (first, *block * self.depth, *last)
+        layers = (first, *block * self.depth, *last)
+        # What is divided by its value at unit inputs may have any scale.
+        return balanced(layers).layers if self.normalize else layers

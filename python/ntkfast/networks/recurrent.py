@@ -114,7 +114,7 @@ class Recurrent(Network):
 
     def __post_init__(self) -> None:
         scales = {
-            name: checks.number(name, getattr(self, name), least=0.0)
+            name: checks.deviation(name, getattr(self, name), zero=True)
             for name in ("w_std", "u_std", "b_std", "h_std", "v_std")
         }
         checks.store(

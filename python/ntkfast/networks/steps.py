@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
+from ntkfast.networks.gaussian import Branch, Weights
 
 PADDINGS = ("zero", "valid", "circular")
 READOUTS = ("flatten", "gap", "lap")
@@ -24,7 +25,7 @@ def odd(name: str, value: object) -> int:
 
 
 @dataclass(frozen=True)
-class Conv:
+class Conv(Weights):
     """A convolution of stride 1, with weights of variance w_std^2 / (channels filter_size^2).
 
     Attributes
@@ -55,8 +56,8 @@ class Conv:
         checks.store(
             self,
             filter_size=odd("filter_size", self.filter_size),
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
             padding=checks.choice("padding", self.padding, PADDINGS),
             trained=bool(self.trained),
         )
@@ -78,8 +79,10 @@ class AvgPool:
 
 
 @dataclass(frozen=True, init=False)
-class Skip:
+class Skip(Branch):
     """A residual branch: the identity plus the branch, which keeps the shape of images.
+
+    The branch needs a convolution on each of its ways: it is uncorrelated with the identity then.
 
     Attributes
     ----------
@@ -138,8 +141,8 @@ class Readout:
             self,
             kind=kind,
             window=None if self.window is None else odd("window", self.window),
-            w_std=checks.number("w_std", self.w_std, above=0.0),
-            b_std=checks.number("b_std", self.b_std, least=0.0),
+            w_std=checks.deviation("w_std", self.w_std),
+            b_std=checks.deviation("b_std", self.b_std, zero=True),
             trained=bool(self.trained),
             mean=bool(self.mean),
         )

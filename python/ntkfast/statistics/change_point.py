@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -19,16 +19,21 @@ from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
 
-POOL_ROWS = 2000  # rows of the reference that streams are drawn from: their Gram matrix is stored
+POOL_ROWS = (
+    2000  # rows of the reference that are split again and again: their Gram matrix is stored
+)
+BEYOND = 2  # simulated streams that exceed the threshold
+CAUTION = 16.0  # divides the level of splits that are much shorter than the horizon
+CHUNK = 64  # splits at a time
 
 
 class ChangePoint:
     """Watches a stream for a change of distribution.
 
     After each input the statistic is the unbiased estimate of the squared maximum mean discrepancy
-    between the last `window` inputs and a reference sample from before the change. One half of the
-    reference is compared with; streams drawn from the other half tell how large the statistic gets
-    without a change.
+    between the last `window` inputs and a reference sample from before the change. How large it
+    gets without one is known from random splits of the reference: one half is compared with, the
+    other half is a stream.
 
     Parameters
     ----------
@@ -41,9 +46,9 @@ class ChangePoint:
         Inputs that are watched.
     significance_level : float, default 0.05
         Rate of false alarms: the probability that the statistic of a stream without a change
-        exceeds the threshold within the horizon, as far as the reference tells.
-    n_streams : int, default 200
-        Simulated streams.
+        exceeds the threshold within the horizon; see the notes.
+    n_streams : int, optional
+        Simulated streams. Default: as many that two exceed the threshold, 400 at least.
     rng : int, Generator or None
     engine, threads
         As for calling a kernel.
@@ -55,16 +60,27 @@ class ChangePoint:
     threshold : float
     maxima : (n_streams,) array
         Largest statistic of each simulated stream.
+    stream_length : int
+        Inputs of a simulated stream: half of the reference, or the horizon.
 
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, shape or range, or the reference has less than four
-        windows.
+        If an argument has the wrong type, shape or range, the reference has less than four
+        windows, or there are too few streams for the level.
 
     Notes
     -----
-    An input costs n/2 + 2 window kernel values. The windowed statistic against a reference is that
+    The inputs of a split are as fresh to each other as those of a stream are to the reference, so
+    that the largest statistic of a split has the distribution of that of such a stream, whatever
+    the kernel. A horizon of several times the length of a split multiplies the chances: with a
+    share s of the windows of the horizon in a split, the level of a split is 1 - (1 - level)^s,
+    which is right for independent parts and on the safe side for others. It is divided by
+    16^(1 - s) besides, for what a short reference does not know: inputs so rare that it may have
+    none. No reference can tell of rarer ones, and `bench/change_point_level.py` measures the rate
+    of false alarms for inputs of one's own kind.
+
+    An input costs n + 2 window kernel values. The windowed statistic against a reference is that
     of kernel scan statistics (Li, Xie, Dai, Song, "M-statistic for kernel change-point detection",
     NeurIPS 2015); Cheng and Xie (arXiv:2106.03227) use the NTK in it. Their procedure could not be
     read in detail: the calibration here is our own.
@@ -91,7 +107,7 @@ class ChangePoint:
         window: int = 50,
         horizon: int = 1000,
         significance_level: float = 0.05,
-        n_streams: int = 200,
+        n_streams: int | None = None,
         rng: RNG = 0,
         engine: str | None = None,
         threads: int | None = None,
@@ -102,22 +118,27 @@ class ChangePoint:
         self.window = checks.count("window", window, least=2)
         self.significance_level = checked_level(significance_level)
         length = checks.count("horizon", horizon, least=self.window)
-        count = checks.count("n_streams", n_streams, least=1)
         rows = checks.real_array("reference", host_array("reference", reference))
         if len(rows) < 4 * self.window:
             raise ValueError(
                 f"reference: expected at least 4 windows, {4 * self.window} inputs, got {len(rows)}"
             )
         generator = np.random.default_rng(rng)
-        order = generator.permutation(len(rows))
-        self._base = rows[order[: len(rows) // 2]]
-        n = len(self._base)
-        column = self._evaluate.matmul(self._base, None, np.ones(n)).astype(np.float64)
-        self._base_mean = (column.sum() - self._evaluate.diag(self._base).sum()) / (n * (n - 1))
+        self._base, n = rows, len(rows)
+        column = self._evaluate.matmul(rows, None, np.ones(n)).astype(np.float64)
+        self._base_mean = (column.sum() - self._evaluate.diag(rows).sum()) / (n * (n - 1))
         self._last = rows[:0]
-        streams = track(range(count), progress, "change point", "streams")
-        self.maxima = self._simulate(rows[order[n : n + POOL_ROWS]], length, streams, generator)
-        self.threshold = threshold(self.maxima, self.significance_level)
+        pool = rows[generator.permutation(n)[:POOL_ROWS]]
+        self.stream_length = min(length, len(pool) - len(pool) // 2)
+        share = (self.stream_length - self.window + 1) / (length - self.window + 1)
+        level = -math.expm1(share * math.log1p(-self.significance_level)) / CAUTION ** (1 - share)
+        if n_streams is None:
+            n_streams = max(400, math.ceil(BEYOND / level))
+        least = math.ceil(1 / level - 1e-9) - 1
+        count = checks.count("n_streams", n_streams, least=max(least, 1))
+        streams = track(range(-(-count // CHUNK)), progress, "change point", "streams")
+        self.maxima = self._simulate(self._evaluate(pool), streams, generator)[:count]
+        self.threshold = threshold(self.maxima, level)
 
     def update(self, X: ArrayLike) -> Values:
         """Take inputs of the stream and return the statistic after each of them.
@@ -137,7 +158,9 @@ class ChangePoint:
         for first in range(0, len(new), self.window):
             part = new[first : first + self.window]
             Z = np.concatenate([self._last, part])
-            found.append(self._statistics(self._evaluate(Z), self._means(Z))[-len(part) :])
+            found.append(
+                self._statistics(self._evaluate(Z), self._means(Z), self._base_mean)[-len(part) :]
+            )
             self._last = Z[-(self.window - 1) :]
         return np.concatenate(found) if found else np.empty(0)
 
@@ -157,34 +180,56 @@ class ChangePoint:
         weights = np.full(len(self._base), 1 / len(self._base))
         return self._evaluate.matmul(Z, self._base, weights).astype(np.float64)
 
-    def _statistics(self, K: NDArray[np.floating], means: Values) -> Values:
-        """Return the statistic of the windows that end at each input."""
-        w, count = self.window, len(K)
-        values = np.full(count, np.nan)
+    def _statistics(
+        self, K: NDArray[np.floating], means: Values, base_mean: float | Values
+    ) -> Values:
+        """Return the statistic of the windows that end at each input, of one stream or of many.
+
+        Parameters
+        ----------
+        K : (..., n, n) array
+        means : (..., n) array
+        base_mean : float or array that fits the result
+        """
+        w, count = self.window, K.shape[-1]
+        values = np.full(means.shape, np.nan)
         if count < w:
             return values
         # Sums over the squares of windows on the diagonal, from a summed-area table.
-        table = np.zeros((count + 1, count + 1))
-        np.fill_diagonal(K := np.array(K, np.float64), 0)
-        np.cumsum(np.cumsum(K, axis=0), axis=1, out=table[1:, 1:])
+        table = np.zeros((*K.shape[:-2], count + 1, count + 1))
+        table[..., 1:, 1:] = K
+        every = np.arange(count + 1)
+        table[..., every, every] = 0
+        np.cumsum(np.cumsum(table, axis=-2, out=table), axis=-1, out=table)
+        cumulated = np.zeros((*means.shape[:-1], count + 1))
+        np.cumsum(means, axis=-1, out=cumulated[..., 1:])
         high = np.arange(w, count + 1)
         low = high - w
-        inside = table[high, high] - 2 * table[high, low] + table[low, low]
-        cumulated = np.append(0, np.cumsum(means))
-        cross = cumulated[high] - cumulated[low]
-        values[w - 1 :] = self._base_mean + inside / (w * (w - 1)) - 2 * cross / w
+        inside = table[..., high, high] - 2 * table[..., high, low] + table[..., low, low]
+        cross = cumulated[..., high] - cumulated[..., low]
+        values[..., w - 1 :] = base_mean + inside / (w * (w - 1)) - 2 * cross / w
         return values
 
     def _simulate(
-        self, rows: NDArray[Any], length: int, streams: Iterable[int], generator: Generator
+        self, K: NDArray[np.floating], streams: Iterable[int], generator: Generator
     ) -> Values:
-        """Return the largest statistics of streams that permute the rows again and again."""
-        K, means, w = self._evaluate(rows), self._means(rows), self.window
+        """Return the largest statistics of streams against what is left of the rows."""
+        rows, w, length = len(K), self.window, self.stream_length
+        own, b = np.diag(K).astype(np.float64), rows - length
+        firsts = range(0, length - w + 1, w)
         maxima = []
         for _ in streams:
-            rounds = range(-(-length // len(rows)))
-            order = np.concatenate([generator.permutation(len(rows)) for _ in rounds])[:length]
-            parts = [order[first : first + 2 * w - 1] for first in range(0, length - w + 1, w)]
-            values = [self._statistics(K[np.ix_(part, part)], means[part]) for part in parts]
-            maxima.append(max(map(np.nanmax, values)))
-        return np.array(maxima)
+            orders = np.argsort(generator.random((CHUNK, rows)), axis=1)
+            chosen = np.zeros((rows, CHUNK))
+            np.put_along_axis(chosen, orders[:, length:].T, 1.0, axis=0)
+            sums = K @ chosen
+            base_means = (np.sum(chosen * sums, axis=0) - own @ chosen) / (b * (b - 1))
+            found = np.full(CHUNK, -np.inf)
+            for first in firsts:
+                part = orders[:, first : min(first + 2 * w - 1, length)]
+                inside = K[part[:, :, None], part[:, None]]
+                means = np.take_along_axis(sums.T / b, part, axis=1)
+                values = self._statistics(inside, means, base_means[:, None])
+                np.maximum(found, np.nanmax(values, axis=1), out=found)
+            maxima.append(found)
+        return np.concatenate(maxima)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -124,17 +124,20 @@ def effective_dimension(
     """
     evaluation = Evaluation(checked_kernel(kernel), engine, threads)
     rows = kernel.collect(X)
+    double = rows.astype(np.float64, copy=False)
     path = _path(ridges)
     chosen = checks.choice("method", method, METHODS)
     if chosen == "auto":
         chosen = "dense" if len(rows) <= DENSE_ROWS else "lanczos"
     if chosen == "dense":
-        return _dense(evaluation, rows.astype(np.float64, copy=False), path)
+        return _dense(evaluation, double, path)
+    evaluation = evaluation.near_one(double)
     count = checks.count("n_probes", n_probes, least=2)
     steps = checks.count("max_steps", max_steps, least=1)
     with Bar(progress, "effective dimension", None, "passes") as bar:
         signs = np.random.default_rng(rng).choice(np.array([-1.0, 1.0]), (len(rows), count))
-        return _lanczos(Passes(evaluation, rows, bar), signs, path, steps)
+        found = _lanczos(Passes(evaluation, rows, bar), signs, path * evaluation.factor, steps)
+    return replace(found, ridges=path)
 
 
 def _path(ridges: ArrayLike) -> Values:
@@ -193,12 +196,19 @@ def _quadrature(a: Values, b: Values, path: Values) -> Values:
 
 
 def _radau(a: Values, b: Values, path: Values) -> Values:
-    """Gauss rule with one more node, at zero; zero where rounding leaves no such rule."""
-    banded = np.vstack([np.append(0, b[:-1]), a])[-len(a) :]
+    """Gauss rule with one more node, at zero.
+
+    Of a singular matrix rounding makes an indefinite one: the node is as far below zero then as it
+    must be for a rule to exist, some units of rounding, and counts as zero in the sum.
+    """
     last = np.zeros(len(a))
     last[-1] = b[-1] ** 2
-    try:
-        corner = linalg.solveh_banded(banded, last)[-1]
-    except np.linalg.LinAlgError:
-        return np.zeros_like(path)
-    return _quadrature(np.append(a, corner), b, path)
+    node, below = 0.0, float(np.finfo(np.float64).eps) * float(np.abs(a).max() + b.max())
+    while True:
+        banded = np.vstack([np.append(0, b[:-1]), a - node])
+        try:
+            corner = node + linalg.solveh_banded(banded, last)[-1]
+        except np.linalg.LinAlgError:
+            node, below = -below, 2 * below
+        else:
+            return _quadrature(np.append(a, corner), b, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,7 @@ MEMORY_ROWS = 20_000  # 3.2 GB
 SPARE = 8  # vectors beyond those asked for: they cost little in a pass and speed up the others
 ENTRY_ERROR = 8 * float(np.finfo(np.float64).eps)  # of K_ij, in units of sqrt(K_ii K_jj)
 TOL_DIRECT, TOL_ITERATIVE = 1e-6, 1e-2
+SCALED = ("smallest", "largest", "smallest_error", "largest_error", "rounding")
 TOL_LARGEST = 1e-4  # the top of the spectrum is well separated: these digits are cheap
 FEW_DIMS, MANY_DIMS = (40, 0), (120, 64)  # neighbours and rank of the correction, in d <= 5 or more
 
@@ -56,7 +57,8 @@ class Extremes:
     converged : bool
         Whether the tolerance was reached.
     proven : bool
-        Whether it is certain that no eigenvalue lies below ``smallest[0] - smallest_error[0]``.
+        Whether it is proven that no eigenvalue lies below ``smallest[0] - smallest_error[0]``, for
+        entries that are as accurate as `rounding` says; see `verify`.
     """
 
     smallest: Values
@@ -139,7 +141,8 @@ def extremes(
         "iterative"; the largest eigenvalues are computed to 1e-4 at least. The relative error of an
         eigenvalue is about the square of this where its neighbours are not too close.
     verify : bool, default False
-        For "cholesky": prove that no eigenvalue lies below, at the price of one more factor.
+        For "dense" and "cholesky": prove that no eigenvalue lies below, at the price of one more
+        factor. ``smallest_error[0]`` grows by what that may be wrong, about n eps tr K [2]_.
     neighbours : int, optional
         For "iterative": rows that the approximate inverse explains each row by. Default: 40 in up
         to 5 dimensions, 120 in more.
@@ -185,8 +188,9 @@ def extremes(
     smaller. Entries of kernels of functions with jumps (step, sign) are less accurate between
     nearly equal rows, and the bound does not hold there.
 
-    That no *other* eigenvalue is smaller follows from a random start only with probability one,
-    unless ``proven`` is true: for "dense", and for "cholesky" with ``verify``.
+    That no *other* eigenvalue is smaller is proven only with ``verify``: a Cholesky factor of K
+    less a multiple of the identity exists, with a margin for rounding of entries and factor.
+    Otherwise it rests on LAPACK for "dense", which computes all eigenvalues, and on random starts.
 
     float32 rows: "dense" and "cholesky" compute in float64 throughout. "iterative" makes its passes
     in float32, at half the time; their noise, about 1e-7 sqrt(n) K(x,x), limits the residual that
@@ -196,6 +200,8 @@ def extremes(
     References
     ----------
     .. [1] B. N. Parlett, "The symmetric eigenvalue problem", SIAM 1998, section 4.5.
+    .. [2] S. M. Rump, "Verification of positive definiteness", BIT 46 (2006): a floating-point
+       factor proves A > -g/(1-g) tr A, g = (n + 1) eps / 2.
 
     Examples
     --------
@@ -217,13 +223,13 @@ def extremes(
     if verify and chosen == "iterative":
         raise ValueError('verify: expected False for "iterative": there is no factor to prove it')
     double = rows.astype(np.float64, copy=False)
-    evaluation = Evaluation(kernel, engine, threads)
+    evaluation = Evaluation(kernel, engine, threads).near_one(double)
     with Bar(progress, "extremes", None, "passes") as bar:
         problem = _Problem(
             evaluation,
             rows,
             wanted,
-            ENTRY_ERROR * float(np.sum(kernel.diag(double))),
+            ENTRY_ERROR * float(np.sum(evaluation.diag(double))),
             checks.number("tol", default_tol if tol is None else tol, above=0.0),
             np.random.default_rng(rng),
             checks.count("max_iterations", max_iterations, least=1),
@@ -233,8 +239,9 @@ def extremes(
         )
         low, high = _SOLVERS[chosen](problem)
         found = _certified(problem, chosen, low, high)
-        if verify and chosen == "cholesky":
-            _verify(problem, found)
+        if verify:
+            found = _verified(problem, found)
+    found = replace(found, **{f: getattr(found, f) / evaluation.factor for f in SCALED})
     _warn(found)
     return found
 
@@ -395,7 +402,7 @@ def _certified(problem: _Problem, method: str, low: Eigenpairs, high: Eigenpairs
         low.iterations,
         problem.passes.count,
         low.converged,
-        method == "dense",
+        False,
     )
 
 
@@ -408,18 +415,23 @@ def _rayleigh_ritz(V: Values, KV: Values, step: int) -> tuple[Values, Values, Va
     return values, vectors, np.asarray(np.linalg.norm(KV @ C - vectors * values, axis=0))
 
 
-def _verify(problem: _Problem, found: Extremes) -> None:
+def _verified(problem: _Problem, found: Extremes) -> Extremes:
     """Prove by Sylvester's law of inertia that no eigenvalue lies below, or warn that one does."""
     problem.passes.bar.show("proof")
-    below = float(found.smallest[0] - found.smallest_error[0])
-    if _factor(problem, problem.rounding - below) is None:
+    trace, unit = problem.rounding / ENTRY_ERROR, float(np.finfo(np.float64).eps) / 2
+    gamma = (len(problem.X) + 2) * unit  # one for the rounding of the diagonal
+    factor_error = gamma / (1 - gamma) * (trace + len(problem.X) * abs(float(found.smallest[0])))
+    error = found.smallest_error.copy()
+    error[0] += problem.rounding + 2 * factor_error
+    below = float(found.smallest[0] - error[0])
+    if _factor(problem, -(below + problem.rounding + factor_error)) is None:
         warnings.warn(
             f"X: an eigenvalue below {below:.6g} was missed; another rng or a smaller tol finds it",
             RuntimeWarning,
             stacklevel=3,
         )
-    else:
-        object.__setattr__(found, "proven", True)
+        return found
+    return replace(found, smallest_error=error, proven=True)
 
 
 def _warn(found: Extremes) -> None:

@@ -142,7 +142,7 @@ def _real_side(curve: Curve) -> float:
 
 
 def masses(contour: Contour, dim: int, count: int) -> tuple[FloatArray, FloatArray]:
-    """Return the masses N mu_k for k < count, and bounds of their relative rounding errors."""
+    """Return the masses N mu_k for k < count, and estimates of their relative rounding errors."""
     legs = second_kind(dim, contour.height, count)
     signs = (-1.0) ** np.arange(count)
     right, left = legs @ contour.right, legs @ contour.left

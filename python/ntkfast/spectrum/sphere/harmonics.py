@@ -65,6 +65,8 @@ def log_multiplicities(dim: int, degrees: NDArray[Any]) -> NDArray[np.longdouble
     k = np.asarray(degrees, np.longdouble)
     if dim == 2:
         return np.where(k == 0, k * 0, np.log(np.longdouble(2)))
+    if dim == 1:  # the even and the odd function on {-1, 1}
+        return np.where(k < 2, k * 0, -np.inf)
     lam2 = dim - 2
     if dim <= _PRODUCT_MOST:
         product = 1 + 2 * k / lam2

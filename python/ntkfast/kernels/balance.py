@@ -1,0 +1,122 @@
+"""Layers whose kernels leave the range of floating-point numbers, brought back to it.
+
+Positively homogeneous activations let powers of two pass: if the NNGP c and the NTK t before one of
+degree p are 2^g times what is computed, they are 2^(p g) times that behind it. So the constants of
+the layers can be chosen such that c stays near 1, and one power of two is left at the end. Networks
+of ordinary size keep their constants.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.kernels.layers import IDENTITY, Layer, Layers, carry
+
+FREE = 64  # octaves around 1 in which nothing is done
+Wide: TypeAlias = tuple[float, int]  # m 2^k
+Variances: TypeAlias = NDArray[np.float64]
+
+
+class Balanced(NamedTuple):
+    """Layers, and the power of two by which their kernels must be multiplied."""
+
+    layers: tuple[Layer, ...]
+    exponent: int
+
+
+def balanced(layers: Layers) -> Balanced:
+    """Return layers with the same kernels but for a power of two, and an NNGP near 1 on the way.
+
+    Layers with activations that are not homogeneous are returned as they are: their results
+    overflow or vanish with the numbers on the way.
+    """
+    if any(layer.activation.degree is None for layer in layers):
+        return Balanced(tuple(layers), 0)
+    found: list[Layer] = []
+    c, g = (1.0, 0), 0
+    saved: dict[int, tuple[Wide, int]] = {}
+    for layer in layers:
+        if layer.save >= 0:
+            saved[layer.save] = c, g
+        if layer.activation != IDENTITY:
+            degree = int(layer.activation.degree or 0)
+            c = _wide(float(layer.activation.variance(scaled(c[0], c[1] - g))), degree * g)
+            g *= degree
+        c = _add(_wide(layer.w * c[0], c[1]), _wide(layer.e, 0))
+        after = saved[layer.add][1] if layer.add >= 0 else _gauge(c, g)
+        found.append(_shifted(layer, g - after, -after))
+        g = after
+        if layer.add >= 0:
+            c = _add(c, saved.pop(layer.add)[0])
+            if not saved and (after := _gauge(c, g)) != g:
+                found.append(Layer(w=scaled(1.0, g - after)))
+                g = after
+    return Balanced(tuple(found), g)
+
+
+def scaled(value: float, exponent: int) -> float:
+    """Return value 2^exponent: infinity where it overflows, 0 where it vanishes."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def _wide(value: float, exponent: int) -> Wide:
+    mantissa, more = math.frexp(value)
+    return mantissa, exponent + more
+
+
+def _add(a: Wide, b: Wide) -> Wide:
+    top = max(a[1] if a[0] else b[1], b[1] if b[0] else a[1])
+    return _wide(scaled(a[0], a[1] - top) + scaled(b[0], b[1] - top), top)
+
+
+def _gauge(c: Wide, g: int) -> int:
+    """Return the power of two that is set aside from here on."""
+    return c[1] if c[0] and abs(c[1] - g) > FREE else g
+
+
+def _shifted(layer: Layer, factor: int, term: int) -> Layer:
+    """Return a layer with other powers of two before and behind it."""
+    if not factor and not term:
+        return layer
+    w, x = (scaled(value, factor) for value in (layer.w, layer.x))
+    e, y = (scaled(value, term) for value in (layer.e, layer.y))
+    return replace(layer, w=w, e=e, x=x, y=y)
+
+
+def check_variances(name: str, layers: Layers, norms: FloatArray) -> None:
+    """Raise an error if variances of rows with these norms, none 0, leave the range of float64 on the way.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument that holds the rows, and a norm.
+    """
+
+    def within(c: Variances) -> Variances:
+        wrong = np.flatnonzero(~((c > 0) & (c < np.inf)))
+        if len(wrong):
+            verb, way = ("overflows", "down") if c[wrong[0]] else ("vanishes in", "up")
+            raise ValueError(
+                f"{name}: a layer {verb} float64 for a row with norm {ends[wrong[0]]:.3g}; "
+                f"scale the rows or the weights {way}"
+            )
+        return c
+
+    def activate(layer: Layer, c: Variances) -> Variances:
+        return within(np.asarray(layer.activation.variance(c), np.float64))
+
+    def affine(layer: Layer, c: Variances) -> Variances:
+        return within(layer.w * c + layer.e)
+
+    ends = np.array([norms.min(), norms.max()], np.float64)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        carry(layers, ends * ends, activate, affine, lambda a, b: a + b)
