@@ -205,7 +205,7 @@ def test_one_row() -> None:
         ({"k": 0}, "k: expected an integer >= 1, got 0"),
         ({"k": 51}, "k: expected at most 50 for 50 rows"),
         ({"k": 50, "method": "cholesky"}, 'k: expected at most 49 .* use method="dense"'),
-        ({"k": 1, "method": "iterative"}, 'k: expected at most 0 .* use method="dense"'),
+        ({"k": 1, "method": "iterative"}, 'method: expected "dense" for 50 rows'),
         ({"method": "lanczos"}, "method: expected one of 'auto', "),
         ({"tol": 0.0}, "tol: expected a finite number > 0"),
         ({"max_iterations": 0}, "max_iterations: expected an integer >= 1"),

@@ -134,8 +134,8 @@ def test_a_constant_to_rounding(engine: dict[str, Any], dtype: Any) -> None:
             "X: the kernel vanishes in float64 for unit rows, but not for one with norm",
         ),
         (
-            lambda: nf.compose(nf.Dense(1e25, 1e25), "erf", nf.Dense()).ntk(X.astype(np.float32)),
-            "X: a layer overflows float32 for a row with norm",
+            lambda: nf.compose(nf.Dense(1e80, 1e80), "erf", nf.Dense()).ntk(1e100 * X),
+            "X: a layer overflows float64 for a row with norm",
         ),
         (
             lambda: nf.FullyConnected(300, activation="erf", w_std=0.01, bias=0.5).ntk(X),

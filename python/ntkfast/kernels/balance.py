@@ -93,7 +93,7 @@ def _shifted(layer: Layer, factor: int, term: int) -> Layer:
 
 
 def check_variances(name: str, layers: Layers, norms: FloatArray) -> None:
-    """Raise an error if variances of rows with these norms, none 0, leave the range of float64 on the way.
+    """Raise an error if variances of rows with these norms, none 0, leave float64 on the way.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.profile import Reals, compile_profile
-from ntkfast.kernels.rows import RowKernel, at_power
+from ntkfast.kernels.rows import RowKernel, at_equal_rows, at_power
 from ntkfast.support.telling import warn
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
@@ -125,9 +125,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return both
 
     def _at_equal(self, X: Rows) -> FloatArray:
-        if self._profile(X, X) is not None:
-            return super()._at_equal(X)
-        return self.diagonal_of(X.norms, X.data.shape[1]).astype(X.dtype)
+        profile = self._profile(X, X)
+        return super()._at_equal(X) if profile is None else at_equal_rows(profile, X)
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         profile = self._profile(X, Y)
@@ -346,13 +345,9 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
-    top = curve.split(ends, 1 - ends)[0]
-
-    def missing(v: Reals, vc: Reals) -> Reals:
-        return np.asarray(curve.split(v, vc)[1] / top)
-
-    degree = _facts(kernel, dim).degree or 0.0
-    profile = compile_profile(missing, dtype, degree=degree, scale=float(top))
+    top, degree = float(curve.split(ends, 1 - ends)[0]), _facts(kernel, dim).degree or 0.0
+    with np.errstate(all="ignore"):  # what is not finite has no profile
+        profile = compile_profile(curve.missing, dtype, degree=degree, scale=top)
     asking = [layer.activation for layer in curve.layers if not layer.activation.is_compiled]
     told = max((getattr(one, "noise_error", 0.0) for one in asking), default=0.0)
     if asking and not profile.error <= max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps), told):

@@ -16,7 +16,7 @@ from ntkfast.engines.maps import Map, RadialMap
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.layers import Layer
 from ntkfast.kernels.profile import Reals
-from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.rows import RowKernel, at_equal_rows
 from ntkfast.kernels.zonal import ZonalKernel
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
@@ -198,9 +198,22 @@ class ExponentialPower(RowKernel):
             return norms.astype(np.float64) ** 2
         return np.ones(len(norms))
 
-    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+    def _radial(self) -> RadialMap:
         degree = 1.0 if self.inputs == "homogeneous" else 0.0
-        return RadialMap(self.c, self.gamma, self.inputs == "euclidean", degree), X, Y
+        return RadialMap(self.c, self.gamma, self.inputs == "euclidean", degree)
+
+    def _at_equal(self, X: Rows) -> FloatArray:
+        return at_equal_rows(self._radial(), X)
+
+    def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
+        for name, side in (("X", X), ("Y", Y)) if self.inputs == "euclidean" else ():
+            top = float(side.norms.max())
+            if not 4 * top * top < float(np.finfo(side.data.dtype).max):
+                raise ValueError(
+                    f"{name}: squared distances of rows with norm {top:.3g} overflow "
+                    f"{side.data.dtype}; scale the rows down, and c up by the power gamma"
+                )
+        return self._radial(), X, Y
 
 
 @dataclass(frozen=True)

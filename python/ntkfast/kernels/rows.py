@@ -86,12 +86,8 @@ class RowKernel(Kernel):
         return self._at_equal(rows)
 
     def _at_equal(self, X: Rows) -> FloatArray:
-        """Return what engines write where both rows are the same, to the bit."""
-        plan = self._map(X, X)[0]
-        assert isinstance(plan, ProfileMap | RadialMap)  # other maps are of kernels that override
-        factors = engines.norm_powers(X.norms, plan.degree)
-        scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
-        return np.asarray(factors * (factors * X.dtype.type(scale)))
+        """Return the values at pairs of equal rows, those of Gram matrices to the bit."""
+        return self.diagonal_of(X.norms, X.data.shape[1]).astype(X.dtype)
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         plan, left, right = self._plan(X, Y)
@@ -127,6 +123,13 @@ class RowKernel(Kernel):
                     f"{name}: the kernel of a row with norm {top:.3g} overflows "
                     f"{side.data.dtype}; scale the rows or the weights down"
                 )
+
+
+def at_equal_rows(plan: ProfileMap | RadialMap, X: Rows) -> FloatArray:
+    """Return what engines write where both rows are the same, to the bit."""
+    factors = engines.norm_powers(X.norms, plan.degree)
+    scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
+    return np.asarray(factors * (factors * X.dtype.type(scale)))
 
 
 def checked_row_kernel(kernel: object) -> RowKernel:

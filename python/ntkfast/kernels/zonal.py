@@ -15,7 +15,7 @@ from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.maps import Map, ProfileMap
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.profile import Reals, compile_profile
-from ntkfast.kernels.rows import RowKernel
+from ntkfast.kernels.rows import RowKernel, at_equal_rows
 
 
 class ZonalKernel(RowKernel):
@@ -63,6 +63,9 @@ class ZonalKernel(RowKernel):
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
         return np.asarray(self.top * norms.astype(np.float64) ** (2 * self.degree))
+
+    def _at_equal(self, X: Rows) -> FloatArray:
+        return at_equal_rows(_compiled(self, X.data.dtype.str), X)
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         return _compiled(self, X.data.dtype), X, Y

@@ -205,7 +205,7 @@ def _radau(a: Values, b: Values, path: Values) -> Values:
     last[-1] = b[-1] ** 2
     node, below = 0.0, float(np.finfo(np.float64).eps) * float(np.abs(a).max() + b.max())
     while True:
-        banded = np.vstack([np.append(0, b[:-1]), a - node])
+        banded = np.vstack([np.append(0, b[:-1]), a - node])[-len(a) :]
         try:
             corner = node + linalg.solveh_banded(banded, last)[-1]
         except np.linalg.LinAlgError:

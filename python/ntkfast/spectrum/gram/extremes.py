@@ -247,10 +247,8 @@ def extremes(
 
 
 def _method(method: str, n: int) -> str:
-    chosen = checks.choice("method", method, METHODS)
-    if chosen != "auto":
-        return chosen
-    return "dense" if n <= DENSE_ROWS else "cholesky" if n <= MEMORY_ROWS else "iterative"
+    automatic = "dense" if n <= DENSE_ROWS else "cholesky" if n <= MEMORY_ROWS else "iterative"
+    return automatic if checks.choice("method", method, METHODS) == "auto" else method
 
 
 def _count(name: str, k: int, n: int, method: str) -> int:
@@ -263,10 +261,9 @@ def _count(name: str, k: int, n: int, method: str) -> int:
             f"{ {'cholesky': 2, 'iterative': 8 * (SPARE + 1)}[method] } rows or more"
         )
     if count > most:
-        raise ValueError(
-            f'{name}: expected at most {most} for {n} rows and method "{method}", got {k}'
-            + ("" if method == "dense" else '; use method="dense"')
-        )
+        hint = "" if method == "dense" else '; use method="dense"'
+        wanted = f'at most {most} for {n} rows and method "{method}"'
+        raise ValueError(f"{name}: expected {wanted}, got {k}{hint}")
     return count
 
 
@@ -283,10 +280,8 @@ def _rank(deflate: int, n: int) -> int:
 def _dense(problem: _Problem) -> tuple[Eigenpairs, Eigenpairs]:
     values, vectors = linalg.eigh(problem.kernel(problem.double), overwrite_a=True)
     k = problem.k
-    return (
-        Eigenpairs(values[:k], vectors[:, :k], 0, True),
-        Eigenpairs(values[::-1][:k], vectors[:, ::-1][:, :k], 0, True),
-    )
+    low = Eigenpairs(values[:k], vectors[:, :k], 0, True)
+    return low, Eigenpairs(values[::-1][:k], vectors[:, ::-1][:, :k], 0, True)
 
 
 def _cholesky(problem: _Problem) -> tuple[Eigenpairs, Eigenpairs]:
