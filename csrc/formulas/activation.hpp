@@ -19,8 +19,7 @@ struct Gaussian {
         const T h = stats.row[0], c = stats.row[1];
         const Vec<T> h_ = stats.own(0, k), c_ = stats.own(1, k), z = h * h_, square = c_ * c_;
         const Vec<T> rest1 = c * c + square * (T(1) - c * c), across = z * z * (w * co);
-        const Vec<T> apart =
-            sine_of_difference<T>(h, c, h_, c_) * (h * c_ + c * h_);  // h^2 - h'^2
+        const Vec<T> apart = sine_of_difference<T>(h, c, h_, c_) * (h * c_ + c * h_);  // h^2 - h'^2
         return {rest1 + across, apart * apart / (rest1 + stats.pair(2, k)) + across};
     }
     NTK_FN Dual<T> direct(int k, Vec<T> w, Vec<T> co) const {

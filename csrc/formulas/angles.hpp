@@ -32,7 +32,8 @@ NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm
         radial += difference * (x[k] * inverse);
     }
     const T sine2 = total - radial * radial;  // sin^2 of the angle, which is below 90 degrees
-    if (!(sine2 > 16 * std::numeric_limits<T>::epsilon() * total)) return 0;  // parallel but for rounding
+    if (!(sine2 > 16 * std::numeric_limits<T>::epsilon() * total))
+        return 0;  // parallel but for rounding
     return sine2 / (2 + 2 * root(sine2 < 1 ? 1 - sine2 : T(0)));
 }
 

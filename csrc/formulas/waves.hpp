@@ -43,8 +43,7 @@ struct Sine {
         const Vec<T> bend = (T(0.5) * rate * half) * (root * inverse) * (root * inverse_) *
                                 expm1_ratio<T>(-d) * (T(1) + turn * far) -
                             (T(0.5) * turn * half) * (wave * inverse) * (wave * inverse_);
-        const Vec<T> dual =
-            gone * (even + turn * stats.pair(2, k) * expm1_ratio<T>(T(-2) * n));
+        const Vec<T> dual = gone * (even + turn * stats.pair(2, k) * expm1_ratio<T>(T(-2) * n));
         return mismatch<T>(stats, 5, k, bend, dual) + (u < zero ? behind : front);
     }
 };

@@ -60,14 +60,11 @@ inline double slope_after(const LayerRow& layer, double q) {
 template <class T>
 LayerConstants<T> layer_constants(const LayerRow& layer) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
-    LayerConstants<T> row{layer.kind,
-                          layer.save,
-                          layer.add,
-                          layer.count,
-                          {},
-                          has_gains(layer),
-                          layer.e != 0,
-                          {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
+    LayerConstants<T> row{
+        layer.kind,   layer.save,
+        layer.add,    layer.count,
+        {},           has_gains(layer),
+        layer.e != 0, {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
     const auto set = [&](double first, double second, double third) {
         row.constant[0] = static_cast<T>(first);
         row.constant[1] = static_cast<T>(second);
