@@ -72,11 +72,12 @@ struct RadialHolder {
 struct LayersHolder {
     std::vector<LayerRow> layers;
     std::array<double, 2> scales;
+    int exponent;
 };
 
-LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales) {
+LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales, int exponent) {
     check_layers(numbers);
-    return {{numbers.data(), numbers.data() + numbers.size()}, scales};
+    return {{numbers.data(), numbers.data() + numbers.size()}, scales, exponent};
 }
 
 // ---- row norms ----------------------------------------------------------------------------------
@@ -223,6 +224,7 @@ struct Call {
                   count_stats(map.layers.data(), static_cast<int64_t>(map.layers.size())),
                   row_stats<T>,
                   {static_cast<T>(map.scales[0]), static_cast<T>(map.scales[1])},
+                  map.exponent,
                   nullptr,
                   nullptr,
                   nullptr,
@@ -358,7 +360,8 @@ void bind_gram(py::module_& m) {
              }),
              py::arg("c"), py::arg("gamma"), py::arg("euclidean"), py::arg("degree"));
     py::class_<LayersHolder>(m, "Layers", py::module_local())
-        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"));
+        .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"),
+             py::arg("exponent"));
 }
 
 }  // namespace ntkfast

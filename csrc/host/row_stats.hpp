@@ -201,8 +201,8 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
             emit(root_share(other.a, own.a));
         }
     }
-    emit(std::sqrt(own.q));
-    emit(std::sqrt(own.a));
+    emit(std::sqrt(std::ldexp(own.q, map.exponent)));
+    emit(std::sqrt(std::ldexp(own.a, map.exponent)));
 }
 
 }  // namespace ntkfast

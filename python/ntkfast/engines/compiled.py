@@ -204,7 +204,7 @@ def _compiled(core: Any, plan: Map) -> Any:
     if isinstance(plan, RadialMap):
         return core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
     if isinstance(plan, LayerMap):
-        return core.Layers(plan.numbers, plan.scales)
+        return core.Layers(plan.numbers, plan.scales, plan.exponent)
     if isinstance(plan, NeuronMap):
         made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
         return made(int(NeuronKind[plan.kind.upper()]), plan.table, plan.scale, plan.degree)

@@ -52,11 +52,14 @@ class LayerMap:
         Whether the NNGP is wanted, not the NTK.
     scales : pair of float
         Factors of the NTK and the NNGP.
+    exponent : int
+        Of another factor of both, a power of two that may be no floating-point number.
     """
 
     numbers: NDArray[np.void]
     second: bool
     scales: tuple[float, float]
+    exponent: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.layers import IDENTITY, Layer, Layers, carry
 
 FREE = 64  # octaves around 1 in which nothing is done
+MOST = 800  # octaves that the NTK may lie above the NNGP before the latter is given up
 Wide: TypeAlias = tuple[float, int]  # m 2^k
 Variances: TypeAlias = NDArray[np.float64]
 
@@ -39,22 +40,26 @@ def balanced(layers: Layers) -> Balanced:
     if any(layer.activation.degree is None for layer in layers):
         return Balanced(tuple(layers), 0)
     found: list[Layer] = []
-    c, g = (1.0, 0), 0
-    saved: dict[int, tuple[Wide, int]] = {}
+    c, t, g = (1.0, 0), (0.0, 0), 0
+    saved: dict[int, tuple[Wide, Wide, int]] = {}
     for layer in layers:
         if layer.save >= 0:
-            saved[layer.save] = c, g
+            saved[layer.save] = c, t, g
         if layer.activation != IDENTITY:
-            degree = int(layer.activation.degree or 0)
-            c = _wide(float(layer.activation.variance(scaled(c[0], c[1] - g))), degree * g)
+            degree, q = int(layer.activation.degree or 0), scaled(c[0], c[1] - g)
+            slope = float(layer.activation.derivative_variance(q))
+            t = _wide(slope * t[0], t[1] + (degree - 1) * g)
+            c = _wide(float(layer.activation.variance(q)), degree * g)
             g *= degree
-        c = _add(_wide(layer.w * c[0], c[1]), _wide(layer.e, 0))
-        after = saved[layer.add][1] if layer.add >= 0 else _gauge(c, g)
+        t = _add(_wide(layer.w * t[0], t[1]), _wide(layer.x * c[0], c[1]))
+        c, t = _add(_wide(layer.w * c[0], c[1]), _wide(layer.e, 0)), _add(t, _wide(layer.y, 0))
+        after = saved[layer.add][2] if layer.add >= 0 else _gauge(c, t, g)
         found.append(_shifted(layer, g - after, -after))
         g = after
         if layer.add >= 0:
-            c = _add(c, saved.pop(layer.add)[0])
-            if not saved and (after := _gauge(c, g)) != g:
+            other_c, other_t, _ = saved.pop(layer.add)
+            c, t = _add(c, other_c), _add(t, other_t)
+            if not saved and (after := _gauge(c, t, g)) != g:
                 found.append(Layer(w=scaled(1.0, g - after)))
                 g = after
     return Balanced(tuple(found), g)
@@ -78,9 +83,11 @@ def _add(a: Wide, b: Wide) -> Wide:
     return _wide(scaled(a[0], a[1] - top) + scaled(b[0], b[1] - top), top)
 
 
-def _gauge(c: Wide, g: int) -> int:
+def _gauge(c: Wide, t: Wide, g: int) -> int:
     """Return the power of two that is set aside from here on."""
-    return c[1] if c[0] and abs(c[1] - g) > FREE else g
+    bounds = [c[1]] * (c[0] > 0) + [t[1] - MOST] * (t[0] > 0)
+    best = max(bounds, default=g)
+    return best if abs(best - g) > FREE else g
 
 
 def _shifted(layer: Layer, factor: int, term: int) -> Layer:
@@ -100,9 +107,11 @@ def check_variances(name: str, layers: Layers, norms: FloatArray) -> None:
     ValueError
         Naming the argument that holds the rows, and a norm.
     """
+    # Angles outlive their variances, unless a function or a sum asks for these.
+    asking = any(layer.activation.degree is None or layer.add >= 0 for layer in layers)
 
     def within(c: Variances) -> Variances:
-        wrong = np.flatnonzero(~((c > 0) & (c < np.inf)))
+        wrong = np.flatnonzero(~(c < np.inf) | ((c == 0) & asking))
         if len(wrong):
             verb, way = ("overflows", "down") if c[wrong[0]] else ("vanishes in", "up")
             raise ValueError(

@@ -246,12 +246,12 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 )
 
     def _vanishes(self, rows: Rows) -> bool:
-        """Whether no value at equal inputs is a normal number: other values are smaller."""
-        tiny, dim = np.finfo(rows.data.dtype).tiny, rows.data.shape[1]
+        """Whether all values at equal inputs are rounded to 0: other values are smaller."""
+        number, dim = rows.data.dtype.type, rows.data.shape[1]
         # The power of two below the largest norm settles nearly every call.
-        if at_power(self, math.frexp(float(rows.norms.max()))[1] - 1, dim) >= tiny:
+        if number(at_power(self, math.frexp(float(rows.norms.max()))[1] - 1, dim)) > 0:
             return False
-        return bool(np.all(self.diagonal_of(rows.norms, dim) < tiny))
+        return not np.any(self.diagonal_of(rows.norms, dim).astype(number))
 
     def _both(
         self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
@@ -366,8 +366,8 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
 def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
     """Return the constants of the layers, with these numbers of Hermite coefficients."""
     facts = _facts(kernel, dim)
-    ntk, nngp = (scaled(scale, facts.exponent) for scale in facts.scales)
-    return LayerMap(numbers(facts.layers, terms), kernel.kind == "nngp", (ntk, nngp))
+    table, second = numbers(facts.layers, terms), kernel.kind == "nngp"
+    return LayerMap(table, second, facts.scales, facts.exponent)
 
 
 @lru_cache(maxsize=1024)

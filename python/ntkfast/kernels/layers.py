@@ -178,7 +178,8 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         # Of variances that vanish only the limit is known, and that is reached long before.
         at = number(SMALL) if activation.degree is None and before < SMALL else before
         defect, slope, slope_defect = activation.on_sphere(at, old / 2, vc)
-        gain = (q if at is before else number(activation.variance(at))) / at
+        level = q if at is before else number(activation.variance(at))
+        gain = level / at if at else top  # of ReLU and its relatives
         missing = gain * (slope_defect * t + slope * t_missing)
         if activation.is_odd:  # what is small at either end is computed there
             front, opposite = old / 2 <= vc, activation.on_sphere(at, vc, old / 2)[0]

@@ -65,7 +65,7 @@ class ZonalKernel(RowKernel):
         return np.asarray(self.top * norms.astype(np.float64) ** (2 * self.degree))
 
     def _at_equal(self, X: Rows) -> FloatArray:
-        return at_equal_rows(_compiled(self, X.data.dtype.str), X)
+        return at_equal_rows(_compiled(self, X.data.dtype), X)
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         return _compiled(self, X.data.dtype), X, Y

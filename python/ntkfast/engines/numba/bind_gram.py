@@ -114,7 +114,8 @@ def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     if isinstance(plan, NeuronMap):
         kind, (rows, knots) = int(NeuronKind[plan.kind.upper()]), plan.table.shape
         return NeuronPlan(kind, plan.table.ravel(), knots, rows > 1, dtype.type(plan.scale))
-    return LayersPlan(plan.numbers, count_stats(plan.numbers), np.array(plan.scales, dtype))
+    scales = np.array(plan.scales, dtype)
+    return LayersPlan(plan.numbers, count_stats(plan.numbers), scales, plan.exponent)
 
 
 def _table(plan: ProfileMap) -> Table:

@@ -136,4 +136,5 @@ class LayersPlan(NamedTuple):
 
     layers: Array  # of `ntkfast.engines.codes.LAYER_ROW`
     stats: int  # numbers per data row
-    scales: Array  # of NTK and NNGP
+    scales: Array  # of NTK and NNGP, beside 2^exponent
+    exponent: int

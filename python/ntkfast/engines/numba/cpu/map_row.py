@@ -66,7 +66,8 @@ def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stri
 def prepare_layers(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
     """Numbers of data rows for the layer map."""
     for i in range(min(count, side.height - first)):
-        row_stats(plan.layers, float(side.norms[first + i]), side.series, first + i, out, i, stride)
+        size, row = float(side.norms[first + i]), first + i
+        row_stats(plan.layers, plan.exponent, size, side.series, row, out, i, stride)
 
 
 @compiled

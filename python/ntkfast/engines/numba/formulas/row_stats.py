@@ -42,7 +42,14 @@ def count_stats(layers: NDArray[np.void]) -> int:
 
 @compiled
 def row_stats(
-    layers: Array, size: float, series: Array, row: int, out: Array, at: int, stride: int
+    layers: Array,
+    exponent: int,
+    size: float,
+    series: Array,
+    row: int,
+    out: Array,
+    at: int,
+    stride: int,
 ) -> None:
     """Write the numbers of a data row, in the order of the layers."""
     q, own = size * size, 0.0  # NNGP and NTK of the row with itself
@@ -83,8 +90,8 @@ def row_stats(
             at = emit(root_share(slot, q, 0.0), out, at, stride)
             at = emit(root_share(part_own, own, 0.0), out, at, stride)
             at = emit(root_share(slot_own, own, 0.0), out, at, stride)
-    at = emit(math.sqrt(q), out, at, stride)
-    emit(math.sqrt(own), out, at, stride)
+    at = emit(math.sqrt(math.ldexp(q, exponent)), out, at, stride)
+    emit(math.sqrt(math.ldexp(own, exponent)), out, at, stride)
 
 
 @compiled
