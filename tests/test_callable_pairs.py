@@ -67,7 +67,7 @@ def check(net: Any, kernel: Any, x: np.ndarray, rtol: float, **options: Any) -> 
         found = getattr(net, which)(x, **options).astype(float)
         exact = kernel(which)
         wanted = oracle.matrix(exact, x, x).astype(float)
-        scale = np.maximum(oracle.scales(exact, x, x), 1e-300)
+        scale = np.maximum(oracle.scales(exact, x, x), 1e-20)
         assert np.max(np.abs(found - wanted) / scale) < rtol
         np.testing.assert_allclose(np.diag(found), getattr(net, which).diag(x), rtol=4e-15)
         np.testing.assert_array_equal(found, found.T)
@@ -105,27 +105,29 @@ def test_one_column(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.grid(2)
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "softplus", "elu"])
-@pytest.mark.parametrize(("depth", "w_std", "b_std"), [(2, 1.5, 0.0), (3, 0.1, 0.3), (2, 5.0, 0.5)])
-def test_layers(
-    name: str, depth: int, w_std: float, b_std: float, engine_name: str, dtype: Any
-) -> None:
+@pytest.mark.parametrize(
+    ("name", "depth", "w_std", "b_std"),
+    [("tanh", 2, 1.5, 0.0), ("softplus", 2, 5.0, 0.5), ("elu", 3, 0.1, 0.3)],
+)
+def test_layers(name: str, depth: int, w_std: float, b_std: float) -> None:
     """More pairs than are worth a quadrature each: the tables."""
-    x = np.array([[-4.0], [-1.0], [0.0], [0.01], [1.0], [1.0], [2.5], [4.0]], dtype)
+    x = np.array([[-4.0], [0.0], [1 / 64], [1.0], [1.0], [2.5]])
     one = NAMED[name]
-    numeric = oracle.numeric_dual(one, one.derivative, BREAKS)
+    numeric = oracle.numeric_dual(one, one.derivative, (0.0, *BREAKS))
 
     def dual(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
         return numeric(q or mpf(10) ** -40, p or mpf(10) ** -40, c)  # it divides by the variances
 
-    def kernel(which: str) -> Any:
-        return oracle.fully_connected_ntk(
+    net = network(name, depth, w_std, b_std)
+    for which in ("ntk", "nngp"):
+        exact = oracle.fully_connected_ntk(
             depth, dual, dimension=1, w_std=w_std, b_std=b_std, which=which
         )
-
-    rtol = 1e-10 if dtype == np.float64 else 1e-5
-    check(network(name, depth, w_std, b_std), kernel, x, rtol, engine=engine_name)
+        wanted = oracle.matrix(exact, x, x).astype(float)
+        scale = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted))) + 1e-20
+        for dtype, rtol in ((np.float64, 1e-10), (np.float32, 1e-5)):
+            found = getattr(net, which)(x.astype(dtype))
+            assert np.max(np.abs(found - wanted) / scale) < rtol
 
 
 @pytest.mark.slow

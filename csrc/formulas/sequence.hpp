@@ -41,12 +41,14 @@ struct Shares {
     NTK_FN Vec<T> pair(int k, int lane) const {
         return row[k] * load<T>(column + k * kStrip + lane);
     }
-    template <int SIGN>
-    NTK_FN Vec<T> gap(int lane) const {  // |e -+ e'|^2 but for the sign of the constant parts
+    // |e -+ e'|^2 but for the sign of what is a share times a correlation; inputs carry theirs.
+    template <int SIGN, bool INPUTS>
+    NTK_FN Vec<T> gap(int lane) const {
         const Vec<T> a = row[0] - load<T>(column + lane);
         const Vec<T> g = SIGN > 0 ? row[1] - load<T>(column + kStrip + lane)
                                   : row[1] + load<T>(column + kStrip + lane);
-        return a * a + g * g + squared_gap<T, SIGN>(row + 2, column + 2 * kStrip + lane, below);
+        constexpr int kBelow = INPUTS ? SIGN : 1;
+        return a * a + g * g + squared_gap<T, kBelow>(row + 2, column + 2 * kStrip + lane, below);
     }
 };
 
@@ -57,8 +59,8 @@ NTK_FN void mix(const Shares<T>& e, const State<T>* under, const T* dots, T own,
     const Vec<T> half = broadcast<T>(T(0.5)), zero{}, near = broadcast<T>(T(0.02)),
                  far = broadcast<T>(T(1.98));
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> a = e.pair(0, k), w_a = load<T>(s.w + k);
-        Vec<T> w = a * w_a, t = a * load<T>(s.t + k);
+        const Vec<T> a = e.pair(0, k);
+        Vec<T> w = a * load<T>(s.w + k), t = a * load<T>(s.t + k);
         if (under) {
             const Vec<T> b = e.pair(2, k);
             w += b * load<T>(under->w + k), t += b * load<T>(under->t + k);
@@ -67,13 +69,17 @@ NTK_FN void mix(const Shares<T>& e, const State<T>* under, const T* dots, T own,
         if (dots) {  // 1 - e.e' cancels for close inputs only
             w += max2(T(1) - a - e.pair(1, k) - load<T>(dots + k), zero);
             if (mask_below<T>(w, near)) [[unlikely]]
-                w = before + half * e.template gap<1>(k);
+                w = before + half * e.template gap<1, true>(k);
         } else {
-            w += half * e.template gap<1>(k);
+            w += half * e.template gap<1, true>(k);
         }
         Vec<T> co = max2(T(2) - w, zero);
-        if (!under && mask_below<T>(far, w)) [[unlikely]] {  // 1+u of opposite inputs, as exactly
-            const Vec<T> sum = a * (T(2) - w_a) + half * e.template gap<-1>(k);
+        if (mask_below<T>(far, w)) [[unlikely]] {  // 1+u of opposite inputs, as exactly
+            Vec<T> sum = a * load<T>(s.co + k);
+            if (under)
+                sum += e.pair(2, k) * load<T>(under->co + k) + half * e.template gap<-1, false>(k);
+            else
+                sum += half * e.template gap<-1, true>(k);
             co = far < w ? sum : co;
         }
         put<T>(s, k, w, co, t + own * (T(1) - w));
@@ -87,6 +93,7 @@ NTK_FN void restart(const T* lengths, int64_t k, State<T>& s) {
     for (int lane = 0; lane < kStrip; lane += kLanes<T>) {
         const auto begun = load<T>(lengths + lane) > step;
         store<T>(s.w + lane, begun ? load<T>(s.w + lane) : broadcast<T>(T(1)));
+        store<T>(s.co + lane, begun ? load<T>(s.co + lane) : broadcast<T>(T(1)));
         store<T>(s.t + lane, begun ? load<T>(s.t + lane) : Vec<T>{});
     }
 }

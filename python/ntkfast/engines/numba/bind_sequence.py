@@ -56,7 +56,7 @@ def sequences(
                 right=zeros(per_step * WIDTH * int(y.length[-1]), dtype),
                 lengths=np.zeros(WIDTH, np.int64),
                 state=zeros(EQUAL + WIDTH, dtype),
-                lines=zeros(2 * plan.layers * WIDTH, dtype),
+                lines=zeros(3 * plan.layers * WIDTH, dtype),
                 sums=zeros(WIDTH, dtype),
             ),
         )

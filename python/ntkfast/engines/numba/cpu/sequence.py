@@ -57,7 +57,7 @@ class SequencesScratch(NamedTuple):
     right: Array  # [direction][step][fields][WIDTH]
     lengths: Array  # [WIDTH]
     state: Array
-    lines: Array  # [layers][w and t][WIDTH]
+    lines: Array  # [layers][w, co and t][WIDTH]
     sums: Array  # [WIDTH]
 
 
@@ -117,13 +117,12 @@ def row_of_pairs(
     zero = real(load(state, 0), 0)
     for k in range(problem.layers):
         for j in range(WIDTH):
-            store(lines, 2 * k * WIDTH + j, zero + 1)
-            store(lines, (2 * k + 1) * WIDTH + j, zero)
+            put(lines, 3 * k * WIDTH + j, zero + 1, zero + 1, zero)
     for step in range(steps - 1, -1, -1):
         a, b = p + step * fields * ROWS, o + step * fields * WIDTH
         for layer in range(problem.layers):
             below = 1 if layer else problem.channels
-            gaps(left, a, right, b, below, state)
+            gaps(left, a, right, b, layer, below, state)
             mix(left, a, right, b, layer, layer >= problem.fixed, lines, state)
             used = 2 + below
             a, b = a + used * ROWS, b + used * WIDTH
@@ -132,13 +131,13 @@ def row_of_pairs(
             if problem.asked:
                 scale_tangent(fetch(left, a), right, b, state)
                 a, b = a + ROWS, b + WIDTH
-            keep(state, lines, 2 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
+            keep(state, lines, 3 * layer * WIDTH, s.lengths, step if step >= shortest else -1)
         if problem.every or step == 0:
             read_out(fetch(left, a), right, b, problem.nngp, state, s.sums)
 
 
 @compiled
-def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) -> None:
+def gaps(left: Array, p: int, right: Array, o: int, layer: int, below: int, state: Array) -> None:
     """|e - e'|^2, and the same with the signs of bias and inputs turned, of the shares."""
     wide()
     a, g = fetch(left, p), fetch(left, p + ROWS)
@@ -151,8 +150,9 @@ def gaps(left: Array, p: int, right: Array, o: int, below: int, state: Array) ->
         b = fetch(left, p + c * ROWS)
         for j in range(WIDTH):
             b_ = fetch(right, o + c * WIDTH + j)
+            other = select(layer == 0, b + b_, b - b_)
             store(state, GAP + j, load(state, GAP + j) + (b - b_) * (b - b_))
-            store(state, SUM + j, load(state, SUM + j) + (b + b_) * (b + b_))
+            store(state, SUM + j, load(state, SUM + j) + other * other)
 
 
 @compiled
@@ -161,23 +161,22 @@ def mix(
 ) -> None:
     """Write the mixed covariance of a layer to the state."""
     wide()
-    at, under = 2 * layer * WIDTH, 2 * (layer - 1) * WIDTH
+    at, under = 3 * layer * WIDTH, 3 * (layer - 1) * WIDTH
     a_, b_ = fetch(left, p), fetch(left, p + 2 * ROWS)
     half, zero, one, far = real(a_, 0.5), real(a_, 0), real(a_, 1), real(a_, 1.98)
     own = one if trained else zero
-    if layer:
-        for j in range(WIDTH):
-            a, b = a_ * fetch(right, o + j), b_ * fetch(right, o + 2 * WIDTH + j)
-            w = a * load(lines, at + j) + b * load(lines, under + j) + half * load(state, GAP + j)
-            t = a * load(lines, at + WIDTH + j) + b * load(lines, under + WIDTH + j)
-            put(state, j, w, max(one + one - w, zero), t + own * (one - w))
-    else:
-        for j in range(WIDTH):
-            a, w_a = a_ * fetch(right, o + j), load(lines, at + j)
-            w = a * w_a + half * load(state, GAP + j)
-            near = a * (one + one - w_a) + half * load(state, SUM + j)
-            co = select(w > far, near, max(one + one - w, zero))
-            put(state, j, w, co, a * load(lines, at + WIDTH + j) + own * (one - w))
+    for j in range(WIDTH):
+        a = a_ * fetch(right, o + j)
+        w = a * load(lines, at + j) + half * load(state, GAP + j)
+        opposite = a * load(lines, at + WIDTH + j) + half * load(state, SUM + j)
+        t = a * load(lines, at + 2 * WIDTH + j)
+        if layer:
+            b = b_ * fetch(right, o + 2 * WIDTH + j)
+            w += b * load(lines, under + j)
+            opposite += b * load(lines, under + WIDTH + j)
+            t += b * load(lines, under + 2 * WIDTH + j)
+        co = select(w > far, opposite, max(one + one - w, zero))
+        put(state, j, w, co, t + own * (one - w))
 
 
 @compiled
@@ -196,7 +195,8 @@ def keep(state: Array, lines: Array, at: int, lengths: Array, step: int) -> None
     for j in range(WIDTH):
         begun = fetch(lengths, j) > step
         store(lines, at + j, select(begun, load(state, j), one))
-        store(lines, at + WIDTH + j, select(begun, load(state, 2 * WIDTH + j), zero))
+        store(lines, at + WIDTH + j, select(begun, load(state, WIDTH + j), one))
+        store(lines, at + 2 * WIDTH + j, select(begun, load(state, 2 * WIDTH + j), zero))
 
 
 @compiled
