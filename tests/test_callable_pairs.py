@@ -107,13 +107,13 @@ def test_one_column(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "depth", "w_std", "b_std"),
-    [("tanh", 2, 1.5, 0.0), ("softplus", 2, 5.0, 0.5), ("elu", 3, 0.1, 0.3)],
+    [("tanh", 2, 1.5, 0.0), ("softplus", 2, 5.0, 0.5), ("silu", 3, 0.1, 0.3)],
 )
 def test_layers(name: str, depth: int, w_std: float, b_std: float) -> None:
     """More pairs than are worth a quadrature each: the tables."""
     x = np.array([[-4.0], [0.0], [1 / 64], [1.0], [1.0], [2.5]])
     one = NAMED[name]
-    numeric = oracle.numeric_dual(one, one.derivative, (0.0, *BREAKS))
+    numeric = oracle.numeric_dual(one, one.derivative, BREAKS)
 
     def dual(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
         return numeric(q or mpf(10) ** -40, p or mpf(10) ** -40, c)  # it divides by the variances
@@ -128,6 +128,18 @@ def test_layers(name: str, depth: int, w_std: float, b_std: float) -> None:
         for dtype, rtol in ((np.float64, 1e-10), (np.float32, 1e-5)):
             found = getattr(net, which)(x.astype(dtype))
             assert np.max(np.abs(found - wanted) / scale) < rtol
+
+
+@pytest.mark.parametrize("u", [0.5, 0.9, -0.9])
+def test_a_kink_at_zero(u: float) -> None:
+    """Where the oracle's panels resolve the kink; nearer to parallel rows they do not."""
+    one, q, p = NAMED["elu"], np.array([0.25]), np.array([0.1])
+    defect, slope, _ = one.pair_duals(q, p, np.array([[(1 - u) / 2]]), np.array([[(1 + u) / 2]]))
+    root = float(np.sqrt(q * p)[0] * u)
+    value, steep = oracle.numeric_dual(one, one.derivative, (0.0,))(mpf(q[0]), mpf(p[0]), mpf(root))
+    size = np.sqrt(one.variance(q) * one.variance(p))[0]
+    assert (1 - defect[0, 0]) * size == pytest.approx(float(value), rel=1e-13)
+    assert slope[0, 0] == pytest.approx(float(steep), rel=1e-13)
 
 
 @pytest.mark.slow
