@@ -492,3 +492,16 @@ def test_bad_arguments() -> None:
     X = np.ones((2, 2))
     with pytest.raises(ValueError, match="out: expected memory of its own, it overlaps X"):
         kernel(X, out=X)
+
+
+@pytest.mark.parametrize("engine", ["numba", *(["native"] if native.available_isas() else [])])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_close_and_opposite_sequences(depth: int, engine: str) -> None:
+    """A hundred steps of a chaotic network keep what two sequences differ by, at both ends."""
+    rng = np.random.default_rng(0)
+    net = nf.Recurrent(depth, activation="erf", w_std=1.6, u_std=1.0, b_std=0.0, h_std=0.0)
+    x = rng.standard_normal((100, 2))
+    for y in (x + 1e-5 * rng.standard_normal(x.shape), -x):
+        wanted, own = oracle(net, x, y), oracle(net, x, x)
+        found = [net.nngp([x], [y], engine=engine)[0, 0], net.ntk([x], [y], engine=engine)[0, 0]]
+        assert np.all(np.abs(found - wanted) <= 2 * 100 * np.finfo(np.float64).eps * own)
