@@ -91,7 +91,7 @@ struct Layers {
     std::int64_t count;             // layers
     std::int64_t stats;             // numbers per data row
     void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
-    T scale[2];                    // of the NTK and the NNGP, beside 2^exponent
+    T scale[2];  // of the NTK and the NNGP, beside 2^exponent
     int exponent;
     const T* diagonal;             // [n][2], both at pairs of equal inputs, or null
     const T *series_x, *series_y;  // [n][series_stride], [m][series_stride], or null
