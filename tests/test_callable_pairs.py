@@ -159,6 +159,7 @@ def test_tables_agree_with_quadrature() -> None:
     np.testing.assert_allclose(slope / slopes, want / slopes, rtol=0, atol=max(error, 1e-12))
 
 
+@pytest.mark.slow
 def test_products_and_pairs_of_kernels() -> None:
     x = np.linspace(-3.0, 4.0, 6)[:, None]
     net = network("tanh", 2, 2.0, 0.1)
@@ -185,6 +186,7 @@ def test_kinks_of_few_pairs_have_all_digits() -> None:
     check(network(relu6, 1, 1.0, 0.0), kernel, x, 1e-11)
 
 
+@pytest.mark.slow
 def test_stated_error_is_the_error() -> None:
     """Kinks and many pairs: a series that is cut; its error is measured, said once and here."""
     x = np.linspace(-9.0, 9.0, 26)[:, None]
@@ -203,6 +205,7 @@ def test_stated_error_is_the_error() -> None:
         assert stated / 10 < error < 2 * stated
 
 
+@pytest.mark.slow
 def test_no_warning_where_the_series_suffices() -> None:
     """A thousand terms lack 1e-2 at u = 1, and nothing at the angles of these rows."""
     x = 9 * np.random.default_rng(0).standard_normal((25, 60))
@@ -224,6 +227,7 @@ SINGLE: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("unit", [True, False])
 @pytest.mark.parametrize("name", SINGLE)
 def test_functions_of_single_precision(name: str, unit: bool) -> None:

@@ -74,6 +74,7 @@ PAIRS: dict[str, tuple[str, Any, np.ndarray, np.ndarray, str]] = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
@@ -109,6 +110,7 @@ def test_small_residual_at_opposite_rows() -> None:
         assert abs(found - wanted) <= 1e-8 * abs(wanted)  # the angle is known to eps / 1e-8
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(

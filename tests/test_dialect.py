@@ -102,7 +102,7 @@ def test_engine_reaches_the_kernel(engine: str) -> None:
         lambda **options: nf.statistics.rkhs_norm.of_coefficients(kernel, X, y, **options),
         lambda **options: (
             nf.statistics.ChangePoint(
-                kernel, X, window=5, horizon=20, n_streams=5, **options
+                kernel, X, window=5, horizon=20, n_streams=19, **options
             ).maxima
         ),
         lambda **options: nf.features.NystromFeatures(

@@ -1,8 +1,6 @@
 // Angles of a row of pairs from their inner products, those of close pairs from differences.
 #pragma once
 
-#include <limits>
-
 #include "formulas/problems.hpp"
 #include "formulas/profile.hpp"
 
@@ -32,8 +30,8 @@ NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm
         radial += difference * (x[k] * inverse);
     }
     const T sine2 = total - radial * radial;  // sin^2 of the angle, which is below 90 degrees
-    if (!(sine2 > 16 * std::numeric_limits<T>::epsilon() * total))
-        return 0;  // parallel but for rounding
+    constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-48) : T(0x1p-19);  // of parallel rows
+    if (!(sine2 > kRounding * total)) return 0;
     return sine2 / (2 + 2 * root(sine2 < 1 ? 1 - sine2 : T(0)));
 }
 

@@ -183,6 +183,8 @@ def _octaves_wanted(curve: Curve) -> int:
     if two > 1.5 * one:  # smooth at s = 0: g vanishes there, look at g/s
         two /= 2
     rate = abs(float((two - one) / one)) / 1e-5
+    if not np.isfinite(rate):  # nor is the curve, which the check of the profile will say
+        return 1
     return int(np.clip(np.ceil(np.log2(1 + S_MAX * SPIKE * rate)), 1, 8))
 
 
