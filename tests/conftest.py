@@ -118,13 +118,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = ""
 
 
-# What Numba compiles for one of these serves the others.
+# What Numba compiles for one of these serves the others, of the same dtype.
 NUMBA = ("test_engines_agree", "test_hadamard")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep each file in one process, and all of Numba, for the sake of caches; not the examples."""
+    """Keep each file in one process, and Numba in two, for the sake of caches; not the examples."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduling(LoadScopeScheduling):
@@ -133,7 +133,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             stem = Path(file).stem
             if stem == "test_examples":
                 return nodeid
-            return "numba" if "numba" in nodeid or stem in NUMBA else file
+            if "numba" in nodeid or stem in NUMBA:
+                return "numba, float32" if "float32" in nodeid else "numba"
+            return file
 
     config.option.loadscopereorder = False  # by numbers of tests: the longest examples would end
     return Scheduling(config, log) if config.option.dist == "load" else None

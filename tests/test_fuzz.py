@@ -182,7 +182,7 @@ def test_dense_networks(drawn: Drawn) -> None:
 
 
 @pytest.mark.slow
-@fuzz(1500)
+@fuzz(1000)
 @hypothesis.given(cases())
 def test_many_dense_networks(drawn: Drawn) -> None:
     check(drawn)
