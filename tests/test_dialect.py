@@ -16,7 +16,9 @@ from ntkfast.support import progress, randomness
 
 pytest.importorskip("sklearn")
 
-PARTS = "batch features finite spectrum statistics statistics.rkhs_norm statistics.penalties"
+PARTS = (
+    "batch features finite regression spectrum statistics statistics.rkhs_norm statistics.penalties"
+)
 DEFAULTS: dict[str, Any] = {"rng": 0, "engine": None, "threads": None, "progress": None}
 OLD = {"seed", "seeds", "draws", "runs", "repeats", "probes", "permutations", "streams", "level"}
 OLD |= {"confidence", "p_value", "lambdas", "regularization", "verbose", "n_jobs", "num_threads"}

@@ -25,7 +25,9 @@ FLOORS = (
     ("kernels",),
     ("networks",),
     ("spectrum", "finite", "batch"),
-    ("features", "statistics", "sklearn", "plot"),
+    ("features", "statistics", "sklearn"),
+    ("regression",),
+    ("plot",),
     ("command",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

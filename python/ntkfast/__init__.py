@@ -31,11 +31,11 @@ from ntkfast.networks import (
 )
 
 if TYPE_CHECKING:
-    from ntkfast import batch, datasets, finite, plot, spectrum, statistics
+    from ntkfast import batch, datasets, finite, plot, regression, spectrum, statistics
     from ntkfast import features as features
     from ntkfast import sklearn as sklearn
 
-_LAZY = ("batch", "datasets", "finite", "plot", "spectrum", "statistics")
+_LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
 _NEED_SKLEARN = ("features", "sklearn")  # not in __all__: `import *` works without scikit-learn
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "get_num_threads",
     "myrtle",
     "plot",
+    "regression",
     "sequences",
     "set_num_threads",
     "show_config",
