@@ -14,7 +14,6 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
-from ntkfast.kernels.operator import symmetric_operator
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -283,6 +282,8 @@ class Kernel(ABC):
         >>> bool(np.allclose(kernel(X) @ alpha + 0.1 * alpha, y))
         True
         """
+        from ntkfast.kernels.operator import symmetric_operator
+
         places.HOST.run(engine, threads)  # says at once what is wrong with them
         inputs, ridge = self.collect(X), checks.number("ridge", ridge, least=0.0)
 
