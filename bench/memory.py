@@ -13,7 +13,7 @@ import numpy as np
 
 from peers import gaussian_rows
 
-TASKS = ("gram", "symmetric", "layers", "matmul")
+TASKS = ("gram", "symmetric", "layers", "matmul", "symmetric matmul")
 
 
 def beyond(task: str, n: int, d: int, dtype: str) -> float:
@@ -45,14 +45,15 @@ def main(task: str, n: int, d: int, dtype: str) -> None:
     V = gaussian_rows(n, 10, dtype, seed=3)
     biases = {"parameterization": "ntk", "b_std": 0.1} if task == "layers" else {}
     kernel = nf.FullyConnected(3, **biases).ntk
-    out = np.ones((n, V.shape[1] if task == "matmul" else n), dtype)
+    symmetric, multiplied = "symmetric" in task, "matmul" in task
+    out = np.ones((n, V.shape[1] if multiplied else n), dtype)
 
     def run(rows: int) -> None:
-        x, y, target = X[:rows], Y[:rows], out[:rows]
-        if task == "matmul":
+        x, y, target = X[:rows], None if symmetric else Y[:rows], out[:rows]
+        if multiplied:
             kernel.matmul(x, y, V[:rows], out=target)
         else:
-            kernel(x, None if task == "symmetric" else y, out=target if rows == n else None)
+            kernel(x, y, out=target if rows == n else None)
 
     run(64)  # libraries, thread stacks and the compiled profile are there once and for all
     before = peak_megabytes(reset=True)

@@ -244,7 +244,7 @@ def test_spawn(engine_name: str, tmp_path: Any) -> None:
 
 @pytest.mark.grid(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-@pytest.mark.parametrize("operation", ["gram", "matmul"])
+@pytest.mark.parametrize("operation", ["gram", "matmul", "symmetric"])
 def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
     """Control-C in a computation of many seconds stops it at once; the engine works afterwards."""
     script = textwrap.dedent(
@@ -257,13 +257,15 @@ def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
         deep, plain = nf.FullyConnected(1000, bias=0.5).ntk, nf.FullyConnected(3).ntk
         wanted = plain(x[:50], **options)
         deep(x[:4], **options)
-        plain.matmul(x[:4], x[:4], x[:4], **options)
+        plain.matmul(x[:4], x[4:8], x[:4], **options)
+        plain.matmul(x[:4], None, x[:4], **options)
         print("ready", flush=True)
         try:
             if {operation!r} == "gram":
                 deep(x, **options)
             else:
-                plain.matmul(many, many, many[:, :2], **options)
+                other = None if {operation!r} == "symmetric" else many.copy()
+                plain.matmul(many, other, many[:, :2], **options)
             print("finished", flush=True)
         except KeyboardInterrupt:
             same = np.array_equal(plain(x[:50], **options), wanted)

@@ -299,16 +299,21 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
 }
 
 template <class T>
-void matmul(py::array_t<T> x, py::array_t<T> norm_x, py::array_t<T> y, py::array_t<T> norm_y,
-            const py::object& map, py::array_t<T> v, py::array_t<T> product, bool second_output,
+void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
+            std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<T> v,
+            py::array_t<T> product, bool second_output,
             std::optional<py::array_t<T, py::array::c_style>> series_x,
             std::optional<py::array_t<T, py::array::c_style>> series_y,
             std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
             const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x, diagonal_x}, right{y, norm_y, series_y, {}};
+    const Side<T> left{x, norm_x, series_x, diagonal_x};
+    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
     Call<T> call(left, right);
     call.use(map, py::none(), left, right);
     auto& p = call.problem;
+#if !defined(NTKFAST_CUDA)  // a device evaluates both of a pair
+    p.symmetric = !y;
+#endif
     p.ldv = row_stride(v, "v");
     p.ldp = row_stride(product, "product");
     p.columns = v.shape(1);

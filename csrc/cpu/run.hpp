@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cpu/dispatch.hpp"
+#include "cpu/turns.hpp"
 #include "host/aligned.hpp"
 #include "host/parallel.hpp"
 
@@ -29,19 +30,57 @@ auto with_scratch(std::int64_t size, Task run_task) {
     };
 }
 
+// What a problem costs, about, in operations.
+template <class T>
+double tile_cost(const Problem<T>& p) {
+    const double depth = p.layers ? 8.0 * static_cast<double>(p.layers->count) : 0.0;
+    return static_cast<double>(p.n) * static_cast<double>(p.m) *
+           (static_cast<double>(p.d + p.columns) + depth + 16.0);
+}
+
+// K(x, x) v, each pair once (see turns.hpp); `problem` has few columns.
+template <class T, class Poll>
+void run_symmetric_product(Problem<T> problem, const Tiles<T>& tiles, int threads, Poll poll) {
+    problem.block = product_block(problem.n, problem.columns);
+    const std::int64_t blocks = (problem.n + problem.block - 1) / problem.block;
+    Turns turns(problem.n, problem.columns, problem.block);
+    volatile int cancelled = 0;
+    problem.cancelled = &cancelled;
+    const auto work =
+        with_scratch<T>(tiles.scratch(problem), [&](auto task, T* scratch, auto* packed) {
+            const BlockPair pair = block_pair(task, blocks);
+            tiles.run(problem, pair.first * blocks + pair.second, scratch, packed);
+            turns.add(pair, reinterpret_cast<const double*>(scratch), cancelled);
+        });
+    share(count_pairs(blocks), threads, tile_cost(problem) / 2, cancelled, work, poll);
+    const double* sum = turns.sums.data();
+    for (std::int64_t i = 0; i < problem.n; ++i)
+        for (std::int64_t c = 0; c < problem.columns; ++c)
+            problem.product[i * problem.ldp + c] = static_cast<T>(*sum++);
+}
+
+// Columns of a symmetric product that are done at once: they bound its sums.
+constexpr std::int64_t kProductColumns = 1024;
+
 template <class T, class Poll>
 void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const Tiles<T>& tiles = tiles_of<T>(set);
+    if (problem.v && problem.symmetric) {
+        for (std::int64_t c = 0; c < problem.columns; c += kProductColumns) {
+            Problem<T> part = problem;
+            part.v += c, part.product += c;
+            part.columns = std::min(kProductColumns, problem.columns - c);
+            run_symmetric_product(part, tiles, threads, poll);
+        }
+        return;
+    }
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
     const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
         tiles.run(problem, task, scratch, packed);
     });
-    const double depth = problem.layers ? 8.0 * static_cast<double>(problem.layers->count) : 0.0;
-    const double cost = static_cast<double>(problem.n) * static_cast<double>(problem.m) *
-                        (static_cast<double>(problem.d + problem.columns) + depth + 16.0);
-    share(tasks, threads, cost, cancelled, work, poll);
+    share(tasks, threads, tile_cost(problem), cancelled, work, poll);
 }
 
 // Entries of a task: enough to make handing it out cheap, few enough to share evenly.

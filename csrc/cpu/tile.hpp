@@ -13,6 +13,10 @@ constexpr int64_t kChunkRows = 16 * kTileRows;  // rows of a task: amortises pac
 // A chunk starts where a column block does: the diagonal part of a block belongs to one task.
 static_assert(kChunkRows % kTileColumns<float> == 0 && kChunkRows % kTileColumns<double> == 0);
 
+// So does a block of a symmetric product.
+static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
+              kProductUnit % kTileRows == 0);
+
 static_assert(kTileColumns<double> % kStrip == 0 && kTileColumns<float> % kStrip == 0);
 static_assert(kTileColumns<double> % kPanel<double> == 0 && kTileRows % kRows == 0);
 
@@ -21,7 +25,7 @@ static_assert(kTileColumns<double> % kPanel<double> == 0 && kTileRows % kRows ==
 // Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
 template <class T>
 struct Scratch {
-    T *packed, *products, *values, *factors, *columns, *rows, *packed_v, *sums;
+    T *sums, *packed, *products, *values, *factors, *columns, *rows, *packed_v, *turned_v;
 
     static int64_t panels(int64_t columns) { return ceil_div(columns, kPanel<T>); }
 
@@ -34,6 +38,9 @@ struct Scratch {
         };
         Scratch r{};
         const int64_t tile = kTileRows * kTileColumns<T>, stats = p.layers ? p.layers->stats : 0;
+        // double sums: two floats each; those of a symmetric product are found at the beginning
+        const int64_t doubles = sizeof(double) / sizeof(T) * p.columns;
+        if (p.v) r.sums = take(doubles * (p.symmetric ? 2 * p.block : chunk_rows(p)));
         r.packed = take(kTileColumns<T> * p.d);
         r.products = take(tile);
         r.factors = take(kTileColumns<T>);
@@ -42,9 +49,7 @@ struct Scratch {
         if (p.v) {
             r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
-            // double sums: two floats each
-            r.sums =
-                take(chunk_rows(p) * p.columns * static_cast<int64_t>(sizeof(double) / sizeof(T)));
+            r.turned_v = take(p.symmetric ? p.columns * kTileRows : 0);
         }
         if (s) *s = r;
         return used;
@@ -197,6 +202,62 @@ void add_product(const Scratch<T>& s, int rows, int width, const T* packed_v, in
     }
 }
 
+// Packs the rows of V that the columns from j0 on are multiplied by.
+template <class T>
+void pack_v(const Problem<T>& p, int64_t j0, int width, const Scratch<T>& s) {
+    std::memset(s.packed_v, 0,
+                sizeof(T) * Scratch<T>::panels(p.columns) * kPanel<T> * kTileColumns<T>);
+    for (int64_t c = 0; c < p.columns; c += kPanel<T>)
+        for (int j = 0; j < width; ++j)
+            std::memcpy(s.packed_v + c * kTileColumns<T> + j * kPanel<T>,
+                        p.v + (j0 + j) * p.ldv + c, sizeof(T) * smaller(kPanel<T>, p.columns - c));
+}
+
+// sums[rows][columns] += values * v, of a tile.
+template <class T>
+void add_rows(const Problem<T>& p, const Scratch<T>& s, int rows, int width, double* sums) {
+    for (int64_t c = 0; c < p.columns; c += kPanel<T>) {
+        const int64_t used = smaller(kPanel<T>, p.columns - c);
+        const T* v = s.packed_v + c * kTileColumns<T>;
+        if (used <= kLanes<T>)
+            add_product<T, 1>(s, rows, width, v, p.columns, used, sums + c);
+        else if (used <= 2 * kLanes<T>)
+            add_product<T, 2>(s, rows, width, v, p.columns, used, sums + c);
+        else
+            add_product<T, 3>(s, rows, width, v, p.columns, used, sums + c);
+    }
+}
+
+// sums[columns][p.block] += the transpose of v * values, rows i0 on of v: the tile's mirror image.
+template <class T>
+void add_columns(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int width,
+                 double* sums) {
+    for (int i = 0; i < rows; ++i)
+        for (int64_t c = 0; c < p.columns; ++c)
+            s.turned_v[c * kTileRows + i] = p.v[(i0 + i) * p.ldv + c];
+    alignas(64) T part[kRows * kPanel<T>] = {};
+    for (int64_t c = 0; c < p.columns; c += kRows) {
+        const int count = static_cast<int>(smaller(kRows, p.columns - c));
+        for (int j = 0; j < width; j += kPanel<T>) {
+            multiply_register_tile<T, kVecs, false>(s.turned_v + c * kTileRows, kTileRows, count,
+                                                    s.values + j, kTileColumns<T>, rows, part,
+                                                    kPanel<T>);
+            for (int r = 0; r < count; ++r)
+                for (int k = 0; k < kPanel<T>; ++k)
+                    sums[(c + r) * p.block + j + k] += static_cast<double>(part[r * kPanel<T> + k]);
+        }
+    }
+}
+
+// Where the kernel values of a product go.
+template <class T>
+void product_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+                  int width) {
+    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
+    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
+    compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
+}
+
 // A chunk of rows against all columns: the product with V, without storing the kernel.
 template <class T>
 void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
@@ -204,33 +265,15 @@ void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
     const int64_t end = smaller(begin + chunk, p.n);
     double* sums = reinterpret_cast<double*>(s.sums);
     std::memset(sums, 0, sizeof(double) * (end - begin) * p.columns);
-    const int64_t panels = Scratch<T>::panels(p.columns);
-    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
-    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
     for (int64_t j0 = 0; j0 < p.m; j0 += kTileColumns<T>) {
         const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
         pack_columns<T>(p, j0, s);
-        std::memset(s.packed_v, 0, sizeof(T) * panels * kPanel<T> * kTileColumns<T>);
-        for (int64_t c = 0; c < p.columns; c += kPanel<T>)
-            for (int j = 0; j < width; ++j)
-                std::memcpy(s.packed_v + c * kTileColumns<T> + j * kPanel<T>,
-                            p.v + (j0 + j) * p.ldv + c,
-                            sizeof(T) * smaller(kPanel<T>, p.columns - c));
+        pack_v<T>(p, j0, width, s);
         for (int64_t i0 = begin; i0 < end; i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-            compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
-            for (int64_t c = 0; c < p.columns; c += kPanel<T>) {
-                const int64_t used = smaller(kPanel<T>, p.columns - c);
-                const T* v = s.packed_v + c * kTileColumns<T>;
-                double* to = sums + (i0 - begin) * p.columns + c;
-                if (used <= kLanes<T>)
-                    add_product<T, 1>(s, rows, width, v, p.columns, used, to);
-                else if (used <= 2 * kLanes<T>)
-                    add_product<T, 2>(s, rows, width, v, p.columns, used, to);
-                else
-                    add_product<T, 3>(s, rows, width, v, p.columns, used, to);
-            }
+            product_tile<T>(p, s, i0, rows, j0, width);
+            add_rows<T>(p, s, rows, width, sums + (i0 - begin) * p.columns);
         }
     }
     for (int64_t i = begin; i < end; ++i)
@@ -238,11 +281,47 @@ void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
             p.product[i * p.ldp + c] = static_cast<T>(sums[(i - begin) * p.columns + c]);
 }
 
+// A block of rows against one of columns, at or after it: leaves what both add to the product with V,
+// [block][columns] of the rows and then [columns][block] of the columns.
+template <class T>
+void run_symmetric(const Problem<T>& p, int64_t task, Scratch<T>& s) {
+    const int64_t blocks = ceil_div(p.n, p.block);
+    const int64_t begin = task / blocks * p.block, end = smaller(begin + p.block, p.n);
+    const int64_t from = task % blocks * p.block, to = smaller(from + p.block, p.n);
+    double *const sums = reinterpret_cast<double*>(s.sums), *const turned =
+                                                                sums + p.block * p.columns;
+    std::memset(sums, 0, sizeof(double) * 2 * p.block * p.columns);
+    for (int64_t j0 = from; j0 < to; j0 += kTileColumns<T>) {
+        const int width = static_cast<int>(smaller(kTileColumns<T>, to - j0));
+        pack_columns<T>(p, j0, s);
+        pack_v<T>(p, j0, width, s);
+        for (int i = 0; i < kTileRows; ++i)  // what is read of whole vectors
+            std::memset(s.values + i * kTileColumns<T> + width, 0,
+                        sizeof(T) * (kTileColumns<T> - width));
+        for (int64_t i0 = begin; i0 < end && i0 < j0 + width; i0 += kTileRows) {
+            if (*p.cancelled) return;
+            const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+            product_tile<T>(p, s, i0, rows, j0, width);
+            const auto clear = [&](int64_t below) {  // of row i the columns before `below` + i
+                for (int64_t i = 0; i < rows; ++i)
+                    if (below + i > 0)
+                        std::memset(s.values + i * kTileColumns<T>, 0, sizeof(T) * (below + i));
+            };
+            clear(i0 - j0);
+            add_rows<T>(p, s, rows, width, sums + (i0 - begin) * p.columns);
+            clear(i0 - j0 + 1);  // the diagonal counts once
+            add_columns<T>(p, s, i0, rows, width, turned + (j0 - from));
+        }
+    }
+}
+
 template <class T>
 void run_task(const Problem<T>& p, int64_t task, T* scratch, int64_t* packed) {
     Scratch<T> s;
     Scratch<T>::layout(p, scratch, &s);
-    if (p.v)
+    if (p.v && p.symmetric)
+        run_symmetric<T>(p, task, s);
+    else if (p.v)
         run_matmul<T>(p, task, s);
     else
         run_gram<T>(p, task, s, packed);

@@ -15,7 +15,7 @@ struct Problem {
     std::int64_t ldx, ldy, n, m, d;
     const T *norm_x, *norm_y, *inverse_x, *inverse_y;  // inverse of a zero norm: 0
     const T *factor_x, *factor_y;                      // the result is scaled by both
-    bool symmetric;                                    // y is x: compute j >= i and mirror
+    bool symmetric;                                    // y is x: compute j >= i alone
 
     const Profile<T>* profile[2];  // exactly one of profile[0], layers, radial and neuron is set
     const Layers<T>* layers;
@@ -31,9 +31,11 @@ struct Problem {
     bool use_second;  // layers: multiply the NNGP, not the NTK
     T* product;
     std::int64_t ldp;
+    std::int64_t block;  // symmetric: rows and columns of a task, whole units (see turns.hpp)
 
     const volatile int* cancelled;
 };
+constexpr int kProductUnit = 384;
 
 // Walsh-Hadamard transforms of rows: out[n][width] = scale H diag(signs) x, H in natural order.
 template <class T>

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "cpu/run.hpp"
@@ -149,10 +151,12 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
 }
 
 template <class T>
-void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, int64_t columns) {
+void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, int64_t columns,
+                 bool symmetric) {
     const Radial<T> radial{T(0.7), T(1.5), Radius::kEuclidean};
     Problem<T> p = problem_of(x, y);
     p.radial = &radial;
+    p.symmetric = symmetric;
     std::vector<T> v(static_cast<std::size_t>(y.n * columns)),
         product(static_cast<std::size_t>(x.n * columns));
     std::mt19937 random(5);
@@ -182,7 +186,37 @@ void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, 
                           sum) <=
                 512 * static_cast<double>(std::numeric_limits<T>::epsilon()) * (size + 1e-3);
         }
-    check(good, "matmul", isa.name, x.n, y.n, x.d);
+    check(good, symmetric ? "symmetric matmul" : "matmul", isa.name, x.n, y.n, x.d);
+    std::vector<T> again(product.size());
+    p.product = again.data();
+    run(p, *isa.tiles(), 5, [] {});
+    check(again == product, "bits of matmul on more threads", isa.name, x.n, y.n, x.d);
+}
+
+// Tasks are all pairs of blocks, each once, and know how many before them add to their blocks.
+void test_turns(int64_t blocks) {
+    std::vector<int64_t> before(static_cast<std::size_t>(blocks));
+    std::set<std::pair<int64_t, int64_t>> seen;
+    bool good = true;
+    for (int64_t task = 0; task < count_pairs(blocks); ++task) {
+        const BlockPair pair = block_pair(task, blocks);
+        int64_t& first = before[static_cast<std::size_t>(pair.first)];
+        int64_t& second = before[static_cast<std::size_t>(pair.second)];
+        good &= pair.first <= pair.second && seen.emplace(pair.first, pair.second).second;
+        good &= first == pair.turn[0] && second == pair.turn[1];
+        ++first;
+        if (pair.first != pair.second) ++second;
+    }
+    check(good, "turns", "any", blocks, 0, 0);
+}
+
+// A thread that waits for its turn stops when another one has failed.
+void test_cancelled_turn() {
+    volatile int cancelled = 1;
+    Turns turns(2 * kProductUnit, 1, kProductUnit);
+    const std::vector<double> part(2 * kProductUnit, 1.0);
+    turns.add(block_pair(2, 2), part.data(), cancelled);
+    check(turns.sums.back() == 0, "a turn that never comes", "any", 0, 0, 0);
 }
 
 template <class T>
@@ -195,9 +229,15 @@ void test_all(const Implementation& isa) {
         test_profile<T>(isa, x, y, false);
         test_profile<T>(isa, y, y, true);
         test_layers<T>(isa, x, y);
-        for (const int64_t columns : {1, 10, 50}) test_matmul<T>(isa, x, y, columns);
+        for (const int64_t columns : {1, 10, 50}) {
+            test_matmul<T>(isa, x, y, columns, false);
+            test_matmul<T>(isa, y, y, columns, true);
+        }
     }
-    const Data<T> large(1700, 3, 1, 3);  // several chunks of rows
+    const Data<T> odd(97, 4, 1, 4), several(1601, 3, 1, 5);
+    test_matmul<T>(isa, odd, odd, 1030, true);       // columns in two passes
+    test_matmul<T>(isa, several, several, 3, true);  // several blocks, the last one short
+    const Data<T> large(1700, 3, 1, 3);              // several chunks of rows
     test_profile<T>(isa, large, large, true);
 }
 
@@ -231,6 +271,8 @@ int main() {
         test_all<float>(isa);
         test_all<double>(isa);
     }
+    for (int64_t blocks = 1; blocks < 12; ++blocks) test_turns(blocks);
+    test_cancelled_turn();
     test_failures();
     std::printf("%d passed, %d failed\n", passes, failures);
     return failures != 0;

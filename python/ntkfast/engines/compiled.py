@@ -90,22 +90,22 @@ class Engine:
         )
 
     def matmul(
-        self, plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int
+        self, plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
     ) -> None:
-        """Write K(X, Y) V to `out`."""
+        """Write K(X, Y) V to `out`; Y = None is symmetric: every pair is evaluated once."""
         self._compute(
             "matmul",
             X.data.dtype,
             X.data,
             X.norms,
-            Y.data,
-            Y.norms,
+            None if Y is None else Y.data,
+            None if Y is None else Y.norms,
             self._compiled(plan),
             V,
             out,
             isinstance(plan, LayerMap) and plan.second,
             X.series,
-            Y.series,
+            None if Y is None else Y.series,
             X.diagonal,
             threads=threads,
         )

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
-from ntkfast.arrays.panels import panels
+from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
+
+LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
 
 class Kernel(ABC):
@@ -173,7 +178,7 @@ class Kernel(ABC):
         ----------
         X : (n, d) array, or other inputs of the kernel
         Y : (m, d) array, or other inputs of the kernel, or None
-            None stands for X.
+            None, or the same object as `X`: K(X, X) @ V, at half the work.
         V : (m,) or (m, c) array
         out : array of the result's shape, optional
         engine, threads
@@ -182,7 +187,13 @@ class Kernel(ABC):
         Returns
         -------
         (n,) or (n, c) array of the common dtype of X and Y
-            Sums over tiles are kept in float64.
+            Sums over tiles are kept in float64; any number of threads gives the same bits.
+
+        Notes
+        -----
+        K(X, X) @ V evaluates each pair of inputs once, with the values and the diagonal of
+        ``kernel(X)``; on a CUDA device, twice. It keeps (n, c) sums in float64 beside the result,
+        for up to 1024 columns at a time; each thread has a few megabytes, and there are no others.
         """
         place = places.of(X)
         run = place.run(engine, threads)
@@ -199,6 +210,9 @@ class Kernel(ABC):
     ) -> None:
         """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
         place, right = places.of(V), X if Y is None else Y
+        if Y is None and place is places.HOST:
+            out[...] = self._each_pair_once(X, V, run)
+            return
         for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
             part = X[rows]
             panel = place.empty(V, (len(part), len(right)))
@@ -206,6 +220,77 @@ class Kernel(ABC):
             # An input with itself may be more than a pair of equal inputs.
             own = self._values(part) if Y is None else None
             place.multiply(panel, V, out[rows], own, rows.start)
+
+    def _each_pair_once(self, X: Collection, V: FloatArray, run: Run) -> NDArray[np.float64]:
+        """Return K(X, X) V by panels of the upper half, with sums in float64."""
+        factor, sums = V.astype(np.float64, copy=False), np.zeros(V.shape)
+        start = 0
+        while start < len(X):
+            height = max(LEAST_ROWS, PANEL_BYTES // ((len(X) - start) * V.itemsize))
+            rows, rest = slice(start, start + height), slice(start + height, None)
+            part = X[rows]
+            panel = np.empty((len(part), len(X) - start), V.dtype)
+            self._gram(part, None, panel[:, : len(part)], run)
+            if len(part) < panel.shape[1]:
+                self._gram(part, X[rest], panel[:, len(part) :], run)
+            values = panel.astype(np.float64, copy=False)
+            sums[rows] += values @ factor[start:]
+            sums[rest] += values[:, len(part) :].T @ factor[rows]
+            start += len(part)
+        return sums
+
+    def operator(
+        self,
+        X: ArrayLike,
+        *,
+        ridge: float = 0.0,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> LinearOperator:
+        """Return K(X, X) + ridge I as a linear operator of SciPy, never stored.
+
+        Solvers that ask for products alone take it: those of `scipy.sparse.linalg`, as `cg`,
+        `eigsh` and `lobpcg`, and others.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+            Checked once, and not copied where the engines can read it.
+        ridge : float, default 0
+            Added to the diagonal.
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            (n, n), symmetric, of the dtype of X. A product is one call of `matmul` with it: K V is
+            in that dtype, `ridge` V in the larger one of X and V.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, shape or range, or holds NaN or infinity.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> from scipy.sparse.linalg import cg
+        >>> X, y = np.random.default_rng(0).standard_normal((40, 5)), np.ones(40)
+        >>> kernel = nf.FullyConnected(3).ntk
+        >>> alpha, _ = cg(kernel.operator(X, ridge=0.1), y, rtol=1e-10)
+        >>> bool(np.allclose(kernel(X) @ alpha + 0.1 * alpha, y))
+        True
+        """
+        from ntkfast.kernels.operator import symmetric_operator
+
+        places.HOST.run(engine, threads)  # says at once what is wrong with them
+        inputs, ridge = self.collect(X), checks.number("ridge", ridge, least=0.0)
+
+        def product(V: Any) -> FloatArray:
+            return self.matmul(inputs, None, V, engine=engine, threads=threads)
+
+        return symmetric_operator(product, len(inputs), inputs.dtype, ridge)
 
 
 def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> None:

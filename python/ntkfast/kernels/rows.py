@@ -101,7 +101,7 @@ class RowKernel(Kernel):
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         plan, left, right = self._plan(X, Y)
-        run.engine.matmul(plan, left, right, V, out, run.threads)
+        run.engine.matmul(plan, left, None if Y is None else right, V, out, run.threads)
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.codes import (
@@ -16,7 +17,8 @@ from ntkfast.engines.codes import (
 )
 from ntkfast.engines.maps import LayerMap, Map, NeuronMap, ProfileMap, RadialMap
 from ntkfast.engines.norms import norm_powers
-from ntkfast.engines.numba.cpu.tile import gram_task, product_task
+from ntkfast.engines.numba.cpu.tile import gram_task, pair_task, product_task
+from ntkfast.engines.numba.cpu.turns import Turns, block_pair, count_pairs, product_block
 from ntkfast.engines.numba.fine_table import fine_table
 from ntkfast.engines.numba.formulas.profile import permutes
 from ntkfast.engines.numba.formulas.row_stats import count_stats
@@ -40,6 +42,7 @@ from ntkfast.engines.numba.problem import (
 )
 
 SUMS_BYTES = 1 << 20  # of a product's sums that a thread keeps
+PRODUCT_COLUMNS = 1024  # of a symmetric product that are done at once: they bound its sums
 
 
 def run(
@@ -58,8 +61,10 @@ def run(
     x = _side(X, degree)
     y = x if Y is None else _side(Y, degree)
     columns = 0 if right is None else right.shape[1]
-    chunk = CHUNK
-    if columns:
+    symmetric, chunk = Y is None, CHUNK
+    if columns and symmetric:
+        chunk = product_block(len(X), columns)
+    elif columns:
         fit = SUMS_BYTES // (8 * columns) // ROWS * ROWS
         chunk = min(max(fit, ROWS), chunk)
     front, back = _refine(plan, second, dtype)
@@ -67,7 +72,7 @@ def run(
         x=x,
         y=y,
         dimension=X.data.shape[1],
-        symmetric=Y is None,
+        symmetric=symmetric,
         scaled=not (
             isinstance(plan, NeuronMap) or (isinstance(plan, RadialMap) and plan.euclidean)
         ),
@@ -82,6 +87,12 @@ def run(
         cancelled=np.zeros(1, np.uint8),
     )
     prepared = _prepared(plan, second, dtype)
+    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
+    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
+    if columns and symmetric:
+        assert product is not None
+        product[:] = _each_pair_once(problem, prepared, threads, cost / 2)
+        return
     compute: Any = product_task if columns else gram_task
 
     def thread() -> Task:
@@ -94,14 +105,39 @@ def run(
         return task
 
     tasks = -(-len(X) // chunk) * (1 if columns else -(-y.height // WIDTH))
-    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
-    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
     share(thread, problem.cancelled, tasks, threads, cost)
 
 
-def matmul(plan: Map, X: Rows, Y: Rows, V: FloatArray, out: FloatArray, threads: int) -> None:
-    """Write K(X, Y) V to `out`."""
-    run(plan, None, X, Y, (None, None), threads, V, out)
+def _each_pair_once(problem: Problem, plan: Any, threads: int, cost: float) -> NDArray[np.float64]:
+    """Return a symmetric product."""
+    n, columns, block = problem.x.height, problem.right.shape[1], problem.chunk
+    blocks = -(-n // block)
+    turns = Turns(n, columns, block, problem.cancelled)
+
+    def thread() -> Task:
+        scratch = _scratch(problem, plan)
+        rows = scratch.sums.reshape(block, columns)
+        turned = scratch.turned_sums.reshape(columns, block).T
+
+        def task(number: int) -> None:
+            pair = block_pair(number, blocks)
+            pair_task(problem, plan, scratch, pair.first, pair.second)
+            turns.add(pair, rows, turned)
+
+        return task
+
+    share(thread, problem.cancelled, count_pairs(blocks), threads, cost)
+    return turns.sums
+
+
+def matmul(
+    plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
+) -> None:
+    """Write K(X, Y) V to `out`; Y = None is symmetric: every pair is evaluated once."""
+    step = PRODUCT_COLUMNS if Y is None else V.shape[1]
+    for c in range(0, V.shape[1], step):
+        part = slice(c, c + step)
+        run(plan, None, X, Y, (None, None), threads, V[:, part], out[:, part])
 
 
 def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
@@ -172,6 +208,7 @@ def _scratch(problem: Problem, plan: Any) -> Scratch:
     dtype, columns = problem.x.data.dtype, problem.right.shape[1]
     stats = plan.stats if isinstance(plan, LayersPlan) else 0
     tile, panels = ROWS * WIDTH, -(-columns // PANEL)
+    turned = columns if problem.symmetric else 0
     return Scratch(
         packed=zeros(WIDTH * problem.dimension, dtype),
         products=zeros(tile, dtype),
@@ -182,4 +219,6 @@ def _scratch(problem: Problem, plan: Any) -> Scratch:
         rows=zeros(stats * ROWS, dtype),
         packed_right=zeros(panels * PANEL * WIDTH, dtype),
         sums=zeros(problem.chunk * columns, np.float64),
+        turned_right=zeros(turned * ROWS, dtype),
+        turned_sums=zeros(problem.chunk * turned, np.float64),
     )

@@ -11,6 +11,7 @@ from ntkfast.engines.codes import SLOTS
 WIDTH = 256  # columns of a tile
 ROWS = 96  # rows of a tile
 CHUNK = 16 * ROWS  # rows of a task: amortises packing the columns; a multiple of WIDTH
+UNIT = 8 * ROWS  # rows of a block of a symmetric product are a multiple of this, and of WIDTH
 PANEL = 64  # columns that are packed together
 STATE = 3 * WIDTH  # w, co and t of a row of pairs
 KEPT = (1 + SLOTS) * STATE  # three more lines after state and slots: w, co and t before a layer
@@ -65,7 +66,7 @@ class Problem(NamedTuple):
     right: Array  # (m, columns), empty if there is no product
     use_second: bool  # multiply the NNGP of layers, not the NTK
     product: Target
-    chunk: int  # rows of a task
+    chunk: int  # rows of a task; rows and columns if the product is symmetric
     cancelled: Array
 
 
@@ -81,6 +82,8 @@ class Scratch(NamedTuple):
     rows: Array  # [stats][ROWS]
     packed_right: Array  # panels [WIDTH][PANEL]
     sums: Array  # [chunk][columns], float64
+    turned_right: Array  # [columns][ROWS]
+    turned_sums: Array  # [columns][chunk], float64, of the columns of a symmetric product
 
 
 class Row(NamedTuple):

@@ -34,18 +34,19 @@ def register_tile(
     rows: Any,
     y: Any,
     start: Any,
+    pitch: Any,
     depth: Any,
     t: Any,
     to: Any,
 ) -> Code:
-    """Add x[6][depth] y[depth][some columns of a panel] to t[6][WIDTH].
+    """Add x[6][depth] y[depth][some columns of a row] to t[6][WIDTH]; rows of y are `pitch` apart.
 
     Rows beyond `rows` repeat the last one. Returns the number of columns done. The sums stay in
     registers, for which LLVM needs to be told the vectors.
     """
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, at_, stride_, rows_, _, start_, depth_, _, to_ = arguments
+        _, at_, stride_, rows_, _, start_, pitch_, depth_, _, to_ = arguments
         lanes, across = _vectors(context, x.dtype.bitwidth)
         scalar, index = context.get_value_type(x.dtype), ir.IntType(64)
         vector = ir.VectorType(scalar, lanes)
@@ -59,7 +60,7 @@ def register_tile(
             return builder.bitcast(to, vector.as_pointer())
 
         def target(row: int, part: int) -> Any:
-            return place(7, builder.add(to_, whole(row * WIDTH + part * lanes)))
+            return place(8, builder.add(to_, whole(row * WIDTH + part * lanes)))
 
         tile = [(row, part) for row in range(REGISTER_ROWS) for part in range(across)]
         sums = {key: cgutils.alloca_once(builder, vector) for key in tile}
@@ -71,7 +72,7 @@ def register_tile(
             row = builder.select(builder.icmp_signed("<", whole(r), rows_), whole(r), last)
             lefts.append(builder.add(at_, builder.mul(stride_, row)))
         with cgutils.for_range(builder, depth_, intp=index) as loop:
-            offset = builder.add(start_, builder.mul(loop.index, whole(PANEL)))
+            offset = builder.add(start_, builder.mul(loop.index, pitch_))
             rights = [
                 builder.load(place(4, builder.add(offset, whole(part * lanes))), align=align)
                 for part in range(across)
@@ -89,7 +90,7 @@ def register_tile(
         return whole(lanes * across)
 
     size = types.int64
-    return size(x, size, size, size, y, size, size, t, size), code
+    return size(x, size, size, size, y, size, size, size, t, size), code
 
 
 @compiled
@@ -130,6 +131,7 @@ def multiply(
                         rows - i,
                         packed,
                         start + j,
+                        PANEL,
                         min(DEPTH, depth - k),
                         t,
                         i * WIDTH + panel + j,

@@ -8,8 +8,8 @@ from numba import int64
 
 from ntkfast.engines.numba.compiling import cached, compiled, inlined
 from ntkfast.engines.numba.cpu.map_row import map_row, prepare
-from ntkfast.engines.numba.cpu.product import multiply, pack
-from ntkfast.engines.numba.formulas.simd import load, store
+from ntkfast.engines.numba.cpu.product import REGISTER_ROWS, multiply, pack, register_tile
+from ntkfast.engines.numba.formulas.simd import load, store, wide
 from ntkfast.engines.numba.problem import PANEL, ROWS, WIDTH, Array, Problem, Row, Scratch, Target
 
 
@@ -113,6 +113,45 @@ def add_product(
 
 
 @compiled
+def add_turned(
+    right: Array,
+    i0: int,
+    rows: int,
+    width: int,
+    values: Array,
+    turned: Array,
+    parts: Array,
+    sums: Array,
+    at: int,
+    pitch: int,
+) -> None:
+    """Add right[i0:i0 + rows] turned times values, the tile mirrored, to the sums in float64."""
+    wide()
+    columns = right.shape[1]
+    for i in range(rows):
+        for c in range(columns):
+            turned[c * ROWS + i] = right[i0 + i, c]
+    for c in range(0, columns, REGISTER_ROWS):
+        count = min(REGISTER_ROWS, columns - c)
+        for q in range(REGISTER_ROWS * WIDTH):
+            parts[q] = 0
+        j = 0
+        while j < width:
+            j += register_tile(turned, c * ROWS, ROWS, count, values, j, WIDTH, rows, parts, j)
+        for r in range(count):
+            for k in range(width):
+                sums[at + (c + r) * pitch + k] += parts[r * WIDTH + k]
+
+
+@compiled
+def clear(values: Array, below: int, rows: int) -> None:
+    """Set the entries of row r before the column `below` + r to 0."""
+    for r in range(rows):
+        for j in range(min(below + r, WIDTH)):
+            values[r * WIDTH + j] = 0
+
+
+@compiled
 def pack_right(right: Array, j0: int, width: int, packed: Array) -> None:
     """Pack the rows from j0 on of the matrix to multiply with: panels [width][PANEL]."""
     for c in range(0, right.shape[1], PANEL):
@@ -120,6 +159,14 @@ def pack_right(right: Array, j0: int, width: int, packed: Array) -> None:
             for k in range(PANEL):
                 inside = c + k < right.shape[1]
                 packed[c * WIDTH + j * PANEL + k] = right[j0 + j, c + k] if inside else 0
+
+
+@inlined
+def product_tile(problem: Problem, plan: Any, s: Scratch, i0: int, rows: int, j0: int) -> None:
+    """Write the kernel values of a product to the scratch memory."""
+    place = Target(not problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
+    other = Target(problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
+    compute_tile(problem, plan, s, i0, rows, j0, place, other)
 
 
 @cached
@@ -137,21 +184,49 @@ def product_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int
             if problem.cancelled[0]:
                 return packed
             rows = min(ROWS, end - i0)
-            place = Target(not problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
-            other = Target(problem.use_second, s.values, -i0 * WIDTH - j0, WIDTH)
-            compute_tile(problem, plan, s, i0, rows, j0, place, other)
-            add_product(
-                s.values,
-                rows,
-                width,
-                s.packed_right,
-                columns,
-                s.products,
-                s.sums,
-                (i0 - begin) * columns,
-            )
+            product_tile(problem, plan, s, i0, rows, j0)
+            at = (i0 - begin) * columns
+            add_product(s.values, rows, width, s.packed_right, columns, s.products, s.sums, at)
     for i in range(begin, end):
         for c in range(columns):
             at = product.first + i * product.stride + c
             product.values[at] = s.sums[(i - begin) * columns + c]
     return packed
+
+
+@cached
+def pair_task(problem: Problem, plan: Any, s: Scratch, first: int, second: int) -> None:
+    """Do a block of rows and one of columns, at or after it, of a symmetric product.
+
+    Both get sums: [block][columns] of the rows and [columns][block] of the columns.
+    """
+    x, columns, block = problem.x, problem.right.shape[1], problem.chunk
+    begin, start = first * block, second * block
+    end, stop = min(begin + block, x.height), min(start + block, x.height)
+    s.sums[:] = 0
+    s.turned_sums[:] = 0
+    for j0 in range(start, stop, WIDTH):
+        width = min(WIDTH, stop - j0)
+        pack_columns(problem, plan, s, j0)
+        pack_right(problem.right, j0, width, s.packed_right)
+        for i0 in range(begin, min(end, j0 + width), ROWS):
+            if problem.cancelled[0]:
+                return
+            rows = min(ROWS, end - i0)
+            product_tile(problem, plan, s, i0, rows, j0)
+            clear(s.values, i0 - j0, rows)
+            at = (i0 - begin) * columns
+            add_product(s.values, rows, width, s.packed_right, columns, s.products, s.sums, at)
+            clear(s.values, i0 - j0 + 1, rows)  # the diagonal counts once
+            add_turned(
+                problem.right,
+                i0,
+                rows,
+                width,
+                s.values,
+                s.turned_right,
+                s.products,
+                s.turned_sums,
+                j0 - start,
+                block,
+            )
