@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.base import Network
 from ntkfast.networks.dense import FullyConnected
+from ntkfast.regression.description import parameters_of
 from ntkfast.regression.saved import save
 from ntkfast.regression.solution import Solution, Values
 from ntkfast.regression.solver import solve
@@ -48,6 +48,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
     progress: bool | None
     engine: str | None
     threads: int | None
+    kernel_: Kernel
     X_fit_: Any
     dual_coef_: Values
 
@@ -56,7 +57,7 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; with `deep` those of the network or kernel too."""
         found: dict[str, Any] = super().get_params(deep=False)
-        inner = _parameters(found["kernel"]) if deep else {}
+        inner = parameters_of(_core(found["kernel"])) if deep else {}
         return found | {INNER + name: value for name, value in inner.items()}
 
     def set_params(self: Self, **params: Any) -> Self:
@@ -293,26 +294,14 @@ def _core(value: Any) -> Any:
     return value if network is None else network
 
 
-def _parameters(value: Any) -> dict[str, Any]:
-    """Return the fields of a network or kernel that can be replaced one by one."""
-    core = _core(value)
-    if not is_dataclass(core) or isinstance(core, type) or not _by_fields(core):
-        return {}
-    return {field.name: getattr(core, field.name) for field in fields(core) if field.init}
-
-
-def _by_fields(core: Any) -> bool:
-    return bool(core.__dataclass_params__.init)
-
-
 def _changed(value: Any, changes: dict[str, Any]) -> Any:
     """Return the network or kernel with other values of some fields."""
-    known = _parameters(value)
+    core = _core(value)
+    known = parameters_of(core)
     wrong = [name for name in changes if name not in known]
     if wrong:
         names = ", ".join(known) or "none"
         raise ValueError(f"{INNER}{wrong[0]}: expected one of {names}, of {_or_default(value)!r}")
-    core = replace(_core(value), **changes)
-    if isinstance(value, Kernel) and value.network is not None:
-        return getattr(core, str(value.kind))
-    return core
+    made = type(core)(**known | changes)
+    is_kernel = isinstance(value, Kernel) and value.network is not None
+    return getattr(made, value.kind) if is_kernel else made

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ntkfast import activations, kernels, networks
@@ -24,7 +25,18 @@ CLASSES: dict[str, type] = {
     for name in names.split()
 } | {"networks.Composed": Composed}
 NAMES = {kind: name for name, kind in CLASSES.items()}
-POSITIONAL = {"networks.ConvNet": "elements", "networks.Residual": "branch", "networks.Skip": "branch"}
+POSITIONAL = {
+    "networks.ConvNet": "elements",
+    "networks.Residual": "branch",
+    "networks.Skip": "branch",
+}
+
+
+def parameters_of(value: Any) -> dict[str, Any]:
+    """Return the parameters that make a network or kernel; none where they are not all keywords."""
+    names = tuple(inspect.signature(type(value)).parameters) if is_dataclass(value) else ()
+    known = {field.name for field in fields(value)} if names else set()
+    return {name: getattr(value, name) for name in names} if known.issuperset(names) else {}
 
 
 def described(value: Any) -> Any:
@@ -53,8 +65,8 @@ def described(value: Any) -> Any:
             f"kernel: expected networks, kernels and activations of ntkfast, got {what}, which a "
             "file without code cannot hold"
         )
-    content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
-    return {"class": NAMES[type(value)], **content}
+    content = parameters_of(value) or {one.name: getattr(value, one.name) for one in fields(value)}
+    return {"class": NAMES[type(value)]} | {name: described(one) for name, one in content.items()}
 
 
 def rebuilt(value: Any) -> Any:
@@ -77,7 +89,7 @@ def rebuilt(value: Any) -> Any:
         if name == "activation":
             return resolve(str(content["name"]))
         make: Callable[..., Any] = CLASSES[name]
-        return make(*content.pop(POSITIONAL.get(name), ()), **content)  # type: ignore[arg-type]
+        return make(*content.pop(POSITIONAL.get(name), ()), **content)
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected the description of a class, got {value} ({error})") from error
 

@@ -11,7 +11,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast.arrays import checks
 from ntkfast.regression.base import KernelEstimator, weights_of
-from ntkfast.regression.solution import Values
+from ntkfast.regression.solution import Solution, Values
 from ntkfast.spectrum.gram.cholesky import Cholesky
 
 Self = TypeVar("Self", bound="KernelRidge")
@@ -113,7 +113,7 @@ class KernelRidge(
             inputs, targets, weights = inputs[kept], targets[kept], weights[kept]
         if weights is None or np.ptp(weights) == 0:
             shared = 1.0 if weights is None else float(weights[0])
-            self.solution_ = self._solve(inputs, targets, ridge / shared)
+            self.solution_: Solution | None = self._solve(inputs, targets, ridge / shared)
             coefficients = self.solution_.coefficients
         else:
             self.solution_ = None

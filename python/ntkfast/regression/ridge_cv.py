@@ -48,7 +48,8 @@ class PathEstimator(KernelEstimator):
         estimated = len(inputs) > exact
         relative = RELATIVE_FEW if estimated else RELATIVE
         # A kernel that is zero at all inputs has no scale of its own.
-        ridges = _ridges(given, (float(np.average(diagonal, weights=weights)) or 1.0) * relative, estimated)
+        mean = float(np.average(diagonal, weights=weights)) or 1.0
+        ridges = _ridges(given, mean * relative, estimated)
         if not estimated:
             path = exact_path(self._gram(inputs), targets, ridges / scale, criterion, weights)
         elif weights is not None:
