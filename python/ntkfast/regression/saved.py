@@ -59,12 +59,14 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
 
 def restore(classes: dict[str, type], path: str | os.PathLike[str]) -> Any:
     """Read a file and make the estimator, which must be one of the classes."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: expected a model that save wrote, got no archive")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
             description = json.loads(arrays.pop(MODEL).tobytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
     except (ValueError, EOFError, KeyError, AttributeError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: expected a model that save wrote ({error})") from error
     found = description.get("format")
