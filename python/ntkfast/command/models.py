@@ -17,6 +17,7 @@ from ntkfast.batch.matrices import digest, width_of
 from ntkfast.batch.parts import write_parts
 from ntkfast.command.inputs import check_tables, inputs, is_same, table_options
 from ntkfast.command.networks import kernel_of
+from ntkfast.features.classifier import best_class
 from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
 
@@ -80,9 +81,7 @@ def _weights(arguments: argparse.Namespace) -> NDArray[Any] | None:
 
 def _accuracy(model: Any, y: NDArray[Any]) -> str:
     """Return the share of training inputs that the others classify rightly."""
-    values = model.held_out_
-    best = (values > 0).astype(int) if values.ndim == 1 else np.argmax(values, axis=1)
-    right = float(np.mean(model.classes_[best] == y.ravel()))
+    right = float(np.mean(model.classes_[best_class(model.held_out_)] == y.ravel()))
     return f"accuracy {100 * right:.2f} %, {len(model.classes_)} classes"
 
 

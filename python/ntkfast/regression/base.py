@@ -18,6 +18,7 @@ from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.features.base import BaseEstimator, check_is_fitted, validate_data
+from ntkfast.features.streaming import sample_weights
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.base import Network
@@ -251,16 +252,12 @@ def weights_of(sample_weight: ArrayLike | None, count: int) -> Values | None:
     if sample_weight is None:
         return None
     given = host_array("sample_weight", sample_weight)
-    given = np.full(count, given) if given.ndim == 0 else given
-    weights, vector = checks.columns("sample_weight", given, count)
-    if not vector:
-        raise ValueError(f"sample_weight: expected shape ({count},), got {weights.shape}")
-    if weights.min() < 0 or not weights.max() > 0:
-        raise ValueError(
-            "sample_weight: expected weights >= 0, not all of them zero, got "
-            f"{weights.min():g} to {weights.max():g}"
-        )
-    return None if np.all(weights == 1) else weights[:, 0].astype(np.float64)
+    weights = sample_weights(np.full(count, given) if given.ndim == 0 else given, count)
+    if weights is None or np.all(weights == 1):
+        return None
+    if not weights.any():
+        raise ValueError("sample_weight: expected weights >= 0, not all of them zero")
+    return weights
 
 
 def _parts(X: Any, rows: int | None) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from ntkfast.features.classifier import best_class, class_targets
 from ntkfast.regression.base import weights_of
 from ntkfast.regression.ridge_cv import PathEstimator
 from ntkfast.regression.solution import Values
@@ -141,7 +142,7 @@ class KernelClassifier(
             raise ValueError(
                 f"y: expected at least two classes, got one class, {self.classes_[seen[0]]!r}"
             )
-        targets = _targets(codes, len(self.classes_))
+        targets = class_targets(codes, len(self.classes_))
         given = None if self.ridge == "auto" else self.ridge
         path, self.X_fit_ = self._along_path(inputs, targets, weights, given, "loo")
         shares = None if weights is None else weights[weights > 0]
@@ -176,9 +177,7 @@ class KernelClassifier(
         -------
         (m,) array of classes
         """
-        found = self._outputs(X)
-        best = (found > 0).astype(np.intp) if found.ndim == 1 else np.argmax(found, axis=1)
-        return np.asarray(self.classes_[best])
+        return np.asarray(self.classes_[best_class(self._outputs(X))])
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the probabilities of the classes.
@@ -219,12 +218,3 @@ def temperature(held_out: Values, codes: NDArray[np.intp], weights: Values | Non
 
     found = minimize_scalar(loss, bounds=(-SHARPEST, SHARPEST), method="bounded")
     return size / float(np.exp(found.x))
-
-
-def _targets(codes: NDArray[np.intp], count: int) -> Values:
-    """Return 1 - 1/C for the class of an input and -1/C for others; of two classes 1 and -1."""
-    if count == 2:
-        return np.where(codes == 1, 1.0, -1.0)[:, None]
-    targets = np.full((len(codes), count), -1 / count)
-    targets[np.arange(len(codes)), codes] += 1
-    return targets
