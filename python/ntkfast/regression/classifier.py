@@ -96,7 +96,7 @@ class KernelClassifier(
     n_probes: int = 32
     random_state: Any = None
     method: str = "auto"
-    memory: float | None = None
+    memory: int | None = None
     tol: float = 1e-6
     progress: bool | None = None
     engine: str | None = None

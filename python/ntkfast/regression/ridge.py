@@ -78,7 +78,7 @@ class KernelRidge(
     _: KW_ONLY
     kind: str = "ntk"
     method: str = "auto"
-    memory: float | None = None
+    memory: int | None = None
     tol: float = 1e-6
     progress: bool | None = None
     engine: str | None = None

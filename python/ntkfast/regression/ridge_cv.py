@@ -153,7 +153,7 @@ class KernelRidgeCV(
     n_probes: int = 32
     random_state: Any = None
     method: str = "auto"
-    memory: float | None = None
+    memory: int | None = None
     tol: float = 1e-6
     progress: bool | None = None
     engine: str | None = None
