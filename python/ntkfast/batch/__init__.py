@@ -9,10 +9,17 @@ repeated job that the matrix is there, and its owner what it is.
 from __future__ import annotations
 
 from ntkfast.batch.errors import BatchError, DiskSpaceError
-from ntkfast.batch.readers import load_lengths, load_matrix
+from ntkfast.batch.readers import load_lengths, load_matrix, load_targets
 from ntkfast.batch.run import gram
 
-__all__ = ["BatchError", "DiskSpaceError", "gram", "load_lengths", "load_matrix"]
+__all__ = [
+    "BatchError",
+    "DiskSpaceError",
+    "gram",
+    "load_lengths",
+    "load_matrix",
+    "load_targets",
+]
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.batch.tables import read_table
+from ntkfast.batch.tables import ASK, is_number, read_table, read_words
 from ntkfast.support.optional import require
 
 
@@ -70,6 +70,36 @@ def load_matrix(
     if np.dtype(matrix.dtype).kind not in "fiub":
         raise ValueError(f"{file}: expected real numbers, got dtype {matrix.dtype}")
     return matrix
+
+
+def load_targets(
+    path: str | os.PathLike[str], *, delimiter: str | None = None, header: bool | None = None
+) -> NDArray[Any]:
+    """Read targets (n,) or (n, c), numbers or strings, from the same kinds of files.
+
+    A table of one column gives (n,), of strings if they are no numbers. Its first line is no name
+    if it comes again; where that does not tell, `header` has to.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        With the name of the file, what was wanted and what was found.
+    """
+    words = read_words(Path(path)) if is_text(path) and Path(path).exists() else None
+    if words:
+        if header is None and words[0] in words[1:]:
+            header = False
+        if not all(map(is_number, words[1:] or words)):
+            if header is None:
+                raise ValueError(f"{path}: {words[0]!r} can be a name or a class; {ASK}")
+            return np.array(words[1:] if header else words)
+    file, found = _opened(path, None, delimiter, header)
+    values = np.asarray(found)
+    if values.ndim not in (1, 2) or not values.size:
+        raise ValueError(f"{file}: expected targets (n,) or (n, c), got shape {values.shape}")
+    if values.dtype.kind not in "fiubU":
+        raise ValueError(f"{file}: expected real numbers or strings, got dtype {values.dtype}")
+    return values[:, 0] if is_text(path) and values.shape[1] == 1 else values
 
 
 def load_lengths(

@@ -130,12 +130,12 @@ def gram(
         if complete and resume and not other:
             return open_result(path)
         if not overwrite:
-            _require_absent(path, other)
+            require_absent(path, other)
         if complete:
             journal.clear()
         _write(job, header, path, journal, edges, resume, progress)
         if not overwrite:
-            _require_absent(path)  # somebody else may have made it in the meantime
+            require_absent(path)  # somebody else may have made it in the meantime
         partial = Path(f"{path}.partial")
         with failures_explained(path, resumable=True):
             journal.finish(partial)
@@ -169,7 +169,8 @@ def _require_apart(path: Path, **inputs: Matrix | None) -> None:
             raise ValueError(f"out: expected another file than that of {name}, got {path}")
 
 
-def _require_absent(path: Path, other: Sequence[str] = ()) -> None:
+def require_absent(path: Path, other: Sequence[str] = ()) -> None:
+    """Refuse to replace a file."""
     if path.exists():
         why = f", of another job ({'; '.join(other)})" if other else ""
         raise FileExistsError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 DELIMITERS = ",;\t| "  # the order in which they are tried
 _SAMPLE = 20  # lines that are looked at
 _MISSING = {"na", "n/a", "nan", "null", "none", "missing"}
-_ASK = "say --header or --no-header (header=True or False)"
+ASK = "say --header or --no-header (header=True or False)"
 
 
 def read_table(
@@ -51,6 +51,22 @@ def read_table(
     return table
 
 
+def read_words(path: Path) -> list[str] | None:
+    """Read a column of cells as they are written; None where a line has several."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = [cells for _, cells in _records(file, ",")]
+    return [cells[0] for cells in lines] if all(len(cells) == 1 for cells in lines) else None
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell of a table is a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
 def _records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield lines that are neither blank nor comments: the number of each, and its cells."""
 
@@ -72,7 +88,7 @@ def _delimiter(path: Path) -> str:
         sample = list(islice(file, _SAMPLE))
     split = {one: [cells for _, cells in _records(sample, one) if len(cells) > 1] for one in tried}
     for one, found in split.items():
-        if any(all(map(_is_number, cells)) for cells in found):
+        if any(all(map(is_number, cells)) for cells in found):
             return one
     return next((one for one, found in split.items() if found and one != " "), tried[0])
 
@@ -100,11 +116,11 @@ def _are_names(number: int, cells: list[str]) -> bool:
             "write the table without it (index=False), or say --header (header=True) if it is data"
         )
     if cells == [str(i) for i in range(len(cells))]:
-        raise ValueError(f"line {number}: {', '.join(cells)} can be column names or data; {_ASK}")
+        raise ValueError(f"line {number}: {', '.join(cells)} can be column names or data; {ASK}")
     # Names only: a line with some numbers is data, and its bad cell deserves an error. Names have
     # letters, and do not say that a number is missing.
     lettered = [cell.lower() for cell in cells if any(map(str.isalpha, cell))]
-    return not any(map(_is_number, cells)) and not set(lettered) <= _MISSING
+    return not any(map(is_number, cells)) and not set(lettered) <= _MISSING
 
 
 def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
@@ -120,8 +136,8 @@ def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
                     f"got {len(cells)}"
                 )
             for column, cell in enumerate(cells, 1):
-                if not _is_number(cell):
-                    hint = f"; {_ASK}" if not rows and not skip else ""
+                if not is_number(cell):
+                    hint = f"; {ASK}" if not rows and not skip else ""
                     if cell.replace(",", "").lstrip("+-").isdecimal():
                         hint = "; numbers have points, not commas"
                     raise ValueError(
@@ -129,11 +145,3 @@ def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
                     )
             rows.append([float(cell) for cell in cells])
     return np.array(rows)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell

@@ -1,20 +1,19 @@
-"""The command line: ``ntkfast gram``, ``spectrum``, ``demo``, ``bench`` and ``info``."""
+"""The command line: ``ntkfast gram``, ``fit``, ``predict``, ``spectrum``, ``demo`` and others."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from ntkfast.command.inputs import check_tables, inputs
 from ntkfast.command.networks import flag, kernel_of
 from ntkfast.command.parser import make_parser
 
-TABLE_OPTIONS = "delimiter", "header"
+ALONE = "X", "y", "model"  # arguments that no option stands for
 
 # Nothing heavy here: each command imports what it needs, so that --help answers at once.
 
@@ -67,24 +66,21 @@ def _one_line(error: BaseException) -> str:
 def _by_option(message: str, arguments: argparse.Namespace) -> str:
     """Name the option where a message begins with the Python argument that it stands for."""
     name, colon, rest = message.partition(": ")
-    known = name in vars(arguments) and name != "X"  # which stands alone
+    known = name in vars(arguments) and name not in ALONE
     return f"{flag(name)}: {rest}" if colon and known else message
 
 
 def _gram(arguments: argparse.Namespace) -> None:
     from ntkfast import batch
     from ntkfast.batch.disk import stamp
-    from ntkfast.batch.readers import is_text
 
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
         raise ValueError("--Y-lengths needs --Y")
-    files = [arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths]
-    for name in TABLE_OPTIONS:
-        if getattr(arguments, name) is not None and not any(is_text(f) for f in files if f):
-            raise ValueError(f"{flag(name)} is for tables of text, .csv or .tsv")
-    X = _inputs(arguments, "X", "lengths")
-    Y = _inputs(arguments, "Y", "Y_lengths")
+    check_tables(arguments, arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths)
+    of_network = arguments.network, arguments.channels
+    X = inputs(arguments, "X", "lengths", *of_network)
+    Y = inputs(arguments, "Y", "Y_lengths", *of_network)
     names = "out", "dtype", "tile", "engine", "threads", "progress", "resume", "overwrite"
     before = stamp(Path(arguments.out))
     K = batch.gram(kernel, X, Y, **{name: getattr(arguments, name) for name in names})
@@ -93,36 +89,16 @@ def _gram(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: {'complete already, ' if same else ''}{found}")
 
 
-def _inputs(arguments: argparse.Namespace, name: str, lengths: str) -> Any:
-    """Open X or Y; padded sequences if they have lengths."""
-    from ntkfast import batch, sequences
+def _fit(arguments: argparse.Namespace) -> None:
+    from ntkfast.command import models
 
-    file, steps = getattr(arguments, name), getattr(arguments, lengths)
-    if steps is not None and arguments.network != "rntk":
-        raise ValueError(f"--network {arguments.network} has no {flag(lengths)}")
-    if file is None or steps is None:
-        return None if file is None else batch.load_matrix(file, **_table_options(arguments, file))
-    if (
-        Path(steps).exists()
-        and Path(arguments.out).exists()
-        and os.path.samefile(steps, arguments.out)
-    ):
-        raise ValueError(f"out: expected another file than {flag(lengths)}, got {steps}")
-    padded = batch.load_matrix(file, **_table_options(arguments, file))
-    counts = batch.load_lengths(steps, **_table_options(arguments, steps))
-    try:
-        return sequences(padded, counts, channels=arguments.channels)
-    except ValueError as error:
-        argument, colon, rest = str(error).partition(": ")
-        argument = {"X": name, "lengths": lengths}.get(argument, argument)
-        raise ValueError(argument + colon + rest) from error
+    models.fit(arguments)
 
 
-def _table_options(arguments: argparse.Namespace, file: str) -> dict[str, Any]:
-    """Return how a table of text is to be read; nothing for other files."""
-    from ntkfast.batch.readers import is_text
+def _predict(arguments: argparse.Namespace) -> None:
+    from ntkfast.command import models
 
-    return {name: getattr(arguments, name) for name in TABLE_OPTIONS} if is_text(file) else {}
+    models.predict(arguments)
 
 
 def _spectrum(arguments: argparse.Namespace) -> None:
@@ -167,7 +143,15 @@ def _info(arguments: argparse.Namespace) -> None:
     show_config()
 
 
-COMMANDS = {"gram": _gram, "spectrum": _spectrum, "demo": _demo, "bench": _bench, "info": _info}
+COMMANDS = {
+    "gram": _gram,
+    "fit": _fit,
+    "predict": _predict,
+    "spectrum": _spectrum,
+    "demo": _demo,
+    "bench": _bench,
+    "info": _info,
+}
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from typing import Any, NoReturn
 
@@ -13,6 +14,8 @@ EPILOG = """\
 examples:
   ntkfast gram X.npy --network fc --depth 3 --out K.npy
   ntkfast gram X.npy --network resnet --depth 10 --alpha 0.3 --Y Y.npy --out K.npy
+  ntkfast fit X.npy y.npy --network fc --depth 3 --ridge auto --out model.npz
+  ntkfast predict model.npz Z.npy --out f.npy
   ntkfast spectrum --network resnet --depth 10 --alpha 0.3 --dim 3 --out spectrum.png
   ntkfast demo
   ntkfast bench --threads 2
@@ -43,6 +46,32 @@ matrix is; the same command for a matrix that is complete has nothing to do.
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
 
+FIT_EPILOG = """\
+examples:
+  regression, with the ridge that predicts each row best from all others:
+    ntkfast fit X.npy y.npy --network fc --depth 3 --out model.npz
+  classes, from tables:
+    ntkfast fit points.csv kinds.csv --task classification --network laplace --c 2 --out model.npz
+  images, with a ridge of one's own:
+    ntkfast fit data.npz:images data.npz:labels --network cntk --depth 3 --ridge 0.1 --out model.npz
+
+Integers, bools and strings are classes, floats are numbers to predict, and so is all of a table of
+numbers; --task says otherwise. The file has no code: ntkfast.regression.load reads it in Python.
+
+exit status: 0 done, 2 wrong usage or data, 130 interrupted
+"""
+
+PREDICT_EPILOG = """\
+examples:
+    ntkfast predict model.npz Z.npy --out f.npy
+    ntkfast predict model.npz Z.csv --method predict_proba --out probabilities.npy
+
+An interrupted or killed job goes on where it stopped when the same command is run again. f.npy
+appears when it is complete; until then there is f.npy.partial, and f.npy.journal says what it is.
+
+exit status: 0 done, 2 wrong usage or data, 130 interrupted
+"""
+
 SPECTRUM_EPILOG = """\
 examples:
   a picture of the eigenvalues over the degree, on the sphere in three dimensions:
@@ -52,6 +81,10 @@ examples:
   a kernel that depends on the norms, on the sphere of radius 1, to standard output:
     ntkfast spectrum --network laplace --c 2 --dim 3 --radius 1 --max-degree 20
 """
+
+TASKS = "regression", "classification"
+METHODS = "predict", "predict_proba", "decision_function"
+EXACT_ROWS = "up to so many rows all is exact, beyond them leave-one-out is estimated"
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,6 +109,8 @@ def make_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"ntkfast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_gram(commands)
+    _add_fit(commands)
+    _add_predict(commands)
     _add_spectrum(commands)
     _add_demo(commands)
     _add_bench(commands)
@@ -100,30 +135,96 @@ def _add_gram(commands: Any) -> None:
     parser.add_argument("--Y-lengths", metavar="N", help="rntk: the same for Y")
     parser.add_argument("--out", required=True, metavar="K", help="output, .npy, .h5 or .zarr")
     add_options(parser)
-    switch = argparse.BooleanOptionalAction
+    _add_table(parser)
+    job = parser.add_argument_group("the job")
+    job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
+    job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
+    _add_job(job, resume=True)
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    """Add how tables are written."""
     table = parser.add_argument_group("tables of text")
     table.add_argument(
         "--delimiter", type=_character, metavar="C", help="default: , ; tab | or spaces"
     )
     table.add_argument(
         "--header",
-        action=switch,
+        action=argparse.BooleanOptionalAction,
         help="whether column names come first; default: if no numbers do",
     )
-    job = parser.add_argument_group("the job")
-    job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
-    job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
+
+
+def _add_job(job: Any, *, resume: bool) -> None:
+    """Add how the work is done."""
+    switch = argparse.BooleanOptionalAction
     job.add_argument("--engine", help="native or numba; default: the best one")
     job.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
     job.add_argument(
         "--progress", action=switch, help="show a bar; default: on a terminal, after some seconds"
     )
-    job.add_argument(
-        "--resume", action=switch, default=True, help="go on where an earlier run has stopped"
-    )
+    if resume:
+        job.add_argument(
+            "--resume", action=switch, default=True, help="go on where an earlier run has stopped"
+        )
     job.add_argument(
         "--overwrite", action=switch, default=False, help="replace the output if it exists"
     )
+
+
+def _add_fit(commands: Any) -> None:
+    parser = commands.add_parser(
+        "fit",
+        help="learn to predict, and write the model to a file",
+        description="Fit kernel ridge regression, of numbers or of classes, and save the model.",
+        epilog=FIT_EPILOG,
+    )
+    parser.add_argument(
+        "X", help="inputs (n, d), images or sequences: .npy, .npz, .csv, .tsv, .h5 or .zarr"
+    )
+    parser.add_argument("y", help="targets (n,) or (n, targets), or classes (n,), the same kinds")
+    parser.add_argument(
+        "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence"
+    )
+    parser.add_argument("--sample-weight", metavar="W", help="file with a weight >= 0 per input")
+    parser.add_argument("--out", required=True, metavar="MODEL", help="output, .npz")
+    parser.add_argument("--task", choices=TASKS, help="default: by the type of y")
+    parser.add_argument(
+        "--ridge",
+        type=_ridge,
+        default="auto",
+        metavar="X",
+        help="a number, or auto: by leave-one-out, the default",
+    )
+    add_options(parser)
+    _add_table(parser)
+    job = parser.add_argument_group("the job")
+    job.add_argument(
+        "--exact-rows", type=int, default=5000, metavar="N", help=EXACT_ROWS + "; default: 5000"
+    )
+    job.add_argument("--method", default="auto", help="of the solver for more rows than these")
+    job.add_argument("--tol", type=float, default=1e-6, help="its residual; default: 1e-6")
+    _add_job(job, resume=False)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="predict with a model of fit",
+        description="Predict part by part, from inputs that may exceed memory.",
+        epilog=PREDICT_EPILOG,
+    )
+    parser.add_argument("model", help="a file that fit wrote")
+    parser.add_argument("X", help="inputs like those of fit")
+    parser.add_argument(
+        "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence"
+    )
+    parser.add_argument("--out", required=True, metavar="F", help="output, .npy")
+    parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: predict")
+    _add_table(parser)
+    job = parser.add_argument_group("the job")
+    job.add_argument("--rows", type=_positive, metavar="N", help="inputs of a part")
+    _add_job(job, resume=True)
 
 
 def _add_spectrum(commands: Any) -> None:
@@ -179,6 +280,18 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive integer, got {text}")
     return int(text)
+
+
+def _ridge(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number >= 0 or auto, got {text}")
+    return value
 
 
 def _character(text: str) -> str:

@@ -6,6 +6,7 @@ All are scikit-learn transformers and need the extra ``ntkfast[sklearn]``.
 from __future__ import annotations
 
 from ntkfast.features.arccosine import ArcCosineFeatures
+from ntkfast.features.classifier import FeatureClassifier
 from ntkfast.features.diagnostics import Estimate, FeatureError, error
 from ntkfast.features.gradient import GradientFeatures
 from ntkfast.features.hadamard import fwht
@@ -25,6 +26,7 @@ __all__ = [
     "CountSketch",
     "DualActivationFeatures",
     "Estimate",
+    "FeatureClassifier",
     "FeatureError",
     "FeatureRidge",
     "GegenbauerFeatures",

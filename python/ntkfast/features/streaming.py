@@ -16,7 +16,7 @@ from ntkfast.arrays.panels import panels
 from ntkfast.engines.norms import row_norms
 from ntkfast.features import dask_arrays, dask_sums
 from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
-from ntkfast.features.normal import Array, NormalEquations, Solution
+from ntkfast.features.normal import Array, NormalEquations, Posterior, Solution
 from ntkfast.support.progress import Bar
 
 Self = TypeVar("Self", bound="FeatureRidge")
@@ -133,16 +133,19 @@ class FeatureRidge(
         self.alpha = alpha
         self.progress = progress
 
-    def fit(self: Self, X: Any, y: Any = None) -> Self:
+    def fit(self: Self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:
         """Forget what was seen, and fit to these rows, which are read once, part by part.
 
         Parameters
         ----------
         X : (n, d) array, or iterable of pairs
             A memory map or a zarr array is read part by part. A dask array is worked on where its
-            blocks are, by all of dask's workers. An iterable gives pairs (X, y).
+            blocks are, by all of dask's workers. An iterable gives pairs (X, y), or triples with
+            weights.
         y : (n,) or (n, targets) array
             Left out for an iterable.
+        sample_weight : (n,) array, optional
+            Weights >= 0 of the squared errors; not for dask arrays.
 
         Returns
         -------
@@ -151,46 +154,54 @@ class FeatureRidge(
         self._forget()
         try:
             if dask_arrays.is_dask(X):
+                if sample_weight is not None:
+                    raise ValueError("sample_weight: expected None for dask arrays")
                 return dask_sums.fit_blocks(self, X, y)
             if y is None:
                 if hasattr(X, "shape"):
                     raise ValueError("y: expected one target per row of X, got None")
+                if sample_weight is not None:
+                    raise ValueError("sample_weight: expected in the triples of an iterable")
                 self._take(X, None)
             else:
-                rows = _array(X)
-                self._take(_parts(rows, _array(y)), rows.shape[0])
+                rows = sliceable(X)
+                self._take(parts(rows, sliceable(y), sample_weight), rows.shape[0])
+            self._require_weight()
         except BaseException:
             self._forget()  # a model of some of the rows must not pass for one of all
             raise
         return self
 
-    def _take(self, parts: Iterable[tuple[Any, Any]], total: int | None) -> None:
+    def _take(self, some: Iterable[tuple[Any, ...]], total: int | None) -> None:
         seen = 0
         with Bar(self.progress, "FeatureRidge", total, "rows") as bar:
-            for X, y in parts:
+            for X, y, *weights in some:
                 if not seen:
                     self._start(X, y)
-                self._add(X, y, seen)
-                bar.update(self.sums_.rows - seen)
-                seen = self.sums_.rows
+                self._add(X, y, seen, *weights)
+                bar.update(np.shape(X)[0])
+                seen += np.shape(X)[0]
         if not seen:
             raise ValueError("X: expected at least one part, got an empty iterable")
 
-    def partial_fit(self: Self, X: Any, y: Any) -> Self:
+    def partial_fit(self: Self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Add rows to those seen so far; if there is an error, none of them.
 
         Parameters
         ----------
         X : (n, d) array or sparse matrix
         y : (n,) or (n, targets) array
+        sample_weight : (n,) array, optional
+            Weights >= 0 of the squared errors.
 
         Returns
         -------
         self
         """
+        X = sliceable(X)
         if not hasattr(self, "sums_"):
             self._start(X, y)
-        self._add(X, y, 0)
+        self._add(X, y, 0, sample_weight)
         return self
 
     def merge(self: Self, other: FeatureRidge) -> Self:
@@ -229,7 +240,7 @@ class FeatureRidge(
         return self
 
     def _forget(self) -> None:
-        for name in ("sums_", "solution_"):
+        for name in ("sums_", "solution_", "posterior_"):
             self.__dict__.pop(name, None)
 
     def _start(self, X: Any, y: Any) -> None:
@@ -244,19 +255,24 @@ class FeatureRidge(
         self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
         self.probe_ = X[:PROBE]  # by which `merge` knows equal maps
 
-    def _add(self, X: Any, y: Any, first: int) -> None:
+    def _add(self, X: Any, y: Any, first: int, sample_weight: Any = None) -> None:
         """Add rows, the first of which has this number, if all of them are right."""
         self._alphas()
         rows, features = self._checked(X, first)
         targets, vector = checks.columns("y", y, rows.shape[0], first)
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
+        weights = sample_weights(sample_weight, rows.shape[0], first)
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            rows, targets, weights = rows[kept], targets[kept], weights[kept]
         found = NormalEquations.empty(*self.sums_.cross.shape)
         # Adding to F^T F costs as much as some hundred rows: take more of them at a time.
         most = max(places.HOST.feature_bytes, found.gram.nbytes // 2)
         for part in panels(len(targets), 8 * len(found.gram), most, least=16):
             F = features(rows[part])
-            found.add(F.toarray() if sparse.issparse(F) else F, targets[part])
+            some = None if weights is None else weights[part]
+            found.add(F.toarray() if sparse.issparse(F) else F, targets[part], some)
         self.sums_.merge(found)
         self.__dict__.pop("solution_", None)
 
@@ -280,10 +296,15 @@ class FeatureRidge(
         message = "this %(name)s is not fitted yet: call fit or partial_fit"
         check_is_fitted(self, "sums_", msg=message)
 
+    def _require_weight(self) -> None:
+        if not self.sums_.weight:
+            raise ValueError("sample_weight: expected weights >= 0, not all of them zero")
+
     def _solve(self) -> Solution:
         """Solve when the result is first needed after new rows."""
         self._seen()
         alphas = tuple(self._alphas())
+        self._require_weight()
         known = self.__dict__.get("solution_")
         if known is None or known[0] != alphas:  # `alpha` may have been set since
             known = self.solution_ = alphas, self.sums_.solve(np.array(alphas))
@@ -291,7 +312,7 @@ class FeatureRidge(
 
     @property
     def n_samples_seen_(self) -> int:
-        """Number of rows seen."""
+        """Number of rows seen, without those of weight 0."""
         self._seen()
         return self.sums_.rows
 
@@ -317,48 +338,94 @@ class FeatureRidge(
         """Cross-validation scores of the weights."""
         return self._solve().scores
 
-    def predict(self, X: Any) -> Any:
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict targets of rows.
 
         Parameters
         ----------
         X : (n, d) array, sparse matrix or dask array
+        return_std : bool, default False
+            Whether to return standard deviations too; not for dask arrays.
 
         Returns
         -------
         (n,) or (n, targets) array, float64
             Lazy for a dask array.
+        std : array of the same shape
+            With `return_std`. Of a new target of weight 1: its noise, estimated from the errors,
+            and what is not known of the coefficients, whose prior has the variance noise / alpha.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             Before `fit` or `partial_fit`.
+        ValueError
+            With `return_std`, if the features fit all rows to rounding.
         """
         found = self._solve()
         if dask_arrays.is_dask(X):
+            if return_std:
+                raise ValueError("return_std: expected False for dask arrays")
             return dask_arrays.map_rows(
                 X, self.predict, None if self.vector_ else len(found.constant)
             )
+        posterior = self._posterior() if return_std else None
         rows, features = self._checked(X, 0)
         result = np.empty((rows.shape[0], len(found.constant)))
+        spread = np.empty_like(result) if return_std else None
         row_bytes = 8 * len(found.coefficients)
         for part in panels(len(result), row_bytes, places.HOST.feature_bytes, least=16):
-            result[part] = features(rows[part]) @ found.coefficients
+            F = features(rows[part])
+            result[part] = F @ found.coefficients
+            if posterior is not None and spread is not None:
+                F = F.toarray() if sparse.issparse(F) else F
+                spread[part] = np.sqrt(posterior.variances(F))
         result += found.constant
-        return result[:, 0] if self.vector_ else result
+        both = [one[:, 0] if self.vector_ else one for one in (result, spread) if one is not None]
+        return tuple(both) if return_std else both[0]
+
+    def _posterior(self) -> Posterior:
+        """Return what is uncertain, computed when it is first needed for a solution."""
+        solution = self._solve()
+        known = self.__dict__.get("posterior_")
+        if known is None or known[0] is not solution:
+            known = self.posterior_ = solution, self.sums_.posterior(solution.alpha)
+        return known[1]
 
 
-def _array(X: Any) -> Any:
-    """Return what gives rows for a slice: arrays of any kind as they are, lists as an array."""
+def sample_weights(value: Any, count: int, first: int = 0) -> Array | None:
+    """Return weights (n,), if they are finite numbers >= 0, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not; with the number of the row, of which the first has the number `first`.
+    """
+    if value is None:
+        return None
+    weights, vector = checks.columns("sample_weight", value, count, first)
+    if not vector:
+        raise ValueError(f"sample_weight: expected shape ({count},), got {weights.shape}")
+    if weights.min() < 0:
+        row = first + int(np.argmin(weights))
+        raise ValueError(f"sample_weight: expected weights >= 0, row {row} has {weights.min():g}")
+    return weights[:, 0].astype(np.float64)
+
+
+def sliceable(X: Any) -> Any:
+    """Return what gives rows for a slice: arrays as they are, sparse ones by rows, lists too."""
+    if sparse.issparse(X):
+        return X.tocsr()
     return X if hasattr(X, "shape") else np.asarray(X)
 
 
-def _parts(X: Any, y: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield parts of an array and its targets, read when they are needed."""
+def parts(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, ...]]:
+    """Yield parts of an array, its targets and its weights, read when they are needed."""
     if len(X.shape) != 2:
         raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
     if y.shape[:1] != X.shape[:1]:
         shape = f"({X.shape[0]},)" if len(y.shape) == 1 else f"({X.shape[0]}, *)"
         raise ValueError(f"y: expected shape {shape}, got {y.shape}")
+    weights = sample_weights(sample_weight, X.shape[0])
     for part in panels(X.shape[0], 8 * X.shape[1], PART_BYTES):
-        yield X[part], y[part]
+        yield X[part], y[part], None if weights is None else weights[part]

@@ -1,0 +1,175 @@
+"""An array computed part by part and written to a file, so that a killed job resumes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast._version import __version__
+from ntkfast.arrays.panels import panels
+from ntkfast.batch.disk import (
+    failures_explained,
+    require_space,
+    sync_data,
+    sync_folder,
+    sync_path,
+    write_all,
+)
+from ntkfast.batch.errors import BatchError
+from ntkfast.batch.journal import Journal, compare, differences
+from ntkfast.batch.run import require_absent
+from ntkfast.support.progress import Bar
+
+
+def write_parts(
+    compute: Callable[[slice], NDArray[Any]],
+    count: int,
+    job: Callable[[], dict[str, Any]],
+    *,
+    out: str | os.PathLike[str],
+    rows: int,
+    progress: bool | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+) -> tuple[NDArray[Any], bool]:
+    """Write ``compute(slice(0, count))``, with a journal beside it as `gram` has one.
+
+    Parameters
+    ----------
+    compute : function
+        Of a slice, returns an array with so many rows; dtype and the other axes are those of the
+        first row.
+    count : int
+        Rows, at least one.
+    job : function
+        Returns a dict of values of JSON, all that the result depends on: a run that is to resume
+        another one has the same, and it must be the same in the end.
+    out : path
+        Ends in ``.npy``.
+    rows : int
+        Of a part. A job that is taken up keeps those that it began with.
+    progress, resume, overwrite
+        As for `gram`.
+
+    Returns
+    -------
+    array : memory map
+        The finished file.
+    was_complete : bool
+        Whether nothing was left to do.
+
+    Raises
+    ------
+    ValueError, FileExistsError, DiskSpaceError, BatchError
+        As for `gram`.
+    """
+    path = Path(os.path.realpath(out))
+    if path.suffix != ".npy":
+        raise ValueError(f"out: expected a path ending in .npy, got {out}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
+    with failures_explained(path, resumable=False):
+        journal = Journal.locked(path)
+    try:
+        facts = job()
+        header = {"job": {"version of ntkfast": __version__, **facts}, "probe": []}
+        complete = journal.describes(path)
+        other = differences(journal.header, header) if complete else []
+        if complete and resume and not other:
+            return _opened(path), True
+        if not overwrite:
+            require_absent(path, other)
+        if complete:
+            journal.clear()
+        partial = Path(f"{path}.partial")
+        known = journal.header if resume and partial.exists() else None
+        if known is not None:
+            compare(journal, known, header)
+        else:
+            _begin(journal, {**header, "tile": [rows, 1]}, partial, compute(slice(0, 1)), count)
+        _fill(compute, partial, path, journal, progress)
+        if job() != facts:
+            journal.clear()
+            partial.unlink()
+            raise BatchError(
+                f"{path}: the inputs changed while the job ran; its parts, of old and new numbers, "
+                "are discarded: run it again when the inputs stay as they are"
+            )
+        if not overwrite:
+            require_absent(path)  # somebody else may have made it in the meantime
+        with failures_explained(path, resumable=True):
+            sync_path(partial)
+            journal.finish(partial)
+            os.replace(partial, path)
+            sync_folder(path.parent)
+    finally:
+        journal.close()
+    return _opened(path), False
+
+
+def _opened(path: Path) -> NDArray[Any]:
+    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _begin(
+    journal: Journal, header: dict[str, Any], partial: Path, first: NDArray[Any], count: int
+) -> None:
+    """Make the file and begin the journal, or leave nothing behind."""
+    journal.clear()  # first: lines of an older job must never describe the new file
+    partial.unlink(missing_ok=True)
+    try:
+        require_space(partial, count * first.nbytes)
+        shape = (count, *first.shape[1:])
+        with failures_explained(partial, resumable=False):
+            np.lib.format.open_memmap(partial, "w+", first.dtype, shape).flush()
+            journal.begin(header)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        journal.remove()
+        raise
+
+
+def _fill(
+    compute: Callable[[slice], NDArray[Any]],
+    partial: Path,
+    path: Path,
+    journal: Journal,
+    progress: bool | None,
+) -> None:
+    """Compute the missing parts and write them by position."""
+    target = np.load(partial, mmap_mode="r", allow_pickle=False)
+    start, row_bytes, count = int(target.offset), target[:1].nbytes, len(target)
+    shape, dtype = target.shape[1:], target.dtype
+    del target
+    rows = 1 if journal.header is None else int(journal.header["tile"][0])
+    descriptor = os.open(partial, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        with (
+            failures_explained(path, resumable=True),
+            Bar(progress, path.name, count, "rows") as bar,
+        ):
+            for number, part in enumerate(panels(count, 1, rows)):
+                size = part.stop - part.start
+                if (number, 0) in journal.done:
+                    bar.skip(size)
+                    continue
+                block = np.empty((size, *shape), dtype)
+                block[...] = compute(part)
+                os.lseek(descriptor, start + part.start * row_bytes, os.SEEK_SET)
+                write_all(descriptor, memoryview(block.tobytes()))
+                sync_data(descriptor)  # before the journal speaks of it
+                journal.record(number, 0)
+                bar.update(size)
+    except KeyboardInterrupt as error:
+        error.add_note(
+            f"{path}: {len(journal.done)} parts of {rows} rows are done and kept; "
+            "the same job goes on from there when it is run again"
+        )
+        raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,295 @@
+"""What the estimators share: a kernel with parameters, inputs of any kind, predictions in parts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.foreign import host_array
+from ntkfast.arrays.panels import panels
+from ntkfast.arrays.ragged import Sequences
+from ntkfast.features.base import BaseEstimator, check_is_fitted, validate_data
+from ntkfast.features.streaming import sample_weights
+from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.networks.base import Network
+from ntkfast.networks.dense import FullyConnected
+from ntkfast.regression.description import parameters_of
+from ntkfast.regression.saved import save
+from ntkfast.regression.solution import Solution, Values
+from ntkfast.regression.solver import solve
+
+PART_BYTES = 1 << 26  # of the inputs that are in memory in float64 at a time
+PART_INPUTS = 2048  # the same for images and sequences
+INNER = "kernel__"
+Self = TypeVar("Self", bound="KernelEstimator")
+
+
+class KernelEstimator(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators: predictions are K(Z, X) times coefficients.
+
+    The parameters of the network or of the kernel are parameters of the estimator too, under names
+    like ``kernel__depth``. They are read from the value; setting one replaces the value.
+    """
+
+    kernel: Any
+    kind: str
+    method: str
+    memory: int | None
+    tol: float
+    progress: bool | None
+    engine: str | None
+    threads: int | None
+    kernel_: Kernel
+    X_fit_: Any
+    dual_coef_: Values
+
+    # --- Parameters ------------------------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters by name; with `deep` those of the network or kernel too."""
+        found: dict[str, Any] = super().get_params(deep=False)
+        inner = parameters_of(_core(found["kernel"])) if deep else {}
+        return found | {INNER + name: value for name, value in inner.items()}
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters by name; those of the network or kernel make a new one, all at once."""
+        names = [name for name in params if name.startswith(INNER)]
+        inner = {name.removeprefix(INNER): params.pop(name) for name in names}
+        super().set_params(**params)
+        if inner:
+            self.kernel = _changed(self.kernel, inner)
+        return self
+
+    def _given(self) -> Kernel:
+        """Return the kernel that the parameters `kernel` and `kind` stand for."""
+        kind = checks.choice("kind", self.kind, ("ntk", "nngp"))
+        value = _or_default(self.kernel)
+        if isinstance(value, Network):
+            kernel: Kernel = getattr(value, kind)
+            return kernel
+        kernel = checked_kernel(value)
+        if kind == "nngp" and kernel.kind != kind:
+            raise ValueError(f"kind: expected 'ntk' beside a kernel, got 'nngp' and {kernel!r}")
+        return kernel
+
+    # --- Inputs and targets ----------------------------------------------------------------------
+
+    def _inputs(self, X: Any, *, reset: bool) -> Any:
+        """Validate rows as scikit-learn does, and other inputs as their kernel does."""
+        name = type(self).__name__
+        if sparse.issparse(X):
+            raise TypeError(f"X: {name} takes dense arrays, got a sparse one")
+        if places.of(X) is not places.HOST:
+            raise TypeError(f"X: {name} takes arrays of the host, got one on a device")
+        kernel = self._given() if reset else self.kernel_
+        if reset:
+            self.kernel_ = kernel
+        if not kernel.of_rows:
+            inputs = kernel.collect(X)
+            if not reset and _form(inputs) != _form(self.X_fit_):
+                raise ValueError(f"X: expected {_form(self.X_fit_)} as in fit, got {_form(inputs)}")
+            return inputs
+        rows = validate_data(
+            self,
+            X,
+            reset=reset,
+            dtype=[np.float64, np.float32],
+            order="C",
+            ensure_all_finite=False,  # the norms tell, and which row it is
+        )
+        rows = checks.real_array("X", rows)
+        checks.rows("X", rows, places.HOST.row_norms(rows))
+        return rows
+
+    def _training(self, X: Any, y: Any) -> tuple[Any, Values, bool]:
+        """Return validated inputs, targets (n, c) in float64, and whether y was a vector."""
+        inputs = self._inputs(X, reset=True)
+        values = host_array("y", self._required(y))
+        if values.dtype == object:  # a column of a mixed table
+            values = values.astype(np.float64)
+        targets, vector = checks.columns("y", values, len(inputs))
+        return inputs, targets.astype(np.float64, copy=False), vector
+
+    def _required(self, y: Any) -> Any:
+        if y is None:
+            name = type(self).__name__
+            raise ValueError(f"y: {name} requires y to be passed, but the target y is None")
+        return y
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    # --- Solving ---------------------------------------------------------------------------------
+
+    def _evaluation(self) -> Evaluation:
+        return Evaluation(self.kernel_, self.engine, self.threads)
+
+    def _gram(self, inputs: Any) -> Values:
+        """Return the Gram matrix of validated inputs in float64."""
+        return np.asarray(self._evaluation()(inputs.astype(np.float64, copy=False)), np.float64)
+
+    def _solve(self, inputs: Any, targets: Values, ridge: float) -> Solution:
+        """Solve (K + ridge I) A = targets with the solver's options; it warns where it does not."""
+        return solve(
+            self.kernel_,
+            inputs,
+            targets,
+            ridge,
+            method=self.method,
+            memory=self.memory,
+            tol=self.tol,
+            engine=self.engine,
+            threads=self.threads,
+            progress=self.progress,
+        )
+
+    # --- Predictions -----------------------------------------------------------------------------
+
+    def _outputs(self, X: Any) -> NDArray[Any]:
+        """Return K(X, X_fit_) @ dual_coef_, computed in float64, in the dtype of X."""
+        check_is_fitted(self)
+        inputs = self._inputs(X, reset=False)
+        evaluate, known = self._evaluation(), self.X_fit_.astype(np.float64, copy=False)
+        result = np.empty((len(inputs), *self.dual_coef_.shape[1:]), inputs.dtype)
+        width = 8 * inputs.shape[1] if isinstance(inputs, np.ndarray) else PART_BYTES // PART_INPUTS
+        for part in panels(len(inputs), width, PART_BYTES):
+            some = inputs[part].astype(np.float64, copy=False)
+            result[part] = evaluate.matmul(some, known, self.dual_coef_)
+        return result
+
+    def predict_chunks(
+        self, X: Any, *, rows: int | None = None, method: str = "predict"
+    ) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Yield predictions part by part, for inputs larger than memory.
+
+        Parameters
+        ----------
+        X : array, or iterable of arrays
+            Anything with a shape that gives inputs for a slice: a memory map, a zarr array or an
+            HDF5 dataset is read part by part. Parts of an iterable are taken as they come.
+        rows : int, optional
+            Inputs of a part of an array; default: what needs about 64 MB.
+        method : str, default "predict"
+            What to call for each part: ``"predict_proba"``, say.
+
+        Yields
+        ------
+        part : slice
+        prediction : array
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ntkfast.regression import KernelRidge
+        >>> X = np.random.default_rng(0).normal(size=(1000, 5))
+        >>> model = KernelRidge(ridge=0.1).fit(X[:100], X[:100, 0])
+        >>> f = np.empty(1000)  # or a memory map
+        >>> for part, values in model.predict_chunks(X, rows=300):
+        ...     f[part] = values
+        """
+        check_is_fitted(self)
+        call, first = getattr(self, method), 0
+        for some in _parts(X, rows):
+            try:
+                values = call(some)
+            except (TypeError, ValueError) as error:
+                error.add_note(f"rows are counted from row {first} of X on")
+                raise
+            yield slice(first, first + len(values)), values
+            first += len(values)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``. It appears when it is complete; until then an older file stays.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError
+            If the kernel holds a Python function or a class that is not of this package.
+        """
+        check_is_fitted(self)
+        save(self, path)
+
+
+def weights_of(sample_weight: ArrayLike | None, count: int) -> Values | None:
+    """Return weights (n,), or None where all are 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not n finite numbers >= 0, of which one is positive.
+    """
+    if sample_weight is None:
+        return None
+    given = host_array("sample_weight", sample_weight)
+    weights = sample_weights(np.full(count, given) if given.ndim == 0 else given, count)
+    if weights is None or np.all(weights == 1):
+        return None
+    if not weights.any():
+        raise ValueError("sample_weight: expected weights >= 0, not all of them zero")
+    return weights
+
+
+def _parts(X: Any, rows: int | None) -> Iterator[Any]:
+    """Yield parts of an array, read when they are needed, or of an iterable what it gives."""
+    if not hasattr(X, "shape"):
+        yield from X
+        return
+    steps = X.shape[1:] if not isinstance(X, Sequences) else (X.shape[1] * X.shape[2],)
+    width, most = 8 * int(np.prod(steps)), PART_BYTES
+    if rows is not None:
+        width, most = 1, checks.count("rows", rows, least=1)
+    for part in panels(X.shape[0], width, most):
+        yield X[part]
+
+
+def _form(inputs: Any) -> str:
+    """Say what sequences and images of one training set have in common."""
+    if isinstance(inputs, Sequences):
+        return f"sequences of {inputs.channels} channels"
+    return f"images of shape {inputs.shape}"
+
+
+def _or_default(value: Any) -> Any:
+    return FullyConnected(1) if value is None else value
+
+
+def _core(value: Any) -> Any:
+    """Return what has the parameters: the network of a kernel that has one, else the value."""
+    value = _or_default(value)
+    network = value.network if isinstance(value, Kernel) else None
+    return value if network is None else network
+
+
+def _changed(value: Any, changes: dict[str, Any]) -> Any:
+    """Return the network or kernel with other values of some fields."""
+    core = _core(value)
+    known = parameters_of(core)
+    wrong = [name for name in changes if name not in known]
+    if wrong:
+        names = ", ".join(known) or "none"
+        raise ValueError(f"{INNER}{wrong[0]}: expected one of {names}, of {_or_default(value)!r}")
+    made = type(core)(**known | changes)
+    is_kernel = isinstance(value, Kernel) and value.network is not None
+    return getattr(made, value.kind) if is_kernel else made

@@ -1,0 +1,109 @@
+"""Kernels and networks as plain values, for files: rebuilt from a closed list of classes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from ntkfast import activations, kernels, networks
+from ntkfast.activations import Activation, CallableActivation, resolve
+from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.networks.composed import Composed
+
+# Names in files; what a class is made with, where that is not one keyword per field.
+CLASSES: dict[str, type] = {
+    f"{room.__name__.rpartition('.')[2]}.{name}": getattr(room, name)
+    for room, names in (
+        (kernels, "ArcCosine ExponentialPower Gaussian Laplace"),
+        (networks, "AvgPool Conv ConvNet Convolutional Dense FullyConnected Readout Recurrent"),
+        (networks, "ResNet Residual Skip"),
+        (activations, "ABReLU Erf Exp GELU Gaussian HermiteSeries Identity Polynomial"),
+        (activations, "RectifiedMonomial Sine Step"),
+    )
+    for name in names.split()
+} | {"networks.Composed": Composed}
+NAMES = {kind: name for name, kind in CLASSES.items()}
+POSITIONAL = {
+    "networks.ConvNet": "elements",
+    "networks.Residual": "branch",
+    "networks.Skip": "branch",
+}
+
+
+def parameters_of(value: Any) -> dict[str, Any]:
+    """Return the parameters that make a network or kernel; none where they are not all keywords."""
+    names = tuple(inspect.signature(type(value)).parameters) if is_dataclass(value) else ()
+    known = {field.name for field in fields(value)} if names else set()
+    return {name: getattr(value, name) for name in names} if known.issuperset(names) else {}
+
+
+def described(value: Any) -> Any:
+    """Return a value of numbers, strings, lists and dicts that `rebuilt` turns into an equal one.
+
+    Raises
+    ------
+    TypeError
+        If the value holds a Python function or a class that is not of this package.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [described(item) for item in value]
+    if isinstance(value, KernelOfNetwork):
+        return {"class": "kernel", "network": described(value.network), "kind": value.kind}
+    if isinstance(value, CallableActivation) and _has_name(value):
+        return {"class": "activation", "name": value.name}
+    if type(value) not in NAMES:
+        what = (
+            "a Python function as activation"
+            if isinstance(value, CallableActivation)
+            else f"the class {type(value).__name__}"
+        )
+        raise TypeError(
+            f"kernel: expected networks, kernels and activations of ntkfast, got {what}, which a "
+            "file without code cannot hold"
+        )
+    content = parameters_of(value) or {one.name: getattr(value, one.name) for one in fields(value)}
+    return {"class": NAMES[type(value)]} | {name: described(one) for name, one in content.items()}
+
+
+def rebuilt(value: Any) -> Any:
+    """Return what `described` was given; lists become tuples.
+
+    Raises
+    ------
+    ValueError
+        If it names a class that is not on the list, or arguments that the class does not take.
+    """
+    if isinstance(value, list):
+        return tuple(rebuilt(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    content = {name: rebuilt(item) for name, item in value.items()}
+    name = content.pop("class", None)
+    try:
+        if name == "kernel":
+            return _kernel(**content)
+        if name == "activation":
+            return resolve(str(content["name"]))
+        make: Callable[..., Any] = CLASSES[name]
+        return make(*content.pop(POSITIONAL.get(name), ()), **content)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"expected the description of a class, got {value} ({error})") from error
+
+
+def _kernel(network: Any, kind: str) -> Kernel:
+    if not isinstance(network, networks.Network) or kind not in ("ntk", "nngp"):
+        raise TypeError(f"no kernel {kind!r} of {network!r}")
+    kernel: Kernel = getattr(network, kind)
+    return kernel
+
+
+def _has_name(activation: Activation) -> bool:
+    """Whether its name stands for it."""
+    try:
+        return resolve(activation.name) == activation
+    except (TypeError, ValueError):
+        return False

@@ -1,0 +1,51 @@
+"""Saved models read back."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ntkfast.regression.classifier import KernelClassifier
+from ntkfast.regression.ridge import KernelRidge
+from ntkfast.regression.ridge_cv import KernelRidgeCV
+from ntkfast.regression.saved import restore
+
+CLASSES: dict[str, type] = {
+    one.__name__: one for one in (KernelClassifier, KernelRidge, KernelRidgeCV)
+}
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Read a model that the method `save` of an estimator wrote.
+
+    The file holds numbers and names, no code: loading one from a stranger runs nothing.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    KernelRidge, KernelRidgeCV or KernelClassifier
+        Fitted; it predicts the same bits on the same machine.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no saved model, or one of a later format.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, numpy as np, ntkfast as nf
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> model = nf.regression.KernelRidge(nf.FullyConnected(2), ridge=0.1).fit(X, X[:, 0])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "model.npz")
+    ...     model.save(file)
+    ...     again = nf.regression.load(file)
+    >>> bool(np.all(again.predict(X) == model.predict(X)))
+    True
+    """
+    return restore(CLASSES, path)

@@ -1,0 +1,151 @@
+"""Kernel ridge regression."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+
+from ntkfast.arrays import checks
+from ntkfast.regression.base import KernelEstimator, weights_of
+from ntkfast.regression.solution import Solution, Values
+from ntkfast.spectrum.gram.cholesky import Cholesky
+
+Self = TypeVar("Self", bound="KernelRidge")
+
+
+@dataclass(eq=False, repr=False)
+class KernelRidge(
+    MultiOutputMixin,  # type: ignore[misc]
+    RegressorMixin,  # type: ignore[misc]
+    KernelEstimator,
+):
+    """Ridge regression with the kernel of a network: sum_i w_i (f(x_i) - y_i)^2 + ridge |f|^2.
+
+    Parameters
+    ----------
+    kernel : Kernel or network, optional
+        Default: ``ntkfast.FullyConnected(1)``. Its own parameters are those of the estimator too:
+        ``kernel__depth``, ``kernel__w_std``. Inputs of kernels of other things than rows, images
+        and sequences, are passed as to the kernel.
+    ridge : float, default 1.0
+        Added to the diagonal, in absolute terms.
+    kind : {"ntk", "nngp"}
+        Which kernel of a network.
+    method, memory, tol, progress
+        As for `ntkfast.regression.solve`.
+    engine, threads
+        As for calling a kernel.
+
+    Attributes
+    ----------
+    dual_coef_ : (n,) or (n, targets) array
+    X_fit_ : (n, d) array, or other inputs
+        The training inputs, not copied: they must not be changed while the model is used. Those of
+        weight 0 are left out.
+    kernel_ : Kernel
+    solution_ : Solution
+        What the solver tells; None where unequal weights need a matrix of their own.
+    n_features_in_ : int
+        For kernels of rows.
+
+    Notes
+    -----
+    There is no constant term: centre the targets where the mean is not known to be 0, or give the
+    network biases. Everything is computed in float64; predictions have the dtype of the inputs.
+
+    Equal weights take the way of no weights. Unequal ones need the n x n matrix in memory, and are
+    solved by Cholesky.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> from ntkfast.regression import KernelRidge
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = np.abs(X[:, 0])
+    >>> model = KernelRidge(nf.FullyConnected(3), ridge=0.01).fit(X[:150], y[:150])
+    >>> bool(model.score(X[150:], y[150:]) > 0.9)
+    True
+    >>> model.set_params(kernel__depth=2).kernel
+    FullyConnected(2)
+    """
+
+    kernel: Any = None
+    ridge: float = 1.0
+    _: KW_ONLY
+    kind: str = "ntk"
+    method: str = "auto"
+    memory: int | None = None
+    tol: float = 1e-6
+    progress: bool | None = None
+    engine: str | None = None
+    threads: int | None = None
+
+    def fit(self: Self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Solve for the coefficients.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+        y : (n,) or (n, targets) array
+        sample_weight : float or (n,) array, optional
+            Weights >= 0 of the squared errors.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter has the wrong type or range, or X or y is not finite or has no rows.
+        numpy.linalg.LinAlgError
+            If the ridge is below the rounding errors of the matrix.
+        """
+        ridge = checks.number("ridge", self.ridge, least=0.0)
+        inputs, targets, vector = self._training(X, y)
+        weights = weights_of(sample_weight, len(inputs))
+        if weights is not None and not weights.all():
+            kept = np.flatnonzero(weights)
+            inputs, targets, weights = inputs[kept], targets[kept], weights[kept]
+        if weights is None or np.ptp(weights) == 0:
+            shared = 1.0 if weights is None else float(weights[0])
+            self.solution_: Solution | None = self._solve(inputs, targets, ridge / shared)
+            coefficients = self.solution_.coefficients
+        else:
+            self.solution_ = None
+            coefficients = self._weighted(inputs, targets, ridge, weights)
+        self.X_fit_ = inputs
+        self.dual_coef_ = coefficients[:, 0] if vector else coefficients
+        return self
+
+    def _weighted(self, inputs: Any, targets: Values, ridge: float, weights: Values) -> Values:
+        """Solve (K + ridge diag(1/w)) A = Y as W (W K W + ridge I)^-1 W Y, W = diag(sqrt w)."""
+        roots = np.sqrt(weights / weights.mean())
+        A = self._gram(inputs)
+        A *= roots
+        A *= roots[:, None]
+        np.einsum("ii->i", A)[:] += ridge / weights.mean()
+        return np.asarray(roots[:, None] * Cholesky(A).solve(roots[:, None] * targets))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : (m, d) array, or other inputs of the kernel
+
+        Returns
+        -------
+        (m,) or (m, targets) array of the dtype of X
+            Computed without a matrix of m x n numbers; `predict_chunks` reads X in parts too.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        return self._outputs(X)

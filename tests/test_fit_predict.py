@@ -1,0 +1,250 @@
+"""``ntkfast fit`` and ``ntkfast predict``, from files to files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import ntkfast as nf
+
+pytest.importorskip("sklearn")
+
+from ntkfast.batch import BatchError
+from ntkfast.batch.parts import write_parts
+from ntkfast.command import cli
+from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
+
+generator = np.random.default_rng(3)
+X, Z = generator.normal(size=(60, 4)), generator.normal(size=(25, 4))
+Y = np.abs(X[:, 0]) + 0.1 * generator.normal(size=60)
+LABELS = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+FC = "--network fc --depth 2".split()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name, values in {"X": X, "Z": Z, "y": Y, "labels": LABELS}.items():
+        np.save(f"{name}.npy", values)
+    return tmp_path
+
+
+def ran(capfd: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    """Run a command and return what it prints, or its message."""
+    assert cli.main(list(arguments)) == status
+    found = capfd.readouterr()
+    assert status or not found.err
+    return found.err if status else found.out
+
+
+def test_regression(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    said = ran(capfd, "fit", "X.npy", "y.npy", *FC, "--ridge", "auto", "--out", "model.npz")
+    wanted = KernelRidgeCV(nf.FullyConnected(2)).fit(X, Y)
+    error = np.sqrt(wanted.scores_.min())
+    assert said.splitlines()[0] == (
+        "y.npy: float64 are taken as numbers to predict; --task says otherwise"
+    )
+    assert f"model.npz: 60 rows, ridge {wanted.ridge_:.4g}, " in said
+    assert f"leave-one-out root mean square error {error:.4g}, of y" in said
+    said = ran(capfd, "predict", "model.npz", "Z.npy", "--out", "f.npy", "--rows", "7")
+    assert said == "f.npy: 25 float64\n"
+    assert_allclose(np.load("f.npy"), wanted.predict(Z), rtol=1e-12)
+    assert not (folder / "f.npy.partial").exists()
+    again = ran(capfd, "predict", "model.npz", "Z.npy", "--out", "f.npy")
+    assert again == "f.npy: complete already, 25 float64\n"
+    said = ran(capfd, "predict", "model.npz", "X.npy", "--out", "f.npy", status=2)
+    assert "f.npy: exists already, of another job (shape of X was [25, 4], is now [60, 4])" in said
+
+
+def test_ridge_of_ones_own_and_weights(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights = np.arange(60) % 4
+    np.save("w.npy", weights)
+    targets = np.stack([Y, -Y], axis=1)
+    np.savez("data.npz", y=targets, other=Y)
+    options = ["--ridge", "0.5", "--sample-weight", "w.npy", "--out", "m.npz"]
+    said = ran(capfd, "fit", "X.npy", "data.npz:y", *FC, *options)
+    assert "m.npz: 45 rows, ridge 0.5" in said
+    wanted = KernelRidgeCV(nf.FullyConnected(2), [0.5]).fit(X, targets, weights)
+    assert_array_equal(load("m.npz").predict(Z), wanted.predict(Z))
+    assert "m.npz: exists already" in ran(
+        capfd, "fit", "X.npy", "y.npy", *FC, "--out", "m.npz", status=2
+    )
+    ran(capfd, "fit", "X.npy", "y.npy", *FC, "--out", "m.npz", "--overwrite")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_classes(folder: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
+    Path("labels.csv").write_text("\n".join(LABELS))
+    np.savetxt("X.csv", X, delimiter=",", fmt="%.17g")
+    np.savetxt("Z.csv", Z, delimiter=",", fmt="%.17g", header="a,b,c,d", comments="")
+    said = ran(capfd, "fit", f"X.{suffix}", f"labels.{suffix}", *FC, "--out", "model.npz")
+    wanted = KernelClassifier(nf.FullyConnected(2)).fit(X, LABELS)
+    right = wanted.classes_[(wanted.held_out_ > 0).astype(int)] == LABELS
+    assert "strings are taken as classes" in said
+    assert f"leave-one-out accuracy {100 * right.mean():.2f} %, 2 classes" in said
+    assert ran(capfd, "predict", "model.npz", f"Z.{suffix}", "--out", "c.npy") == (
+        "c.npy: 25 strings\n"
+    )
+    assert_array_equal(np.load("c.npy"), wanted.predict(Z), strict=True)
+    options = ["--method", "predict_proba", "--rows", "9"]
+    ran(capfd, "predict", "model.npz", f"Z.{suffix}", *options, "--out", "p.npy")
+    assert_allclose(np.load("p.npy"), wanted.predict_proba(Z), rtol=1e-12)
+
+
+def test_task_is_said(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    np.savetxt("y.csv", np.arange(60) % 3, fmt="%d")
+    np.save("y.npy", np.arange(60) % 3)
+    common = ["X.npy", "y.csv", *FC, "--overwrite", "--out", "m.npz"]
+    assert "float64 are taken as numbers" in ran(capfd, "fit", *common)
+    assert "3 classes" in ran(capfd, "fit", *common, "--task", "classification")
+    common[1] = "y.npy"
+    assert "int64 are taken as classes" in ran(capfd, "fit", *common)
+    assert "root mean square" in ran(capfd, "fit", *common, "--task", "regression")
+
+
+def test_images_and_sequences(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    h5py = pytest.importorskip("h5py")
+    zarr = pytest.importorskip("zarr")
+    with h5py.File("images.h5", "w") as file:
+        file["images"] = X.reshape(60, 2, 2, 1)
+    options = ["--network", "cntk", "--depth", "1", "--out", "cnn.npz"]
+    ran(capfd, "fit", "images.h5:images", "y.npy", *options)
+    ran(capfd, "predict", "cnn.npz", "images.h5", "--rows", "50", "--out", "f.npy")
+    wanted = KernelRidgeCV(nf.Convolutional(1)).fit(X.reshape(60, 2, 2, 1), Y)
+    assert_allclose(np.load("f.npy"), wanted.predict(X.reshape(60, 2, 2, 1)), atol=1e-10)
+    zarr.save_array("series.zarr", X)
+    steps = 1 + np.arange(60) % 4
+    np.save("steps.npy", steps)
+    options = ["--network", "rntk", "--depth", "1", "--b-std", "0.1", "--lengths", "steps.npy"]
+    ran(capfd, "fit", "series.zarr", "y.npy", *options, "--out", "rnn.npz")
+    ran(capfd, "predict", "rnn.npz", "X.npy", "--lengths", "steps.npy", "--out", "g.npy")
+    ragged = nf.sequences(X, steps)
+    model = KernelRidgeCV(nf.Recurrent(1, b_std=0.1)).fit(ragged, Y)
+    assert_allclose(np.load("g.npy"), model.predict(ragged), atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("fit X.npy y.npy --network fc --depth 1 --out model.pkl", "--out: expected a path ending"),
+        ("fit X.npy y.npy --network fc --out model.npz", "--network fc needs --depth"),
+        ("fit X.npy Z.npy --network fc --depth 1 --out m.npz", "y: expected shape (60, *)"),
+        ("fit X.npy no.npy --network fc --depth 1 --out m.npz", "no.npy: no such file"),
+        ("fit X.npy name.csv --network fc --depth 1 --out m.npz", "'cat' can be a name or a class"),
+        ("fit bad.npy y.npy --network fc --depth 1 --out m.npz", "X: expected finite numbers, row"),
+        ("fit X.npy y.npy --network fc --depth 1 --out no/m.npz", "no such folder"),
+        ("predict X.npy Z.npy --out f.npy", "X.npy: expected a model that save wrote"),
+        ("predict model.npz Z.npy --out f.csv", "--out: expected a path ending in .npy"),
+        ("predict model.npz bad.npy --out f.npy", "X: expected finite numbers, row 5 holds NaN"),
+        ("predict model.npz Z.npy --out Z.npy --overwrite", "--out: expected another file"),
+        ("predict model.npz y2.npy --out f.npy", "X has 2 features"),
+        ("predict model.npz Z.npy --lengths y.npy --out f.npy", "--lengths is for models of seq"),
+        ("predict model.npz Z.npy --method predict_proba --out f.npy", "this is a regression"),
+        ("predict model.npz Z.npy --header --out f.npy", "--header is for tables of text"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    KernelRidgeCV(nf.FullyConnected(1), [0.1]).fit(X, Y).save("model.npz")
+    np.save("bad.npy", np.where(np.arange(60)[:, None] == 5, np.nan, X))
+    np.save("y2.npy", X[:, :2])
+    Path("name.csv").write_text("cat\n" + "dog\n" * 59)
+    before = {path.name for path in folder.iterdir()}
+    assert message in ran(capfd, *arguments.split(), status=2)
+    assert {path.name for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("ridge", ["-1", "nan", "inf", "few"])
+def test_ridge_is_a_number_or_auto(ridge: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "X.npy", "y.npy", *FC, f"--ridge={ridge}", "--out", "m.npz"])
+    assert "expected a number >= 0 or auto" in capfd.readouterr().err
+
+
+# --- A job that stops ----------------------------------------------------------------------------
+
+
+class Work:
+    """A job that can be interrupted, and says what it computes."""
+
+    def __init__(self, stop: int = 1000) -> None:
+        self.stop, self.rows, self.facts = stop, list[int](), {"contents": "1"}
+
+    def __call__(self, part: slice) -> Any:
+        """Compute two columns, and keep the rows in mind."""
+        if part.stop > self.stop:
+            raise KeyboardInterrupt
+        self.rows += range(part.start, part.stop)
+        return np.arange(part.start, part.stop)[:, None] * [1.0, 10.0]
+
+    def run(self, out: Path, **options: Any) -> Any:
+        """Write 20 rows."""
+        return write_parts(self, 20, lambda: self.facts, out=out, **{"rows": 6, **options})
+
+
+def test_an_interrupted_job_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "f.npy"
+    with pytest.raises(KeyboardInterrupt) as caught:
+        Work(13).run(out)
+    assert "2 parts of 6 rows are done and kept" in caught.value.__notes__[0]
+    assert not out.exists()
+    work = Work()
+    found, was_complete = work.run(out, rows=7)
+    assert not was_complete
+    assert work.rows == list(range(12, 20))
+    assert_array_equal(found, np.arange(20)[:, None] * [1.0, 10.0])
+    work = Work()
+    assert work.run(out)[1]
+    assert not work.rows
+    work.facts = {"contents": "2"}
+    with pytest.raises(FileExistsError, match="of another job"):
+        work.run(out)
+    work.run(out, overwrite=True)
+    assert set(work.rows) == set(range(20))
+
+
+def test_an_interrupted_job_of_another_kind_is_in_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "f.npy"
+    with pytest.raises(KeyboardInterrupt):
+        Work(13).run(out)
+    work = Work()
+    work.facts = {"model": "other"}
+    with pytest.raises(BatchError, match="model was None, is now other"):
+        work.run(out)
+    work.run(out, resume=False)
+    assert set(work.rows) == set(range(20))
+
+
+def test_inputs_that_change_on_the_way_give_no_file(tmp_path: Path) -> None:
+    changes = iter("abc")
+    with pytest.raises(BatchError, match="the inputs changed"):
+        write_parts(Work(), 20, lambda: {"contents": next(changes)}, out=tmp_path / "f.npy", rows=9)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_killed_prediction_goes_on(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    KernelRidgeCV(nf.FullyConnected(2), [0.1]).fit(X, Y).save("model.npz")
+    np.save("Z.npy", generator.normal(size=(400, 4)))
+    arguments = ["predict", "model.npz", "Z.npy", "--rows", "1", "--out", "f.npy"]
+    paths = {**os.environ, "PYTHONPATH": str(Path(nf.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-m", "ntkfast", *arguments], env=paths)
+    journal = folder / "f.npy.journal"
+    while process.poll() is None and not (
+        journal.exists() and journal.read_bytes().count(b"\n") > 20
+    ):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -9
+    assert (folder / "f.npy.partial").exists()
+    ran(capfd, *arguments)
+    assert_allclose(np.load("f.npy"), load("model.npz").predict(np.load("Z.npy")), rtol=1e-12)
