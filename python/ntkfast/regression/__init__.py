@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ntkfast.regression.solution import Solution
 from ntkfast.regression.solver import solve
+from ntkfast.regression.training_time import max_learning_rate
+from ntkfast.support.optional import require
 
-__all__ = ["Solution", "solve"]
+if TYPE_CHECKING:
+    from ntkfast.regression.gaussian_process import GaussianProcess
+    from ntkfast.regression.gradient_flow import GradientFlow
+
+_ESTIMATORS = {  # in their files: they need scikit-learn, the extra of that name
+    "GaussianProcess": "gaussian_process",
+    "GradientFlow": "gradient_flow",
+}
+
+__all__ = [
+    "GaussianProcess",
+    "GradientFlow",
+    "Solution",
+    "max_learning_rate",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load an estimator when it is first used."""
+    if name in _ESTIMATORS:
+        require("sklearn", "sklearn")
+        return getattr(importlib.import_module(f"{__name__}.{_ESTIMATORS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,0 +1,36 @@
+"""Whether a Gram matrix can be solved with, and its factor if so."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.regression.eigen import EPS
+from ntkfast.spectrum.gram.cholesky import Cholesky
+
+Values = NDArray[np.float64]
+STEPS = 4  # of the inverse iteration: the smallest eigenvalue within a small factor
+
+
+def factorised(A: Values) -> Cholesky | None:
+    """Return the factor of a symmetric matrix, or None where it is singular to rounding.
+
+    That is where the smallest eigenvalue is at most n eps times the largest.
+
+    Parameters
+    ----------
+    A : (n, n) array
+        Left as it is.
+    """
+    try:
+        factor = Cholesky(A.copy())
+    except np.linalg.LinAlgError:
+        return None
+    # norms of rows are at most the largest eigenvalue
+    least = len(A) * EPS * float(np.max(np.linalg.norm(A, axis=1)))
+    if float(factor.pivots.min()) <= least:
+        return None
+    vector = np.random.default_rng(0).standard_normal(len(A))
+    for _ in range(STEPS):
+        vector = factor.solve(vector / np.linalg.norm(vector))
+    return factor if np.linalg.norm(vector) * least < 1 else None
