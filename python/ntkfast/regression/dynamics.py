@@ -110,13 +110,12 @@ class Dynamics:
     def grams(self, X: Any, Y: Any = None) -> tuple[Values, Values]:
         """Return NNGP and the kernel of training between inputs, in one pass."""
         if self.kind == "nngp":
-            nngp = self.evaluate("nngp")(X, Y)
-            return nngp, nngp
-        if not hasattr(self.network, "both"):
-            return self.evaluate("nngp")(X, Y), self.evaluate("ntk")(X, Y)
-        options: Any = {"engine": self.engine, "threads": self.threads}
-        pair: tuple[Values, Values] = self.network.both(X, Y, **options)
-        return pair
+            nngp = theta = self.evaluate("nngp")(X, Y)
+        elif hasattr(self.network, "both"):
+            nngp, theta = self.network.both(X, Y, engine=self.engine, threads=self.threads)
+        else:
+            nngp, theta = self.evaluate("nngp")(X, Y), self.evaluate("ntk")(X, Y)
+        return np.asarray(nngp, np.float64), np.asarray(theta, np.float64)
 
     @cached_property
     def theta(self) -> Values:
@@ -135,9 +134,9 @@ class Dynamics:
         return self._ridged(nngp)
 
     def _ridged(self, K: Any) -> Values:
-        K = np.asarray(K, np.float64)
-        np.einsum("ii->i", K)[:] += self.ridge
-        return K
+        ridged: Values = np.asarray(K, np.float64)
+        np.einsum("ii->i", ridged)[:] += self.ridge
+        return ridged
 
     @cached_property
     def eigen(self) -> Eigen:
@@ -146,7 +145,7 @@ class Dynamics:
 
     @cached_property
     def end(self) -> Moment:
-        """The end of training: solved, or of least norm where the matrix is singular to rounding."""
+        """The end of training: solved, or of least norm if the matrix is singular to rounding."""
         factor = factorised(self.theta)
         if factor is not None:
             return Solved(factor)

@@ -15,6 +15,7 @@ from ntkfast.features.base import BaseEstimator, check_is_fitted
 from ntkfast.regression import losses
 from ntkfast.regression.dynamics import Dynamics, Moment
 from ntkfast.regression.inputs import KINDS, checked_network, fitting, kernel_of, predicting
+from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.training_time import Descent, largest_eigenvalue
 
 Values = NDArray[np.float64]
@@ -270,7 +271,9 @@ class GradientFlow(
     def _means(self, Z: Any, at: list[When], start: Any) -> Values:
         """Return means (t, m, c) on inputs, or on the training inputs for None."""
         training = self.training_
-        Y, first, other = training.targets, 0.0, 0.0
+        Y = training.targets
+        first: Values | float = 0.0
+        other: Values | float = 0.0
         if start is not None:
             first, other = _started(start, Y.shape, None if Z is None else len(Z), self.vector_)
         begin = np.broadcast_to(first, Y.shape)
@@ -327,13 +330,13 @@ class GradientFlow(
         """Return standard deviations (t, m) or covariances (t, m, m)."""
         training = self.training_
         if Z is None:
-            found = np.array([_even(one.rest(one.rest(training.nngp).T)) for one in moments])
-            return _roots(np.einsum("tii->ti", found)) if diagonal else _clipped(found)
+            found = np.array([symmetrised(one.rest(one.rest(training.nngp).T)) for one in moments])
+            return deviations(np.einsum("tii->ti", found)) if diagonal else clipped(found)
         if not diagonal:
             nngp, theta = training.grams(Z, training.inputs)
             lost = [self._lost(one, nngp.T, theta.T) for one in moments]
             prior = training.evaluate("nngp")(Z)
-            return _clipped(np.array([prior - _even(left.T @ right) for left, right in lost]))
+            return clipped(np.array([prior - symmetrised(left.T @ right) for left, right in lost]))
         variances = np.empty((len(moments), len(Z)))
         for part in panels(len(Z), 8 * len(training.targets), PANEL_BYTES):
             nngp, theta = training.grams(Z[part], training.inputs)
@@ -341,7 +344,7 @@ class GradientFlow(
             for index, one in enumerate(moments):
                 left, right = self._lost(one, nngp.T, theta.T)
                 variances[index, part] = prior - np.einsum("ij,ij->j", left, right)
-        return _roots(variances)
+        return deviations(variances)
 
     def _lost(self, moment: Moment, nngp: Values, theta: Values) -> tuple[Values, Values]:
         """Return L and R, (n, m), with the symmetric part of L^T R to be taken from S(Z, Z)."""
@@ -383,19 +386,3 @@ def _started(
             raise ValueError(f"start: expected outputs like y, got shape {np.shape(one)}")
         found.append(outputs.astype(np.float64))
     return found[0], found[1] if others is not None else 0.0
-
-
-def _even(C: Values) -> Values:
-    """Return the symmetric part."""
-    return np.asarray((C + C.T) / 2)
-
-
-def _clipped(C: Values) -> Values:
-    """Return covariances (t, m, m) whose variances rounding has not made negative."""
-    diagonal = np.einsum("tii->ti", C)
-    diagonal[...] = np.maximum(diagonal, 0)
-    return C
-
-
-def _roots(variances: Values) -> Values:
-    return np.asarray(np.sqrt(np.maximum(variances, 0)))

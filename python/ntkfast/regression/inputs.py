@@ -65,6 +65,22 @@ def predicting(estimator: Any, kernel: Kernel, Z: Any) -> Any:
     return kernel.collect(Z).astype(np.float64, copy=False)
 
 
+def parameter(kernel: Kernel, name: str) -> Any:
+    """Return a parameter of a kernel, or of its network.
+
+    Raises
+    ------
+    ValueError
+        If there is no such parameter.
+    """
+    core = _core(kernel)
+    names = inspect.signature(type(core)).parameters
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise ValueError(f"{name}: {core!r} has no such parameter, expected one of: {known}")
+    return getattr(core, name)
+
+
 def changed(kernel: Kernel, **changes: Any) -> Kernel:
     """Return the kernel like this one of which some parameters, or its network's, are others.
 
@@ -73,11 +89,15 @@ def changed(kernel: Kernel, **changes: Any) -> Kernel:
     ValueError
         If there is no such parameter.
     """
-    core = kernel if kernel.network is None else kernel.network
-    names = inspect.signature(type(core)).parameters
     for name in changes:
-        if name not in names:
-            known = ", ".join(names) or "none"
-            raise ValueError(f"{name}: {core!r} has no such parameter, expected one of: {known}")
+        parameter(kernel, name)
+    core = _core(kernel)
+    names = inspect.signature(type(core)).parameters
     new = type(core)(**({name: getattr(core, name) for name in names} | changes))
-    return new if kernel.network is None else getattr(new, str(kernel.kind))
+    found: Kernel = new if kernel.network is None else getattr(new, str(kernel.kind))
+    return found
+
+
+def _core(kernel: Kernel) -> Any:
+    """Return what has the parameters."""
+    return kernel if kernel.network is None else kernel.network

@@ -34,3 +34,20 @@ def factorised(A: Values) -> Cholesky | None:
     for _ in range(STEPS):
         vector = factor.solve(vector / np.linalg.norm(vector))
     return factor if np.linalg.norm(vector) * least < 1 else None
+
+
+def symmetrised(C: Values) -> Values:
+    """Return the symmetric part, symmetric to the bit."""
+    return np.asarray((C + C.T) / 2)
+
+
+def clipped(C: Values) -> Values:
+    """Return covariances (..., m, m), changed in place: no variance is negative by rounding."""
+    diagonal = np.einsum("...ii->...i", C)
+    diagonal[...] = np.maximum(diagonal, 0)
+    return C
+
+
+def deviations(variances: Values) -> Values:
+    """Return standard deviations of variances that rounding may have made negative."""
+    return np.asarray(np.sqrt(np.maximum(variances, 0)))

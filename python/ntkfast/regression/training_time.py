@@ -117,7 +117,7 @@ class Descent:
             return self._read(change)
 
     def _read(self, change: Values) -> tuple[Values, Values]:
-        """Return phi and q from the change of the state (phi / rate, velocity, 1), which is 0 first.
+        """Return phi and q from the change of the state (phi / rate, velocity, 1).
 
         Changes are what is composed, (1 + D)(1 + E) - 1 = D + E + D E: as with `expm1`, small
         eigenvalues keep their digits.
