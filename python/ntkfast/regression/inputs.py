@@ -55,7 +55,8 @@ def fitting(estimator: Any, kernel: Kernel, X: Any, y: Any) -> tuple[Any, Values
             raise ValueError("y: expected one target per input of X, got None")
         rows, targets = kernel.collect(X), y
     matrix, vector = checks.columns("y", targets, len(rows))
-    return rows.astype(np.float64, copy=False), matrix.astype(np.float64, copy=False), vector
+    # copies: matrices are made later, and must be those of what was given here
+    return rows.astype(np.float64), matrix.astype(np.float64), vector
 
 
 def predicting(estimator: Any, kernel: Kernel, Z: Any) -> Any:

@@ -22,17 +22,20 @@ def factorised(A: Values) -> Cholesky | None:
     A : (n, n) array
         Left as it is.
     """
+    top = float(np.max(np.diagonal(A)))
+    if not top > 0:
+        return None
+    # Norms of rows are at most the largest eigenvalue; over `top` no square of them overflows.
+    least = len(A) * EPS * float(np.max(np.linalg.norm(A / top, axis=1)))
     try:
         factor = Cholesky(A.copy())
     except np.linalg.LinAlgError:
         return None
-    # norms of rows are at most the largest eigenvalue
-    least = len(A) * EPS * float(np.max(np.linalg.norm(A, axis=1)))
-    if float(factor.pivots.min()) <= least:
+    if float(factor.pivots.min()) / top <= least:
         return None
     vector = np.random.default_rng(0).standard_normal(len(A))
     for _ in range(STEPS):
-        vector = factor.solve(vector / np.linalg.norm(vector))
+        vector = factor.solve(vector * (top / np.linalg.norm(vector)))
     return factor if np.linalg.norm(vector) * least < 1 else None
 
 
