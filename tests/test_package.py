@@ -104,12 +104,12 @@ def test_public_names() -> None:
     assert set(dir(ntkfast)) == {*ntkfast.__all__, "features", "sklearn"}
 
 
-PARTS = "batch datasets features finite plot sklearn spectrum statistics".split()
+PARTS = "batch datasets features finite plot regression sklearn spectrum statistics".split()
 
 
 @pytest.mark.parametrize("part", [*PARTS, "statistics.penalties", "statistics.rkhs_norm"])
 def test_public_names_of_the_parts(part: str) -> None:
-    if part in ("features", "sklearn"):
+    if part in ("features", "regression", "sklearn"):
         pytest.importorskip("sklearn")
     module = importlib.import_module(f"ntkfast.{part}")
     assert dir(module) == sorted(module.__all__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +110,90 @@ def test_save_writes_the_format_of_the_suffix(tmp_path: Path) -> None:
         assert (tmp_path / f"p.{suffix}").read_bytes().startswith(magic)
     with pytest.raises(ValueError, match=r"path: expected a suffix among .*\.png"):
         nf.plot.save(figure, tmp_path / "p.xyz")
+
+
+# --- Fits ----------------------------------------------------------------------------------------
+
+
+def fitted(columns: int = 1, targets: int = 1) -> Any:
+    pytest.importorskip("sklearn")
+    X = np.random.default_rng(0).normal(size=(12, columns))
+    y = np.sin(X[:, :1]) + np.arange(targets)
+    net = nf.FullyConnected(2, parameterization="ntk", b_std=0.3)
+    return nf.regression.GradientFlow(net, ridge=0.01).fit(X, y)
+
+
+def test_flow_draws_means_and_two_deviations() -> None:
+    model, x = fitted(), np.linspace(-2, 2, 31)
+    for options in ({}, {"steps": True}):
+        times = [0, 20] if options else [0.0, 20.0, np.inf]
+        axes = nf.plot.flow(model, times, x=x, **options).axes[0]
+        word = "steps" if options else "time"
+        mean, std = model.predict(x[:, None], **{word: times}, return_std=True)
+        for i in range(len(times)):
+            np.testing.assert_array_equal(axes.lines[i].get_ydata(), mean[i, :, 0])
+            edge = axes.collections[i].get_paths()[0].vertices[:, 1]
+            assert edge.max() == pytest.approx(np.max(mean[i, :, 0] + 2 * std[i]))
+            assert edge.min() == pytest.approx(np.min(mean[i, :, 0] - 2 * std[i]))
+        np.testing.assert_array_equal(axes.lines[-1].get_ydata(), model.training_.targets[:, 0])
+    names = [
+        text.get_text() for text in nf.plot.flow(model, [1, np.inf]).axes[0].get_legend().texts
+    ]
+    assert names == ["t = 1", "end of training", "data"]
+    for sizes in ((2, 1), (1, 2)):
+        with pytest.raises(ValueError, match="model: expected one input and one target"):
+            nf.plot.flow(fitted(*sizes), [1.0])
+
+
+def test_prediction_checks_shapes() -> None:
+    x = np.arange(4.0)
+    assert len(nf.plot.prediction(x, x).axes[0].lines) == 1
+    for options, message in [
+        ({"mean": x[:3]}, "mean: expected shape"),
+        ({"mean": x, "std": x[:3]}, "std: expected shape"),
+        ({"mean": x, "labels": ["a", "b"]}, "labels: expected 1"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            nf.plot.prediction(x, **options)
+
+
+def test_learning_curves_are_the_losses() -> None:
+    model, times = fitted(3), np.geomspace(0.1, 100, 5)
+    Z = np.random.default_rng(1).normal(size=(7, 3))
+    axes = nf.plot.learning_curves({"one": model}, times, test=(Z, np.ones((7, 1)))).axes[0]
+    train, held_out = (np.asarray(line.get_ydata()) for line in axes.lines)
+    np.testing.assert_array_equal(train, model.training_loss(times))
+    wanted = np.mean((model.predict(Z, times) - 1) ** 2, axis=(1, 2)) / 2
+    np.testing.assert_allclose(held_out, wanted, rtol=1e-13)
+    default = nf.plot.learning_curves(model, ensemble=True).axes[0].lines[0]
+    losses = np.asarray(default.get_ydata())
+    assert losses[0] > 0.5 * model.training_loss(0.0, ensemble=True)
+    assert losses[-1] < 1e-12 * losses[0]
+    with pytest.raises(ValueError, match="times: expected positive"):
+        nf.plot.learning_curves(model, [0.0, 1.0])
+
+
+def test_ridge_path_marks_the_best() -> None:
+    path = SimpleNamespace(ridges=[1.0, 0.01, 0.1, 10.0], errors=[0.3, 0.5, 0.2, np.inf])
+    estimator = SimpleNamespace(ridges_=path.ridges, scores_=path.errors)
+    for found in (path, estimator):
+        axes = nf.plot.ridge_path(found).axes[0]
+        assert list(axes.lines[0].get_xdata()) == [0.01, 0.1, 1.0]
+        assert (axes.lines[2].get_xdata()[0], axes.lines[2].get_ydata()[0]) == (0.1, 0.2)
+    path.errors = [np.inf] * 4
+    with pytest.raises(ValueError, match="expected a finite error"):
+        nf.plot.ridge_path(path)
+    path.errors = [1.0]
+    with pytest.raises(ValueError, match="as many errors as ridges"):
+        nf.plot.ridge_path(path)
+
+
+def test_residuals_show_the_worst_column() -> None:
+    history = np.array([[1.0, 1.0], [0.1, 0.4], [0.2, 0.01]])
+    named = {"a": SimpleNamespace(history=history), "b": SimpleNamespace(history=history[:, 0])}
+    axes = nf.plot.residuals(named, tol=1e-3).axes[0]
+    assert list(axes.lines[0].get_ydata()) == [1.0, 0.4, 0.2]
+    assert list(axes.lines[1].get_ydata()) == [1.0, 0.1, 0.2]
+    assert len(axes.collections) == 1
+    with pytest.raises(ValueError, match="no history"):
+        nf.plot.residuals(SimpleNamespace(history=[]))

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from ntkfast.regression.solution import Solution
 from ntkfast.regression.solver import solve
+from ntkfast.regression.training_time import max_learning_rate
+from ntkfast.support.optional import require
 
-if TYPE_CHECKING:  # they need scikit-learn
+if TYPE_CHECKING:
     from ntkfast.regression.classifier import KernelClassifier
+    from ntkfast.regression.gaussian_process import GaussianProcess
+    from ntkfast.regression.gradient_flow import GradientFlow
     from ntkfast.regression.loading import load
     from ntkfast.regression.ridge import KernelRidge
     from ntkfast.regression.ridge_cv import KernelRidgeCV
 
-_ESTIMATORS = {
+_ESTIMATORS = {  # in their files: they need scikit-learn, the extra of that name
+    "GaussianProcess": "gaussian_process",
+    "GradientFlow": "gradient_flow",
     "KernelClassifier": "classifier",
     "KernelRidge": "ridge",
     "KernelRidgeCV": "ridge_cv",
@@ -22,21 +28,24 @@ _ESTIMATORS = {
 }
 
 __all__ = [
+    "GaussianProcess",
+    "GradientFlow",
     "KernelClassifier",
     "KernelRidge",
     "KernelRidgeCV",
     "Solution",
     "load",
+    "max_learning_rate",
     "solve",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the estimators, which need scikit-learn, when they are first used."""
+    """Load an estimator when it is first used."""
     if name in _ESTIMATORS:
-        module = importlib.import_module(f"ntkfast.regression.{_ESTIMATORS[name]}")
-        return getattr(module, name)
-    raise AttributeError(f"module 'ntkfast.regression' has no attribute {name!r}")
+        require("sklearn", "sklearn")
+        return getattr(importlib.import_module(f"{__name__}.{_ESTIMATORS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

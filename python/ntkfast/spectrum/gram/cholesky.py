@@ -52,14 +52,23 @@ class Cholesky:
                 rest = slice(first, n)
                 A[rest, columns] -= A[rest, block] @ A[columns, block].T
 
-    def solve(self, b: Matrix) -> Matrix:
-        """Return A^-1 b for a vector or the columns of a matrix."""
+    @property
+    def pivots(self) -> Matrix:
+        """The squares of the diagonal of L, whose product is the determinant."""
+        return np.concatenate([np.diagonal(corner) ** 2 for corner in self._corners])
+
+    def forward(self, b: Matrix) -> Matrix:
+        """Return L^-1 b for a vector or the columns of a matrix."""
         x = b.astype(np.float64)
-        blocks = list(zip(self._blocks(), self._corners, strict=True))
-        for block, corner in blocks:
+        for block, corner in zip(self._blocks(), self._corners, strict=True):
             before = slice(0, block.start)
             x[block] = _solve(corner, x[block] - self._A[block, before] @ x[before])
-        for block, corner in reversed(blocks):
+        return x
+
+    def solve(self, b: Matrix) -> Matrix:
+        """Return A^-1 b for a vector or the columns of a matrix."""
+        x = self.forward(b)
+        for block, corner in reversed(list(zip(self._blocks(), self._corners, strict=True))):
             after = slice(block.stop, len(x))
             rest = x[block] - self._A[after, block].T @ x[after]
             x[block] = _solve(corner, rest, transposed=True)

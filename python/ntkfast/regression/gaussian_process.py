@@ -1,0 +1,420 @@
+"""Gaussian process regression with the kernel of an infinitely wide network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+from scipy.optimize import minimize
+from sklearn.base import MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state
+
+from ntkfast.arrays import checks
+from ntkfast.arrays.panels import panels
+from ntkfast.features.base import BaseEstimator, check_is_fitted
+from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.regression.inputs import changed, fitting, kernel_of, parameter, predicting
+from ntkfast.regression.marginal_likelihood import LOG_TAU, Evidence, Fit
+from ntkfast.regression.positive import clipped, deviations, factorised, symmetrised
+from ntkfast.spectrum.gram.cholesky import Cholesky
+
+Values = NDArray[np.float64]
+Self = TypeVar("Self", bound="GaussianProcess")
+PANEL_BYTES = 1 << 26  # of K(Z, X), a panel of rows at a time
+OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
+BOUNDS: dict[str, tuple[float, float]] = {
+    "alpha": (1e-3, 10.0),
+    "b_std": (1e-3, 10.0),
+    "bias": (1e-3, 10.0),
+    "c": (1e-3, 1e3),
+    "h_std": (1e-3, 10.0),
+    "u_std": (0.1, 10.0),
+    "w_std": (0.1, 10.0),
+}
+DEPTHS = (1, 2, 3, 4, 5)
+
+
+@dataclass(eq=False, repr=False)
+class GaussianProcess(
+    MultiOutputMixin,  # type: ignore[misc]
+    RegressorMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+):
+    """Gaussian process regression: a random function of covariance scale K, seen with noise.
+
+    Parameters
+    ----------
+    kernel : Kernel or network, optional
+        Default: ``ntkfast.FullyConnected(1)``. Inputs of kernels of other things than rows, images
+        and sequences, are passed as to the kernel.
+    kind : {"ntk", "nngp"}
+        Which kernel of a network.
+    noise : float, default 1e-2
+        Variance of the noise of the targets.
+    scale : float, default 1.0
+        Factor of the kernel.
+    tune : sequence of str, default ("noise", "scale")
+        What is fitted by maximising the marginal likelihood, starting from the present values:
+        "noise" and "scale", exactly, from one eigendecomposition per kernel; parameters of the
+        network or kernel by their names, ``"w_std"``, ``"b_std"``, ``"alpha"``, by L-BFGS in their
+        logarithms with central differences, two more Gram matrices each; "depth" by trying all.
+        ``()``: nothing.
+    bounds : mapping, optional
+        Of a parameter of the network, the range of the search: ``{"b_std": (0.01, 3.0)}``, or of
+        the depth all that are tried: ``{"depth": (1, 2, 4)}``. Default: 0.1 to 10 for weights,
+        1e-3 to 10 for biases and `alpha`, depths from 1 to 5.
+    n_restarts : int, default 0
+        Further searches from random parameters within the bounds.
+    normalize_y : bool, default False
+        Fit targets less their mean, over their standard deviation, one column at a time.
+    random_state : int, RandomState or None
+        Of the restarts.
+    engine, threads
+        As for calling a kernel.
+
+    Attributes
+    ----------
+    kernel_ : Kernel
+        With the parameters that were found.
+    noise_, scale_ : float
+        In units of the targets, or of the normalised ones with `normalize_y`.
+    parameters_ : dict
+        The parameters of the network that were tuned, by their names.
+    log_marginal_likelihood_value_ : float
+        At these values, summed over columns.
+    dual_coef_ : (n, c) array
+        The mean is ``scale_ * K(Z, X) @ dual_coef_``.
+    X_fit_ : inputs
+    n_features_in_ : int
+        For kernels of rows.
+
+    Raises
+    ------
+    TypeError, ValueError
+        In `fit`, if a parameter has the wrong type or range, or X or y hold NaN or infinity.
+    numpy.linalg.LinAlgError
+        In `fit`, if the covariance of the targets is singular to rounding, as with repeated inputs
+        and no noise.
+
+    Notes
+    -----
+    Columns of y are independent functions of one law: kernel, scale and noise are shared. The
+    values agree with ``sklearn.gaussian_process.GaussianProcessRegressor`` for the same kernel.
+    Memory: two n x n matrices in float64.
+
+    A tuned noise is at least ``10 n eps`` times the largest eigenvalue: targets without noise end
+    there, and targets that are nothing else at the other end, where the scale tends to 0.
+
+    References
+    ----------
+    .. [1] C. Rasmussen, C. Williams, "Gaussian processes for machine learning", MIT Press 2006,
+       algorithm 2.1 and chapter 5.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> generator = np.random.default_rng(0)
+    >>> X = generator.uniform(-1, 1, (60, 1))
+    >>> y = np.sin(3 * X[:, 0]) + 0.1 * generator.normal(size=60)
+    >>> net = nf.FullyConnected(2, parameterization="ntk", b_std=0.3)
+    >>> gp = nf.regression.GaussianProcess(net, tune=("noise", "scale", "b_std")).fit(X, y)
+    >>> mean, std = gp.predict(X, return_std=True)
+    >>> bool(0.05 < gp.noise_**0.5 < 0.15), mean.shape, std.shape
+    (True, (60,), (60,))
+    """
+
+    kernel: Any = None
+    _: KW_ONLY
+    kind: str = "ntk"
+    noise: float = 1e-2
+    scale: float = 1.0
+    tune: Sequence[str] = OWN
+    bounds: Mapping[str, Sequence[float]] | None = None
+    n_restarts: int = 0
+    normalize_y: bool = False
+    random_state: Any = None
+    engine: str | None = None
+    threads: int | None = None
+
+    def fit(self: Self, X: Any, y: Any) -> Self:
+        """Condition on observations, and tune what is to be tuned.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+        y : (n,) or (n, c) array
+
+        Returns
+        -------
+        self
+        """
+        kernel = kernel_of(self.kernel, self.kind)
+        noise = checks.number("noise", self.noise, least=0.0)
+        scale = checks.number("scale", self.scale, above=0.0)
+        restarts = checks.count("n_restarts", self.n_restarts)
+        tuned = (self.tune,) if isinstance(self.tune, str) else tuple(self.tune)
+        ranges = self._ranges(kernel, [name for name in tuned if name not in OWN])
+        self.X_fit_, targets, self.vector_ = fitting(self, kernel, X, y)
+        self.mean_, self.deviation_ = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
+        if self.normalize_y:
+            self.mean_, deviation = targets.mean(axis=0), targets.std(axis=0)
+            self.deviation_ = np.where(deviation > 0, deviation, 1)
+        self.targets_ = (targets - self.mean_) / self.deviation_
+
+        found = Fit(0.0, scale, noise)
+        parameters: dict[str, Any] = {}
+        if tuned:
+            own = set(tuned) & set(OWN)
+            search = _Search(self, kernel, found, own, ranges)
+            parameters, found = search.run(restarts, check_random_state(self.random_state))
+        self.parameters_ = parameters
+        self.kernel_ = changed(kernel, **parameters) if parameters else kernel
+        self.scale_, self.noise_ = found.scale, found.noise
+        factor = factorised(self._covariance(self.kernel_, self.scale_, self.noise_))
+        if factor is None:
+            raise _singular(self.noise_)
+        self.factor_ = factor
+        self.dual_coef_ = factor.solve(self.targets_)
+        self.log_marginal_likelihood_value_ = _likelihood(factor, self.targets_, self.dual_coef_)
+        return self
+
+    def _ranges(self, kernel: Kernel, names: list[str]) -> dict[str, Sequence[float]]:
+        """Return the range of each parameter of the network that is tuned."""
+        given = dict(self.bounds or {})
+        for name in given:
+            if name not in names:
+                raise ValueError(f"bounds: {name!r} is not among what is tuned, {tuple(self.tune)}")
+        ranges: dict[str, Sequence[float]] = {}
+        for name in names:
+            parameter(kernel, name)
+            default = DEPTHS if name == "depth" else BOUNDS.get(name)
+            values = given.get(name, default)
+            if values is None:
+                raise ValueError(f"bounds: expected a range for {name!r}, which has no default")
+            if name == "depth":
+                ranges[name] = [checks.count("bounds['depth']", one, least=1) for one in values]
+                continue
+            numbers = [checks.number(f"bounds[{name!r}]", one, above=0.0) for one in values]
+            if len(numbers) != 2 or numbers[0] >= numbers[1]:
+                raise ValueError(f"bounds: expected {name!r}: (low, high), got {values!r}")
+            ranges[name] = numbers
+        return ranges
+
+    def _evaluation(self, kernel: Kernel) -> Evaluation:
+        return Evaluation(kernel, self.engine, self.threads)
+
+    def _covariance(self, kernel: Kernel, scale: float, noise: float) -> Values:
+        """Return the covariance of the targets."""
+        A = np.asarray(self._evaluation(kernel)(self.X_fit_), np.float64)
+        A *= scale
+        np.einsum("ii->i", A)[:] += noise
+        return A
+
+    def log_marginal_likelihood(
+        self, noise: float | None = None, scale: float | None = None, **parameters: float
+    ) -> float:
+        """Return the logarithm of the density of the targets.
+
+        Parameters
+        ----------
+        noise, scale : float, optional
+            Default: as fitted.
+        **parameters
+            Of the network or kernel, in place of the fitted ones.
+
+        Returns
+        -------
+        float
+            Summed over columns; of the normalised targets with `normalize_y`, as in scikit-learn.
+            ``-inf`` where the covariance is singular to rounding.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If a parameter is unknown or out of range.
+        """
+        check_is_fitted(self)
+        if noise is None and scale is None and not parameters:
+            return float(self.log_marginal_likelihood_value_)
+        variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
+        size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)
+        kernel = changed(self.kernel_, **parameters) if parameters else self.kernel_
+        factor = factorised(self._covariance(kernel, size, variance))
+        if factor is None:
+            return -math.inf
+        return _likelihood(factor, self.targets_, factor.solve(self.targets_))
+
+    def predict(
+        self,
+        Z: Any,
+        *,
+        return_std: bool = False,
+        return_cov: bool = False,
+        with_noise: bool = False,
+    ) -> Any:
+        """Return the mean of the function given the observations, and how well it is known.
+
+        Parameters
+        ----------
+        Z : (m, d) array, or other inputs of the kernel
+        return_std : bool
+            Also return the standard deviation.
+        return_cov : bool
+            Also return the covariances, m x m numbers.
+        with_noise : bool
+            Of new observations instead of the function: the noise is added to the variances, as
+            scikit-learn does where a kernel holds a `WhiteKernel`.
+
+        Returns
+        -------
+        mean : (m,) or (m, c) array
+            Computed panel by panel, like `std`: m may be large.
+        std : (m,) or (m, c) array
+            With `return_std`.
+        cov : (m, m) or (m, m, c) array
+            With `return_cov`, symmetric to the bit.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            If Z is not like the inputs of `fit`, or both kinds of spread are wanted.
+        """
+        check_is_fitted(self)
+        if return_std and return_cov:
+            raise ValueError("return_cov: expected only one of return_std and return_cov")
+        inputs, evaluation = predicting(self, self.kernel_, Z), self._evaluation(self.kernel_)
+        product = evaluation.matmul(inputs, self.X_fit_, self.dual_coef_)
+        mean = self._outputs(self.mean_ + self.deviation_ * (self.scale_ * product))
+        noise = self.noise_ if with_noise else 0.0
+        if return_std:
+            variances = np.empty(len(inputs))
+            for part in panels(len(inputs), 8 * len(self.targets_), PANEL_BYTES):
+                known = self._known(inputs[part])
+                prior = self.scale_ * evaluation.diag(inputs[part])
+                variances[part] = prior - np.einsum("ij,ij->j", known, known) + noise
+            return mean, self._outputs(deviations(variances)[:, None] * self.deviation_)
+        if return_cov:
+            known = self._known(inputs)
+            cov = symmetrised(self.scale_ * evaluation(inputs) - known.T @ known)
+            np.einsum("ii->i", cov)[:] += noise
+            return mean, self._outputs(clipped(cov)[..., None] * self.deviation_**2)
+        return mean
+
+    def _known(self, Z: Any) -> Values:
+        """Return V with V^T V the covariance that the observations take away."""
+        K = np.asarray(self._evaluation(self.kernel_)(self.X_fit_, Z), np.float64)
+        return self.factor_.forward(self.scale_ * K)
+
+    def _outputs(self, values: Values) -> Values:
+        """Drop the last axis where y was a vector."""
+        return values[..., 0] if self.vector_ else values
+
+    def sample_y(
+        self, Z: Any, n_samples: int = 1, *, random_state: Any = 0, with_noise: bool = False
+    ) -> Values:
+        """Draw functions given the observations.
+
+        Parameters
+        ----------
+        Z : (m, d) array, or other inputs of the kernel
+        n_samples : int, default 1
+        random_state : int, RandomState or None
+            As everywhere in scikit-learn.
+        with_noise : bool
+            Draw observations instead.
+
+        Returns
+        -------
+        (m, n_samples) or (m, c, n_samples) array
+        """
+        count = checks.count("n_samples", n_samples, least=1)
+        mean, cov = self.predict(Z, return_cov=True, with_noise=with_noise)
+        means = mean.reshape(len(mean), -1)
+        values, vectors = linalg.eigh(cov.reshape(len(mean), len(mean), -1)[..., 0])
+        root = vectors * np.sqrt(np.maximum(values, 0)) / self.deviation_[0]
+        normal = check_random_state(random_state).standard_normal((*means.shape, count))
+        drawn = np.einsum("ij,jcs,c->ics", root, normal, self.deviation_, optimize=True)
+        found: Values = means[..., None] + drawn
+        return found[:, 0] if self.vector_ else found
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The search for parameters of a kernel; scale and noise are the best ones at each."""
+
+    model: GaussianProcess
+    kernel: Kernel
+    start: Fit
+    own: set[str]
+    ranges: dict[str, Sequence[float]]
+
+    def run(self, restarts: int, random: Any) -> tuple[dict[str, Any], Fit]:
+        """Return the best parameters, and scale and noise there."""
+        names = [name for name in self.ranges if name != "depth"]
+        limits = np.log([self.ranges[name] for name in names]).reshape(-1, 2)
+        first = np.array([self._first(name) for name in names])
+        best: tuple[dict[str, Any], Fit] | None = None
+        for depth in self.ranges.get("depth", (None,)):
+            fixed: dict[str, Any] = {} if depth is None else {"depth": depth}
+            for start in [first, *random.uniform(*limits.T, (restarts, len(names)))]:
+                found = self._climb(names, limits, start, fixed)
+                if best is None or found[1].value > best[1].value:
+                    best = found
+        assert best is not None
+        return best
+
+    def _climb(
+        self, names: list[str], limits: Values, start: Values, fixed: dict[str, Any]
+    ) -> tuple[dict[str, Any], Fit]:
+        def parameters(logs: Values) -> dict[str, Any]:
+            return fixed | dict(zip(names, np.exp(logs).tolist(), strict=True))
+
+        if names:
+            start = minimize(
+                lambda logs: -self._fit(parameters(logs)).value,
+                start,
+                method="L-BFGS-B",
+                jac="3-point",
+                bounds=limits,
+            ).x
+        found = parameters(start)
+        return found, self._fit(found)
+
+    def _first(self, name: str) -> float:
+        """Return the logarithm of the first value: the present one, or the middle of the range."""
+        low, high = self.ranges[name]
+        value = parameter(self.kernel, name)
+        known = isinstance(value, (int, float)) and low <= value <= high
+        return math.log(float(value) if known else math.sqrt(low * high))
+
+    def _fit(self, parameters: dict[str, Any]) -> Fit:
+        kernel = changed(self.kernel, **parameters) if parameters else self.kernel
+        K = self.model._covariance(kernel, 1.0, 0.0)
+        evidence = Evidence.of(K, self.model.targets_)
+        found = evidence.best(self.start.scale, self.start.noise, self.own)
+        if not math.isfinite(found.value):
+            raise _singular(found.noise)
+        return found
+
+
+def _singular(noise: float) -> np.linalg.LinAlgError:
+    return np.linalg.LinAlgError(
+        f"noise: the covariance of the targets is singular to rounding with noise={noise:.3g} "
+        "(inputs repeat, or nearly so); expected a larger one"
+    )
+
+
+def _likelihood(factor: Cholesky, Y: Values, A: Values) -> float:
+    """Return the logarithm of the density of Y, A being the covariance's inverse times Y."""
+    volume = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
+    return -(float(np.sum(Y * A)) + volume + Y.size * LOG_TAU) / 2
