@@ -355,10 +355,11 @@ def test_a_contender_may_decline() -> None:
 @pytest.mark.slow
 def test_demo_learns_digits_and_draws(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    picture = tmp_path / "profiles.png"
+    picture = tmp_path / "predictions.png"
     assert cli.main(["demo", "--picture", str(picture)]) == 0
     output = capfd.readouterr().out
     shares = [float(line.split("%")[0].split()[-1]) for line in output.splitlines() if "%" in line]
+    assert 90 < shares.pop() < 99  # within two standard deviations
     assert len(shares) == 6
     assert shares[0] == pytest.approx(88.1, abs=1.0)  # the linear kernel
     assert min(shares[1:]) > 95
@@ -370,7 +371,8 @@ def test_demo_without_matplotlib_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    demo._draw(tmp_path / "profiles.png")
+    one = demo.Predictions(*(np.ones(shape) for shape in ((1, 8, 8), (1, 10), (1, 10), (1,))))
+    demo._draw(one, tmp_path / "predictions.png")
     assert "pip install 'ntkfast[plot]'" in capfd.readouterr().err
 
 

@@ -246,10 +246,10 @@ def _add_spectrum(commands: Any) -> None:
 def _add_demo(commands: Any) -> None:
     parser = commands.add_parser(
         "demo",
-        help="kernel regression on real digits, with timings and a picture",
-        description="Learn handwritten digits with some kernels, time them, draw their profiles.",
+        help="predictions for real digits with error bars, timings and a picture",
+        description="Learn handwritten digits with some kernels, time them, draw predictions.",
     )
-    parser.add_argument("--picture", default="ntkfast-profiles.png", metavar="FILE")
+    parser.add_argument("--picture", default="ntkfast-predictions.png", metavar="FILE")
     parser.add_argument(
         "--no-picture", dest="picture", action="store_const", const=None, help="draw nothing"
     )

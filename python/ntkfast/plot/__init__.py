@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ntkfast.plot.bound_chart import bounds
+from ntkfast.plot.class_chart import classes
 from ntkfast.plot.convergence_chart import convergence
 from ntkfast.plot.prediction_chart import flow, prediction
 from ntkfast.plot.profile_chart import profiles
@@ -12,6 +13,7 @@ from ntkfast.plot.style import save
 
 __all__ = [
     "bounds",
+    "classes",
     "convergence",
     "flow",
     "learning_curves",

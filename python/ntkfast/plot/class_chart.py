@@ -1,0 +1,86 @@
+"""Images with a score per class and its error bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast.plot.style import INK, dress, figure_of, shades
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def classes(
+    images: ArrayLike,
+    mean: ArrayLike,
+    std: ArrayLike,
+    *,
+    names: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+) -> Figure:
+    """Draw images, and below each one the scores of the classes with two standard deviations.
+
+    Parameters
+    ----------
+    images : (m, height, width) array
+        In grey, dark where values are large.
+    mean : (m, c) array
+        Scores of the classes: predictions of one-hot targets, say. The largest one is dark.
+    std : (m,) or (m, c) array
+        Half of an error bar.
+    names : sequence of str, optional
+        Of the classes. Default: their numbers.
+    titles : sequence of str, optional
+        Of the images.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib, the extra "plot".
+    ValueError
+        If shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> X, y = nf.datasets.load_digits()
+    >>> gp = nf.regression.GaussianProcess().fit(X[:99], (y[:99, None] == range(10)) - 0.1)
+    >>> figure = nf.plot.classes(X[99:102].reshape(-1, 8, 8), *gp.predict(X[99:102], True))
+    """
+    pictures, scores = np.asarray(images), np.asarray(mean, np.float64)
+    if pictures.ndim != 3 or not len(pictures):
+        raise ValueError(f"images: expected shape (m, height, width), got {pictures.shape}")
+    if scores.ndim != 2 or len(scores) != len(pictures):
+        raise ValueError(f"mean: expected shape ({len(pictures)}, c), got {scores.shape}")
+    bars = np.asarray(std, np.float64)
+    if bars.shape not in (scores.shape[:1], scores.shape):
+        raise ValueError(
+            f"std: expected shape {scores.shape[:1]} or {scores.shape}, got {bars.shape}"
+        )
+    bars = np.broadcast_to(bars if bars.ndim == 2 else bars[:, None], scores.shape)
+    labels = [str(i) for i in range(scores.shape[1])] if names is None else list(names)
+    figure = figure_of(2.0 * len(pictures), 4.0)
+    axes = figure.subplots(2, len(pictures), sharey="row", squeeze=False, height_ratios=(1, 1.1))
+    dark, light = shades(2)
+    for i, (picture, values) in enumerate(zip(pictures, scores, strict=True)):
+        above, below = axes[:, i]
+        above.imshow(picture, cmap="gray_r")
+        above.axis("off")
+        above.set_title("" if titles is None else titles[i], fontsize=10, color=INK)
+        dress(below)
+        colours = [dark if k == values.argmax() else light for k in range(len(values))]
+        below.bar(
+            range(len(values)), values, yerr=2 * bars[i], color=colours, ecolor=INK, capsize=2
+        )
+        below.set_xticks(range(len(values)), labels)
+        below.tick_params(labelleft=i == 0)
+    axes[1, 0].set_ylabel("score")
+    return figure
