@@ -86,7 +86,7 @@ NETWORKS: dict[str, Any] = {
 CANCEL = ("pool", "pool-first", "two-pools", "two-pools-flat", "pool-circular", "linear")
 SLOW_ORACLE = (
     *("two-pools-flat", "nested", "pool-circular", "two-pools", "circular-lap", "wide-filter"),
-    *("gap-fixed", "pool-first", "one-pixel", "linear", "valid"),
+    *("gap-fixed", "pool-first", "one-pixel", "linear", "valid", "residual"),
 )
 
 
