@@ -120,6 +120,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # What Numba compiles for one of these serves the others, of the same dtype.
 NUMBA = ("numba", "engines_agree", "test_hadamard")
+# And here it takes tens of seconds: images, sequences, and layers in float32.
+LONG_TO_COMPILE = ("test_convolutional", "test_recurrent", "test_foreign", "test_corners")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -199,7 +201,7 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     if _engine_of(item) != "numba" or not _instruction_sets():
         return False
     single = item.callspec.params.get("dtype") is np.float32
-    long = item.path.stem in ("test_convolutional", "test_recurrent", "test_foreign")
+    long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in ("test_spawn", "test_fork_after_use")
     return single or long or again or item.get_closest_marker("grid") is not None
 
