@@ -119,7 +119,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 # What Numba compiles for one of these serves the others, of the same dtype.
-NUMBA = ("test_engines_agree", "test_hadamard")
+NUMBA = ("numba", "engines_agree", "test_hadamard")
+# And here it takes tens of seconds: images, sequences, and layers in float32.
+LONG_TO_COMPILE = ("test_convolutional", "test_recurrent", "test_foreign", "test_corners")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -133,7 +135,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             stem = Path(file).stem
             if stem == "test_examples":
                 return nodeid
-            if "numba" in nodeid or stem in NUMBA:
+            if any(word in nodeid for word in NUMBA):
                 return "numba, float32" if "float32" in nodeid else "numba"
             return file
 
@@ -199,9 +201,9 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     if _engine_of(item) != "numba" or not _instruction_sets():
         return False
     single = item.callspec.params.get("dtype") is np.float32
-    images = item.path.stem == "test_convolutional"
+    long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in ("test_spawn", "test_fork_after_use")
-    return single or images or again or item.get_closest_marker("grid") is not None
+    return single or long or again or item.get_closest_marker("grid") is not None
 
 
 def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:

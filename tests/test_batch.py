@@ -60,6 +60,13 @@ def interrupt(out: Path, X: NDArray[Any], after: int = 6, **options: Any) -> Key
     return caught.value
 
 
+def interrupt_and_damage(out: Path, X: NDArray[Any], tail: bytes) -> None:
+    """Leave behind an interrupted job of three tiles, whose journal ends in what it did not say."""
+    interrupt(out, X, after=3)
+    with open(journal_of(out), "ab") as file:
+        file.write(tail)
+
+
 def journal_of(out: Path) -> Path:
     return Path(f"{out}.journal")
 
@@ -241,9 +248,7 @@ def test_torn_journal_lines_are_ignored(
     tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any], tail: bytes
 ) -> None:
     out = tmp_path / "K.npy"
-    interrupt(out, X, after=3)
-    with open(journal_of(out), "ab") as file:
-        file.write(tail)
+    interrupt_and_damage(out, X, tail)
     interrupt(out, X, after=4)  # writes behind the torn line
     kernel = Watched()
     K = batch.gram(kernel, X, out=out)
@@ -423,14 +428,14 @@ def test_damaged_journal_says_so(tmp_path: Path, X: NDArray[Any], damage: dict[s
         batch.gram(Watched(), X, out=out)
 
 
-@pytest.mark.parametrize("line", ['"24"', "[4.2, 4.7]", "[true, true]", "[4, 4, 4]", '["4", "4"]'])
+@pytest.mark.parametrize(
+    "line", [b'"24"', b"[4.2, 4.7]", b"[true, true]", b"[4, 4, 4]", b'["4", "4"]']
+)
 def test_damaged_lines_speak_of_no_tile(
-    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any], line: str
+    tmp_path: Path, X: NDArray[Any], wanted: NDArray[Any], line: bytes
 ) -> None:
     out = tmp_path / "K.npy"
-    interrupt(out, X, after=3)
-    with open(journal_of(out), "a") as file:
-        file.write(line + "\n")
+    interrupt_and_damage(out, X, line + b"\n")
     kernel = Watched()
     assert np.array_equal(batch.gram(kernel, X, out=out), wanted)
     assert kernel.tiles == TILES - 3

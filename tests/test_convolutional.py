@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pickle
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import pytest
 
 import ntkfast as nf
 from image_oracle import Double, Oracle
+from interrupting import assert_interrupted
 from ntkfast.command.cli import main
 from ntkfast.engines import native
 
@@ -86,7 +84,7 @@ NETWORKS: dict[str, Any] = {
 CANCEL = ("pool", "pool-first", "two-pools", "two-pools-flat", "pool-circular", "linear")
 SLOW_ORACLE = (
     *("two-pools-flat", "nested", "pool-circular", "two-pools", "circular-lap", "wide-filter"),
-    *("gap-fixed", "pool-first", "one-pixel", "linear", "valid"),
+    *("gap-fixed", "pool-first", "one-pixel", "linear", "valid", "residual"),
 )
 
 
@@ -382,7 +380,7 @@ def test_myrtle(depth: int, groups: tuple[int, int, int]) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
 def test_keyboard_interrupt(engine_name: str) -> None:
     """Control-C in a computation of half an hour stops it; the engine works afterwards."""
-    script = textwrap.dedent(
+    assert_interrupted(
         f"""
         import numpy as np, ntkfast as nf
         X = np.random.default_rng(0).standard_normal((1000, 32, 32, 3))
@@ -397,19 +395,6 @@ def test_keyboard_interrupt(engine_name: str) -> None:
             print("interrupted", same, flush=True)
         """
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "ready", process.communicate()[1]
-        time.sleep(0.8)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        assert out.strip() == "interrupted True", (out, err)
-    finally:
-        process.kill()
-        process.wait()
 
 
 MEMORY = """

@@ -142,7 +142,7 @@ def test_diagonals_are_one_number(make: Any, engine: str, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.1])
-@pytest.mark.parametrize("depth", [1, 100, 1000, 10_000])
+@pytest.mark.parametrize("depth", [1, 100, 1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_diagonals_of_deep_networks(depth: int, bias: float) -> None:
     """Depth adds no error to the diagonal where the platform has extended precision."""
     x = np.random.default_rng(1).normal(size=(3, 9))

@@ -152,7 +152,9 @@ def test_both(bias: float, symmetric: bool, dtype: Any) -> None:
 
 # Products in float32 with every map: test_threads.py. Each costs seconds of compilation.
 PRODUCTS = [pytest.param(*param.values, np.float64, id=param.id) for param in SOME]
-PRODUCTS.append(pytest.param(*SOME[0].values, np.float32, id="profile-float32"))
+PRODUCTS.append(
+    pytest.param(*SOME[0].values, np.float32, id="profile-float32", marks=pytest.mark.slow)
+)
 
 
 @both_engines

@@ -818,9 +818,9 @@ def test_gegenbauer_features_of_one_column(kernel: nf.Kernel) -> None:
     """The sphere is {-1, 1}, with one even and one odd function: the mean over seeds is K."""
     X = np.array([[1.0], [-2.0], [1.5]])
     grams = []
-    for seed in range(200):
-        F = GegenbauerFeatures(kernel, 64, random_state=seed).fit_transform(X)
+    for seed in range(50):
+        F = GegenbauerFeatures(kernel, 256, random_state=seed).fit_transform(X)
         grams.append(F @ F.T)
-    error = np.std(grams, axis=0) / 200**0.5
+    error = np.std(grams, axis=0) / 50**0.5
     K = kernel(X)
     assert np.all(np.abs(np.mean(grams, axis=0) - K) <= 5 * error + 0.03 * K.max())

@@ -96,15 +96,18 @@ def test_the_ends_of_a_table(engine: dict[str, Any], dtype: Any) -> None:
     np.testing.assert_allclose(np.diagonal(second), 5, rtol=64 * eps)
 
 
-def test_threads_give_the_same_bits(engine_name: str) -> None:
-    X, W = data((2000, 700, 33), np.float32)
-    plan = NeuronMap("table", np.random.default_rng(0).random((1, 65), np.float32), 1.0, 1.0)
+def test_threads_give_the_same_bits(engine_name: str, dtype: Any) -> None:
+    X, W = data((2000, 700, 33), dtype)
+    plan = NeuronMap("table", np.random.default_rng(0).random((1, 65), dtype), 1.0, 1.0)
     expected = run(plan, X, W, engine_name, threads=1)
     for threads in (2, 7):
         for one, other in zip(expected, run(plan, X, W, engine_name, threads=threads), strict=True):
             assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(np.float32, marks=pytest.mark.slow), np.float64]
+)  # Numba would compile for the second as well
 def test_engines_agree(dtype: Any) -> None:
     if engines.load("native").unavailable():
         pytest.skip("the compiled extension ntkfast._core is not installed")

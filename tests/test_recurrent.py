@@ -333,6 +333,7 @@ def test_many_sequences(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.linalg.eigvalsh(K)[0] > -1e-12 * np.trace(K)
 
 
+@pytest.mark.slow  # Numba compiles
 @pytest.mark.skipif("native" not in ENGINES, reason="needs the C++ extension")
 @pytest.mark.parametrize("isa", native.available_isas())
 @pytest.mark.parametrize("activation", ["relu", "erf", "gelu", "sin", "leaky_relu(0.2)"])

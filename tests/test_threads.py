@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 import cases
 import ntkfast as nf
+from interrupting import assert_interrupted
 
 KERNELS = {
     "profile": lambda: nf.FullyConnected(3).ntk,
@@ -247,7 +246,7 @@ def test_spawn(engine_name: str, tmp_path: Any) -> None:
 @pytest.mark.parametrize("operation", ["gram", "matmul", "symmetric"])
 def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
     """Control-C in a computation of many seconds stops it at once; the engine works afterwards."""
-    script = textwrap.dedent(
+    assert_interrupted(
         f"""
         import sys, time
         import numpy as np, ntkfast as nf
@@ -270,20 +269,6 @@ def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
         except KeyboardInterrupt:
             same = np.array_equal(plain(x[:50], **options), wanted)
             print("interrupted", same, flush=True)
-        """
+        """,
+        within=2.5,
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == "ready", process.communicate()[1]
-        time.sleep(0.8)
-        process.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        out, err = process.communicate(timeout=30)
-        assert out.strip() == "interrupted True", (out, err)
-        assert time.monotonic() - start < 2.5
-    finally:
-        process.kill()
-        process.wait()

@@ -19,10 +19,10 @@ from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import balanced, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
+from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel, at_equal_rows, at_power
-from ntkfast.support.telling import warn
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
-TABLE_ERROR = 1e-10  # of tabulated averages: what is larger is told
-HOPELESS = 0.1  # relative error of which no digit is right
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
@@ -55,6 +53,11 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     """
 
     network: Any  # that states layers, see `StatesLayers`
+
+    @property
+    def _slot(self) -> int:
+        """Where this kernel stands among both, the NTK and the NNGP."""
+        return int(self.kind == "nngp")
 
     @property
     def is_zonal(self) -> bool:
@@ -99,7 +102,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         from ntkfast.kernels.network_curve import NetworkCurve
 
         facts = _facts(self, dim)
-        return NetworkCurve(facts.layers, self.kind, q, facts.scale, facts.exponent)
+        return NetworkCurve(facts.layers, self.kind, q, facts.scales[self._slot], facts.exponent)
 
     def at_complex_cosines(
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
@@ -108,12 +111,13 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         from ntkfast.kernels.points import at_complex_cosines
 
         facts = _facts(self, dim)
-        pair, scale = at_complex_cosines(facts.layers, p, q, u), scaled(facts.scale, facts.exponent)
-        return np.asarray(scale * (pair.c if self.kind == "nngp" else pair.t))
+        pair = at_complex_cosines(facts.layers, p, q, u)
+        value = pair.c if self.kind == "nngp" else pair.t
+        return np.asarray(scaled(facts.scales[self._slot], facts.exponent) * value)
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
-        return self._own(norms, dim)[:, int(self.kind == "nngp")]
+        return self._own(norms, dim)[:, self._slot]
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
@@ -191,12 +195,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
         """Write NTK and NNGP pair by pair."""
         dim = X.data.shape[1]
-        layers, _, scales, *_ = _facts(self, dim)
-        error = pairwise.write(layers, scales, X, Y, self._own(X.norms, dim), outs)
-        told = max(getattr(layer.activation, "noise_error", 0.0) for layer in layers)
-        if error > max(TABLE_ERROR, 64 * float(np.finfo(X.dtype).eps), told):
-            names = ", ".join(sorted({layer.activation.name for layer in layers}))
-            warn(f"activation: tables of {names} have a relative error of up to {error:.0e}")
+        facts = _facts(self, dim)
+        error = pairwise.write(facts.layers, facts.scales, X, Y, self._own(X.norms, dim), outs)
+        tell_tables((layer.activation for layer in facts.layers), error, X.dtype)
 
     def _tell(self, plan: LayerMap, X: Rows, Y: Rows) -> None:
         """Measure what a short series costs at the most nearly parallel pairs, and say it.
@@ -209,10 +210,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         short = self._short(X, Y)
         if not short:
             return
-        names = ", ".join(sorted({one.name for one in short}))
-        advice = "scale the rows to one norm for full accuracy"
         if not _on_host(X):
-            warn(f"activation: {MAX_TERMS} Hermite coefficients of {names} are too few; {advice}")
+            tell_series(short, None, X.dtype)
             return
         rows, columns = pairwise.hardest(X, Y)
         left, right = pairwise.part(X, rows), pairwise.part(Y, columns)
@@ -222,17 +221,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         engines.gram(places.HOST.run(None, None), plan, left, right, found)
         own = [np.sqrt(self.diagonal_of(side.norms, X.data.shape[1])) for side in (left, right)]
         size = np.maximum(own[0][:, None] * own[1], np.finfo(np.float64).tiny)
-        error = float(np.max(np.abs(found - exact) / size))
-        if error > HOPELESS:
-            raise ValueError(
-                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave no digit where "
-                f"inputs are nearly parallel, an error of {error:.1g}; {advice}"
-            )
-        if error > 64 * float(np.finfo(X.dtype).eps):
-            warn(
-                f"activation: {MAX_TERMS} Hermite coefficients of {names} leave an error of about "
-                f"{error:.0e} where inputs are nearly parallel; {advice}"
-            )
+        tell_series(short, float(np.max(np.abs(found - exact) / size)), X.dtype)
 
     def _check_scale(self, X: Rows, Y: Rows) -> None:
         """Raise an error where long rows make up for a factor that is no normal number."""
@@ -282,8 +271,6 @@ class Facts(NamedTuple):
         Of homogeneity.
     scales : (float, float)
         Factors of the NTK and the NNGP of the layers, beside 2^exponent.
-    scale : float
-        The one of this kernel.
     exponent : int
         Of a factor of both that brings the layers to the range of floating-point numbers.
     asking : int
@@ -293,7 +280,6 @@ class Facts(NamedTuple):
     layers: tuple[Layer, ...]
     degree: float | None
     scales: tuple[float, float]
-    scale: float
     exponent: int
     asking: int
 
@@ -301,12 +287,12 @@ class Facts(NamedTuple):
 @lru_cache(maxsize=256)
 def _facts(kernel: NetworkKernel, dim: int) -> Facts:
     """Ask the network; cached, since small calls would spend their time here."""
-    network, kind = kernel.network, kernel.kind
+    network = kernel.network
     layers, exponent = balanced(network.layers(dim))
     asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
     scales = network.scale("ntk"), network.scale("nngp")
-    degree, scale = homogeneity(layers, kind), scales[kind == "nngp"]
-    return Facts(layers, degree, scales, scale, exponent, max(asking, default=0))
+    degree = homogeneity(layers, kernel.kind)
+    return Facts(layers, degree, scales, exponent, max(asking, default=0))
 
 
 def _on_host(X: Rows) -> bool:
@@ -348,17 +334,7 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
     top, degree = float(curve.split(ends, 1 - ends)[0]), _facts(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
         profile = compile_profile(curve.missing, dtype, degree=degree, scale=top)
-    asking = [layer.activation for layer in curve.layers if not layer.activation.is_compiled]
-    told = max((getattr(one, "noise_error", 0.0) for one in asking), default=0.0)
-    if asking and not profile.error <= max(TABLE_ERROR, 64 * float(np.finfo(dtype).eps), told):
-        names = ", ".join(sorted({one.name for one in asking}))
-        text = f"a profile of {names} has an error of {profile.error:.0e}"
-        if not profile.error <= HOPELESS:
-            raise ValueError(
-                f"activation: expected one that a profile can follow, {text}; "
-                "pass one that changes more slowly"
-            )
-        warn(f"activation: {text}, relative to the value at equal inputs")
+    tell_profile((layer.activation for layer in curve.layers), profile.error, dtype)
     return profile
 
 
@@ -366,8 +342,8 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
 def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
     """Return the constants of the layers, with these numbers of Hermite coefficients."""
     facts = _facts(kernel, dim)
-    table, second = numbers(facts.layers, terms), kernel.kind == "nngp"
-    return LayerMap(table, second, facts.scales, facts.exponent)
+    second = kernel.kind == "nngp"
+    return LayerMap(numbers(facts.layers, terms), second, facts.scales, facts.exponent)
 
 
 @lru_cache(maxsize=1024)
