@@ -416,5 +416,5 @@ def _singular(noise: float) -> np.linalg.LinAlgError:
 
 def _likelihood(factor: Cholesky, Y: Values, A: Values) -> float:
     """Return the logarithm of the density of Y, A being the covariance's inverse times Y."""
-    volume = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
+    volume: float = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
     return -(float(np.sum(Y * A)) + volume + Y.size * LOG_TAU) / 2
