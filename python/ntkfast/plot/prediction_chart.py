@@ -64,7 +64,7 @@ def prediction(
     if across.ndim != 1 or lines.ndim != 2 or lines.shape[1] != len(across):
         raise ValueError(f"mean: expected shape (t, {across.size}), got {np.shape(mean)}")
     if bands is not None and bands.shape != lines.shape:
-        raise ValueError(f"std: expected shape {lines.shape}, got {np.shape(std)}")
+        raise ValueError(f"std: expected shape {lines.shape}, got {bands.shape}")
     if labels is not None and len(labels) != len(lines):
         raise ValueError(f"labels: expected {len(lines)} of them, got {len(labels)}")
     figure, axes = panel(7.2, 4.4, title, xlabel="x", ylabel="prediction")

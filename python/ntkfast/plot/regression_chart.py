@@ -196,6 +196,6 @@ def residuals(solutions: Any, *, tol: float | None = None) -> Figure:
         axes.plot(across, high, color=shade, linewidth=1.8, label=label or "worst column")
     if tol is not None:
         axes.axhline(tol, color=INK, linewidth=0.9, linestyle=DASHES, label=f"tol {tol:g}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     legend(axes, "best")
     return figure

@@ -293,29 +293,34 @@ class GaussianProcess(
         if return_std and return_cov:
             raise ValueError("return_cov: expected only one of return_std and return_cov")
         inputs, evaluation = predicting(self, self.kernel_, Z), self._evaluation(self.kernel_)
-        product = evaluation.matmul(inputs, self.X_fit_, self.dual_coef_)
-        mean = self._outputs(self.mean_ + self.deviation_ * (self.scale_ * product))
         noise = self.noise_ if with_noise else 0.0
         if return_std:
-            variances = np.empty(len(inputs))
+            means, variances = np.empty((len(inputs), len(self.mean_))), np.empty(len(inputs))
             for part in panels(len(inputs), 8 * len(self.targets_), PANEL_BYTES):
-                known = self._known(inputs[part])
+                means[part], known = self._known(inputs[part])
                 prior = self.scale_ * evaluation.diag(inputs[part])
                 variances[part] = prior - np.einsum("ij,ij->j", known, known) + noise
-            return mean, self._outputs(deviations(variances)[:, None] * self.deviation_)
+            std = deviations(variances)[:, None] * self.deviation_
+            return self._outputs(means), self._columns(std)
         if return_cov:
-            known = self._known(inputs)
+            means, known = self._known(inputs)
             cov = symmetrised(self.scale_ * evaluation(inputs) - known.T @ known)
             np.einsum("ii->i", cov)[:] += noise
-            return mean, self._outputs(clipped(cov)[..., None] * self.deviation_**2)
-        return mean
+            return self._outputs(means), self._columns(clipped(cov)[..., None] * self.deviation_**2)
+        product = evaluation.matmul(inputs, self.X_fit_, self.dual_coef_)
+        return self._outputs(self.scale_ * product)
 
-    def _known(self, Z: Any) -> Values:
-        """Return V with V^T V the covariance that the observations take away."""
+    def _known(self, Z: Any) -> tuple[Values, Values]:
+        """Return the mean, and V with V^T V the covariance that the observations take away."""
         K = np.asarray(self._evaluation(self.kernel_)(self.X_fit_, Z), np.float64)
-        return self.factor_.forward(self.scale_ * K)
+        K *= self.scale_
+        return K.T @ self.dual_coef_, self.factor_.forward(K)
 
-    def _outputs(self, values: Values) -> Values:
+    def _outputs(self, means: Values) -> Values:
+        """Return means in the units of the targets."""
+        return self._columns(self.mean_ + self.deviation_ * means)
+
+    def _columns(self, values: Values) -> Values:
         """Drop the last axis where y was a vector."""
         return values[..., 0] if self.vector_ else values
 
@@ -416,5 +421,5 @@ def _singular(noise: float) -> np.linalg.LinAlgError:
 
 def _likelihood(factor: Cholesky, Y: Values, A: Values) -> float:
     """Return the logarithm of the density of Y, A being the covariance's inverse times Y."""
-    volume = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
+    volume: float = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
     return -(float(np.sum(Y * A)) + volume + Y.size * LOG_TAU) / 2
