@@ -14,6 +14,7 @@ constexpr int64_t kChunkRows = 16 * kTileRows;  // rows of a task: amortises pac
 static_assert(kChunkRows % kTileColumns<float> == 0 && kChunkRows % kTileColumns<double> == 0);
 
 // So does a block of a symmetric product.
+using ntkfast::kProductUnit;
 static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
               kProductUnit % kTileRows == 0);
 
