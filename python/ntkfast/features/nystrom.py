@@ -18,11 +18,10 @@ from ntkfast.features.base import FeatureMap
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.networks.dense import FullyConnected
+from ntkfast.spectrum.gram.pivoted_cholesky import pivoted_cholesky
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.intp]
-
-BLOCK = 64  # pivots proposed at a time
 
 
 @dataclass(eq=False, repr=False)
@@ -174,37 +173,8 @@ def weighted_sample(weights: Array, count: int, generator: Generator) -> Indices
 
 
 def pivots(kernel: Evaluation, X: Array, count: int, generator: Generator) -> Indices:
-    """Choose rows by randomly pivoted Cholesky, a block of proposals at a time."""
-    first = np.asarray(kernel.diag(X), np.float64)
-    rest, factor = first.copy(), np.empty((len(X), count))
-    floor = len(X) * np.finfo(np.float64).eps * first.max()
-    chosen: list[int] = []
-    while len(chosen) < count and rest.max() > floor:
-        done = len(chosen)
-        proposed = generator.choice(len(X), min(BLOCK, count), p=rest / rest.sum())
-        known = factor[proposed, :done]
-        residual = kernel(X[proposed]) - known @ known.T
-        kept = _accept(residual, rest[proposed], floor, generator)[: count - done]
-        new, block = proposed[kept], residual[np.ix_(kept, kept)]
-        columns = kernel(X, X[new]) - factor[:, :done] @ factor[new, :done].T
-        root = np.linalg.cholesky(block)
-        factor[:, done : done + len(new)] = np.linalg.solve(root, columns.T).T
-        rest -= np.sum(factor[:, done : done + len(new)] ** 2, axis=1)
-        chosen += new.tolist()
-        rest[chosen] = 0
-        np.maximum(rest, 0, out=rest)
-    return np.array(chosen, np.intp)
-
-
-def _accept(residual: Array, start: Array, floor: float, generator: Generator) -> list[int]:
-    """Accept proposals with the probability that is left of the one they were drawn with."""
-    left, kept = residual.copy(), []
-    for i, uniform in enumerate(generator.random(len(left))):
-        pivot = left[i, i]
-        if pivot > floor and uniform * start[i] < pivot:
-            kept.append(i)
-            left -= np.outer(left[:, i], left[i]) / pivot
-    return kept
+    """Choose rows by randomly pivoted Cholesky."""
+    return pivoted_cholesky(kernel, X, count, generator).pivots
 
 
 SAMPLERS: dict[str, Callable[[Evaluation, Array, int, Generator], Indices]] = {

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.regression.solution import Solution
-from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.regression import direct
+from ntkfast.regression.checkpoint import Checkpoint, fingerprint, probe
+from ntkfast.regression.conjugate_gradients import ConjugateGradients
+from ntkfast.regression.preconditioner import build
+from ntkfast.regression.solution import History, Solution, SolverWarning
+from ntkfast.regression.stopping import Step, Validation, Watch, validation_of
+from ntkfast.regression.system import MEMORY, System
+from ntkfast.support.progress import Bar
+from ntkfast.support.randomness import RNG, root
+from ntkfast.support.telling import warn
+
+Values = NDArray[np.float64]
+
+METHODS = ("auto", "cholesky", "eigh", "cg")
+DIRECT = 4096  # rows up to which a factorisation is the faster way
+VECTORS = 10  # arrays of the size of B that the iteration keeps
+REFINEMENTS = 30  # steps that make up for a factor in float32
+WANTED = ("validation error rose", "callback said so")  # no reason to warn
 
 
 def solve(
@@ -20,23 +41,70 @@ def solve(
     B: ArrayLike,
     ridge: float,
     *,
+    method: str = "auto",
+    memory: int | None = None,
     tol: float = 1e-6,
+    max_iter: int = 1000,
+    rank: int | None = None,
+    start: ArrayLike | None = None,
+    validation: tuple[Any, ArrayLike] | None = None,
+    patience: int = 3,
+    time_limit: float | None = None,
+    callback: Callable[[Step], object] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    rng: RNG = 0,
     engine: str | None = None,
     threads: int | None = None,
+    progress: bool | None = None,
 ) -> Solution:
     """Solve (K(X, X) + ridge I) A = B.
+
+    The matrix is that of the rows in float64 whatever their type; residuals are those of this
+    matrix, computed in float64, whatever the precision of the work.
 
     Parameters
     ----------
     kernel : Kernel
     X : (n, d) array, or other inputs of the kernel
+        `numpy.memmap` of unit stride is not copied.
     B : (n,) or (n, c) array
     ridge : float
         Added to the diagonal, in absolute terms.
+    method : {"auto", "cholesky", "eigh", "cg"}, default "auto"
+        "cholesky": a factor in float64; in float32 with refinement if memory holds no other; else
+        on disk, in the folder of temporary files. "eigh": the minimum-norm least-squares solution;
+        eigenvalues of K + ridge I up to n eps times the largest one count as zero. "cg":
+        conjugate gradients, preconditioned by randomly pivoted Cholesky. "auto": "cholesky" up to
+        4,096 rows, "cg" for more, or with an argument that needs it.
+    memory : int, optional
+        Bytes that may be used beside the arguments; default 4 GiB. The Gram matrix is stored in
+        float64 for rows in float64, else in float32, else recomputed in every product.
     tol : float, default 1e-6
         Largest residual of a column, over the norm of that column.
+    max_iter : int, default 1000
+        Steps of "cg".
+    rank : int, optional
+        Of the preconditioner of "cg"; default 10 sqrt(n), less if memory holds no more.
+    start : array of the shape of B, optional
+        Coefficients from which "cg" starts.
+    validation : (Z, targets), optional
+        "cg" stops when the error on it has not fallen for `patience` looks, one every four steps,
+        and returns the coefficients that had the least one.
+    patience : int, default 3
+    time_limit : float, optional
+        Seconds after which "cg" stops; the residual then takes one more product.
+    callback : callable, optional
+        Called with a `Step` after each step of "cg"; ends it by returning True.
+    checkpoint : path, optional
+        File in which "cg" keeps its state, and from which it goes on after any end, by `kill -9`
+        too. It stays; with another problem or damaged it is refused. With other settings it goes on
+        from the coefficients alone.
+    rng : int, Generator or None
+        Of the preconditioner.
     engine, threads
         As for calling the kernel.
+    progress : bool, optional
+        Whether to show steps on a bar. Default: on a terminal, after some seconds.
 
     Returns
     -------
@@ -45,27 +113,274 @@ def solve(
     Raises
     ------
     TypeError, ValueError
-        If an argument has the wrong type, shape or range, or holds NaN or infinity.
+        If an argument has the wrong type, shape or range, or holds NaN or infinity, or memory is
+        too small for the method.
     numpy.linalg.LinAlgError
-        If the matrix is not positive definite to rounding.
+        If a factorisation finds the matrix not positive definite to rounding.
+
+    Warns
+    -----
+    SolverWarning
+        If a residual is above the tolerance, unless a validation set or a callback ended it.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> found = nf.regression.solve(nf.FullyConnected(2).ntk, X, X[:, 0], 0.1, method="cg")
+    >>> found.converged, found.coefficients.shape
+    (True, (200,))
     """
+    began = time.perf_counter()
+    iterative = {
+        "start": start,
+        "validation": validation,
+        "time_limit": time_limit,
+        "callback": callback,
+        "checkpoint": checkpoint,
+        "rank": rank,
+    }
     evaluation = Evaluation(checked_kernel(kernel), engine, threads)
     inputs = kernel.collect(X)
-    targets, vector = checks.columns("B", B, len(inputs))
-    ridge = checks.number("ridge", ridge, least=0.0)
-    double = inputs.astype(np.float64, copy=False)
-    K = np.asarray(evaluation(double), np.float64)
-    targets = targets.astype(np.float64, copy=False)
-    np.einsum("ii->i", K)[:] += ridge
-    found = Cholesky(K.copy()).solve(targets)
-    residuals = np.linalg.norm(targets - K @ found, axis=0)
-    sizes = np.linalg.norm(targets, axis=0)
-    relative = residuals / np.where(sizes > 0, sizes, 1)
-    return Solution(
-        found[:, 0] if vector else found,
-        ridge,
-        "cholesky",
-        0,
-        relative,
-        bool(np.all(relative <= tol)),
-    )
+    targets, vector = _columns("B", B, len(inputs))
+    budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
+    method = _method(method, len(inputs), iterative)
+    system = System(evaluation, inputs, checks.number("ridge", ridge, least=0.0))
+    if not system.diagonal.any() and not system.ridge and method != "eigh":
+        raise direct.explained(np.linalg.LinAlgError("the matrix is zero"), 0.0)
+    # Columns near 1 neither vanish nor overflow when they are squared or narrowed.
+    scale = np.max(np.abs(targets), axis=0)
+    scale[scale == 0] = 1
+    work = _Work(system, targets / scale, scale, checks.number("tol", tol, above=0.0), began)
+    with Bar(progress, "solve", None, "steps") as bar:
+        if method == "eigh":
+            found = work.by_eigenvalues(budget)
+        elif method == "cholesky":
+            found = work.by_cholesky(budget, bar)
+        else:
+            shape = "B", targets.shape[1]
+            guess = None if start is None else _columns("start", start, len(inputs), shape)[0]
+            watch = Watch(
+                scale,
+                checks.count("max_iter", max_iter, least=1),
+                math.inf if time_limit is None else checks.number("time_limit", time_limit, above=0),
+                began,
+                None,
+                callback,
+                None,
+                bar,
+            )
+            if rank is not None:
+                rank = checks.count("rank", rank, least=0)
+            if validation is not None:
+                watch.validation = _validation(system, validation, shape, patience, budget)
+            seed = root(rng)
+            if checkpoint is not None:
+                settings = f"{seed} {rank} {budget} {tol} {vector}"
+                digest = fingerprint(inputs, targets, system.ridge)
+                known = probe(evaluation, inputs)
+                watch.checkpoint = Checkpoint(checkpoint, digest, known, settings)
+            found = work.by_iteration(budget, rank, guess, seed, watch)
+    return _told(found, vector, tol)
+
+
+@dataclass
+class _Work:
+    """One system, its scaled targets and the clock."""
+
+    system: System
+    targets: Values
+    scale: Values
+    tol: float
+    began: float
+
+    def by_eigenvalues(self, memory: int) -> Solution:
+        """Solve by eigenvalues."""
+        n = len(self.system)
+        _require(24 * n * n, memory, "eigh", n)
+        K = self.system.store()
+        found, rank, condition = direct.by_eigenvalues(K.copy(), self.targets, self.system.ridge)
+        missing = n - rank
+        reason = "direct"
+        if missing:
+            reason = f"minimum norm: {missing} of {n} eigenvalues are zero to rounding"
+        true = self._true(found)
+        return self._solution(found, "eigh", true, reason, rank=rank, condition=condition, kept=16)
+
+    def by_cholesky(self, memory: int, bar: Bar) -> Solution:
+        """Solve by a factor, and refine by conjugate gradients what it leaves."""
+        system, n = self.system, len(self.system)
+        if 14 * n * n <= memory:  # then nothing is evaluated twice
+            system.store()
+        error: np.linalg.LinAlgError | None = None
+        for dtype, on_disk in direct.choices(n, memory):
+            try:
+                factor = direct.factorised(system, dtype, on_disk, bar)
+            except np.linalg.LinAlgError as caught:
+                error = caught
+                continue
+            solver = ConjugateGradients(system, factor.solve, self.targets, self.tol, self.began)
+            state, reason = solver.start(factor.solve(self.targets)), "direct"
+            if np.any(state.true > self.tol):
+                for new, why in solver.steps(state):
+                    state, reason = new, why or f"{REFINEMENTS} refinements"
+                    if why or state.iterations >= REFINEMENTS:
+                        break
+            if np.all(state.true <= self.tol) or (dtype == np.float64):
+                break
+        else:
+            raise direct.explained(error or np.linalg.LinAlgError("no factor"), system.ridge)
+        condition = math.inf if on_disk else factor.condition()
+        if on_disk and system.ridge:
+            condition = float(system.diagonal.sum()) / system.ridge + 1
+        system.storage = f"{np.dtype(dtype)} factor {'on disk' if on_disk else 'in memory'}"
+        system.memory += factor.memory
+        return self._solution(
+            state.found,
+            "cholesky",
+            state.true,
+            "direct" if reason == "converged" else reason,
+            condition=condition,
+            iterations=state.iterations,
+            history=History(state.history),
+        )
+
+    def by_iteration(
+        self, memory: int, rank: int | None, guess: Values | None, seed: int, watch: Watch
+    ) -> Solution:
+        """Solve by preconditioned conjugate gradients."""
+        system = self.system
+        left = memory - VECTORS * self.targets.nbytes
+        loaded = None if watch.checkpoint is None else watch.checkpoint.load()
+        clock = time.perf_counter()
+        precondition = build(system, rank, left // 2, np.random.default_rng(seed))
+        spent = time.perf_counter() - clock
+        left -= precondition.memory
+        system.prepare(system.plan(left), left)
+        solver = ConjugateGradients(system, precondition, self.targets, self.tol, self.began)
+        if loaded is not None and loaded[1]:
+            state = loaded[0]
+            if system.is_single and not state.single:
+                system.give_up_single()
+        elif loaded is not None:
+            state = solver.start(loaded[0].found)
+        else:
+            state = solver.start(None if guess is None else guess / self.scale)
+        watch.bar.skip(state.iterations)
+        state, reason = watch.run(solver, state)
+        best = watch.validation and watch.validation.found
+        found = state.found if best is None else best
+        known = state.history and state.history[-1].exact and best is None
+        true = state.true if known or reason == "converged" else self._true(found)
+        bound = math.inf
+        if system.ridge:
+            bound = (min(2 * precondition.top, float(system.diagonal.sum())) / system.ridge) + 1
+        return self._solution(
+            found,
+            "cg",
+            true,
+            reason,
+            rank=precondition.rank,
+            condition=bound,
+            iterations=state.iterations,
+            history=History(state.history),
+            extra=precondition.memory + VECTORS * self.targets.nbytes,
+            spent=spent,
+        )
+
+    def _true(self, found: Values) -> Values:
+        """Return the relative residuals in float64."""
+        residual = np.linalg.norm(self.targets - self.system.exact(found), axis=0)
+        sizes = np.linalg.norm(self.targets, axis=0)
+        return np.asarray(residual / np.where(sizes > 0, sizes, 1))
+
+    def _solution(
+        self,
+        found: Values,
+        method: str,
+        true: Values,
+        reason: str,
+        *,
+        rank: int = 0,
+        condition: float,
+        iterations: int = 0,
+        history: History | None = None,
+        kept: int = 0,
+        extra: int = 0,
+        spent: float = 0.0,
+    ) -> Solution:
+        system = self.system
+        return Solution(
+            found * self.scale,
+            system.ridge,
+            method,
+            iterations,
+            true,
+            bool(np.all(true <= self.tol)),
+            reason,
+            system.products,
+            rank,
+            system.storage,
+            system.memory + kept * len(system) ** 2 + extra,
+            condition,
+            time.perf_counter() - self.began,
+            system.seconds,
+            spent,
+            history or History(),
+        )
+
+
+def _method(method: str, n: int, iterative: dict[str, object]) -> str:
+    """Choose a method, and refuse arguments that it does not know."""
+    method = checks.choice("method", method, METHODS)
+    given = [name for name, value in iterative.items() if value is not None]
+    if method == "auto":
+        return "cg" if given or n > DIRECT else "cholesky"
+    if method != "cg" and given:
+        raise ValueError(f'{given[0]}: expected method="cg" with it, got method="{method}"')
+    return method
+
+
+def _columns(
+    name: str, value: ArrayLike, count: int, like: tuple[str, int] | None = None
+) -> tuple[Values, bool]:
+    """Return columns in float64, as many as another argument has."""
+    array, vector = checks.columns(name, value, count)
+    if like is not None and array.shape[1] != like[1]:
+        raise ValueError(f"{name}: expected {like[1]} columns like {like[0]}, got {array.shape[1]}")
+    return array.astype(np.float64, copy=False), vector
+
+
+def _validation(
+    system: System, pair: Any, like: tuple[str, int], patience: int, memory: int
+) -> Validation:
+    """Check a validation set; a quarter of the memory may hold its kernel."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise TypeError(f"validation: expected a pair (Z, targets), got {type(pair).__name__}")
+    Z = system.evaluation.kernel.collect(pair[0])
+    targets, _ = _columns("validation", pair[1], len(Z), like)
+    patience = checks.count("patience", patience, least=1)
+    return validation_of(system.evaluation, Z, system.inputs, targets, patience, memory // 4)
+
+
+def _require(needed: int, memory: int, method: str, n: int) -> None:
+    if needed > memory:
+        raise ValueError(
+            f'memory: expected at least {needed} bytes for method="{method}" and {n} inputs, got '
+            f'{memory}; take method="cg"'
+        )
+
+
+def _told(found: Solution, vector: bool, tol: float) -> Solution:
+    """Warn of a system that is not solved, and give the coefficients the shape of B."""
+    if not found.converged and found.reason not in WANTED:
+        count = int(np.sum(~(found.residuals <= tol)))
+        warn(
+            f"the system is not solved: {count} of {len(found.residuals)} columns have residuals "
+            f"above tol = {tol:g}, the largest is {np.max(found.residuals):.2g} ({found.reason}); "
+            + ("raise max_iter or rank" if found.method == "cg" else "raise the ridge"),
+            SolverWarning,
+        )
+    if vector:
+        object.__setattr__(found, "coefficients", found.coefficients[:, 0])
+    return found
