@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -189,11 +190,19 @@ def test_ridge_path_marks_the_best() -> None:
 
 
 def test_residuals_show_the_worst_column() -> None:
-    history = np.array([[1.0, 1.0], [0.1, 0.4], [0.2, 0.01]])
-    named = {"a": SimpleNamespace(history=history), "b": SimpleNamespace(history=history[:, 0])}
-    axes = nf.plot.residuals(named, tol=1e-3).axes[0]
-    assert list(axes.lines[0].get_ydata()) == [1.0, 0.4, 0.2]
-    assert list(axes.lines[1].get_ydata()) == [1.0, 0.1, 0.2]
-    assert len(axes.collections) == 1
-    with pytest.raises(ValueError, match="no history"):
-        nf.plot.residuals(SimpleNamespace(history=[]))
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    kernel, B = nf.FullyConnected(2).ntk, X[:, :3] ** 2
+    many = nf.regression.solve(kernel, X, B, 1e-2, method="cg", tol=1e-7)
+    one = nf.regression.solve(kernel, X, B[:, 0], 1e-2, method="cg", tol=1e-7)
+    for over in ("iteration", "seconds"):
+        axes = nf.plot.residuals({"a": many, "b": one}, tol=1e-7, over=over).axes[0]
+        for line, found in zip(axes.lines[::2], (many, one), strict=False):
+            table = found.history.to_dict()
+            assert list(line.get_xdata()) == table[over]
+            assert list(line.get_ydata()) == table["residual"]
+        assert axes.lines[1].get_ydata()[-1] == many.residuals.max()
+        assert len(axes.collections) == 1  # no band for a single column
+    with pytest.raises(ValueError, match="has no history"):
+        nf.plot.residuals(replace(many, history=type(many.history)()))
+    with pytest.raises(ValueError, match="over: expected"):
+        nf.plot.residuals(many, over="products")

@@ -151,51 +151,58 @@ def ridge_path(found: Any, *, title: str = "") -> Figure:
     return figure
 
 
-def residuals(solutions: Any, *, tol: float | None = None) -> Figure:
-    """Draw how the residuals of the solver fell, product by product.
+def residuals(solutions: Any, *, tol: float | None = None, over: str = "iteration") -> Figure:
+    """Draw how the residuals of the iterative solver fell.
 
     Parameters
     ----------
     solutions : Solution or mapping of labels to them
-        With `history`: relative residuals (k,) or (k, c), one row for each product.
+        What `ntkfast.regression.solve` returns with ``method="cg"``.
     tol : float, optional
         Where it was to stop, drawn as a line.
+    over : {"iteration", "seconds"}
 
     Returns
     -------
     matplotlib.figure.Figure
-        The worst column as a line, all of them as a band.
+        The worst column as a line, all of them as a band. Dots are residuals of the float64 matrix,
+        the others those of the recurrence.
 
     Raises
     ------
     ImportError
         Without matplotlib, the extra "plot".
     ValueError
-        If a history is empty, as that of direct methods is.
+        If a history is empty, or `over` is another word.
 
     Examples
     --------
-    >>> from types import SimpleNamespace
-    >>> import ntkfast as nf
-    >>> found = SimpleNamespace(history=[[1.0, 1.0], [0.1, 0.3], [1e-3, 0.02]])
-    >>> figure = nf.plot.residuals(found, tol=1e-2)
+    >>> import numpy as np, ntkfast as nf
+    >>> X = np.random.default_rng(0).normal(size=(200, 5))
+    >>> found = nf.regression.solve(nf.FullyConnected(2).ntk, X, X, 1e-3, method="cg")
+    >>> figure = nf.plot.residuals(found, tol=1e-6)
     """
     named = dict(solutions) if isinstance(solutions, Mapping) else {"": solutions}
-    figure, axes = panel(
-        6.4, 4.2, yscale="log", xlabel="products with the matrix", ylabel="relative residual"
-    )
-    for (label, one), shade in zip(named.items(), shades(len(named)), strict=True):
-        history = np.asarray(one.history, np.float64)
-        if not history.size:
-            raise ValueError(f"solutions: {label or 'it'} has no history; a direct method has none")
-        history = history.reshape(len(history), -1)
-        across = np.arange(len(history))
-        low, high = history.min(axis=1), history.max(axis=1)
-        if history.shape[1] > 1:
+    label = {"iteration": "iterations", "seconds": "seconds"}.get(over)
+    if label is None:
+        raise ValueError(f"over: expected 'iteration' or 'seconds', got {over!r}")
+    figure, axes = panel(6.4, 4.2, yscale="log", xlabel=label, ylabel="relative residual")
+    for (name, one), shade in zip(named.items(), shades(len(named)), strict=True):
+        entries = one.history.entries
+        if not entries:
+            raise ValueError(f"solutions: {one!r} has no history")
+        across = np.array([getattr(entry, over) for entry in entries])
+        low, high = (
+            np.array([end(entry.residuals) for entry in entries]) for end in (np.min, np.max)
+        )
+        exact = np.array([entry.exact for entry in entries])
+        if np.any(low < high):
             axes.fill_between(across, low, high, color=shade, alpha=0.2, linewidth=0)
-        axes.plot(across, high, color=shade, linewidth=1.8, label=label or "worst column")
+        axes.plot(across, high, color=shade, linewidth=1.8, label=name or "worst column")
+        axes.plot(across[exact], high[exact], "o", color=shade, markersize=5)
     if tol is not None:
         axes.axhline(tol, color=INK, linewidth=0.9, linestyle=DASHES, label=f"tol {tol:g}")
-    axes.locator_params(axis="x", integer=True)
+    if over == "iteration":
+        axes.locator_params(axis="x", integer=True)
     legend(axes, "best")
     return figure

@@ -308,7 +308,7 @@ class GaussianProcess(
             np.einsum("ii->i", cov)[:] += noise
             return self._outputs(means), self._columns(clipped(cov)[..., None] * self.deviation_**2)
         product = evaluation.matmul(inputs, self.X_fit_, self.dual_coef_)
-        return self._outputs(self.scale_ * product)
+        return self._outputs(np.asarray(self.scale_ * product, np.float64))
 
     def _known(self, Z: Any) -> tuple[Values, Values]:
         """Return the mean, and V with V^T V the covariance that the observations take away."""
