@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ntkfast.regression.solution import Solution
 from ntkfast.regression.solver import solve
+from ntkfast.support.optional import require
 
 if TYPE_CHECKING:  # they need scikit-learn
     from ntkfast.regression.classifier import KernelClassifier
@@ -34,6 +35,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load the estimators, which need scikit-learn, when they are first used."""
     if name in _ESTIMATORS:
+        require("sklearn", "sklearn")
         module = importlib.import_module(f"ntkfast.regression.{_ESTIMATORS[name]}")
         return getattr(module, name)
     raise AttributeError(f"module 'ntkfast.regression' has no attribute {name!r}")
