@@ -17,7 +17,7 @@ import ntkfast as nf
 
 pytest.importorskip("sklearn")
 
-from ntkfast.batch import BatchError
+from ntkfast.batch import BatchError, load_targets
 from ntkfast.batch.parts import write_parts
 from ntkfast.command import cli
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
@@ -248,3 +248,40 @@ def test_a_killed_prediction_goes_on(folder: Path, capfd: pytest.CaptureFixture[
     assert (folder / "f.npy.partial").exists()
     ran(capfd, *arguments)
     assert_allclose(np.load("f.npy"), load("model.npz").predict(np.load("Z.npy")), rtol=1e-12)
+
+
+# --- Targets -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "wanted"),
+    [
+        ("1\n2.5\n", None, [1.0, 2.5]),
+        ("0\n1\n0\n", None, [0.0, 1.0, 0.0]),  # 0 alone could be a name
+        ("height\n1\n2\n", None, [1.0, 2.0]),
+        ("a,b\n1,2\n3,4\n", None, [[1.0, 2.0], [3.0, 4.0]]),
+        ("cat\ndog\ncat\n", None, ["cat", "dog", "cat"]),
+        ('"a cat"\n\n# no class\n"a cat"\n', None, ["a cat", "a cat"]),
+        ("kind\ncat\ndog\n", True, ["cat", "dog"]),
+        ("kind\ncat\ndog\n", False, ["kind", "cat", "dog"]),
+        ("cat\n", False, ["cat"]),
+    ],
+)
+def test_targets_of_tables(tmp_path: Path, text: str, header: Any, wanted: Any) -> None:
+    file = tmp_path / "y.csv"
+    file.write_text(text)
+    assert_array_equal(load_targets(file, header=header), np.array(wanted), strict=True)
+
+
+def test_targets_that_make_no_sense(tmp_path: Path) -> None:
+    file = tmp_path / "y.csv"
+    file.write_text("kind\ncat\ndog\n")
+    with pytest.raises(ValueError, match=r"y\.csv: 'kind' can be a name or a class; say --header"):
+        load_targets(file)
+    for values, message in (
+        (np.ones((2, 2, 2)), r"expected targets \(n,\) or \(n, c\), got shape \(2, 2, 2\)"),
+        (np.ones(3) * 1j, "expected real numbers or strings, got dtype complex128"),
+    ):
+        np.save(tmp_path / "y.npy", values)
+        with pytest.raises(ValueError, match=message):
+            load_targets(tmp_path / "y.npy")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -184,6 +187,9 @@ def test_ridge_zero() -> None:
             "sample_weight: expected equal weights for more than exact_rows=20",
         ),
         (lambda: KernelClassifier(NET, "x").fit(X, LABELS), ValueError, "ridge: expected a number"),
+        (lambda: KernelClassifier(NET, None).fit(X, LABELS), TypeError, "ridge: expected a number"),
+        (lambda: KernelClassifier(NET).predict(X), NotFittedError, "not fitted"),
+        (lambda: KernelClassifier(NET).predict_proba(X), NotFittedError, "not fitted"),
         (lambda: KernelClassifier(NET).fit(X, np.ones(40, int)), ValueError, "got one class, .*1"),
         (lambda: KernelClassifier(NET).fit(X, Y[:, 0] * np.nan), ValueError, "y: .* NaN"),
         (lambda: KernelClassifier(NET).fit(X, Y[:, 0]), ValueError, "continuous"),
@@ -454,3 +460,21 @@ def test_files_that_are_no_models_are_refused(tmp_path: Path) -> None:
         np.savez(file, **arrays)
         with pytest.raises(ValueError, match=message):
             load(file)
+
+
+@pytest.mark.slow
+def test_solve_works_without_scikit_learn() -> None:
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import numpy as np, ntkfast as nf\n"
+        "X = np.eye(3)\n"
+        "assert nf.regression.solve(nf.FullyConnected(1).ntk, X, X, 0.1).converged\n"
+        "try:\n"
+        "    nf.regression.KernelRidge\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    paths = {**os.environ, "PYTHONPATH": str(Path(nf.__file__).parents[1])}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=paths, capture_output=True, text=True, timeout=100)
+    assert found.stdout == "this needs scikit-learn: pip install 'ntkfast[sklearn]'\n", found.stderr

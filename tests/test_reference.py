@@ -15,7 +15,7 @@ import ntkfast as nf
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("activations", "batch", "datasets", "finite", "plot", "spectrum", "statistics")
-NEED_SKLEARN = ("features", "sklearn")
+NEED_SKLEARN = ("features", "regression", "sklearn")
 # An entry of a list of names, or a name in double backquotes.
 ENTRIES = re.compile(r"^   ([\w.]+)$|``([\w.]+)``", re.MULTILINE)
 

@@ -47,7 +47,7 @@ def fit(arguments: argparse.Namespace) -> None:
     weights = _weights(arguments)
     options = {
         name: getattr(arguments, name)
-        for name in ("exact_rows", "method", "tol", "progress", "engine", "threads")
+        for name in ("exact_rows", "method", "memory", "tol", "progress", "engine", "threads")
     }
     classes = y.dtype.kind != "f" if arguments.task is None else arguments.task == "classification"
     if arguments.task is None:

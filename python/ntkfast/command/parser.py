@@ -203,6 +203,7 @@ def _add_fit(commands: Any) -> None:
         "--exact-rows", type=int, default=5000, metavar="N", help=EXACT_ROWS + "; default: 5000"
     )
     job.add_argument("--method", default="auto", help="of the solver for more rows than these")
+    job.add_argument("--memory", type=_positive, metavar="BYTES", help="of the solver")
     job.add_argument("--tol", type=float, default=1e-6, help="its residual; default: 1e-6")
     _add_job(job, resume=False)
 

@@ -13,6 +13,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from ntkfast.arrays import checks
 from ntkfast.features.classifier import best_class, class_targets
 from ntkfast.regression.base import weights_of
 from ntkfast.regression.ridge_cv import PathEstimator
@@ -125,8 +126,12 @@ class KernelClassifier(
         numpy.linalg.LinAlgError
             If all ridges are below the rounding errors of the matrix.
         """
-        if isinstance(self.ridge, str) and self.ridge != "auto":
-            raise ValueError(f"ridge: expected a number or 'auto', got {self.ridge!r}")
+        if isinstance(self.ridge, str):
+            if self.ridge != "auto":
+                raise ValueError(f"ridge: expected a number or 'auto', got {self.ridge!r}")
+            given = None
+        else:
+            given = [checks.number("ridge", self.ridge, least=0.0)]
         inputs = self._inputs(X, reset=True)
         labels = np.asarray(self._required(y))
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
@@ -143,7 +148,6 @@ class KernelClassifier(
                 f"y: expected at least two classes, got one class, {self.classes_[seen[0]]!r}"
             )
         targets = class_targets(codes, len(self.classes_))
-        given = None if self.ridge == "auto" else self.ridge
         path, self.X_fit_ = self._along_path(inputs, targets, weights, given, "loo")
         shares = None if weights is None else weights[weights > 0]
         held_out = (targets if weights is None else targets[weights > 0]) - path.errors
@@ -177,7 +181,8 @@ class KernelClassifier(
         -------
         (m,) array of classes
         """
-        return np.asarray(self.classes_[best_class(self._outputs(X))])
+        best = best_class(self._outputs(X))
+        return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the probabilities of the classes.

@@ -48,7 +48,8 @@ class KernelRidge(
         weight 0 are left out.
     kernel_ : Kernel
     solution_ : Solution
-        What the solver tells; None where unequal weights need a matrix of their own.
+        What the solver tells; None where unequal weights need a matrix of their own. Files do not
+        keep it.
     n_features_in_ : int
         For kernels of rows.
 

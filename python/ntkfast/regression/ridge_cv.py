@@ -139,7 +139,7 @@ class KernelRidgeCV(
     >>> y = np.abs(X[:, 0]) + 0.1 * generator.normal(size=200)
     >>> model = KernelRidgeCV(nf.FullyConnected(2), ridges=[1e-3, 1e-2, 0.1, 1, 10]).fit(X, y)
     >>> model.ridge_
-    0.1
+    1.0
     >>> bool(np.isclose(np.mean((y - model.held_out_) ** 2), model.scores_.min()))
     True
     """
