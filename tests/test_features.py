@@ -304,6 +304,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("network", NETWORKS, ids=repr)
 @pytest.mark.parametrize("sketch", ["srht", "countsketch"])
 def test_networks_of_all_kinds(network: nf.Network, sketch: str) -> None:

@@ -277,6 +277,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("kernel", NETWORKS, ids=repr)
 @pytest.mark.parametrize("dim", [2, 3, 100, 1000])
 def test_sum_rule(kernel: Any, dim: int) -> None:
