@@ -85,7 +85,7 @@ CANCEL = ("pool", "pool-first", "two-pools", "two-pools-flat", "pool-circular", 
 SLOW_ORACLE = (
     *("two-pools-flat", "nested", "pool-circular", "two-pools", "circular-lap", "wide-filter"),
     *("gap-fixed", "pool-first", "one-pixel", "linear", "valid", "residual"),
-    *("lap", "circular"),
+    *("lap", "circular", "bias"),
 )
 
 

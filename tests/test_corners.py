@@ -120,7 +120,7 @@ def test_small_residual_at_opposite_rows(engine: str) -> None:
         lambda: nf.FullyConnected(3, bias=0.5).ntk,
         lambda: nf.FullyConnected(100, bias=0.1).nngp,
         lambda: nf.FullyConnected(5, activation="erf").ntk,
-        lambda: nf.FullyConnected(2, activation=np.tanh).nngp,
+        pytest.param(lambda: nf.FullyConnected(2, activation=np.tanh).nngp, marks=pytest.mark.slow),
         lambda: nf.ResNet(20, alpha=0.3).ntk,
         lambda: nf.ArcCosine(2),
         lambda: nf.Laplace(inputs="homogeneous"),
