@@ -120,7 +120,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # What Numba compiles for one of these serves the others, of the same dtype.
 NUMBA = ("numba", "engines_agree", "test_hadamard")
-# And here it takes tens of seconds: images, sequences, and layers in float32.
+# These would compile for themselves alone, and the next ones for tens of seconds: images,
+# sequences, and layers in float32.
+COMPILE_AGAIN = ("test_spawn", "test_fork_after_use", "test_out_with_offsets_beyond_31_bits")
 LONG_TO_COMPILE = ("test_convolutional", "test_recurrent", "test_foreign", "test_corners")
 
 
@@ -135,6 +137,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             stem = Path(file).stem
             if stem == "test_examples":
                 return nodeid
+            if stem == "test_convolutional":  # all engines share an oracle that takes longer
+                return file
             if any(word in nodeid for word in NUMBA):
                 return "numba, float32" if "float32" in nodeid else "numba"
             return file
@@ -202,7 +206,7 @@ def _waits_for_numba(item: pytest.Item) -> bool:
         return False
     single = item.callspec.params.get("dtype") is np.float32
     long = item.path.stem in LONG_TO_COMPILE
-    again = getattr(item, "originalname", "") in ("test_spawn", "test_fork_after_use")
+    again = getattr(item, "originalname", "") in COMPILE_AGAIN
     return single or long or again or item.get_closest_marker("grid") is not None
 
 

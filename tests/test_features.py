@@ -213,11 +213,11 @@ def test_arc_cosine_features_are_unbiased(order: int, weights: str, leverage: bo
 
     def draw(seed: int) -> Array:
         features = ArcCosineFeatures(
-            order, n_components=128, weights=weights, leverage=leverage, random_state=seed
+            order, n_components=320, weights=weights, leverage=leverage, random_state=seed
         )
         return np.asarray(features.fit_transform(X))
 
-    assert_unbiased(draw, nf.ArcCosine(order)(X), draws=500)
+    assert_unbiased(draw, nf.ArcCosine(order)(X), draws=200)
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -304,6 +304,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("network", NETWORKS, ids=repr)
 @pytest.mark.parametrize("sketch", ["srht", "countsketch"])
 def test_networks_of_all_kinds(network: nf.Network, sketch: str) -> None:

@@ -113,6 +113,7 @@ LIMITS = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
 @pytest.mark.parametrize("options", LIMITS.values(), ids=LIMITS)
 def test_limit(options: dict[str, Any], init: Any) -> None:

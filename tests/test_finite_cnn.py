@@ -106,6 +106,7 @@ def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(single, whole, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
 @pytest.mark.parametrize(("padding", "readout"), list(itertools.product(PADDINGS, READOUTS)))
 def test_limit(padding: str, readout: str, init: str) -> None:

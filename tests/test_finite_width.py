@@ -141,7 +141,7 @@ NETWORKS: dict[str, tuple[Any, Callable[[np.random.Generator], Sample], int]] = 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("resnet3")) for n in NETWORKS],
+    [pytest.param(n, marks=[pytest.mark.slow] * n.startswith("resnet")) for n in NETWORKS],
 )
 def test_wide_networks(name: str) -> None:
     """Means over random networks meet the exact NNGP and NTK within their standard errors."""

@@ -15,6 +15,12 @@ from scipy.linalg import hadamard
 pytest.importorskip("sklearn", reason="the features need scikit-learn")
 from ntkfast.features import fwht
 
+# Of tests that need Numba's values, which are compiled for either precision.
+EITHER = pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(np.float32, marks=pytest.mark.slow), np.float64],
+    ids=["float32", "float64"],
+)
 POWERS = range(17)
 DENSE = 10  # powers up to which the dense matrix is formed
 
@@ -67,6 +73,7 @@ def test_values(power: int, engine: dict[str, Any], dtype: Any) -> None:
 
 
 @pytest.mark.grid(2)
+@EITHER
 @pytest.mark.parametrize("power", [*range(14), 16, 19])
 def test_every_isa_has_the_same_bits(power: int, engine: dict[str, Any], dtype: Any) -> None:
     """Engines, instruction sets, threads, in place or not: every sum has the same order."""
@@ -256,6 +263,7 @@ def test_sketches(
 
 
 @pytest.mark.grid(2)
+@EITHER
 @pytest.mark.parametrize(("dim", "count"), [(1, 3), (5, 20), (33, 64), (100, 1000), (300, 700)])
 @pytest.mark.parametrize("answer", ["product", "relu", "step"])
 def test_structured_neurons(

@@ -58,6 +58,7 @@ def wide_expected(name: str, dtype: Any) -> cases.Expected:
     return cases.compare(WIDE[name][1], x, x)
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", WIDE)
 def test_very_unequal_norms(name: str, engine: dict[str, Any], dtype: Any) -> None:
     """Norms from 1e-4 to 1e4 in one matrix: saturated, linear and all between."""

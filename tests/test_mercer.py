@@ -125,10 +125,14 @@ FAMILIES = [
     "exponential-power-euclidean",
     "gaussian-euclidean",
 ]
+# Their oracles take longest, and are the composition of others.
+DEEP = ("leaky3", "abs3", "resnet5-last", "resnet5-nngp", "bias3", "leaky2-bias", "square2")
 
 
 @pytest.mark.grid(1)
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in FAMILIES]
+)
 @pytest.mark.parametrize("dim", [3, 6])
 def test_against_quadrature(name: str, dim: int) -> None:
     """Every family of kernels at low degrees, on a sphere of radius 1.25."""
@@ -277,6 +281,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("kernel", NETWORKS, ids=repr)
 @pytest.mark.parametrize("dim", [2, 3, 100, 1000])
 def test_sum_rule(kernel: Any, dim: int) -> None:

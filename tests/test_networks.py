@@ -31,7 +31,7 @@ def test_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     expected(case.name, dtype, DIMENSION).check(computed)
 
 
-@pytest.mark.grid(2)
+@pytest.mark.grid(1)
 @parametrize(cases.CASES)
 def test_symmetric_values(case: Case, engine: dict[str, Any], dtype: Any) -> None:
     """K(X) is symmetric bit for bit, has the diagonal of ``diag`` and the values of K(X, Y)."""
@@ -45,6 +45,7 @@ def test_symmetric_values(case: Case, engine: dict[str, Any], dtype: Any) -> Non
     cases.check_diagonal(case.kernel, gram, both, 0 if exact.homogeneous else exact.depth)
 
 
+@pytest.mark.grid(1)
 @parametrize(cases.CASES)
 def test_diagonal(case: Case, dtype: Any) -> None:
     """``diag`` is K(x, x): no angle is involved, only the norm is rounded."""
@@ -245,6 +246,7 @@ def test_spiky_kernels(name: str, engine: dict[str, Any], dtype: Any) -> None:
     _MEMO[key].check(SPIKY[name][0]()(x, y, **engine))
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("depth", [100, 1000])
 def test_depth_limit(depth: int, dtype: Any) -> None:
     """T_L(u)/(L + 1) tends to 1/4 for every u < 1 and stays 1 on the diagonal."""

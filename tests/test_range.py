@@ -87,6 +87,7 @@ VANISH = {
 }
 
 
+@pytest.mark.grid(1)
 @pytest.mark.parametrize("name", VANISH)
 def test_values_that_vanish(name: str, engine: dict[str, Any], dtype: Any) -> None:
     kernel, x = VANISH[name], X.astype(dtype)

@@ -79,11 +79,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
-def test_false_alarms(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "trained")) for n in VARIANTS]
+)
+def test_false_alarms(name: str) -> None:
     """At 5 % under the null; a correct test is outside of these binomial bounds once in 10,000."""
     runs = 300
-    found = power(null, n_runs=runs, n_permutations=99, **options)
+    found = power(null, n_runs=runs, n_permutations=99, **VARIANTS[name])
     low, high = stats.binom.interval(1 - 1e-4, runs, 0.05)
     assert low <= round(found.rate * runs) <= high
 
