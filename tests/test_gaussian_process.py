@@ -303,8 +303,8 @@ def test_other_inputs(kernel: Any, inputs: Any) -> None:
         ({"kernel": np.dot}, TypeError, "kernel: expected a Kernel"),
         ({"noise": -1.0}, ValueError, "noise: expected a finite number >= 0"),
         ({"scale": 0.0}, ValueError, "scale: expected a finite number > 0"),
-        ({"tune": ("colour",)}, ValueError, r"colour: .* has no such parameter"),
-        ({"tune": "alpha"}, ValueError, r"alpha: .* has no such parameter"),
+        ({"tune": ("colour",)}, ValueError, "colour: expected one of depth, "),
+        ({"tune": "alpha"}, ValueError, "alpha: expected one of depth, "),
         ({"bounds": {"w_std": (1, 2)}}, ValueError, "bounds: 'w_std' is not among what is tuned"),
         ({"tune": "depth", "bounds": {"depth": (0,)}}, ValueError, r"bounds\['depth'\]: expected"),
         ({"tune": "w_std", "bounds": {"w_std": (2, 1)}}, ValueError, "bounds: expected 'w_std'"),
@@ -320,7 +320,7 @@ def test_wrong_parameters(options: Any, error: type[Exception], message: str) ->
 def test_wrong_arguments() -> None:
     bad = Y.copy()
     bad[3, 1] = np.nan
-    with pytest.raises(ValueError, match="Input y contains NaN"):
+    with pytest.raises(ValueError, match="y: expected finite numbers"):
         GaussianProcess().fit(X, bad)
     model = GaussianProcess(tune=()).fit(X, Y)
     with pytest.raises(ValueError, match="only one of return_std and return_cov"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,73 +12,59 @@ from scipy import sparse
 
 from ntkfast import places
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Images
 from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.features.base import BaseEstimator, check_is_fitted, validate_data
 from ntkfast.features.streaming import sample_weights
-from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.networks.base import Network
-from ntkfast.networks.dense import FullyConnected
-from ntkfast.regression.description import parameters_of
+from ntkfast.regression.parameters import changed, kernel_of, parameters_of
 from ntkfast.regression.saved import save
 from ntkfast.regression.solution import Solution, Values
 from ntkfast.regression.solver import solve
 
 PART_BYTES = 1 << 26  # of the inputs that are in memory in float64 at a time
 PART_INPUTS = 2048  # the same for images and sequences
-INNER = "kernel__"
-Self = TypeVar("Self", bound="KernelEstimator")
+Self = TypeVar("Self", bound="KernelModel")
 
 
-class KernelEstimator(BaseEstimator):  # type: ignore[misc]
-    """Base of the estimators: predictions are K(Z, X) times coefficients.
+class KernelModel(BaseEstimator):  # type: ignore[misc]
+    """Base of the estimators: a kernel, or a network, with parameters, and inputs of any kind.
 
     The parameters of the network or of the kernel are parameters of the estimator too, under names
     like ``kernel__depth``. They are read from the value; setting one replaces the value.
     """
 
-    kernel: Any
     kind: str
-    method: str
-    memory: int | None
-    tol: float
-    progress: bool | None
     engine: str | None
     threads: int | None
     kernel_: Kernel
     X_fit_: Any
-    dual_coef_: Values
+    _model: ClassVar[str] = "kernel"  # the parameter that is one
 
     # --- Parameters ------------------------------------------------------------------------------
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; with `deep` those of the network or kernel too."""
         found: dict[str, Any] = super().get_params(deep=False)
-        inner = parameters_of(_core(found["kernel"])) if deep else {}
-        return found | {INNER + name: value for name, value in inner.items()}
+        inner = parameters_of(found[self._model]) if deep else {}
+        return found | {f"{self._model}__{name}": value for name, value in inner.items()}
 
     def set_params(self: Self, **params: Any) -> Self:
         """Set parameters by name; those of the network or kernel make a new one, all at once."""
-        names = [name for name in params if name.startswith(INNER)]
-        inner = {name.removeprefix(INNER): params.pop(name) for name in names}
+        prefix = f"{self._model}__"
+        names = [name for name in params if name.startswith(prefix)]
+        inner = {name.removeprefix(prefix): params.pop(name) for name in names}
         super().set_params(**params)
         if inner:
-            self.kernel = _changed(self.kernel, inner)
+            setattr(self, self._model, changed(getattr(self, self._model), inner, prefix))
         return self
 
     def _given(self) -> Kernel:
-        """Return the kernel that the parameters `kernel` and `kind` stand for."""
-        kind = checks.choice("kind", self.kind, ("ntk", "nngp"))
-        value = _or_default(self.kernel)
-        if isinstance(value, Network):
-            kernel: Kernel = getattr(value, kind)
-            return kernel
-        kernel = checked_kernel(value)
-        if kind == "nngp" and kernel.kind != kind:
-            raise ValueError(f"kind: expected 'ntk' beside a kernel, got 'nngp' and {kernel!r}")
-        return kernel
+        """Return the kernel that the parameters stand for."""
+        return kernel_of(getattr(self, self._model), self.kind)
 
     # --- Inputs and targets ----------------------------------------------------------------------
 
@@ -129,43 +115,10 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
         tags.target_tags.required = True
         return tags
 
-    # --- Solving ---------------------------------------------------------------------------------
-
     def _evaluation(self) -> Evaluation:
         return Evaluation(self.kernel_, self.engine, self.threads)
 
-    def _gram(self, inputs: Any) -> Values:
-        """Return the Gram matrix of validated inputs in float64."""
-        return np.asarray(self._evaluation()(inputs.astype(np.float64, copy=False)), np.float64)
-
-    def _solve(self, inputs: Any, targets: Values, ridge: float) -> Solution:
-        """Solve (K + ridge I) A = targets with the solver's options; it warns where it does not."""
-        return solve(
-            self.kernel_,
-            inputs,
-            targets,
-            ridge,
-            method=self.method,
-            memory=self.memory,
-            tol=self.tol,
-            engine=self.engine,
-            threads=self.threads,
-            progress=self.progress,
-        )
-
     # --- Predictions -----------------------------------------------------------------------------
-
-    def _outputs(self, X: Any) -> NDArray[Any]:
-        """Return K(X, X_fit_) @ dual_coef_, computed in float64, in the dtype of X."""
-        check_is_fitted(self)
-        inputs = self._inputs(X, reset=False)
-        evaluate, known = self._evaluation(), self.X_fit_.astype(np.float64, copy=False)
-        result = np.empty((len(inputs), *self.dual_coef_.shape[1:]), inputs.dtype)
-        width = 8 * inputs.shape[1] if isinstance(inputs, np.ndarray) else PART_BYTES // PART_INPUTS
-        for part in panels(len(inputs), width, PART_BYTES):
-            some = inputs[part].astype(np.float64, copy=False)
-            result[part] = evaluate.matmul(some, known, self.dual_coef_)
-        return result
 
     def predict_chunks(
         self, X: Any, *, rows: int | None = None, method: str = "predict"
@@ -212,6 +165,48 @@ class KernelEstimator(BaseEstimator):  # type: ignore[misc]
                 raise
             yield slice(first, first + len(values)), values
             first += len(values)
+
+
+class KernelEstimator(KernelModel):
+    """Base of those whose predictions are K(Z, X) times coefficients, found by `solve`."""
+
+    kernel: Any
+    method: str
+    memory: int | None
+    tol: float
+    progress: bool | None
+    dual_coef_: Values
+
+    def _gram(self, inputs: Any) -> Values:
+        """Return the Gram matrix of validated inputs in float64."""
+        return np.asarray(self._evaluation()(inputs.astype(np.float64, copy=False)), np.float64)
+
+    def _solve(self, inputs: Any, targets: Values, ridge: float) -> Solution:
+        """Solve (K + ridge I) A = targets with the solver's options; it warns where it does not."""
+        return solve(
+            self.kernel_,
+            inputs,
+            targets,
+            ridge,
+            method=self.method,
+            memory=self.memory,
+            tol=self.tol,
+            engine=self.engine,
+            threads=self.threads,
+            progress=self.progress,
+        )
+
+    def _outputs(self, X: Any) -> NDArray[Any]:
+        """Return K(X, X_fit_) @ dual_coef_, computed in float64, in the dtype of X."""
+        check_is_fitted(self)
+        inputs = self._inputs(X, reset=False)
+        evaluate, known = self._evaluation(), self.X_fit_.astype(np.float64, copy=False)
+        result = np.empty((len(inputs), *self.dual_coef_.shape[1:]), inputs.dtype)
+        width = 8 * inputs.shape[1] if isinstance(inputs, np.ndarray) else PART_BYTES // PART_INPUTS
+        for part in panels(len(inputs), width, PART_BYTES):
+            some = inputs[part].astype(np.float64, copy=False)
+            result[part] = evaluate.matmul(some, known, self.dual_coef_)
+        return result
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
@@ -265,31 +260,9 @@ def _parts(X: Any, rows: int | None) -> Iterator[Any]:
 
 
 def _form(inputs: Any) -> str:
-    """Say what sequences and images of one training set have in common."""
+    """Say what inputs of one training set have in common."""
     if isinstance(inputs, Sequences):
         return f"sequences of {inputs.channels} channels"
-    return f"images of shape {inputs.shape}"
-
-
-def _or_default(value: Any) -> Any:
-    return FullyConnected(1) if value is None else value
-
-
-def _core(value: Any) -> Any:
-    """Return what has the parameters: the network of a kernel that has one, else the value."""
-    value = _or_default(value)
-    network = value.network if isinstance(value, Kernel) else None
-    return value if network is None else network
-
-
-def _changed(value: Any, changes: dict[str, Any]) -> Any:
-    """Return the network or kernel with other values of some fields."""
-    core = _core(value)
-    known = parameters_of(core)
-    wrong = [name for name in changes if name not in known]
-    if wrong:
-        names = ", ".join(known) or "none"
-        raise ValueError(f"{INNER}{wrong[0]}: expected one of {names}, of {_or_default(value)!r}")
-    made = type(core)(**known | changes)
-    is_kernel = isinstance(value, Kernel) and value.network is not None
-    return getattr(made, value.kind) if is_kernel else made
+    if isinstance(inputs, Images):
+        return f"images of shape {inputs.shape}"
+    return f"inputs of shape {inputs.shape[1:]}"

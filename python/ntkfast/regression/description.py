@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels.base import Kernel, KernelOfNetwork
 from ntkfast.networks.composed import Composed
+from ntkfast.regression.parameters import parameters_of
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {
@@ -30,13 +30,6 @@ POSITIONAL = {
     "networks.Residual": "branch",
     "networks.Skip": "branch",
 }
-
-
-def parameters_of(value: Any) -> dict[str, Any]:
-    """Return the parameters that make a network or kernel; none where they are not all keywords."""
-    names = tuple(inspect.signature(type(value)).parameters) if is_dataclass(value) else ()
-    known = {field.name for field in fields(value)} if names else set()
-    return {name: getattr(value, name) for name in names} if known.issuperset(names) else {}
 
 
 def described(value: Any) -> Any:

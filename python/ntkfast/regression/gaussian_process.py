@@ -16,11 +16,12 @@ from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.panels import panels
-from ntkfast.features.base import BaseEstimator, check_is_fitted
+from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.regression.inputs import changed, fitting, kernel_of, parameter, predicting
+from ntkfast.regression.base import KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Evidence, Fit
+from ntkfast.regression.parameters import changed, parameters_of
 from ntkfast.regression.positive import clipped, deviations, factorised, symmetrised
 from ntkfast.spectrum.gram.cholesky import Cholesky
 
@@ -44,7 +45,7 @@ DEPTHS = (1, 2, 3, 4, 5)
 class GaussianProcess(
     MultiOutputMixin,  # type: ignore[misc]
     RegressorMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
+    KernelModel,
 ):
     """Gaussian process regression: a random function of covariance scale K, seen with noise.
 
@@ -154,13 +155,14 @@ class GaussianProcess(
         -------
         self
         """
-        kernel = kernel_of(self.kernel, self.kind)
+        kernel = self._given()
         noise = checks.number("noise", self.noise, least=0.0)
         scale = checks.number("scale", self.scale, above=0.0)
         restarts = checks.count("n_restarts", self.n_restarts)
         tuned = (self.tune,) if isinstance(self.tune, str) else tuple(self.tune)
         ranges = self._ranges(kernel, [name for name in tuned if name not in OWN])
-        self.X_fit_, targets, self.vector_ = fitting(self, kernel, X, y)
+        inputs, targets, self.vector_ = self._training(X, y)
+        self.X_fit_ = inputs.astype(np.float64, copy=False)
         self.mean_, self.deviation_ = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
         if self.normalize_y:
             self.mean_, deviation = targets.mean(axis=0), targets.std(axis=0)
@@ -174,7 +176,7 @@ class GaussianProcess(
             search = _Search(self, kernel, found, own, ranges)
             parameters, found = search.run(restarts, check_random_state(self.random_state))
         self.parameters_ = parameters
-        self.kernel_ = changed(kernel, **parameters) if parameters else kernel
+        self.kernel_ = changed(kernel, parameters) if parameters else kernel
         self.scale_, self.noise_ = found.scale, found.noise
         factor = factorised(self._covariance(self.kernel_, self.scale_, self.noise_))
         if factor is None:
@@ -192,7 +194,8 @@ class GaussianProcess(
                 raise ValueError(f"bounds: {name!r} is not among what is tuned, {tuple(self.tune)}")
         ranges: dict[str, Sequence[float]] = {}
         for name in names:
-            parameter(kernel, name)
+            if name not in parameters_of(kernel):
+                changed(kernel, {name: None})  # says which there are
             default = DEPTHS if name == "depth" else BOUNDS.get(name)
             values = given.get(name, default)
             if values is None:
@@ -206,12 +209,10 @@ class GaussianProcess(
             ranges[name] = numbers
         return ranges
 
-    def _evaluation(self, kernel: Kernel) -> Evaluation:
-        return Evaluation(kernel, self.engine, self.threads)
-
     def _covariance(self, kernel: Kernel, scale: float, noise: float) -> Values:
         """Return the covariance of the targets."""
-        A = np.asarray(self._evaluation(kernel)(self.X_fit_), np.float64)
+        evaluation = Evaluation(kernel, self.engine, self.threads)
+        A = np.asarray(evaluation(self.X_fit_), np.float64)
         A *= scale
         np.einsum("ii->i", A)[:] += noise
         return A
@@ -246,7 +247,7 @@ class GaussianProcess(
             return float(self.log_marginal_likelihood_value_)
         variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
         size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)
-        kernel = changed(self.kernel_, **parameters) if parameters else self.kernel_
+        kernel = changed(self.kernel_, parameters) if parameters else self.kernel_
         factor = factorised(self._covariance(kernel, size, variance))
         if factor is None:
             return -math.inf
@@ -292,7 +293,8 @@ class GaussianProcess(
         check_is_fitted(self)
         if return_std and return_cov:
             raise ValueError("return_cov: expected only one of return_std and return_cov")
-        inputs, evaluation = predicting(self, self.kernel_, Z), self._evaluation(self.kernel_)
+        inputs = self._inputs(Z, reset=False).astype(np.float64, copy=False)
+        evaluation = self._evaluation()
         noise = self.noise_ if with_noise else 0.0
         if return_std:
             means, variances = np.empty((len(inputs), len(self.mean_))), np.empty(len(inputs))
@@ -312,7 +314,7 @@ class GaussianProcess(
 
     def _known(self, Z: Any) -> tuple[Values, Values]:
         """Return the mean, and V with V^T V the covariance that the observations take away."""
-        K = np.asarray(self._evaluation(self.kernel_)(self.X_fit_, Z), np.float64)
+        K = np.asarray(self._evaluation()(self.X_fit_, Z), np.float64)
         K *= self.scale_
         return K.T @ self.dual_coef_, self.factor_.forward(K)
 
@@ -398,12 +400,12 @@ class _Search:
     def _first(self, name: str) -> float:
         """Return the logarithm of the first value: the present one, or the middle of the range."""
         low, high = self.ranges[name]
-        value = parameter(self.kernel, name)
+        value = parameters_of(self.kernel)[name]
         known = isinstance(value, (int, float)) and low <= value <= high
         return math.log(float(value) if known else math.sqrt(low * high))
 
     def _fit(self, parameters: dict[str, Any]) -> Fit:
-        kernel = changed(self.kernel, **parameters) if parameters else self.kernel
+        kernel = changed(self.kernel, parameters) if parameters else self.kernel
         K = self.model._covariance(kernel, 1.0, 0.0)
         evidence = Evidence.of(K, self.model.targets_)
         found = evidence.best(self.start.scale, self.start.noise, self.own)

@@ -11,10 +11,11 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.panels import panels
-from ntkfast.features.base import BaseEstimator, check_is_fitted
+from ntkfast.features.base import check_is_fitted
 from ntkfast.regression import losses
+from ntkfast.regression.base import KernelModel
 from ntkfast.regression.dynamics import Dynamics, Moment
-from ntkfast.regression.inputs import KINDS, checked_network, fitting, kernel_of, predicting
+from ntkfast.regression.parameters import checked_network
 from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.training_time import Descent, largest_eigenvalue
 
@@ -27,7 +28,7 @@ PANEL_BYTES = 1 << 26  # of K(Z, X), a panel of rows at a time
 class GradientFlow(
     MultiOutputMixin,  # type: ignore[misc]
     RegressorMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
+    KernelModel,
 ):
     """An ensemble of infinitely wide networks, trained by gradient descent for any time.
 
@@ -105,6 +106,8 @@ class GradientFlow(
     ((4, 9), (4, 9), True)
     """
 
+    _model = "network"
+
     network: Any = None
     _: KW_ONLY
     kind: str = "ntk"
@@ -129,19 +132,19 @@ class GradientFlow(
         self
         """
         network = checked_network(self.network)
-        checks.choice("kind", self.kind, KINDS)
         eta = checks.number("learning_rate", self.learning_rate, above=0.0)
         ridge = checks.number("ridge", self.ridge, least=0.0)
         momentum = checks.number("momentum", self.momentum, least=0.0)
         if momentum >= 1:
             raise ValueError(f"momentum: expected a number below 1, got {momentum}")
-        inputs, targets, vector = fitting(self, kernel_of(network, self.kind), X, y)
+        inputs, targets, vector = self._training(X, y)
+        self.X_fit_, targets = inputs.astype(np.float64), targets.copy()  # for matrices made later
         self.gradient_ = losses.gradient_of(self.loss, targets)
         self.vector_ = vector
         self.training_ = Dynamics(
             network,
             self.kind,
-            inputs,
+            self.X_fit_,
             targets,
             ridge,
             Descent(eta / targets.size, momentum, bool(self.nesterov)),
@@ -208,8 +211,9 @@ class GradientFlow(
             raise ValueError(f"return_std, return_cov: expected loss='mse', got {self.loss!r}")
         if spread and start is not None:
             raise ValueError("start: one network has no covariance; expected None with it")
-        kernel = self.training_.kernel
-        inputs = None if Z is None else predicting(self, kernel, Z)
+        inputs = None
+        if Z is not None:
+            inputs = self._inputs(Z, reset=False).astype(np.float64, copy=False)
         mean = self._means(inputs, at, start)
         if self.vector_:
             mean = mean[..., 0]
