@@ -1,6 +1,6 @@
 """Kernels of recurrent networks by the printed recursion, pair by pair, in mpmath.
 
-Written from Alemohammad et al. (ICLR 2021) and not from the package. Working digits are the caller's
+Written from Alemohammad et al. (ICLR 2021) and not from the package. Digits are those of the caller
 (`mp.workdps`). A `nudge` changes one number of the recursion by a relative amount, which tells how
 well conditioned a value is.
 """
@@ -125,7 +125,7 @@ def turned(q: mpf, p: mpf, c: mpf) -> mpf:
 def kernel(
     net: Any, dual: oracle.Dual, x: np.ndarray, y: np.ndarray, kind: str, same: bool = False
 ) -> mpf:
-    """Return the NNGP or NTK of a pair; `same` where both are one sequence, with one first state."""
+    """Return the NNGP or NTK of a pair; `same`: both are one, with one first state."""
     pairs = [Pair(net, dual, x[::turn], y[::turn]) for turn in turns(net)]
     return mp.fsum(pair.read(pair.outputs(same), kind) for pair in pairs)
 

@@ -1,4 +1,4 @@
-"""Drawn convolutional networks, pairs of images, engines and dtypes against the printed recursion."""
+"""Drawn convolutional networks, images, engines and dtypes against the printed recursion."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def other(draw: st.DrawFn, x: np.ndarray, g: np.random.Generator) -> np.ndarray:
 
 @st.composite
 def cases(draw: st.DrawFn, engines: tuple[str, ...] = ENGINES) -> Drawn:
-    """Draw any network; images of a few pixels, with empty parts, of norms over the type's range."""
+    """Draw any network; images of a few pixels, with empty parts, of any norm."""
     network = draw(composed() | uniform())
     dtype = draw(st.sampled_from([np.float32, np.float64]))
     low, high = (-18, 15) if dtype == np.float32 else (-140, 140)

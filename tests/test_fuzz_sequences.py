@@ -1,4 +1,4 @@
-"""Drawn recurrent networks, pairs of sequences, engines and dtypes against the printed recursion."""
+"""Drawn recurrent networks, sequences, engines and dtypes against the printed recursion."""
 
 from __future__ import annotations
 
