@@ -114,11 +114,11 @@ def product(x: np.ndarray, y: np.ndarray) -> mpf:
 
 
 def turned(q: mpf, p: mpf, c: mpf) -> mpf:
-    """Return a covariance whose angle is changed as rounding may; see test_fuzz.condition."""
+    """Return a covariance with an error of one unit in the cosine, of small angles in the angle."""
     if q == 0 or p == 0:
         return c
     theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c)
-    turn = min(theta, mp.pi - theta) if mp.sin(theta) < 0.28 else 1 / mp.sin(theta)
+    turn = 1 / mp.sin(theta) if mp.sin(theta) > 0.28 else mpf(1)
     return mp.sqrt(q * p) * mp.cos(theta + H * turn * (1 if theta < mp.pi / 2 else -1))
 
 
