@@ -111,10 +111,11 @@ void activation_numbers(const LayerRow& layer, double q, double after, double sl
     };
     switch (layer.kind) {
         case ActivationKind::kErf: {
-            const double r = 2 * rate * q;
+            // Below it the function is linear, and the sine h of the angle, a divisor, stays above 0.
+            const double r = std::fmax(2 * rate * q, 1e-36), odd = a * a * 2 / kPi * (r / (1 + r));
             emit_angle(r);
             emit(std::sqrt(std::sqrt(1 + 2 * r) / (1 + r)));
-            emit(root_share(a * a * 2 / kPi * (r / (1 + r)), after, 1));
+            emit(root_share(odd, std::fmax(after, odd), 1));
             emit(root_share(c * c, after));
             emit_root(after);
             break;
