@@ -129,9 +129,11 @@ class FeatureMap(
         place = places.of(rows)
         out = place.output(None, (count, self._n_features_out), rows)
         width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
-        for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):
-            self._write(rows[part].toarray() if make_dense else rows[part], out.target[part])
-        if count and not place.finite(out.target):
+        with np.errstate(over="ignore", invalid="ignore"):  # the result tells
+            for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):
+                self._write(rows[part].toarray() if make_dense else rows[part], out.target[part])
+            finite = count == 0 or place.finite(out.target)
+        if not finite:
             raise ValueError(
                 f"X: the features overflow {out.target.dtype}; scale the rows or the weights down"
             )

@@ -198,7 +198,7 @@ def _stretch(block: FloatArray, squares: Values) -> FloatArray:
 
 
 def _check(dtype: np.dtype[Any], *squares: Values) -> None:
-    if not max(float(part.max()) for part in squares) <= np.finfo(dtype).max:
+    if not max(float(part.max()) for part in squares) <= float(np.finfo(dtype).max):
         raise ValueError(
             f"X: the kernel of a row with itself overflows {dtype} on its way through the layers; "
             "scale the rows or the weights down"
