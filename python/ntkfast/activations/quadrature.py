@@ -100,12 +100,6 @@ class CallableActivation(Activation):
     itself jumps, the derivative is the piecewise one, as for the step function: its weak part, a
     delta, is left out of the derivative dual.
 
-    Rows of unequal norms for which a Hermite series is too short are walked in NumPy by tables in
-    both norms: `engine` and `threads` have no effect there. On a CUDA device series are cut at 1024
-    terms; a warning says so, without a number. A function that turns within a hundredth of its inputs'
-    deviation, like tanh(300 x), may take minutes: Ctrl-C ends it; a coarser `tolerance` or smaller
-    weights help.
-
     Equality and hash are those of the callables, kinks and tolerance; instances can be pickled when
     the callables can.
 
