@@ -1,6 +1,7 @@
-"""Largest errors of drawn networks over their bound, the table of docs/accuracy.md.
+"""Largest errors of drawn networks over their bound, the tables of docs/accuracy.md.
 
-Run ``python bench/fuzz.py 2000``; the cases are those of tests/test_fuzz.py.
+Run ``python bench/fuzz.py 2000 rows``, or sequences or images; the cases are those of
+tests/test_fuzz.py, test_fuzz_sequences.py and test_fuzz_images.py.
 """
 
 from __future__ import annotations
@@ -8,23 +9,34 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import test_fuzz
+import test_fuzz_images
+import test_fuzz_sequences
+
+FUZZERS: dict[str, Any] = {
+    "rows": test_fuzz,
+    "sequences": test_fuzz_sequences,
+    "images": test_fuzz_images,
+}
 
 
 def main() -> None:
-    """Print one row per activation: float32 and float64."""
+    """Print one row per activation, or per class of networks: float32 and float64."""
+    fuzzer = FUZZERS[sys.argv[2]]
     largest: dict[str, dict[str, float]] = defaultdict(lambda: {"float32": 0.0, "float64": 0.0})
 
     @hypothesis.settings(max_examples=int(sys.argv[1]), derandomize=True, deadline=None)
-    @hypothesis.given(test_fuzz.cases())
-    def collect(drawn: test_fuzz.Drawn) -> None:
-        row, dtype = largest[drawn.name], str(drawn.x.dtype)
-        row[dtype] = max(row[dtype], test_fuzz.share_of_bound(drawn))
+    @hypothesis.given(fuzzer.cases())
+    def collect(drawn: Any) -> None:
+        row = largest[getattr(drawn, "name", type(drawn.network).__name__)]
+        dtype = str(drawn.x.dtype)
+        row[dtype] = max(row[dtype], fuzzer.share_of_bound(drawn))
 
     collect()
     print("| activation | float32 | float64 |\n|---|---|---|")

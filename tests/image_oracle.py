@@ -69,6 +69,10 @@ class Oracle:
 
     def __call__(self, net: Any, x: Array, y: Array) -> tuple[float, float]:
         """Return the NNGP and NTK of a network on two (h, w, c) images."""
+        return self.all(net, x, y)["xy"]
+
+    def all(self, net: Any, x: Array, y: Array) -> dict[str, tuple[float, float]]:
+        """Return the NNGP and NTK of the pairs x, x; x, y; y, y."""
         images = {"x": x, "y": y}
         make = self.numbers.number
         h, w, c = x.shape
@@ -82,7 +86,7 @@ class Oracle:
                 s[p] = sum(terms, make(0)) * share
             state[pair] = (s, s * make(0))
         state = self.steps(net.steps(), state)
-        return self.read(net.last(), *state["xy"])
+        return {pair: self.read(net.last(), *state[pair]) for pair in PAIRS}
 
     def steps(self, steps: Any, state: Any) -> Any:
         """Apply steps to the covariances and tangent kernels of x, x; x, y; y, y."""

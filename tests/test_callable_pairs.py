@@ -142,6 +142,68 @@ def test_a_kink_at_zero(u: float) -> None:
     assert slope[0, 0] == pytest.approx(float(steep), rel=1e-13)
 
 
+def elu_dual(q: mpf, p: mpf, theta: mpf) -> tuple[mpf, mpf]:
+    """E[elu(a) elu(b)] and E[elu'(a) elu'(b)] of two Gaussians with an angle, in 30 digits.
+
+    In polar coordinates the kinks are rays. Between them one radius after the other is averaged in
+    closed form, by J_n(s), the integral of r^n exp(s r - r^2 / 2) over r > 0.
+    """
+    with mp.workdps(30):
+
+        def first(s: mpf) -> mpf:
+            return 1 + s * zeroth(s)
+
+        def zeroth(s: mpf) -> mpf:
+            return mp.sqrt(mp.pi / 2) * mp.exp(s * s / 2) * mp.erfc(-s / mp.sqrt(2))
+
+        def mixed(up: mpf, down: mpf) -> mpf:  # J_2(down) - J_2(0), times up
+            return up * (down + (1 + down**2) * zeroth(down) - zeroth(mpf(0)))
+
+        def values(a: mpf, b: mpf, signs: tuple[int, int]) -> tuple[mpf, mpf]:
+            if signs == (1, 1):
+                return 2 * a * b, mpf(1)
+            if signs == (1, -1):
+                return mixed(a, b), first(b)
+            if signs == (-1, 1):
+                return mixed(b, a), first(a)
+            return first(a + b) - first(a) - first(b) + 1, first(a + b)
+
+        def sector(signs: tuple[int, int], start: mpf, stop: mpf, which: int) -> mpf:
+            def radius(t: mpf) -> mpf:
+                a, b = mp.sqrt(q) * mp.cos(t), mp.sqrt(p) * mp.cos(t - theta)
+                return values(a, b, signs)[which]
+
+            return mp.quad(radius, [start, (start + stop) / 2, stop]) / (2 * mp.pi)
+
+        right = mp.pi / 2
+        sectors = [
+            ((1, -1), -right, theta - right),
+            ((1, 1), theta - right, right),
+            ((-1, 1), right, theta + right),
+            ((-1, -1), theta + right, 3 * right),
+        ]
+        value, slope = (mp.fsum(sector(*one, which) for one in sectors) for which in (0, 1))
+        return value, slope
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("gap", [1e-2, 1e-4, 1e-6, 1e-9, 1e-12])
+@pytest.mark.parametrize(("q", "p"), [(0.25, 0.1), (4.0, 4.0), (30.0, 0.01)])
+def test_elu_near_parallel_rows(q: float, p: float, gap: float, side: int) -> None:
+    one = NAMED["elu"]
+    near, far = np.array([[gap / 2]]), np.array([[1 - gap / 2]])
+    v, vc = (near, far) if side == 1 else (far, near)
+    defect, slope, _ = one.pair_duals(np.array([q]), np.array([p]), v, vc)
+    turn = 2 * mp.asin(mp.sqrt(mpf(gap) / 2))
+    value, steep = elu_dual(mpf(q), mpf(p), turn if side == 1 else mp.pi - turn)
+    own, other = elu_dual(mpf(q), mpf(q), mpf(0)), elu_dual(mpf(p), mpf(p), mpf(0))
+    size, scale = (float(mp.sqrt(a * b)) for a, b in zip(own, other, strict=True))
+    assert (1 - defect[0, 0]) * size == pytest.approx(float(value), abs=1e-13 * size)
+    assert slope[0, 0] == pytest.approx(float(steep), abs=1e-13 * scale)
+    np.testing.assert_allclose(one.variance(np.array([q])), float(own[0]), rtol=1e-14)
+
+
 @pytest.mark.slow
 def test_tables_agree_with_quadrature() -> None:
     rng = np.random.default_rng(5)

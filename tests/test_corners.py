@@ -10,6 +10,7 @@ import pytest
 
 import ntkfast as nf
 import oracle
+from ntkfast.activations import Erf
 from test_fuzz import ENGINES, Drawn, check
 from tolerances import VALUE, epsilon
 
@@ -154,3 +155,22 @@ def test_diagonals_of_deep_networks(depth: int, bias: float) -> None:
         # ReLU keeps the variance and halves the slope's gain of 2: each layer adds q + bias^2.
         wanted = (depth + 1) * (q + b)
         assert abs(found - wanted) <= allowed * wanted
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("small", [0.0, 1e-17])
+def test_shifted_erf_of_a_row_without_length(
+    engine: dict[str, Any], small: float, dtype: Any
+) -> None:
+    """E[(erf(0) + 3) (erf(z) + 3)] = 9, and a half squared for the normal distribution function."""
+    x, y = np.array([[small, 0.0]], dtype), np.array([[0.7, 0.0]], dtype)
+    for activation, wanted in ((Erf(1.0, 1.0, 3.0), 9.0), (Erf(0.5, 0.7, 0.5), 0.25)):
+        net = nf.FullyConnected(1, activation=activation, parameterization="ntk", w_std=1.0)
+        np.testing.assert_allclose(net.nngp(x, y, **engine), wanted, rtol=8 * np.finfo(dtype).eps)
+
+
+def test_products_that_overflow_are_refused() -> None:
+    X = np.ones((3, 2), np.float32)
+    for kernel in (nf.FullyConnected(1).ntk, nf.FullyConnected(1, activation="tanh").ntk):
+        with pytest.raises(ValueError, match="V: the product with the kernel overflows float32"):
+            kernel.matmul(X, None, np.full(3, 3e38))

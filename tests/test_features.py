@@ -322,6 +322,47 @@ def test_networks_of_all_kinds(network: nf.Network, sketch: str) -> None:
     assert_unbiased(draw, network.ntk(X), draws=60, allowed=0.02)
 
 
+@pytest.mark.parametrize("network", NETWORKS, ids=repr)
+def test_random_features_of_networks_have_the_right_length(network: nf.Network) -> None:
+    X = gaussian(15, 6)
+    F = NTKRandomFeatures(network, n_components=100, random_state=0).fit_transform(X)
+    np.testing.assert_allclose(np.sum(F * F, axis=1), network.ntk.diag(X), rtol=1e-12)
+
+
+def test_random_features_of_deep_networks() -> None:
+    """Not too small: the mean of draws is the kernel within its error, which is not large."""
+    X, network = gaussian(4, 6), nf.ResNet(100, alpha=1.0)
+    K = network.ntk(X)
+    draws = np.array(
+        [
+            NTKRandomFeatures(network, n_components=512, random_state=seed).fit_transform(X)
+            for seed in range(10)
+        ]
+    )
+    found = draws @ draws.swapaxes(1, 2) / np.sqrt(np.outer(np.diag(K), np.diag(K)))
+    wanted = K / np.sqrt(np.outer(np.diag(K), np.diag(K)))
+    assert np.sqrt(np.mean((found - wanted) ** 2)) < 0.8 * np.sqrt(100 / 512)
+    error = found.std(axis=0) / np.sqrt(len(draws)) + 1e-9
+    assert np.all(np.abs(found.mean(axis=0) - wanted) < 5 * error + 0.02)
+    with pytest.warns(UserWarning, match=r"n_components: 64 for 100 sketches.* about 1\.25 sqrt"):
+        NTKRandomFeatures(network, n_components=64, random_state=0).fit(X)
+
+
+@pytest.mark.parametrize("Features", [NTKSketch, DualActivationFeatures, NTKRandomFeatures])
+def test_features_say_what_overflows_and_vanishes(Features: Any) -> None:
+    """Deep networks whose kernel leaves float32, or vanishes."""
+    X = gaussian(20, 6).astype(np.float32)
+    large = nf.FullyConnected(200, w_std=3.0, b_std=0.1, parameterization="ntk")
+    if Features is NTKRandomFeatures:
+        features = Features(large, n_components=900, random_state=0)
+    else:
+        features = Features(large.ntk, n_components=64, random_state=0)
+        with pytest.raises(ValueError, match="kernel: expected positive numbers as the values"):
+            Features(nf.FullyConnected(200, w_std=0.1).ntk).fit(X)
+    with pytest.raises(ValueError, match=r"X: .* overflows? float32"):
+        features.fit_transform(X)
+
+
 def test_a_network_without_activation_is_exact() -> None:
     X = gaussian(10, 4)
     F = NTKRandomFeatures(depth=0, n_components=64).fit_transform(X)

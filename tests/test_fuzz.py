@@ -92,9 +92,12 @@ def cases(draw: st.DrawFn, engines: tuple[str, ...] = ENGINES) -> Drawn:
             st.just(1.0),
             st.floats(-6, -0.5).map(lambda e: 1 + 10.0**e),
             st.floats(-4, 0 if name == "exp" else 4).map(lambda e: 10.0**e),
+            st.floats(-18 if dtype == np.float32 else -70, 0).map(lambda e: 10.0**e / first),
+            st.just(0.0),
         )
     )
-    small = st.floats(-16, 0).map(lambda e: 10.0**e)
+    # Less than a thousandth of a roundoff counts as none.
+    small = st.floats(-10 if dtype == np.float32 else -16, 0).map(lambda e: 10.0**e)
     angle = draw(
         st.one_of(
             st.sampled_from([0.0, np.pi]),
@@ -143,12 +146,13 @@ def share_of_bound(drawn: Drawn) -> float:
             assert "overflows" in str(error)
             return 0.0
     # Rows are exact numbers to the oracle; duals are linear but for the squares of norms.
-    smallest = min(np.linalg.norm(drawn.x.astype(float)), np.linalg.norm(drawn.y.astype(float)))
+    norms = [float(np.linalg.norm(row.astype(float))) for row in (drawn.x, drawn.y)]
+    smallest = min(norm for norm in norms if norm)
     with mp.workdps(int(100 + 4 * abs(np.log10(max(smallest, 1e-80))))):
         q, p, c = (
             inner(a, b) for a, b in ((drawn.x, drawn.x), (drawn.y, drawn.y), (drawn.x, drawn.y))
         )
-        theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c)
+        theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c) if q * p else mp.pi / 2
         value = exact(drawn, q, p, theta)
         scale = mp.sqrt(abs(exact(drawn, q, q, mpf(0)) * exact(drawn, p, p, mpf(0))))
         moved = condition(drawn, q, p, theta, value)

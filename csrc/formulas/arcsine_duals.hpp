@@ -46,9 +46,9 @@ struct ArcSpread {
         const Vec<T> small = T(0.5) * (a * cosine_ + cosine * a_) / large;
         const auto acute = doubled > Vec<T>{};
         const Vec<T> middle = (acute ? small : large) * e1 + (acute ? large : small) * z1;
-        const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-150) : T(1e-18));
+        const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-290) : T(1e-37));
         const Vec<T> bent =
-            min2(sine * sine / (T(2) * (T(1) + near) * max2(middle, tiny)), broadcast<T>(T(1)));
+            min2(sine * (sine / (T(2) * (T(1) + near) * max2(middle, tiny))), broadcast<T>(T(1)));
         bend = arc_sine<T>(bent, (T(1) - bent) * (T(1) + bent));
     }
 };
@@ -68,13 +68,11 @@ struct Erf {
         const ArcSine<T> s(stats, 0, k, w, co);
         const T h = stats.row[0], m = stats.row[2];
         const Vec<T> h_ = stats.own(0, k), m_ = stats.own(2, k), zero{};
+        const Vec<T> rate = stats.row[3] / h * (stats.own(3, k) / h_);  // no h vanishes
         const ArcSpread<T> spread(h * h, m * m, h_ * h_, m_ * m_, s.z1, s.e1);
-        // The function is linear for small variances: nothing is bent then.
-        const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-100) : T(1e-12));
         const Vec<T> share = stats.pair(3, k), shift = stats.pair(4, k);
-        const Vec<T> bend = s.z1 < tiny ? zero : share * spread.bend / max2(s.z1, tiny);
-        const Vec<T> top = share * arc_sine_ratio<T>(s.z1, s.rest1);
-        const Vec<T> own = mismatch<T>(stats, 5, k, bend, shift + top), turn = s.turn();
+        const Vec<T> top = share * arc_sine_ratio<T>(s.z1, s.rest1), turn = s.turn();
+        const Vec<T> own = mismatch<T>(stats, 5, k, rate * spread.bend, shift + top);
         const Vec<T> sine = s.z1 * turn, cosine = s.e * s.e1 + s.z1 * s.z;
         const Vec<T> turned = share * turn * arc_sine_ratio<T>(sine, cosine * cosine);
         // Behind the right angle 1+u, unless the shift outweighs all.

@@ -111,10 +111,11 @@ void activation_numbers(const LayerRow& layer, double q, double after, double sl
     };
     switch (layer.kind) {
         case ActivationKind::kErf: {
-            const double r = 2 * rate * q;
+            // Below it the function is linear, and the sine h of the angle, a divisor, stays above 0.
+            const double r = std::fmax(2 * rate * q, 1e-36), odd = a * a * 2 / kPi * (r / (1 + r));
             emit_angle(r);
             emit(std::sqrt(std::sqrt(1 + 2 * r) / (1 + r)));
-            emit(root_share(a * a * 2 / kPi * (r / (1 + r)), after, 1));
+            emit(root_share(odd, std::fmax(after, odd), 1));
             emit(root_share(c * c, after));
             emit_root(after);
             break;
@@ -149,9 +150,9 @@ void activation_numbers(const LayerRow& layer, double q, double after, double sl
     }
 }
 
-// NNGP and NTK of an input with itself.
+// NNGP and NTK of an input with itself, or parts of them.
 struct Own {
-    double q, a;
+    double variance, tangent;
 };
 
 // Writes map.stats numbers with the given stride.
@@ -166,7 +167,8 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
     for (std::int64_t l = 0; l < map.count; ++l) {
         const LayerRow& layer = map.layer[l];
         if (layer.save >= 0) slot[layer.save] = own;
-        double after = variance_after(layer, own.q), slope = slope_after(layer, own.q);
+        double after = variance_after(layer, own.variance),
+               slope = slope_after(layer, own.variance);
         if (layer.kind == ActivationKind::kHermite) {
             const T* given = series + layer.offset;
             double sum = 0;
@@ -179,30 +181,30 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
             after = static_cast<double>(given[layer.count]);
             slope = static_cast<double>(given[layer.count + 1]);
         } else {
-            activation_numbers(layer, own.q, after, slope, emit);
+            activation_numbers(layer, own.variance, after, slope, emit);
         }
-        const Own scaled{layer.w * after, own.a > 0 ? layer.w * slope * own.a : 0};
-        own = {scaled.q + layer.e, scaled.a + layer.x * after + layer.y};
+        const Own scaled{layer.w * after, own.tangent > 0 ? layer.w * slope * own.tangent : 0};
+        own = {scaled.variance + layer.e, scaled.tangent + layer.x * after + layer.y};
         if (layer.e != 0) {
-            emit(root_share(scaled.q, own.q));
-            emit(root_share(layer.e, own.q));
+            emit(root_share(scaled.variance, own.variance));
+            emit(root_share(layer.e, own.variance));
         }
         if (has_gains(layer)) {
-            emit(root_share(scaled.a, own.a));
-            emit(root_share(layer.x * after, own.a));
-            emit(root_share(layer.y, own.a));
+            emit(root_share(scaled.tangent, own.tangent));
+            emit(root_share(layer.x * after, own.tangent));
+            emit(root_share(layer.y, own.tangent));
         }
         if (layer.add >= 0) {
             const Own part = own, other = slot[layer.add];
-            own = {part.q + other.q, part.a + other.a};
-            emit(root_share(part.q, own.q, 1));
-            emit(root_share(other.q, own.q));
-            emit(root_share(part.a, own.a));
-            emit(root_share(other.a, own.a));
+            own = {part.variance + other.variance, part.tangent + other.tangent};
+            emit(root_share(part.variance, own.variance, 1));
+            emit(root_share(other.variance, own.variance));
+            emit(root_share(part.tangent, own.tangent));
+            emit(root_share(other.tangent, own.tangent));
         }
     }
-    emit(std::sqrt(std::ldexp(own.q, map.exponent)));
-    emit(std::sqrt(std::ldexp(own.a, map.exponent)));
+    emit(std::sqrt(std::ldexp(own.variance, map.exponent)));
+    emit(std::sqrt(std::ldexp(own.tangent, map.exponent)));
 }
 
 }  // namespace ntkfast

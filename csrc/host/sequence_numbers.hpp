@@ -32,25 +32,21 @@ std::int64_t sequence_fields(const SequenceNumbers<T>& p) {
     return p.layers * (3 + sequence_stats(p.activation)) + p.channels;
 }
 
-// Of a layer: what the step before and the layer's own tangent kernel hand on.
-struct Carried {
-    double variance, tangent;
-};
-
-// All layers at one step; returns variance and tangent kernel after the last one.
+// All layers at one step; `past` is what the step before hands on. Returns what comes after the last.
+// Without variance the share of the bias is 1: a right angle to all others, none to its like.
 template <class T>
-Carried sequence_numbers_of_step(const SequenceNumbers<T>& p, const T* x, Carried* past, T* out) {
+Own sequence_numbers_of_step(const SequenceNumbers<T>& p, const T* x, Own* past, T* out) {
     const auto emit = [&](double value) { *out++ = finite<T>(value); };
     const double channels = static_cast<double>(p.channels), b = std::sqrt(p.b2);
     double square = 0;
     for (std::int64_t c = 0; c < p.channels; ++c)
         square += static_cast<double>(x[c]) * static_cast<double>(x[c]);
-    Carried below{p.u2 / channels * square, 0};
+    Own below{p.u2 / channels * square, 0};
     for (std::int64_t l = 0; l < p.layers; ++l) {
         const double own = past[l].variance, q = own + below.variance + p.b2;
         const double inverse = inverse_root(q);
         emit(std::sqrt(own) * inverse);
-        emit(b * inverse);
+        emit(q > 0 ? b * inverse : 1.0);
         if (l) {
             emit(std::sqrt(below.variance) * inverse);
         } else {
@@ -74,7 +70,7 @@ Carried sequence_numbers_of_step(const SequenceNumbers<T>& p, const T* x, Carrie
 template <class T>
 void sequence_numbers(const SequenceNumbers<T>& p, std::int64_t begin, std::int64_t end) {
     const std::int64_t fields = sequence_fields(p);
-    std::vector<Carried> past(static_cast<std::size_t>(p.layers));
+    std::vector<Own> past(static_cast<std::size_t>(p.layers));
     for (std::int64_t i = begin; i < end; ++i) {
         past.assign(past.size(), {p.w2 * p.h2, 0});
         const std::int64_t length = p.length[i];
@@ -83,7 +79,7 @@ void sequence_numbers(const SequenceNumbers<T>& p, std::int64_t begin, std::int6
         for (std::int64_t k = length - 1; k >= 0; --k) {
             const std::int64_t step = p.start[i] + (p.reverse ? k : length - 1 - k);
             T* out = p.out + (p.first[i] + k) * fields;
-            const Carried now =
+            const Own now =
                 sequence_numbers_of_step(p, p.inputs + step * p.channels, past.data(), out);
             const double weight = share * (k ? p.every : p.last);
             out[fields - 1] = static_cast<T>(std::sqrt(weight * now.variance));

@@ -72,8 +72,9 @@ class Erf(Activation):
         return lambda z: self.a * special.erf(self.b * z) + self.c0, np.inf
 
     def pair_numbers(self, q: Array, after: Array, slope: Array) -> list[Array]:
-        r = 2 * self.b**2 * q
-        share = root_share(2 * self.a**2 / np.pi * (r / (1 + r)), after, 1.0)
+        r = np.maximum(2 * self.b**2 * q, 1e-36)  # see row_stats.hpp
+        odd = 2 * self.a**2 / np.pi * (r / (1 + r))
+        share = root_share(odd, np.maximum(after, odd), 1.0)
         root = np.sqrt(after)
         quarter = np.sqrt(np.sqrt(1 + 2 * r) / (1 + r))  # (1 - h^4)^(1/4)
         return [*_angle(r), quarter, share, root_share(self.c0**2, after), root, 1 / root]

@@ -113,7 +113,8 @@ class FeatureMap(
         sklearn.exceptions.NotFittedError
             Before `fit`.
         ValueError
-            If X has another number of columns than in `fit`, or holds NaN or infinity.
+            If X has another number of columns than in `fit`, or holds NaN or infinity, or features
+            overflow.
         """
         check_is_fitted(self)
         if dask_arrays.is_dask(X):
@@ -128,8 +129,14 @@ class FeatureMap(
         place = places.of(rows)
         out = place.output(None, (count, self._n_features_out), rows)
         width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
-        for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):
-            self._write(rows[part].toarray() if make_dense else rows[part], out.target[part])
+        with np.errstate(over="ignore", invalid="ignore"):  # the result tells
+            for part in panels(count, width * out.target.itemsize, place.feature_bytes, least=16):
+                self._write(rows[part].toarray() if make_dense else rows[part], out.target[part])
+            finite = count == 0 or place.finite(out.target)
+        if not finite:
+            raise ValueError(
+                f"X: the features overflow {out.target.dtype}; scale the rows or the weights down"
+            )
         features: FloatArray = out.finish()
         return features
 

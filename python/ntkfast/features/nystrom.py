@@ -110,6 +110,8 @@ class NystromFeatures(FeatureMap):
         rows = X.astype(np.float64, copy=False)
         count = min(self.n_components, len(X))
         chosen = choose(evaluation, rows, count, generator)
+        if not len(chosen):
+            raise ValueError(f"kernel: {self.kernel_!r} vanishes at all rows of X")
         self.indices_, self.landmarks_ = chosen, rows[chosen]
         values, vectors = np.linalg.eigh(evaluation(self.landmarks_))
         kept = values > count * np.finfo(np.float64).eps * max(values[-1], 0)

@@ -99,6 +99,11 @@ def homogeneity(kernel: Kernel, dim: int) -> int:
     rows = np.zeros((2, dim))
     rows[:, 0] = 1, 2
     one, two = kernel.diag(rows)
+    if not 0 < one < math.inf or not 0 < two < math.inf:
+        raise ValueError(
+            f"kernel: expected positive numbers as the values at equal inputs of norms 1 and 2, "
+            f"got {one:.3g} and {two:.3g} from {kernel!r}"
+        )
     return round(math.log(two / one, 4))
 
 

@@ -189,6 +189,11 @@ class Kernel(ABC):
         (n,) or (n, c) array of the common dtype of X and Y
             Sums over tiles are kept in float64; any number of threads gives the same bits.
 
+        Raises
+        ------
+        ValueError
+            If the product overflows, besides what calling the kernel raises.
+
         Notes
         -----
         K(X, X) @ V evaluates each pair of inputs once, with the values and the diagonal of
@@ -202,6 +207,11 @@ class Kernel(ABC):
         shape = len(left), factor.shape[1]
         result = place.product_output(out, shape, left, vector, X=left, Y=right, V=factor)
         self._product(left, right, factor, result.target, run)
+        if not place.finite(result.target):
+            raise ValueError(
+                f"V: the product with the kernel overflows {factor.dtype}, or V is not finite; "
+                "scale V down, or pass X as float64"
+            )
         product: FloatArray = result.finish()
         return product
 

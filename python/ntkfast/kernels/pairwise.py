@@ -1,12 +1,8 @@
 """Networks walked for all pairs of rows in NumPy, where no series of the activation is short.
 
-A pair is carried as (w, co, t): 1 - u and 1 + u of the cosine u = nngp / sqrt(q p), and the NTK. A
-sum of two kernels (a bias is the constant kernel) has, with n the root of the product of variances,
-
-    w = (n - n1 - n2 + n1 w1 + n2 w2) / n,
-    n - n1 - n2 = (sqrt(q1 p2) - sqrt(q2 p1))^2 / (n + n1 + n2),
-
-and co likewise, sums of non-negative terms: parallel rows stay parallel to the last digit.
+A pair is carried as (w, co, t): 1 - u and 1 + u of the cosine u = nngp / sqrt(q p), and the NTK.
+Sums of two kernels (a bias is the constant kernel) are those of csrc/formulas/pair_state.hpp:
+parallel rows stay parallel to the last digit.
 """
 
 from __future__ import annotations
@@ -18,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.pairs import root_share
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.layers import Layer, Layers, carry
@@ -159,14 +156,12 @@ def _affine(layer: Layer, pairs: Pairs) -> Pairs:
 
 def _join(a: Pairs, b: Pairs) -> Pairs:
     whole = Pairs(a.q + b.q, a.p + b.p, a.w, a.co, a.t + b.t, max(a.error, b.error))
-    n, first, second = whole.roots, a.roots, b.roots
-    turned = np.sqrt(a.q)[:, None] * np.sqrt(b.p) - np.sqrt(b.q)[:, None] * np.sqrt(a.p)
-    sizes = n + first + second
-    gap = turned**2 / np.where(sizes > 0, sizes, 1)
-    w, co = (
-        np.where(n > 0, (gap + first * one + second * two) / np.where(n > 0, n, 1), one)
-        for one, two in ((a.w, b.w), (a.co, b.co))
-    )
+    cosine, cosine_ = root_share(a.q, whole.q, 1.0)[:, None], root_share(a.p, whole.p, 1.0)
+    sine, sine_ = root_share(b.q, whole.q)[:, None], root_share(b.p, whole.p)
+    turned = (sine - sine_) * cosine_ - sine_ * (cosine - cosine_)
+    first, second = cosine * cosine_, sine * sine_
+    moved = turned**2 / (1 + first + second)
+    w, co = (first * one + second * two + moved for one, two in ((a.w, b.w), (a.co, b.co)))
     return whole._replace(w=w, co=co)
 
 

@@ -160,7 +160,8 @@ class Direction:
         for layer in range(network.depth):
             q = self.q[layer]
             inverse = np.where(q > 0, 1 / np.sqrt(q), 0)
-            parts += [np.sqrt(self.past[layer]) * inverse, network.b_std * inverse]
+            bias = np.where(q > 0, network.b_std * inverse, 1)  # see sequence_numbers.hpp
+            parts += [np.sqrt(self.past[layer]) * inverse, bias]
             if layer == 0:
                 scaled = (network.u_std * channels**-0.5 * inverse)[:, None] * self.inputs
                 parts += list(scaled.T)

@@ -105,6 +105,9 @@ class ConvNet(ImageNetwork):
 
     Notes
     -----
+    Behind an `AvgPool` nearly parallel pixels have lost their angle to the root of rounding, beside
+    biases that dwarf the images too (docs/accuracy.md).
+
     ``Conv(q, w, b), "relu"`` is ``Conv(1, (q, q), W_std=w, b_std=b, padding="SAME"), Relu()`` of
     neural-tangents, ``readout=Readout("gap", w_std=w)`` its ``GlobalAvgPool(), Dense(1, w)``.
 

@@ -77,8 +77,10 @@ class Recurrent(Network):
     it: that is the diagonal of the symmetric matrix. Equal sequences at two places, or in X and Y,
     have two draws; with ``h_std=0`` that makes no difference.
 
-    Accuracy: a few units of roundoff of sqrt(K(x,x) K(y,y)) per layer and step at most, for close
-    sequences too; the diagonal is computed by itself in float64.
+    Accuracy: a few units of roundoff of sqrt(K(x,x) K(y,y)) per layer and step, for close sequences
+    too, and what a chaotic network makes of one unit in the angle of each step (docs/accuracy.md);
+    the diagonal is computed by itself in float64. Steps of zeros without a bias are at a right
+    angle to all others.
 
     The recursion was derived from the network and agrees with finite networks; the "released"
     average follows a description of the published code.

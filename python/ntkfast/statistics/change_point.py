@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.random import Generator
@@ -18,6 +18,9 @@ from ntkfast.support.progress import track
 from ntkfast.support.randomness import RNG
 
 Values = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Kernels = NDArray[np.floating]
+Lag = Callable[[int], Kernels]  # from k to the kernel values of inputs i and i + k
 
 POOL_ROWS = (
     2000  # rows of the reference that are split again and again: their Gram matrix is stored
@@ -158,9 +161,8 @@ class ChangePoint:
         for first in range(0, len(new), self.window):
             part = new[first : first + self.window]
             Z = np.concatenate([self._last, part])
-            found.append(
-                self._statistics(self._evaluate(Z), self._means(Z), self._base_mean)[-len(part) :]
-            )
+            values = self._statistics(self._evaluate(Z).diagonal, self._means(Z), self._base_mean)
+            found.append(values[-len(part) :])
             self._last = Z[-(self.window - 1) :]
         return np.concatenate(found) if found else np.empty(0)
 
@@ -180,56 +182,50 @@ class ChangePoint:
         weights = np.full(len(self._base), 1 / len(self._base))
         return self._evaluate.matmul(Z, self._base, weights).astype(np.float64)
 
-    def _statistics(
-        self, K: NDArray[np.floating], means: Values, base_mean: float | Values
-    ) -> Values:
+    def _statistics(self, lag: Lag, means: Values, base_mean: float | Values) -> Values:
         """Return the statistic of the windows that end at each input, of one stream or of many.
 
         Parameters
         ----------
-        K : (..., n, n) array
+        lag : callable
+            With results of shape (..., n - k).
         means : (..., n) array
         base_mean : float or array that fits the result
         """
-        w, count = self.window, K.shape[-1]
+        w, count = self.window, means.shape[-1]
         values = np.full(means.shape, np.nan)
         if count < w:
             return values
-        # Sums over the squares of windows on the diagonal, from a summed-area table.
-        table = np.zeros((*K.shape[:-2], count + 1, count + 1))
-        table[..., 1:, 1:] = K
-        every = np.arange(count + 1)
-        table[..., every, every] = 0
-        np.cumsum(np.cumsum(table, axis=-2, out=table), axis=-1, out=table)
-        cumulated = np.zeros((*means.shape[:-1], count + 1))
-        np.cumsum(means, axis=-1, out=cumulated[..., 1:])
-        high = np.arange(w, count + 1)
-        low = high - w
-        inside = table[..., high, high] - 2 * table[..., high, low] + table[..., low, low]
-        cross = cumulated[..., high] - cumulated[..., low]
+        # A window that moves on gains an input's values with those before, loses those after one.
+        before, after = np.zeros(means.shape), np.zeros(means.shape)
+        for k in range(1, w):
+            K = lag(k)
+            before[..., k:] += K
+            after[..., :-k] += K
+        before[..., w:] -= after[..., :-w]
+        inside = 2 * np.cumsum(before, axis=-1)[..., w - 1 :]
+        cross = np.cumsum(means, axis=-1)[..., w - 1 :]
+        cross[..., 1:] -= np.cumsum(means[..., :-w], axis=-1)
         values[..., w - 1 :] = base_mean + inside / (w * (w - 1)) - 2 * cross / w
         return values
 
-    def _simulate(
-        self, K: NDArray[np.floating], streams: Iterable[int], generator: Generator
-    ) -> Values:
+    def _simulate(self, K: Kernels, streams: Iterable[int], generator: Generator) -> Values:
         """Return the largest statistics of streams against what is left of the rows."""
-        rows, w, length = len(K), self.window, self.stream_length
-        own, b = np.diag(K).astype(np.float64), rows - length
-        firsts = range(0, length - w + 1, w)
+        rows, length = len(K), self.stream_length
+        own, flat, b = np.diag(K).astype(np.float64), K.ravel(), rows - length
         maxima = []
         for _ in streams:
             orders = np.argsort(generator.random((CHUNK, rows)), axis=1)
-            chosen = np.zeros((rows, CHUNK))
+            stream, chosen = orders[:, :length], np.zeros((rows, CHUNK))
             np.put_along_axis(chosen, orders[:, length:].T, 1.0, axis=0)
             sums = K @ chosen
             base_means = (np.sum(chosen * sums, axis=0) - own @ chosen) / (b * (b - 1))
-            found = np.full(CHUNK, -np.inf)
-            for first in firsts:
-                part = orders[:, first : min(first + 2 * w - 1, length)]
-                inside = K[part[:, :, None], part[:, None]]
-                means = np.take_along_axis(sums.T / b, part, axis=1)
-                values = self._statistics(inside, means, base_means[:, None])
-                np.maximum(found, np.nanmax(values, axis=1), out=found)
-            maxima.append(found)
+            means = np.take_along_axis(sums.T / b, stream, axis=1)
+            starts = stream * rows
+
+            def lag(k: int, starts: Indices = starts, stream: Indices = stream) -> Kernels:
+                return flat.take(starts[:, :-k] + stream[:, k:])
+
+            values = self._statistics(lag, means, base_means[:, None])
+            maxima.append(np.nanmax(values, axis=1))
         return np.concatenate(maxima)

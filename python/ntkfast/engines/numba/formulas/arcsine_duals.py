@@ -77,9 +77,9 @@ def spread(a: Any, cosine: Any, a_: Any, cosine_: Any, z1: Any, e1: Any) -> Any:
     small = half * (a * cosine_ + cosine * a_) / large
     acute = doubled > zero
     middle = select(acute, small, large) * e1 + select(acute, large, small) * z1
-    tiny = constant("small_root", z1)
+    tiny = constant("smallest", z1)
     middle = select(middle > tiny, middle, tiny)
-    bent = sine * sine / ((one + one) * (one + near) * middle)
+    bent = sine * (sine / ((one + one) * (one + near) * middle))
     bent = select(bent < one, bent, one)
     return gap, arc_sine(bent, (one - bent) * (one + bent))
 
@@ -106,7 +106,7 @@ def erf_layer(left: Array, p: int, right: Array, o: int, state: Array, start: in
 @compiled
 def erf_near(left: Array, p: int, right: Array, o: int, w: Any, co: Any, u: Any) -> Any:
     """1 - |u| of erf."""
-    s, zero, tiny = arcs(left, p, right, o, w, co), real(w, 0), constant("linear", w)
+    s, zero = arcs(left, p, right, o, w, co), real(w, 0)
     h, h_, m, m_ = (
         fetch(left, p),
         fetch(right, o),
@@ -114,9 +114,8 @@ def erf_near(left: Array, p: int, right: Array, o: int, w: Any, co: Any, u: Any)
         fetch(right, o + 2 * WIDTH),
     )
     share, shift = pair(left, p, right, o, 3), pair(left, p, right, o, 4)
-    bend = spread(h * h, m * m, h_ * h_, m_ * m_, s.z1, s.e1)[1]
-    linear = s.z1 < tiny
-    bend = select(linear, zero, share * bend / select(linear, tiny, s.z1))
+    rate = fetch(left, p + 3 * ROWS) / h * (fetch(right, o + 3 * WIDTH) / h_)
+    bend = rate * spread(h * h, m * m, h_ * h_, m_ * m_, s.z1, s.e1)[1]
     top = share * arc_sine_ratio(s.z1, s.rest1)
     own = mismatch(left, p, right, o, 5, bend, shift + top)
     turn, cosine = turned(s), s.e * s.e1 + s.z1 * s.z

@@ -19,8 +19,7 @@ CONSTANTS: dict[str, dict[int, float]] = {
     "log2_low": {64: 1.90821492927058770002e-10, 32: -2.12194440e-4},
     "tiny": {64: 2.2250738585072014e-308, 32: 1.17549435e-38},
     "rounding": {64: 2.0**-48, 32: 2.0**-19},
-    "linear": {64: 1e-100, 32: 1e-12},  # erf of less than this is linear
-    "small_root": {64: 1e-150, 32: 1e-18},
+    "smallest": {64: 1e-290, 32: 1e-37},
 }
 MANTISSA = {64: 52, 32: 23}
 ROOT_HALF_BITS = {64: 0x3FE6A09E667F3BCD, 32: 0x3F3504F3}

@@ -132,9 +132,11 @@ def activation_numbers(
     rate = abs(b) if kind == GAUSSIAN else b * b
     r, half = 2 * rate * q, a * a / 2
     if kind == ERF:
+        r = max(r, 1e-36)
+        odd = a * a * 2 / math.pi * (r / (1 + r))
         at = emit_angle(r, out, at, stride)
         at = emit(math.sqrt(math.sqrt(1 + 2 * r) / (1 + r)), out, at, stride)
-        at = emit(root_share(a * a * 2 / math.pi * (r / (1 + r)), after, 1.0), out, at, stride)
+        at = emit(root_share(odd, max(after, odd), 1.0), out, at, stride)
         at = emit(root_share(c * c, after, 0.0), out, at, stride)
         at = emit_root(after, out, at, stride)
     elif kind == GELU:
