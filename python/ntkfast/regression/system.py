@@ -110,9 +110,10 @@ class System:
 
     def store(self) -> Values:
         """Keep the float64 matrix without the ridge, and return it."""
-        stored = np.asarray(self.evaluation(double(self.inputs)), np.float64)
+        stored: Values = np.asarray(self.evaluation(double(self.inputs)), np.float64)
         self.memory += stored.nbytes
-        self._stored, self.storage = stored, "float64 stored"
+        self._stored = stored
+        self.storage = "float64 stored"
         return stored
 
     @property
