@@ -13,6 +13,7 @@ from typing import Any
 import mpmath
 import numpy as np
 import pytest
+from scipy.sparse.linalg import aslinearoperator, cg
 
 import ntkfast as nf
 from ntkfast.kernels.evaluation import Evaluation
@@ -499,6 +500,25 @@ def test_refusals(name: str) -> None:
 def test_validation_is_a_pair() -> None:
     with pytest.raises(TypeError, match="validation: expected a pair"):
         solve(KERNEL, np.eye(3), np.ones(3), 1.0, validation=np.ones(3))  # type: ignore[arg-type]
+
+
+# ---- other solvers -------------------------------------------------------------------------------
+
+
+def test_operator_serves_other_solvers(dtype: type[np.floating]) -> None:
+    X, B = data(60)
+    A = KERNEL.operator(X.astype(dtype))
+    K = matrix(X.astype(dtype), 0.0)
+    rounding = 8 * np.finfo(dtype).eps * 60 * np.abs(K).sum(axis=1).max() * np.abs(B).max()
+    assert A.shape == (60, 60)
+    assert A.dtype == dtype
+    for found in (A @ B, A.T @ B, A.H @ B):
+        assert np.abs(found - K @ B).max() <= rounding
+    assert np.abs(A @ B[:, 0] - K @ B[:, 0]).max() <= rounding
+    shifted = A + 0.5 * aslinearoperator(np.eye(60))
+    x, failed = cg(shifted, B[:, 0], rtol=1e-5)
+    assert not failed
+    assert residuals(K + 0.5 * np.eye(60), x[:, None], B[:, :1]) <= 1e-4
 
 
 # ---- the factor ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse.linalg import LinearOperator
 
 from ntkfast import places
 from ntkfast.arrays import checks
@@ -193,6 +194,46 @@ class Kernel(ABC):
         self._product(left, right, factor, result.target, run)
         product: FloatArray = result.finish()
         return product
+
+    def operator(
+        self, X: ArrayLike, *, engine: str | None = None, threads: int | None = None
+    ) -> LinearOperator:
+        """Return K(X, X) as SciPy's iterative solvers take it; nothing is stored but the inputs.
+
+        Parameters
+        ----------
+        X : (n, d) array, or other inputs of the kernel
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        scipy.sparse.linalg.LinearOperator
+            Of the dtype of X, in which its products are; symmetric.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for calling the kernel.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> from scipy.sparse.linalg import eigsh
+        >>> X = np.random.default_rng(0).normal(size=(50, 3))
+        >>> A = nf.FullyConnected(2).ntk.operator(X)
+        >>> np.allclose(eigsh(A, 2)[0], np.linalg.eigvalsh(nf.FullyConnected(2).ntk(X))[-2:])
+        True
+        """
+        inputs = self.collect(X)
+
+        def product(V: FloatArray) -> FloatArray:
+            return self.matmul(inputs, None, V, engine=engine, threads=threads)
+
+        n = len(inputs)
+        return LinearOperator(
+            (n, n), product, rmatvec=product, matmat=product, dtype=inputs.dtype, rmatmat=product
+        )
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ntkfast.regression.solution import Solution
+from ntkfast.regression.solution import History, Solution, SolverWarning
 from ntkfast.regression.solver import solve
+from ntkfast.regression.stopping import Step
 
-__all__ = ["Solution", "solve"]
+__all__ = ["History", "Solution", "SolverWarning", "Step", "solve"]
 
 
 def __dir__() -> list[str]:

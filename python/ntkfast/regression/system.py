@@ -98,7 +98,7 @@ class System:
             fast = self.inputs.astype(np.float32, copy=False)
             if plan.stored:
                 self._stored = self.evaluation(fast)
-                self.memory += self._stored.nbytes
+                self.memory += 4 * len(self) ** 2
             else:
                 self._fast = fast
                 self.memory += 0 if fast is self.inputs else _bytes(fast)
@@ -110,11 +110,11 @@ class System:
 
     def store(self) -> Values:
         """Keep the float64 matrix without the ridge, and return it."""
-        stored: Values = np.asarray(self.evaluation(double(self.inputs)), np.float64)
+        stored = self.evaluation(double(self.inputs))
         self.memory += stored.nbytes
         self._stored = stored
         self.storage = "float64 stored"
-        return stored
+        return np.asarray(stored, np.float64)
 
     @property
     def _is_exact(self) -> bool:
