@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.linalg import LinearOperator
 
 from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 
 class Kernel(ABC):
@@ -225,6 +227,8 @@ class Kernel(ABC):
         >>> np.allclose(eigsh(A, 2)[0], np.linalg.eigvalsh(nf.FullyConnected(2).ntk(X))[-2:])
         True
         """
+        from scipy.sparse.linalg import LinearOperator  # not with every import of the package
+
         inputs = self.collect(X)
 
         def product(V: FloatArray) -> FloatArray:

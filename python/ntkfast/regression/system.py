@@ -138,7 +138,7 @@ class System:
         began = time.perf_counter()
         single = V.astype(np.float32)
         if self._stored is not None:
-            product = self._stored @ single
+            product: Any = self._stored @ single
         else:
             product = self.evaluation.matmul(self._fast, None, single)
         return self._counted(product, V, began)
