@@ -256,7 +256,9 @@ class _Work:
         left = memory - VECTORS * self.targets.nbytes
         loaded = None if watch.checkpoint is None else watch.checkpoint.load()
         clock = time.perf_counter()
-        precondition = build(system, rank, left // 2, np.random.default_rng(seed))
+        # A matrix that cannot be stored leaves its share to the preconditioner.
+        share = left // 2 if 4 * len(system) ** 2 <= left // 2 else left - system.copied
+        precondition = build(system, rank, share, np.random.default_rng(seed))
         spent = time.perf_counter() - clock
         left -= precondition.memory
         system.prepare(system.plan(left), left)

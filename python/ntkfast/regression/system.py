@@ -75,6 +75,11 @@ class System:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def copied(self) -> int:
+        """Bytes of the inputs in float32, where they are not."""
+        return 0 if self.inputs.dtype == np.float32 else _bytes(self.inputs) // 2
+
     def plan(self, memory: int) -> Plan:
         """Choose the fastest product that needs no more memory."""
         n, exact = len(self), self.inputs.dtype == np.float64
