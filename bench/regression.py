@@ -1,6 +1,7 @@
 """Kernel ridge regression on all of MNIST: products, seconds and memory of `regression.solve`.
 
     NTKFAST_DATA=folder python bench/regression.py --size small
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 600  # below 1 GB in all
 
 The folder holds ``mnist/mnist.npz`` with X_train, y_train, X_test and y_test. Rows have unit norm,
 the kernel is the NTK of three hidden layers, the targets are the ten classes, the ridge is 1e-4

@@ -215,40 +215,6 @@ class Kernel(ABC):
         product: FloatArray = result.finish()
         return product
 
-    def _product(
-        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
-    ) -> None:
-        """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
-        place, right = places.of(V), X if Y is None else Y
-        if Y is None and place is places.HOST:
-            out[...] = self._each_pair_once(X, V, run)
-            return
-        for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
-            part = X[rows]
-            panel = place.empty(V, (len(part), len(right)))
-            self._gram(part, right, panel, run)
-            # An input with itself may be more than a pair of equal inputs.
-            own = self._values(part) if Y is None else None
-            place.multiply(panel, V, out[rows], own, rows.start)
-
-    def _each_pair_once(self, X: Collection, V: FloatArray, run: Run) -> NDArray[np.float64]:
-        """Return K(X, X) V by panels of the upper half, with sums in float64."""
-        factor, sums = V.astype(np.float64, copy=False), np.zeros(V.shape)
-        start = 0
-        while start < len(X):
-            height = max(LEAST_ROWS, PANEL_BYTES // ((len(X) - start) * V.itemsize))
-            rows, rest = slice(start, start + height), slice(start + height, None)
-            part = X[rows]
-            panel = np.empty((len(part), len(X) - start), V.dtype)
-            self._gram(part, None, panel[:, : len(part)], run)
-            if len(part) < panel.shape[1]:
-                self._gram(part, X[rest], panel[:, len(part) :], run)
-            values = panel.astype(np.float64, copy=False)
-            sums[rows] += values @ factor[start:]
-            sums[rest] += values[:, len(part) :].T @ factor[rows]
-            start += len(part)
-        return sums
-
     def operator(
         self,
         X: ArrayLike,
@@ -301,6 +267,40 @@ class Kernel(ABC):
             return self.matmul(inputs, None, V, engine=engine, threads=threads)
 
         return symmetric_operator(product, len(inputs), inputs.dtype, ridge)
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
+        place, right = places.of(V), X if Y is None else Y
+        if Y is None and place is places.HOST:
+            out[...] = self._each_pair_once(X, V, run)
+            return
+        for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
+            part = X[rows]
+            panel = place.empty(V, (len(part), len(right)))
+            self._gram(part, right, panel, run)
+            # An input with itself may be more than a pair of equal inputs.
+            own = self._values(part) if Y is None else None
+            place.multiply(panel, V, out[rows], own, rows.start)
+
+    def _each_pair_once(self, X: Collection, V: FloatArray, run: Run) -> NDArray[np.float64]:
+        """Return K(X, X) V by panels of the upper half, with sums in float64."""
+        factor, sums = V.astype(np.float64, copy=False), np.zeros(V.shape)
+        start = 0
+        while start < len(X):
+            height = max(LEAST_ROWS, PANEL_BYTES // ((len(X) - start) * V.itemsize))
+            rows, rest = slice(start, start + height), slice(start + height, None)
+            part = X[rows]
+            panel = np.empty((len(part), len(X) - start), V.dtype)
+            self._gram(part, None, panel[:, : len(part)], run)
+            if len(part) < panel.shape[1]:
+                self._gram(part, X[rest], panel[:, len(part) :], run)
+            values = panel.astype(np.float64, copy=False)
+            sums[rows] += values @ factor[start:]
+            sums[rest] += values[:, len(part) :].T @ factor[rows]
+            start += len(part)
+        return sums
 
 
 def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ntkfast.regression.solution import Solution
+from ntkfast.regression.solution import History, Solution, SolverWarning
 from ntkfast.regression.solver import solve
+from ntkfast.regression.stopping import Step
 from ntkfast.regression.training_time import max_learning_rate
 from ntkfast.support.optional import require
 
@@ -30,10 +31,13 @@ _ESTIMATORS = {  # in their files: they need scikit-learn, the extra of that nam
 __all__ = [
     "GaussianProcess",
     "GradientFlow",
+    "History",
     "KernelClassifier",
     "KernelRidge",
     "KernelRidgeCV",
     "Solution",
+    "SolverWarning",
+    "Step",
     "load",
     "max_learning_rate",
     "solve",

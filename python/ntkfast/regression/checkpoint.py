@@ -23,7 +23,7 @@ from ntkfast.support.files import appearing
 MAGIC = "ntkfast solver checkpoint 1"
 SHARE = 20  # writing waits until it costs a twentieth of the time
 PROBED = 4  # rows whose kernel tells it from another
-STATE = ("found", "residual", "directions", "images", "owners", "true")
+STATE = ("found", "residual", "directions", "images", "owners", "true", "best")
 HISTORY = ("iteration", "seconds", "residuals", "exact", "validation")
 
 
@@ -58,7 +58,7 @@ class Checkpoint:
             If the file is damaged, or of another problem.
         """
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 held = {name: file[name] for name in file.files}
             if str(held["magic"]) != MAGIC:
                 raise KeyError("magic")

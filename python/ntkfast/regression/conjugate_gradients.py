@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,8 +36,8 @@ class State:
         Last search directions, orthonormal group by group, and their products.
     owners : (k,) array of int
         The group of each direction.
-    true : (c,) array
-        Norms of the last true residuals, over those of the right-hand sides.
+    true, best : (c,) arrays
+        Norms of the last and of the least true residuals, over those of the right-hand sides.
     single : bool
         Whether float32 is still trusted.
     stalls : int
@@ -50,6 +50,7 @@ class State:
     images: Values
     owners: NDArray[np.intp]
     true: Values
+    best: Values
     single: bool
     stalls: int = 0
     history: tuple[Entry, ...] = ()
@@ -60,7 +61,7 @@ class State:
         return self.history[-1].iteration if self.history else 0
 
 
-class Breakdown(ArithmeticError):
+class BreakdownError(ArithmeticError):
     """A direction along which the matrix is not positive."""
 
 
@@ -113,32 +114,29 @@ class ConjugateGradients:
             none,
             np.empty(0, np.intp),
             np.where(np.any(self.targets, axis=0), 1.0, 0.0),
+            np.full(c, np.inf),
             self.system.is_single,
         )
-        return state if found is None else self._replaced(state)
+        if found is not None:
+            return self._replaced(state)
+        return replace(state, best=state.true)
 
     def estimates(self, state: State) -> Values:
         """Return the relative residuals of the recurrence."""
-        return np.linalg.norm(state.residual, axis=0) / self._sizes
+        return np.asarray(np.linalg.norm(state.residual, axis=0) / self._sizes)
 
-    def steps(self, state: State) -> Iterator[tuple[State, str]]:
-        """Yield states and, with the last one, why it is: "" means that it goes on."""
-        while True:
-            left = state.true > self.tol
-            if not left.any():
-                yield state, "converged"
-                return
-            if state.stalls >= STALLS:
-                yield state, "stagnation: rounding lets the residual fall no further"
-                return
-            try:
-                state = self._step(state)
-            except Breakdown:
-                if not state.single:
-                    yield state, "breakdown: the matrix is not positive definite to rounding"
-                    return
-                state = self._replaced(self._without_single(self._fresh(state)))
-            yield state, ""
+    def advance(self, state: State) -> tuple[State, str]:
+        """Return the next state, or the same one and why there is none."""
+        if not np.any(state.true > self.tol):
+            return state, "converged"
+        if state.stalls >= STALLS:
+            return state, "stagnation: rounding lets the residual fall no further"
+        try:
+            return self._step(state), ""
+        except BreakdownError:
+            if not state.single:
+                return state, "breakdown: the matrix is not positive definite to rounding"
+            return self._replaced(self._without_single(self._fresh(state))), ""
 
     def _step(self, state: State) -> State:
         """Take one step, and a true residual where it is time for one."""
@@ -207,11 +205,12 @@ class ConjugateGradients:
             true[left] = np.linalg.norm(residual[:, left], axis=0) / self._sizes[left]
         entry = Entry(state.iterations, self._seconds, true, True)
         open_ = true > self.tol
-        before, said = state.true[open_], self.estimates(state)[open_]
-        gained = np.all(true[open_] <= ENOUGH * before)
+        before, said = state.best[open_], self.estimates(state)[open_]
+        gained = bool(np.all(true[open_] <= ENOUGH * before))
         honest = np.all((true[open_] <= PROGRESS * before) | (said > PROGRESS**2 * before))
         new = replace(state, residual=residual, true=true, history=(*state.history, entry))
-        if not state.history or (gained and (honest or not state.single)):
+        new = replace(new, best=np.minimum(state.best, true))
+        if gained and (honest or not state.single):
             return replace(new, stalls=0)
         # Directions of a recurrence that was lost are worth nothing.
         new = self._fresh(new)
@@ -233,5 +232,5 @@ def _solved(A: Values, B: Values) -> Values:
     try:
         factor = linalg.cho_factor((A + A.T) / 2, lower=True)
     except (linalg.LinAlgError, ValueError) as error:  # not positive, not finite
-        raise Breakdown from error
+        raise BreakdownError from error
     return np.asarray(linalg.cho_solve(factor, B))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -64,7 +64,7 @@ class PanelCholesky:
         width = WIDTH_ON_DISK if on_disk else WIDTH
         self._blocks = [slice(k, min(k + width, n)) for k in range(0, n, width)]
         self._panels: list[FloatArray] = []
-        self._dtype = np.dtype(dtype)
+        self._dtype: np.dtype[Any] = np.dtype(dtype)
         keep = _on_disk(self._dtype, self._sizes(n)) if on_disk else _in_memory()
         floor = n * float(np.finfo(self._dtype).eps) * top
         for block in self._blocks:
@@ -129,7 +129,7 @@ def _in_memory() -> Callable[[FloatArray], FloatArray]:
     return lambda panel: panel
 
 
-def _on_disk(dtype: np.dtype[np.floating], size: int) -> Callable[[FloatArray], FloatArray]:
+def _on_disk(dtype: np.dtype[Any], size: int) -> Callable[[FloatArray], FloatArray]:
     """Return a function that moves panels to a file without a name, one after the other."""
     folder, needed = tempfile.gettempdir(), size * dtype.itemsize
     free = shutil.disk_usage(folder).free
@@ -138,16 +138,15 @@ def _on_disk(dtype: np.dtype[np.floating], size: int) -> Callable[[FloatArray], 
             f"memory: the factor needs {needed} bytes of disk, {folder} has {free}; raise memory, "
             'set TMPDIR to a folder with room, or take method="cg"'
         )
-    file = tempfile.TemporaryFile()  # noqa: SIM115 # lives as long as the maps
-    os.truncate(file.fileno(), needed)
+    with tempfile.TemporaryFile() as file:  # the map outlives it
+        whole = np.memmap(file, dtype, "r+", 0, (size,))
     begun = 0
 
     def keep(panel: FloatArray) -> FloatArray:
         nonlocal begun
-        place = np.memmap(file, dtype, "r+", begun, panel.shape)
+        place = whole[begun : begun + panel.size].reshape(panel.shape)
         place[...] = panel
-        place.flush()
-        begun += panel.nbytes
+        begun += panel.size
         return place
 
     return keep

@@ -24,9 +24,9 @@ CHUNK = 1 << 23  # bytes of a part of a float32 factor in float64
 class Preconditioner:
     """(F F^T + shift I)^-1 with F of randomly pivoted Cholesky, by Woodbury's formula.
 
-    The shift is the ridge and the mean of what F leaves of the diagonal. With the ridge alone ([1]_)
-    F's range has the eigenvalue 1 and the rest of the space all above it, up to the norm of the
-    remainder over the ridge; the mean puts the rest around 1, where few eigenvalues of the
+    The shift is the ridge and the mean of what F leaves of the diagonal. With the ridge alone, as
+    in [1]_, F's range has the eigenvalue 1 and the rest of the space all above it, up to the norm
+    of the remainder over the ridge; the mean puts the rest around 1, where few eigenvalues of the
     remainder of a neural kernel are far from their mean. It also hides that F may be in float32.
 
     Parameters
@@ -92,9 +92,7 @@ def default_rank(n: int) -> int:
     return min(n, math.ceil(RANK * math.sqrt(n)))
 
 
-def build(
-    system: System, rank: int | None, memory: int, generator: Generator
-) -> Preconditioner:
+def build(system: System, rank: int | None, memory: int, generator: Generator) -> Preconditioner:
     """Make a preconditioner within a budget of memory.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,7 +163,9 @@ def solve(
             watch = Watch(
                 scale,
                 checks.count("max_iter", max_iter, least=1),
-                math.inf if time_limit is None else checks.number("time_limit", time_limit, above=0),
+                math.inf
+                if time_limit is None
+                else checks.number("time_limit", time_limit, above=0),
                 began,
                 None,
                 callback,
@@ -222,10 +224,11 @@ class _Work:
             solver = ConjugateGradients(system, factor.solve, self.targets, self.tol, self.began)
             state, reason = solver.start(factor.solve(self.targets)), "direct"
             if np.any(state.true > self.tol):
-                for new, why in solver.steps(state):
-                    state, reason = new, why or f"{REFINEMENTS} refinements"
-                    if why or state.iterations >= REFINEMENTS:
-                        break
+                reason = ""
+            while not reason:
+                state, reason = solver.advance(state)
+                if not reason and state.iterations >= REFINEMENTS:
+                    reason = f"{REFINEMENTS} refinements"
             if np.all(state.true <= self.tol) or (dtype == np.float64):
                 break
         else:
@@ -253,7 +256,9 @@ class _Work:
         left = memory - VECTORS * self.targets.nbytes
         loaded = None if watch.checkpoint is None else watch.checkpoint.load()
         clock = time.perf_counter()
-        precondition = build(system, rank, left // 2, np.random.default_rng(seed))
+        # A matrix that cannot be stored leaves its share to the preconditioner.
+        share = left // 2 if 4 * len(system) ** 2 <= left // 2 else left - system.copied
+        precondition = build(system, rank, share, np.random.default_rng(seed))
         spent = time.perf_counter() - clock
         left -= precondition.memory
         system.prepare(system.plan(left), left)
@@ -268,7 +273,7 @@ class _Work:
             state = solver.start(None if guess is None else guess / self.scale)
         watch.bar.skip(state.iterations)
         state, reason = watch.run(solver, state)
-        best = watch.validation and watch.validation.found
+        best = None if watch.validation is None else watch.validation.found
         found = state.found if best is None else best
         known = state.history and state.history[-1].exact and best is None
         true = state.true if known or reason == "converged" else self._true(found)
@@ -330,7 +335,7 @@ class _Work:
         )
 
 
-def _method(method: str, n: int, iterative: dict[str, object]) -> str:
+def _method(method: str, n: int, iterative: Mapping[str, object]) -> str:
     """Choose a method, and refuse arguments that it does not know."""
     method = checks.choice("method", method, METHODS)
     given = [name for name, value in iterative.items() if value is not None]

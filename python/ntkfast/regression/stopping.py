@@ -119,17 +119,15 @@ class Watch:
         """Iterate until something says why not to go on."""
         reason = "max_iter reached" if state.iterations >= self.max_iter else ""
         try:
-            for new, why in () if reason else solver.steps(state):
+            while not reason:
+                new, reason = solver.advance(state)
                 self.bar.update(new.iterations - state.iterations)
                 state = new
-                if why:
-                    reason = why
+                if reason:
                     break
                 state, reason = self._seen(solver, state)
                 if self.checkpoint is not None:
                     self.checkpoint.offer(state)
-                if reason:
-                    break
         finally:  # also after Ctrl-C
             if self.checkpoint is not None:
                 self.checkpoint.save(state)
@@ -141,7 +139,7 @@ class Watch:
         worst = float(np.max(residuals, initial=0.0))
         self.bar.show("solve", worst)
         if not np.any(state.true > solver.tol):
-            return state, ""  # done: the solver says so next
+            return state, "converged"
         if self.validation is not None and state.iterations % EVERY == 0:
             error = self.validation.look(state.found, state.found * self.scale)
             last = replace(state.history[-1], validation=error)

@@ -75,6 +75,11 @@ class System:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def copied(self) -> int:
+        """Bytes of the inputs in float32, where they are not."""
+        return 0 if self.inputs.dtype == np.float32 else _bytes(self.inputs) // 2
+
     def plan(self, memory: int) -> Plan:
         """Choose the fastest product that needs no more memory."""
         n, exact = len(self), self.inputs.dtype == np.float64
@@ -98,7 +103,7 @@ class System:
             fast = self.inputs.astype(np.float32, copy=False)
             if plan.stored:
                 self._stored = self.evaluation(fast)
-                self.memory += self._stored.nbytes
+                self.memory += 4 * len(self) ** 2
             else:
                 self._fast = fast
                 self.memory += 0 if fast is self.inputs else _bytes(fast)
@@ -110,10 +115,11 @@ class System:
 
     def store(self) -> Values:
         """Keep the float64 matrix without the ridge, and return it."""
-        stored = np.asarray(self.evaluation(double(self.inputs)), np.float64)
+        stored = self.evaluation(double(self.inputs))
         self.memory += stored.nbytes
-        self._stored, self.storage = stored, "float64 stored"
-        return stored
+        self._stored = stored
+        self.storage = "float64 stored"
+        return np.asarray(stored, np.float64)
 
     @property
     def _is_exact(self) -> bool:
@@ -137,7 +143,7 @@ class System:
         began = time.perf_counter()
         single = V.astype(np.float32)
         if self._stored is not None:
-            product = self._stored @ single
+            product: Any = self._stored @ single
         else:
             product = self.evaluation.matmul(self._fast, None, single)
         return self._counted(product, V, began)
