@@ -122,8 +122,20 @@ def pytest_configure(config: pytest.Config) -> None:
 NUMBA = ("numba", "engines_agree", "test_hadamard")
 # These would compile for themselves alone, and the next ones for tens of seconds: images,
 # sequences, and layers in float32.
-COMPILE_AGAIN = ("test_spawn", "test_fork_after_use", "test_out_with_offsets_beyond_31_bits")
-LONG_TO_COMPILE = ("test_convolutional", "test_recurrent", "test_foreign", "test_corners")
+COMPILE_AGAIN = (
+    "test_fork_after_use",
+    "test_matmul",
+    "test_out_with_offsets_beyond_31_bits",
+    "test_spawn",
+    "test_tables",
+)
+LONG_TO_COMPILE = (
+    "test_convolutional",
+    "test_corners",
+    "test_foreign",
+    "test_fuzz_sequences",
+    "test_recurrent",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
