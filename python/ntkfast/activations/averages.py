@@ -198,4 +198,3 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)
     return wide, lines
-

@@ -24,6 +24,7 @@ from ntkfast.activations.pairs import gauss_legendre
 STEP = 0.5  # of the trapezoidal rule in z, exact to exp(-2 pi^2 / STEP^2) on a wide strip
 STRIP = 3.5  # width of that strip: exp(-2 pi STRIP / STEP + STRIP^2 / 2) is rounding
 GRADE = 0.5  # panels per distance from a steep place
+LEAST = 1e-28  # sin^2(theta/2): nothing changes below
 
 
 class Shared(NamedTuple):
@@ -55,6 +56,7 @@ class Shared(NamedTuple):
 
         v is sin^2(theta/2) <= 1/2; the first axis is the side.
         """
+        v = max(v, LEAST)
         C, S = np.sqrt(1 - 2 * v), np.sqrt(2 * v)
         t, weights = self._shared(C, S)
         moments = np.empty((2, 2, t.size))
@@ -62,6 +64,12 @@ class Shared(NamedTuple):
         mean, variance = moments
         near = 2 * (variance @ weights)
         return np.stack([near, near + np.square(mean - mean[:, ::-1]) @ weights])
+
+    def cost(self, v: float) -> float:
+        """Return about how many values of s an angle takes."""
+        C, S = np.sqrt(1 - 2 * max(v, LEAST)), np.sqrt(2 * max(v, LEAST))
+        window = 2 * self.bound / STEP + self.edges.size  # of panels, by nodes in t or in z
+        return float(self._shared(C, S)[0].size * window)
 
     def _fineness(self, x: Doubles, floor: float) -> Doubles:
         """Length over which the function, blurred by `floor`, changes near x."""

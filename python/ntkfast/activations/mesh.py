@@ -146,8 +146,11 @@ def _bisect(function: Function, edges: Doubles, scale: float) -> Doubles:
 
 
 def _starting_edges(reach: float, kinks: Iterable[float]) -> Doubles:
-    """0, +-1, +-2, +-4, ... up to the reach, and the kinks that are known."""
-    powers = 2.0 ** np.arange(0, np.ceil(np.log2(reach)) + 1)
+    """0, +-2^-14, ..., +-1, +-2, ... up to the reach, and the kinks that are known.
+
+    Functions are steep at 0 above all, where a wide interval misses a narrow bump.
+    """
+    powers = 2.0 ** np.arange(-14, np.ceil(np.log2(reach)) + 1)
     powers = np.append(powers[powers < reach], reach)
     known = [kink for kink in kinks if -reach < kink < reach]
     return np.unique(np.concatenate([-powers, [0.0], powers, known]))
@@ -368,5 +371,11 @@ def _gaps(function: Function, edges: Doubles, scale: float) -> NDArray[np.bool_]
     coefficients = _fit(function, edges[:-1], edges[1:])
     mismatch = _mismatch(edges, coefficients, scale)
     # The derivatives of an interpolant multiply noise by the square of its degree.
-    noise = noise_floor(function) * np.array([[30.0], [30 * NODES**2], [NODES**4]])
+    # Where the function is steep, so do rounded arguments.
+    size = np.maximum(np.abs(coefficients).sum(axis=1), max(scale, 1e-300))
+    steep = np.abs(chebyshev.chebder(coefficients, axis=1)).sum(axis=1) * 2 / np.diff(edges) / size
+    own = np.maximum(
+        noise_floor(function), EPS * np.abs(edges[1:-1]) * np.maximum(steep[1:], steep[:-1])
+    )
+    noise = own * np.array([[30.0], [30 * NODES**2], [NODES**4]])
     return np.asarray(mismatch > np.maximum(np.array([[1e-10], [1e-9], [1e-7]]), noise))

@@ -69,6 +69,7 @@ from ntkfast.support.progress import track
 from ntkfast.support.telling import warn
 
 AT_ONCE = 64  # pairs
+MOST_EVALUATIONS = 4e8  # of a function, for one set of averages: some ten seconds
 NOISY = 1e-12  # relative noise of values beyond rounding
 
 
@@ -261,6 +262,9 @@ class CallableActivation(Activation):
         return not any(self.found_kinks())
 
     def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
+        if v.size and 0 < q[0] == q.min() == p.min() == q.max() == p.max():
+            defect, slope, _ = self.on_sphere(q[0], v, vc)
+            return defect, slope * (self.variance(q[0]) / q[0]), self.reachable
         if not self.has_table or v.size <= WORTH_A_TABLE:
             return super().pair_duals(q, p, v, vc)
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
@@ -405,14 +409,28 @@ class CallableActivation(Activation):
         functions = self.function, rule.derivative
         shared = Shared(functions, root, mesh.edges, rule.kinks, bound, GAUSS)
         halves, back = np.unique(np.minimum(v, vc), return_inverse=True)
+        self._refuse_dear(shared.cost(float(halves[0])) * halves.size)
         parts = track(halves, None, f"averages of {self.name}", "angles")
         values = np.array([shared.squares(float(half)) for half in parts])
         sample = np.unique([0, halves.size // 2, halves.size - 1])
         finer = shared._replace(nodes=GAUSS + 6)
         again = np.array([finer.squares(float(half)) for half in halves[sample]])
         gaps = np.abs(again - values[sample]) / self._yardstick(root, again)
-        self._tell_missed(float(gaps.max()))
-        return np.asarray(values[back, (v > vc).astype(int)].T)
+        side = (v > vc).astype(int)
+        asked = np.zeros((halves.size, 2), bool)  # the other side may have no digits
+        asked[back, side] = True
+        self._tell_missed(float(gaps[asked[sample]].max()))
+        return np.asarray(values[back, side].T)
+
+    def _refuse_dear(self, evaluations: float) -> None:
+        """Raise an error where averages would take minutes."""
+        if evaluations > MOST_EVALUATIONS:
+            raise ValueError(
+                f"activation: expected a function whose averages take at most "
+                f"{MOST_EVALUATIONS:.0e} values, found that {self.name} takes {evaluations:.0e}; "
+                "pass what it resembles in closed form (a step as 'sign', a smooth one as 'erf', "
+                "a wave as Sine), or a function that changes more slowly"
+            )
 
     def _yardstick(self, root: float, squares: Doubles) -> Doubles:
         """Return what errors of averages of squares, (n, 2 sides, 2), are relative to.
