@@ -10,10 +10,13 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from ntkfast.support.telling import warn
+
 Function: TypeAlias = Callable[[Any], Any]
 Doubles: TypeAlias = NDArray[np.float64]
 NODES = 24  # Chebyshev points per interval of the mesh
 MOST = 4000  # intervals after which a mesh is given up
+NOISY = 1e-12  # relative noise of values beyond rounding
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -146,14 +149,26 @@ def _bisect(function: Function, edges: Doubles, scale: float) -> Doubles:
 
 
 def _starting_edges(reach: float, kinks: Iterable[float]) -> Doubles:
-    """0, +-2^-14, ..., +-1, +-2, ... up to the reach, and the kinks that are known.
-
-    Functions are steep at 0 above all, where a wide interval misses a narrow bump.
-    """
-    powers = 2.0 ** np.arange(-14, np.ceil(np.log2(reach)) + 1)
+    """0, +-1, +-2, +-4, ... up to the reach, and the kinks that are known."""
+    powers = 2.0 ** np.arange(0, np.ceil(np.log2(reach)) + 1)
     powers = np.append(powers[powers < reach], reach)
     known = [kink for kink in kinks if -reach < kink < reach]
     return np.unique(np.concatenate([-powers, [0.0], powers, known]))
+
+
+def _narrow(function: Function, edges: Doubles) -> Doubles:
+    """Return finer edges about 0 where the mesh does not hold there, or none.
+
+    Functions are narrow at 0 above all, and wide intervals may miss it.
+    """
+    fine = 2.0 ** -np.arange(1.0, 15.0)
+    x = np.concatenate([-0.7 * fine, 0.7 * fine])
+    piece = np.clip(np.searchsorted(edges, x) - 1, 0, edges.size - 2)
+    left, right = edges[piece], edges[piece + 1]
+    series = _fit(function, left, right)
+    found = chebyshev.chebval((2 * x - left - right) / (right - left), series.T, tensor=False)
+    missed = np.abs(found - _evaluate(function, x)).max() > 1e-6 * np.abs(series).sum(axis=1).max()
+    return np.concatenate([-fine, fine]) if missed else np.empty(0)
 
 
 def _merge(function: Function, edges: Doubles, scale: float, fixed: Doubles) -> Doubles:
@@ -304,6 +319,9 @@ def resolution(function: Function, kinks: tuple[float, ...] | None, reach: float
         _refuse_infinite(x[~np.isfinite(sizes)][0])
     scale = 0.01 * float(sizes.max())
     edges = _bisect(function, _starting_edges(reach, kinks or ()), scale)
+    narrow = _narrow(function, edges)
+    if narrow.size:
+        edges = _bisect(function, np.union1d(edges, narrow), scale)
     if kinks is None:
         edges = _gather(function, edges, scale)
     _refuse_singular(function, edges)
@@ -379,3 +397,13 @@ def _gaps(function: Function, edges: Doubles, scale: float) -> NDArray[np.bool_]
     )
     noise = own * np.array([[30.0], [30 * NODES**2], [NODES**4]])
     return np.asarray(mismatch > np.maximum(np.array([[1e-10], [1e-9], [1e-7]]), noise))
+
+
+@lru_cache(maxsize=256)
+def _tell_noise(function: Function, name: str) -> None:
+    """Say once how accurate a function is."""
+    noise = noise_floor(function)
+    warn(
+        f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
+        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
+    )

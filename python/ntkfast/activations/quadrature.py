@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,23 +45,24 @@ from ntkfast.activations.base import (
 from ntkfast.activations.conditional import Shared
 from ntkfast.activations.mesh import (
     NODES,
+    NOISY,
     Doubles,
     Function,
     Resolution,
     _chebyshev,
     _evaluate,
+    _tell_noise,
     noise_floor,
     resolution,
 )
 from ntkfast.activations.pair_tables import pair_duals
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
+from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
     WORTH_A_TABLE,
     _interpolate,
     _over_variances,
     _series_map,
-    _sphere_nodes,
-    _SphereTable,
 )
 from ntkfast.arrays import checks
 from ntkfast.support.progress import track
@@ -70,7 +70,6 @@ from ntkfast.support.telling import warn
 
 AT_ONCE = 64  # pairs
 MOST_EVALUATIONS = 4e8  # of a function, for one set of averages: some ten seconds
-NOISY = 1e-12  # relative noise of values beyond rounding
 
 
 @dataclass(frozen=True, init=False)
@@ -445,45 +444,3 @@ class CallableActivation(Activation):
         scale[:, 0, 1] = np.maximum(scale[:, 0, 1], 0.1 * scale[:, 0, 0] / root**2)
         scale[:, 1] = np.maximum(scale[:, 1], sizes**2)
         return np.maximum(scale, 1e-300)
-
-
-@lru_cache(maxsize=256)
-def _tell_noise(function: Function, name: str) -> None:
-    """Say once how accurate a function is."""
-    noise = noise_floor(function)
-    warn(
-        f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
-        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
-    )
-
-
-@lru_cache(maxsize=64)
-def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
-    """Tabulate averages of squares at one variance; None if that is not accurate enough."""
-    edges, s = _sphere_nodes(float(np.sin(activation._small_angle(root) / 2)))
-    small, large = (s * s).ravel(), (1 - s * s).ravel()
-    found = activation._direct(root, np.append(small, large), np.append(large, small))
-    values = found.reshape(2, 2, *s.shape).transpose(1, 2, 3, 0)
-    table = _SphereTable.fit(edges, values)
-    scale = activation._yardstick(root, np.abs(values).max(axis=2).swapaxes(0, 1)).swapaxes(0, 1)
-    if np.any(table.tails() > activation.reachable * scale):
-        return None
-    return table
-
-
-@lru_cache(maxsize=64)
-def _series_weights(activation: CallableActivation, root: float) -> Doubles | None:
-    """Return squared Hermite coefficients with sum 1, or None if they decay too slowly.
-
-    Smooth functions need a hundred; with these an angle costs a polynomial and no quadrature.
-    """
-    if activation.found_kinks(activation._bound(root) * root):
-        return None
-    count, noise = 64, noise_floor(activation.function)
-    while count <= 4096:
-        weights = activation._coefficients(root, count) ** 2
-        slopes = np.arange(count) * weights
-        if slopes[-8:].max() < max(1e-18, noise**2 if noise > NOISY else 0) * slopes.sum():
-            return np.asarray(weights / weights.sum())
-        count *= 2
-    return None
