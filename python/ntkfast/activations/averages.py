@@ -31,7 +31,6 @@ class _Pairs:
     along: Doubles
     across: Doubles
     turn: Doubles
-    mirror: bool = False  # whether the integrand is even in y
 
     @classmethod
     def make(cls, root_q: Doubles, root_p: Doubles, v: Doubles, vc: Doubles) -> _Pairs:
@@ -46,7 +45,6 @@ class _Pairs:
             self.along[index],
             self.across[index],
             self.turn[index],
-            self.mirror,
         )
 
     def split(self, lines: Doubles, y: Doubles) -> Doubles:
@@ -78,28 +76,11 @@ class _Rule:
     kinks: Doubles
     bound: float
     panels: int
-    squares: bool  # average (s(a) - s(b))^2 instead of s(a) s(b), and the same of s'
-    noise: tuple[float, float] = (0.0, 0.0)  # of s and s', in units of the tolerance
-    mirror: bool = False  # integrate over x >= 0 only and double
     nodes: int = GAUSS
 
     @cached_property
     def grid(self) -> Doubles:
-        if self.mirror:
-            return np.linspace(0.0, self.bound, (self.panels + 1) // 2 + 1)
         return np.linspace(-self.bound, self.bound, self.panels + 1)
-
-    def yardstick(self, scale: Doubles, pairs: _Pairs) -> Doubles:
-        """Return what errors are relative to: the values, and for squares what is behind them.
-
-        The slope's defect matters relative to the defect; and of a difference of rounded numbers
-        no more can be asked than their rounding allows.
-        """
-        if not self.squares:
-            return scale
-        per_q = np.maximum(pairs.root_q * pairs.root_p, 1e-300)
-        scale = np.stack([scale[0], np.maximum(scale[1], 0.1 * scale[0] / per_q)])
-        return np.asarray(scale + np.array(self.noise)[:, None] * np.sqrt(scale))
 
     def inner(self, pairs: _Pairs, y: Doubles) -> Doubles:
         """Integrate over x at given y, with the density of y: two numbers per pair."""
@@ -109,8 +90,7 @@ class _Rule:
         points, weights = gauss_legendre(self.nodes)
         half = np.diff(edges, axis=1)[..., None] / 2
         x = ((edges[:, :-1, None] + half) + half * points).reshape(y.size, -1)
-        factor = BELL**2 * (1 + self.mirror)
-        density = (half * (factor * weights)).reshape(x.shape) * np.exp(-(x * x) / 2)
+        density = (half * (BELL**2 * weights)).reshape(x.shape) * np.exp(-(x * x) / 2)
         density *= np.exp(-(y * y) / 2)[:, None]
         x *= pairs.along[:, None]
         shift = (pairs.across * y)[:, None]
@@ -119,9 +99,7 @@ class _Rule:
         return np.stack([self._combine(f, a, b, density) for f in (self.function, self.derivative)])
 
     def _combine(self, f: Function, a: Doubles, b: Doubles, density: Doubles) -> Doubles:
-        left, right = _evaluate(f, a), _evaluate(f, b)
-        product = np.square(left - right) if self.squares else left * right
-        return np.asarray(np.einsum("ij,ij->i", product, density))
+        return np.asarray(np.einsum("ij,ij,ij->i", _evaluate(f, a), _evaluate(f, b), density))
 
     def outer(self, pairs: _Pairs, low: Doubles, high: Doubles) -> tuple[Doubles, Doubles]:
         """Integrate over panels [low, high] in y; return values and error estimates, (2, tasks).
@@ -168,7 +146,6 @@ def _average(rule: _Rule, pairs: _Pairs, size: Doubles, tolerance: float) -> tup
             for row in range(2):
                 np.add.at(scale[row], owner, np.abs(values[row]))
             scale = np.maximum(scale, size)
-            scale = rule.yardstick(scale, pairs)
         error = tail / scale[:, owner]
         error = np.minimum(error, (100 * error) ** 2)  # Gauss is exact to twice the degree
         good = (error < tolerance / 10).all(axis=0) | (high - low < 1e-13 * rule.bound)
@@ -183,20 +160,16 @@ def _average(rule: _Rule, pairs: _Pairs, size: Doubles, tolerance: float) -> tup
         middle = (low + high) / 2
         owner = np.concatenate([owner, owner])
         low, high = np.concatenate([low, middle]), np.concatenate([middle, high])
-    if pairs.mirror:
-        total *= 2
     return total, float(missed.max(initial=0.0))
 
 
 def _first_panels(rule: _Rule, pairs: _Pairs) -> tuple[NDArray[np.intp], Doubles, Doubles]:
-    """Panels in y, split where kink lines cross; half the range where the integrand is even."""
+    """Panels in y, split where kink lines cross."""
     crossings = pairs.crossings(rule.kinks)
     owners, lows, highs = [], [], []
     for index, points in enumerate(crossings):
-        start = 0.0 if pairs.mirror else -rule.bound
-        count = int(np.ceil((rule.bound - start) / PANEL))
-        grid = np.linspace(start, rule.bound, count + 1)
-        inside = points[(points > start) & (points < rule.bound)]
+        grid = np.linspace(-rule.bound, rule.bound, int(np.ceil(2 * rule.bound / PANEL)) + 1)
+        inside = points[np.abs(points) < rule.bound]
         edges = np.unique(np.concatenate([grid, inside]))
         owners.append(np.full(edges.size - 1, index))
         lows.append(edges[:-1])
@@ -225,9 +198,3 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)
     return wide, lines
-
-
-def _shortest(rule: _Rule, mesh: Resolution) -> float:
-    """Shortest length on which the function changes: a gap of kinks or an interval of the mesh."""
-    gaps = np.diff(rule.kinks)
-    return float(min(gaps.min(initial=np.inf), np.diff(mesh.edges).min()))

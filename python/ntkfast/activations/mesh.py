@@ -10,10 +10,13 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
+from ntkfast.support.telling import warn
+
 Function: TypeAlias = Callable[[Any], Any]
 Doubles: TypeAlias = NDArray[np.float64]
 NODES = 24  # Chebyshev points per interval of the mesh
 MOST = 4000  # intervals after which a mesh is given up
+NOISY = 1e-12  # relative noise of values beyond rounding
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -151,6 +154,21 @@ def _starting_edges(reach: float, kinks: Iterable[float]) -> Doubles:
     powers = np.append(powers[powers < reach], reach)
     known = [kink for kink in kinks if -reach < kink < reach]
     return np.unique(np.concatenate([-powers, [0.0], powers, known]))
+
+
+def _narrow(function: Function, edges: Doubles) -> Doubles:
+    """Return finer edges about 0 where the mesh does not hold there, or none.
+
+    Functions are narrow at 0 above all, and wide intervals may miss it.
+    """
+    fine = 2.0 ** -np.arange(1.0, 15.0)
+    x = np.concatenate([-0.7 * fine, 0.7 * fine])
+    piece = np.clip(np.searchsorted(edges, x) - 1, 0, edges.size - 2)
+    left, right = edges[piece], edges[piece + 1]
+    series = _fit(function, left, right)
+    found = chebyshev.chebval((2 * x - left - right) / (right - left), series.T, tensor=False)
+    missed = np.abs(found - _evaluate(function, x)).max() > 1e-6 * np.abs(series).sum(axis=1).max()
+    return np.concatenate([-fine, fine]) if missed else np.empty(0)
 
 
 def _merge(function: Function, edges: Doubles, scale: float, fixed: Doubles) -> Doubles:
@@ -301,6 +319,9 @@ def resolution(function: Function, kinks: tuple[float, ...] | None, reach: float
         _refuse_infinite(x[~np.isfinite(sizes)][0])
     scale = 0.01 * float(sizes.max())
     edges = _bisect(function, _starting_edges(reach, kinks or ()), scale)
+    narrow = _narrow(function, edges)
+    if narrow.size:
+        edges = _bisect(function, np.union1d(edges, narrow), scale)
     if kinks is None:
         edges = _gather(function, edges, scale)
     _refuse_singular(function, edges)
@@ -368,5 +389,21 @@ def _gaps(function: Function, edges: Doubles, scale: float) -> NDArray[np.bool_]
     coefficients = _fit(function, edges[:-1], edges[1:])
     mismatch = _mismatch(edges, coefficients, scale)
     # The derivatives of an interpolant multiply noise by the square of its degree.
-    noise = noise_floor(function) * np.array([[30.0], [30 * NODES**2], [NODES**4]])
+    # Where the function is steep, so do rounded arguments.
+    size = np.maximum(np.abs(coefficients).sum(axis=1), max(scale, 1e-300))
+    steep = np.abs(chebyshev.chebder(coefficients, axis=1)).sum(axis=1) * 2 / np.diff(edges) / size
+    own = np.maximum(
+        noise_floor(function), EPS * np.abs(edges[1:-1]) * np.maximum(steep[1:], steep[:-1])
+    )
+    noise = own * np.array([[30.0], [30 * NODES**2], [NODES**4]])
     return np.asarray(mismatch > np.maximum(np.array([[1e-10], [1e-9], [1e-7]]), noise))
+
+
+@lru_cache(maxsize=256)
+def _tell_noise(function: Function, name: str) -> None:
+    """Say once how accurate a function is."""
+    noise = noise_floor(function)
+    warn(
+        f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
+        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
+    )

@@ -11,7 +11,8 @@ Then averages over a pair of Gaussians are taken in the coordinates
 with x, y independent.  The kinks of s(a) and s(b) are straight lines there; the inner integral
 over x is split where it meets a line, and the outer integral over y where two lines cross, so that
 Gauss-Legendre panels converge as fast as for smooth functions.  (For obtuse angles x and y
-exchange their roles.)  Defects are averages of squares, (s(a) - s(b))^2, so that nothing cancels.
+exchange their roles.)  Defects are averages of squares, (s(a) - s(b))^2, so that nothing cancels:
+see `conditional`.
 """
 
 # ruff: noqa: D102 - documented once, in the base class
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,7 +32,6 @@ from ntkfast.activations.averages import (
     _Pairs,
     _panels,
     _Rule,
-    _shortest,
 )
 from ntkfast.activations.base import (
     Activation,
@@ -43,34 +42,34 @@ from ntkfast.activations.base import (
     _floats,
     _linear_limit,
 )
+from ntkfast.activations.conditional import Shared
 from ntkfast.activations.mesh import (
     NODES,
+    NOISY,
     Doubles,
     Function,
     Resolution,
     _chebyshev,
     _evaluate,
+    _tell_noise,
     noise_floor,
     resolution,
 )
 from ntkfast.activations.pair_tables import pair_duals
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
+from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
-    TABLE_EDGES,
-    TABLE_NODES,
-    TABLE_PIECES,
     WORTH_A_TABLE,
     _interpolate,
     _over_variances,
     _series_map,
-    _SphereTable,
 )
 from ntkfast.arrays import checks
 from ntkfast.support.progress import track
 from ntkfast.support.telling import warn
 
 AT_ONCE = 64  # pairs
-NOISY = 1e-12  # relative noise of values beyond rounding
+MOST_EVALUATIONS = 4e8  # of a function, for one set of averages: some ten seconds
 
 
 @dataclass(frozen=True, init=False)
@@ -197,13 +196,13 @@ class CallableActivation(Activation):
         large = x[(logs > peak - 2.3 * digits) & np.isfinite(logs)]
         return float(max(9.25, large.max(initial=0.0) + 0.25))
 
-    def _rule(self, root: float, squares: bool) -> _Rule:
+    def _rule(self, root: float) -> _Rule:
         bound = self._bound(root)
         reach = 1.5 * bound * root
         mesh = self._resolution(reach)
         kinks = np.array(mesh.kinks)
         panels, lines = _panels(mesh, root, bound)
-        return _Rule(self.function, self._slope(reach), lines, kinks, bound, panels, squares)
+        return _Rule(self.function, self._slope(reach), lines, kinks, bound, panels)
 
     def _checked(self, rule: _Rule, pairs: _Pairs, size: Doubles) -> Doubles:
         """Average, compare a few entries with a finer rule, and warn if they differ too much."""
@@ -220,14 +219,15 @@ class CallableActivation(Activation):
         fine = replace(rule, nodes=GAUSS + 6)
         again, _ = _average(fine, pairs[sample], size[:, sample], tolerance)
         scale = np.maximum(np.abs(again), size[:, sample])
-        scale = rule.yardstick(scale, pairs[sample])
-        error = max(error, float((np.abs(again - values[:, sample]) / scale).max()))
-        if error > tolerance:
+        self._tell_missed(max(error, float((np.abs(again - values[:, sample]) / scale).max())))
+        return values
+
+    def _tell_missed(self, error: float) -> None:
+        if error > self.reachable:
             warn(
                 f"{self.name}: quadrature reached a relative error of {error:.0e}, "
                 f"not the tolerance {self.tolerance:.1e}"
             )
-        return values
 
     def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         q, p, c = np.broadcast_arrays(*_floats(q, p, c))
@@ -237,7 +237,7 @@ class CallableActivation(Activation):
         if not flat[0].size:
             return np.zeros_like(q), np.zeros_like(q)
         roots = np.sqrt(flat[0]), np.sqrt(flat[1])
-        rule = self._rule(float(max(roots[0].max(), roots[1].max())), squares=False)
+        rule = self._rule(float(max(roots[0].max(), roots[1].max())))
         size = self._sizes(flat[0]) * self._sizes(flat[1])
         values = self._checked(rule, _Pairs.make(roots[0], roots[1], v, vc), size)
         shaped = values.astype(q.dtype).reshape(2, *q.shape)
@@ -261,6 +261,9 @@ class CallableActivation(Activation):
         return not any(self.found_kinks())
 
     def pair_duals(self, q: Array, p: Array, v: Array, vc: Array) -> tuple[Array, Array, float]:
+        if v.size and 0 < q[0] == q.min() == p.min() == q.max() == p.max():
+            defect, slope, _ = self.on_sphere(q[0], v, vc)
+            return defect, slope * (self.variance(q[0]) / q[0]), self.reachable
         if not self.has_table or v.size <= WORTH_A_TABLE:
             return super().pair_duals(q, p, v, vc)
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
@@ -325,7 +328,7 @@ class CallableActivation(Activation):
         table = _sphere_table(self, root) if near.size > WORTH_A_TABLE else None
         tabulated = np.zeros(near.size, bool)
         if table is not None:
-            tabulated = np.minimum(near, far) >= TABLE_EDGES[0] ** 2
+            tabulated = table.serves(near)
             squares[:, tabulated] = table(near[tabulated], far[tabulated])
         if not tabulated.all():
             squares[:, ~tabulated] = self._squares(root, near[~tabulated], far[~tabulated])
@@ -341,33 +344,37 @@ class CallableActivation(Activation):
         Below a small angle the differences drown in rounding; there they follow from the values at
         larger angles.
         """
-        size = self._sizes(np.array([root**2]))[:, 0] / self.reachable
-        eps = noise_floor(self.function)
-        noise = (4 * eps * size[0], 4 * eps * size[1] if self.slope else 90 * eps * size.sum())
-        rule = replace(self._rule(root, squares=True), noise=noise)
-        mesh = self._resolution(1.5 * rule.bound * root)
         theta = 2 * np.arctan2(np.sqrt(v), np.sqrt(vc))
-        limit = min(0.3, 0.15 * _shortest(rule, mesh) / root)
+        limit = self._small_angle(root)
         small = theta < limit
         result = np.empty((2, v.size))
-        result[:, ~small] = self._direct(rule, root, v[~small], vc[~small])
+        result[:, ~small] = self._direct(root, v[~small], vc[~small])
         if small.any():
-            result[:, small] = self._small_squares(rule, mesh, root, limit, theta[small])
+            result[:, small] = self._small_squares(root, limit, theta[small])
         return result
 
-    def _small_squares(
-        self, rule: _Rule, mesh: Resolution, root: float, limit: float, theta: Doubles
-    ) -> Doubles:
+    def _mesh(self, root: float) -> Resolution:
+        return self._resolution(1.5 * self._bound(root) * root)
+
+    def _small_angle(self, root: float) -> float:
+        """Below it averages of squares are a short power series."""
+        mesh = self._mesh(root)
+        gaps = np.diff(mesh.kinks)
+        shortest = min(gaps.min(initial=np.inf), np.diff(mesh.edges).min())
+        return float(min(0.3, 0.15 * shortest / root))
+
+    def _small_squares(self, root: float, limit: float, theta: Doubles) -> Doubles:
         """Continue the averages of squares to small angles by interpolation.
 
         They are power series in theta^2 for smooth functions and in theta for others, starting with
         theta^2 or, where the function itself is discontinuous, with theta.
         """
+        mesh = self._mesh(root)
         power = 1 if mesh.kinks else 2
         low, high = (0.08 * limit) ** power, limit**power
         points = (high + low) / 2 + (high - low) / 2 * _chebyshev(10)[0]
         nodes = points ** (1 / power)
-        samples = self._direct(rule, root, np.sin(nodes / 2) ** 2, np.cos(nodes / 2) ** 2)
+        samples = self._direct(root, np.sin(nodes / 2) ** 2, np.cos(nodes / 2) ** 2)
         result = np.empty((2, theta.size))
         limits = self._small_limits(mesh, root)
         for row, (jumps, known) in enumerate(zip((mesh.jumps, mesh.bends), limits, strict=True)):
@@ -392,59 +399,48 @@ class CallableActivation(Activation):
         density = BELL * np.exp(-((kinks / root) ** 2) / 2)
         return first, float(steps**2 @ density) * 2 * BELL
 
-    def _direct(self, rule: _Rule, root: float, v: Doubles, vc: Doubles) -> Doubles:
-        result = np.empty((2, v.size))
-        for acute in (True, False):
-            chosen = (v <= vc) == acute
-            if chosen.any():
-                roots = np.full(int(chosen.sum()), root)
-                pairs = _Pairs.make(roots, roots, v[chosen], vc[chosen])
-                pairs.mirror = acute
-                size = np.zeros((2, roots.size)) if acute else self._sizes(roots**2) ** 2
-                folded = replace(rule, mirror=not acute)
-                result[:, chosen] = self._checked(folded, pairs, size)
-        return result
+    def _direct(self, root: float, v: Doubles, vc: Doubles) -> Doubles:
+        """Return the averages of squares by conditioning, and warn if a finer rule disagrees."""
+        if not v.size:
+            return np.empty((2, 0))
+        rule = self._rule(root)  # refuses what is too rough
+        mesh, bound = self._mesh(root), rule.bound
+        functions = self.function, rule.derivative
+        shared = Shared(functions, root, mesh.edges, rule.kinks, bound, GAUSS)
+        halves, back = np.unique(np.minimum(v, vc), return_inverse=True)
+        self._refuse_dear(shared.cost(float(halves[0])) * halves.size)
+        parts = track(halves, None, f"averages of {self.name}", "angles")
+        values = np.array([shared.squares(float(half)) for half in parts])
+        sample = np.unique([0, halves.size // 2, halves.size - 1])
+        finer = shared._replace(nodes=GAUSS + 6)
+        again = np.array([finer.squares(float(half)) for half in halves[sample]])
+        gaps = np.abs(again - values[sample]) / self._yardstick(root, again)
+        side = (v > vc).astype(int)
+        asked = np.zeros((halves.size, 2), bool)  # the other side may have no digits
+        asked[back, side] = True
+        self._tell_missed(float(gaps[asked[sample]].max()))
+        return np.asarray(values[back, side].T)
 
+    def _refuse_dear(self, evaluations: float) -> None:
+        """Raise an error where averages would take minutes."""
+        if evaluations > MOST_EVALUATIONS:
+            raise ValueError(
+                f"activation: expected a function whose averages take at most "
+                f"{MOST_EVALUATIONS:.0e} values, found that {self.name} takes {evaluations:.0e}; "
+                "pass what it resembles in closed form (a step as 'sign', a smooth one as 'erf', "
+                "a wave as Sine), or a function that changes more slowly"
+            )
 
-@lru_cache(maxsize=256)
-def _tell_noise(function: Function, name: str) -> None:
-    """Say once how accurate a function is."""
-    noise = noise_floor(function)
-    warn(
-        f"{name}: values have a relative error of about {noise:.0e}, and kernels of up to "
-        f"{NODES**2 * noise:.0e}; pass a function that computes in float64 for more digits"
-    )
+    def _yardstick(self, root: float, squares: Doubles) -> Doubles:
+        """Return what errors of averages of squares, (n, 2 sides, 2), are relative to.
 
-
-@lru_cache(maxsize=64)
-def _sphere_table(activation: CallableActivation, root: float) -> _SphereTable | None:
-    """Tabulate an activation with kinks at one variance; None if that is not accurate enough."""
-    z, matrix = _chebyshev(TABLE_NODES)
-    left, right = TABLE_EDGES[:-1, None], TABLE_EDGES[1:, None]
-    s = ((left + right) / 2 + (right - left) / 2 * z).ravel()
-    small, large = s * s, 1 - s * s
-    found = activation._squares(root, np.append(small, large), np.append(large, small))
-    values = found.reshape(2, 2, TABLE_PIECES, TABLE_NODES)
-    series = np.einsum("kspn,jn->spjk", values, matrix)
-    scale = np.abs(found).max(axis=1)
-    if np.any(np.abs(series[:, :, -2:]).max(axis=(0, 1, 2)) > activation.reachable * scale):
-        return None
-    return _SphereTable(series)
-
-
-@lru_cache(maxsize=64)
-def _series_weights(activation: CallableActivation, root: float) -> Doubles | None:
-    """Return squared Hermite coefficients with sum 1, or None if they decay too slowly.
-
-    Smooth functions need a hundred; with these an angle costs a polynomial and no quadrature.
-    """
-    if activation.found_kinks(activation._bound(root) * root):
-        return None
-    count, noise = 64, noise_floor(activation.function)
-    while count <= 4096:
-        weights = activation._coefficients(root, count) ** 2
-        slopes = np.arange(count) * weights
-        if slopes[-8:].max() < max(1e-18, noise**2 if noise > NOISY else 0) * slopes.sum():
-            return np.asarray(weights / weights.sum())
-        count *= 2
-    return None
+        At acute angles the values: the slope's defect matters relative to the defect; and of a
+        difference of rounded numbers no more can be asked than their rounding allows.
+        """
+        sizes = self._sizes(np.array([root**2]))[:, 0]
+        eps = noise_floor(self.function)
+        own = eps * np.array([4 * sizes[0], 4 * sizes[1] if self.slope else 90 * sizes.sum()])
+        scale = squares + own / self.reachable * np.sqrt(squares)
+        scale[:, 0, 1] = np.maximum(scale[:, 0, 1], 0.1 * scale[:, 0, 0] / root**2)
+        scale[:, 1] = np.maximum(scale[:, 1], sizes**2)
+        return np.maximum(scale, 1e-300)

@@ -14,8 +14,7 @@ from ntkfast.activations.base import (
 from ntkfast.activations.mesh import Doubles, _chebyshev
 from ntkfast.activations.pairs import _power_sum, powers_defect
 
-TABLE_EDGES = np.array([0.02, 0.06, 0.15, 0.3, 0.5, 0.7072])  # pieces of a sphere table
-TABLE_PIECES, TABLE_NODES, WORTH_A_TABLE = TABLE_EDGES.size - 1, 18, 50
+TABLE_NODES, WORTH_A_TABLE = 18, 50  # per piece of a sphere table; angles
 FEW = 24  # variances that are worth a quadrature each
 
 
@@ -57,21 +56,45 @@ def _stretch(compute: Callable[[float], Any], q: Array) -> Doubles:
     return np.asarray((basis @ series).reshape(q.size, *samples.shape[1:]))
 
 
+def _sphere_nodes(first: float) -> tuple[Doubles, Doubles]:
+    """Edges of the pieces of a sphere table, 0 and from `first` on twice as long, and its nodes."""
+    count = int(np.ceil(np.log2(0.7072 / first)))
+    edges = np.append(0.0, np.geomspace(first, 0.7072, count + 1))
+    left, right = edges[:-1, None], edges[1:, None]
+    return edges, (left + right) / 2 + (right - left) / 2 * _chebyshev(TABLE_NODES)[0]
+
+
 class _SphereTable(NamedTuple):
     """Averages of squares over s = sin(theta/2), then over cos(theta/2), piece by piece.
 
-    They are analytic in these variables. Angles below the first edge are left to quadrature, which
-    keeps their relative accuracy.
+    They are analytic in these variables.  Acute angles on the first piece are left to others, who
+    keep their relative accuracy.
     """
 
+    edges: Doubles
     series: Doubles  # (2 sides, pieces, nodes, 2)
+
+    @classmethod
+    def fit(cls, edges: Doubles, values: Doubles) -> _SphereTable:
+        """Interpolate values at the nodes, (2 sides, pieces, nodes, 2)."""
+        matrix = _chebyshev(TABLE_NODES)[1]
+        return cls(edges, np.einsum("spnk,jn->spjk", values, matrix))
+
+    def tails(self) -> Doubles:
+        """Return the last coefficients, (2 sides, pieces, 2); what is not served counts as 0."""
+        last = np.abs(self.series[:, :, -2:]).max(axis=2)
+        last[0, 0] = 0
+        return np.asarray(last)
+
+    def serves(self, v: Doubles) -> Any:
+        return v >= self.edges[1] ** 2
 
     def __call__(self, v: Doubles, vc: Doubles) -> Doubles:
         result = np.empty((2, v.size))
         for side, here in enumerate((v <= 0.5, v > 0.5)):
             s = np.sqrt((vc if side else v)[here])
-            piece = np.clip(np.searchsorted(TABLE_EDGES, s, side="right") - 1, 0, TABLE_PIECES - 1)
-            left, right = TABLE_EDGES[piece], TABLE_EDGES[piece + 1]
+            piece = np.searchsorted(self.edges[1:-1], s, side="right")
+            left, right = self.edges[piece], self.edges[piece + 1]
             basis = np.polynomial.chebyshev.chebvander(
                 (2 * s - left - right) / (right - left), TABLE_NODES - 1
             )

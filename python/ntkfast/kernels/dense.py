@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
+WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
@@ -145,6 +147,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         radius = 1.0 if facts.degree is not None else _common_norm(X.norms, Y.norms)
         if radius is not None:
             profile = _compiled(self, dtype, radius, dim)
+            if facts.asking and _on_host(X) and not profile.error <= WALK_ERROR:
+                return None
+            _tell_compiled(self, dtype, radius, dim)
             # Composed steps behave like a root of the angle, which no polynomial follows; nothing
             # is better than a profile where an activation has only a quadrature.
             worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
@@ -181,22 +186,34 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _walks(self, X: Rows, Y: Rows | None) -> bool:
         """Whether pairs need more than series of Hermite coefficients, and can have it."""
         short = self._short(X, Y)
-        return bool(short) and _on_host(X) and pairwise.can_walk(short, X, Y)
+        if not short or not _on_host(X):
+            return False
+        return self._sphere(X, Y) is not None or pairwise.can_walk(short, X, Y)
+
+    def _sphere(self, X: Rows, Y: Rows | None) -> float | None:
+        return _common_norm(*(side.norms for side in (X, Y) if side is not None))
 
     def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
         """Return the activations whose series are too short."""
         facts = _facts(self, X.data.shape[1])
-        norms = [side.norms for side in (X, Y) if side is not None]
-        if not facts.asking or facts.degree is not None or _common_norm(*norms) is not None:
+        if not facts.asking or facts.degree is not None:
             return ()
+        radius, (dim, dtype) = self._sphere(X, Y), (X.data.shape[1], X.data.dtype)
+        if radius is not None:
+            profile = _compiled(self, dtype, radius, dim)
+            asking = tuple(one.activation for one in facts.layers if not one.activation.is_compiled)
+            return () if profile.error <= WALK_ERROR else asking
         self._check_range(X, Y)
         return pairwise.short_of(facts.layers, X, Y)
 
     def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
         """Write NTK and NNGP pair by pair."""
         dim = X.data.shape[1]
-        facts = _facts(self, dim)
-        error = pairwise.write(facts.layers, facts.scales, X, Y, self._own(X.norms, dim), outs)
+        facts, radius = _facts(self, dim), self._sphere(X, Y)
+        own = self._own(X.norms, dim)
+        if radius is not None:  # averages at one variance are the cheapest
+            X, Y = _with_norm(X, radius), None if Y is None else _with_norm(Y, radius)
+        error = pairwise.write(facts.layers, facts.scales, X, Y, own, outs)
         tell_tables((layer.activation for layer in facts.layers), error, X.dtype)
 
     def _tell(self, plan: LayerMap, X: Rows, Y: Rows) -> None:
@@ -322,6 +339,10 @@ def _common_norm(*norms: FloatArray) -> float | None:
     return math.ldexp(round(mantissa * grid) / grid, exponent)
 
 
+def _with_norm(side: Rows, radius: float) -> Rows:
+    return replace(side, norms=np.full_like(side.norms, radius))
+
+
 def _nothing(v: Reals, vc: Reals) -> Reals:
     return np.zeros_like(v)
 
@@ -333,9 +354,15 @@ def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: i
     ends = np.zeros(1, np.longdouble)
     top, degree = float(curve.split(ends, 1 - ends)[0]), _facts(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
-        profile = compile_profile(curve.missing, dtype, degree=degree, scale=top)
-    tell_profile((layer.activation for layer in curve.layers), profile.error, dtype)
-    return profile
+        return compile_profile(curve.missing, dtype, degree=degree, scale=top)
+
+
+@lru_cache(maxsize=256)
+def _tell_compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int) -> None:
+    """Warn once of a profile that is used, or refuse it."""
+    layers = _facts(kernel, dim).layers
+    error = _compiled(kernel, dtype, radius, dim).error
+    tell_profile((layer.activation for layer in layers), error, dtype)
 
 
 @lru_cache(maxsize=256)
