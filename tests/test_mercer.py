@@ -126,12 +126,12 @@ FAMILIES = [
     "gaussian-euclidean",
 ]
 # Their oracles take longest, and are the composition of others.
-DEEP = ("leaky3", "abs3", "resnet5-last", "resnet5-nngp", "bias3", "leaky2-bias", "square2")
+LONG = ("leaky3", "abs3", "resnet5-last", "resnet5-nngp", "bias3", "leaky2-bias", "square2")
 
 
 @pytest.mark.grid(1)
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in DEEP)) for n in FAMILIES]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in FAMILIES]
 )
 @pytest.mark.parametrize("dim", [3, 6])
 def test_against_quadrature(name: str, dim: int) -> None:
