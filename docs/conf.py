@@ -59,8 +59,12 @@ html_theme_options = {
 
 
 def keep_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Let ``|x|`` be a norm and no substitution, and initials after ``.. [1]`` no numbered list."""
+    """Let ``|x|`` be a norm and no substitution, and initials after ``.. [1]`` no numbered list.
+
+    What methods of scikit-learn refer to is in its own documentation: the words stay.
+    """
     for number, line in enumerate(lines):
+        line = re.sub(r":(?:ref|term):`([^`<]+?)(?: <[^`]*>)?`", r"\1", line)
         line = re.sub(r"^(\s*\.\. \[[^\]]+\] )(?=[A-Z]\.)", r"\1\\", line)
         if "``" not in line and not line.lstrip().startswith((">>>", "...")):
             line = re.sub(r"(?<!\\)\|", r"\\|", line)
