@@ -53,7 +53,8 @@ def classes(
     >>> import numpy as np, ntkfast as nf
     >>> X, y = nf.datasets.load_digits()
     >>> gp = nf.regression.GaussianProcess().fit(X[:99], (y[:99, None] == range(10)) - 0.1)
-    >>> figure = nf.plot.classes(X[99:102].reshape(-1, 8, 8), *gp.predict(X[99:102], True))
+    >>> mean, std = gp.predict(X[99:102], return_std=True)
+    >>> figure = nf.plot.classes(X[99:102].reshape(-1, 8, 8), mean, std)
     """
     pictures, scores = np.asarray(images), np.asarray(mean, np.float64)
     if pictures.ndim != 3 or not len(pictures):
