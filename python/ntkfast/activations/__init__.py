@@ -8,6 +8,8 @@ For an activation ``s`` and jointly Gaussian ``(a, b)`` with variances ``q``, ``
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ntkfast.activations.base import Activation
 from ntkfast.activations.names import (
     abs,
@@ -31,10 +33,12 @@ from ntkfast.activations.names import (
     step,
 )
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
-from ntkfast.activations.quadrature import CallableActivation
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
 from ntkfast.activations.smooth import GELU, Erf, Gaussian
 from ntkfast.activations.waves import Exp, Sine
+
+if TYPE_CHECKING:
+    from ntkfast.activations.quadrature import CallableActivation
 
 __all__ = [
     "GELU",
@@ -70,3 +74,12 @@ __all__ = [
     "sin",
     "step",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load quadrature when it is first used: few networks need it."""
+    if name == "CallableActivation":
+        from ntkfast.activations.quadrature import CallableActivation
+
+        return CallableActivation
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

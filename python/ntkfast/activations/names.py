@@ -7,9 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ntkfast.activations.base import Activation, Array
-from ntkfast.activations.functions import NAMED
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
-from ntkfast.activations.quadrature import CallableActivation
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
 from ntkfast.activations.smooth import GELU, Erf, Gaussian
 from ntkfast.activations.waves import Exp, Sine
@@ -120,6 +118,8 @@ def resolve(spec: str | Activation | Callable[[Array], Array]) -> Activation:
     if isinstance(spec, str):
         return _by_name(spec)
     if callable(spec):
+        from ntkfast.activations.quadrature import CallableActivation
+
         return CallableActivation(spec)
     raise TypeError(
         f"activation: expected a name, an Activation or a callable, got {type(spec).__name__}"
@@ -137,6 +137,8 @@ def _by_name(text: str) -> Activation:
             return _FACTORIES[name](*values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"activation: cannot make {text!r}: {error}") from error
+    from ntkfast.activations.functions import NAMED  # with quadrature, which few networks need
+
     if not arguments and name in NAMED:
         return NAMED[name]
     known = sorted({*_CONSTANTS, *_FACTORIES, *NAMED})
