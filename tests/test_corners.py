@@ -174,3 +174,15 @@ def test_products_that_overflow_are_refused() -> None:
     for kernel in (nf.FullyConnected(1).ntk, nf.FullyConnected(1, activation="tanh").ntk):
         with pytest.raises(ValueError, match="V: the product with the kernel overflows float32"):
             kernel.matmul(X, None, np.full(3, 3e38))
+
+
+@pytest.mark.parametrize(
+    "activation", ["polynomial(0, 1, 0, 0.2)", "hermite_series(0, 1, 0, 0.2)", "gelu", "sin"]
+)
+def test_rows_of_zeros_are_limits(activation: str, dtype: Any) -> None:
+    """Derivatives at 0 of functions that vanish there count: the NTK saw the last bias alone."""
+    kernel = nf.FullyConnected(2, activation=activation, bias=0.3).ntk
+    x, short = np.array([[1.0, 0.0]], dtype), np.array([[0.0, 1e-15]], dtype)
+    found, limit = kernel(x, 0 * short), kernel(x, short)
+    np.testing.assert_allclose(found, limit, rtol=16 * np.finfo(dtype).eps)
+    assert found > 1.5 * 0.3**2
