@@ -189,7 +189,7 @@ def test_dense_networks(drawn: Drawn) -> None:
 
 
 @pytest.mark.slow
-@fuzz(1000)
+@fuzz(500)
 @hypothesis.given(cases())
 def test_many_dense_networks(drawn: Drawn) -> None:
     check(drawn)
