@@ -228,7 +228,7 @@ def test_covariances_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.diagonal(cov).min() >= 0
     assert np.linalg.eigvalsh(cov).min() > -60 * EPS * NET.ntk.diag(points).sum()
     std = model.predict(points, return_std=True)[1]
-    monkeypatch.setattr("ntkfast.regression.gaussian_process.PANEL_BYTES", 1)
+    monkeypatch.setattr("ntkfast.regression.gaussian_process.PART_BYTES", 1)
     np.testing.assert_allclose(model.predict(points, return_std=True)[1], std, atol=1e-7)
     np.testing.assert_allclose(std**2, np.diagonal(cov), atol=60 * EPS * NET.ntk.diag(line).max())
 

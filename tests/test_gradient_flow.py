@@ -357,7 +357,7 @@ def test_the_training_set_is_copied() -> None:
 def test_spread_in_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     flow = GradientFlow(NET).fit(X, Y)
     whole = flow.predict(Z, [1, np.inf], return_std=True)[1]
-    monkeypatch.setattr("ntkfast.regression.gradient_flow.PANEL_BYTES", 1)
+    monkeypatch.setattr("ntkfast.regression.gradient_flow.PART_BYTES", 1)
     np.testing.assert_allclose(flow.predict(Z, [1, np.inf], return_std=True)[1], whole, rtol=1e-13)
 
 

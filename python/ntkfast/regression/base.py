@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast import places
 from ntkfast.arrays import checks
@@ -25,7 +26,7 @@ from ntkfast.regression.saved import save
 from ntkfast.regression.solution import Solution, Values
 from ntkfast.regression.solver import solve
 
-PART_BYTES = 1 << 26  # of the inputs that are in memory in float64 at a time
+PART_BYTES = 1 << 26  # in float64 at a time: of inputs, or of a panel of K(Z, X)
 PART_INPUTS = 2048  # the same for images and sequences
 Self = TypeVar("Self", bound="KernelModel")
 
@@ -225,6 +226,33 @@ class KernelEstimator(KernelModel):
         """
         check_is_fitted(self)
         save(self, path)
+
+
+class KernelRegressor(
+    MultiOutputMixin,  # type: ignore[misc]
+    RegressorMixin,  # type: ignore[misc]
+    KernelEstimator,
+):
+    """Base of those that predict numbers."""
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict targets.
+
+        Parameters
+        ----------
+        X : (m, d) array, or other inputs of the kernel
+
+        Returns
+        -------
+        (m,) or (m, targets) array of the dtype of X
+            Computed without a matrix of m x n numbers; `predict_chunks` reads X in parts too.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        """
+        return self._outputs(X)
 
 
 def weights_of(sample_weight: ArrayLike | None, count: int) -> Values | None:

@@ -19,7 +19,7 @@ from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.regression.base import KernelModel
+from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Evidence, Fit
 from ntkfast.regression.parameters import changed, parameters_of
 from ntkfast.regression.positive import clipped, deviations, factorised, symmetrised
@@ -27,7 +27,6 @@ from ntkfast.spectrum.gram.cholesky import Cholesky
 
 Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GaussianProcess")
-PANEL_BYTES = 1 << 26  # of K(Z, X), a panel of rows at a time
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
 BOUNDS: dict[str, tuple[float, float]] = {
     "alpha": (1e-3, 10.0),
@@ -298,7 +297,7 @@ class GaussianProcess(
         noise = self.noise_ if with_noise else 0.0
         if return_std:
             means, variances = np.empty((len(inputs), len(self.mean_))), np.empty(len(inputs))
-            for part in panels(len(inputs), 8 * len(self.targets_), PANEL_BYTES):
+            for part in panels(len(inputs), 8 * len(self.targets_), PART_BYTES):
                 means[part], known = self._known(inputs[part])
                 prior = self.scale_ * evaluation.diag(inputs[part])
                 variances[part] = prior - np.einsum("ij,ij->j", known, known) + noise

@@ -13,15 +13,14 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.regression import losses
-from ntkfast.regression.base import KernelModel
+from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.dynamics import Dynamics, Moment
 from ntkfast.regression.parameters import checked_network
 from ntkfast.regression.positive import clipped, deviations, symmetrised
-from ntkfast.regression.training_time import Descent, largest_eigenvalue
+from ntkfast.regression.training_time import Descent, checked_momentum, largest_eigenvalue
 
 Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GradientFlow")
-PANEL_BYTES = 1 << 26  # of K(Z, X), a panel of rows at a time
 
 
 @dataclass(eq=False, repr=False)
@@ -134,9 +133,7 @@ class GradientFlow(
         network = checked_network(self.network)
         eta = checks.number("learning_rate", self.learning_rate, above=0.0)
         ridge = checks.number("ridge", self.ridge, least=0.0)
-        momentum = checks.number("momentum", self.momentum, least=0.0)
-        if momentum >= 1:
-            raise ValueError(f"momentum: expected a number below 1, got {momentum}")
+        momentum = checked_momentum(self.momentum)
         inputs, targets, vector = self._training(X, y)
         self.X_fit_, targets = inputs.astype(np.float64), targets.copy()  # for matrices made later
         self.gradient_ = losses.gradient_of(self.loss, targets)
@@ -342,7 +339,7 @@ class GradientFlow(
             prior = training.evaluate("nngp")(Z)
             return clipped(np.array([prior - symmetrised(left.T @ right) for left, right in lost]))
         variances = np.empty((len(moments), len(Z)))
-        for part in panels(len(Z), 8 * len(training.targets), PANEL_BYTES):
+        for part in panels(len(Z), 8 * len(training.targets), PART_BYTES):
             nngp, theta = training.grams(Z[part], training.inputs)
             prior = training.evaluate("nngp").diag(Z[part])
             for index, one in enumerate(moments):

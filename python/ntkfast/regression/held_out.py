@@ -60,7 +60,7 @@ def exact_path(
         K *= roots[:, None]
         Y = roots[:, None] * Y
     eigen = Eigen.of(K)
-    noise = len(K) * np.finfo(np.float64).eps * max(float(eigen.values[-1]), 0.0)
+    noise = eigen.cutoff
 
     def systems() -> Iterator[System | None]:
         for ridge in ridges / scale:

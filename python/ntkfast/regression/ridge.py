@@ -6,11 +6,10 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import MultiOutputMixin, RegressorMixin
+from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
-from ntkfast.regression.base import KernelEstimator, weights_of
+from ntkfast.regression.base import KernelRegressor, weights_of
 from ntkfast.regression.solution import Solution, Values
 from ntkfast.spectrum.gram.cholesky import Cholesky
 
@@ -18,11 +17,7 @@ Self = TypeVar("Self", bound="KernelRidge")
 
 
 @dataclass(eq=False, repr=False)
-class KernelRidge(
-    MultiOutputMixin,  # type: ignore[misc]
-    RegressorMixin,  # type: ignore[misc]
-    KernelEstimator,
-):
+class KernelRidge(KernelRegressor):
     """Ridge regression with the kernel of a network: sum_i w_i (f(x_i) - y_i)^2 + ridge |f|^2.
 
     Parameters
@@ -131,22 +126,3 @@ class KernelRidge(
         A *= roots[:, None]
         np.einsum("ii->i", A)[:] += ridge / weights.mean()
         return np.asarray(roots[:, None] * Cholesky(A).solve(roots[:, None] * targets))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : (m, d) array, or other inputs of the kernel
-
-        Returns
-        -------
-        (m,) or (m, targets) array of the dtype of X
-            Computed without a matrix of m x n numbers; `predict_chunks` reads X in parts too.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
-        """
-        return self._outputs(X)

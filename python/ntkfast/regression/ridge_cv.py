@@ -7,12 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import MultiOutputMixin, RegressorMixin
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
-from ntkfast.regression.base import KernelEstimator, weights_of
+from ntkfast.regression.base import KernelEstimator, KernelRegressor, weights_of
 from ntkfast.regression.held_out import Path, estimated_path, exact_path
 from ntkfast.regression.solution import Values
 
@@ -73,11 +72,7 @@ class PathEstimator(KernelEstimator):
 
 
 @dataclass(eq=False, repr=False)
-class KernelRidgeCV(
-    MultiOutputMixin,  # type: ignore[misc]
-    RegressorMixin,  # type: ignore[misc]
-    PathEstimator,
-):
+class KernelRidgeCV(KernelRegressor, PathEstimator):
     """`KernelRidge` with the ridge that predicts each input best from the others.
 
     The Gram matrix depends on the kernel and the inputs, not on the ridge: one matrix and one
@@ -191,25 +186,6 @@ class KernelRidgeCV(
         self.dual_coef_ = coefficients[:, 0] if vector else coefficients
         self.held_out_ = held_out[:, 0] if vector else held_out
         return self
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """Predict targets.
-
-        Parameters
-        ----------
-        X : (m, d) array, or other inputs of the kernel
-
-        Returns
-        -------
-        (m,) or (m, targets) array of the dtype of X
-            Computed without a matrix of m x n numbers; `predict_chunks` reads X in parts too.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
-        """
-        return self._outputs(X)
 
 
 def _ridges(given: Any, default: Values, estimated: bool) -> Values:

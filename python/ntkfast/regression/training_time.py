@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse.linalg import eigsh
 
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
-from ntkfast.kernels.evaluation import Evaluation
 
 Values = NDArray[np.float64]
 FEW, DENSE = 32, 8192  # rows up to which all eigenvalues are found, the matrix is stored
@@ -192,21 +191,26 @@ def max_learning_rate(
     >>> nf.regression.max_learning_rate(nf.FullyConnected(1).ntk, np.eye(4)) < 4
     True
     """
-    evaluation = Evaluation(checked_kernel(kernel), engine, threads)
+    kernel = checked_kernel(kernel)
     columns = checks.count("n_outputs", n_outputs, least=1)
     extra = checks.number("ridge", ridge, least=0.0)
-    mu = checks.number("momentum", momentum, least=0.0)
-    if mu >= 1:
-        raise ValueError(f"momentum: expected a number below 1, got {momentum}")
+    mu = checked_momentum(momentum)
     inputs = kernel.collect(X).astype(np.float64, copy=False)
     n = len(inputs)
     if n <= DENSE:
-        top = largest_eigenvalue(np.asarray(evaluation(inputs)))
+        top = largest_eigenvalue(kernel(inputs, engine=engine, threads=threads))
     else:
-        product = LinearOperator((n, n), lambda v: evaluation.matmul(inputs, None, v), dtype=float)
-        top = largest_eigenvalue(product)
+        top = largest_eigenvalue(kernel.operator(inputs, engine=engine, threads=threads))
     top += extra
     return Descent(1.0, mu, nesterov).largest * n * columns / top if top > 0 else math.inf
+
+
+def checked_momentum(momentum: object) -> float:
+    """Return a momentum, or raise an error if it is not from 0 to below 1."""
+    mu = checks.number("momentum", momentum, least=0.0)
+    if mu >= 1:
+        raise ValueError(f"momentum: expected a number below 1, got {momentum}")
+    return mu
 
 
 def largest_eigenvalue(K: Any) -> float:
