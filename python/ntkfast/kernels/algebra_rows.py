@@ -182,6 +182,8 @@ def _variant(kind: type[Combined], *kernels: Kernel) -> type[Any]:
 
 def _folded(kind: type[Folded], kernels: dict[str, Kernel]) -> Any:
     """Join kernels; those of a sum in a sum, or of a product in a product, one by one."""
+    if len(kernels) < 2:
+        raise TypeError(f"{kind.word}: expected at least two kernels, got {len(kernels)}")
     flat: list[Kernel] = []
     for kernel in kernels.values():
         flat += kernel.kernels if isinstance(kernel, kind) else (kernel,)
