@@ -122,13 +122,15 @@ def _panels(out: FloatArray, other: Pair, run: Run) -> Iterator[tuple[FloatArray
     """
     kernel, X, Y = other
     most, start = max(PANEL_BYTES, out.nbytes // MOST_PANELS), 0
+    least = min(LEAST_ROWS, len(out)) * out.shape[1]
+    memory = np.empty(max(least, min(most // out.itemsize, out.size)), out.dtype)
     while start < len(out):
         first = 0 if Y is not None else start
         width = out.shape[1] - first
         height = max(LEAST_ROWS, most // (width * out.itemsize))
         rows, columns = slice(start, start + height), slice(first, None)
         part, block = X[rows], out[rows, columns]
-        panel = np.empty((len(part), width), out.dtype)
+        panel = memory[: len(part) * width].reshape(len(part), width)
         if Y is not None:
             kernel._gram(part, Y, panel, run)
         else:
@@ -164,8 +166,11 @@ class Folded(Combined):
 
     def _join(self, out: FloatArray, X: Any, Y: Any, others: Sequence[Pair], run: Run) -> None:
         for other in others:
-            for block, panel in _panels(out, other, run):
-                self.operation(block, panel, out=block)
+            self._fold(out, other, run)
+
+    def _fold(self, out: FloatArray, other: Pair, run: Run) -> None:
+        for block, panel in _panels(out, other, run):
+            self.operation(block, panel, out=block)
 
 
 class Sum(Folded):
