@@ -26,6 +26,7 @@ from ntkfast.engines import Run
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.combined import Named, Split, wrapped
 
+CACHED = 1 << 17  # bytes of numbers that several operations pass over
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
 
@@ -305,18 +306,20 @@ class Normalized(Wrapped):
     def _join(self, out: FloatArray, X: Any, Y: Any, others: Sequence[Pair], run: Run) -> None:
         left = self._lengths("X", X)
         right = left if Y is None else self._lengths("Y", Y)
-        height = max(LEAST_ROWS, PANEL_BYTES // (8 * out.shape[1]))
+        some_zero = left.is_zero.any() or right.is_zero.any()
+        height = max(1, CACHED // (8 * out.shape[1]))
         for start in range(0, len(out), height):
             rows = slice(start, start + height)
-            # The root of a square is exact: pairs of equal inputs come out as 1.
-            wide = out[rows].astype(np.float64)
+            wide = out[rows].astype(np.float64, copy=False)
             wide *= left.power[rows, None]
             wide *= right.power
+            # The root of a square is exact: pairs of equal inputs come out as 1.
             wide /= np.sqrt(left.rest[rows, None] * right.rest)
-            wide[left.is_zero[rows]] = self._across
-            wide[:, right.is_zero] = self._across
-            wide[np.ix_(left.is_zero[rows], right.is_zero)] = 1
-            out[rows] = np.clip(wide, -1, 1)
+            if some_zero:
+                wide[left.is_zero[rows]] = self._across
+                wide[:, right.is_zero] = self._across
+                wide[np.ix_(left.is_zero[rows], right.is_zero)] = 1
+            np.clip(wide, -1, 1, out=out[rows])
         if Y is None:
             np.einsum("ii->i", out)[:] = 1
 
