@@ -27,6 +27,7 @@ from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.combined import Named, Split, wrapped
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
+MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
 
@@ -306,7 +307,7 @@ class Normalized(Wrapped):
     def _join(self, out: FloatArray, X: Any, Y: Any, others: Sequence[Pair], run: Run) -> None:
         left = self._lengths("X", X)
         right = left if Y is None else self._lengths("Y", Y)
-        some_zero = left.is_zero.any() or right.is_zero.any()
+        some_zero = left.has_zero or right.has_zero
         height = max(1, CACHED // (8 * out.shape[1]))
         for start in range(0, len(out), height):
             rows = slice(start, start + height)
@@ -322,6 +323,19 @@ class Normalized(Wrapped):
             np.clip(wide, -1, 1, out=out[rows])
         if Y is None:
             np.einsum("ii->i", out)[:] = 1
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        self._require_host(out)
+        left = self._lengths("X", X)
+        right = left if Y is None else self._lengths("Y", Y)
+        if left.has_zero or right.has_zero or not (left.is_moderate and right.is_moderate):
+            super()._product(X, Y, V, out, run)  # panels of the normalised matrix
+            return
+        ((kernel, one, other),) = self._each(X, Y)
+        kernel._product(one, other, (V * right.inverse).astype(V.dtype), out, run)
+        out *= left.inverse
 
     @property
     def _across(self) -> float:
@@ -372,6 +386,21 @@ class Lengths:
     power: NDArray[np.float64]
     rest: NDArray[np.float64]
     is_zero: NDArray[np.bool_]
+
+    @property
+    def has_zero(self) -> bool:
+        """Whether there is an input without length."""
+        return bool(self.is_zero.any())
+
+    @property
+    def is_moderate(self) -> bool:
+        """Whether numbers of any type may be divided by all lengths."""
+        return bool(1 / MODERATE < self.power.min() and self.power.max() < MODERATE)
+
+    @property
+    def inverse(self) -> NDArray[np.float64]:
+        """One over the lengths, as a column."""
+        return np.asarray((self.power / np.sqrt(self.rest))[:, None])
 
 
 def _within_range(values: FloatArray) -> FloatArray:
