@@ -66,6 +66,9 @@ def main() -> None:
             f"{errors[-1]:.3f} with {sizes[-1]}"
         )
     left.set_xlabel("training rows", color=INK)
+    left.set_xticks(sizes, sizes)
+    left.minorticks_off()
+    left.set_yticks([0.2, 0.3, 0.5, 0.8], ["0.2", "0.3", "0.5", "0.8"])
     legend(left, "lower left")
 
     dress(right, "first term of the prediction")
