@@ -66,7 +66,14 @@ def test_descriptions_of_nothing(description: Any) -> None:
         rebuilt(description)
 
 
-def test_parameters(data: Any) -> None:
+@pytest.mark.slow
+def test_parameters_in_a_grid(data: Any) -> None:
+    grid = {"kernel__k1__kernel__depth": [1, 2], "kernel__k2__factor": [0.1, 1.0]}
+    search = GridSearchCV(KernelRidge(ADDITIVE, ridge=0.1), grid, cv=2).fit(*data)
+    assert set(search.best_params_) == set(grid)
+
+
+def test_parameters() -> None:
     model = clone(KernelRidge(ADDITIVE, ridge=0.1))
     known = model.get_params()
     assert known["kernel__k1"] == NTK.on([0, 1])
@@ -82,9 +89,6 @@ def test_parameters(data: Any) -> None:
         model.set_params(kernel__k1__kernel__width=3)
     with pytest.raises(ValueError, match="factor: expected a finite number >= 0"):
         KernelRidge(ADDITIVE).set_params(kernel__k2__factor=-1)
-    grid = {"kernel__k1__kernel__depth": [1, 2], "kernel__k2__factor": [0.1, 1.0]}
-    search = GridSearchCV(KernelRidge(ADDITIVE, ridge=0.1), grid, cv=2).fit(*data)
-    assert set(search.best_params_) == set(grid)
 
 
 def test_gaussian_processes(data: Any) -> None:
