@@ -59,8 +59,8 @@ class Arithmetic:
         >>> import numpy as np, ntkfast as nf
         >>> kernel = nf.FullyConnected(2).ntk.normalized()
         >>> kernel(np.array([[3.0, 0.0], [0.0, 0.5]])).round(6)
-        array([[1.      , 0.251876],
-               [0.251876, 1.      ]])
+        array([[1.     , 0.22857],
+               [0.22857, 1.     ]])
         """
         return _made("normalized", kernel=self)
 
