@@ -153,6 +153,31 @@ def test_products(library: Any, name: str, dtype: Any) -> None:
     assert_same(out.get(), vector.get())
 
 
+def test_combined_kernels(library: Any, dtype: Any) -> None:
+    """One profile goes where the arrays are; what is combined after evaluation is refused."""
+    X, V = rows(20, 5, dtype), np.ones((20, 3), dtype)
+    x = library.asarray(X)
+    relu, laplace = nf.FullyConnected(3).ntk, nf.Laplace(0.5)
+    for kernel in (relu + 2 * nf.ArcCosine(1), relu.normalized() * nf.Laplace(1, inputs="sphere")):
+        assert_same(kernel(x).get(), kernel(X, engine="cuda"))
+        assert_same(kernel.diag(x).get(), kernel.diag(X))
+        found = kernel.matmul(x, None, library.asarray(V)).get()
+        assert_same(found, kernel.matmul(X, None, V, engine="cuda"))
+        assert_same(kernel(X, engine="cuda"), kernel(X, engine="native"))
+    for kernel in (
+        relu + laplace,
+        2 * laplace,
+        laplace.normalized(),
+        relu.on(0),
+        relu.ard([1] * 5),
+    ):
+        with pytest.raises(TypeError, match=r"X: .* takes arrays of the host"):
+            kernel(x)
+        with pytest.raises(TypeError, match=r"X: .* takes arrays of the host"):
+            kernel.matmul(x, None, library.asarray(V))
+        assert_same(kernel(X, engine="cuda"), kernel(X, engine="native"))
+
+
 def test_both(library: Any, dtype: Any) -> None:
     X = rows(20, 5, dtype)
     for network in KERNELS.values():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ntkfast.arrays.collections import Collection, FloatArray, Rows, Shape
+from ntkfast.arrays.collections import Collection, FloatArray, Rows, Shape, memories
 from ntkfast.arrays.foreign import host_array
 
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
@@ -214,8 +214,8 @@ def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | 
     for argument, array in arguments.items():
         if array is None:
             continue
-        memory = array if isinstance(array, np.ndarray) else array.memory
-        if _overlap(out, memory):
+        held = [array] if isinstance(array, np.ndarray) else memories(array)
+        if any(_overlap(out, memory) for memory in held):
             raise ValueError(f"{name}: expected memory of its own, it overlaps {argument}")
 
 

@@ -103,3 +103,41 @@ class Images:
     def astype(self, dtype: DTypeLike, copy: bool = True) -> Images:
         """Return the images in another precision."""
         return Images(self.data.astype(dtype, copy=copy), self.shape, self.norms)
+
+
+@dataclass(frozen=True, eq=False)
+class Joint:
+    """The same inputs as each part of a kernel has validated them.
+
+    Attributes
+    ----------
+    parts : tuple of collections
+        Of one length and dtype.
+    """
+
+    parts: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        dtype: np.dtype[Any] = self.parts[0].dtype
+        return dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """That of the first part; see `memories`."""
+        memory: NDArray[Any] = self.parts[0].memory
+        return memory
+
+    def __getitem__(self, part: Any) -> Joint:
+        return Joint(tuple(one[part] for one in self.parts))
+
+
+def memories(collection: Collection) -> list[NDArray[Any]]:
+    """Return all arrays that hold the inputs."""
+    if isinstance(collection, Joint):
+        return [memory for part in collection.parts for memory in memories(part)]
+    return [collection.memory]

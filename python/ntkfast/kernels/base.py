@@ -14,6 +14,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
+from ntkfast.kernels.arithmetic import Arithmetic
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
 
-class Kernel(ABC):
+class Kernel(Arithmetic, ABC):
     """A positive semidefinite function of two inputs.
 
     Kernels are immutable, hashable and picklable. Calling one gives a Gram matrix::
@@ -32,6 +33,9 @@ class Kernel(ABC):
     What an input is depends on the kernel: a row of a matrix for most, a sequence for those of
     recurrent networks. float32 and float64 are kept; integers and bools become float64; other
     types are refused.
+
+    Sums ``k1 + k2``, products ``k1 * k2``, multiples ``c * k``, ``k.normalized()``,
+    ``k.on(columns)`` and ``k.ard(length_scales)`` are kernels again.
 
     Kernels of rows, images and sequences of one length take arrays on a CUDA device too (CuPy,
     PyTorch, anything with ``__cuda_array_interface__`` or ``__dlpack__``): all arrays of a call lie

@@ -23,16 +23,19 @@ from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, 
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
 from ntkfast.kernels.profile import Reals, compile_profile
-from ntkfast.kernels.rows import RowKernel, at_equal_rows, at_power
+from ntkfast.kernels.rows import (
+    PROFILE_ERROR,
+    RowKernel,
+    at_equal_rows,
+    at_power,
+    common_norm,
+)
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
 
-# Norms that differ by rounding only count as equal: the kernel is then a profile.
-EQUAL_NORMS = 4.0
 VANISHING = 1e-40  # a variance at which functions are as at 0, but for their size
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
-PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
@@ -65,7 +68,12 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     @property
     def is_zonal(self) -> bool:
         """Whether K(x, y) = |x|^p |y|^p k(u): positively homogeneous activations and no bias."""
-        return _facts(self, 1).degree is not None
+        return self.homogeneity is not None
+
+    @property
+    def homogeneity(self) -> float | None:
+        """The power p of the norms; see `is_zonal`."""
+        return _facts(self, 1).degree
 
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of one norm as a function of their cosine.
@@ -145,7 +153,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         facts = _facts(self, dim)
         if facts.degree:
             self._check_scale(X, Y)
-        radius = 1.0 if facts.degree is not None else _common_norm(X.norms, Y.norms)
+        radius = 1.0 if facts.degree is not None else common_norm(X.norms, Y.norms)
         if radius is not None:
             profile = _compiled(self, dtype, radius, dim)
             if facts.asking and _on_host(X) and not profile.error <= WALK_ERROR:
@@ -192,7 +200,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return self._sphere(X, Y) is not None or pairwise.can_walk(short, X, Y)
 
     def _sphere(self, X: Rows, Y: Rows | None) -> float | None:
-        return _common_norm(*(side.norms for side in (X, Y) if side is not None))
+        return common_norm(*(side.norms for side in (X, Y) if side is not None))
 
     def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
         """Return the activations whose series are too short."""
@@ -323,21 +331,6 @@ def _share_factors(first: Map, second: Map) -> bool:
     if isinstance(first, ProfileMap) and isinstance(second, ProfileMap):
         return first.degree == second.degree
     return isinstance(first, LayerMap) and isinstance(second, LayerMap)
-
-
-def _common_norm(*norms: FloatArray) -> float | None:
-    """Return the norm that all rows share up to rounding, if it is not zero."""
-    norms = norms[:1] if norms[0] is norms[-1] else norms
-    low, high = min(float(n.min()) for n in norms), max(float(n.max()) for n in norms)
-    if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(norms[0].dtype).eps) * high:
-        return None
-    if low == high:
-        return high
-    # A few ulps coarser than the mean, so that parts of one data set share a compiled profile.
-    mean = float(np.mean([n.mean(dtype=np.float64) for n in norms]))
-    mantissa, exponent = math.frexp(mean)
-    grid = 2.0 ** (np.finfo(norms[0].dtype).nmant - 1)
-    return math.ldexp(round(mantissa * grid) / grid, exponent)
 
 
 def _with_norm(side: Rows, radius: float) -> Rows:

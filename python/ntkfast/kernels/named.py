@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,11 +13,11 @@ from ntkfast.activations.base import Complex
 from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
-from ntkfast.engines.maps import Map, RadialMap
+from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.layers import Layer
-from ntkfast.kernels.profile import Reals
-from ntkfast.kernels.rows import RowKernel, at_equal_rows
+from ntkfast.kernels.profile import Reals, compile_profile
+from ntkfast.kernels.rows import PROFILE_ERROR, RowKernel, at_equal_rows
 from ntkfast.kernels.zonal import ZonalKernel
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
@@ -170,6 +171,11 @@ class ExponentialPower(RowKernel):
         """Whether the kernel is a function of the angle times powers of the norms."""
         return self.inputs != "euclidean"
 
+    @property
+    def homogeneity(self) -> float | None:
+        """The power of the norms."""
+        return {"euclidean": None, "sphere": 0.0, "homogeneous": 1.0}[self.inputs]
+
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of norm `radius` with cosines `u`."""
         size = checks.number("radius", radius, above=0.0)
@@ -189,8 +195,9 @@ class ExponentialPower(RowKernel):
         self, dim: int, p: NDArray[np.float64], q: NDArray[np.float64], u: Complex
     ) -> Complex:
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
-        squared = p * p + q * q - 2 * p * q * u  # "euclidean": the others are zonal
-        return np.asarray(np.exp(-self.c * squared ** (self.gamma / 2)))
+        squared = p * p + q * q - 2 * p * q * u if self.inputs == "euclidean" else 2 * (1 - u)
+        size = p * q if self.inputs == "homogeneous" else 1.0
+        return np.asarray(size * np.exp(-self.c * squared ** (self.gamma / 2)))
 
     def diagonal_of(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return the values at pairs of equal inputs with these norms."""
@@ -199,8 +206,12 @@ class ExponentialPower(RowKernel):
         return np.ones(len(norms))
 
     def _radial(self) -> RadialMap:
-        degree = 1.0 if self.inputs == "homogeneous" else 0.0
+        degree = self.homogeneity or 0.0
         return RadialMap(self.c, self.gamma, self.inputs == "euclidean", degree)
+
+    def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
+        """Return a profile for combinations; by itself the map is more accurate."""
+        return None if self.inputs == "euclidean" else _compiled(self, X.data.dtype)
 
     def _at_equal(self, X: Rows) -> FloatArray:
         return at_equal_rows(self._radial(), X)
@@ -214,6 +225,15 @@ class ExponentialPower(RowKernel):
                     f"{side.data.dtype}; scale the rows down, and c up by the power gamma"
                 )
         return self._radial(), X, Y
+
+
+@lru_cache(maxsize=64)
+def _compiled(kernel: ExponentialPower, dtype: np.dtype[Any]) -> ProfileMap | None:
+    """Compile the kernel, if a root of the angle is no obstacle."""
+    curve = kernel.curve(1, 1.0)
+    degree = kernel.homogeneity or 0.0
+    profile = compile_profile(curve.missing, dtype, degree=degree, scale=curve.top)
+    return profile if profile.error <= PROFILE_ERROR * float(np.finfo(dtype).eps) else None
 
 
 @dataclass(frozen=True)

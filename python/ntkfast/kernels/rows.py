@@ -18,11 +18,20 @@ from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.curve import Curve, ProfileCurve
 
+# Norms that differ by rounding only count as equal: the kernel is then a profile.
+EQUAL_NORMS = 4.0
+PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
+
 
 class RowKernel(Kernel):
     """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
 
     of_rows = True
+
+    @property
+    def homogeneity(self) -> float | None:
+        """The p of K(x, y) = abs(x)^p abs(y)^p k(u); None if there is none, or it is not known."""
+        return None
 
     @abstractmethod
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
@@ -66,6 +75,10 @@ class RowKernel(Kernel):
     @abstractmethod
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         """Return what the engine needs: the map, and the rows with what it needs of them."""
+
+    def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
+        """Return a profile as good as the map, if there is one for these rows."""
+        return None
 
     def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
         """Raise an error naming the array that is no matrix, or has other columns than X."""
@@ -130,6 +143,21 @@ def at_equal_rows(plan: ProfileMap | RadialMap, X: Rows) -> FloatArray:
     factors = engines.norm_powers(X.norms, plan.degree)
     scale = plan.scale if isinstance(plan, ProfileMap) else 1.0
     return np.asarray(factors * (factors * X.dtype.type(scale)))
+
+
+def common_norm(*norms: FloatArray) -> float | None:
+    """Return the norm that all rows share up to rounding, if it is not zero."""
+    norms = norms[:1] if norms[0] is norms[-1] else norms
+    low, high = min(float(n.min()) for n in norms), max(float(n.max()) for n in norms)
+    if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(norms[0].dtype).eps) * high:
+        return None
+    if low == high:
+        return high
+    # A few ulps coarser than the mean, so that parts of one data set share a compiled profile.
+    mean = float(np.mean([n.mean(dtype=np.float64) for n in norms]))
+    mantissa, exponent = math.frexp(mean)
+    grid = 2.0 ** (np.finfo(norms[0].dtype).nmant - 1)
+    return math.ldexp(round(mantissa * grid) / grid, exponent)
 
 
 def checked_row_kernel(kernel: object) -> RowKernel:

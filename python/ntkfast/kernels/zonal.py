@@ -38,6 +38,11 @@ class ZonalKernel(RowKernel):
         """Degree of homogeneity in each input."""
         return 0.0
 
+    @property
+    def homogeneity(self) -> float:
+        """The degree."""
+        return self.degree
+
     @abstractmethod
     def missing(self, v: Reals, vc: Reals) -> Reals:
         """Return 1 - k in the precision of `v`, without a difference of nearly equal numbers.
@@ -67,8 +72,11 @@ class ZonalKernel(RowKernel):
     def _at_equal(self, X: Rows) -> FloatArray:
         return at_equal_rows(_compiled(self, X.data.dtype), X)
 
+    def _profile(self, X: Rows, Y: Rows) -> ProfileMap:
+        return _compiled(self, X.data.dtype)
+
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
-        return _compiled(self, X.data.dtype), X, Y
+        return self._profile(X, Y), X, Y
 
 
 @dataclass(frozen=True)

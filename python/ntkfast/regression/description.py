@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
-from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.kernels import MAKERS, Kernel, KernelOfNetwork, Named
 from ntkfast.networks.composed import Composed
 from ntkfast.regression.parameters import parameters_of
 
@@ -24,6 +24,7 @@ CLASSES: dict[str, type] = {
     )
     for name in names.split()
 } | {"networks.Composed": Composed}
+ALGEBRA = "algebra."  # before the word of a kernel that is made of kernels
 NAMES = {kind: name for name, kind in CLASSES.items()}
 POSITIONAL = {
     "networks.ConvNet": "elements",
@@ -46,6 +47,9 @@ def described(value: Any) -> Any:
         return [described(item) for item in value]
     if isinstance(value, KernelOfNetwork):
         return {"class": "kernel", "network": described(value.network), "kind": value.kind}
+    if isinstance(value, Named):
+        parts = {name: described(part) for name, part in value.named().items()}
+        return {"class": f"{ALGEBRA}{value.word}"} | parts
     if isinstance(value, CallableActivation) and _has_name(value):
         return {"class": "activation", "name": value.name}
     if type(value) not in NAMES:
@@ -81,7 +85,9 @@ def rebuilt(value: Any) -> Any:
             return _kernel(**content)
         if name == "activation":
             return resolve(str(content["name"]))
-        make: Callable[..., Any] = CLASSES[name]
+        of_kernels = str(name).startswith(ALGEBRA)
+        known: Mapping[str, Callable[..., Any]] = MAKERS if of_kernels else CLASSES
+        make = known[str(name).removeprefix(ALGEBRA)]
         return make(*content.pop(POSITIONAL.get(name), ()), **content)
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected the description of a class, got {value} ({error})") from error
