@@ -22,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+# What Python compiles serves the processes that tests start, dozens: without it each one would
+# compile NumPy, SciPy and Numba again in an environment that was installed with --no-compile.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # The tests are no package: their oracle, cases and tolerances are imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -128,7 +132,11 @@ COMPILE_AGAIN = (
     "test_out_with_offsets_beyond_31_bits",
     "test_spawn",
     "test_tables",
+    "test_the_ends_of_a_table",
 )
+# Products compile for each map: by default those of distances only.
+PRODUCTS = ("test_symmetric_product", "test_same_bits_for_any_number_of_threads")
+DISTANCES = ("Laplace", "radial")
 LONG_TO_COMPILE = (
     "test_convolutional",
     "test_corners",
@@ -219,6 +227,8 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     single = item.callspec.params.get("dtype") is np.float32
     long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in COMPILE_AGAIN
+    product = any(word in item.nodeid for word in PRODUCTS)
+    again = again or (product and not any(word in item.name for word in DISTANCES))
     return single or long or again or item.get_closest_marker("grid") is not None
 
 
