@@ -855,7 +855,13 @@ def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.import_module("ntkfast.features")
 
 
-@pytest.mark.parametrize("kernel", [nf.FullyConnected(2).ntk, nf.FullyConnected(1, bias=0.5).ntk])
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        nf.FullyConnected(2).ntk,
+        pytest.param(nf.FullyConnected(1, bias=0.5).ntk, marks=pytest.mark.slow),
+    ],
+)
 def test_gegenbauer_features_of_one_column(kernel: nf.Kernel) -> None:
     """The sphere is {-1, 1}, with one even and one odd function: the mean over seeds is K."""
     X = np.array([[1.0], [-2.0], [1.5]])
