@@ -1,7 +1,7 @@
 """Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes.
 
-Also what runs: ``slow`` tests and much of every ``grid`` wait for ``-m slow``, the rest of a grid for
-``--all``; and where: with pytest-xdist the tests of a file stay in one process.
+Also what runs: ``slow`` tests and much of every ``grid`` wait for ``-m slow``, the rest of a grid
+for ``--all``; and where: with pytest-xdist the tests of a file stay in one process.
 """
 
 from __future__ import annotations
