@@ -1,7 +1,7 @@
 """Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes.
 
-Also what runs: ``slow`` tests and the larger part of every ``grid`` wait for ``--all`` or
-``-m slow``; and where: with pytest-xdist the tests of a file stay in one process.
+Also what runs: ``slow`` tests and much of every ``grid`` wait for ``-m slow``, the rest of a grid
+for ``--all``; and where: with pytest-xdist the tests of a file stay in one process.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("NTKFAST_NUM_THREADS", "2")
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# What Python compiles serves the processes that tests start, dozens: without it each one would
+# compile NumPy, SciPy and Numba again in an environment that was installed with --no-compile.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The tests are no package: their oracle, cases and tolerances are imported by name.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -128,7 +132,11 @@ COMPILE_AGAIN = (
     "test_out_with_offsets_beyond_31_bits",
     "test_spawn",
     "test_tables",
+    "test_the_ends_of_a_table",
 )
+# Products compile for each map: by default those of distances only.
+PRODUCTS = ("test_symmetric_product", "test_same_bits_for_any_number_of_threads")
+DISTANCES = ("Laplace", "radial")
 LONG_TO_COMPILE = (
     "test_convolutional",
     "test_corners",
@@ -161,7 +169,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out lower instruction sets and repeated skips; mark what a grid can spare as slow."""
+    """Leave out lower instruction sets, repeated skips and, without --all, parts of grids."""
     dropped = {*_lower_instruction_sets(items), *_repeated_skips(items)}
     if dropped:
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
@@ -169,14 +177,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _waits_for_numba(item):
             item.add_marker(pytest.mark.slow)
-    for strength, grid in _grids(items):
-        points = [
-            {name: id(value) for name, value in item.callspec.params.items()} for item in grid
-        ]
-        kept = covering(points, strength)
+    for kept, grid in _grids(items, slow=False):
         for index, item in enumerate(grid):
             if index not in kept:
                 item.add_marker(pytest.mark.slow)
+    if config.option.all:
+        return
+    dropped = set()
+    for kept, grid in _grids(items, slow=True):
+        dropped |= {
+            item
+            for index, item in enumerate(grid)
+            if index not in kept and item.get_closest_marker("slow")
+        }
+    config.hook.pytest_deselected(items=list(dropped))
+    items[:] = [item for item in items if item not in dropped]
 
 
 def _lower_instruction_sets(items: list[pytest.Item]) -> Iterator[pytest.Item]:
@@ -219,23 +234,28 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     single = item.callspec.params.get("dtype") is np.float32
     long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in COMPILE_AGAIN
+    product = any(word in item.nodeid for word in PRODUCTS)
+    again = again or (product and not any(word in item.name for word in DISTANCES))
     return single or long or again or item.get_closest_marker("grid") is not None
 
 
-def _grids(items: list[pytest.Item]) -> Iterator[tuple[int, list[Any]]]:
-    """Yield the strength and the items of every grid, without those that are slow anyway.
+def _grids(items: list[pytest.Item], *, slow: bool) -> Iterator[tuple[set[int], list[Any]]]:
+    """Yield which points of every grid stand for all, and its items.
 
-    Nor are those on a device among them: who has one tests all of it.
+    By default of those that are not slow anyway. With ``slow`` of all, with the combinations of one
+    parameter more. Those on a device are not among them: who has one tests all of it.
     """
     grids: dict[str, list[Any]] = {}
     for item in items:
-        if not item.get_closest_marker("grid") or item.get_closest_marker("slow"):
+        if not item.get_closest_marker("grid") or _engine_of(item) == "cuda":
             continue
-        if _engine_of(item) != "cuda":
+        if slow or not item.get_closest_marker("slow"):
             grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for grid in grids.values():
-        mark = grid[0].get_closest_marker("grid")
-        yield mark.args[0], grid
+        points = [
+            {name: id(value) for name, value in item.callspec.params.items()} for item in grid
+        ]
+        yield covering(points, grid[0].get_closest_marker("grid").args[0] + slow), grid
 
 
 @pytest.fixture(params=_engines())

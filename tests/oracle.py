@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from mpmath import mp, mpf
@@ -50,7 +50,11 @@ def precise(function: Callable) -> Callable:
 
 def inner(x: Sequence[float], y: Sequence[float]) -> mpf:
     """Exact inner product of two vectors of floats."""
-    return _inner(*(np.asarray(vector, np.float64).tobytes() for vector in (x, y)))
+    return _inner(_bytes(x), _bytes(y))
+
+
+def _bytes(x: Sequence[float]) -> bytes:
+    return np.asarray(x, np.float64).tobytes()
 
 
 @lru_cache(maxsize=1024)  # all pairs of a matrix, and all their values, share those of its rows
@@ -59,14 +63,19 @@ def _inner(x: bytes, y: bytes) -> mpf:
     return mp.fdot(np.frombuffer(x).tolist(), np.frombuffer(y).tolist())
 
 
-@precise
 def pair_statistics(x: Sequence[float], y: Sequence[float]) -> tuple[mpf, mpf, mpf]:
     """Return q = |x|^2, p = |y|^2 and the angle theta.
 
     A zero vector has no direction; the convention is a right angle with every other vector, and
     no angle with another zero vector (it is then a duplicate).
     """
-    q, p, c = inner(x, x), inner(y, y), inner(x, y)
+    return _pair_statistics(_bytes(x), _bytes(y))
+
+
+@lru_cache(maxsize=1024)
+@precise
+def _pair_statistics(x: bytes, y: bytes) -> tuple[mpf, mpf, mpf]:
+    q, p, c = _inner(x, x), _inner(y, y), _inner(x, y)
     if q == 0 or p == 0:
         return q, p, (mpf(0) if q == p else mp.pi / 2)
     return q, p, mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c)
@@ -410,7 +419,12 @@ class Kernel:
     @precise
     def __call__(self, x: Sequence[float], y: Sequence[float]) -> mpf:
         """Kernel value at two vectors."""
-        return self.pair(*pair_statistics(x, y))
+        return self._value(*pair_statistics(x, y))
+
+    @cached_property
+    def _value(self) -> PairFunction:
+        """Values, and the conditions at the same pairs, share their numbers."""
+        return lru_cache(maxsize=1024)(self.pair)
 
     @precise
     def profile(self, theta: mpf, radius: float = 1) -> mpf:
@@ -432,9 +446,9 @@ class Kernel:
         """
         q, p, theta = pair_statistics(x, y)
         if q == 0 or p == 0:
-            return abs(self.pair(q, p, theta))
+            return abs(self._value(q, p, theta))
         h = mpf(10) ** -12
-        value = self.pair(q, p, theta)
+        value = self._value(q, p, theta)
         if self.homogeneous and not self.euclidean:  # either norm contributes the same
             norms = abs(self.pair(q * (1 + h), p * (1 + h), theta) - value) / h
         else:

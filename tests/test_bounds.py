@@ -46,7 +46,7 @@ def assert_bounds(table: BoundTable) -> None:
                 assert row.value >= table.lambda_min - slack, row
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(deadline=None, max_examples=30, derandomize=True)
 @given(
     network=st.sampled_from(NETWORKS),
     n=st.integers(2, 40),

@@ -30,6 +30,11 @@ EXACT: dict[str, tuple[Any, Any]] = {
 BREAKS = tuple(sign * 2.0**k for k in range(-1, 6) for sign in (-1, 1))
 
 
+def quad(function: Any, edges: list[Any]) -> mpf:
+    """Integrate what is smooth between the edges: a third of the values of mpmath's default."""
+    return mp.quad(function, edges, method="gauss-legendre")
+
+
 def parallel_dual(name: str) -> oracle.Dual:
     """Averages of parallel inputs by mpmath: an integral over one Gaussian."""
 
@@ -48,7 +53,7 @@ def parallel_dual(name: str) -> oracle.Dual:
             ]
 
             def average(f: Any) -> mpf:
-                return mp.quad(lambda z: mp.npdf(z) * f(first * z) * f(second * z), edges)
+                return quad(lambda z: mp.npdf(z) * f(first * z) * f(second * z), edges)
 
             return average(EXACT[name][0]), average(EXACT[name][1])
 
@@ -173,7 +178,7 @@ def elu_dual(q: mpf, p: mpf, theta: mpf) -> tuple[mpf, mpf]:
                 a, b = mp.sqrt(q) * mp.cos(t), mp.sqrt(p) * mp.cos(t - theta)
                 return values(a, b, signs)[which]
 
-            return mp.quad(radius, [start, (start + stop) / 2, stop]) / (2 * mp.pi)
+            return quad(radius, [start, (start + stop) / 2, stop]) / (2 * mp.pi)
 
         right = mp.pi / 2
         sectors = [

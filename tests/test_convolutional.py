@@ -306,7 +306,8 @@ def test_threads(name: str, engine_name: str) -> None:
     assert np.array_equal(one[3:4, 5:], net.ntk(X[3:4], X[5:], engine=engine_name))
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_small_angles(seed: int) -> None:
     """Nearly equal images, and flat patches of unequal brightness, in float32."""
     random = np.random.default_rng(seed)

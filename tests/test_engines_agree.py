@@ -109,6 +109,7 @@ SOME = [
     pytest.param(lambda: nf.Laplace(0.5, inputs="euclidean"), id="euclidean"),
     pytest.param(lambda: nf.ExponentialPower(1.5, inputs="homogeneous"), id="homogeneous"),
 ]
+DISTANCES = ("euclidean", "homogeneous")
 SHAPES = [(1, 1, 1), (2, 1, 3), (97, 257, 5), (260, 131, 130)]
 
 
@@ -150,15 +151,20 @@ def test_both(bias: float, symmetric: bool, dtype: Any) -> None:
     assert np.array_equal(nngp, network.nngp(x, y, engine="numba"))
 
 
-# Products in float32 with every map: test_threads.py. Each costs seconds of compilation.
-PRODUCTS = [pytest.param(*param.values, np.float64, id=param.id) for param in SOME]
-PRODUCTS.append(
-    pytest.param(*SOME[0].values, np.float32, id="profile-float32", marks=pytest.mark.slow)
-)
+# Products in float32 with every map: test_threads.py. Each map costs seconds of compilation: by
+# default those of distances only.
+PRODUCTS = [
+    pytest.param(*param.values, id=param.id, marks=[pytest.mark.slow] * (param.id not in DISTANCES))
+    for param in SOME
+]
+PRODUCTS_OF_DTYPES = [
+    *(pytest.param(*p.values, np.float64, id=p.id, marks=p.marks) for p in PRODUCTS),
+    pytest.param(*SOME[0].values, np.float32, id="profile-float32", marks=pytest.mark.slow),
+]
 
 
 @both_engines
-@pytest.mark.parametrize(("make", "dtype"), PRODUCTS)
+@pytest.mark.parametrize(("make", "dtype"), PRODUCTS_OF_DTYPES)
 @pytest.mark.parametrize("columns", [1, 3, 70])
 def test_matmul(make: Any, columns: int, dtype: Any) -> None:
     kernel = make()
@@ -173,7 +179,7 @@ def test_matmul(make: Any, columns: int, dtype: Any) -> None:
     assert np.allclose(result, other, rtol=0, atol=1e3 * epsilon(dtype) * np.max(np.abs(other)))
 
 
-@pytest.mark.parametrize("make", SOME)
+@pytest.mark.parametrize("make", PRODUCTS)
 def test_same_bits_for_any_number_of_threads(make: Any) -> None:
     kernel = make()
     x, y = cases.rows(1700, 4, seed=1), cases.rows(600, 4, seed=2)

@@ -189,7 +189,7 @@ def test_dense_networks(drawn: Drawn) -> None:
 
 
 @pytest.mark.slow
-@fuzz(500)
+@fuzz(200)
 @hypothesis.given(cases())
 def test_many_dense_networks(drawn: Drawn) -> None:
     check(drawn)

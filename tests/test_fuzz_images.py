@@ -175,7 +175,7 @@ def test_images(drawn: Drawn) -> None:
 
 
 @pytest.mark.slow
-@fuzz(300)
+@fuzz(120)
 @hypothesis.given(cases())
 def test_many_images(drawn: Drawn) -> None:
     assert share_of_bound(drawn) <= 1

@@ -169,7 +169,7 @@ def test_steps_without_variance(depth: int, name: str, engine: str) -> None:
 
 
 @pytest.mark.slow
-@fuzz(300)
+@fuzz(120)
 @hypothesis.given(cases())
 def test_many_sequences(drawn: Drawn) -> None:
     assert share_of_bound(drawn) <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -277,6 +278,7 @@ KINKED: dict[str, tuple[Any, Any, tuple[float, ...]]] = {
 }
 
 
+@cache
 def callable_network(name: str, given: bool) -> Any:
     """Two hidden layers of a Python function, with or without its derivative and kinks."""
     function, derivative, kinks = (SMOOTH | KINKED)[name]

@@ -169,7 +169,10 @@ struct Call {
         to.resize(static_cast<std::size_t>(count));
         for (int64_t i = 0; i < count; ++i) {
             const double norm = norms[i];
-            double value = power == 0 ? 1 : power == 1 ? norm : std::pow(norm, power);
+            double value = power == 0    ? 1
+                           : power == 1  ? norm
+                           : power == -1 ? 1 / norm
+                                         : std::pow(norm, power);
             // A norm whose inverse overflows counts as zero, like zero itself.
             if (power < 0 && !(value <= std::numeric_limits<T>::max())) value = 0;
             to[static_cast<std::size_t>(i)] = static_cast<T>(value);
