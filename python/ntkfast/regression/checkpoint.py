@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.batch.disk import sync_folder
 from ntkfast.kernels.evaluation import Evaluation
@@ -113,10 +114,10 @@ class Checkpoint:
         self._cost = self._written - began
 
 
-def fingerprint(inputs: Any, B: NDArray[Any], ridge: float) -> str:
+def fingerprint(inputs: Any, B: NDArray[Any], ridge: float | Values) -> str:
     """Return a digest of what a system is, but for its kernel."""
-    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape} {B.shape} {ridge!r}".encode())
-    for array in (*_arrays(inputs), B):
+    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape} {B.shape}".encode())
+    for array in (*_arrays(inputs), B, np.atleast_1d(ridge)):
         for rows in panels(len(array), array[:1].nbytes):
             digest.update(np.ascontiguousarray(array[rows]).data)
     return digest.hexdigest()

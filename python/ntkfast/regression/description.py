@@ -9,8 +9,8 @@ from typing import Any
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.kernels.parameters import parameters_of
 from ntkfast.networks.composed import Composed
-from ntkfast.regression.parameters import parameters_of
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {

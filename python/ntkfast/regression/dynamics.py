@@ -7,16 +7,14 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression.eigen import Eigen
 from ntkfast.regression.positive import factorised
 from ntkfast.regression.training_time import Descent
 from ntkfast.spectrum.gram.cholesky import Cholesky
-
-Values = NDArray[np.float64]
 
 
 class Moment(Protocol):
@@ -42,15 +40,15 @@ class Modes:
 
     def phi(self, B: Values) -> Values:
         """Return phi(Theta) B."""
-        return self.eigen.times(self.factors, B)
+        return self.eigen.times(self.factors, self.eigen.seen(B))
 
     def both(self, B: Values) -> Values:
         """Return phi (1 + q) B."""
-        return self.eigen.times(self.factors * (1 + self.left), B)
+        return self.eigen.times(self.factors * (1 + self.left), self.eigen.seen(B))
 
     def rest(self, B: Values) -> Values:
         """Return q B."""
-        return self.eigen.times(self.left, B)
+        return self.eigen.times(self.left, self.eigen.seen(B))
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,24 +8,23 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 from scipy.optimize import minimize
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Evidence, Fit
-from ntkfast.regression.parameters import changed, parameters_of
 from ntkfast.regression.positive import clipped, deviations, factorised, symmetrised
 from ntkfast.spectrum.gram.cholesky import Cholesky
 
-Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GaussianProcess")
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
 BOUNDS: dict[str, tuple[float, float]] = {

@@ -6,10 +6,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.regression import losses
@@ -19,7 +20,6 @@ from ntkfast.regression.parameters import checked_network
 from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.training_time import Descent, checked_momentum, largest_eigenvalue
 
-Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GradientFlow")
 
 
@@ -249,7 +249,7 @@ class GradientFlow(
             raise ValueError(f"training_loss: expected loss='mse', got {self.loss!r}")
         training, at = self.training_, _moments(time, steps)
         vectors, Y = training.eigen.vectors, training.targets
-        weight = np.sum((vectors.T @ Y) ** 2, axis=1)
+        weight = np.sum(training.eigen.seen(Y) ** 2, axis=1)
         if ensemble:
             weight = weight + Y.shape[1] * np.einsum("ji,ji->i", vectors, training.nngp @ vectors)
         found = [float(training.modes(*one)[1] ** 2 @ weight) / (2 * Y.size) for one in at]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import softmax
 
-Values = NDArray[np.float64]
+from ntkfast.arrays.collections import Values
+
 Gradient: TypeAlias = Callable[[Values, Values], Values]
 RTOL, ATOL = 1e-9, 1e-11  # of the integration in time; ATOL of the size of outputs
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression import direct
@@ -26,8 +27,6 @@ from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG, root
 from ntkfast.support.telling import warn
 
-Values = NDArray[np.float64]
-
 METHODS = ("auto", "cholesky", "eigh", "cg")
 DIRECT = 4096  # rows up to which a factorisation is the faster way
 VECTORS = 10  # arrays of the size of B that the iteration keeps
@@ -39,7 +38,7 @@ def solve(
     kernel: Kernel,
     X: Any,
     B: ArrayLike,
-    ridge: float,
+    ridge: float | ArrayLike,
     *,
     method: str = "auto",
     memory: int | None = None,
@@ -68,8 +67,8 @@ def solve(
     X : (n, d) array, or other inputs of the kernel
         `numpy.memmap` of unit stride is not copied.
     B : (n,) or (n, c) array
-    ridge : float
-        Added to the diagonal, in absolute terms.
+    ridge : float or (n,) array
+        Added to the diagonal, in absolute terms. One for each input is a ridge over its weight.
     method : {"auto", "cholesky", "eigh", "cg"}, default "auto"
         "cholesky": a factor in float64; in float32 with refinement if memory holds no other; else
         on disk, in the folder of temporary files. "eigh": the minimum-norm least-squares solution;
@@ -145,8 +144,8 @@ def solve(
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
     method = _method(method, len(inputs), iterative)
-    system = System(evaluation, inputs, checks.number("ridge", ridge, least=0.0))
-    if not system.diagonal.any() and not system.ridge and method != "eigh":
+    system = System(evaluation, inputs, _ridge(ridge, len(inputs)))
+    if not system.diagonal.any() and not np.any(system.ridge) and method != "eigh":
         raise direct.explained(np.linalg.LinAlgError("the matrix is zero"), 0.0)
     # Columns near 1 neither vanish nor overflow when they are squared or narrowed.
     scale = np.max(np.abs(targets), axis=0)
@@ -199,7 +198,7 @@ class _Work:
     def by_eigenvalues(self, memory: int) -> Solution:
         """Solve by eigenvalues."""
         n = len(self.system)
-        _require(24 * n * n, memory, "eigh", n)
+        _require(32 * n * n, memory, "eigh", n)
         K = self.system.store()
         found, rank, condition = direct.by_eigenvalues(K.copy(), self.targets, self.system.ridge)
         missing = n - rank
@@ -233,9 +232,7 @@ class _Work:
                 break
         else:
             raise direct.explained(error or np.linalg.LinAlgError("no factor"), system.ridge)
-        condition = math.inf if on_disk else factor.condition()
-        if on_disk and system.ridge:
-            condition = float(system.diagonal.sum()) / system.ridge + 1
+        condition = system.bound if on_disk else factor.condition()
         system.storage = f"{np.dtype(dtype)} factor {'on disk' if on_disk else 'in memory'}"
         system.memory += factor.memory
         return self._solution(
@@ -277,16 +274,15 @@ class _Work:
         found = state.found if best is None else best
         known = state.history and state.history[-1].exact and best is None
         true = state.true if known or reason == "converged" else self._true(found)
-        bound = math.inf
-        if system.ridge:
-            bound = (min(2 * precondition.top, float(system.diagonal.sum())) / system.ridge) + 1
+        least, most = float(np.min(system.ridge)), float(np.max(system.ridge))
+        bound = (2 * precondition.top + most) / least if least > 0 else math.inf
         return self._solution(
             found,
             "cg",
             true,
             reason,
             rank=precondition.rank,
-            condition=bound,
+            condition=min(bound, system.bound),
             iterations=state.iterations,
             history=History(state.history),
             extra=precondition.memory + VECTORS * self.targets.nbytes,
@@ -344,6 +340,19 @@ def _method(method: str, n: int, iterative: Mapping[str, object]) -> str:
     if method != "cg" and given:
         raise ValueError(f'{given[0]}: expected method="cg" with it, got method="{method}"')
     return method
+
+
+def _ridge(ridge: float | ArrayLike, n: int) -> float | Values:
+    """Return a number, or one for each input where they differ."""
+    if np.ndim(ridge) == 0:
+        return checks.number("ridge", ridge, least=0.0)
+    given = checks.real_array("ridge", ridge).astype(np.float64)
+    if given.shape != (n,):
+        raise ValueError(f"ridge: expected a number or shape ({n},), got {given.shape}")
+    if not np.all((given >= 0) & np.isfinite(given)):
+        wrong = int(np.argmin((given >= 0) & np.isfinite(given)))
+        raise ValueError(f"ridge: expected finite numbers >= 0, got {given[wrong]} at {wrong}")
+    return given if np.ptp(given) else float(given[0])
 
 
 def _columns(

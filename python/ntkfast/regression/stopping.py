@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression.checkpoint import Checkpoint
 from ntkfast.regression.conjugate_gradients import ConjugateGradients, State
 from ntkfast.regression.system import double
 from ntkfast.support.progress import Bar
-
-Values = NDArray[np.float64]
 
 EVERY = 4  # steps between two looks at a validation set
 
