@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
+from scipy import linalg
 
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.arrays.panels import panels
@@ -58,8 +61,8 @@ class Preconditioner:
             inner += part.T @ (self._weights[rows] * part)
         self.top = trace if np.ndim(ridge) else _largest_eigenvalue(inner) * float(shift)
         np.einsum("ii->i", inner)[:] += 1
-        self._inner = Cholesky(inner)
-        self.memory = self.rank * (n * found.factor.itemsize + 8 * self.rank)
+        self._matrix, self._inner = inner, Cholesky(inner.copy())
+        self.memory = self.rank * (n * found.factor.itemsize + 16 * self.rank)
 
     def __call__(self, R: Values) -> Values:
         """Return the approximate solution for right-hand sides R, in float64 arithmetic."""
@@ -72,6 +75,37 @@ class Preconditioner:
             for rows, part in self._parts():
                 result[rows] -= self._weights[rows] * (part @ solved)
         return result
+
+    @property
+    def least_weight(self) -> float:
+        """The reciprocal of the largest shift."""
+        return float(self._weights.min())
+
+    @property
+    def log_determinant(self) -> float:
+        """The logarithm of the determinant of F F^T + diag(shift)."""
+        return float(np.sum(np.log(self._inner.pivots)) - np.sum(np.log(self._weights)))
+
+    @cached_property
+    def _inverse_root(self) -> Values:
+        """C with (1 + G G^T)^-1/2 = 1 - G C G^T, G = F over the root of the shift.
+
+        Of an eigenvalue l of G^T G it has 1 / (1 + l + sqrt(1 + l)): no quotient by l.
+        """
+        values, vectors = linalg.eigh(self._matrix)  # 1 + l
+        return np.asarray(vectors / (values + np.sqrt(values)) @ vectors.T)
+
+    def root(self, R: Values) -> Values:
+        """Return P^-1/2 R, of one shift: symmetric, and twice in a row the same as a call."""
+        result = R.copy()
+        if self.rank:
+            inside = np.zeros((self.rank, R.shape[1]))
+            for rows, part in self._parts():
+                inside += part.T @ result[rows]
+            solved = self._weights[0] * (self._inverse_root @ inside)
+            for rows, part in self._parts():
+                result[rows] -= part @ solved
+        return np.asarray(np.sqrt(self._weights) * result)
 
     def _parts(self) -> Iterator[tuple[slice, Values]]:
         """Yield the factor in float64, part by part unless it is."""
@@ -126,6 +160,27 @@ def build(system: System, rank: int | None, memory: int, generator: Generator) -
     if is_double and not exact:  # products with it need no conversion then
         found = PivotedCholesky(found.pivots, found.factor.astype(np.float64), found.rest)
     return Preconditioner(found, system.ridge)
+
+
+def prepared(
+    system: System, rank: int | None, memory: int, generator: Generator
+) -> tuple[Preconditioner, float]:
+    """Make the preconditioner of a system, and let what memory is left choose its products.
+
+    Returns
+    -------
+    preconditioner : Preconditioner
+    seconds : float
+        That it took.
+    """
+    clock = time.perf_counter()
+    # A matrix that cannot be stored leaves its share to the preconditioner.
+    is_stored = 4 * len(system) ** 2 <= memory // 2
+    share = memory // 2 if is_stored else memory - system.copied
+    found = build(system, rank, share, generator)
+    spent = time.perf_counter() - clock
+    system.prepare(system.plan(memory - found.memory), memory - found.memory)
+    return found, spent
 
 
 def _largest_eigenvalue(A: FloatArray) -> float:

@@ -19,9 +19,10 @@ from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression import direct
 from ntkfast.regression.checkpoint import Checkpoint, fingerprint, probe
 from ntkfast.regression.conjugate_gradients import ConjugateGradients
-from ntkfast.regression.preconditioner import build
+from ntkfast.regression.preconditioner import prepared
+from ntkfast.regression.repeated import VECTORS
 from ntkfast.regression.solution import History, Solution, SolverWarning
-from ntkfast.regression.stopping import Step, Validation, Watch, validation_of
+from ntkfast.regression.stopping import OVER, Step, Validation, Watch, validation_of
 from ntkfast.regression.system import MEMORY, System
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG, root
@@ -29,9 +30,8 @@ from ntkfast.support.telling import warn
 
 METHODS = ("auto", "cholesky", "eigh", "cg")
 DIRECT = 4096  # rows up to which a factorisation is the faster way
-VECTORS = 10  # arrays of the size of B that the iteration keeps
 REFINEMENTS = 30  # steps that make up for a factor in float32
-WANTED = ("validation error rose", "callback said so")  # no reason to warn
+WANTED = (OVER, "callback said so")  # no reason to warn
 
 
 def solve(
@@ -96,8 +96,8 @@ def solve(
         Called with a `Step` after each step of "cg"; ends it by returning True.
     checkpoint : path, optional
         File in which "cg" keeps its state, and from which it goes on after any end, by `kill -9`
-        too. It stays; with another problem or damaged it is refused. With other settings it goes on
-        from the coefficients alone.
+        too, with the best coefficients on a validation set. It stays; with another problem or
+        damaged it is refused. With other settings it goes on from the coefficients alone.
     rng : int, Generator or None
         Of the preconditioner.
     engine, threads
@@ -180,7 +180,10 @@ def solve(
                 settings = f"{seed} {rank} {budget} {tol} {vector}"
                 digest = fingerprint(inputs, targets, system.ridge)
                 known = probe(evaluation, inputs)
-                watch.checkpoint = Checkpoint(checkpoint, digest, known, settings)
+                seen = ""
+                if watch.validation is not None:
+                    seen = fingerprint(watch.validation.Z, watch.validation.targets, 0.0)
+                watch.checkpoint = Checkpoint(checkpoint, digest, known, settings, seen)
             found = work.by_iteration(budget, rank, guess, seed, watch)
     return _told(found, vector, tol)
 
@@ -252,13 +255,7 @@ class _Work:
         system = self.system
         left = memory - VECTORS * self.targets.nbytes
         loaded = None if watch.checkpoint is None else watch.checkpoint.load()
-        clock = time.perf_counter()
-        # A matrix that cannot be stored leaves its share to the preconditioner.
-        share = left // 2 if 4 * len(system) ** 2 <= left // 2 else left - system.copied
-        precondition = build(system, rank, share, np.random.default_rng(seed))
-        spent = time.perf_counter() - clock
-        left -= precondition.memory
-        system.prepare(system.plan(left), left)
+        precondition, spent = prepared(system, rank, left, np.random.default_rng(seed))
         solver = ConjugateGradients(system, precondition, self.targets, self.tol, self.began)
         if loaded is not None and loaded[1]:
             state = loaded[0]
@@ -268,9 +265,11 @@ class _Work:
             state = solver.start(loaded[0].found)
         else:
             state = solver.start(None if guess is None else guess / self.scale)
+        if loaded is not None and watch.validation is not None:
+            watch.validation.kept = loaded[2]
         watch.bar.skip(state.iterations)
         state, reason = watch.run(solver, state)
-        best = None if watch.validation is None else watch.validation.found
+        best = None if watch.validation is None else watch.validation.kept.found
         found = state.found if best is None else best
         known = state.history and state.history[-1].exact and best is None
         true = state.true if known or reason == "converged" else self._true(found)
@@ -346,7 +345,7 @@ def _ridge(ridge: float | ArrayLike, n: int) -> float | Values:
     """Return a number, or one for each input where they differ."""
     if np.ndim(ridge) == 0:
         return checks.number("ridge", ridge, least=0.0)
-    given = checks.real_array("ridge", ridge).astype(np.float64)
+    given = checks.real_array("ridge", np.asarray(ridge)).astype(np.float64)
     if given.shape != (n,):
         raise ValueError(f"ridge: expected a number or shape ({n},), got {given.shape}")
     if not np.all((given >= 0) & np.isfinite(given)):
