@@ -21,13 +21,12 @@ from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Fit
+from ntkfast.regression.parameters import METHODS, budget_of, is_dense
 from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.posterior import Factor, Inverse, Products
-from ntkfast.regression.system import MEMORY
 from ntkfast.regression.tuning import Search, singular
 
 Self = TypeVar("Self", bound="GaussianProcess")
-METHODS = ("auto", "dense", "lanczos")
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
 BOUNDS: dict[str, tuple[float, float]] = {
     "alpha": (1e-3, 10.0),
@@ -179,10 +178,12 @@ class GaussianProcess(
         restarts = checks.count("n_restarts", self.n_restarts)
         tuned = (self.tune,) if isinstance(self.tune, str) else tuple(self.tune)
         ranges = self._ranges(kernel, [name for name in tuned if name not in OWN])
+        method = checks.choice("method", self.method, METHODS)
         few = checks.count("tuning_rows", self.tuning_rows, least=1)
         checks.number("tol", self.tol, above=0.0)
         inputs, targets, self.vector_ = self._training(X, y)
-        self.method_ = self._method(len(inputs))
+        dense = is_dense(method, 32, len(inputs), budget_of(self.memory))
+        self.method_ = "dense" if dense else "lanczos"
         self.X_fit_ = inputs.astype(np.float64, copy=False)
         self.mean_, self.deviation_ = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
         if self.normalize_y:
@@ -207,16 +208,6 @@ class GaussianProcess(
         self.dual_coef_ = self._inverted().solve(self.targets_)
         return self
 
-    def _method(self, n: int) -> str:
-        """Return the method for so many inputs."""
-        method = checks.choice("method", self.method, METHODS)
-        if method != "auto":
-            return method
-        return "dense" if 32 * n * n <= self._budget() else "lanczos"
-
-    def _budget(self) -> int:
-        return MEMORY if self.memory is None else checks.count("memory", self.memory, least=1)
-
     def _inverted(self) -> Inverse:
         """Return the inverse of the covariance of the targets; a file does not hold it."""
         if getattr(self, "_inverse", None) is None:
@@ -231,7 +222,7 @@ class GaussianProcess(
             return Factor.of(evaluation, self.X_fit_, scale, noise)
         if noise == 0:
             raise ValueError('noise: expected a number above 0 for method="lanczos", got 0')
-        budget = self._budget()
+        budget = budget_of(self.memory)
         return Products.of(evaluation, self.X_fit_, scale, noise, budget, self.tol)
 
     def _ranges(self, kernel: Kernel, names: list[str]) -> dict[str, Sequence[float]]:

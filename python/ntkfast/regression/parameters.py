@@ -7,8 +7,20 @@ from typing import Any
 from ntkfast.arrays import checks
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.networks.dense import FullyConnected
+from ntkfast.regression.system import MEMORY
 
 KINDS = ("ntk", "nngp")
+METHODS = ("auto", "dense", "lanczos")
+
+
+def budget_of(memory: object) -> int:
+    """Return bytes that may be used, by default those of the solver."""
+    return MEMORY if memory is None else checks.count("memory", memory, least=1)
+
+
+def is_dense(method: str, cost: int, n: int, memory: int) -> bool:
+    """Whether matrices of n x n numbers are made, which take cost n^2 bytes in all."""
+    return cost * n * n <= memory if method == "auto" else method == "dense"
 
 
 def or_default(value: Any) -> Any:

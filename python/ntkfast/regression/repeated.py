@@ -45,14 +45,20 @@ class Repeated:
 
     @classmethod
     def of(
-        cls, evaluation: Evaluation, inputs: Any, ridge: float, memory: int, tol: float
+        cls,
+        evaluation: Evaluation,
+        inputs: Any,
+        ridge: float,
+        memory: int,
+        tol: float,
+        rank: int | None = None,
     ) -> Repeated:
         """Build the preconditioner and store the matrix, within a budget of bytes."""
         system = System(evaluation, inputs, ridge)
         most = memory // (4 * VECTORS * 8 * len(system))  # a quarter for the iteration
         width = max(GROUP, min(WIDEST, most // GROUP * GROUP))
         left = memory - VECTORS * 8 * len(system) * width
-        precondition, _ = prepared(system, None, left, np.random.default_rng(0))
+        precondition, _ = prepared(system, rank, left, np.random.default_rng(0))
         return cls(system, precondition, tol, width)
 
     def solve(self, B: Values) -> Values:
