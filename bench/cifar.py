@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--pooled", type=int, nargs="+", default=[320, 640], help="images")
     parser.add_argument("--test", type=int, default=1000, help="images of the flat kernels")
     parser.add_argument("--test-pooled", type=int, default=200, help="images of global pooling")
+    parser.add_argument("--only", nargs="+", help="kernels by the names in the table")
     options = parser.parse_args()
     fixed = {"train_first": False, "train_last": False}
     layers, train, test = options.layers, *images()
@@ -70,6 +71,8 @@ def main() -> None:
     )
     print("|" + "---|" * 8)
     for label, (network, shaped, sizes, asked) in networks.items():
+        if options.only and label not in options.only:
+            continue
         Z, wanted = drawn(*test, asked)
         for n in sizes:
             X, y = drawn(*train, n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import ntkfast as nf
 
 pytest.importorskip("sklearn")
 
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression import GaussianProcess, GradientFlow, SolverWarning
@@ -127,6 +128,39 @@ def test_repeated_rows_with_little_noise_are_told() -> None:
     model = GaussianProcess(NET, noise=1e-15, tune=(), method="lanczos")
     with pytest.warns(SolverWarning, match="not solved"):
         model.fit(twice, Y[:60])
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["dense", "lanczos"])
+def test_saved_models_predict_the_same_bits(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "model.npz"
+    images = X.reshape(90, 1, 3, 1)
+    cnn = nf.Convolutional(1, shape=(1, 3, 1))
+    process = {"tune": ("noise", "b_std"), "bounds": {"b_std": (0.2, 0.4)}, "normalize_y": True}
+    for model, inputs, others in (
+        (GaussianProcess(NET, method=method, **process), X, Z),
+        (GaussianProcess(cnn, method=method, tune=()), images, images[:9] + 1),
+        (GradientFlow(NET, method=method, ridge=0.1, momentum=0.5), X.astype("f4"), Z),
+        (GradientFlow(cnn, method=method, kind="nngp", ridge=0.1), images, images[:9] + 1),
+    ):
+        model.fit(inputs, Y).save(file)
+        again = nf.regression.load(file)
+        assert type(again) is type(model)
+        assert again.get_params() == model.get_params()
+        assert again.kernel_ == model.kernel_
+        one, other = (each.predict(others, return_std=True) for each in (model, again))
+        for found, wanted in zip(other, one, strict=True):
+            assert_array_equal(found, wanted, strict=True)
+        if isinstance(model, GaussianProcess):
+            assert again.parameters_ == model.parameters_
+            assert again.log_marginal_likelihood_value_ == model.log_marginal_likelihood_value_
+        else:
+            assert_array_equal(again.predict(others, [1, 9]), model.predict(others, [1, 9]))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+    with pytest.raises(TypeError, match="loss: expected a number or a name"):
+        GradientFlow(NET, loss=lambda f, Y: f - Y).fit(X, Y).save(file)
 
 
 # --- Gradient flow -------------------------------------------------------------------------------

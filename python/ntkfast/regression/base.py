@@ -169,6 +169,25 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
             yield slice(first, first + len(values)), values
             first += len(values)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``. It appears when it is complete; until then an older file stays.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError
+            If the kernel holds a Python function or a class that is not of this package, or the
+            loss is a Python function.
+        """
+        check_is_fitted(self)
+        save(self, path)
+
 
 class KernelEstimator(KernelModel):
     """Base of those whose predictions are K(Z, X) times coefficients, found by `solve`."""
@@ -213,24 +232,6 @@ class KernelEstimator(KernelModel):
             some = inputs[part].astype(np.float64, copy=False)
             result[part] = evaluate.matmul(some, known, self.dual_coef_)
         return result
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
-
-        Parameters
-        ----------
-        path : path
-            Ends in ``.npz``. It appears when it is complete; until then an older file stays.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
-        TypeError
-            If the kernel holds a Python function or a class that is not of this package.
-        """
-        check_is_fitted(self)
-        save(self, path)
 
 
 class KernelRegressor(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -44,6 +44,9 @@ def described(value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)):
         return [described(item) for item in value]
+    if isinstance(value, Mapping):
+        entries = [[described(name), described(item)] for name, item in value.items()]
+        return {"class": "mapping", "entries": entries}
     if isinstance(value, KernelOfNetwork):
         return {"class": "kernel", "network": described(value.network), "kind": value.kind}
     if isinstance(value, CallableActivation) and _has_name(value):
@@ -77,6 +80,8 @@ def rebuilt(value: Any) -> Any:
     content = {name: rebuilt(item) for name, item in value.items()}
     name = content.pop("class", None)
     try:
+        if name == "mapping":
+            return dict(content["entries"])
         if name == "kernel":
             return _kernel(**content)
         if name == "activation":

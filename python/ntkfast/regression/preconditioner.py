@@ -84,7 +84,8 @@ class Preconditioner:
     @property
     def log_determinant(self) -> float:
         """The logarithm of the determinant of F F^T + diag(shift)."""
-        return float(np.sum(np.log(self._inner.pivots)) - np.sum(np.log(self._weights)))
+        inner = float(np.sum(np.log(self._inner.pivots))) if self.rank else 0.0
+        return inner - float(np.sum(np.log(self._weights)))
 
     @cached_property
     def _inverse_root(self) -> Values:
