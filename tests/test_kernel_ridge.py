@@ -29,7 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ntkfast.regression import KernelClassifier, KernelRidge, KernelRidgeCV, load
+from ntkfast.regression import KernelClassifier, KernelRidge, KernelRidgeCV, held_out, load
 from ntkfast.regression.description import described, rebuilt
 
 EPS = np.finfo(np.float64).eps
@@ -264,6 +264,39 @@ def test_estimates_above_exact_rows_come_near() -> None:
         KernelRidgeCV(NET, [0.0], **options).fit(X, Y)
 
 
+def test_a_path_starts_from_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guess is the minimum of the energy over all combinations, and saves steps."""
+    g = np.random.default_rng(3)
+    ridges, B = g.uniform(0.1, 1, 40), g.normal(size=(40, 3))
+    known = [(one, np.linalg.solve(K + np.diag(one), B)) for one in g.uniform(1, 9, (2, 40))]
+    found, A = held_out._guess(known, ridges, B), K + np.diag(ridges)
+    assert found is not None
+    for c in range(3):
+        basis = np.stack([solution[:, c] for _, solution in known], axis=1)
+        wanted = basis @ np.linalg.solve(basis.T @ A @ basis, basis.T @ B[:, c])
+        assert_allclose(found[:, c], wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+
+    def products() -> tuple[int, Any]:
+        count: list[int] = []
+
+        class Counted(KernelRidgeCV):
+            def _solve(self, *args: Any) -> Any:
+                solution = super()._solve(*args)
+                count.append(solution.products)
+                return solution
+
+        model = Counted(NET, exact_rows=1, method="cg", n_probes=4, random_state=0, tol=1e-9)
+        predicted = model.fit(X, Y).predict(Z)
+        return sum(count), predicted
+
+    monkeypatch.setattr("ntkfast.regression.preconditioner.RANK", 1)
+    warm = products()
+    monkeypatch.setattr(held_out, "_guess", lambda *_: None)
+    cold = products()
+    assert_allclose(warm[1], cold[1], rtol=0, atol=1e-5)
+    assert warm[0] < 0.85 * cold[0]
+
+
 # --- Classes -------------------------------------------------------------------------------------
 
 
@@ -346,6 +379,10 @@ def test_grid_search() -> None:
         **{name.removeprefix("kernel__"): value for name, value in found.best_params_.items()},
     )
     residual = GridSearchCV(KernelClassifier(nf.ResNet(2, alpha=1.0)), {"kernel__alpha": [0.1, 1]})
+    process = GridSearchCV(GaussianProcess(net, tune=()), grid | {"noise": [0.01, 0.1]}, cv=2)
+    assert process.fit(X, Y).best_params_["noise"] in (0.01, 0.1)
+    flow = GridSearchCV(GradientFlow(net), {"network__depth": [1, 2], "ridge": [0.1, 1.0]}, cv=2)
+    assert flow.fit(X, Y).best_params_["network__depth"] in (1, 2)
     assert residual.fit(X, LABELS).best_estimator_.kernel.alpha in (0.1, 1)
 
 

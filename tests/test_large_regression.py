@@ -133,7 +133,7 @@ def test_repeated_rows_with_little_noise_are_told() -> None:
 # --- Files ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["dense", "lanczos"])
+@pytest.mark.parametrize("method", ["dense", pytest.param("lanczos", marks=pytest.mark.slow)])
 def test_saved_models_predict_the_same_bits(method: str, tmp_path: Path) -> None:
     file = tmp_path / "model.npz"
     images = X.reshape(90, 1, 3, 1)

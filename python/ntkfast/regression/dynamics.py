@@ -138,8 +138,11 @@ class Dynamics:
         """The largest eigenvalue of training."""
         if self.is_dense:
             return largest_eigenvalue(self.theta)
-        kernel, options = self.kernel, {"engine": self.engine, "threads": self.threads}
-        return largest_eigenvalue(kernel.operator(self.inputs, ridge=self.ridge, **options))
+        return largest_eigenvalue(
+            self.kernel.operator(
+                self.inputs, ridge=self.ridge, engine=self.engine, threads=self.threads
+            )
+        )
 
     @cached_property
     def spaces(self) -> Spaces:

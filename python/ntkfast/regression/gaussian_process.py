@@ -204,17 +204,19 @@ class GaussianProcess(
         self.parameters_ = parameters
         self.kernel_ = changed(kernel, parameters) if parameters else kernel
         self.scale_, self.noise_ = found.scale, found.noise
-        self._inverse, self._likelihood = None, None
+        self._inverse: Inverse | None = None
+        self._likelihood: tuple[float, float] | None = None
         self.dual_coef_ = self._inverted().solve(self.targets_)
         return self
 
     def _inverted(self) -> Inverse:
         """Return the inverse of the covariance of the targets; a file does not hold it."""
-        if getattr(self, "_inverse", None) is None:
-            self._inverse = self._inverse_of(self.kernel_, self.scale_, self.noise_)
-            if self._inverse is None:
-                raise singular(self.noise_)
-        return self._inverse
+        found: Inverse | None = getattr(self, "_inverse", None)
+        if found is None:
+            found = self._inverse = self._inverse_of(self.kernel_, self.scale_, self.noise_)
+        if found is None:
+            raise singular(self.noise_)
+        return found
 
     def _inverse_of(self, kernel: Kernel, scale: float, noise: float) -> Inverse | None:
         evaluation = Evaluation(kernel, self.engine, self.threads)
@@ -252,9 +254,13 @@ class GaussianProcess(
     def log_marginal_likelihood_value_(self) -> float:
         """The logarithm of the density of the targets, as fitted."""
         check_is_fitted(self)
-        if getattr(self, "_likelihood", None) is None:
-            self._likelihood = self._density(self._inverted(), self.dual_coef_)
-        return self._likelihood[0]
+        return self._fitted_density()[0]
+
+    def _fitted_density(self) -> tuple[float, float]:
+        found: tuple[float, float] | None = getattr(self, "_likelihood", None)
+        if found is None:
+            found = self._likelihood = self._density(self._inverted(), self.dual_coef_)
+        return found
 
     def log_marginal_likelihood(
         self,
@@ -292,8 +298,8 @@ class GaussianProcess(
         TypeError, ValueError
             If a parameter is unknown or out of range.
         """
-        value = self.log_marginal_likelihood_value_
-        error = self._likelihood[1]
+        check_is_fitted(self)
+        value, error = self._fitted_density()
         if not (noise is None and scale is None and not parameters):
             variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
             size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)

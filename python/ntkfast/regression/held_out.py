@@ -7,7 +7,8 @@ that of the inverse of W K W + s I, W = sqrt D. A decomposition of this one serv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,8 +97,8 @@ def estimated_path(
     Parameters
     ----------
     solve : function
-        Of right-hand sides (n, c + probes), ridges (n,) and the solutions with the ridge before,
-        returns A^-1 times the right-hand sides.
+        Of right-hand sides (n, c + probes), ridges (n,) and a guess or None, returns A^-1 times
+        the right-hand sides.
     diagonal : (n,) array
         Of K, which bounds that of A^-1: 1 / (K_ii + s) <= (A^-1)_ii <= 1 / s.
     probes : (n, probes) array
@@ -106,10 +107,11 @@ def estimated_path(
     shares = np.ones(len(Y)) if weights is None else weights
 
     def systems() -> Iterator[System]:
-        found = None
+        B, before = np.hstack([Y, probes]), deque[System]([], 2)
         for ridge in ridges:
             own = ridge / shares
-            found = solve(np.hstack([Y, probes]), own, found)
+            found = solve(B, own, _guess(before, own, B))
+            before.append((own, found))
             solved, answers = found[:, : Y.shape[1]], found[:, Y.shape[1] :]
             guess = np.mean(probes * answers, axis=1)
             yield solved, np.clip(guess, 1 / (diagonal + own), 1 / own)
@@ -117,6 +119,21 @@ def estimated_path(
     found = _chosen(systems(), len(ridges), criterion, weights)
     assert found is not None
     return found
+
+
+def _guess(before: Iterable[System], ridges: Values, B: Values) -> Values | None:
+    """Return the best combination of solutions with other ridges, for each column its own.
+
+    K is known on them, K A = B - ridges A: Galerkin's equations cost no product. From two of them
+    a path of one ridge in each decade takes a third less products than from zero.
+    """
+    if not before:
+        return None
+    A = np.array([found for _, found in before])
+    images = np.array([B + (ridges - own)[:, None] * found for own, found in before])
+    inner = np.einsum("jnc,knc->cjk", A, images)
+    inverse = np.linalg.pinv((inner + np.swapaxes(inner, 1, 2)) / 2, 1e-12, hermitian=True)
+    return np.einsum("cjk,kmc,mc,jnc->nc", inverse, A, B, A, optimize=True)
 
 
 def _chosen(

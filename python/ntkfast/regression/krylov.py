@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import linalg
@@ -13,7 +14,8 @@ from ntkfast.regression.repeated import Repeated
 from ntkfast.regression.solution import SolverWarning
 from ntkfast.support.telling import warn
 
-Product = Factors = Callable[[Values], Values]
+Product: TypeAlias = Callable[[Values], Values]  # of columns
+Factors: TypeAlias = Callable[[Values], Values]  # of eigenvalues
 
 CHECK = 5  # steps between looks at the error
 STEPS = 400  # at most
@@ -47,7 +49,7 @@ class Space:
         V = self._next
         W = self._product(V)
         if self._basis:
-            W = W - self._betas[-1] * self._basis[-1]
+            W = np.asarray(W - self._betas[-1] * self._basis[-1])
         self._alphas.append(np.sum(W * V, axis=0))
         W = W - self._alphas[-1] * V
         self._betas.append(np.linalg.norm(W, axis=0))
@@ -62,7 +64,7 @@ class Space:
 
     def combined(self, weights: Values) -> Values:
         """Return |b| V times weights."""
-        found = np.zeros_like(self._next)
+        found = np.zeros(self._next.shape)
         for V, own in zip(self._basis, weights * self._sizes, strict=True):
             found += V * own
         return found

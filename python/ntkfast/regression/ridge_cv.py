@@ -14,6 +14,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Values
 from ntkfast.regression.base import KernelEstimator, KernelRegressor, weights_of
 from ntkfast.regression.held_out import Path, estimated_path, exact_path
+from ntkfast.regression.solver import DIRECT
 
 Self = TypeVar("Self", bound="KernelRidgeCV")
 RELATIVE = np.geomspace(1e-8, 10, 28)  # three ridges in each decade, over the mean of the diagonal
@@ -53,15 +54,15 @@ class PathEstimator(KernelEstimator):
             path = exact_path(self._gram(inputs), targets, ridges / scale, criterion, weights)
         else:
             signs = check_random_state(self.random_state).randint(0, 2, (len(inputs), probes))
-            path = estimated_path(
-                lambda B, ridge, start: self._solve(inputs, B, ridge, start).coefficients,
-                diagonal,
-                targets,
-                ridges / scale,
-                criterion,
-                2.0 * signs - 1,
-                weights,
-            )
+            # A factorisation has no use for a guess.
+            iterates = self.method == "cg" or (self.method == "auto" and len(inputs) > DIRECT)
+
+            def solved(B: Values, ridge: Values, guess: Values | None) -> Values:
+                start = guess if iterates else None
+                return self._solve(inputs, B, ridge, start).coefficients
+
+            given = ridges / scale, criterion, 2.0 * signs - 1, weights
+            path = estimated_path(solved, diagonal, targets, *given)
         self.ridges_, self.scores_ = ridges, path.scores
         self.ridge_ = float(ridges[path.best])
         return path, inputs

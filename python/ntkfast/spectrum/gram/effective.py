@@ -169,7 +169,8 @@ def _lanczos(passes: Passes, probes: Values, path: Values, max_steps: int) -> Ef
         return bool(np.all(truncation <= np.maximum(0.1 * error, 1e-10 * found[0])))
 
     is_enough(*lanczos(passes, probes, max_steps, is_enough))
-    return EffectiveDimension(path, *found, "lanczos", passes.count)
+    values, error, truncation = found
+    return EffectiveDimension(path, values, error, truncation, "lanczos", passes.count)
 
 
 def _bounds(alphas: Values, betas: Values, path: Values) -> Values:
