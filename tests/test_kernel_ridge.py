@@ -29,7 +29,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ntkfast.regression import KernelClassifier, KernelRidge, KernelRidgeCV, held_out, load
+from ntkfast.regression import (
+    GaussianProcess,
+    GradientFlow,
+    KernelClassifier,
+    KernelRidge,
+    KernelRidgeCV,
+    held_out,
+    load,
+)
 from ntkfast.regression.description import described, rebuilt
 
 EPS = np.finfo(np.float64).eps
@@ -276,6 +284,8 @@ def test_a_path_starts_from_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> No
         wanted = basis @ np.linalg.solve(basis.T @ A @ basis, basis.T @ B[:, c])
         assert_allclose(found[:, c], wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
 
+    many = g.normal(size=(400, 5))
+
     def products() -> tuple[int, Any]:
         count: list[int] = []
 
@@ -285,15 +295,15 @@ def test_a_path_starts_from_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> No
                 count.append(solution.products)
                 return solution
 
-        model = Counted(NET, exact_rows=1, method="cg", n_probes=4, random_state=0, tol=1e-9)
-        predicted = model.fit(X, Y).predict(Z)
+        model = Counted(NET, exact_rows=1, method="cg", n_probes=8, random_state=0)
+        predicted = model.fit(many, np.abs(many[:, 0])).predict(many[:9])
         return sum(count), predicted
 
     monkeypatch.setattr("ntkfast.regression.preconditioner.RANK", 1)
     warm = products()
     monkeypatch.setattr(held_out, "_guess", lambda *_: None)
     cold = products()
-    assert_allclose(warm[1], cold[1], rtol=0, atol=1e-5)
+    assert_allclose(warm[1], cold[1], rtol=0, atol=1e-4)
     assert warm[0] < 0.85 * cold[0]
 
 

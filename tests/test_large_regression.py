@@ -244,6 +244,10 @@ def test_what_products_cannot_tell() -> None:
         model.predict(None, 3, return_std=True)
     with pytest.raises(ValueError, match="training_loss: expected"):
         model.training_loss(3, ensemble=True)
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match="times: expected numbers for a model"):
+        nf.plot.learning_curves(model)
+    assert len(nf.plot.learning_curves(model, [1, 30]).axes[0].lines) == 1
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("error", SolverWarning)
         patch.setattr("ntkfast.regression.krylov.STEPS", 10)

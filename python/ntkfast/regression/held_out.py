@@ -133,7 +133,8 @@ def _guess(before: Iterable[System], ridges: Values, B: Values) -> Values | None
     images = np.array([B + (ridges - own)[:, None] * found for own, found in before])
     inner = np.einsum("jnc,knc->cjk", A, images)
     inverse = np.linalg.pinv((inner + np.swapaxes(inner, 1, 2)) / 2, 1e-12, hermitian=True)
-    return np.einsum("cjk,kmc,mc,jnc->nc", inverse, A, B, A, optimize=True)
+    guess = np.einsum("cjk,kmc,mc,jnc->nc", inverse, A, B, A, optimize=True)
+    return np.asarray(guess, np.float64)
 
 
 def _chosen(
