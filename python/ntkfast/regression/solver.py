@@ -29,7 +29,7 @@ from ntkfast.support.randomness import RNG, root
 from ntkfast.support.telling import warn
 
 METHODS = ("auto", "cholesky", "eigh", "cg")
-DIRECT = 4096  # rows up to which a factorisation is the faster way
+DIRECT = 8192  # rows up to which a factorisation is the faster way
 REFINEMENTS = 30  # steps that make up for a factor in float32
 WANTED = (OVER, "callback said so")  # no reason to warn
 
@@ -74,7 +74,7 @@ def solve(
         on disk, in the folder of temporary files. "eigh": the minimum-norm least-squares solution;
         eigenvalues of K + ridge I up to n eps times the largest one count as zero. "cg":
         conjugate gradients, preconditioned by randomly pivoted Cholesky. "auto": "cholesky" up to
-        4,096 rows, "cg" for more, or with an argument that needs it.
+        8,192 rows if memory holds the factor, "cg" for more, or with an argument that needs it.
     memory : int, optional
         Bytes that may be used beside the arguments; default 4 GiB. The Gram matrix is stored in
         float64 for rows in float64, else in float32, else recomputed in every product.
@@ -143,7 +143,7 @@ def solve(
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
-    method = _method(method, len(inputs), iterative)
+    method = _method(method, len(inputs), budget, iterative)
     system = System(evaluation, inputs, _ridge(ridge, len(inputs)))
     if not system.diagonal.any() and not np.any(system.ridge) and method != "eigh":
         raise direct.explained(np.linalg.LinAlgError("the matrix is zero"), 0.0)
@@ -330,12 +330,13 @@ class _Work:
         )
 
 
-def _method(method: str, n: int, iterative: Mapping[str, object]) -> str:
+def _method(method: str, n: int, memory: int, iterative: Mapping[str, object]) -> str:
     """Choose a method, and refuse arguments that it does not know."""
     method = checks.choice("method", method, METHODS)
     given = [name for name, value in iterative.items() if value is not None]
     if method == "auto":
-        return "cg" if given or n > DIRECT else "cholesky"
+        fits = next(direct.choices(n, memory)) == (np.float64, False)
+        return "cg" if given or n > DIRECT or not fits else "cholesky"
     if method != "cg" and given:
         raise ValueError(f'{given[0]}: expected method="cg" with it, got method="{method}"')
     return method
