@@ -99,7 +99,7 @@ def test_gaussian_processes(data: Any) -> None:
     theirs = GaussianProcessRegressor(NTKKernel(ADDITIVE, scale=2.0), alpha=0.1, optimizer=None)
     ours = 2 * ADDITIVE(X) @ np.linalg.solve(2 * ADDITIVE(X) + 0.1 * np.eye(60), y)
     np.testing.assert_allclose(theirs.fit(X, y).predict(X), ours, rtol=1e-9, atol=1e-9)
-    with pytest.raises(ValueError, match=r"w_std: .* has no such parameter"):
+    with pytest.raises(ValueError, match="w_std: expected one of k1, k2, k1__"):
         NTKKernel(ADDITIVE, w_std=1.0)(X)
 
 

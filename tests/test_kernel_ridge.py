@@ -29,7 +29,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from ntkfast.regression import KernelClassifier, KernelRidge, KernelRidgeCV, load
+from ntkfast.regression import (
+    GaussianProcess,
+    GradientFlow,
+    KernelClassifier,
+    KernelRidge,
+    KernelRidgeCV,
+    held_out,
+    load,
+)
 from ntkfast.regression.description import described, rebuilt
 
 EPS = np.finfo(np.float64).eps
@@ -82,12 +90,13 @@ def test_ridge_follows_the_formula(ridge: float, columns: Any) -> None:
     assert model.solution_.converged
 
 
+@pytest.mark.parametrize("method", ["cholesky", "eigh", "cg"])
 @pytest.mark.parametrize("weights", [W, np.full(40, 3.0), 0.5, W * (np.arange(40) % 4 > 0)])
-def test_weights_are_those_of_scikit_learn(weights: Any) -> None:
+def test_weights_are_those_of_scikit_learn(weights: Any, method: str) -> None:
     ridge = 0.01
     other = sklearn.kernel_ridge.KernelRidge(alpha=ridge, kernel="precomputed")
     wanted = other.fit(K, Y, sample_weight=weights).predict(KZ)
-    model = KernelRidge(NET, ridge).fit(X, Y, sample_weight=weights)
+    model = KernelRidge(NET, ridge, method=method, tol=1e-13).fit(X, Y, sample_weight=weights)
     close(model.predict(Z), wanted, ridge / 3, 10)
 
 
@@ -181,11 +190,6 @@ def test_ridge_zero() -> None:
         (lambda: KernelRidge(NET).fit(X, Y, Y), ValueError, r"sample_weight: expected shape"),
         (lambda: KernelRidgeCV(NET, []).fit(X, Y), ValueError, "ridges: expected at least one"),
         (lambda: KernelRidgeCV(NET, criterion="x").fit(X, Y), ValueError, "criterion: expected"),
-        (
-            lambda: KernelRidgeCV(NET, exact_rows=20).fit(X, Y, W),
-            ValueError,
-            "sample_weight: expected equal weights for more than exact_rows=20",
-        ),
         (lambda: KernelClassifier(NET, "x").fit(X, LABELS), ValueError, "ridge: expected a number"),
         (lambda: KernelClassifier(NET, None).fit(X, LABELS), TypeError, "ridge: expected a number"),
         (lambda: KernelClassifier(NET).predict(X), NotFittedError, "not fitted"),
@@ -258,9 +262,49 @@ def test_estimates_above_exact_rows_come_near() -> None:
         assert_allclose(found.scores_, exact.scores_, rtol=0.1)
         assert found.ridge_ == exact.ridge_
         close(found.predict(Z), exact.predict(Z), 0.01, 10)
+        exact = KernelRidgeCV(NET, ridges, criterion=criterion).fit(X, Y, W)
+        found = KernelRidgeCV(NET, ridges, criterion=criterion, **options).fit(X, Y, W)
+        assert_allclose(found.scores_, exact.scores_, rtol=0.1)
+        assert found.ridge_ == exact.ridge_
+        close(found.predict(Z), exact.predict(Z), 0.01 / 3, 10)
     assert len(KernelRidgeCV(NET, **options).fit(X, Y).ridges_) == 7
     with pytest.raises(ValueError, match="ridges: expected a finite number > 0"):
         KernelRidgeCV(NET, [0.0], **options).fit(X, Y)
+
+
+def test_a_path_starts_from_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guess is the minimum of the energy over all combinations, and saves steps."""
+    g = np.random.default_rng(3)
+    ridges, B = g.uniform(0.1, 1, 40), g.normal(size=(40, 3))
+    known = [(one, np.linalg.solve(K + np.diag(one), B)) for one in g.uniform(1, 9, (2, 40))]
+    found, A = held_out._guess(known, ridges, B), K + np.diag(ridges)
+    assert found is not None
+    for c in range(3):
+        basis = np.stack([solution[:, c] for _, solution in known], axis=1)
+        wanted = basis @ np.linalg.solve(basis.T @ A @ basis, basis.T @ B[:, c])
+        assert_allclose(found[:, c], wanted, rtol=0, atol=1e-9 * np.abs(wanted).max())
+
+    many = g.normal(size=(400, 5))
+
+    def products() -> tuple[int, Any]:
+        count: list[int] = []
+
+        class Counted(KernelRidgeCV):
+            def _solve(self, *args: Any) -> Any:
+                solution = super()._solve(*args)
+                count.append(solution.products)
+                return solution
+
+        model = Counted(NET, exact_rows=1, method="cg", n_probes=8, random_state=0)
+        predicted = model.fit(many, np.abs(many[:, 0])).predict(many[:9])
+        return sum(count), predicted
+
+    monkeypatch.setattr("ntkfast.regression.preconditioner.RANK", 1)
+    warm = products()
+    monkeypatch.setattr(held_out, "_guess", lambda *_: None)
+    cold = products()
+    assert_allclose(warm[1], cold[1], rtol=0, atol=1e-4)
+    assert warm[0] < 0.85 * cold[0]
 
 
 # --- Classes -------------------------------------------------------------------------------------
@@ -345,6 +389,10 @@ def test_grid_search() -> None:
         **{name.removeprefix("kernel__"): value for name, value in found.best_params_.items()},
     )
     residual = GridSearchCV(KernelClassifier(nf.ResNet(2, alpha=1.0)), {"kernel__alpha": [0.1, 1]})
+    process = GridSearchCV(GaussianProcess(net, tune=()), grid | {"noise": [0.01, 0.1]}, cv=2)
+    assert process.fit(X, Y).best_params_["noise"] in (0.01, 0.1)
+    flow = GridSearchCV(GradientFlow(net), {"network__depth": [1, 2], "ridge": [0.1, 1.0]}, cv=2)
+    assert flow.fit(X, Y).best_params_["network__depth"] in (1, 2)
     assert residual.fit(X, LABELS).best_estimator_.kernel.alpha in (0.1, 1)
 
 

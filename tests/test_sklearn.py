@@ -102,8 +102,8 @@ def test_gradient_by_a_known_power() -> None:
 @pytest.mark.parametrize(
     ("kernel", "message"),
     [
-        (NTKKernel(nf.FullyConnected(2), alpha=0.3), "alpha: .* has no such parameter"),
-        (NTKKernel(nf.FullyConnected(2).ntk, bias=0.3), "bias: .* has no such parameter"),
+        (NTKKernel(nf.FullyConnected(2), alpha=0.3), "alpha: expected one of .*FullyConnected"),
+        (NTKKernel(nf.FullyConnected(2).ntk, c=0.3), "c: expected one of .*FullyConnected"),
     ],
 )
 def test_parameters_that_the_network_lacks(kernel: NTKKernel, message: str) -> None:

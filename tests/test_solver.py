@@ -173,7 +173,7 @@ def test_panels(monkeypatch: pytest.MonkeyPatch, on_disk: bool, single: bool) ->
     system, kind = System(Evaluation(KERNEL), X, 0.5), np.float32 if single else np.float64
     A = matrix(X, 0.5)
     bar = Bar(False, "", None, "")
-    factor = PanelCholesky(system.columns, 50, kind, A.diagonal().max(), on_disk, bar)
+    factor = PanelCholesky(system.columns, 50, kind, on_disk, bar)
     rounding = float(np.finfo(kind).eps) * 50 * np.linalg.cond(A)
     assert residuals(A, factor.solve(B), B).max() <= rounding
     assert np.abs(factor.times(B) - A @ B).max() <= 50 * np.finfo(kind).eps * np.abs(A @ B).max()
@@ -378,6 +378,58 @@ def test_validation_stops_at_the_best() -> None:
     assert found.residuals == pytest.approx(residuals(matrix(X, 1e-8), found.coefficients, B))
 
 
+@pytest.mark.parametrize("method", ["cg", "cholesky", "eigh"])
+def test_a_ridge_for_each_input(method: str) -> None:
+    X, B = data(150)
+    ridges = np.geomspace(1e-4, 1e6, 150)  # weights over ten decades
+    A = KERNEL(X) + np.diag(ridges)
+    found = solve(KERNEL, X, B, ridges, method=method)
+    if method == "eigh":  # eigenvectors mix the scales of the rows
+        assert np.all(found.residuals <= 1e-6)
+        return
+    # Scaled to a diagonal of ones, as Cholesky and the preconditioner see it.
+    roots = np.sqrt(np.diag(A))
+    condition = np.linalg.cond(A / np.outer(roots, roots))
+    wanted = np.linalg.solve(A, B)
+    error = np.linalg.norm(roots[:, None] * (found.coefficients - wanted), axis=0)
+    assert found.converged
+    assert np.all(error <= 1e-6 * condition * np.linalg.norm(B, axis=0) / roots.min())
+    if method == "cg":
+        assert found.iterations < 30
+    assert "ridge 0.0001 to 1e+06" in found.summary()
+
+
+def test_equal_ridges_are_one() -> None:
+    X, B = data(30)
+    one, many = (solve(KERNEL, X, B, ridge) for ridge in (0.5, np.full(30, 0.5)))
+    assert many.ridge == 0.5
+    assert np.array_equal(one.coefficients, many.coefficients)
+
+
+def test_an_interrupted_validation_goes_on(tmp_path: Path) -> None:
+    X, B = data(120, c=1)
+    options: dict[str, Any] = {"rank": 5, "tol": 1e-12, "validation": data(40, c=1, seed=1)}
+    whole = solve(KERNEL, X, B, 1e-8, **options)
+    best = int(np.nanargmin([e.validation for e in whole.history.entries]))
+    last = whole.history.entries[best].iteration + 5  # one look later
+
+    def stop(step: Any) -> None:
+        if step.iteration == last:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state.npz"
+    with pytest.raises(KeyboardInterrupt):
+        solve(KERNEL, X, B, 1e-8, checkpoint=path, callback=stop, **options)
+    for _ in range(2):  # the second has nothing left to do
+        found = solve(KERNEL, X, B, 1e-8, checkpoint=path, **options)
+        assert found.reason == "validation error rose"
+        assert np.array_equal(found.coefficients, whole.coefficients)
+        assert found.iterations == whole.iterations
+    other = options | {"validation": data(40, c=1, seed=2)}  # knows nothing of the first one
+    again = solve(KERNEL, X, B, 1e-8, checkpoint=path, **other)
+    assert again.iterations >= whole.iterations
+
+
 def test_time_limit() -> None:
     X, B = data(100)
     with pytest.warns(SolverWarning, match="time_limit reached"):
@@ -475,10 +527,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "NaN": ({"B": np.array([1.0, np.nan, 1.0])}, "B: expected finite numbers, row 1"),
     "rows": ({"B": np.ones(4)}, r"B: expected shape \(3,\), got \(4,\)"),
     "ridge": ({"ridge": -1.0}, "ridge: expected a finite number >= 0"),
+    "ridges": ({"ridge": [1.0, 2.0]}, r"ridge: expected a number or shape \(3,\), got \(2,\)"),
+    "one ridge": (
+        {"ridge": [1.0, 2.0, -1.0]},
+        "ridge: expected finite numbers >= 0, got -1.0 at 2",
+    ),
     "tol": ({"tol": 0}, "tol: expected a finite number > 0"),
     "method": ({"method": "lu"}, "method: expected one of"),
     "memory": ({"memory": 0}, "memory: expected an integer >= 1"),
-    "eigh": ({"method": "eigh", "memory": 100}, "memory: expected at least 216 bytes"),
+    "eigh": ({"method": "eigh", "memory": 100}, "memory: expected at least 288 bytes"),
     "rank": ({"rank": 3, "memory": 100}, "memory: expected at least .* rank 3"),
     "direct": ({"method": "eigh", "rank": 2}, 'rank: expected method="cg"'),
     "start": ({"start": np.ones((3, 2))}, "start: expected 1 columns like B, got 2"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays.foreign import host_array
+from ntkfast.kernels.parameters import changed
 from ntkfast.support.optional import require
 
 require("sklearn", "sklearn")
@@ -190,7 +190,7 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
     def _kernel(self, values: dict[str, float]) -> Any:
         """Make the kernel of the network with these parameters in place of its own."""
         changes = {name: value for name, value in values.items() if name != "scale"}
-        network = _replace(self.network, changes) if changes else self.network
+        network = changed(self.network, changes) if changes else self.network
         return getattr(network, self.kind, network)
 
     def _evaluate(
@@ -210,12 +210,3 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         difference -= self._evaluate(below, X, None)
         difference /= width
         return difference
-
-
-def _replace(network: Any, changes: dict[str, float]) -> Any:
-    """Make a network like this one with other parameters."""
-    names = inspect.signature(type(network)).parameters
-    for name in changes:
-        if name not in names:
-            raise ValueError(f"{name}: {network!r} has no such parameter")
-    return type(network)(**({name: getattr(network, name) for name in names} | changes))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
+Values: TypeAlias = NDArray[np.float64]
 
 
 class Collection(Protocol):

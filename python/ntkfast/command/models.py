@@ -104,7 +104,8 @@ def predict(arguments: argparse.Namespace) -> None:
         raise ValueError(f"method: expected predict, got {arguments.method}: this is a regression")
     if any(is_same(file, arguments.out) for file in (arguments.model, arguments.X)):
         raise ValueError(f"out: expected another file than the inputs, got {arguments.out}")
-    model.set_params(engine=arguments.engine, threads=arguments.threads, progress=False)
+    run = {"engine": arguments.engine, "threads": arguments.threads, "progress": False}
+    model.set_params(**{name: value for name, value in run.items() if hasattr(model, name)})
     name = hashlib.sha256(Path(arguments.model).read_bytes()).hexdigest()
 
     def job() -> dict[str, Any]:

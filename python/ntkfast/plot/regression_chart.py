@@ -48,7 +48,7 @@ def learning_curves(
     ImportError
         Without matplotlib, the extra "plot".
     ValueError
-        If times are not positive.
+        If times are not positive, or not given for a model without eigenvalues.
 
     Examples
     --------
@@ -84,6 +84,8 @@ def _times(models: list[Any]) -> Any:
     ends = []
     for model in models:
         training = model.training_
+        if not training.is_dense:
+            raise ValueError('times: expected numbers for a model with method="lanczos", got None')
         values = training.eigen.values[training.eigen.values > training.eigen.cutoff]
         ends.append(1 / (training.descent.rate * values[[-1, 0]]))
     first = 0.1 * min(float(one[0]) for one in ends)

@@ -13,7 +13,7 @@ from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast import places
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import Images
+from ntkfast.arrays.collections import Images, Values
 from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
 from ntkfast.arrays.ragged import Sequences
@@ -21,9 +21,10 @@ from ntkfast.features.base import BaseEstimator, check_is_fitted, validate_data
 from ntkfast.features.streaming import sample_weights
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.regression.parameters import changed, kernel_of, parameters_of
+from ntkfast.kernels.parameters import changed, parameters_of
+from ntkfast.regression.parameters import kernel_of, or_default
 from ntkfast.regression.saved import save
-from ntkfast.regression.solution import Solution, Values
+from ntkfast.regression.solution import Solution
 from ntkfast.regression.solver import solve
 
 PART_BYTES = 1 << 26  # in float64 at a time: of inputs, or of a panel of K(Z, X)
@@ -50,7 +51,7 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters by name; with `deep` those of the network or kernel too."""
         found: dict[str, Any] = super().get_params(deep=False)
-        inner = parameters_of(found[self._model]) if deep else {}
+        inner = parameters_of(or_default(found[self._model])) if deep else {}
         return found | {f"{self._model}__{name}": value for name, value in inner.items()}
 
     def set_params(self: Self, **params: Any) -> Self:
@@ -60,7 +61,8 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
         inner = {name.removeprefix(prefix): params.pop(name) for name in names}
         super().set_params(**params)
         if inner:
-            setattr(self, self._model, changed(getattr(self, self._model), inner, prefix))
+            value = or_default(getattr(self, self._model))
+            setattr(self, self._model, changed(value, inner, prefix))
         return self
 
     def _given(self) -> Kernel:
@@ -167,6 +169,25 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
             yield slice(first, first + len(values)), values
             first += len(values)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz``. It appears when it is complete; until then an older file stays.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            Before `fit`.
+        TypeError
+            If the kernel holds a Python function or a class that is not of this package, or the
+            loss is a Python function.
+        """
+        check_is_fitted(self)
+        save(self, path)
+
 
 class KernelEstimator(KernelModel):
     """Base of those whose predictions are K(Z, X) times coefficients, found by `solve`."""
@@ -182,7 +203,9 @@ class KernelEstimator(KernelModel):
         """Return the Gram matrix of validated inputs in float64."""
         return np.asarray(self._evaluation()(inputs.astype(np.float64, copy=False)), np.float64)
 
-    def _solve(self, inputs: Any, targets: Values, ridge: float) -> Solution:
+    def _solve(
+        self, inputs: Any, targets: Values, ridge: float | Values, start: Values | None = None
+    ) -> Solution:
         """Solve (K + ridge I) A = targets with the solver's options; it warns where it does not."""
         return solve(
             self.kernel_,
@@ -192,6 +215,7 @@ class KernelEstimator(KernelModel):
             method=self.method,
             memory=self.memory,
             tol=self.tol,
+            start=start,
             engine=self.engine,
             threads=self.threads,
             progress=self.progress,
@@ -208,24 +232,6 @@ class KernelEstimator(KernelModel):
             some = inputs[part].astype(np.float64, copy=False)
             result[part] = evaluate.matmul(some, known, self.dual_coef_)
         return result
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted model to a file, which `ntkfast.regression.load` reads without pickle.
-
-        Parameters
-        ----------
-        path : path
-            Ends in ``.npz``. It appears when it is complete; until then an older file stays.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError
-            Before `fit`.
-        TypeError
-            If the kernel holds a Python function or a class that is not of this package.
-        """
-        check_is_fitted(self)
-        save(self, path)
 
 
 class KernelRegressor(

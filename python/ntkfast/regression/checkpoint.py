@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.batch.disk import sync_folder
 from ntkfast.kernels.evaluation import Evaluation
@@ -20,11 +23,29 @@ from ntkfast.regression.solution import Entry
 from ntkfast.regression.system import double
 from ntkfast.support.files import appearing
 
-MAGIC = "ntkfast solver checkpoint 1"
+MAGIC = "ntkfast solver checkpoint 2"
 SHARE = 20  # writing waits until it costs a twentieth of the time
 PROBED = 4  # rows whose kernel tells it from another
 STATE = ("found", "residual", "directions", "images", "owners", "true", "best")
 HISTORY = ("iteration", "seconds", "residuals", "exact", "validation")
+
+
+@dataclass
+class Kept:
+    """The coefficients that did best on a validation set.
+
+    Attributes
+    ----------
+    error : float
+        Theirs.
+    found : (n, c) array, optional
+    bad : int
+        Looks since then.
+    """
+
+    error: float = math.inf
+    found: Values | None = None
+    bad: int = 0
 
 
 class Checkpoint:
@@ -40,17 +61,27 @@ class Checkpoint:
     settings : str
         What else the steps depend on, not the solution: after a change of it work goes on from the
         coefficients alone.
+    validated : str, default ""
+        What `fingerprint` says of the validation set, whose best coefficients are of use for no
+        other one.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], problem: str, probe: NDArray[Any], settings: str
+        self,
+        path: str | os.PathLike[str],
+        problem: str,
+        probe: NDArray[Any],
+        settings: str,
+        validated: str = "",
     ) -> None:
-        self.path = Path(path)
+        self.path, self._validated = Path(path), validated
         self._problem, self._probe, self._settings = problem, probe, settings
         self._written, self._cost = -np.inf, 0.0
 
-    def load(self) -> tuple[State, bool] | None:
-        """Return the state, and whether its settings are these; None if there is no file.
+    def load(self) -> tuple[State, bool, Kept] | None:
+        """Return the state, whether its settings are these, and what a validation set has kept.
+
+        None if there is no file.
 
         Raises
         ------
@@ -70,6 +101,9 @@ class Checkpoint:
                 stalls=int(held["stalls"]),
                 history=entries,
             )
+            kept = Kept(float(held["kept_error"]), held["kept_found"], int(held["kept_bad"]))
+            if str(held["validated"]) != self._validated or not np.isfinite(kept.error):
+                kept = Kept()
             problem, probe, settings = (held[name] for name in ("problem", "probe", "settings"))
         except FileNotFoundError:
             return None
@@ -87,14 +121,14 @@ class Checkpoint:
                 f"checkpoint: {self.path} belongs to another problem (other {what}); remove it or "
                 "name another file"
             )
-        return state, str(settings) == self._settings
+        return state, str(settings) == self._settings, kept
 
-    def offer(self, state: State) -> None:
+    def offer(self, state: State, kept: Kept) -> None:
         """Write the state, unless writing has taken too large a share of the time."""
         if time.perf_counter() - self._written > SHARE * self._cost:
-            self.save(state)
+            self.save(state, kept)
 
-    def save(self, state: State) -> None:
+    def save(self, state: State, kept: Kept) -> None:
         """Write the state durably."""
         began = time.perf_counter()
         columns = zip(*(vars(entry).values() for entry in state.history), strict=True)
@@ -103,7 +137,9 @@ class Checkpoint:
         arrays: dict[str, Any] = {name: getattr(state, name) for name in (*STATE, "single")}
         arrays |= {f"history_{n}": history.get(n, empty[n != "residuals"]) for n in HISTORY}
         arrays |= {"magic": MAGIC, "problem": self._problem, "settings": self._settings}
-        arrays |= {"probe": self._probe, "stalls": state.stalls}
+        arrays |= {"probe": self._probe, "stalls": state.stalls, "validated": self._validated}
+        best = empty[1] if kept.found is None else kept.found
+        arrays |= {"kept_error": kept.error, "kept_found": best, "kept_bad": kept.bad}
         with appearing(self.path) as partial, partial.open("wb") as file:
             np.savez(file, **arrays)
             file.flush()
@@ -113,10 +149,10 @@ class Checkpoint:
         self._cost = self._written - began
 
 
-def fingerprint(inputs: Any, B: NDArray[Any], ridge: float) -> str:
+def fingerprint(inputs: Any, B: NDArray[Any], ridge: float | Values) -> str:
     """Return a digest of what a system is, but for its kernel."""
-    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape} {B.shape} {ridge!r}".encode())
-    for array in (*_arrays(inputs), B):
+    digest = hashlib.sha256(f"{inputs.dtype} {inputs.shape} {B.shape}".encode())
+    for array in (*_arrays(inputs), B, np.atleast_1d(ridge)):
         for rows in panels(len(array), array[:1].nbytes):
             digest.update(np.ascontiguousarray(array[rows]).data)
     return digest.hexdigest()

@@ -14,10 +14,10 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.features.classifier import best_class, class_targets
 from ntkfast.regression.base import weights_of
 from ntkfast.regression.ridge_cv import PathEstimator
-from ntkfast.regression.solution import Values
 
 Self = TypeVar("Self", bound="KernelClassifier")
 SHARPEST = 12.0  # |log| of the factor of decision values of size 1
@@ -122,7 +122,7 @@ class KernelClassifier(
         ------
         TypeError, ValueError
             If a parameter has the wrong type or range, X is not finite or has no rows, or y has
-            fewer than two classes; for unequal weights of more than `exact_rows` inputs.
+            fewer than two classes.
         numpy.linalg.LinAlgError
             If all ridges are below the rounding errors of the matrix.
         """

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from ntkfast.arrays.collections import Values
 from ntkfast.regression.solution import Entry
 from ntkfast.regression.system import System
-
-Values = NDArray[np.float64]
 
 GROUP = 16  # right-hand sides that share a Krylov space
 REPLACE = 1e-3  # of the last true residual: further the recurrence is not trusted in float32

@@ -9,8 +9,8 @@ from typing import Any
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels import MAKERS, Kernel, KernelOfNetwork, Named
+from ntkfast.kernels.parameters import parameters_of
 from ntkfast.networks.composed import Composed
-from ntkfast.regression.parameters import parameters_of
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {
@@ -45,6 +45,9 @@ def described(value: Any) -> Any:
         return value
     if isinstance(value, (tuple, list)):
         return [described(item) for item in value]
+    if isinstance(value, Mapping):
+        entries = [[described(name), described(item)] for name, item in value.items()]
+        return {"class": "mapping", "entries": entries}
     if isinstance(value, KernelOfNetwork):
         return {"class": "kernel", "network": described(value.network), "kind": value.kind}
     if isinstance(value, Named):
@@ -81,6 +84,8 @@ def rebuilt(value: Any) -> Any:
     content = {name: rebuilt(item) for name, item in value.items()}
     name = content.pop("class", None)
     try:
+        if name == "mapping":
+            return dict(content["entries"])
         if name == "kernel":
             return _kernel(**content)
         if name == "activation":

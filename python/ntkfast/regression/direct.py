@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 from scipy import linalg
 
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.regression.eigen import Eigen
 from ntkfast.regression.system import System
 from ntkfast.support.progress import Bar
 
-Values = NDArray[np.float64]
-
 WIDTH = 1024  # columns of a panel in memory
 WIDTH_ON_DISK = 4096  # the file is read once per panel; SciPy's Cholesky crashes from 16,000 on
+STEPS = 4  # of power iteration
 ADVICE = 'add a ridge, or take method="eigh", which gives the minimum-norm solution'
 
 
@@ -36,8 +35,6 @@ class PanelCholesky:
         Returns the columns of a slice, from its first row on: an array that is overwritten.
     n : int
     dtype : float64 or float32
-    top : float
-        Largest entry of the diagonal.
     on_disk : bool
         Whether panels lie in a temporary file, in the folder that `tempfile.gettempdir` names.
     bar : Bar
@@ -46,8 +43,8 @@ class PanelCholesky:
     Raises
     ------
     numpy.linalg.LinAlgError
-        If A is not positive definite to rounding: a pivot, an upper bound of the smallest
-        eigenvalue, is below n eps times the largest entry of the diagonal.
+        If A is not positive definite to rounding: a pivot is below n eps times its entry of the
+        diagonal. That is so of any D A D, D diagonal, if of one.
     OSError
         If the disk has no room.
     """
@@ -57,7 +54,6 @@ class PanelCholesky:
         columns: Callable[[slice, DTypeLike], FloatArray],
         n: int,
         dtype: DTypeLike,
-        top: float,
         on_disk: bool,
         bar: Bar,
     ) -> None:
@@ -66,15 +62,16 @@ class PanelCholesky:
         self._panels: list[FloatArray] = []
         self._dtype: np.dtype[Any] = np.dtype(dtype)
         keep = _on_disk(self._dtype, self._sizes(n)) if on_disk else _in_memory()
-        floor = n * float(np.finfo(self._dtype).eps) * top
+        share = n * float(np.finfo(self._dtype).eps)
         for block in self._blocks:
             panel = columns(block, self._dtype)
             wide = panel.shape[1]
+            floor = share * np.diagonal(panel[:wide]).astype(np.float64)
             for before, done in zip(self._blocks, self._panels, strict=False):
                 rows = done[block.start - before.start :]
                 panel -= rows @ rows[:wide].T
             corner = linalg.cholesky(panel[:wide], lower=True, check_finite=False)
-            if float(np.diagonal(corner).min()) ** 2 <= floor:
+            if np.any(np.diagonal(corner).astype(np.float64) ** 2 <= floor):
                 raise linalg.LinAlgError("a pivot is zero to rounding")
             panel[:wide] = corner
             if len(panel) > wide:
@@ -97,12 +94,12 @@ class PanelCholesky:
         x = B.astype(self._dtype)
         for block, panel in zip(self._blocks, self._panels, strict=True):
             wide = panel.shape[1]
-            x[block] = linalg.solve_triangular(panel[:wide], x[block], lower=True)
+            x[block] = _solved(panel[:wide], x[block])
             x[block.stop :] -= panel[wide:] @ x[block]
         for block, panel in zip(reversed(self._blocks), reversed(self._panels), strict=True):
             wide = panel.shape[1]
             rest = x[block] - panel[wide:].T @ x[block.stop :]
-            x[block] = linalg.solve_triangular(panel[:wide], rest, lower=True, trans=1)
+            x[block] = _solved(panel[:wide], rest, 1)
         return x.astype(np.float64, copy=False)
 
     def times(self, V: Values) -> Values:
@@ -119,10 +116,17 @@ class PanelCholesky:
         sizes = []
         for apply in (self.times, self.solve):
             v = generator.normal(size=(sum(b.stop - b.start for b in self._blocks), 1))
-            for _ in range(6):
+            for _ in range(STEPS):
                 v = apply(v / np.linalg.norm(v))
             sizes.append(float(np.linalg.norm(v)))
         return max(1.0, math.prod(sizes))
+
+
+def _solved(corner: FloatArray, b: FloatArray, trans: int = 0) -> FloatArray:
+    """Solve with a triangle, or its transpose, of numbers that are known to be finite."""
+    return np.asarray(
+        linalg.solve_triangular(corner, b, lower=True, trans=trans, check_finite=False)
+    )
 
 
 def _in_memory() -> Callable[[FloatArray], FloatArray]:
@@ -152,33 +156,33 @@ def _on_disk(dtype: np.dtype[Any], size: int) -> Callable[[FloatArray], FloatArr
     return keep
 
 
-def explained(error: linalg.LinAlgError, ridge: float) -> linalg.LinAlgError:
+def explained(error: linalg.LinAlgError, ridge: float | Values) -> linalg.LinAlgError:
     """Return the error of a factorisation with what to do."""
     return linalg.LinAlgError(
-        f"ridge: expected one that makes K + ridge I positive definite to rounding, got {ridge} "
+        "ridge: expected one that makes K + ridge I positive definite to rounding, got "
+        f"{np.min(ridge)} "
         f"({error}): inputs are equal, or nearly so; {ADVICE}"
     )
 
 
 def factorised(system: System, dtype: DTypeLike, on_disk: bool, bar: Bar) -> PanelCholesky:
     """Return the factor of a system."""
-    top = float(system.diagonal.max()) + system.ridge
-    return PanelCholesky(system.columns, len(system), dtype, top, on_disk, bar)
+    return PanelCholesky(system.columns, len(system), dtype, on_disk, bar)
 
 
-def by_eigenvalues(K: Values, B: Values, ridge: float) -> tuple[Values, int, float]:
+def by_eigenvalues(K: Values, B: Values, ridge: float | Values) -> tuple[Values, int, float]:
     """Return the minimum-norm least-squares solution, the rank and the condition number.
 
-    Eigenvalues of K + ridge I up to n eps times the largest one count as zero, as for
+    Eigenvalues of K + diag(ridge) up to n eps times the largest one count as zero, as for
     `numpy.linalg.matrix_rank`. The Gram matrix is overwritten.
     """
+    np.einsum("ii->i", K)[:] += ridge
     eigen = Eigen.of(K)
-    shifted = eigen.values + ridge
-    kept = shifted > len(K) * np.finfo(np.float64).eps * max(float(shifted[-1]), 0.0)
-    factors = np.where(kept, 1 / np.where(kept, shifted, 1), 0)
-    rank = int(kept.sum())
-    condition = float(shifted[-1] / shifted[kept][0]) if rank == len(K) else math.inf
-    return eigen.times(factors, B), rank, condition
+    factors = eigen.inverse()
+    kept = eigen.values[factors > 0]
+    rank = len(kept)
+    condition = float(kept[-1] / kept[0]) if rank == len(K) else math.inf
+    return eigen.times(factors, eigen.seen(B)), rank, condition
 
 
 def choices(n: int, memory: int) -> Iterator[tuple[DTypeLike, bool]]:

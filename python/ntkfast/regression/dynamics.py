@@ -7,16 +7,16 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression.eigen import Eigen
+from ntkfast.regression.krylov import Krylov, SolvedByProducts, Spaces
 from ntkfast.regression.positive import factorised
-from ntkfast.regression.training_time import Descent
+from ntkfast.regression.repeated import Repeated
+from ntkfast.regression.training_time import Descent, largest_eigenvalue
 from ntkfast.spectrum.gram.cholesky import Cholesky
-
-Values = NDArray[np.float64]
 
 
 class Moment(Protocol):
@@ -42,15 +42,15 @@ class Modes:
 
     def phi(self, B: Values) -> Values:
         """Return phi(Theta) B."""
-        return self.eigen.times(self.factors, B)
+        return self.eigen.times(self.factors, self.eigen.seen(B))
 
     def both(self, B: Values) -> Values:
         """Return phi (1 + q) B."""
-        return self.eigen.times(self.factors * (1 + self.left), B)
+        return self.eigen.times(self.factors * (1 + self.left), self.eigen.seen(B))
 
     def rest(self, B: Values) -> Values:
         """Return q B."""
-        return self.eigen.times(self.left, B)
+        return self.eigen.times(self.left, self.eigen.seen(B))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,12 @@ class Dynamics:
     ridge : float
         Added to the diagonals of both kernels.
     descent : Descent
+    is_dense : bool
+        Whether matrices of n x n numbers are made. If not, all are products with the kernel.
+    memory : int
+        Bytes for what those need.
+    tol : float
+        Of what they find, relative.
     """
 
     network: Any
@@ -96,6 +102,9 @@ class Dynamics:
     descent: Descent
     engine: str | None
     threads: int | None
+    is_dense: bool
+    memory: int
+    tol: float
 
     @property
     def kernel(self) -> Kernel:
@@ -116,6 +125,29 @@ class Dynamics:
         else:
             nngp, theta = self.evaluate("nngp")(X, Y), self.evaluate("ntk")(X, Y)
         return np.asarray(nngp, np.float64), np.asarray(theta, np.float64)
+
+    def times(self, kind: str, B: Values) -> Values:
+        """Return the matrix of a kernel with the ridge, times B."""
+        if self.is_dense:
+            return (self.theta if kind == self.kind else self.nngp) @ B
+        found = self.evaluate(kind).matmul(self.inputs, None, B)
+        return np.asarray(found, np.float64) + self.ridge * B
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest eigenvalue of training."""
+        if self.is_dense:
+            return largest_eigenvalue(self.theta)
+        return largest_eigenvalue(
+            self.kernel.operator(
+                self.inputs, ridge=self.ridge, engine=self.engine, threads=self.threads
+            )
+        )
+
+    @cached_property
+    def spaces(self) -> Spaces:
+        """Krylov spaces of the kernel of training."""
+        return Spaces(lambda V: self.times(self.kind, V), self.tol, self.memory)
 
     @cached_property
     def theta(self) -> Values:
@@ -146,6 +178,9 @@ class Dynamics:
     @cached_property
     def end(self) -> Moment:
         """The end of training: solved, or of least norm if the matrix is singular to rounding."""
+        if not self.is_dense:
+            given = self.evaluate(self.kind), self.inputs, self.ridge, self.memory, self.tol
+            return SolvedByProducts(Repeated.of(*given))
         factor = factorised(self.theta)
         if factor is not None:
             return Solved(factor)
@@ -162,6 +197,8 @@ class Dynamics:
         """
         if time == np.inf:
             return self.end
+        if not self.is_dense:
+            return Krylov(self.spaces, lambda w: self._moved(w, time, steps))
         factors, left = self.modes(time, steps)
         return Modes(self.eigen, factors, left)
 
@@ -174,18 +211,22 @@ class Dynamics:
         """
         values, cutoff = self.eigen.values, self.eigen.cutoff
         w = np.where(values > cutoff, values, 0)
+        if time == np.inf and steps is None:
+            inverse = self.eigen.inverse()
+            return inverse, np.where(inverse > 0, 0.0, 1.0)
+        factors, left = self._moved(w, time, steps)
+        return np.where((w > 0) | (factors * cutoff <= 1), factors, 0), left
+
+    def _moved(self, w: Values, time: float | None, steps: int | None) -> tuple[Values, Values]:
+        """Return phi and q of eigenvalues that are not negative, before the end."""
         if steps is None:
             assert time is not None
-            if time == np.inf:
-                inverse = self.eigen.inverse()
-                return inverse, np.where(inverse > 0, 0.0, 1.0)
-            factors, left = self.descent.flow(w, time)
-        else:
-            factors, left = self.descent.steps(w, steps)
-            if not (np.isfinite(factors).all() and np.isfinite(left).all()):
-                limit = self.descent.largest * self.targets.size / float(values[-1])
-                raise ValueError(
-                    f"learning_rate: {steps} steps diverge and overflow, expected less than "
-                    f"{limit:.6g}, got {self.descent.rate * self.targets.size:.6g}"
-                )
-        return np.where((w > 0) | (factors * cutoff <= 1), factors, 0), left
+            return self.descent.flow(w, time)
+        factors, left = self.descent.steps(w, steps)
+        if not (np.isfinite(factors).all() and np.isfinite(left).all()):
+            limit = self.descent.largest * self.targets.size / self.largest
+            raise ValueError(
+                f"learning_rate: {steps} steps diverge and overflow, expected less than "
+                f"{limit:.6g}, got {self.descent.rate * self.targets.size:.6g}"
+            )
+        return factors, left

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
 
-Values = NDArray[np.float64]
+from ntkfast.arrays.collections import Values
+from ntkfast.arrays.panels import panels
+
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -30,23 +31,30 @@ class Eigen:
     @classmethod
     def of(cls, K: Values) -> Eigen:
         """Decompose a symmetric matrix, which is overwritten."""
-        return cls(*linalg.eigh(K, overwrite_a=True, check_finite=False))
+        return cls(*linalg.eigh(K, overwrite_a=True, check_finite=False, driver="evd"))
 
     @property
     def cutoff(self) -> float:
         """What rounding makes of an eigenvalue 0: n eps times the largest."""
         return len(self.values) * EPS * max(float(self.values[-1]), 0.0)
 
-    def inverse(self, ridge: float = 0.0) -> Values:
-        """Return 1 / (w + ridge), and 0 where that is at most the cutoff: the pseudoinverse."""
-        shifted = self.values + ridge
-        kept = shifted > self.cutoff
-        return np.where(kept, 1 / np.where(kept, shifted, 1), 0)
+    def inverse(self) -> Values:
+        """Return 1 / w, and 0 where w is at most the cutoff: the pseudoinverse."""
+        kept = self.values > self.cutoff
+        return np.where(kept, 1 / np.where(kept, self.values, 1), 0)
 
-    def inverse_diagonal(self, ridge: float) -> Values:
-        """Return the diagonal of (K + ridge I)^-1."""
-        return np.asarray(self.vectors**2 @ (1 / (self.values + ridge)))
+    def inverse_diagonals(self, ridges: Values) -> Values:
+        """Return the diagonals of (K + ridge I)^-1, one column for each ridge."""
+        inverses = 1 / np.add.outer(self.values, ridges)
+        found = np.empty(inverses.shape)
+        for rows in panels(len(found), 8 * len(found)):
+            found[rows] = self.vectors[rows] ** 2 @ inverses
+        return found
 
-    def times(self, factors: Values, B: Values) -> Values:
-        """Return U diag(factors) U^T B."""
-        return np.asarray(self.vectors @ (factors[:, None] * (self.vectors.T @ B)))
+    def seen(self, B: Values) -> Values:
+        """Return U^T B, which serves all products with the same B."""
+        return np.asarray(self.vectors.T @ B)
+
+    def times(self, factors: Values, seen: Values) -> Values:
+        """Return U diag(factors) U^T B, of U^T B."""
+        return np.asarray(self.vectors @ (factors[:, None] * seen))

@@ -8,24 +8,24 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg
-from scipy.optimize import minimize
 from sklearn.base import MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.base import PART_BYTES, KernelModel
-from ntkfast.regression.marginal_likelihood import LOG_TAU, Evidence, Fit
-from ntkfast.regression.parameters import changed, parameters_of
-from ntkfast.regression.positive import clipped, deviations, factorised, symmetrised
-from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.regression.marginal_likelihood import LOG_TAU, Fit
+from ntkfast.regression.parameters import METHODS, budget_of, is_dense
+from ntkfast.regression.positive import clipped, deviations, symmetrised
+from ntkfast.regression.posterior import Factor, Inverse, Products
+from ntkfast.regression.tuning import Search, singular
 
-Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GaussianProcess")
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -37,6 +37,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "u_std": (0.1, 10.0),
     "w_std": (0.1, 10.0),
 }
+LEAST = 64  # inputs of a panel: columns of a block share their products
 DEPTHS = (1, 2, 3, 4, 5)
 
 
@@ -74,7 +75,19 @@ class GaussianProcess(
     normalize_y : bool, default False
         Fit targets less their mean, over their standard deviation, one column at a time.
     random_state : int, RandomState or None
-        Of the restarts.
+        Of the restarts, and of what `tuning_rows` draws.
+    method : {"auto", "dense", "lanczos"}, default "auto"
+        "dense": matrices of n x n numbers. "lanczos": products with the kernel alone. Means and
+        variances are solved for by preconditioned conjugate gradients to `tol`, in blocks; the
+        determinant is estimated, see `log_marginal_likelihood`. "auto": "dense" while 32 n^2 bytes
+        fit into `memory`.
+    memory : int, optional
+        Bytes that may be used beside the data; default 4 GiB.
+    tol : float, default 1e-6
+        Largest relative residual of a system with "lanczos". Variances are too large by at most
+        ``(tol |k|)^2 / noise``, k their covariances with the data, and never too small.
+    tuning_rows : int, default 4000
+        With "lanczos" parameters are tuned on so many rows, drawn at random, exactly.
     engine, threads
         As for calling a kernel.
 
@@ -86,8 +99,10 @@ class GaussianProcess(
         In units of the targets, or of the normalised ones with `normalize_y`.
     parameters_ : dict
         The parameters of the network that were tuned, by their names.
+    method_ : {"dense", "lanczos"}
+        What was chosen.
     log_marginal_likelihood_value_ : float
-        At these values, summed over columns.
+        At these values, summed over columns. With "lanczos" estimated when it is first asked for.
     dual_coef_ : (n, c) array
         The mean is ``scale_ * K(Z, X) @ dual_coef_``.
     X_fit_ : inputs
@@ -106,7 +121,6 @@ class GaussianProcess(
     -----
     Columns of y are independent functions of one law: kernel, scale and noise are shared. The
     values agree with ``sklearn.gaussian_process.GaussianProcessRegressor`` for the same kernel.
-    Memory: two n x n matrices in float64.
 
     A tuned noise is at least ``10 n eps`` times the largest eigenvalue: targets without noise end
     there, and targets that are nothing else at the other end, where the scale tends to 0.
@@ -139,6 +153,10 @@ class GaussianProcess(
     n_restarts: int = 0
     normalize_y: bool = False
     random_state: Any = None
+    method: str = "auto"
+    memory: int | None = None
+    tol: float = 1e-6
+    tuning_rows: int = 4000
     engine: str | None = None
     threads: int | None = None
 
@@ -160,7 +178,12 @@ class GaussianProcess(
         restarts = checks.count("n_restarts", self.n_restarts)
         tuned = (self.tune,) if isinstance(self.tune, str) else tuple(self.tune)
         ranges = self._ranges(kernel, [name for name in tuned if name not in OWN])
+        method = checks.choice("method", self.method, METHODS)
+        few = checks.count("tuning_rows", self.tuning_rows, least=1)
+        checks.number("tol", self.tol, above=0.0)
         inputs, targets, self.vector_ = self._training(X, y)
+        dense = is_dense(method, 32, len(inputs), budget_of(self.memory))
+        self.method_ = "dense" if dense else "lanczos"
         self.X_fit_ = inputs.astype(np.float64, copy=False)
         self.mean_, self.deviation_ = np.zeros(targets.shape[1]), np.ones(targets.shape[1])
         if self.normalize_y:
@@ -171,19 +194,38 @@ class GaussianProcess(
         found = Fit(0.0, scale, noise)
         parameters: dict[str, Any] = {}
         if tuned:
-            own = set(tuned) & set(OWN)
-            search = _Search(self, kernel, found, own, ranges)
-            parameters, found = search.run(restarts, check_random_state(self.random_state))
+            random = check_random_state(self.random_state)
+            rows: Any = slice(None)
+            if self.method_ == "lanczos" and len(inputs) > few:
+                rows = np.sort(random.choice(len(inputs), few, replace=False))
+            given = kernel, self.X_fit_[rows], self.targets_[rows], self.engine, self.threads
+            search = Search(*given, found, set(tuned) & set(OWN), ranges)
+            parameters, found = search.run(restarts, random)
         self.parameters_ = parameters
         self.kernel_ = changed(kernel, parameters) if parameters else kernel
         self.scale_, self.noise_ = found.scale, found.noise
-        factor = factorised(self._covariance(self.kernel_, self.scale_, self.noise_))
-        if factor is None:
-            raise _singular(self.noise_)
-        self.factor_ = factor
-        self.dual_coef_ = factor.solve(self.targets_)
-        self.log_marginal_likelihood_value_ = _likelihood(factor, self.targets_, self.dual_coef_)
+        self._inverse: Inverse | None = None
+        self._likelihood: tuple[float, float] | None = None
+        self.dual_coef_ = self._inverted().solve(self.targets_)
         return self
+
+    def _inverted(self) -> Inverse:
+        """Return the inverse of the covariance of the targets; a file does not hold it."""
+        found: Inverse | None = getattr(self, "_inverse", None)
+        if found is None:
+            found = self._inverse = self._inverse_of(self.kernel_, self.scale_, self.noise_)
+        if found is None:
+            raise singular(self.noise_)
+        return found
+
+    def _inverse_of(self, kernel: Kernel, scale: float, noise: float) -> Inverse | None:
+        evaluation = Evaluation(kernel, self.engine, self.threads)
+        if self.method_ == "dense":
+            return Factor.of(evaluation, self.X_fit_, scale, noise)
+        if noise == 0:
+            raise ValueError('noise: expected a number above 0 for method="lanczos", got 0')
+        budget = budget_of(self.memory)
+        return Products.of(evaluation, self.X_fit_, scale, noise, budget, self.tol)
 
     def _ranges(self, kernel: Kernel, names: list[str]) -> dict[str, Sequence[float]]:
         """Return the range of each parameter of the network that is tuned."""
@@ -208,31 +250,46 @@ class GaussianProcess(
             ranges[name] = numbers
         return ranges
 
-    def _covariance(self, kernel: Kernel, scale: float, noise: float) -> Values:
-        """Return the covariance of the targets."""
-        evaluation = Evaluation(kernel, self.engine, self.threads)
-        A = np.asarray(evaluation(self.X_fit_), np.float64)
-        A *= scale
-        np.einsum("ii->i", A)[:] += noise
-        return A
+    @property
+    def log_marginal_likelihood_value_(self) -> float:
+        """The logarithm of the density of the targets, as fitted."""
+        check_is_fitted(self)
+        return self._fitted_density()[0]
+
+    def _fitted_density(self) -> tuple[float, float]:
+        found: tuple[float, float] | None = getattr(self, "_likelihood", None)
+        if found is None:
+            found = self._likelihood = self._density(self._inverted(), self.dual_coef_)
+        return found
 
     def log_marginal_likelihood(
-        self, noise: float | None = None, scale: float | None = None, **parameters: float
-    ) -> float:
+        self,
+        noise: float | None = None,
+        scale: float | None = None,
+        *,
+        return_std: bool = False,
+        **parameters: float,
+    ) -> Any:
         """Return the logarithm of the density of the targets.
 
         Parameters
         ----------
         noise, scale : float, optional
             Default: as fitted.
+        return_std : bool, default False
+            Also return what it may be wrong by: 0 for "dense". With "lanczos" the determinant is
+            estimated from 16 random vectors by Lanczos quadrature, preconditioned; this is the
+            standard error, and half of the distance of an upper and a lower bound of each form.
         **parameters
             Of the network or kernel, in place of the fitted ones.
 
         Returns
         -------
-        float
+        value : float
             Summed over columns; of the normalised targets with `normalize_y`, as in scikit-learn.
             ``-inf`` where the covariance is singular to rounding.
+        error : float
+            With `return_std`.
 
         Raises
         ------
@@ -242,15 +299,23 @@ class GaussianProcess(
             If a parameter is unknown or out of range.
         """
         check_is_fitted(self)
-        if noise is None and scale is None and not parameters:
-            return float(self.log_marginal_likelihood_value_)
-        variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
-        size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)
-        kernel = changed(self.kernel_, parameters) if parameters else self.kernel_
-        factor = factorised(self._covariance(kernel, size, variance))
-        if factor is None:
-            return -math.inf
-        return _likelihood(factor, self.targets_, factor.solve(self.targets_))
+        value, error = self._fitted_density()
+        if not (noise is None and scale is None and not parameters):
+            variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
+            size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)
+            kernel = changed(self.kernel_, parameters) if parameters else self.kernel_
+            inverse = self._inverse_of(kernel, size, variance)
+            value, error = -math.inf, 0.0
+            if inverse is not None:
+                value, error = self._density(inverse, inverse.solve(self.targets_))
+        return (value, error) if return_std else value
+
+    def _density(self, inverse: Inverse, A: Values) -> tuple[float, float]:
+        """Return the logarithm of the density of the targets, A the inverse times them."""
+        Y = self.targets_
+        volume, error = inverse.log_determinant()
+        value = -(float(np.sum(Y * A)) + Y.shape[1] * volume + Y.size * LOG_TAU) / 2
+        return value, Y.shape[1] * error / 2
 
     def predict(
         self,
@@ -297,25 +362,29 @@ class GaussianProcess(
         noise = self.noise_ if with_noise else 0.0
         if return_std:
             means, variances = np.empty((len(inputs), len(self.mean_))), np.empty(len(inputs))
-            for part in panels(len(inputs), 8 * len(self.targets_), PART_BYTES):
-                means[part], known = self._known(inputs[part])
-                prior = self.scale_ * evaluation.diag(inputs[part])
-                variances[part] = prior - np.einsum("ij,ij->j", known, known) + noise
+            for part in panels(len(inputs), 8 * len(self.targets_), PART_BYTES, least=LEAST):
+                K = self._between(inputs[part])
+                means[part] = K.T @ self.dual_coef_
+                variances[part] = self.scale_ * evaluation.diag(inputs[part]) + noise
+                variances[part] -= self._inverted().variances(K)
             std = deviations(variances)[:, None] * self.deviation_
             return self._outputs(means), self._columns(std)
         if return_cov:
-            means, known = self._known(inputs)
-            cov = symmetrised(self.scale_ * evaluation(inputs) - known.T @ known)
+            K = self._between(inputs)
+            cov = self.scale_ * evaluation(inputs) - self._inverted().covariances(K)
+            cov = clipped(symmetrised(cov))
             np.einsum("ii->i", cov)[:] += noise
-            return self._outputs(means), self._columns(clipped(cov)[..., None] * self.deviation_**2)
+            return self._outputs(K.T @ self.dual_coef_), self._columns(
+                cov[..., None] * self.deviation_**2
+            )
         product = evaluation.matmul(inputs, self.X_fit_, self.dual_coef_)
         return self._outputs(np.asarray(self.scale_ * product, np.float64))
 
-    def _known(self, Z: Any) -> tuple[Values, Values]:
-        """Return the mean, and V with V^T V the covariance that the observations take away."""
+    def _between(self, Z: Any) -> Values:
+        """Return the covariances of the data with others, (n, m)."""
         K = np.asarray(self._evaluation()(self.X_fit_, Z), np.float64)
         K *= self.scale_
-        return K.T @ self.dual_coef_, self.factor_.forward(K)
+        return K
 
     def _outputs(self, means: Values) -> Values:
         """Return means in the units of the targets."""
@@ -352,75 +421,3 @@ class GaussianProcess(
         drawn = np.einsum("ij,jcs,c->ics", root, normal, self.deviation_, optimize=True)
         found: Values = means[..., None] + drawn
         return found[:, 0] if self.vector_ else found
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """The search for parameters of a kernel; scale and noise are the best ones at each."""
-
-    model: GaussianProcess
-    kernel: Kernel
-    start: Fit
-    own: set[str]
-    ranges: dict[str, Sequence[float]]
-
-    def run(self, restarts: int, random: Any) -> tuple[dict[str, Any], Fit]:
-        """Return the best parameters, and scale and noise there."""
-        names = [name for name in self.ranges if name != "depth"]
-        limits = np.log([self.ranges[name] for name in names]).reshape(-1, 2)
-        first = np.array([self._first(name) for name in names])
-        best: tuple[dict[str, Any], Fit] | None = None
-        for depth in self.ranges.get("depth", (None,)):
-            fixed: dict[str, Any] = {} if depth is None else {"depth": depth}
-            for start in [first, *random.uniform(*limits.T, (restarts, len(names)))]:
-                found = self._climb(names, limits, start, fixed)
-                if best is None or found[1].value > best[1].value:
-                    best = found
-        assert best is not None
-        return best
-
-    def _climb(
-        self, names: list[str], limits: Values, start: Values, fixed: dict[str, Any]
-    ) -> tuple[dict[str, Any], Fit]:
-        def parameters(logs: Values) -> dict[str, Any]:
-            return fixed | dict(zip(names, np.exp(logs).tolist(), strict=True))
-
-        if names:
-            start = minimize(
-                lambda logs: -self._fit(parameters(logs)).value,
-                start,
-                method="L-BFGS-B",
-                jac="3-point",
-                bounds=limits,
-            ).x
-        found = parameters(start)
-        return found, self._fit(found)
-
-    def _first(self, name: str) -> float:
-        """Return the logarithm of the first value: the present one, or the middle of the range."""
-        low, high = self.ranges[name]
-        value = parameters_of(self.kernel)[name]
-        known = isinstance(value, (int, float)) and low <= value <= high
-        return math.log(float(value) if known else math.sqrt(low * high))
-
-    def _fit(self, parameters: dict[str, Any]) -> Fit:
-        kernel = changed(self.kernel, parameters) if parameters else self.kernel
-        K = self.model._covariance(kernel, 1.0, 0.0)
-        evidence = Evidence.of(K, self.model.targets_)
-        found = evidence.best(self.start.scale, self.start.noise, self.own)
-        if not math.isfinite(found.value):
-            raise _singular(found.noise)
-        return found
-
-
-def _singular(noise: float) -> np.linalg.LinAlgError:
-    return np.linalg.LinAlgError(
-        f"noise: the covariance of the targets is singular to rounding with noise={noise:.3g} "
-        "(inputs repeat, or nearly so); expected a larger one"
-    )
-
-
-def _likelihood(factor: Cholesky, Y: Values, A: Values) -> float:
-    """Return the logarithm of the density of Y, A being the covariance's inverse times Y."""
-    volume: float = Y.shape[1] * float(np.sum(np.log(factor.pivots)))
-    return -(float(np.sum(Y * A)) + volume + Y.size * LOG_TAU) / 2

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import MultiOutputMixin, RegressorMixin
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.regression import losses
 from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.dynamics import Dynamics, Moment
-from ntkfast.regression.parameters import checked_network
+from ntkfast.regression.parameters import METHODS, budget_of, checked_network, is_dense
 from ntkfast.regression.positive import clipped, deviations, symmetrised
-from ntkfast.regression.training_time import Descent, checked_momentum, largest_eigenvalue
+from ntkfast.regression.training_time import Descent, checked_momentum
 
-Values = NDArray[np.float64]
 Self = TypeVar("Self", bound="GradientFlow")
 
 
@@ -57,11 +59,22 @@ class GradientFlow(
         any other one by its gradient, ``loss(f, Y)`` with (n, c) arrays. Other losses than "mse"
         have no end of training and no covariance here; the mean is then the one network that
         starts from 0, or from `start`.
+    method : {"auto", "dense", "lanczos"}, default "auto"
+        "dense": matrices of n x n numbers, for all times. "lanczos": products with the kernel
+        alone, one for a step of a Krylov space, whose bases are held; the end of training by
+        conjugate gradients. "auto": "dense" while 40 n^2 bytes fit into `memory`.
+    memory : int, optional
+        Bytes that may be used beside the data; default 4 GiB.
+    tol : float, default 1e-9
+        Of "lanczos": change of coefficients by the last steps, and residuals, relative. A
+        `SolverWarning` says where it is not reached.
     engine, threads
         As for calling a kernel.
 
     Attributes
     ----------
+    method_ : {"dense", "lanczos"}
+        What was chosen.
     training_ : object
         Inputs and targets, and matrices once they are needed: n x n float64 for the kernel, for its
         eigenvectors or its factor, and for the NNGP where covariances are wanted.
@@ -115,6 +128,9 @@ class GradientFlow(
     momentum: float = 0.0
     nesterov: bool = False
     loss: Any = "mse"
+    method: str = "auto"
+    memory: int | None = None
+    tol: float = 1e-9
     engine: str | None = None
     threads: int | None = None
 
@@ -134,9 +150,11 @@ class GradientFlow(
         eta = checks.number("learning_rate", self.learning_rate, above=0.0)
         ridge = checks.number("ridge", self.ridge, least=0.0)
         momentum = checked_momentum(self.momentum)
+        method = checks.choice("method", self.method, METHODS)
+        budget = budget_of(self.memory)
         inputs, targets, vector = self._training(X, y)
         self.X_fit_, targets = inputs.astype(np.float64), targets.copy()  # for matrices made later
-        self.gradient_ = losses.gradient_of(self.loss, targets)
+        losses.gradient_of(self.loss, targets)  # checks them
         self.vector_ = vector
         self.training_ = Dynamics(
             network,
@@ -147,7 +165,11 @@ class GradientFlow(
             Descent(eta / targets.size, momentum, bool(self.nesterov)),
             self.engine,
             self.threads,
+            is_dense(method, 40, len(targets), budget),
+            budget,
+            checks.number("tol", self.tol, above=0.0),
         )
+        self.method_ = "dense" if self.training_.is_dense else "lanczos"
         return self
 
     def predict(
@@ -248,12 +270,19 @@ class GradientFlow(
         if self.loss != "mse":
             raise ValueError(f"training_loss: expected loss='mse', got {self.loss!r}")
         training, at = self.training_, _moments(time, steps)
-        vectors, Y = training.eigen.vectors, training.targets
-        weight = np.sum((vectors.T @ Y) ** 2, axis=1)
-        if ensemble:
-            weight = weight + Y.shape[1] * np.einsum("ji,ji->i", vectors, training.nngp @ vectors)
-        found = [float(training.modes(*one)[1] ** 2 @ weight) / (2 * Y.size) for one in at]
-        return found[0] if np.ndim(time if steps is None else steps) == 0 else np.array(found)
+        Y = training.targets
+        if not training.is_dense and ensemble:
+            raise ValueError('training_loss: expected method="dense" with ensemble=True')
+        if training.is_dense:
+            weight = np.sum(training.eigen.seen(Y) ** 2, axis=1)
+            if ensemble:
+                vectors = training.eigen.vectors
+                weight += Y.shape[1] * np.einsum("ji,ji->i", vectors, training.nngp @ vectors)
+            squares = [float(training.modes(*one)[1] ** 2 @ weight) for one in at]
+        else:
+            squares = [float(np.sum(training.moment(*one).rest(Y) ** 2)) for one in at]
+        found = np.array(squares) / (2 * Y.size)
+        return found[0] if np.ndim(time if steps is None else steps) == 0 else found
 
     def max_learning_rate(self) -> float:
         """Return the rate from which on `steps` diverge under squared loss.
@@ -265,7 +294,7 @@ class GradientFlow(
         """
         check_is_fitted(self)
         training = self.training_
-        return training.descent.largest * training.targets.size / largest_eigenvalue(training.theta)
+        return training.descent.largest * training.targets.size / training.largest
 
     # --- Means -----------------------------------------------------------------------------------
 
@@ -279,11 +308,12 @@ class GradientFlow(
             first, other = _started(start, Y.shape, None if Z is None else len(Z), self.vector_)
         begin = np.broadcast_to(first, Y.shape)
         if self.loss == "mse":
-            coefficients = np.array([training.moment(*one).phi(Y - begin) for one in at])
+            wanted = Y - begin
+            coefficients = np.array([training.moment(*one).phi(wanted) for one in at])
         else:
             coefficients = self._other_loss(at, np.array(begin))
         if Z is None:
-            found = begin + training.theta @ coefficients
+            found = begin + np.array([training.times(self.kind, one) for one in coefficients])
             for index, (time, _) in enumerate(at):
                 if time == np.inf:
                     found[index] = Y - training.end.rest(Y - begin)
@@ -295,14 +325,15 @@ class GradientFlow(
     def _other_loss(self, at: list[When], begin: Values) -> Values:
         """Return coefficients (t, n, c) under any loss."""
         training, descent = self.training_, self.training_.descent
-        eta = float(self.learning_rate)
+        eta, product = float(self.learning_rate), partial(training.times, self.kind)
+        gradient = losses.gradient_of(self.loss, training.targets)
         if at[0][1] is not None:
             steps, places = np.unique([int(one[1] or 0) for one in at], return_inverse=True)
             found = losses.iterate(
-                training.theta,
+                product,
                 training.targets,
                 begin,
-                self.gradient_,
+                gradient,
                 eta,
                 descent.momentum,
                 descent.nesterov,
@@ -315,13 +346,14 @@ class GradientFlow(
         if times[-1] == np.inf:
             raise ValueError(f"time: expected finite times for loss={self.loss!r}, got infinity")
         found = losses.integrate(
-            training.theta,
+            product,
             training.targets,
             begin,
-            self.gradient_,
+            gradient,
             eta,
             descent.momentum,
             times,
+            math.sqrt(len(training.targets)) * training.largest,
         )
         return np.asarray(found[places])
 
@@ -330,20 +362,26 @@ class GradientFlow(
     def _spreads(self, Z: Any, moments: list[Moment], diagonal: bool) -> Values:
         """Return standard deviations (t, m) or covariances (t, m, m)."""
         training = self.training_
+        if Z is None and not training.is_dense:
+            n = len(training.targets)
+            raise ValueError(
+                'Z: expected inputs for a spread with method="lanczos", got None: covariances of '
+                f"all training outputs take {8 * n * n} bytes for {n} inputs"
+            )
         if Z is None:
             found = np.array([symmetrised(one.rest(one.rest(training.nngp).T)) for one in moments])
             return deviations(np.einsum("tii->ti", found)) if diagonal else clipped(found)
         if not diagonal:
-            nngp, theta = training.grams(Z, training.inputs)
-            lost = [self._lost(one, nngp.T, theta.T) for one in moments]
+            nngp, theta = (one.T for one in training.grams(Z, training.inputs))
+            lost = [self._lost(one, nngp, theta) for one in moments]
             prior = training.evaluate("nngp")(Z)
             return clipped(np.array([prior - symmetrised(left.T @ right) for left, right in lost]))
         variances = np.empty((len(moments), len(Z)))
         for part in panels(len(Z), 8 * len(training.targets), PART_BYTES):
-            nngp, theta = training.grams(Z[part], training.inputs)
+            nngp, theta = (one.T for one in training.grams(Z[part], training.inputs))
             prior = training.evaluate("nngp").diag(Z[part])
             for index, one in enumerate(moments):
-                left, right = self._lost(one, nngp.T, theta.T)
+                left, right = self._lost(one, nngp, theta)
                 variances[index, part] = prior - np.einsum("ij,ij->j", left, right)
         return deviations(variances)
 
@@ -352,7 +390,7 @@ class GradientFlow(
         if self.kind == "nngp":
             return nngp, moment.both(nngp)
         A = moment.phi(theta)
-        return A, 2 * nngp - self.training_.nngp @ A
+        return A, 2 * nngp - self.training_.times("nngp", A)
 
 
 When = tuple[float | None, int | None]

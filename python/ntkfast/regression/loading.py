@@ -6,12 +6,15 @@ import os
 from typing import Any
 
 from ntkfast.regression.classifier import KernelClassifier
+from ntkfast.regression.gaussian_process import GaussianProcess
+from ntkfast.regression.gradient_flow import GradientFlow
 from ntkfast.regression.ridge import KernelRidge
 from ntkfast.regression.ridge_cv import KernelRidgeCV
 from ntkfast.regression.saved import restore
 
 CLASSES: dict[str, type] = {
-    one.__name__: one for one in (KernelClassifier, KernelRidge, KernelRidgeCV)
+    one.__name__: one
+    for one in (GaussianProcess, GradientFlow, KernelClassifier, KernelRidge, KernelRidgeCV)
 }
 
 
@@ -26,8 +29,9 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    KernelRidge, KernelRidgeCV or KernelClassifier
-        Fitted; it predicts the same bits on the same machine.
+    KernelRidge, KernelRidgeCV, KernelClassifier, GaussianProcess or GradientFlow
+        Fitted; it predicts the same bits on the same machine. Matrices of n x n numbers are not in
+        the file: the last two make them when they are first needed.
 
     Raises
     ------

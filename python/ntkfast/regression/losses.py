@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 from scipy.special import softmax
 
-Values = NDArray[np.float64]
+from ntkfast.arrays.collections import Values
+
 Gradient: TypeAlias = Callable[[Values, Values], Values]
 RTOL, ATOL = 1e-9, 1e-11  # of the integration in time; ATOL of the size of outputs
 
@@ -65,25 +65,29 @@ def _checked(found: Any, shape: tuple[int, ...]) -> Values:
 
 
 def integrate(
-    theta: Values,
+    theta: Callable[[Values], Values],
     Y: Values,
     start: Values,
     gradient: Gradient,
     learning_rate: float,
     momentum: float,
     times: Values,
+    top: float,
 ) -> Values:
     """Follow ``A' = -eta grad L(f)``, or ``A'' + (1 - mu) A' = ...`` with momentum.
 
     Parameters
     ----------
-    theta : (n, n) array
+    theta : function
+        Returns the kernel's matrix times columns.
     Y, start : (n, c) arrays
         Targets, and outputs at time 0.
     gradient : callable
         Of the loss by the outputs.
     learning_rate, momentum : float
     times : (t,) array, increasing
+    top : float
+        A bound of what the matrix makes of the size of coefficients.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def integrate(
     size = Y.size
 
     def slope(_: float, state: Values) -> Values:
-        f = start + theta @ state[:size].reshape(Y.shape)
+        f = start + theta(state[:size].reshape(Y.shape))
         force = -learning_rate * gradient(f, Y).ravel()
         if momentum == 0:
             return force
@@ -109,7 +113,7 @@ def integrate(
         return np.zeros((len(times), *Y.shape))
     tiny = np.finfo(np.float64).tiny
     outputs = Y.size * float(np.max(np.abs(gradient(start, Y))))  # the size of what they will be
-    atol = max(ATOL * outputs / max(float(np.max(np.abs(theta).sum(axis=1))), tiny), tiny)
+    atol = max(ATOL * outputs / max(top, tiny), tiny)
     found = solve_ivp(slope, (0.0, times[-1]), state, "DOP853", times, rtol=RTOL, atol=atol)
     if not found.success:
         raise RuntimeError(f"time: the integration stopped, {found.message}")
@@ -117,7 +121,7 @@ def integrate(
 
 
 def iterate(
-    theta: Values,
+    theta: Callable[[Values], Values],
     Y: Values,
     start: Values,
     gradient: Gradient,
@@ -143,7 +147,7 @@ def iterate(
     A, velocity, found, done = np.zeros(Y.shape), np.zeros(Y.shape), [], 0
     for count in steps:
         for _ in range(done, count):
-            force = -learning_rate * gradient(start + theta @ A, Y)
+            force = -learning_rate * gradient(start + theta(A), Y)
             velocity = momentum * velocity + force
             A = A + (momentum * velocity + force if nesterov else velocity)
         done = count

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
 
+from ntkfast.arrays.collections import Values
 from ntkfast.regression.eigen import EPS, Eigen
 
-Values = NDArray[np.float64]
 POINTS = 256  # of the line on which the search starts
 LOG_TAU = math.log(2 * math.pi)
 
@@ -56,9 +56,7 @@ class Evidence:
     def of(cls, K: Values, Y: Values) -> Evidence:
         """Decompose a Gram matrix, which is overwritten."""
         eigen = Eigen.of(K)
-        return cls(
-            np.maximum(eigen.values, 0), np.sum((eigen.vectors.T @ Y) ** 2, axis=1), Y.shape[1]
-        )
+        return cls(np.maximum(eigen.values, 0), np.sum(eigen.seen(Y) ** 2, axis=1), Y.shape[1])
 
     def at(self, scale: ArrayLike, noise: ArrayLike) -> Values:
         """Return the logarithm of the likelihood at some scales and noises.

@@ -1,17 +1,26 @@
-"""Kernels and networks as parameters of estimators: which one is meant, and others like it."""
+"""Kernels and networks as parameters of estimators: which one is meant."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ntkfast.arrays import checks
-from ntkfast.kernels import MAKERS, Kernel, Named, checked_kernel
+from ntkfast.kernels import Kernel, checked_kernel
 from ntkfast.networks.dense import FullyConnected
+from ntkfast.regression.system import MEMORY
 
 KINDS = ("ntk", "nngp")
+METHODS = ("auto", "dense", "lanczos")
+
+
+def budget_of(memory: object) -> int:
+    """Return bytes that may be used, by default those of the solver."""
+    return MEMORY if memory is None else checks.count("memory", memory, least=1)
+
+
+def is_dense(method: str, cost: int, n: int, memory: int) -> bool:
+    """Whether matrices of n x n numbers are made, which take cost n^2 bytes in all."""
+    return cost * n * n <= memory if method == "auto" else method == "dense"
 
 
 def or_default(value: Any) -> Any:
@@ -47,68 +56,6 @@ def kernel_of(value: Any, kind: str) -> Kernel:
     if kind == "nngp" and kernel.kind != kind:
         raise ValueError(f"kind: expected 'ntk' beside a kernel, got 'nngp' and {kernel!r}")
     return kernel
-
-
-def parameters_of(value: Any) -> dict[str, Any]:
-    """Return the parameters of a network, or of a kernel or its network, by their names.
-
-    Those of kernels made of kernels are their parts, and what these have, as in ``k1__depth``.
-    There are none where the class is not made with one keyword for each.
-    """
-    if isinstance(value, Named):
-        parts = value.named()
-        kernels = {name: part for name, part in parts.items() if isinstance(part, Kernel)}
-        inner = {
-            f"{name}__{below}": parameter
-            for name, kernel in kernels.items()
-            for below, parameter in parameters_of(kernel).items()
-        }
-        return parts | inner
-    core = _core(value)
-    names = tuple(inspect.signature(type(core)).parameters) if is_dataclass(core) else ()
-    known = {field.name for field in fields(core)} if names else set()
-    return {name: getattr(core, name) for name in names} if known.issuperset(names) else {}
-
-
-def changed(value: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
-    """Return the network or kernel like this one of which some parameters are others.
-
-    Raises
-    ------
-    ValueError
-        If there is no such parameter; the error puts the prefix before its name.
-    """
-    value = or_default(value)
-    core, known = _core(value), parameters_of(value)
-    for name in changes:
-        if name not in known:
-            names = ", ".join(known) or "none"
-            raise ValueError(f"{prefix}{name}: expected one of {names}, of {value!r}")
-    if isinstance(value, Named):
-        return _with_parts(value, changes)
-    made = type(core)(**known | dict(changes))
-    return made if core is value else getattr(made, value.kind)
-
-
-def _with_parts(value: Named, changes: Mapping[str, Any]) -> Any:
-    """Make a kernel of other parts, or of parts with other parameters."""
-    parts = value.named()
-    parts |= {name: change for name, change in changes.items() if name in parts}
-    inner: dict[str, dict[str, Any]] = {}
-    for name, change in changes.items():
-        part, _, below = name.partition("__")
-        if below:
-            inner.setdefault(part, {})[below] = change
-    for part, some in inner.items():
-        parts[part] = changed(parts[part], some, f"{part}__")
-    return MAKERS[value.word](**parts)
-
-
-def _core(value: Any) -> Any:
-    """Return what has the parameters: the network of a kernel that has one, else the value."""
-    value = or_default(value)
-    network = value.network if isinstance(value, Kernel) else None
-    return value if network is None else network
 
 
 def _is_network(value: Any) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.regression.eigen import EPS
 from ntkfast.spectrum.gram.cholesky import Cholesky
 
-Values = NDArray[np.float64]
 STEPS = 4  # of the inverse iteration: the smallest eigenvalue within a small factor
 
 

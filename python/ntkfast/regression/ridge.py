@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
 from ntkfast.regression.base import KernelRegressor, weights_of
-from ntkfast.regression.solution import Solution, Values
-from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.regression.solution import Solution
 
 Self = TypeVar("Self", bound="KernelRidge")
 
@@ -43,8 +42,7 @@ class KernelRidge(KernelRegressor):
         weight 0 are left out.
     kernel_ : Kernel
     solution_ : Solution
-        What the solver tells; None where unequal weights need a matrix of their own. Files do not
-        keep it.
+        What the solver tells; files do not keep it.
     n_features_in_ : int
         For kernels of rows.
 
@@ -53,8 +51,7 @@ class KernelRidge(KernelRegressor):
     There is no constant term: centre the targets where the mean is not known to be 0, or give the
     network biases. Everything is computed in float64; predictions have the dtype of the inputs.
 
-    Equal weights take the way of no weights. Unequal ones need the n x n matrix in memory, and are
-    solved by Cholesky.
+    Weights w solve (K + ridge diag(1/w)) A = Y, by all methods.
 
     Examples
     --------
@@ -107,22 +104,9 @@ class KernelRidge(KernelRegressor):
         if weights is not None and not weights.all():
             kept = np.flatnonzero(weights)
             inputs, targets, weights = inputs[kept], targets[kept], weights[kept]
-        if weights is None or np.ptp(weights) == 0:
-            shared = 1.0 if weights is None else float(weights[0])
-            self.solution_: Solution | None = self._solve(inputs, targets, ridge / shared)
-            coefficients = self.solution_.coefficients
-        else:
-            self.solution_ = None
-            coefficients = self._weighted(inputs, targets, ridge, weights)
+        own = ridge if weights is None else ridge / weights
+        self.solution_: Solution = self._solve(inputs, targets, own)
+        coefficients = self.solution_.coefficients
         self.X_fit_ = inputs
         self.dual_coef_ = coefficients[:, 0] if vector else coefficients
         return self
-
-    def _weighted(self, inputs: Any, targets: Values, ridge: float, weights: Values) -> Values:
-        """Solve (K + ridge diag(1/w)) A = Y as W (W K W + ridge I)^-1 W Y, W = diag(sqrt w)."""
-        roots = np.sqrt(weights / weights.mean())
-        A = self._gram(inputs)
-        A *= roots
-        A *= roots[:, None]
-        np.einsum("ii->i", A)[:] += ridge / weights.mean()
-        return np.asarray(roots[:, None] * Cholesky(A).solve(roots[:, None] * targets))

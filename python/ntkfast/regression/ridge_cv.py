@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.regression.base import KernelEstimator, KernelRegressor, weights_of
 from ntkfast.regression.held_out import Path, estimated_path, exact_path
-from ntkfast.regression.solution import Values
+from ntkfast.regression.solver import DIRECT
 
 Self = TypeVar("Self", bound="KernelRidgeCV")
 RELATIVE = np.geomspace(1e-8, 10, 28)  # three ridges in each decade, over the mean of the diagonal
@@ -51,21 +52,17 @@ class PathEstimator(KernelEstimator):
         ridges = _ridges(given, mean * relative, estimated)
         if not estimated:
             path = exact_path(self._gram(inputs), targets, ridges / scale, criterion, weights)
-        elif weights is not None:
-            raise ValueError(
-                f"sample_weight: expected equal weights for more than exact_rows={exact} inputs, "
-                f"got {weights.min():g} to {weights.max():g}"
-            )
         else:
             signs = check_random_state(self.random_state).randint(0, 2, (len(inputs), probes))
-            path = estimated_path(
-                lambda B, ridge: self._solve(inputs, B, ridge).coefficients,
-                diagonal,
-                targets,
-                ridges / scale,
-                criterion,
-                2.0 * signs - 1,
-            )
+            # A factorisation has no use for a guess.
+            iterates = self.method == "cg" or (self.method == "auto" and len(inputs) > DIRECT)
+
+            def solved(B: Values, ridge: Values, guess: Values | None) -> Values:
+                start = guess if iterates else None
+                return self._solve(inputs, B, ridge, start).coefficients
+
+            given = ridges / scale, criterion, 2.0 * signs - 1, weights
+            path = estimated_path(solved, diagonal, targets, *given)
         self.ridges_, self.scores_ = ridges, path.scores
         self.ridge_ = float(ridges[path.best])
         return path, inputs
@@ -171,8 +168,7 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
         Raises
         ------
         TypeError, ValueError
-            If a parameter has the wrong type or range, or X or y is not finite or has no rows; for
-            unequal weights of more than `exact_rows` inputs.
+            If a parameter has the wrong type or range, or X or y is not finite or has no rows.
         numpy.linalg.LinAlgError
             If all ridges are below the rounding errors of the matrix.
         """

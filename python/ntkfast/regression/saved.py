@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +19,18 @@ from ntkfast.arrays.ragged import Sequences
 from ntkfast.kernels.base import Kernel
 from ntkfast.networks.base import Network
 from ntkfast.regression.description import described, rebuilt
+from ntkfast.regression.dynamics import Dynamics
 from ntkfast.regression.solution import Solution
+from ntkfast.regression.training_time import Descent
 from ntkfast.support.files import appearing
 
 FORMAT = 1
 MODEL = "model"  # the array that holds the description
-COLLECTIONS: dict[str, tuple[type, tuple[str, ...]]] = {
+RECORDS: dict[str, tuple[type, tuple[str, ...]]] = {  # by their parts
     "images": (Images, ("data", "shape", "norms")),
     "sequences": (Sequences, ("values", "first", "lengths")),
+    "training": (Dynamics, tuple(field.name for field in fields(Dynamics))),
+    "descent": (Descent, tuple(field.name for field in fields(Descent))),
 }
 
 
@@ -89,7 +95,7 @@ def _parameter(name: str, value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, (Kernel, Network)):
+    if isinstance(value, (Kernel, Network, Mapping)):
         return described(value)
     try:
         return json.loads(json.dumps(value))
@@ -101,11 +107,14 @@ def _parameter(name: str, value: Any) -> Any:
 
 def _described(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     """Describe an attribute; arrays are put aside."""
-    for kind, (collection, parts) in COLLECTIONS.items():
-        if isinstance(value, collection):
+    for kind, (record, parts) in RECORDS.items():
+        if isinstance(value, record):
             inner = {part: getattr(value, part) for part in parts}
             return {kind: {p: _described(f"{name}.{p}", v, arrays) for p, v in inner.items()}}
     if isinstance(value, np.ndarray):
+        known = next((one for one, array in arrays.items() if array is value), None)
+        if known is not None:
+            return {"array": known, "object": False}
         is_object = value.dtype == object  # strings, of pandas for example
         if is_object and not all(isinstance(item, str) for item in value.ravel()):
             raise TypeError(f"{name}: expected numbers or strings, to be saved, got objects")
@@ -121,7 +130,7 @@ def _rebuilt(value: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
     if "array" in value:
         array = arrays[value["array"]]
         return array.astype(object) if value["object"] else array
-    for kind, (collection, _) in COLLECTIONS.items():
+    for kind, (record, _) in RECORDS.items():
         if kind in value:
-            return collection(**{p: _rebuilt(v, arrays) for p, v in value[kind].items()})
+            return record(**{p: _rebuilt(v, arrays) for p, v in value[kind].items()})
     return rebuilt(value["value"])

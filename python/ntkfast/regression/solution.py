@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.support.columns import Table
-
-Values = NDArray[np.float64]
 
 
 class SolverWarning(RuntimeWarning):
@@ -75,7 +73,7 @@ class Solution:
     ----------
     coefficients : (n,) or (n, c) array, float64
         Of the shape of B; the prediction for inputs Z is ``kernel.matmul(Z, X, coefficients)``.
-    ridge : float
+    ridge : float or (n,) array
     method : {"cholesky", "eigh", "cg"}
     iterations : int
         Steps of conjugate gradients; 0 where a direct method needed no refinement.
@@ -103,7 +101,7 @@ class Solution:
     """
 
     coefficients: Values
-    ridge: float
+    ridge: float | Values
     method: str
     iterations: int
     residuals: Values
@@ -129,8 +127,11 @@ class Solution:
     def summary(self) -> str:
         """Return all that is known in a few lines."""
         worst = float(np.max(self.residuals, initial=0.0))
+        ridge = f"{np.min(self.ridge):.6g}"
+        if np.ndim(self.ridge):
+            ridge += f" to {np.max(self.ridge):.6g}"
         lines = {
-            "coefficients": f"{self.coefficients.shape}, ridge {self.ridge:.6g}",
+            "coefficients": f"{self.coefficients.shape}, ridge {ridge}",
             "method": f"{self.method}, Gram matrix {self.storage}",
             "stopped": self.reason,
             "residual": f"{worst:.2e} of the worst of {len(self.residuals)} columns (float64)",

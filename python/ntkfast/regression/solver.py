@@ -10,36 +10,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression import direct
 from ntkfast.regression.checkpoint import Checkpoint, fingerprint, probe
 from ntkfast.regression.conjugate_gradients import ConjugateGradients
-from ntkfast.regression.preconditioner import build
+from ntkfast.regression.preconditioner import prepared
+from ntkfast.regression.repeated import VECTORS
 from ntkfast.regression.solution import History, Solution, SolverWarning
-from ntkfast.regression.stopping import Step, Validation, Watch, validation_of
+from ntkfast.regression.stopping import OVER, Step, Validation, Watch, validation_of
 from ntkfast.regression.system import MEMORY, System
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG, root
 from ntkfast.support.telling import warn
 
-Values = NDArray[np.float64]
-
 METHODS = ("auto", "cholesky", "eigh", "cg")
-DIRECT = 4096  # rows up to which a factorisation is the faster way
-VECTORS = 10  # arrays of the size of B that the iteration keeps
+DIRECT = 8192  # rows up to which a factorisation is the faster way
 REFINEMENTS = 30  # steps that make up for a factor in float32
-WANTED = ("validation error rose", "callback said so")  # no reason to warn
+WANTED = (OVER, "callback said so")  # no reason to warn
 
 
 def solve(
     kernel: Kernel,
     X: Any,
     B: ArrayLike,
-    ridge: float,
+    ridge: float | ArrayLike,
     *,
     method: str = "auto",
     memory: int | None = None,
@@ -68,14 +67,14 @@ def solve(
     X : (n, d) array, or other inputs of the kernel
         `numpy.memmap` of unit stride is not copied.
     B : (n,) or (n, c) array
-    ridge : float
-        Added to the diagonal, in absolute terms.
+    ridge : float or (n,) array
+        Added to the diagonal, in absolute terms. One for each input is a ridge over its weight.
     method : {"auto", "cholesky", "eigh", "cg"}, default "auto"
         "cholesky": a factor in float64; in float32 with refinement if memory holds no other; else
         on disk, in the folder of temporary files. "eigh": the minimum-norm least-squares solution;
         eigenvalues of K + ridge I up to n eps times the largest one count as zero. "cg":
         conjugate gradients, preconditioned by randomly pivoted Cholesky. "auto": "cholesky" up to
-        4,096 rows, "cg" for more, or with an argument that needs it.
+        8,192 rows if memory holds the factor, "cg" for more, or with an argument that needs it.
     memory : int, optional
         Bytes that may be used beside the arguments; default 4 GiB. The Gram matrix is stored in
         float64 for rows in float64, else in float32, else recomputed in every product.
@@ -97,8 +96,8 @@ def solve(
         Called with a `Step` after each step of "cg"; ends it by returning True.
     checkpoint : path, optional
         File in which "cg" keeps its state, and from which it goes on after any end, by `kill -9`
-        too. It stays; with another problem or damaged it is refused. With other settings it goes on
-        from the coefficients alone.
+        too, with the best coefficients on a validation set. It stays; with another problem or
+        damaged it is refused. With other settings it goes on from the coefficients alone.
     rng : int, Generator or None
         Of the preconditioner.
     engine, threads
@@ -144,9 +143,9 @@ def solve(
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
-    method = _method(method, len(inputs), iterative)
-    system = System(evaluation, inputs, checks.number("ridge", ridge, least=0.0))
-    if not system.diagonal.any() and not system.ridge and method != "eigh":
+    method = _method(method, len(inputs), budget, iterative)
+    system = System(evaluation, inputs, _ridge(ridge, len(inputs)))
+    if not system.diagonal.any() and not np.any(system.ridge) and method != "eigh":
         raise direct.explained(np.linalg.LinAlgError("the matrix is zero"), 0.0)
     # Columns near 1 neither vanish nor overflow when they are squared or narrowed.
     scale = np.max(np.abs(targets), axis=0)
@@ -181,7 +180,10 @@ def solve(
                 settings = f"{seed} {rank} {budget} {tol} {vector}"
                 digest = fingerprint(inputs, targets, system.ridge)
                 known = probe(evaluation, inputs)
-                watch.checkpoint = Checkpoint(checkpoint, digest, known, settings)
+                seen = ""
+                if watch.validation is not None:
+                    seen = fingerprint(watch.validation.Z, watch.validation.targets, 0.0)
+                watch.checkpoint = Checkpoint(checkpoint, digest, known, settings, seen)
             found = work.by_iteration(budget, rank, guess, seed, watch)
     return _told(found, vector, tol)
 
@@ -199,7 +201,7 @@ class _Work:
     def by_eigenvalues(self, memory: int) -> Solution:
         """Solve by eigenvalues."""
         n = len(self.system)
-        _require(24 * n * n, memory, "eigh", n)
+        _require(32 * n * n, memory, "eigh", n)
         K = self.system.store()
         found, rank, condition = direct.by_eigenvalues(K.copy(), self.targets, self.system.ridge)
         missing = n - rank
@@ -233,9 +235,7 @@ class _Work:
                 break
         else:
             raise direct.explained(error or np.linalg.LinAlgError("no factor"), system.ridge)
-        condition = math.inf if on_disk else factor.condition()
-        if on_disk and system.ridge:
-            condition = float(system.diagonal.sum()) / system.ridge + 1
+        condition = system.bound if on_disk else factor.condition()
         system.storage = f"{np.dtype(dtype)} factor {'on disk' if on_disk else 'in memory'}"
         system.memory += factor.memory
         return self._solution(
@@ -255,13 +255,7 @@ class _Work:
         system = self.system
         left = memory - VECTORS * self.targets.nbytes
         loaded = None if watch.checkpoint is None else watch.checkpoint.load()
-        clock = time.perf_counter()
-        # A matrix that cannot be stored leaves its share to the preconditioner.
-        share = left // 2 if 4 * len(system) ** 2 <= left // 2 else left - system.copied
-        precondition = build(system, rank, share, np.random.default_rng(seed))
-        spent = time.perf_counter() - clock
-        left -= precondition.memory
-        system.prepare(system.plan(left), left)
+        precondition, spent = prepared(system, rank, left, np.random.default_rng(seed))
         solver = ConjugateGradients(system, precondition, self.targets, self.tol, self.began)
         if loaded is not None and loaded[1]:
             state = loaded[0]
@@ -271,22 +265,23 @@ class _Work:
             state = solver.start(loaded[0].found)
         else:
             state = solver.start(None if guess is None else guess / self.scale)
+        if loaded is not None and watch.validation is not None:
+            watch.validation.kept = loaded[2]
         watch.bar.skip(state.iterations)
         state, reason = watch.run(solver, state)
-        best = None if watch.validation is None else watch.validation.found
+        best = None if watch.validation is None else watch.validation.kept.found
         found = state.found if best is None else best
         known = state.history and state.history[-1].exact and best is None
         true = state.true if known or reason == "converged" else self._true(found)
-        bound = math.inf
-        if system.ridge:
-            bound = (min(2 * precondition.top, float(system.diagonal.sum())) / system.ridge) + 1
+        least, most = float(np.min(system.ridge)), float(np.max(system.ridge))
+        bound = (2 * precondition.top + most) / least if least > 0 else math.inf
         return self._solution(
             found,
             "cg",
             true,
             reason,
             rank=precondition.rank,
-            condition=bound,
+            condition=min(bound, system.bound),
             iterations=state.iterations,
             history=History(state.history),
             extra=precondition.memory + VECTORS * self.targets.nbytes,
@@ -335,15 +330,29 @@ class _Work:
         )
 
 
-def _method(method: str, n: int, iterative: Mapping[str, object]) -> str:
+def _method(method: str, n: int, memory: int, iterative: Mapping[str, object]) -> str:
     """Choose a method, and refuse arguments that it does not know."""
     method = checks.choice("method", method, METHODS)
     given = [name for name, value in iterative.items() if value is not None]
     if method == "auto":
-        return "cg" if given or n > DIRECT else "cholesky"
+        fits = next(direct.choices(n, memory)) == (np.float64, False)
+        return "cg" if given or n > DIRECT or not fits else "cholesky"
     if method != "cg" and given:
         raise ValueError(f'{given[0]}: expected method="cg" with it, got method="{method}"')
     return method
+
+
+def _ridge(ridge: float | ArrayLike, n: int) -> float | Values:
+    """Return a number, or one for each input where they differ."""
+    if np.ndim(ridge) == 0:
+        return checks.number("ridge", ridge, least=0.0)
+    given = checks.real_array("ridge", np.asarray(ridge)).astype(np.float64)
+    if given.shape != (n,):
+        raise ValueError(f"ridge: expected a number or shape ({n},), got {given.shape}")
+    if not np.all((given >= 0) & np.isfinite(given)):
+        wrong = int(np.argmin((given >= 0) & np.isfinite(given)))
+        raise ValueError(f"ridge: expected finite numbers >= 0, got {given[wrong]} at {wrong}")
+    return given if np.ptp(given) else float(given[0])
 
 
 def _columns(

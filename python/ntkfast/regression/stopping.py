@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.regression.checkpoint import Checkpoint
+from ntkfast.regression.checkpoint import Checkpoint, Kept
 from ntkfast.regression.conjugate_gradients import ConjugateGradients, State
 from ntkfast.regression.system import double
 from ntkfast.support.progress import Bar
 
-Values = NDArray[np.float64]
-
+OVER = "validation error rose"
 EVERY = 4  # steps between two looks at a validation set
 
 
@@ -64,9 +62,7 @@ class Validation:
     targets: Values
     patience: int
     memory: int
-    best: float = math.inf
-    found: Values | None = None
-    _bad: int = 0
+    kept: Kept = field(default_factory=Kept)
     _stored: Any = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -81,15 +77,15 @@ class Validation:
             predicted = self._stored @ coefficients.astype(self._stored.dtype)
         scale = float(np.linalg.norm(self.targets)) or 1.0
         error = float(np.linalg.norm(predicted - self.targets)) / scale
-        self._bad = 0 if error < self.best else self._bad + 1
-        if error < self.best:
-            self.best, self.found = error, found
+        kept = self.kept
+        better = error < kept.error
+        self.kept = Kept(error, found) if better else replace(kept, bad=kept.bad + 1)
         return error
 
     @property
     def is_over(self) -> bool:
         """Whether patience is."""
-        return self._bad >= self.patience
+        return self.kept.bad >= self.patience
 
 
 @dataclass(eq=False)
@@ -118,6 +114,8 @@ class Watch:
     def run(self, solver: ConjugateGradients, state: State) -> tuple[State, str]:
         """Iterate until something says why not to go on."""
         reason = "max_iter reached" if state.iterations >= self.max_iter else ""
+        if self.validation is not None and self.validation.is_over:  # before a checkpoint
+            reason = OVER
         try:
             while not reason:
                 new, reason = solver.advance(state)
@@ -127,11 +125,15 @@ class Watch:
                     break
                 state, reason = self._seen(solver, state)
                 if self.checkpoint is not None:
-                    self.checkpoint.offer(state)
+                    self.checkpoint.offer(state, self._kept)
         finally:  # also after Ctrl-C
             if self.checkpoint is not None:
-                self.checkpoint.save(state)
+                self.checkpoint.save(state, self._kept)
         return state, reason
+
+    @property
+    def _kept(self) -> Kept:
+        return Kept() if self.validation is None else self.validation.kept
 
     def _seen(self, solver: ConjugateGradients, state: State) -> tuple[State, str]:
         """Return the state, with what a validation set says of it, and why to stop if so."""
@@ -145,7 +147,7 @@ class Watch:
             last = replace(state.history[-1], validation=error)
             state = replace(state, history=(*state.history[:-1], last))
             if self.validation.is_over:
-                return state, "validation error rose"
+                return state, OVER
         if self.callback is not None:
             seconds = time.perf_counter() - self.began
             step = Step(state.iterations, seconds, residuals, state.found * self.scale)

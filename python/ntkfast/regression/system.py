@@ -1,19 +1,18 @@
-"""K + ridge I as products, in the precision and by the storage that a budget of memory allows."""
+"""K + diag(ridge) as products, in the precision and by the storage that a budget allows."""
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.evaluation import Evaluation
-
-Values = NDArray[np.float64]
 
 MEMORY = 4 << 30  # bytes, unless the caller says otherwise: results do not depend on the machine
 SINGLE = 1e-30, 1e30  # kernel values that float32 holds with room for sums
@@ -40,14 +39,15 @@ class Plan:
 
 
 class System:
-    """The matrix K(X, X) + ridge I, which is that of the rows in float64 whatever their type.
+    """The matrix K(X, X) + diag(ridge), which is that of the rows in float64 whatever their type.
 
     Parameters
     ----------
     evaluation : Evaluation
     inputs
         What the kernel has collected.
-    ridge : float
+    ridge : float or (n,) array
+        One for all inputs, or one for each.
 
     Attributes
     ----------
@@ -61,8 +61,9 @@ class System:
         How products are computed, in words.
     """
 
-    def __init__(self, evaluation: Evaluation, inputs: Any, ridge: float) -> None:
+    def __init__(self, evaluation: Evaluation, inputs: Any, ridge: float | Values) -> None:
         self.evaluation, self.inputs, self.ridge = evaluation, inputs, ridge
+        self._ridges = np.broadcast_to(ridge, len(inputs))
         self.diagonal = np.empty(len(inputs))
         for rows in panels(len(inputs), _bytes(inputs[:1]), WIDTH * _bytes(inputs[:1])):
             self.diagonal[rows] = evaluation.diag(double(inputs[rows]))
@@ -74,6 +75,13 @@ class System:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def bound(self) -> float:
+        """An upper bound of the condition number, infinite where an input has no ridge."""
+        least = float(self._ridges.min())
+        top = float(self.diagonal.sum()) + float(self._ridges.max())
+        return top / least if least > 0 else math.inf
 
     @property
     def copied(self) -> int:
@@ -185,11 +193,11 @@ class System:
                 part[rows] = self.evaluation(left, right)
             # An input with itself may be more than a pair of equal inputs.
             np.einsum("ii->i", part[: part.shape[1]])[:] = self.diagonal[block]
-        np.einsum("ii->i", part[: part.shape[1]])[:] += self.ridge
+        np.einsum("ii->i", part[: part.shape[1]])[:] += self._ridges[block]
         return part
 
     def _counted(self, product: FloatArray, V: Values, began: float) -> Values:
-        result = np.asarray(product, np.float64) + self.ridge * V
+        result = np.asarray(product, np.float64) + self._ridges[:, None] * V
         self.products += 1
         self.seconds += time.perf_counter() - began
         return result

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse.linalg import eigsh
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel, checked_kernel
 
-Values = NDArray[np.float64]
 FEW, DENSE = 32, 8192  # rows up to which all eigenvalues are found, the matrix is stored
 TERMS = 14  # of an exponential series whose argument has a norm of at most 1/4
 

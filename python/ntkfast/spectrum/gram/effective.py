@@ -14,6 +14,7 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.extremes import ENTRY_ERROR
 from ntkfast.spectrum.gram.passes import Passes
+from ntkfast.spectrum.gram.quadrature import gauss, lanczos, radau
 from ntkfast.support.columns import Table
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG
@@ -22,7 +23,6 @@ Values = NDArray[np.float64]
 
 METHODS = ("auto", "dense", "lanczos")
 DENSE_ROWS = 5_000
-CHECK = 5  # Lanczos steps between looks at the error
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,58 +157,30 @@ def _dense(kernel: Evaluation, X: FloatArray, path: Values) -> EffectiveDimensio
 
 
 def _lanczos(passes: Passes, probes: Values, path: Values, max_steps: int) -> EffectiveDimension:
-    """Run Lanczos on all probes at once, without orthogonalisation: the bounds survive ghosts."""
     n, count = probes.shape
-    most = min(max_steps, n)
-    V, before = probes / np.sqrt(n), np.zeros_like(probes)
-    alphas, betas = np.zeros((most, count)), np.zeros((most, count))
-    for step in range(most):
-        W = passes(V) - (betas[step - 1] * before if step else 0)
-        alphas[step] = np.sum(W * V, axis=0)
-        W -= alphas[step] * V
-        betas[step] = np.linalg.norm(W, axis=0)
-        before, V = V, W / np.maximum(betas[step], np.finfo(float).tiny)
-        if (step + 1) % CHECK == 0 or step + 1 == most:
-            bounds = _bounds(alphas[: step + 1], betas[: step + 1], path)
-            values = n * bounds.mean(axis=0)
-            error = values.std(axis=0, ddof=1) / np.sqrt(count)
-            truncation = n * np.mean(np.abs(bounds[1] - bounds[0]), axis=0) / 2
-            if np.all(truncation <= np.maximum(0.1 * error, 1e-10 * values.mean(axis=0))):
-                break
-    return EffectiveDimension(path, values.mean(axis=0), error, truncation, "lanczos", passes.count)
+    found: list[Values] = []
+
+    def is_enough(alphas: Values, betas: Values) -> bool:
+        bounds = _bounds(alphas, betas, path)
+        values = n * bounds.mean(axis=0)
+        error = values.std(axis=0, ddof=1) / np.sqrt(count)
+        truncation = n * np.mean(np.abs(bounds[1] - bounds[0]), axis=0) / 2
+        found[:] = values.mean(axis=0), error, truncation
+        return bool(np.all(truncation <= np.maximum(0.1 * error, 1e-10 * found[0])))
+
+    is_enough(*lanczos(passes, probes, max_steps, is_enough))
+    values, error, truncation = found
+    return EffectiveDimension(path, values, error, truncation, "lanczos", passes.count)
 
 
 def _bounds(alphas: Values, betas: Values, path: Values) -> Values:
     """Lower and upper bounds of e^T T (T + l)^-1 e, shape (2, probes, path)."""
     found = np.empty((2, alphas.shape[1], len(path)))
+
+    def share(nodes: Values) -> Values:
+        return np.asarray(nodes / (nodes + path[:, None]))
+
     for probe, (a, b) in enumerate(zip(alphas.T, betas.T, strict=True)):
-        found[1, probe] = _quadrature(a, b[:-1], path)
-        found[0, probe] = _radau(a, b, path)
+        found[1, probe] = gauss(a, b[:-1], share)
+        found[0, probe] = radau(a, b, share)
     return found
-
-
-def _quadrature(a: Values, b: Values, path: Values) -> Values:
-    """Gauss rule of a Jacobi matrix: weights are squares of the first entries of its vectors."""
-    # SciPy's routines of band matrices take none of order one, here and below
-    nodes, vectors = linalg.eigh_tridiagonal(a, b) if len(b) else (a, np.ones((1, 1)))
-    nodes = np.maximum(nodes, 0)
-    return np.asarray(np.sum(vectors[0] ** 2 * (nodes / (nodes + path[:, None])), axis=1))
-
-
-def _radau(a: Values, b: Values, path: Values) -> Values:
-    """Gauss rule with one more node, at zero.
-
-    Of a singular matrix rounding makes an indefinite one: the node is as far below zero then as it
-    must be for a rule to exist, some units of rounding, and counts as zero in the sum.
-    """
-    last = np.zeros(len(a))
-    last[-1] = b[-1] ** 2
-    node, below = 0.0, float(np.finfo(np.float64).eps) * float(np.abs(a).max() + b.max())
-    while True:
-        banded = np.vstack([np.append(0, b[:-1]), a - node])[-len(a) :]
-        try:
-            corner = node + linalg.solveh_banded(banded, last)[-1]
-        except np.linalg.LinAlgError:
-            node, below = -below, 2 * below
-        else:
-            return _quadrature(np.append(a, corner), b, path)
