@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -9,11 +10,15 @@ from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.errors import SphinxError
 
+# Bars of norms: without this, browsers take them for operators and put spaces around them.
+TIGHT = r'<mo form="prefix" stretchy="false" lspace="0" rspace="0">\1</mo>'
+
 
 def converted(node: Any, *, display: bool) -> str:
     """Return a formula as MathML; what docutils does not know is an error, never raw TeX."""
     try:
-        return str(tex2mathml(node.astext(), as_block=display))
+        found = str(tex2mathml(node.astext(), as_block=display))
+        return re.sub(r"<mo[^>]*>([|∣‖∥])</mo>", TIGHT, found)
     except MathError as error:
         raise SphinxError(f"{node.source}:{node.line}: {error}\n{node.astext()}") from error
 
