@@ -47,8 +47,8 @@ html_math_renderer = "mathml"
 autodoc_typehints = "none"  # the NumPy-style sections already say the types
 autodoc_member_order = "bysource"
 autosummary_generate = True
-# Names that differ by letter case alone would share a file on Windows and macOS: classes, and what else
-# begins with a capital, have another one.
+# Names that differ by letter case alone would share a file on Windows and macOS: the one with a
+# capital letter has another file.
 _names = re.findall(r"^   ([\w.]+)$", (HERE / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
 _small = {name for name in _names if name == name.lower()}
 autosummary_filename_map = {
