@@ -200,3 +200,17 @@ def test_a_misspelt_name_of_the_package_is_suggested() -> None:
 def test_misspelt_activations(name: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean {meant}"):
         nf.FullyConnected(2, activation=name)
+
+
+@pytest.mark.parametrize("picture", ["no/picture.png", "picture.foo"])
+def test_the_demo_looks_at_its_path_before_it_works(
+    picture: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "--picture", picture]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "picture" in told.err

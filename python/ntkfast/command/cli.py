@@ -141,16 +141,20 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from ntkfast.command import bench
 
-    names = "n", "m", "dims", "depths", "dtypes", "threads", "repeats"
-    rows = bench.compare(
-        **{name: getattr(arguments, name) for name in names},
-        report=lambda row: print(".", end="", file=sys.stderr, flush=True),
-    )
-    print(file=sys.stderr)
     shape = f"{arguments.n} x {arguments.m or arguments.n}"
     print(f"\n  NTK of a fully connected ReLU network, {shape} matrix")
     print(f"  ratio: time over that of the product, medians of {arguments.repeats} rounds\n")
-    print(bench.table(rows) + "\n")
+    shown = 0
+
+    def report(row: bench.Row) -> None:
+        nonlocal shown
+        lines = bench.table([row]).splitlines()
+        print("\n".join(lines[-1:] if shown else lines), flush=True)
+        shown += 1
+
+    names = "n", "m", "dims", "depths", "dtypes", "threads", "repeats"
+    bench.compare(**{name: getattr(arguments, name) for name in names}, report=report)
+    print()
 
 
 def _info(arguments: argparse.Namespace) -> None:
