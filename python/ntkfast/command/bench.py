@@ -209,7 +209,7 @@ def table(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.times if name != PRODUCT))
     head = ["type   ", "   d", "depth", "  X @ Y.T"]
     for name in names:
-        head += [f"{name:>9}", " ratio", "  quartiles"]
+        head += [f"{name:>9}", " ratio", "    quartiles"]
     return format_table(head, [_cells(row, names) for row in rows], left=1)
 
 
