@@ -108,7 +108,9 @@ def markdown(records: Iterable[dict[str, Any]]) -> str:
         table.setdefault(record["kernel"], {})[column] = entry
     columns = list(dict.fromkeys(column for row in table.values() for column in row))
     lines = [["kernel", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[name, *(row.get(column, "") for column in columns)] for name, row in table.items()]
+    for name, row in table.items():
+        kernel = f"`{cases.BY_NAME[name].kernel!r}`"
+        lines.append([kernel, *(row.get(column, "") for column in columns)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

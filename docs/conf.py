@@ -1,11 +1,19 @@
-"""How Sphinx builds the documentation: warnings are errors, every example is executed."""
+"""How Sphinx builds the documentation: warnings are errors, examples of docstrings are executed.
+
+The code of the pages is executed by tests/test_pages.py, as a reader would paste it.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import ntkfast
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
 
 project = "ntkfast"
 author = "ntkfast developers"
@@ -24,18 +32,30 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "mathml",
+    "pictures",
 ]
 
 # Text
 myst_enable_extensions = ["colon_fence", "dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
+html_math_renderer = "mathml"
 
 # Reference
 autodoc_typehints = "none"  # the NumPy-style sections already say the types
 autodoc_member_order = "bysource"
 autosummary_generate = True
+# Names that differ by letter case alone would share a file on Windows and macOS: the one with a
+# capital letter has another file.
+_names = re.findall(r"^   ([\w.]+)$", (HERE / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+_small = {name for name in _names if name == name.lower()}
+autosummary_filename_map = {
+    f"ntkfast.{name}": f"ntkfast.{name.lower()}-class"
+    for name in _names
+    if name.lower() in _small and name not in _small
+}
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 numpydoc_validation_checks = {"GL01", "GL03", "GL05", "PR02", "SS01"}

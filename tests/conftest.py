@@ -155,7 +155,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
             stem = Path(file).stem
-            if stem == "test_examples":
+            if stem in ("test_examples", "test_pages"):
                 return nodeid
             if stem == "test_convolutional":  # all engines share an oracle that takes longer
                 return file

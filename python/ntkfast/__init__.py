@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,8 @@ def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
     if name in _LAZY + _NEED_SKLEARN:
         return importlib.import_module(f"ntkfast.{name}")
-    raise AttributeError(f"module 'ntkfast' has no attribute {name!r}")
+    module = sys.modules[__name__]
+    raise AttributeError(f"module 'ntkfast' has no attribute {name!r}", name=name, obj=module)
 
 
 def __dir__() -> list[str]:

@@ -6,11 +6,14 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from ntkfast.activations.base import Activation, Array
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
 from ntkfast.activations.smooth import GELU, Erf, Gaussian
 from ntkfast.activations.waves import Exp, Sine
+from ntkfast.support.telling import did_you_mean
 
 identity = Identity()
 relu = ABReLU(0.0, 1.0)
@@ -103,7 +106,7 @@ def resolve(spec: str | Activation | Callable[[Array], Array]) -> Activation:
     ValueError
         For an unknown name.
     TypeError
-        For anything else.
+        For anything else, and for functions of something else than arrays.
 
     Examples
     --------
@@ -120,6 +123,7 @@ def resolve(spec: str | Activation | Callable[[Array], Array]) -> Activation:
     if callable(spec):
         from ntkfast.activations.quadrature import CallableActivation
 
+        _check_on_arrays(spec)
         return CallableActivation(spec)
     raise TypeError(
         f"activation: expected a name, an Activation or a callable, got {type(spec).__name__}"
@@ -142,4 +146,16 @@ def _by_name(text: str) -> Activation:
     if not arguments and name in NAMED:
         return NAMED[name]
     known = sorted({*_CONSTANTS, *_FACTORIES, *NAMED})
-    raise ValueError(f"activation: expected one of {', '.join(known)}, got {text!r}")
+    meant = did_you_mean(name, known)
+    raise ValueError(f"activation: expected one of {', '.join(known)}, got {text!r}{meant}")
+
+
+def _check_on_arrays(function: Callable[..., object]) -> None:
+    """Refuse functions of tensors, and classes that make such functions, before they are used."""
+    try:
+        np.asarray(function(np.array([0.25, 0.5])), np.float64)
+    except TypeError as error:
+        raise TypeError(
+            f"activation: expected a function of NumPy arrays, got {function!r}, which raises "
+            f"{type(error).__name__}: {error}; there are names too, such as 'relu' and 'tanh'"
+        ) from error

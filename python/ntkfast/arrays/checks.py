@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Shape, memories
 from ntkfast.arrays.foreign import host_array
+from ntkfast.support.telling import did_you_mean
 
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
@@ -18,6 +19,7 @@ ONE_ROW = (
     "; estimators of scikit-learn that call their kernel with one row at a time, like KernelRidge, "
     "take ntkfast.sklearn.NTKKernel(network)"
 )
+OF_IMAGES = "; networks on images are Convolutional, ConvNet and myrtle, in a shell --network cntk"
 
 
 def matrix(name: str, value: ArrayLike) -> FloatArray:
@@ -32,7 +34,7 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     """
     array = real_array(name, host_array(name, value))
     if array.ndim != 2:
-        hint = ONE_ROW if array.ndim == 1 else ""
+        hint = ONE_ROW if array.ndim == 1 else OF_IMAGES if array.ndim == 4 else ""
         raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}{hint}")
     if 0 in array.shape:
         raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
@@ -69,7 +71,8 @@ def matrix_shape(name: str, shape: tuple[int, ...], columns: int | None = None) 
     """
     if len(shape) != 2 or (columns is not None and shape[1] != columns):
         wanted = "d" if columns is None else columns
-        raise ValueError(f"{name}: expected shape (*, {wanted}), got {shape}")
+        hint = OF_IMAGES if len(shape) == 4 else ""
+        raise ValueError(f"{name}: expected shape (*, {wanted}), got {shape}{hint}")
     if 0 in shape:
         raise ValueError(f"{name}: expected at least one row and one column, got shape {shape}")
 
@@ -344,7 +347,8 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     """
     if value not in allowed:
         words = ", ".join(repr(word) for word in allowed)
-        raise ValueError(f"{name}: expected one of {words}; got {value!r}")
+        meant = did_you_mean(value, allowed)
+        raise ValueError(f"{name}: expected one of {words}; got {value!r}{meant}")
     return str(value)
 
 

@@ -163,21 +163,34 @@ def _split_key(path: str | os.PathLike[str], key: str | None) -> tuple[Path, str
 
 
 def _read_npy(path: Path, key: str | None) -> Any:
+    with open(path, "rb") as file:
+        start = file.read(6)
+    if start != b"\x93NUMPY":
+        found = "is empty" if not start else f"begins with {start!r}"
+        found = "is a .npz archive by its content" if start.startswith(b"PK") else found
+        raise ValueError(f"{path}: cannot be read as .npy (it {found})")
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as .npy ({error})") from error
+        why = f"it is cut off after {path.stat().st_size} bytes" if _is_short(error) else str(error)
+        raise ValueError(f"{path}: cannot be read as .npy ({why})") from error
+
+
+def _is_short(error: Exception) -> bool:
+    """Whether NumPy says that a file ends too early."""
+    return "mmap length" in str(error) or str(error).startswith("EOF")
 
 
 def _read_npz(path: Path, key: str | None) -> Any:
     import zipfile
+    import zlib
 
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = list(archive.files)
             if key in names or (key is None and len(names) == 1):
                 return archive[names[0] if key is None else key]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: cannot be read as .npz ({error})") from error
     raise _no_such_array(path, names, key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,11 @@ SETTLE = 0.15
 
 
 def measure(
-    functions: Mapping[str, Callable[[], object]], *, repeats: int = 7, warmup: int = 1
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int = 7,
+    warmup: int = 1,
+    spinning: Collection[str] | None = None,
 ) -> dict[str, Timing]:
     """Time functions in turn, round after round, so that a slow moment hits all of them.
 
@@ -76,6 +80,9 @@ def measure(
         Timed rounds, at least 2.
     warmup : int
         Rounds before the clock counts.
+    spinning : collection of str, optional
+        Functions whose BLAS threads would take time from the next one: it waits for them. Default:
+        all of them.
 
     Returns
     -------
@@ -94,11 +101,12 @@ def measure(
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(warmup + repeats):
         for name, function in functions.items():
-            time.sleep(SETTLE)
             start = time.perf_counter()
             result = function()
             elapsed = time.perf_counter() - start
             del result  # freed outside the clock, for every contender alike
+            if spinning is None or name in spinning:
+                time.sleep(SETTLE)
             if turn >= warmup:
                 seconds[name].append(elapsed)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}
@@ -152,7 +160,8 @@ def compare(
                         function = make(X, Y, depth)
                         if function is not None:
                             functions[name] = function
-                    times = measure(functions, repeats=repeats)
+                    spinning = (PRODUCT,) if contenders is None else None
+                    times = measure(functions, repeats=repeats, spinning=spinning)
                     rows.append(Row(dtype, n, m or n, d, depth, times))
                     if report is not None:
                         report(rows[-1])
@@ -193,11 +202,14 @@ def limited(threads: int | None) -> Iterator[None]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Write rows as a text table: times of the product, multiples of it for everybody else."""
+    """Write rows as a text table: times of the product, multiples of it for everybody else.
+
+    Columns are as wide as rows to come may need, so that a table can grow line by line.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row.times if name != PRODUCT))
-    head = ["type", "d", "depth", "X @ Y.T"]
+    head = ["type   ", "   d", "depth", "  X @ Y.T"]
     for name in names:
-        head += [f"{name}", "ratio", "quartiles"]
+        head += [f"{name:>9}", " ratio", "    quartiles"]
     return format_table(head, [_cells(row, names) for row in rows], left=1)
 
 

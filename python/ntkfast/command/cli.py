@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -42,12 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = partial(_show_warning, arguments.command)
             COMMANDS[arguments.command](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # what Python flushes at exit
     except KeyboardInterrupt as error:
         notes = getattr(error, "__notes__", ["stopped"])
         print(f"\nntkfast: interrupted; {'; '.join(notes)}", file=sys.stderr)
         return 130
     except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
-        message = _by_option(_one_line(error), arguments)
+        message = _for_shell(_one_line(error), arguments)
         print(f"ntkfast {arguments.command}: error: {message}", file=sys.stderr)
         return 2
     return 0
@@ -63,11 +70,20 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _by_option(message: str, arguments: argparse.Namespace) -> str:
-    """Name the option where a message begins with the Python argument that it stands for."""
+def _for_shell(message: str, arguments: argparse.Namespace) -> str:
+    """Name options where a message has the Python arguments that they stand for."""
+    options = set(vars(arguments)) - {*ALONE, "command"}
     name, colon, rest = message.partition(": ")
-    known = name in vars(arguments) and name not in ALONE
-    return f"{flag(name)}: {rest}" if colon and known else message
+    if colon and name in options:
+        message = f"{flag(name)}: {rest}"
+
+    def advice(found: re.Match[str]) -> str:
+        return f"{found[1]}{flag(found[2])} {found[4]}" if found[2] in options else found[0]
+
+    # "--overwrite, overwrite=True" says it for both, 'take method="cg"' for Python alone
+    given = rf"(?:{'|'.join(options)})=(?:True|False)(?: or False)?"
+    message = re.sub(rf", {given}(?=\))| \({given}\)", "", message)
+    return re.sub(r'\b(take |example |with it, got )(\w+)=("?)([\w.-]+)\3', advice, message)
 
 
 def _gram(arguments: argparse.Namespace) -> None:
@@ -125,16 +141,20 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _bench(arguments: argparse.Namespace) -> None:
     from ntkfast.command import bench
 
-    names = "n", "m", "dims", "depths", "dtypes", "threads", "repeats"
-    rows = bench.compare(
-        **{name: getattr(arguments, name) for name in names},
-        report=lambda row: print(".", end="", file=sys.stderr, flush=True),
-    )
-    print(file=sys.stderr)
     shape = f"{arguments.n} x {arguments.m or arguments.n}"
     print(f"\n  NTK of a fully connected ReLU network, {shape} matrix")
     print(f"  ratio: time over that of the product, medians of {arguments.repeats} rounds\n")
-    print(bench.table(rows) + "\n")
+    shown = 0
+
+    def report(row: bench.Row) -> None:
+        nonlocal shown
+        lines = bench.table([row]).splitlines()
+        print("\n".join(lines[-1:] if shown else lines), flush=True)
+        shown += 1
+
+    names = "n", "m", "dims", "depths", "dtypes", "threads", "repeats"
+    bench.compare(**{name: getattr(arguments, name) for name in names}, report=report)
+    print()
 
 
 def _info(arguments: argparse.Namespace) -> None:

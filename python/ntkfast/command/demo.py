@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.command.bench import Timing, format_table, limited, measure, milliseconds
+from ntkfast.command.bench import (
+    PRODUCT,
+    Timing,
+    format_table,
+    limited,
+    measure,
+    milliseconds,
+)
 from ntkfast.datasets import load_digits
 
 if TYPE_CHECKING:
@@ -23,6 +30,7 @@ RIDGE = 1e-4
 DEPTHS = (1, 3, 10)
 ALPHA = 0.3
 SHOWN = 3  # images of each kind
+PICTURES = ".png", ".pdf", ".svg"
 
 
 def run(
@@ -43,11 +51,18 @@ def run(
     repeats : int
         Rounds of the timing.
 
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the picture's folder is not there, or its suffix is no format.
+
     Examples
     --------
     >>> from ntkfast.command import demo
     >>> demo.run(picture=None, repeats=3)  # doctest: +SKIP
     """
+    if picture is not None:
+        _check(Path(picture))
     X, y = _data()
     print(
         "\n  Handwritten digits: 1797 images of 8 x 8 pixels, scaled to unit length"
@@ -57,10 +72,11 @@ def run(
     kernels = _kernels()
     with limited(threads):
         times = measure(
-            {"product": lambda: X @ X.T, **{name: _bound(k, X) for name, k in kernels.items()}},
+            {PRODUCT: lambda: X @ X.T, **{name: _bound(k, X) for name, k in kernels.items()}},
             repeats=repeats,
+            spinning=(PRODUCT,),
         )
-        right = {"product": accuracy(X @ X.T, y, TRAIN)}
+        right = {PRODUCT: accuracy(X @ X.T, y, TRAIN)}
         right |= {name: accuracy(k(X), y, TRAIN) for name, k in kernels.items()}
     print(_table(times, right))
     print(
@@ -72,6 +88,15 @@ def run(
     print(_told(predictions))
     if picture is not None:
         _draw(predictions, Path(picture))
+
+
+def _check(picture: Path) -> None:
+    """Refuse a place where no picture can be, before the work."""
+    if not picture.parent.is_dir():
+        raise FileNotFoundError(f"{picture.parent}: no such folder (for picture)")
+    if picture.suffix.lower() not in PICTURES:
+        known = ", ".join(PICTURES)
+        raise ValueError(f"picture: expected a path ending in {known}, got {picture}")
 
 
 def accuracy(K: NDArray[Any], y: NDArray[Any], train: int) -> float:
@@ -134,10 +159,10 @@ def _bound(kernel: Kernel, X: NDArray[Any]) -> Any:
 def _table(times: dict[str, Timing], right: dict[str, float]) -> str:
     rows = [
         [
-            name.replace("product", "NumPy product X @ X.T"),
+            name.replace(PRODUCT, "NumPy product X @ X.T"),
             f"{100 * share:.1f} %",
             milliseconds(times[name].median),
-            f"{times[name].ratio(times['product']):.2f}",
+            f"{times[name].ratio(times[PRODUCT]):.2f}",
         ]
         for name, share in right.items()
     ]

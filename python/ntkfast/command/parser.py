@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ntkfast._version import __version__
 from ntkfast.command.networks import add_options
+from ntkfast.support.telling import did_you_mean
 
 EPILOG = """\
 examples:
@@ -88,11 +89,32 @@ EXACT_ROWS = "up to so many rows all is exact, beyond them leave-one-out is esti
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and guesses no option from its beginning."""
+    """Says what is wrong in one line, with what may have been meant; abbreviates nothing."""
 
     def __init__(self, **options: Any) -> None:
         layout = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=layout, allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown options of a command here: what else is wrong may follow from them."""
+        if self._subparsers is None:
+            for word in args or ():
+                name = word.partition("=")[0]
+                if (
+                    name.startswith("--")
+                    and name != "--"
+                    and name not in self._option_string_actions
+                ):
+                    meant = did_you_mean(name, self._option_string_actions)
+                    self.error(f"unrecognized arguments: {name}{meant}")
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = ", ".join(map(str, action.choices))
+            meant = did_you_mean(value, action.choices)
+            message = f"invalid choice: {value!r} (choose from {known}){meant}"
+            raise argparse.ArgumentError(action, message)
 
     def error(self, message: str) -> NoReturn:
         """Stop with status 2."""

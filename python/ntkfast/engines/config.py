@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 
 from ntkfast import engines
 from ntkfast._version import __version__
@@ -25,9 +26,23 @@ def config() -> dict[str, str]:
             name if name in native.available_isas() else f"{name} (not on this processor)"
             for name in native.compiled_isas()
         )
-        facts["instruction set in use"] = native.active_isa()
-    facts["threads"] = str(engines.get_num_threads())
+        facts["instruction set in use"] = _or_reason(native.active_isa)
+    facts["engine in use"] = _or_reason(_engine_in_use)
+    facts["threads"] = _or_reason(engines.get_num_threads)
     return facts
+
+
+def _engine_in_use() -> str:
+    chosen = engines.select()
+    return next(name for name in engines.NAMES if engines.load(name) is chosen)
+
+
+def _or_reason(fact: Callable[[], object]) -> str:
+    """Return a fact, or why there is none: the environment may ask for what is not here."""
+    try:
+        return str(fact())
+    except (RuntimeError, ValueError) as error:
+        return f"none; {error}"
 
 
 def _version(package: str) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map
+from ntkfast.support.telling import did_you_mean
 
 NAMES = ("native", "numba", "cuda")
 AUTOMATIC = ("native", "numba")  # best first; a device is used by those who ask for it
@@ -24,16 +25,7 @@ class Run(NamedTuple):
 
 @cache
 def load(name: str) -> Engine:
-    """Return the engine of this name, usable or not.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    if name not in NAMES:
-        known = ", ".join(repr(n) for n in NAMES)
-        raise ValueError(f"engine: expected one of {known}; got {name!r}")
+    """Return the engine of this name, which is among `NAMES`, usable or not."""
     return cast(Engine, importlib.import_module(f"ntkfast.engines.{name}").engine)
 
 
@@ -47,11 +39,16 @@ def select(name: str | None = None) -> Engine:
     RuntimeError
         If the engine that was asked for, or every one, cannot run here.
     """
+    source = "engine" if name else "NTKFAST_ENGINE"
     name = name or os.environ.get("NTKFAST_ENGINE") or None
     if name is not None:
+        if name not in NAMES:
+            known = ", ".join(repr(n) for n in NAMES)
+            meant = did_you_mean(name, NAMES)
+            raise ValueError(f"{source}: expected one of {known}; got {name!r}{meant}")
         engine = load(name)
         if reason := engine.unavailable():
-            raise RuntimeError(f"engine: {name!r} cannot run here: {reason}")
+            raise RuntimeError(f"{source}: {name!r} cannot run here: {reason}")
         return engine
     reasons = []
     for candidate in AUTOMATIC:

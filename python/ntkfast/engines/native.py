@@ -47,7 +47,11 @@ def active_isa() -> str:
 
 
 def _isa() -> str:
-    return _forced.get() or os.environ.get("NTKFAST_ISA", "")
+    name = _forced.get() or os.environ.get("NTKFAST_ISA", "")
+    if name and name not in available_isas():
+        known = ", ".join(available_isas())
+        raise ValueError(f"NTKFAST_ISA: expected one of {known} on this machine, got {name!r}")
+    return name
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class Network(ABC):
         TypeError
             Always.
         """
-        raise TypeError(f"{type(self).__name__} is no kernel; its kernels are .ntk and .nngp")
+        raise TypeError(
+            f"{type(self).__name__} is no kernel; its kernels are .ntk and .nngp: net.ntk(X)"
+        )
 
     def both(
         self,

@@ -60,6 +60,9 @@ def profiles(
     True
     """
     groups = networks if isinstance(networks, Mapping) else {"": networks}
+    for members in groups.values():
+        if not isinstance(members, Sequence):
+            raise TypeError(f"networks: expected a list of networks, got {members!r}")
     figure = figure_of(1.2 + 4.9 * len(groups), 4.4)
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     degrees = np.linspace(0.0, 180.0, points)

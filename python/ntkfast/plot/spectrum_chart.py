@@ -80,6 +80,11 @@ def _named(spectra: Any, labels: Sequence[str] | None) -> list[tuple[str, Mercer
         named = list(spectra.items())
     else:
         several = list(spectra) if isinstance(spectra, Sequence) else [spectra]
+        for one in several:
+            if not hasattr(one, "eigenvalues"):
+                raise TypeError(
+                    f"spectra: expected what ntkfast.spectrum.mercer returns, got {one!r}"
+                )
         named = [(f"{one.kernel!r}, d = {one.dim}", one) for one in several]
     if labels is not None:
         if len(labels) != len(named):

@@ -1,9 +1,10 @@
-"""Warnings that point at the line of the user, and come once."""
+"""What users are told: warnings at their line, and the word that they may have meant."""
 
 from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = str(Path(__file__).parents[1])
@@ -15,3 +16,11 @@ def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return the end of a message, "; did you mean 'relu'?", or nothing if no word is near."""
+    from difflib import get_close_matches  # needed by those who err
+
+    close = get_close_matches(str(word), list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -137,7 +137,7 @@ class MercerSpectrum(Table):
 
 
 def mercer(
-    kernel: Kernel, dim: int, max_degree: int, *, radius: float | None = None
+    kernel: Kernel, dim: int, max_degree: int = 1000, *, radius: float | None = None
 ) -> MercerSpectrum:
     """Compute the Mercer eigenvalues of a kernel on the uniform sphere.
 
@@ -147,7 +147,7 @@ def mercer(
         Zonal, or any kernel if `radius` is given.
     dim : int
         Dimension d >= 2 of the inputs, which lie on S^{d-1}; 2 is the circle.
-    max_degree : int
+    max_degree : int, default 1000
         Highest degree of spherical harmonics.
     radius : float, optional
         Norm of the inputs. Default 1 for zonal kernels; kernels that are no function of the angle
