@@ -304,16 +304,37 @@ class CallableActivation(Activation):
         return _over_variances(lambda variance: self._coefficients(np.sqrt(variance), count), q)
 
     def _coefficients(self, root: float, count: int) -> Doubles:
-        """Hermite coefficients by the recurrence of h_j(z) exp(-z^2/4), which never overflows."""
+        """Hermite coefficients: E[s h_j] = root E[s' h_(j-1)] / sqrt(j), by the better of the two.
+
+        At small variances the coefficients behind the first are far below the rounding of s.
+        """
         bound = self._bound(root, 2 * 18.0)  # half of the Gaussian belongs to h_j
+        values, slopes = self._noise(root)
+        mesh = self._resolution(root * bound)
+        jumps = mesh.jumps and np.abs(mesh.kinks).min() < root * bound  # s' leaves them out
+        if jumps or root * slopes >= values:
+            return self._moments_of(self.function, root, bound, count)
+        row = self._moments_of(self._slope(root * bound), root, bound, count)
+        row[1:] = root * row[:-1] / np.sqrt(np.arange(1, count))
+        row[0] = self._moments_of(self.function, root, bound, 1)[0]
+        return row
+
+    def _moments_of(self, function: Function, root: float, bound: float, count: int) -> Doubles:
+        """E[f(root z) h_j(z)] by the recurrence of h_j(z) exp(-z^2/4), which never overflows."""
         z, weights = self._line(root, min(1.0, 8 / np.sqrt(count)), bound)
         quarter = np.exp(-z * z / 4)
-        mass = weights * BELL * quarter * _evaluate(self.function, root * z)
+        mass = weights * BELL * quarter * _evaluate(function, root * z)
         before, value, row = np.zeros_like(z), quarter, np.empty(count)
         for j in range(count):
             row[j] = mass @ value
             before, value = value, (z * value - np.sqrt(j) * before) / np.sqrt(j + 1)
         return row
+
+    def _noise(self, root: float) -> Doubles:
+        """Return what rounding makes of values of s and of s', (2,)."""
+        sizes = self._sizes(np.array([root**2]))[:, 0]
+        slopes = 4 * sizes[1] if self.slope else 90 * sizes.sum()
+        return noise_floor(self.function) * np.array([4 * sizes[0], slopes])
 
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         variance, top = float(q), float(self.variance(float(q)))
@@ -438,9 +459,7 @@ class CallableActivation(Activation):
         difference of rounded numbers no more can be asked than their rounding allows.
         """
         sizes = self._sizes(np.array([root**2]))[:, 0]
-        eps = noise_floor(self.function)
-        own = eps * np.array([4 * sizes[0], 4 * sizes[1] if self.slope else 90 * sizes.sum()])
-        scale = squares + own / self.reachable * np.sqrt(squares)
+        scale = squares + self._noise(root) / self.reachable * np.sqrt(squares)
         scale[:, 0, 1] = np.maximum(scale[:, 0, 1], 0.1 * scale[:, 0, 0] / root**2)
         scale[:, 1] = np.maximum(scale[:, 1], sizes**2)
         return np.maximum(scale, 1e-300)

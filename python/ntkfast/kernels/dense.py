@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
-VANISHING = 1e-40  # a variance at which functions are as at 0, but for their size
+VANISHING = 2.5  # power of eps: a variance at which functions are as at 0, but for their size
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
 PROFILE_ERROR = 16.0  # a profile worse than this many eps is not used
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
@@ -427,7 +427,7 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
     eps = float(np.finfo(dtype).eps)
     unique, inverse = np.unique(np.concatenate(variances), return_inverse=True)
     top = np.asarray(activation.variance(unique), np.float64)
-    seen = np.maximum(unique, VANISHING)  # 0 / 0 has a limit
+    seen = np.maximum(unique, eps**VANISHING)  # 0 / 0 has a limit
     terms = 8
     while True:
         found = np.asarray(activation.hermite(seen, terms), np.float64)

@@ -197,7 +197,7 @@ def slope_after(kind: int, a: float, b: float, c: float, q: float) -> float:
         e = math.sqrt(1 + 2 * q)
         return 0.25 + (math.atan2(q, e) + q / e * (1 / (e * e) + 2 / (1 + q))) / (2 * math.pi)
     if kind == SINE:
-        return a * a / 2 * b * b * (1 + c * math.exp(-2 * b * b * q))
+        return a * a / 2 * b * b * ((1 + c) + c * math.expm1(-2 * b * b * q))
     if kind == EXP:
         return a * a * b * b * math.exp(2 * b * b * q)
     if kind == GAUSSIAN:
