@@ -179,8 +179,9 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
                 emit(number);
             }
             emit(inverse_root(sum));
-            after = static_cast<double>(given[layer.count]);
-            slope = static_cast<double>(given[layer.count + 1]);
+            const double root = given[layer.count], root_ = given[layer.count + 1];
+            after = root * root;
+            slope = root_ * root_;
         } else {
             activation_numbers(layer, own.variance, after, slope, emit);
         }

@@ -55,7 +55,7 @@ from ntkfast.activations.mesh import (
     noise_floor,
     resolution,
 )
-from ntkfast.activations.pair_tables import pair_duals
+from ntkfast.activations.pair_tables import pair_duals, refuse_dear
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
 from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
@@ -264,7 +264,7 @@ class CallableActivation(Activation):
         if v.size and 0 < q[0] == q.min() == p.min() == q.max() == p.max():
             defect, slope, _ = self.on_sphere(q[0], v, vc)
             return defect, slope * (self.variance(q[0]) / q[0]), self.reachable
-        if not self.has_table or v.size <= WORTH_A_TABLE:
+        if not self.has_table:
             return super().pair_duals(q, p, v, vc)
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
         left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
@@ -429,7 +429,7 @@ class CallableActivation(Activation):
         functions = self.function, rule.derivative
         shared = Shared(functions, root, mesh.edges, rule.kinks, bound, GAUSS)
         halves, back = np.unique(np.minimum(v, vc), return_inverse=True)
-        self._refuse_dear(shared.cost(float(halves[0])) * halves.size)
+        refuse_dear(self.name, shared.cost(float(halves[0])) * halves.size, MOST_EVALUATIONS)
         parts = track(halves, None, f"averages of {self.name}", "angles")
         values = np.array([shared.squares(float(half)) for half in parts])
         sample = np.unique([0, halves.size // 2, halves.size - 1])
@@ -441,16 +441,6 @@ class CallableActivation(Activation):
         asked[back, side] = True
         self._tell_missed(float(gaps[asked[sample]].max()))
         return np.asarray(values[back, side].T)
-
-    def _refuse_dear(self, evaluations: float) -> None:
-        """Raise an error where averages would take minutes."""
-        if evaluations > MOST_EVALUATIONS:
-            raise ValueError(
-                f"activation: expected a function whose averages take at most "
-                f"{MOST_EVALUATIONS:.0e} values, found that {self.name} takes {evaluations:.0e}; "
-                "pass what it resembles in closed form (a step as 'sign', a smooth one as 'erf', "
-                "a wave as Sine), or a function that changes more slowly"
-            )
 
     def _yardstick(self, root: float, squares: Doubles) -> Doubles:
         """Return what errors of averages of squares, (n, 2 sides, 2), are relative to.

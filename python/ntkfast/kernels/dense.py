@@ -420,7 +420,7 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
-    """Return normalised Hermite coefficients, one row per data row, then E[s^2] and E[s'^2].
+    """Return normalised Hermite coefficients, one row per data row, then root mean squares.
 
     The number of coefficients is doubled until what is cut off is rounding error.
     """
@@ -437,6 +437,6 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
     size = np.asarray(activation.variance(seen), np.float64)
     scale = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 0)
     slope = np.asarray(activation.derivative_variance(unique), np.float64)
-    block = np.column_stack([found * scale[:, None], top, slope])
+    block = np.column_stack([found * scale[:, None], np.sqrt(top), np.sqrt(slope)])
     count = len(variances[0])
     return [block[inverse[:count]], block[inverse[count:]]]
