@@ -1,13 +1,14 @@
 """Rows that are short or zero under activations that do not vanish at 0, with trained biases.
 
-There the NTK counts E[s'(a) s'(b)] = s'(0) E[s'] and more, of which s, near the constant s(0), shows
-next to nothing.  Exact values: Hermite series in 40 digits, whose terms fall off like powers of the
-norm.
+There the NTK counts E[s'(a) s'(b)] = s'(0) E[s'] and more, of which s, near the constant s(0),
+shows next to nothing.  Exact values: Hermite series in 40 digits, whose terms fall off like powers
+of the norm.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def rule() -> tuple[list[mpf], list[list[mpf]]]:
         edges = [-14, -10, -7, -5, -3, -1, 1, 3, 5, 7, 10, 14]
         nodes = [
             ((mpf(b) + a) / 2 + (mpf(b) - a) / 2 * x, (mpf(b) - a) / 2 * w)
-            for a, b in zip(edges, edges[1:], strict=False)
+            for a, b in pairwise(edges)
             for x, w in GaussLegendre(mp).calc_nodes(4, mp.prec)
         ]
         points = [z for z, _ in nodes]
@@ -110,8 +111,8 @@ def test_callables(monkeypatch: pytest.MonkeyPatch, name: str, named: bool, dtyp
     """With a derivative and without: it is then the interpolant's."""
     one = name if named else CallableActivation(FUNCTIONS[name])
     least = 1e-37 if dtype == np.float32 else 0.0
-    pairs = [(0.5, norm) for norm in NORMS] + [(norm, 2 * norm) for norm in NORMS[1:]]
-    pairs += [(norm, norm) for norm in NORMS[1:]] + [(1e-25, 0.0), (1e-30, 1e-12)]
+    pairs = [(0.5, norm) for norm in NORMS] + [(norm, 2 * norm) for norm in NORMS[4:7]]
+    pairs += [(norm, norm) for norm in NORMS[3:7:2]] + [(1e-25, 0.0), (1e-30, 1e-12)]
     for pair in pairs:
         if not 0 < pair[1] < least:
             check(monkeypatch, one, series_dual(name), pair, dtype, engines=ENGINES)

@@ -84,7 +84,7 @@ class Shared(NamedTuple):
         return _length(*self._intervals(), x, floor)
 
     def _intervals(self) -> tuple[Doubles, Doubles]:
-        """Ends of the intervals of the mesh, and the kinks as empty ones."""
+        """Return the ends of the intervals of the mesh, and the kinks as empty ones."""
         low, high = np.append(self.edges[:-1], self.kinks), np.append(self.edges[1:], self.kinks)
         return low / self.root, high / self.root
 
@@ -131,7 +131,9 @@ def _length(low: Doubles, high: Doubles, x: Doubles, floor: float) -> Doubles:
 
 def shared_nodes(rules: Sequence[Shared], C: float, S: float) -> tuple[Doubles, Doubles]:
     """Return nodes in t that serve all rules, symmetric about 0, and weights with the density."""
-    low, high = (np.concatenate(ends) for ends in zip(*(r._intervals() for r in rules), strict=True))
+    low, high = (
+        np.concatenate(ends) for ends in zip(*(r._intervals() for r in rules), strict=True)
+    )
     bound, nodes = max(r.bound for r in rules), rules[0].nodes
 
     def widest(x: Doubles) -> float:

@@ -131,8 +131,12 @@ def pair_duals(
     found, error = np.empty((2, *both.shape)), 0.0
     work = list(_work(one, lines, columns, both))
     alone = _cost_alone(one, first, second, both)
-    tables = sum(_cost(one, min(i, j), max(i, j), k) for i, j, k, *_ in work) if both.size > FEW else np.inf
-    refuse_dear(one.name, min(alone, tables))
+    tables = (
+        sum(_cost(one, min(i, j), max(i, j), k) for i, j, k, *_ in work)
+        if both.size > FEW
+        else np.inf
+    )
+    refuse_dear(one.name, min(alone, tables), MOST_EVALUATIONS)
     if alone <= tables:
         return _pair_by_pair(one, first, second, both, far)
     for i, j, k, low, high in track(work, None, f"duals of {one.name}", "pieces"):
@@ -225,7 +229,7 @@ def _cost_alone(one: Resolved, first: Doubles, second: Doubles, angle: Doubles) 
     return OVERHEAD * angle.size * rule.cost(float(angle.min()))
 
 
-def refuse_dear(name: str, evaluations: float, most: float = MOST_EVALUATIONS) -> None:
+def refuse_dear(name: str, evaluations: float, most: float) -> None:
     """Raise an error where averages would take minutes."""
     if evaluations > most:
         raise ValueError(

@@ -32,6 +32,7 @@ from ntkfast.activations.averages import (
     _Pairs,
     _panels,
     _Rule,
+    hermite_moments,
 )
 from ntkfast.activations.base import (
     Activation,
@@ -320,15 +321,9 @@ class CallableActivation(Activation):
         return row
 
     def _moments_of(self, function: Function, root: float, bound: float, count: int) -> Doubles:
-        """E[f(root z) h_j(z)] by the recurrence of h_j(z) exp(-z^2/4), which never overflows."""
+        """E[f(root z) h_j(z)] for j < count."""
         z, weights = self._line(root, min(1.0, 8 / np.sqrt(count)), bound)
-        quarter = np.exp(-z * z / 4)
-        mass = weights * BELL * quarter * _evaluate(function, root * z)
-        before, value, row = np.zeros_like(z), quarter, np.empty(count)
-        for j in range(count):
-            row[j] = mass @ value
-            before, value = value, (z * value - np.sqrt(j) * before) / np.sqrt(j + 1)
-        return row
+        return hermite_moments(weights * _evaluate(function, root * z), z, count)
 
     def _noise(self, root: float) -> Doubles:
         """Return what rounding makes of values of s and of s', (2,)."""
