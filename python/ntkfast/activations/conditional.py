@@ -57,7 +57,7 @@ class Shared(NamedTuple):
         """Return the means of s and of s' at given t, nodes of whole panels, (2, t)."""
         moments = np.empty((2, 2, t.size))
         self._moments(t, C, S, moments)
-        return moments[0]
+        return np.asarray(moments[0])
 
     def squares(self, v: float) -> Doubles:
         """Return averages of (s(ra) - s(rb))^2 and of s', at theta and pi - theta, (2, 2).

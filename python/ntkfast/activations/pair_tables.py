@@ -225,7 +225,7 @@ def _cost_alone(one: Resolved, first: Doubles, second: Doubles, angle: Doubles) 
 
     Those of the largest roots at the smallest angle take the most.
     """
-    rule = _Rule(*(_alone(one, float(side.max())) for side in (first, second)))
+    rule = _Rule(_alone(one, float(first.max())), _alone(one, float(second.max())))
     return OVERHEAD * angle.size * rule.cost(float(angle.min()))
 
 
@@ -260,7 +260,7 @@ def _piece(one: Resolved, i: int, j: int, k: int) -> Piece:
     table = np.einsum("asfij,ba,ki,lj->sfbkl", values, angles, matrix, matrix, optimize=True)
     # Between the nodes, by a finer rule, at the ends and elsewhere.
     between = (-0.97, 0.05, 0.96)
-    finer = _Rule(*(_side(one, stretch, between) for stretch in (i, j)), GAUSS + 6)
+    finer = _Rule(_side(one, i, between), _side(one, j, between), GAUSS + 6)
     basis, error = _basis(np.array(between), NODES), 0.0
     for x in (-1.0, 0.03, 0.98):
         want = finer.quadrature((low + high) / 2 + (high - low) / 2 * x)
