@@ -11,6 +11,7 @@ import importlib
 import pickle
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -359,7 +360,11 @@ def test_features_say_what_overflows_and_vanishes(Features: Any) -> None:
         features = Features(large.ntk, n_components=64, random_state=0)
         with pytest.raises(ValueError, match="kernel: expected positive numbers as the values"):
             Features(nf.FullyConnected(200, w_std=0.1).ntk).fit(X)
-    with pytest.raises(ValueError, match=r"X: .* overflows? float32"):
+    with (
+        pytest.raises(ValueError, match=r"X: .* overflows? float32"),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "max_degree|degree", RuntimeWarning)
         features.fit_transform(X)
 
 
@@ -878,3 +883,27 @@ def test_gegenbauer_features_of_one_column(kernel: nf.Kernel) -> None:
     error = np.std(grams, axis=0) / 50**0.5
     K = kernel(X)
     assert np.all(np.abs(np.mean(grams, axis=0) - K) <= 5 * error + 0.03 * K.max())
+
+
+@pytest.mark.parametrize("map_", [DualActivationFeatures, NTKSketch])
+def test_what_chaotic_kernels_lose_is_said(map_: Any) -> None:
+    """K(x, x) is 4.5^200 here: tables were cut at 1e36, and a third of K was left."""
+    X = np.random.default_rng(0).normal(size=(40, 8))
+    kernel = nf.FullyConnected(200, parameterization="ntk", w_std=3.0).ntk
+    with pytest.warns(RuntimeWarning, match="leave out up to (61|52)% of K"):
+        features = map_(kernel, 2048, random_state=0).fit(X)
+    F, K = features.transform(X), kernel(X)
+    size = np.sqrt(np.outer(np.diag(K), np.diag(K)))
+    error = (F @ F.T - K) / size
+    lost = features.truncated_ if map_ is DualActivationFeatures else features.fit_error_
+    assert np.diag(error).mean() == pytest.approx(-lost, abs=0.05)
+    assert np.abs(error - np.diag(np.diag(error))).max() < 0.1
+
+
+def test_error_of_a_fit_counts_what_its_series_lacks() -> None:
+    """Of rows of different norms, too: 201 powers hold nothing of this kernel but rounding."""
+    X = np.random.default_rng(0).normal(size=(20, 4))
+    kernel = nf.FullyConnected(20, activation="erf", parameterization="ntk", w_std=3.0).ntk
+    with pytest.warns(RuntimeWarning, match="leave out up to 100% of K"):
+        features = NTKSketch(kernel, 64, degree=2, random_state=0).fit(X)
+    assert features.fit_error_ > 0.999

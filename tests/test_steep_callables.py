@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from mpmath import mp, mpf
+from scipy.special import erf
 
 import ntkfast as nf
+from interrupting import assert_interrupted
 from ntkfast.activations import CallableActivation
 
 CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], float]] = {
@@ -34,8 +36,10 @@ CASES: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any
 }
 
 
-def average(f: Callable[[mpf], mpf], b: int, place: float, theta: float) -> float:
-    """E[f(x) f(y)] by nested quadrature over a, and over b given a, both graded to the place."""
+def average(
+    f: Callable[[mpf], mpf], b: int, place: float, theta: float, ratio: float = 1.0
+) -> float:
+    """E[f(x) f(ratio y)] by nested quadrature over x, and over y given x, graded to the place."""
     c, s = mp.cos(theta), mp.sin(theta)
 
     def edges(center: mpf, scale: mpf) -> list[mpf]:
@@ -51,11 +55,11 @@ def average(f: Callable[[mpf], mpf], b: int, place: float, theta: float) -> floa
         return (e[:-1, None] + half + half * nodes).ravel(), (half * weights).ravel()
 
     def conditional(x: float) -> float:
-        z, w = rule(edges((place - c * x) / s, b * s))
-        values = np.array([float(f(c * x + s * mpf(t))) for t in z])
+        z, w = rule(edges((place / ratio - c * x) / s, b * s * ratio))
+        values = np.array([float(f(ratio * (c * x + s * mpf(t)))) for t in z])
         return float(values @ (w * np.exp(-z * z / 2))) / np.sqrt(2 * np.pi)
 
-    x, w = rule(sorted({*edges(mpf(place), mpf(b)), *edges(place / c, 1 / s)}))
+    x, w = rule(sorted({*edges(mpf(place), mpf(b)), *edges(place / ratio / c, 1 / s)}))
     outside = np.array([float(f(mpf(t))) for t in x]) * w * np.exp(-x * x / 2)
     big = np.flatnonzero(np.abs(outside) > 1e-18 * np.abs(outside).max())
     return sum(outside[k] * conditional(float(x[k])) for k in big) / float(np.sqrt(2 * np.pi))
@@ -134,3 +138,71 @@ def test_what_would_take_minutes_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     one = CallableActivation(lambda x: np.tanh(301 * x), name="steep")
     with pytest.raises(ValueError, match=r"steep takes .* pass what it resembles"):
         one.on_sphere(1.0, np.array([0.3]), np.array([0.7]))
+
+
+STEEP: dict[str, tuple[Callable[..., Any], Any]] = {
+    "sin": (lambda x: np.sin(40 * x), "sine(1, 40, 0)"),
+    "bell": (lambda x: np.exp(-((100 * x) ** 2)), "gaussian(1, -10000)"),
+    "cdf": (lambda x: 3 * erf(200 * x), "erf(3, 200, 0)"),
+}
+
+
+@pytest.mark.parametrize("name", STEEP)
+def test_unequal_norms_have_closed_forms(name: str) -> None:
+    """Parallel, opposite, close and other rows, of which none has the norm of another one."""
+    function, closed = STEEP[name]
+    x = np.array([[1.0, 0.2], [-1.7, 0.6], [1.3, 0.26]])
+    kernels = [
+        nf.FullyConnected(1, activation=one, parameterization="ntk", w_std=1.0)
+        for one in (function, closed)
+    ]
+    for kind in ("ntk", "nngp"):
+        found, wanted = (getattr(kernel, kind)(x) for kernel in kernels)
+        size = np.sqrt(np.outer(np.diag(wanted), np.diag(wanted)))
+        np.testing.assert_allclose(found / size, wanted / size, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["shifted"])
+def test_unequal_norms_against_nested_quadrature(name: str) -> None:
+    """s(r a) of a unit Gaussian is the function with another rate and place."""
+    ours, exact, slope, _ = CASES[name]
+    one, theta = CallableActivation(lambda x: ours(x, 100)), 0.3
+    v, ratio = np.array([[np.sin(theta / 2) ** 2]]), 1.5
+    defect, steep, _ = one.pair_duals(np.array([1.0]), np.array([ratio**2]), v, 1 - v)
+    variances = (
+        one.variance(np.array([1.0, ratio**2])),
+        one.derivative_variance(np.array([1.0, ratio**2])),
+    )
+    sizes = [float(np.sqrt(np.prod(two))) for two in variances]
+    place = 0.0 if name == "tanh" else 1.0
+    with mp.workdps(17):
+        for value, size, f in zip(
+            ((1 - defect[0, 0]) * sizes[0], steep[0, 0]), sizes, (exact, slope), strict=True
+        ):
+            want = average(lambda x, f=f: f(x, 100), 100, place, theta, ratio)  # type: ignore[misc]
+            assert abs(value - want) < 1e-11 * size
+
+
+def test_pairs_that_would_take_minutes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntkfast.activations.pair_tables.MOST_EVALUATIONS", 1e5)
+    with pytest.raises(ValueError, match=r"values, found that steep takes .*; pass what it res"):
+        nf.FullyConnected(
+            1, activation=CallableActivation(lambda x: np.tanh(302 * x), name="steep")
+        ).ntk(np.array([[1.0], [2.0], [-3.0]]))
+
+
+@pytest.mark.slow
+def test_control_c_ends_averages() -> None:
+    assert_interrupted(
+        """
+        import numpy as np, ntkfast as nf
+        x = np.random.default_rng(0).normal(size=(60, 3))
+        kernel = nf.FullyConnected(1, activation=lambda x: np.tanh(300 * x)).ntk
+        print("ready", flush=True)
+        try:
+            kernel(x)
+        except KeyboardInterrupt:
+            print("interrupted", kernel(x[:2]).shape == (2, 2))
+        """
+    )

@@ -36,7 +36,8 @@ enum class ActivationKind : std::int32_t {
 // One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
 // (NNGP, NTK) may be saved to a slot; then (c, t) <- (K(c), K'(c) t) with the dual K of the
 // activation; then (c, t) <- (w c + e, w t + x c + y); then a slot may be added. Of kHermite each data
-// row has `count` coefficients of the function over the root of its variance, then E[s^2] and E[s'^2].
+// row has `count` coefficients of the function over the root of its variance, then the roots of E[s^2] and
+// E[s'^2], which do not vanish in float as these do.
 struct LayerRow {
     ActivationKind kind;
     std::int32_t save, add;  // slot, or -1

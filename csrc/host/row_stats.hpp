@@ -46,7 +46,8 @@ inline double slope_after(const LayerRow& layer, double q) {
             const double bracket = 1 / square + 2 / (1 + q);
             return 0.25 + (std::atan2(q, e) + q / e * bracket) / (2 * kPi);
         }
-        case ActivationKind::kSine: return a * a / 2 * b * b * (1 + c * std::exp(-2 * b * b * q));
+        case ActivationKind::kSine:  // 1 + c e^-z likewise
+            return a * a / 2 * b * b * ((1 + c) + c * std::expm1(-2 * b * b * q));
         case ActivationKind::kExp: return a * a * b * b * std::exp(2 * b * b * q);
         case ActivationKind::kGaussian: {
             const double square = 1 - 4 * b * q;
@@ -178,8 +179,9 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
                 emit(number);
             }
             emit(inverse_root(sum));
-            after = static_cast<double>(given[layer.count]);
-            slope = static_cast<double>(given[layer.count + 1]);
+            const double root = given[layer.count], root_ = given[layer.count + 1];
+            after = root * root;
+            slope = root_ * root_;
         } else {
             activation_numbers(layer, own.variance, after, slope, emit);
         }

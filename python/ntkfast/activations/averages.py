@@ -198,3 +198,17 @@ def _panels(mesh: Resolution, root: float, bound: float) -> tuple[int, Doubles]:
     if uniform <= wide + 2 * (lines.size - len(mesh.kinks)):
         return int(np.ceil(uniform)), np.array(mesh.kinks)
     return wide, lines
+
+
+def hermite_moments(values: Doubles, z: Doubles, count: int) -> Doubles:
+    """Return sum_i values_i phi(z_i) h_j(z_i), j < count, with the density phi of a Gaussian.
+
+    By the recurrence of h_j(z) exp(-z^2/4), which never overflows.
+    """
+    quarter = np.exp(-z * z / 4)
+    mass = values * BELL * quarter
+    before, value, row = np.zeros_like(z), quarter, np.empty(count)
+    for j in range(count):
+        row[j] = mass @ value
+        before, value = value, (z * value - np.sqrt(j) * before) / np.sqrt(j + 1)
+    return row

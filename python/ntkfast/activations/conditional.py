@@ -7,12 +7,14 @@ s(r (C t + S z)) over z,
     E[(s(ra) - s(rb))^2] = 2 E[w(t)],   E[(s(ra) - s(-rb))^2] = E[2 w(t) + (m(t) - m(-t))^2]
 
 (the second where s(-x) takes the part of s(x) on one side: pairs at pi - theta), sums of squares
-that lose nothing.  m and w change over lengths of the larger of S and of the mesh, and so do the
-panels in t: they shrink geometrically towards steep places.
+that lose nothing.  Of two root variances r and r', E[s(ra) s(r'b)] = E[m_r(t) m_r'(t)].  m and w
+change over lengths of the larger of S and of the mesh, and so do the panels in t: they shrink
+geometrically towards steep places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,6 +53,12 @@ class Shared(NamedTuple):
     bound: float
     nodes: int
 
+    def means(self, t: Doubles, C: float, S: float) -> Doubles:
+        """Return the means of s and of s' at given t, nodes of whole panels, (2, t)."""
+        moments = np.empty((2, 2, t.size))
+        self._moments(t, C, S, moments)
+        return np.asarray(moments[0])
+
     def squares(self, v: float) -> Doubles:
         """Return averages of (s(ra) - s(rb))^2 and of s', at theta and pi - theta, (2, 2).
 
@@ -58,7 +66,7 @@ class Shared(NamedTuple):
         """
         v = max(v, LEAST)
         C, S = np.sqrt(1 - 2 * v), np.sqrt(2 * v)
-        t, weights = self._shared(C, S)
+        t, weights = shared_nodes([self], C, S)
         moments = np.empty((2, 2, t.size))
         self._moments(t, C, S, moments)
         mean, variance = moments
@@ -69,29 +77,16 @@ class Shared(NamedTuple):
         """Return about how many values of s an angle takes."""
         C, S = np.sqrt(1 - 2 * max(v, LEAST)), np.sqrt(2 * max(v, LEAST))
         window = 2 * self.bound / STEP + self.edges.size  # of panels, by nodes in t or in z
-        return float(self._shared(C, S)[0].size * window)
+        return float(shared_nodes([self], C, S)[0].size * window)
 
     def _fineness(self, x: Doubles, floor: float) -> Doubles:
         """Length over which the function, blurred by `floor`, changes near x."""
-        low = np.append(self.edges[:-1], self.kinks) / self.root
-        high = np.append(self.edges[1:], self.kinks) / self.root
-        gap = np.maximum(np.maximum(low - x[..., None], x[..., None] - high), 0)
-        return np.asarray((np.maximum(high - low, floor) + GRADE * gap).min(axis=-1))
+        return _length(*self._intervals(), x, floor)
 
-    def _shared(self, C: float, S: float) -> tuple[Doubles, Doubles]:
-        """Nodes in t, symmetric about 0, and weights with the density."""
-        ends = [0.0]
-        while ends[-1] < self.bound:
-            here = np.array([ends[-1], -ends[-1]]) * C
-            width = min(0.8 * float(self._fineness(here, 2 * S).min()) / max(C, 1e-9), PANEL)
-            ahead = here + width * C * np.array([1.0, -1.0])
-            width = min(width, float(self._fineness(ahead, 2 * S).min()) / max(C, 1e-9))
-            ends.append(ends[-1] + width)
-        points, weights = gauss_legendre(self.nodes)
-        half = np.diff(ends)[:, None] / 2
-        t = (np.array(ends)[:-1, None] + half + half * points).ravel()
-        w = (half * weights).ravel() * BELL * np.exp(-t * t / 2)
-        return np.concatenate([-t[::-1], t]), np.concatenate([w[::-1], w])
+    def _intervals(self) -> tuple[Doubles, Doubles]:
+        """Return the ends of the intervals of the mesh, and the kinks as empty ones."""
+        low, high = np.append(self.edges[:-1], self.kinks), np.append(self.edges[1:], self.kinks)
+        return low / self.root, high / self.root
 
     def _moments(self, t: Doubles, C: float, S: float, out: Doubles) -> None:
         """Fill in mean and variance over z of both functions at every t, (2, 2, t)."""
@@ -127,3 +122,31 @@ class Shared(NamedTuple):
         x = (edges[:-1, None] + half + half * points).ravel()
         z = (x - centers[:, None]) / S
         return x, np.exp(-z * z / 2) * ((half * (weights * (BELL / S))).ravel())
+
+
+def _length(low: Doubles, high: Doubles, x: Doubles, floor: float) -> Doubles:
+    gap = np.maximum(np.maximum(low - x[..., None], x[..., None] - high), 0)
+    return np.asarray((np.maximum(high - low, floor) + GRADE * gap).min(axis=-1))
+
+
+def shared_nodes(rules: Sequence[Shared], C: float, S: float) -> tuple[Doubles, Doubles]:
+    """Return nodes in t that serve all rules, symmetric about 0, and weights with the density."""
+    low, high = (
+        np.concatenate(ends) for ends in zip(*(r._intervals() for r in rules), strict=True)
+    )
+    bound, nodes = max(r.bound for r in rules), rules[0].nodes
+
+    def widest(x: Doubles) -> float:
+        return float(_length(low, high, x, 2 * S).min()) / max(C, 1e-9)
+
+    ends = [0.0]
+    while ends[-1] < bound:
+        here = np.array([ends[-1], -ends[-1]]) * C
+        width = min(0.8 * widest(here), PANEL)
+        width = min(width, widest(here + width * C * np.array([1.0, -1.0])))
+        ends.append(ends[-1] + width)
+    points, weights = gauss_legendre(nodes)
+    half = np.diff(ends)[:, None] / 2
+    t = (np.array(ends)[:-1, None] + half + half * points).ravel()
+    w = (half * weights).ravel() * BELL * np.exp(-t * t / 2)
+    return np.concatenate([-t[::-1], t]), np.concatenate([w[::-1], w])

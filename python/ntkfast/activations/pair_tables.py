@@ -1,13 +1,8 @@
 """Duals of smooth functions between unequal norms, tabulated in both norms and the angle.
 
-A Hermite series in u = cos(theta) of J terms is exact to rounding while J (1 - |u|) is large.
-Nearer to u = 1 and u = -1, where it may need millions of terms, the average is taken instead over
-
-    a = r (C x + S y),   b = +-t (C x - S y),   C = cos(theta/2), S = sin(theta/2),
-
-whose panels in x shrink towards the lines a = 0 and b = 0, as far as the mesh of the function asks
-for the largest r and t in question, and whose y varies slowly since S is small.  One set of panels
-serves all pairs of a block of root variances r and t, so that a block is a product of matrices.
+A pair shares a Gaussian, on which the means of both functions depend (see `conditional`): one set
+of nodes serves all pairs of a block of root variances r and t at an angle, so that a block is a
+product of matrices.
 
 Between the nodes of a block the normalised duals are interpolated by Chebyshev polynomials: in r
 up to a fraction of the scale of the function, in log(r) beyond, and in theta on pieces that double.
@@ -17,28 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations.averages import BELL, PANEL
+from ntkfast.activations.averages import GAUSS
 from ntkfast.activations.base import Array
-from ntkfast.activations.mesh import Doubles, Function, Resolution, _chebyshev, _evaluate
-from ntkfast.activations.pairs import _angles, gauss_legendre
+from ntkfast.activations.conditional import LEAST, STEP, Shared, shared_nodes
+from ntkfast.activations.mesh import Doubles, Function, Resolution, _chebyshev
+from ntkfast.activations.pairs import _angles
 from ntkfast.support.progress import track
 
 Whole: TypeAlias = NDArray[np.intp]
 
-TERMS = 2048  # Hermite coefficients
-NEAR = 0.19  # angle from which on these suffice: NEAR^2 / 2 = 37 / TERMS
+NEAR = 0.19  # angle up to which pieces double
 NODES = 18  # per stretch of root variances
 ANGLES = 16  # per piece of angles
 STRETCH = 4.0  # ratio of the ends of a stretch
-NODES_AT_ONCE = 1 << 12
-PANEL_NODES = 12  # Gauss nodes on an interval of the mesh, where degree 23 is enough
-SMALL = 1e-14  # what a series may lose
+FEW = 50  # pairs that are not worth a table
+OVERHEAD = 4.0  # of a pair alone, beside the values of the function
+MOST_EVALUATIONS = 4e9  # of a function for one call: some minutes
 
 
 class Resolved(Hashable, Protocol):
@@ -135,6 +130,15 @@ def pair_duals(
     far = angles[0] > angles[1]
     found, error = np.empty((2, *both.shape)), 0.0
     work = list(_work(one, lines, columns, both))
+    alone = _cost_alone(one, first, second, both)
+    tables = (
+        sum(_cost(one, min(i, j), max(i, j), k) for i, j, k, *_ in work)
+        if both.size > FEW
+        else np.inf
+    )
+    refuse_dear(one.name, min(alone, tables), MOST_EVALUATIONS)
+    if alone <= tables:
+        return _pair_by_pair(one, first, second, both, far)
     for i, j, k, low, high in track(work, None, f"duals of {one.name}", "pieces"):
         series, missed = _piece(one, min(i, j), max(i, j), k)
         error = max(error, missed)
@@ -193,6 +197,57 @@ def _ends(edges: Doubles, k: int) -> tuple[float, float]:
     return float(edges[k]), float(edges[k + 1])
 
 
+def _pair_by_pair(
+    one: Resolved, first: Doubles, second: Doubles, angle: Doubles, far: NDArray[np.bool_]
+) -> tuple[Doubles, float]:
+    """Return the same from the function itself."""
+    left, right = ([_alone(one, r) for r in side] for side in (first, second))
+    found, error = np.empty((2, *angle.shape)), 0.0
+    pairs = list(np.ndindex(angle.shape))
+    checked = set(pairs[:: max(1, len(pairs) // 4)])
+    for i, j in track(pairs, None, f"duals of {one.name}", "pairs"):
+        rules = [_Rule(left[i], right[j], nodes) for nodes in (GAUSS, GAUSS + 6)]
+        which = int(far[i, j]), slice(None), 0, 0
+        found[:, i, j] = rules[0].quadrature(float(angle[i, j]))[which]
+        if (i, j) in checked:
+            again = rules[1].quadrature(float(angle[i, j]))[which]
+            error = max(error, float(np.abs(again - found[:, i, j]).max()))
+    return found, error
+
+
+def _alone(one: Resolved, root: float) -> Side:
+    """Return one side of one pair; at 0 functions are as just beside it."""
+    return _at_roots(one, np.array([max(root, 1e-8 * root_stretches(one).first)]))
+
+
+def _cost_alone(one: Resolved, first: Doubles, second: Doubles, angle: Doubles) -> float:
+    """Return about how many values of the function all pairs take, one by one.
+
+    Those of the largest roots at the smallest angle take the most.
+    """
+    rule = _Rule(_alone(one, float(first.max())), _alone(one, float(second.max())))
+    return OVERHEAD * angle.size * rule.cost(float(angle.min()))
+
+
+def refuse_dear(name: str, evaluations: float, most: float) -> None:
+    """Raise an error where averages would take minutes."""
+    if evaluations > most:
+        raise ValueError(
+            f"activation: expected a function whose averages take at most {most:.0e} values, found "
+            f"that {name} takes {evaluations:.0e}; pass what it resembles in closed form (a step "
+            "as 'sign', a smooth one as 'erf', a wave as Sine), rows of one norm, or a function "
+            "that changes more slowly"
+        )
+
+
+@lru_cache(maxsize=2048)
+def _cost(one: Resolved, i: int, j: int, k: int) -> float:
+    """Return about how many values of the function a piece takes."""
+    z = tuple(_chebyshev(NODES)[0])
+    middle = sum(_ends(_edges(one, j), k)) / 2
+    return (ANGLES + 2) * _Rule(_side(one, i, z), _side(one, j, z)).cost(middle)
+
+
 @lru_cache(maxsize=2048)
 def _piece(one: Resolved, i: int, j: int, k: int) -> Piece:
     """Tabulate the duals between stretches i <= j on a piece of angles."""
@@ -201,15 +256,14 @@ def _piece(one: Resolved, i: int, j: int, k: int) -> Piece:
     rule = _Rule(_side(one, i, tuple(z)), _side(one, j, tuple(z)))
     points, angles = _chebyshev(ANGLES)
     theta = (low + high) / 2 + (high - low) / 2 * points
-    series = low >= NEAR or np.sqrt(_lost(one, i) * _lost(one, j)).max() < SMALL
-    values = np.stack([(rule.sum if series else rule.quadrature)(float(x)) for x in theta])
+    values = np.stack([rule.quadrature(float(x)) for x in theta])
     table = np.einsum("asfij,ba,ki,lj->sfbkl", values, angles, matrix, matrix, optimize=True)
     # Between the nodes, by a finer rule, at the ends and elsewhere.
     between = (-0.97, 0.05, 0.96)
-    finer = _Rule(*(_side(one, stretch, between) for stretch in (i, j)))
+    finer = _Rule(_side(one, i, between), _side(one, j, between), GAUSS + 6)
     basis, error = _basis(np.array(between), NODES), 0.0
     for x in (-1.0, 0.03, 0.98):
-        want = finer.quadrature((low + high) / 2 + (high - low) / 2 * x, 1.5)
+        want = finer.quadrature((low + high) / 2 + (high - low) / 2 * x)
         for far, row in np.ndindex(2, basis.shape[0]):
             got = _mixed(table, basis[row], basis, np.full(3, x), np.full(3, far))
             error = max(error, float(np.abs(got - want[far, :, row]).max()))
@@ -224,138 +278,64 @@ class Side:
     ----------
     bound : float
         Range of x with a part in any average.
-    edges : (k + 1,) array
-        Mesh of the function.
     sizes : (2, n) array
         Root mean squares of s and s'.
-    grid : (k,) array
-        Edges of panels around 0 on which s(r x) is resolved for all roots r.
     """
 
     one: Resolved
     roots: Doubles
     bound: float
-    edges: Doubles
     sizes: Doubles
-    grid: Doubles
-
-    @cached_property
-    def series(self) -> Doubles:
-        """Normalised Hermite coefficients of s and s', (2, n, TERMS - 1)."""
-        values = self.one.hermite(self.roots**2, TERMS)
-        slopes = values[:, 1:] * np.sqrt(np.arange(1, TERMS)) / self.roots[:, None]
-        return np.asarray(np.stack([values[:, :-1], slopes]) / self.sizes[:, :, None])
 
 
 @lru_cache(maxsize=64)
 def _side(one: Resolved, stretch: int, positions: tuple[float, ...]) -> Side:
-    """Return one side of a block."""
-    roots = root_stretches(one).nodes(stretch, np.array(positions))
-    q, top = roots**2, float(roots.max())
-    bound = one._bound(top)
-    edges = one._resolution(1.5 * bound * top).edges
+    return _at_roots(one, root_stretches(one).nodes(stretch, np.array(positions)))
+
+
+def _at_roots(one: Resolved, roots: Doubles) -> Side:
+    q = roots**2
     sizes = np.sqrt([one.variance(q), one.derivative_variance(q)])
-    return Side(one, roots, bound, edges, sizes, _panels(edges, roots, bound))
-
-
-@lru_cache(maxsize=64)
-def _lost(one: Resolved, stretch: int) -> Doubles:
-    """Return what series lack of the mean squares of s and s' on a stretch, (2,)."""
-    series: Doubles = _side(one, stretch, (1.0,)).series
-    return np.asarray(np.maximum(1 - np.sum(series**2, axis=2)[:, 0], 0))
-
-
-def _panels(edges: Doubles, roots: Doubles, bound: float) -> Doubles:
-    span = np.geomspace(max(float(roots.min()), 1e-3 * float(roots.max())), float(roots.max()), 9)
-    widths = np.diff(edges)
-
-    def allowed(x: float) -> float:
-        at = np.concatenate([span * x, -span * x])
-        near = np.clip(np.searchsorted(edges, at) - 1, 0, widths.size - 1)
-        return float((widths[near] / np.tile(span, 2)).min())
-
-    grid = [0.0]
-    while grid[-1] < 2 * bound:
-        width = allowed(grid[-1] * (1 + 1e-9) + 1e-12)
-        width = min(width, allowed(grid[-1] + width), PANEL)
-        grid.append(grid[-1] + width)
-    return np.union1d(grid, -np.array(grid))
+    return Side(one, roots, one._bound(float(roots.max())), np.maximum(sizes, 1e-300))
 
 
 class _Rule:
     """Normalised duals between all pairs of two sets of root variances at one angle."""
 
-    def __init__(self, first: Side, second: Side) -> None:
-        self.sides = sides = first, second
-        self.one = sides[0].one
-        self.bound = max(s.bound for s in sides)
-        top = max(float(s.roots.max()) for s in sides)
-        self.width = min(1.0, *(float(np.diff(s.edges).min()) for s in sides)) / top
-        self.slope = self.one._slope(1.5 * self.bound * top)
-        self.kinked = bool(self.one._resolution(1.5 * self.bound * top).kinks)
+    def __init__(self, first: Side, second: Side, nodes: int = GAUSS) -> None:
+        self.sides = first, second
+        one = first.one
+        bound = max(first.bound, second.bound)
+        reach = 1.5 * bound * max(float(side.roots.max()) for side in self.sides)
+        mesh, functions = one._resolution(reach), (one.function, one._slope(reach))
+        kinks = np.array(mesh.kinks)
+        self.shared = [
+            [Shared(functions, float(r), mesh.edges, kinks, bound, nodes) for r in side.roots]
+            for side in self.sides
+        ]
 
-    def sum(self, theta: float) -> Doubles:
-        """Return the dual and derivative dual at theta and pi - theta by series, (2, 2, n, m)."""
-        powers = np.cos(theta) ** np.arange(TERMS - 1)
-        signs = (-1.0) ** np.arange(TERMS - 1)
-        left, right = (s.series for s in self.sides)
-        near = (left * powers) @ right.swapaxes(1, 2)
-        far = (left * (powers * signs)) @ right.swapaxes(1, 2)
+    def quadrature(self, theta: float) -> Doubles:
+        """Return the same by conditioning."""
+        C, S = _split(theta)
+        first, second = self.shared
+        t, weights = shared_nodes([*first, *second], C, S)
+        left, right = (
+            np.stack([one.means(t, C, S) for one in side], axis=1) / sizes.sizes[:, :, None]
+            for side, sizes in zip(self.shared, self.sides, strict=True)
+        )
+        weighted = left * weights
+        near, far = weighted @ right.swapaxes(1, 2), weighted @ right[:, :, ::-1].swapaxes(1, 2)
         return np.stack([near, far])
 
-    def quadrature(self, theta: float, finer: float = 1.0) -> Doubles:
-        """Return the same by quadrature, with rules finer by a factor."""
-        C, S = np.cos(theta / 2), np.sin(theta / 2)
-        first, second = self.sides
-        total = np.zeros((2, 2, first.roots.size, second.roots.size))
-        for x, y, weight in self._points(C, S, finer):
-            left = (C * x + S * y)[:, None] * first.roots
-            right = (C * x - S * y)[:, None] * second.roots
-            for which, function in enumerate((self.one.function, self.slope)):
-                a = (_evaluate(function, left) * weight[:, None]).T
-                total[0, which] += a @ _evaluate(function, right)
-                total[1, which] += a @ _evaluate(function, -right)
-        return np.asarray(total / (first.sizes[:, :, None] * second.sizes[:, None, :]))
+    def cost(self, theta: float) -> float:
+        """Return about how many values of s an angle takes."""
+        C, S = _split(theta)
+        whole = [*self.shared[0], *self.shared[1]]
+        window = 2 * whole[0].bound / STEP + whole[0].edges.size * (S > 0.01)
+        return float(shared_nodes(whole, C, S)[0].size * window * len(whole))
 
-    def _points(
-        self, C: float, S: float, finer: float
-    ) -> Iterator[tuple[Doubles, Doubles, Doubles]]:
-        """Yield nodes x, y and their weights with the density, some at once."""
-        count = int(PANEL_NODES * finer)
-        points, weights = gauss_legendre(count)
-        ys, outer = self._outer(S, finer)
-        shift = (S / C) * ys[:, None]
-        ends = np.broadcast_to([-self.bound, self.bound], (ys.size, 2))
-        cuts = [ends, self.sides[0].grid - shift, self.sides[1].grid + shift]
-        edges = np.clip(np.concatenate(cuts, axis=1), -self.bound, self.bound)
-        edges.sort(axis=1)
-        half = np.diff(edges, axis=1) / 2
-        owner, k = np.nonzero(half > 1e-14)
-        half, middle = half[owner, k], edges[owner, k] + half[owner, k]
-        step = NODES_AT_ONCE // count
-        for start in range(0, owner.size, step):
-            part = slice(start, start + step)
-            x = (middle[part, None] + half[part, None] * points).ravel()
-            y = np.repeat(ys[owner[part]], count)
-            w = (half[part, None] * weights).ravel() * np.repeat(outer[owner[part]], count)
-            yield x, y, w * BELL * np.exp(-x * x / 2)
 
-    def _outer(self, S: float, finer: float) -> tuple[Doubles, Doubles]:
-        """Nodes and weights in y, with the density.
-
-        The function is analytic at least as far from the real line as its mesh is fine, which tells
-        the step of the trapezoidal rule; where that is short, panels shrink towards y = 0.
-        """
-        width = self.width / max(S, 1e-300)
-        step = min(0.6, 0.18 * width) / finer
-        if width > 0.5 and not self.kinked:
-            y = step * np.arange(-int(self.bound / step), int(self.bound / step) + 1)
-            return np.asarray(y, np.float64), np.asarray(step * BELL * np.exp(-y * y / 2))
-        grid = [0.0]
-        while grid[-1] < self.bound:
-            grid.append(min(grid[-1] + min(max(width, grid[-1]), PANEL), self.bound))
-        edges = np.union1d(grid, -np.array(grid))
-        points, weights = gauss_legendre(int(PANEL_NODES * finer))
-        half = np.diff(edges)[:, None] / 2
-        y, weight = (edges[:-1, None] + half + half * points).ravel(), (half * weights).ravel()
-        return y, np.asarray(weight * BELL * np.exp(-y * y / 2))
+def _split(theta: float) -> tuple[float, float]:
+    """Return the parts C and S of what two Gaussians share and do not share."""
+    v = max(float(np.sin(theta / 2)) ** 2, LEAST)
+    return float(np.sqrt(max(1 - 2 * v, 0))), float(np.sqrt(2 * v))

@@ -32,6 +32,7 @@ from ntkfast.activations.averages import (
     _Pairs,
     _panels,
     _Rule,
+    hermite_moments,
 )
 from ntkfast.activations.base import (
     Activation,
@@ -55,7 +56,7 @@ from ntkfast.activations.mesh import (
     noise_floor,
     resolution,
 )
-from ntkfast.activations.pair_tables import pair_duals
+from ntkfast.activations.pair_tables import pair_duals, refuse_dear
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
 from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
@@ -264,7 +265,7 @@ class CallableActivation(Activation):
         if v.size and 0 < q[0] == q.min() == p.min() == q.max() == p.max():
             defect, slope, _ = self.on_sphere(q[0], v, vc)
             return defect, slope * (self.variance(q[0]) / q[0]), self.reachable
-        if not self.has_table or v.size <= WORTH_A_TABLE:
+        if not self.has_table:
             return super().pair_duals(q, p, v, vc)
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
         left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
@@ -304,16 +305,31 @@ class CallableActivation(Activation):
         return _over_variances(lambda variance: self._coefficients(np.sqrt(variance), count), q)
 
     def _coefficients(self, root: float, count: int) -> Doubles:
-        """Hermite coefficients by the recurrence of h_j(z) exp(-z^2/4), which never overflows."""
+        """Hermite coefficients: E[s h_j] = root E[s' h_(j-1)] / sqrt(j), by the better of the two.
+
+        At small variances the coefficients behind the first are far below the rounding of s.
+        """
         bound = self._bound(root, 2 * 18.0)  # half of the Gaussian belongs to h_j
-        z, weights = self._line(root, min(1.0, 8 / np.sqrt(count)), bound)
-        quarter = np.exp(-z * z / 4)
-        mass = weights * BELL * quarter * _evaluate(self.function, root * z)
-        before, value, row = np.zeros_like(z), quarter, np.empty(count)
-        for j in range(count):
-            row[j] = mass @ value
-            before, value = value, (z * value - np.sqrt(j) * before) / np.sqrt(j + 1)
+        values, slopes = self._noise(root)
+        mesh = self._resolution(root * bound)
+        jumps = mesh.jumps and np.abs(mesh.kinks).min() < root * bound  # s' leaves them out
+        if jumps or root * slopes >= values:
+            return self._moments_of(self.function, root, bound, count)
+        row = self._moments_of(self._slope(root * bound), root, bound, count)
+        row[1:] = root * row[:-1] / np.sqrt(np.arange(1, count))
+        row[0] = self._moments_of(self.function, root, bound, 1)[0]
         return row
+
+    def _moments_of(self, function: Function, root: float, bound: float, count: int) -> Doubles:
+        """E[f(root z) h_j(z)] for j < count."""
+        z, weights = self._line(root, min(1.0, 8 / np.sqrt(count)), bound)
+        return hermite_moments(weights * _evaluate(function, root * z), z, count)
+
+    def _noise(self, root: float) -> Doubles:
+        """Return what rounding makes of values of s and of s', (2,)."""
+        sizes = self._sizes(np.array([root**2]))[:, 0]
+        slopes = 4 * sizes[1] if self.slope else 90 * sizes.sum()
+        return noise_floor(self.function) * np.array([4 * sizes[0], slopes])
 
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         variance, top = float(q), float(self.variance(float(q)))
@@ -408,7 +424,7 @@ class CallableActivation(Activation):
         functions = self.function, rule.derivative
         shared = Shared(functions, root, mesh.edges, rule.kinks, bound, GAUSS)
         halves, back = np.unique(np.minimum(v, vc), return_inverse=True)
-        self._refuse_dear(shared.cost(float(halves[0])) * halves.size)
+        refuse_dear(self.name, shared.cost(float(halves[0])) * halves.size, MOST_EVALUATIONS)
         parts = track(halves, None, f"averages of {self.name}", "angles")
         values = np.array([shared.squares(float(half)) for half in parts])
         sample = np.unique([0, halves.size // 2, halves.size - 1])
@@ -421,16 +437,6 @@ class CallableActivation(Activation):
         self._tell_missed(float(gaps[asked[sample]].max()))
         return np.asarray(values[back, side].T)
 
-    def _refuse_dear(self, evaluations: float) -> None:
-        """Raise an error where averages would take minutes."""
-        if evaluations > MOST_EVALUATIONS:
-            raise ValueError(
-                f"activation: expected a function whose averages take at most "
-                f"{MOST_EVALUATIONS:.0e} values, found that {self.name} takes {evaluations:.0e}; "
-                "pass what it resembles in closed form (a step as 'sign', a smooth one as 'erf', "
-                "a wave as Sine), or a function that changes more slowly"
-            )
-
     def _yardstick(self, root: float, squares: Doubles) -> Doubles:
         """Return what errors of averages of squares, (n, 2 sides, 2), are relative to.
 
@@ -438,9 +444,7 @@ class CallableActivation(Activation):
         difference of rounded numbers no more can be asked than their rounding allows.
         """
         sizes = self._sizes(np.array([root**2]))[:, 0]
-        eps = noise_floor(self.function)
-        own = eps * np.array([4 * sizes[0], 4 * sizes[1] if self.slope else 90 * sizes.sum()])
-        scale = squares + own / self.reachable * np.sqrt(squares)
+        scale = squares + self._noise(root) / self.reachable * np.sqrt(squares)
         scale[:, 0, 1] = np.maximum(scale[:, 0, 1], 0.1 * scale[:, 0, 0] / root**2)
         scale[:, 1] = np.maximum(scale[:, 1], sizes**2)
         return np.maximum(scale, 1e-300)

@@ -16,7 +16,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.features import radial
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import PRODUCTS, HadamardSketch, power_of_two
-from ntkfast.features.spherical import Expansion, SphereFeatures
+from ntkfast.features.spherical import Expansion, SphereFeatures, tell_missing
 from ntkfast.features.zonal import exact_count, write_exact
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.rows import RowKernel, on_sphere
@@ -99,8 +99,11 @@ def fit_functions(
     exact = np.einsum("ul,lij->uij", np.vander(cosines, len(series), increasing=True), series)
     kept = series[: degree + 1] * factors[:, None, None]
     fitted = np.einsum("ul,lij->uij", np.vander(cosines, degree + 1, increasing=True), kept)
-    error = float(np.max(np.abs(fitted - exact)))
-    found, _ = radial.functions(kept, logs, grid)
+    found, lost = radial.functions(kept, logs, grid)
+    # The series ends, too; between two norms it lacks no more than the mean at equal inputs.
+    rest = np.sqrt(np.maximum(1 - np.diagonal(series.sum(axis=0)), 0))
+    tail = np.abs(cosines[:, None, None]) ** len(series) * np.outer(rest, rest)
+    error = float(np.max(np.abs(fitted - exact) + tail)) + lost
     return Expansion(found, grid, error), error
 
 
@@ -143,8 +146,9 @@ class NTKSketch(SphereFeatures):
         c_0, c_1, ...; relative to k(1), and a mean over the norms, where they depend on the norms.
     fit_error_ : float
         Largest error of the polynomial relative to k(1), over all norms if they differ; 0 for given
-        coefficients. The kink of
-        ReLU kernels at u = 1 limits every polynomial: a few percent at degree 8.
+        coefficients. The kink of ReLU kernels at u = 1 limits every polynomial: a few percent at
+        degree 8 for some layers, more for deep and for chaotic networks, with a warning from a
+        fifth on.
 
     Raises
     ------
@@ -189,6 +193,7 @@ class NTKSketch(SphereFeatures):
         self._prepare(X)
         self.expansion_, self.fit_error_ = self._polynomial(dim, degree)
         self.coefficients_ = self.expansion_.masses
+        tell_missing(f"degree: powers up to the one of {degree}", self.fit_error_)
         ranks = [f.shape[1] for f in self.expansion_.factors]
         # The constant is exact if two features or more leave room for it, linear terms if they take
         # at most half of all.

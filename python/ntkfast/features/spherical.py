@@ -16,10 +16,12 @@ from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.rows import checked_row_kernel, on_sphere
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum import mercer
+from ntkfast.support.telling import warn
 
 Array = NDArray[np.float64]
 
 ONE_NORM = 1e-5  # relative difference up to which norms count as equal
+MUCH = 0.2  # of k(1): what is missing deserves a warning
 NEGATIVE = 1e-9  # of k(1): negative masses up to here are rounding
 
 
@@ -67,6 +69,16 @@ class Expansion:
         first = place.astype(np.intp)
         share = (place - first)[:, None]
         return np.asarray(factor[first] * (1 - share) + factor[first + 1] * share)
+
+
+def tell_missing(what: str, missing: float) -> None:
+    """Warn where an expansion leaves out much of a kernel at equal inputs."""
+    if missing > MUCH:
+        warn(
+            f"{what} leave out up to {missing:.0%} of K(x, x): the kernel falls off within small "
+            "angles; take more of them, or NTKRandomFeatures of the network, which have K(x, x) "
+            "exactly"
+        )
 
 
 def masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> tuple[Array, float]:

@@ -19,7 +19,7 @@ from ntkfast.engines.maps import NeuronMap
 from ntkfast.features import neurons, projections
 from ntkfast.features.base import directions_of
 from ntkfast.features.sketches import power_of_two
-from ntkfast.features.spherical import Array, SphereFeatures
+from ntkfast.features.spherical import Array, SphereFeatures, tell_missing
 from ntkfast.places import blocks
 from ntkfast.spectrum.sphere.harmonics import log_multiplicities, polynomials
 
@@ -56,6 +56,8 @@ class _ZonalFeatures(SphereFeatures):
         self._prepare(X)
         self.expansion_ = self._expand(dim, top_degree)
         self.masses_, self.truncated_ = self.expansion_.masses, self.expansion_.truncated
+        tell_missing(f"max_degree: zonal harmonics up to degree {top_degree}", self.truncated_)
+        self.size_ = math.sqrt(self.masses_.max()) or 1.0  # k(1) may be of any size, tables are not
         ranks = [f.shape[1] for f in self.expansion_.factors]
         self.exact_ = self._exact_degree(dim, ranks)
         first = exact_count(dim, ranks[: self.exact_ + 1])
@@ -70,7 +72,7 @@ class _ZonalFeatures(SphereFeatures):
         for pattern, start, stop in zip(patterns, borders, borders[1:], strict=False):
             if stop > start:
                 share = 1 / math.sqrt(len(patterns) * (stop - start))
-                table = self._table(pattern, dim) * share
+                table = self._table(pattern / self.size_, dim) * share
                 drawn = (stop - start + 1) // 2 if self._paired else stop - start
                 projection = projections.draw(weights, dim, int(drawn), generator, length="unit")
                 self.groups_.append(_Group(projection, table, slice(int(start), int(stop))))
@@ -97,7 +99,7 @@ class _ZonalFeatures(SphereFeatures):
         write_exact(directions, factors, values, out)
         for group in self.groups_:
             part, drawn = out[:, group.columns], group.projection.count
-            plan = NeuronMap("table", group.table.astype(out.dtype), 1.0, self.power_)
+            plan = NeuronMap("table", group.table.astype(out.dtype), self.size_, self.power_)
             first, rest = part[:, :drawn], part[:, drawn:] if part.shape[1] > drawn else None
             neurons.answer(plan, group.projection, X, norms, first, rest, place)
             if place is not None:
@@ -216,8 +218,9 @@ class DualActivationFeatures(_ZonalFeatures):
         Part of k(1) that is missing: the degrees beyond `max_degree` and, for norms that differ,
         powers of the cosine beyond 200 and functions of the norm beyond eight per degree. It is
         missing on the diagonal of F F^T, and close to nothing elsewhere: a few percent for deep
-        networks, more for kernels that fall off within a fraction of the norm. For norms that
-        differ the largest value over norms from half the smallest to twice the largest one.
+        networks, more for kernels that fall off within a fraction of the norm, nearly all for
+        chaotic networks, with a warning from a fifth on. For norms that differ the largest value
+        over norms from half the smallest to twice the largest one.
     exact_ : int
         Highest exact degree.
 

@@ -34,7 +34,7 @@ from ntkfast.kernels.rows import (
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
 
-VANISHING = 1e-40  # a variance at which functions are as at 0, but for their size
+VANISHING = 2.5  # power of eps: a variance at which functions are as at 0, but for their size
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
 Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
@@ -413,14 +413,14 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
 
 
 def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
-    """Return normalised Hermite coefficients, one row per data row, then E[s^2] and E[s'^2].
+    """Return normalised Hermite coefficients, one row per data row, then root mean squares.
 
     The number of coefficients is doubled until what is cut off is rounding error.
     """
     eps = float(np.finfo(dtype).eps)
     unique, inverse = np.unique(np.concatenate(variances), return_inverse=True)
     top = np.asarray(activation.variance(unique), np.float64)
-    seen = np.maximum(unique, VANISHING)  # 0 / 0 has a limit
+    seen = np.maximum(unique, eps**VANISHING)  # 0 / 0 has a limit
     terms = 8
     while True:
         found = np.asarray(activation.hermite(seen, terms), np.float64)
@@ -430,6 +430,6 @@ def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> l
     size = np.asarray(activation.variance(seen), np.float64)
     scale = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 0)
     slope = np.asarray(activation.derivative_variance(unique), np.float64)
-    block = np.column_stack([found * scale[:, None], top, slope])
+    block = np.column_stack([found * scale[:, None], np.sqrt(top), np.sqrt(slope)])
     count = len(variances[0])
     return [block[inverse[:count]], block[inverse[count:]]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba.extending import overload
 
 from ntkfast.engines.numba.compiling import compiled
@@ -66,7 +67,7 @@ def prepare_nothing(plan: Any, side: Any, first: Any, count: Any, out: Any, stri
 def prepare_layers(plan: Any, side: Any, first: Any, count: Any, out: Any, stride: Any) -> None:
     """Numbers of data rows for the layer map."""
     for i in range(min(count, side.height - first)):
-        size, row = float(side.norms[first + i]), first + i
+        size, row = np.float64(side.norms[first + i]), first + i
         row_stats(plan.layers, plan.exponent, size, side.series, row, out, i, stride)
 
 

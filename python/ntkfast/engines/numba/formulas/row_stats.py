@@ -66,11 +66,12 @@ def row_stats(
         if kind == HERMITE:
             first, terms, total = here["offset"], here["count"], 0.0
             for k in range(terms):
-                number = float(series[row, first + k])
+                number = np.float64(series[row, first + k])
                 total += k * number * number
                 at = emit(number, out, at, stride)
             at = emit(inverse_root(total), out, at, stride)
-            after, slope = float(series[row, first + terms]), float(series[row, first + terms + 1])
+            after = np.float64(series[row, first + terms]) ** 2
+            slope = np.float64(series[row, first + terms + 1]) ** 2
         else:
             at = activation_numbers(kind, a, b, c, q, after, slope, out, at, stride)
         scaled = w * slope * own if own > 0 else 0.0
@@ -197,7 +198,7 @@ def slope_after(kind: int, a: float, b: float, c: float, q: float) -> float:
         e = math.sqrt(1 + 2 * q)
         return 0.25 + (math.atan2(q, e) + q / e * (1 / (e * e) + 2 / (1 + q))) / (2 * math.pi)
     if kind == SINE:
-        return a * a / 2 * b * b * (1 + c * math.exp(-2 * b * b * q))
+        return a * a / 2 * b * b * ((1 + c) + c * math.expm1(-2 * b * b * q))
     if kind == EXP:
         return a * a * b * b * math.exp(2 * b * b * q)
     if kind == GAUSSIAN:
