@@ -49,7 +49,8 @@ py::dict codes() {
     found["sizes"] = named<int>({{"SLOTS", kSlots}, {"PIECES", kPieces}});
     found["limits"] = named<double>({{"REFINE_LAYERS", kRefineLayers},
                                      {"REFINE_SPHERE", kRefineSphere},
-                                     {"REFINE_DISTANCE", kRefineDistance}});
+                                     {"REFINE_DISTANCE", kRefineDistance},
+                                     {"NEAR_TANGENT", kNearTangent}});
     return found;
 }
 

@@ -19,6 +19,8 @@ REFINE_LAYERS = 0.02
 REFINE_SPHERE = 0.005
 # And where the squared distance of two inputs is below this share of their squared norms.
 REFINE_DISTANCE = 0.02
+# Gradients take the tangents of closer pairs from their differences: less than REFINE_DISTANCE.
+NEAR_TANGENT = 0.01
 
 
 class NeuronKind(IntEnum):

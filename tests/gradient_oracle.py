@@ -1,0 +1,48 @@
+"""Gradients of the oracle's kernels by one input, from differences in 100 digits."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpmath import mp, mpf
+
+import oracle
+
+STEP = mpf(10) ** -35  # relative: its square is far below what is compared
+
+
+@oracle.precise
+def gradient(kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray) -> list[mpf]:
+    """Return dK(x, y)/dx; the part across parallel rows, and of rows of zeros, counts as 0."""
+    a, b = ([mpf(float(value)) for value in row] for row in (x, y))
+    if kernel.euclidean:
+        return _by_coordinates(kernel, a, b)
+    q, p, theta = oracle.pair_statistics(x, y)
+    if q == 0 or p == 0:
+        return [mpf(0)] * len(a)
+    r, s = mp.sqrt(q), mp.sqrt(p)
+    h = r * STEP
+    radial = (kernel.pair((r + h) ** 2, p, theta) - kernel.pair((r - h) ** 2, p, theta)) / (2 * h)
+    along = [radial * value / r for value in a]
+    sine = mp.sin(theta)
+    if sine < mpf(10) ** -40:
+        return along
+    h = min(theta, mp.pi - theta) * STEP
+    turn = -(kernel.pair(q, p, theta + h) - kernel.pair(q, p, theta - h)) / (2 * h * r)
+    u = mp.cos(theta)
+    return [
+        part + turn * (other / s - u * value / r) / sine
+        for part, value, other in zip(along, a, b, strict=True)
+    ]
+
+
+def _by_coordinates(kernel: oracle.Kernel, x: list[mpf], y: list[mpf]) -> list[mpf]:
+    def at(point: list[mpf]) -> mpf:
+        q, p, c = (mp.fdot(i, j) for i, j in ((point, point), (y, y), (point, y)))
+        theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c) if q and p else mp.pi / 2
+        return kernel.pair(q, p, theta)
+
+    found = []
+    for k in range(len(x)):
+        ends = [[value + sign * STEP * (j == k) for j, value in enumerate(x)] for sign in (1, -1)]
+        found.append((at(ends[0]) - at(ends[1])) / (2 * STEP))
+    return found
