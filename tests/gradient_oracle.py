@@ -11,20 +11,27 @@ STEP = mpf(10) ** -35  # relative: its square is far below what is compared
 
 
 @oracle.precise
-def gradient(kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray) -> list[mpf]:
-    """Return dK(x, y)/dx; the part across parallel rows, and of rows of zeros, counts as 0."""
+def gradient(
+    kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool = False
+) -> list[mpf]:
+    """Return dK(x, y)/dx; the part across parallel rows, and that of rows of zeros, counts as 0.
+
+    At a row of zeros some kernels have a derivative.
+    """
     a, b = ([mpf(float(value)) for value in row] for row in (x, y))
     if kernel.euclidean:
         return _by_coordinates(kernel, a, b)
     q, p, theta = oracle.pair_statistics(x, y)
-    if q == 0 or p == 0:
+    if q == 0 and smooth_at_zero:
+        return _by_coordinates(kernel, a, b)
+    if q == 0 or (p == 0 and kernel.homogeneous):
         return [mpf(0)] * len(a)
     r, s = mp.sqrt(q), mp.sqrt(p)
     h = r * STEP
     radial = (kernel.pair((r + h) ** 2, p, theta) - kernel.pair((r - h) ** 2, p, theta)) / (2 * h)
     along = [radial * value / r for value in a]
     sine = mp.sin(theta)
-    if sine < mpf(10) ** -40:
+    if p == 0 or sine < mpf(10) ** -40:
         return along
     h = min(theta, mp.pi - theta) * STEP
     turn = -(kernel.pair(q, p, theta + h) - kernel.pair(q, p, theta - h)) / (2 * h * r)

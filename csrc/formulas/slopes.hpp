@@ -67,11 +67,12 @@ NTK_FN void radial_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const T* 
         const int to = at + k * kLanes<T>;
         const Vec<T> factor = load<T>(factors + k * kLanes<T>);
         if (sphere) {  // r = 2 sin(t/2), dr/dt = cos(t/2)
-            const Vec<T> half = u[k] < zero ? one - v[k] : v[k];
+            const auto back = u[k] < zero;
+            const Vec<T> half = back ? one - v[k] : v[k], rest = back ? v[k] : one - v[k];
             const Falling<T> f = evaluate_falling<T>(*p.radial, T(4) * half);
             put_angle<T>(s, to, u[k], v[k]);
             store<T>(s.radial + to, f.value * degree * (outer * factor));
-            store<T>(s.turn + to, f.loss * sqrt_lanes<T>(one - half) * (outer * factor));
+            store<T>(s.turn + to, f.loss * sqrt_lanes<T>(rest) * (outer * factor));
         } else {
             const Falling<T> f = evaluate_falling<T>(*p.radial, v[k]);
             const auto apart = v[k] > u[k] * kNearby<T>;

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 SLOTS = 4  # states of a network that are saved at once
+RATES = 5  # numbers of a data row per layer that derivatives take
 PIECES = 8  # of a profile, on either side of the right angle
 
 # Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,

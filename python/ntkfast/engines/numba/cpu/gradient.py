@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ntkfast.engines.numba.compiling import cached, compiled
+from ntkfast.engines.codes import RATES
+from ntkfast.engines.numba.compiling import cached, compiled, inlined
+from ntkfast.engines.numba.cpu.map_row import prepare
 from ntkfast.engines.numba.cpu.product import multiply, pack
-from ntkfast.engines.numba.cpu.slopes import INVERSE, RADIAL, TURN, add_tangents, slope_row
+from ntkfast.engines.numba.cpu.slopes import (
+    INVERSE,
+    RADIAL,
+    TURN,
+    add_moves,
+    add_tangents,
+    prepare_rates,
+    slope_row,
+)
 from ntkfast.engines.numba.cpu.tile import add_product, pack_columns
 from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, store, wide
 from ntkfast.engines.numba.problem import (
@@ -18,6 +28,7 @@ from ntkfast.engines.numba.problem import (
     Problem,
     Row,
     Scratch,
+    Side,
 )
 
 
@@ -25,6 +36,8 @@ class Gradient(NamedTuple):
     """What `vjp` is asked for; see problems.hpp."""
 
     problem: Problem
+    lively: Side  # x with tiny norms instead of zeros, for layers
+    layers: int
     degree: Any  # of homogeneity
     outer: Array  # |x|^(degree - 1)
     weights: Matrix  # V, unless there are factors
@@ -33,6 +46,7 @@ class Gradient(NamedTuple):
     right: Matrix
     rank: int  # of left and right; 0: none
     ones: Array  # as many as a tile has columns
+    moves: Matrix  # dx, of `jvp`
     out: Matrix
 
 
@@ -42,6 +56,11 @@ class GradientScratch(NamedTuple):
     weights: Array  # [ROWS][WIDTH]
     right: Array  # panels [rank][PANEL]
     own: Array  # [chunk]: what a row itself is multiplied by
+    rates: Array  # of layers: [ROWS][RATES layers + 1]
+    shares: Array  # of layers: [layers][WIDTH], the first rates of the columns
+    one: Array  # [WIDTH][RATES layers + 1]
+    tangents: Array  # lines of layers and their slots
+    kept: Array  # two lines
 
 
 @compiled
@@ -98,6 +117,77 @@ def count_close(u: Array, width: int) -> int:
     return count
 
 
+@inlined
+def pack_shares(gradient: Gradient, plan: Any, extra: GradientScratch, j0: int, width: int) -> None:
+    """Write what tangents ask of columns."""
+    prepare_rates(plan, gradient.problem.y, j0, width, extra.one, 0)
+    for layer in range(gradient.layers):
+        for j in range(width):
+            at = j * (RATES * gradient.layers + 1) + layer * RATES
+            extra.shares[layer * WIDTH + j] = extra.one[at]
+
+
+@compiled
+def move(moved: Array, at: int, own: Any, u: Array, width: int, out: Array, to: int) -> None:
+    """Write derivatives along dx, of close pairs the part along x alone."""
+    wide()
+    for j in range(width):
+        apart = fetch(moved, at + j) - load(u, j) * own
+        turned = load(u, TURN + j) * load(u, INVERSE + j) * apart
+        store(out, to + j, load(u, RADIAL + j) * own + turned)
+
+
+@cached
+def move_task(gradient: Gradient, plan: Any, s: Scratch, extra: GradientScratch, task: int) -> None:
+    """Do a chunk of rows against all columns: derivatives along dx."""
+    problem, x, y = gradient.problem, gradient.problem.x, gradient.problem.y
+    dimension, out, moves = problem.dimension, gradient.out, gradient.moves
+    begin = task * problem.chunk
+    end = min(begin + problem.chunk, x.height)
+    data, columns = Matrix(x.data, x.first, x.stride), Matrix(y.data, y.first, y.stride)
+    for j0 in range(0, y.height, WIDTH):
+        width = min(WIDTH, y.height - j0)
+        pack_columns(problem, plan, s, j0)
+        pack_shares(gradient, plan, extra, j0, width)
+        for i0 in range(begin, end, ROWS):
+            if problem.cancelled[0]:
+                return
+            rows = min(ROWS, end - i0)
+            at = x.first + i0 * x.stride
+            multiply(x.data, at, x.stride, rows, s.packed, width, dimension, s.products)
+            at = moves.first + i0 * moves.stride
+            multiply(
+                moves.values, at, moves.stride, rows, s.packed, width, dimension, extra.weights
+            )
+            prepare(plan, gradient.lively, i0, rows, s.rows, ROWS)
+            prepare_rates(plan, gradient.lively, i0, rows, extra.rates, 0)
+            for r in range(rows):
+                i = i0 + r
+                row = Row(i, r, j0, 0, width)
+                slope_row(gradient, plan, s, extra, row)
+                inverse, total = x.inverse[i] if problem.scaled else x.inverse[i] * 0 + 1, 0.0
+                for k in range(dimension):
+                    step = moves.values[moves.first + i * moves.stride + k]
+                    total += x.data[x.first + i * x.stride + k] * inverse * step
+                own = real(inverse, total)
+                to = out.first + i * out.stride + j0
+                move(extra.weights, r * WIDTH, own, s.lines, width, out.values, to)
+                if count_close(s.lines, width):
+                    add_moves(
+                        data,
+                        columns,
+                        moves,
+                        dimension,
+                        x.norms[i],
+                        s.factors,
+                        problem.scaled,
+                        row,
+                        s.lines,
+                        out.values,
+                        to,
+                    )
+
+
 @cached
 def gradient_task(
     gradient: Gradient, plan: Any, s: Scratch, extra: GradientScratch, task: int
@@ -115,6 +205,7 @@ def gradient_task(
         pack_columns(problem, plan, s, j0)
         first = y.first + j0 * y.stride
         factors = s.factors[2 * WIDTH :]
+        pack_shares(gradient, plan, extra, j0, width)
         pack_factor(y.data, first, y.stride, width, factors, dimension, s.packed_right)
         if gradient.rank:
             right = gradient.right
@@ -142,9 +233,11 @@ def gradient_task(
                 load_weights(gradient.weights, gradient.turned, i0, rows, j0, width, extra.weights)
             at = x.first + i0 * x.stride
             multiply(x.data, at, x.stride, rows, s.packed, width, dimension, s.products)
+            prepare(plan, gradient.lively, i0, rows, s.rows, ROWS)
+            prepare_rates(plan, gradient.lively, i0, rows, extra.rates, 0)
             for r in range(rows):
                 row = Row(i0 + r, r, j0, 0, width)
-                slope_row(gradient, plan, s, row)
+                slope_row(gradient, plan, s, extra, row)
                 own = weigh(extra.weights, r * WIDTH, width, s.lines, s.values)
                 extra.own[i0 - begin + r] += own
                 if count_close(s.lines, width):
