@@ -12,13 +12,20 @@ STEP = mpf(10) ** -35  # relative: its square is far below what is compared
 
 @oracle.precise
 def gradient(
-    kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool = False
+    kernel: oracle.Kernel,
+    x: np.ndarray,
+    y: np.ndarray,
+    smooth_at_zero: bool = False,
+    grown: tuple[float, float] = (0.0, 0.0),
 ) -> list[mpf]:
     """Return dK(x, y)/dx; the part across parallel rows, and that of rows of zeros, counts as 0.
 
-    At a row of zeros some kernels have a derivative.
+    At a row of zeros some kernels have a derivative. Rows are `grown` by these shares of themselves.
     """
-    a, b = ([mpf(float(value)) for value in row] for row in (x, y))
+    a, b = (
+        [(1 + mpf(share)) * mpf(float(value)) for value in row]
+        for row, share in zip((x, y), grown, strict=True)
+    )
     if kernel.euclidean:
         return _by_coordinates(kernel, a, b)
     q, p, theta = oracle.pair_statistics(x, y)
@@ -53,3 +60,16 @@ def _by_coordinates(kernel: oracle.Kernel, x: list[mpf], y: list[mpf]) -> list[m
         ends = [[value + sign * STEP * (j == k) for j, value in enumerate(x)] for sign in (1, -1)]
         found.append((at(ends[0]) - at(ends[1])) / (2 * STEP))
     return found
+
+
+@oracle.precise
+def condition(
+    kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool
+) -> mpf:
+    """Return by how much a gradient moves when either row grows by one unit of relative error."""
+    h, total = 1e-12, mpf(0)
+    value = gradient(kernel, x, y, smooth_at_zero)
+    for grown in ((h, 0.0), (0.0, h)):
+        other = gradient(kernel, x, y, smooth_at_zero, grown)
+        total += mp.norm([(p - q) / h for p, q in zip(other, value, strict=True)])
+    return total

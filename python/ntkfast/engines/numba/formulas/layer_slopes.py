@@ -60,7 +60,7 @@ def inverse_sine(w: Any, co: Any, factor: Any) -> Any:
 
 @compiled
 def relu_tangents(a: float, b: float, rate: Any, state: Array, d: Array) -> None:
-    """ReLU and its relatives."""
+    """Apply the derivatives of ReLU and its relatives."""
     wide()
     like = load(state, 0)
     a_, b_, zero = real(like, a / (a + b)), real(like, b / (a + b)), real(like, 0)
@@ -74,7 +74,7 @@ def relu_tangents(a: float, b: float, rate: Any, state: Array, d: Array) -> None
 
 @compiled
 def step_tangents(a: float, b: float, rate: Any, state: Array, d: Array) -> None:
-    """The step."""
+    """Apply the derivatives of the step."""
     wide()
     like = load(state, 0)
     turn, zero = real(like, 2 * b / (a + b) / math.pi), real(like, 0)
@@ -87,7 +87,7 @@ def step_tangents(a: float, b: float, rate: Any, state: Array, d: Array) -> None
 def erf_tangents(
     left: Array, p: int, right: Array, o: int, rate: Any, grown: Any, state: Array, d: Array
 ) -> None:
-    """A erf(b x) + c."""
+    """Apply the derivatives of a erf(b x) + c."""
     wide()
     h2, c2 = fetch(left, p) * fetch(left, p), fetch(left, p + ROWS) * fetch(left, p + ROWS)
     for j in range(WIDTH):
@@ -111,7 +111,7 @@ def erf_tangents(
 def gelu_bend(
     left: Array, p: int, right: Array, o: int, grown: Any, share_: Any, w: Any, co: Any
 ) -> Any:
-    """The derivatives of GELU; see the header."""
+    """Return the derivatives of GELU; see the header."""
     one, half, two, three = real(w, 1), real(w, 0.5), real(w, 2), real(w, 3)
     inverse, quarter = real(w, INVERSE_2PI), real(w, 0.25)
     u, s = cosine(w, co), arcs(left, p, right, o, w, co)
@@ -158,7 +158,7 @@ def gelu_tangents(
     state: Array,
     d: Array,
 ) -> None:
-    """GELU."""
+    """Apply the derivatives of GELU."""
     wide()
     for j in range(WIDTH):
         share = own * fetch(shares, at + j)
@@ -183,7 +183,7 @@ def sine_tangents(
     state: Array,
     d: Array,
 ) -> None:
-    """A sin(b x + phase), c = cos(2 phase)."""
+    """Apply the derivatives of a sin(b x + phase), c = cos(2 phase)."""
     wide()
     like = load(state, 0)
     rate2, turn, one, zero = real(like, b * b), real(like, c), real(like, 1), real(like, 0)
@@ -219,7 +219,7 @@ def exponential_tangents(
     state: Array,
     d: Array,
 ) -> None:
-    """A exp(b x)."""
+    """Apply the derivatives of a exp(b x)."""
     wide()
     rate2 = real(load(state, 0), b * b)
     q = rate2 * fetch(left, p) * fetch(left, p)
@@ -236,7 +236,7 @@ def exponential_tangents(
 def gaussian_tangents(
     left: Array, p: int, right: Array, o: int, rate: Any, grown: Any, state: Array, d: Array
 ) -> None:
-    """A exp(b x^2)."""
+    """Apply the derivatives of a exp(b x^2)."""
     wide()
     one, three = real(load(state, 0), 1), real(load(state, 0), 3)
     for j in range(WIDTH):
@@ -261,7 +261,7 @@ def gaussian_tangents(
 def series_bend(
     terms: int, left: Array, p: int, right: Array, o: int, grown: Any, w: Any, co: Any
 ) -> Any:
-    """The derivatives of a Hermite series; see the header."""
+    """Return the derivatives of a Hermite series; see the header."""
     u, zero, two = cosine(w, co), real(w, 0), real(w, 2)
     f = f_u = half = moved = moved_u = zero
     for k in range(terms - 1, -1, -1):
@@ -290,7 +290,7 @@ def series_tangents(
     state: Array,
     d: Array,
 ) -> None:
-    """Any other function."""
+    """Apply the derivatives of any other function."""
     for j in range(WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
         bend = series_bend(terms, left, p, right, o + j, grown, w, co)
