@@ -20,7 +20,8 @@ def gradient(
 ) -> list[mpf]:
     """Return dK(x, y)/dx; the part across parallel rows, and that of rows of zeros, counts as 0.
 
-    At a row of zeros some kernels have a derivative. Rows are `grown` by these shares of themselves.
+    At a row of zeros some kernels have a derivative. Rows are `grown` by these shares of
+    themselves.
     """
     a, b = (
         [(1 + mpf(share)) * mpf(float(value)) for value in row]
@@ -63,9 +64,7 @@ def _by_coordinates(kernel: oracle.Kernel, x: list[mpf], y: list[mpf]) -> list[m
 
 
 @oracle.precise
-def condition(
-    kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool
-) -> mpf:
+def condition(kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool) -> mpf:
     """Return by how much a gradient moves when either row grows by one unit of relative error."""
     h, total = 1e-12, mpf(0)
     value = gradient(kernel, x, y, smooth_at_zero)

@@ -50,12 +50,6 @@ NTK_FN Bend<T> bend_step(const ntkfast::LayerConstants<T>& layer, Vec<T> w, Vec<
     return {apart ? turn : zero, zero, zero, zero, zero};
 }
 
-// u of either sign.
-template <class T>
-NTK_FN Vec<T> cosine(Vec<T> w, Vec<T> co) {
-    return w < co ? T(1) - w : co - T(1);
-}
-
 template <class T>
 NTK_FN Bend<T> bend_erf(const Stats<T>& stats, const Rates<T>& rates, int k, Vec<T> w, Vec<T> co) {
     const Vec<T> u = cosine<T>(w, co);

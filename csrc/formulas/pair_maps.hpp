@@ -119,8 +119,7 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     evaluate_layers<T>(map, stats, state, slots);
     const int last = static_cast<int>(map.stats) - 1;
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> w = load<T>(state.w + k), co = load<T>(state.co + k);
-        const Vec<T> u = w < co ? T(1) - w : co - T(1);
+        const Vec<T> u = cosine<T>(load<T>(state.w + k), load<T>(state.co + k));
         store<T>(state.w + k, u * (stats.pair(last - 1, k) * map.scale[1]));
         store<T>(state.t + k, load<T>(state.t + k) * (stats.pair(last, k) * map.scale[0]));
     }

@@ -97,8 +97,8 @@ class Differentiable(ABC):
         >>> import numpy as np, ntkfast as nf
         >>> X = np.array([[1.0, 0.0], [0.0, 2.0]])
         >>> nf.FullyConnected(1).ntk.vjp(X, None, np.ones((2, 2))).round(4)
-        array([[5.2732, 2.    ],
-               [1.    , 8.6366]])
+        array([[5.2732, 4.    ],
+               [2.    , 8.6366]])
         """
         place, run = self._on_host(X, engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)

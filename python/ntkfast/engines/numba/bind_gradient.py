@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import REFINE_LAYERS, SLOTS, ActivationKind
+from ntkfast.engines.codes import LAYER_ROW, REFINE_LAYERS, SLOTS, ActivationKind
 from ntkfast.engines.maps import LayerMap, Map, RadialMap
 from ntkfast.engines.norms import norm_powers
 from ntkfast.engines.numba.bind_gram import prepared, refine, scratch_of, side
@@ -63,7 +63,7 @@ def _run(
     threads: int,
 ) -> None:
     dtype, (n, dimension) = X.dtype, X.data.shape
-    layers = plan.numbers if isinstance(plan, LayerMap) else np.empty(0)
+    layers = plan.numbers if isinstance(plan, LayerMap) else np.empty(0, LAYER_ROW)
     degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
     x = side(X, degree)
     y = x if Y is None else side(Y, degree)

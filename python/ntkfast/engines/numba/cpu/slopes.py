@@ -20,10 +20,10 @@ from ntkfast.engines.numba.formulas.layer_slopes import (
     NTK_T,
     NTK_X,
     U_X,
-    cosine,
     evaluate_tangents,
     start_tangents,
 )
+from ntkfast.engines.numba.formulas.pair_state import cosine
 from ntkfast.engines.numba.formulas.profile import profile_row
 from ntkfast.engines.numba.formulas.radial import (
     refine_distances,

@@ -22,7 +22,7 @@ from ntkfast.engines.numba.formulas.arccos import arc_cosine, arc_sine, arc_sine
 from ntkfast.engines.numba.formulas.arcsine_duals import arcs, pair
 from ntkfast.engines.numba.formulas.exponential import expm1_ratio, exponential
 from ntkfast.engines.numba.formulas.layer import add_slot, affine
-from ntkfast.engines.numba.formulas.pair_state import sine_of_difference
+from ntkfast.engines.numba.formulas.pair_state import cosine, sine_of_difference
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
 from ntkfast.engines.numba.formulas.waves import root_gap
 from ntkfast.engines.numba.problem import ROWS, STATE, WIDTH, Array
@@ -30,13 +30,6 @@ from ntkfast.engines.numba.problem import ROWS, STATE, WIDTH, Array
 # Lines of tangents: du/dt, du/dlog |x|, and those of the NTK over the root of its own values.
 U_X, NTK_T, NTK_X, TANGENTS = WIDTH, 2 * WIDTH, 3 * WIDTH, 4 * WIDTH
 INVERSE_2PI = 0.15915494309189533577
-
-
-@compiled
-def cosine(w: Any, co: Any) -> Any:
-    """U of either sign."""
-    one = real(w, 1)
-    return select(w < co, one - w, co - one)
 
 
 @compiled
