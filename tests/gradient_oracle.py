@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+
 from mpmath import mp, mpf
 
 import oracle
 
 STEP = mpf(10) ** -35  # relative: its square is far below what is compared
+Row = Sequence[float | mpf]
+
+
+def statistics(x: Row, y: Row) -> tuple[mpf, mpf, mpf]:
+    """Return |x|^2, |y|^2 and the angle, as `oracle.pair_statistics` does of floats."""
+    q, p, c = mp.fdot(x, x), mp.fdot(y, y), mp.fdot(x, y)
+    if q == 0 or p == 0:
+        return q, p, (mpf(0) if q == p else mp.pi / 2)
+    return q, p, mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c)
 
 
 @oracle.precise
-def gradient(
-    kernel: oracle.Kernel,
-    x: np.ndarray,
-    y: np.ndarray,
-    smooth_at_zero: bool = False,
-    grown: tuple[float, float] = (0.0, 0.0),
-) -> list[mpf]:
+def gradient(kernel: oracle.Kernel, x: Row, y: Row, smooth_at_zero: bool = False) -> list[mpf]:
     """Return dK(x, y)/dx; the part across parallel rows, and that of rows of zeros, counts as 0.
 
-    At a row of zeros some kernels have a derivative. Rows are `grown` by these shares of
-    themselves.
+    At a row of zeros some kernels have a derivative.
     """
-    a, b = (
-        [(1 + mpf(share)) * mpf(float(value)) for value in row]
-        for row, share in zip((x, y), grown, strict=True)
-    )
-    if kernel.euclidean:
-        return _by_coordinates(kernel, a, b)
-    q, p, theta = oracle.pair_statistics(x, y)
-    if q == 0 and smooth_at_zero:
+    a, b = ([one if isinstance(one, mpf) else mpf(float(one)) for one in row] for row in (x, y))
+    q, p, theta = statistics(a, b)
+    if kernel.euclidean or (q == 0 and smooth_at_zero):
         return _by_coordinates(kernel, a, b)
     if q == 0 or (p == 0 and kernel.homogeneous):
         return [mpf(0)] * len(a)
@@ -51,24 +49,29 @@ def gradient(
 
 
 def _by_coordinates(kernel: oracle.Kernel, x: list[mpf], y: list[mpf]) -> list[mpf]:
-    def at(point: list[mpf]) -> mpf:
-        q, p, c = (mp.fdot(i, j) for i, j in ((point, point), (y, y), (point, y)))
-        theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c) if q and p else mp.pi / 2
-        return kernel.pair(q, p, theta)
-
     found = []
     for k in range(len(x)):
         ends = [[value + sign * STEP * (j == k) for j, value in enumerate(x)] for sign in (1, -1)]
-        found.append((at(ends[0]) - at(ends[1])) / (2 * STEP))
+        first, second = (kernel.pair(*statistics(end, y)) for end in ends)
+        found.append((first - second) / (2 * STEP))
     return found
 
 
 @oracle.precise
-def condition(kernel: oracle.Kernel, x: np.ndarray, y: np.ndarray, smooth_at_zero: bool) -> mpf:
-    """Return by how much a gradient moves when either row grows by one unit of relative error."""
-    h, total = 1e-12, mpf(0)
-    value = gradient(kernel, x, y, smooth_at_zero)
-    for grown in ((h, 0.0), (0.0, h)):
-        other = gradient(kernel, x, y, smooth_at_zero, grown)
-        total += mp.norm([(p - q) / h for p, q in zip(other, value, strict=True)])
+def condition(kernel: oracle.Kernel, x: Row, y: Row, smooth_at_zero: bool) -> mpf:
+    """Return by how much a gradient moves for one unit of relative error of norms and product.
+
+    The angle is that of the rows if it is 0 or pi: such rows are subtracted.
+    """
+    h = mpf(10) ** -12
+    a, b = ([mpf(float(value)) for value in row] for row in (x, y))
+    q, p, theta = statistics(a, b)
+    value, total = gradient(kernel, a, b, smooth_at_zero), mpf(0)
+    moved = [([(1 + h) * one for one in a], b), (a, [(1 + h) * one for one in b])]
+    if q and p and h < theta < mp.pi - h:  # towards x, by the angle h sin(theta)
+        ratio = h * mp.sqrt(p / q)
+        moved.append((a, [two + ratio * one for one, two in zip(a, b, strict=True)]))
+    for left, right in moved:
+        other = gradient(kernel, left, right, smooth_at_zero)
+        total += mp.norm([(one - two) / h for one, two in zip(other, value, strict=True)])
     return total
