@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +25,10 @@ class Differentiable(ABC):
     @abstractmethod
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
         """Validate inputs and bring them to one dtype; None for Y: the symmetric matrix."""
+
+    @abstractmethod
+    def collect(self, X: ArrayLike) -> Any:
+        """Validate inputs once, for many calls."""
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         """Return the shape of a gradient by X, after all that may be wrong with these inputs.
@@ -292,15 +296,19 @@ class Differentiable(ABC):
         left, right = self._inputs(place, X, None if Y is X else Y)
         count = len(left if right is None else right)
         weights = _weights(V, len(left), count, left.dtype, False)
-        return self._by_parameters(left, right, weights, run)
+        return self._by_parameters((X, None if Y is X else Y), left, right, weights, run)
 
-    def _by_parameters(self, X: Any, Y: Any, V: Weights, run: Run) -> dict[str, float]:
-        wide = (None if part is None else self._wide(part) for part in (X, Y))
-        left, right = cast("tuple[Any, Any]", tuple(wide))
+    def _by_parameters(
+        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        """Return the derivatives for inputs as they were given, and validated."""
+        wide = [None if one is None else self.collect(one).astype(np.float64) for one in given]
         parts = (V.matrix, V.left, V.right)
         weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
 
         def value(kernel: Any) -> float:
+            left, right = kernel._inputs(places.HOST, *wide)
+
             def gram(X: Any, Y: Any, out: FloatArray) -> None:
                 kernel._gram(X, Y, out, run)
 
@@ -323,10 +331,6 @@ class Differentiable(ABC):
     def parameter_depth(self) -> int:
         """How often a parameter multiplies a value, about: the depth of a network."""
         return 1
-
-    def _wide(self, X: Any) -> Any:
-        """Return inputs in float64."""
-        return self._inputs(places.HOST, X.astype(np.float64), None)[0]
 
     @staticmethod
     def _on_host(X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:

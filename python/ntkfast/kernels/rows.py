@@ -114,9 +114,6 @@ class RowKernel(Kernel):
         """
         raise TypeError(f"kernel: derivatives by inputs are not known of {self!r}")
 
-    def _wide(self, X: Any) -> Rows:
-        return places.HOST.rows(X.data.astype(np.float64), None)[0]
-
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         self._check_range(X, Y)
         self._slopes(X, X if Y is None else Y)
@@ -130,9 +127,11 @@ class RowKernel(Kernel):
         plan, slope, left, right = self._slopes(X, Y)
         run.engine.jvp(plan, slope, left, right, dX, out, run.threads)
 
-    def _by_parameters(self, X: Any, Y: Any, V: Weights, run: Run) -> dict[str, float]:
+    def _by_parameters(
+        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
         if not self.is_zonal:
-            return super()._by_parameters(X, Y, V, run)
+            return super()._by_parameters(given, X, Y, V, run)
         plan, *_ = self._plan(X, Y)
         assert isinstance(plan, ProfileMap | RadialMap)
         found = {}
