@@ -78,7 +78,8 @@ struct LayersHolder {
     int exponent;
 };
 
-inline LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales, int exponent) {
+inline LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales,
+                                int exponent) {
     check_layers(numbers);
     return {{numbers.data(), numbers.data() + numbers.size()}, scales, exponent};
 }

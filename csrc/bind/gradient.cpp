@@ -81,9 +81,9 @@ void vjp(Rows<T> x, Rows<T> norm_x, std::optional<Rows<T>> y, std::optional<Rows
         g.left = left.value().data(), g.ld_left = row_stride(*left, "left");
         g.right = right.value().data(), g.ld_right = row_stride(*right, "right");
         g.rank = left->shape(1);
-        expect(left->shape(0) == n && right->shape(0) == m && right->shape(1) == g.rank &&
-                   g.rank > 0,
-               "left, right: wrong shape");
+        expect(
+            left->shape(0) == n && right->shape(0) == m && right->shape(1) == g.rank && g.rank > 0,
+            "left, right: wrong shape");
     }
     g.turned = v && !y;
     made.run(out, x.shape(1), isa, threads);

@@ -144,9 +144,8 @@ double weigh_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, i
                 const int lane = k + lowest_bit(close);
                 if (j + lane >= width) break;
                 const T c = weights[lane] * slopes.turn[lane];
-                each_tangent<T>(g, i, j0 + j + lane, slopes.u[lane] < 0, [&](int64_t d, T part) {
-                    to[d] += static_cast<double>(c * part);
-                });
+                each_tangent<T>(g, i, j0 + j + lane, slopes.u[lane] < 0,
+                                [&](int64_t d, T part) { to[d] += static_cast<double>(c * part); });
             }
         }
         own += static_cast<double>(sum_lanes<T>(sum));
@@ -167,8 +166,8 @@ void start_tile(const Gradient<T>& g, int64_t i0, int rows, int width,
                 const GradientScratch<T>& s) {
     const Problem<T>& p = g.pairs;
     const int panels = static_cast<int>(Scratch<T>::panels(width));
-    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.tile.packed, 0, panels, p.d,
-                     s.tile.products, kTileColumns<T>);
+    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.tile.packed, 0, panels, p.d, s.tile.products,
+                     kTileColumns<T>);
     if (p.layers) prepare_rows<T>(g, i0, rows, s);
 }
 
@@ -191,9 +190,8 @@ void move_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, int 
                 const int lane = k + lowest_bit(close);
                 if (j + lane >= width) break;
                 T sum = 0;
-                each_tangent<T>(g, i, j0 + j + lane, slopes.u[lane] < 0, [&](int64_t d, T part) {
-                    sum += part * g.dx[i * g.ld_dx + d];
-                });
+                each_tangent<T>(g, i, j0 + j + lane, slopes.u[lane] < 0,
+                                [&](int64_t d, T part) { sum += part * g.dx[i * g.ld_dx + d]; });
                 found[lane] = slopes.radial[lane] * own + slopes.turn[lane] * sum;
             }
         }
@@ -253,14 +251,13 @@ void gradient_task(const Gradient<T>& g, int64_t task, T* scratch) {
             start_tile<T>(g, i0, rows, width, s);
             load_weights<T>(g, s, i0, rows, j0, width);
             for (int r = 0; r < rows; ++r)
-                own[i0 - begin + r] += weigh_row<T>(g, s, i0 + r, r, j0, width,
-                                                    sums + (i0 - begin + r) * p.d);
+                own[i0 - begin + r] +=
+                    weigh_row<T>(g, s, i0 + r, r, j0, width, sums + (i0 - begin + r) * p.d);
             add_rows<T>(p, s.tile, rows, width, sums + (i0 - begin) * p.d);
         }
     }
     for (int64_t i = begin; i < end; ++i) {
-        const double inverse =
-            takes_products(p) ? 1.0 : static_cast<double>(p.inverse_x[i]);
+        const double inverse = takes_products(p) ? 1.0 : static_cast<double>(p.inverse_x[i]);
         const double factor = own[i - begin] * inverse;
         for (int64_t k = 0; k < p.d; ++k)
             g.out[i * g.ldo + k] = static_cast<T>(sums[(i - begin) * p.d + k] +

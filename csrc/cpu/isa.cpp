@@ -19,9 +19,9 @@ extern "C" const ntkfast::InstructionSet* NTK_NAME(NTK_ISA)() {
          kLanes<float>, image_columns<float>, image_scratch<float>, image_task<float>,
          sequence_scratch<float>, sequence_task<float>},
         {count_tasks<double>, scratch_size<double>, run_task<double>, gradient_scratch<double>,
-         gradient_task<double>, hadamard_rows<double>, sketch_rows<double>, structured_rows<double>, kLanes<double>, image_columns<double>,
-         image_scratch<double>, image_task<double>, sequence_scratch<double>,
-         sequence_task<double>},
+         gradient_task<double>, hadamard_rows<double>, sketch_rows<double>, structured_rows<double>,
+         kLanes<double>, image_columns<double>, image_scratch<double>, image_task<double>,
+         sequence_scratch<double>, sequence_task<double>},
     };
     return &tiles;
 }

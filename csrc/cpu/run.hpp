@@ -96,10 +96,9 @@ void run(Gradient<T>& problem, const InstructionSet& set, int threads, Poll poll
     const Tiles<T>& tiles = tiles_of<T>(set);
     volatile int cancelled = 0;
     problem.pairs.cancelled = &cancelled;
-    const auto work =
-        with_scratch<T>(tiles.gradient_scratch(problem), [&](auto task, T* scratch, auto*) {
-            tiles.gradient(problem, task, scratch);
-        });
+    const auto work = with_scratch<T>(
+        tiles.gradient_scratch(problem),
+        [&](auto task, T* scratch, auto*) { tiles.gradient(problem, task, scratch); });
     const double cost = tile_cost(p) + static_cast<double>(p.n) * static_cast<double>(p.m) *
                                            static_cast<double>(p.d + problem.rank);
     share((p.n + problem.rows - 1) / problem.rows, threads, cost, cancelled, work, poll);

@@ -71,10 +71,10 @@ NTK_FN Bend<T> bend_gelu(const Stats<T>& stats, const Rates<T>& rates, int k, Ve
     // D = (1+q)(1+p) and E^2 = D - c^2 = D (1 - z^2); inverse(1+q) = g g of ArcSine is over both
     const T q = stats.row[2] * stats.row[2], share = stats.row[1] * stats.row[1];  // 1 / (1+q)
     const Vec<T> root = stats.own(2, k), p = root * root, other = stats.own(1, k);
-    const Vec<T> rest_p = other * other;                                // 1 / (1+p)
-    const Vec<T> ie = s.g / s.e, size = stats.row[2] * root;            // 1/E, sqrt(q p)
-    const Vec<T> u2 = u * u, e2 = s.rest / (s.g * s.g);                 // E^2
-    const Vec<T> log_e = T(0.5) * share / s.rest;                       // dlog E / dq
+    const Vec<T> rest_p = other * other;                      // 1 / (1+p)
+    const Vec<T> ie = s.g / s.e, size = stats.row[2] * root;  // 1/E, sqrt(q p)
+    const Vec<T> u2 = u * u, e2 = s.rest / (s.g * s.g);       // E^2
+    const Vec<T> log_e = T(0.5) * share / s.rest;             // dlog E / dq
     const Vec<T> inverse_d = s.g * s.g;
     // dK/dq over p, times 2 pi
     const Vec<T> high = s.e / s.g * inverse_d;  // E / D
@@ -85,13 +85,14 @@ NTK_FN Bend<T> bend_gelu(const Stats<T>& stats, const Rates<T>& rates, int k, Ve
     // A, B and C of (2 - A)(2 - B) + 2 C^2, the covariance of the tilted pair
     const Vec<T> tilted = (q * share - s.z * s.z) / s.rest;
     const Vec<T> tilted_ = (p * rest_p - s.z * s.z) / s.rest, c = u * size, across = c / e2;
-    const Vec<T> second = kInverse2Pi * ie *
-                          ((T(2) - tilted) * (T(2) - tilted_) + T(2) * across * across);
+    const Vec<T> second =
+        kInverse2Pi * ie * ((T(2) - tilted) * (T(2) - tilted_) + T(2) * across * across);
     const Vec<T> bracket = (share * rest_p - s.z1 * s.z1) + T(1);  // (1 - q p) / D + 1
     const Vec<T> slope_q =
-        kInverse2Pi * (-c * high * log_e -
-                       c * ie * (T(3) * log_e / e2 + bracket * log_e +
-                                 (p * rest_p) * share + (share * rest_p - s.z1 * s.z1) * share));
+        kInverse2Pi *
+        (-c * high * log_e - c * ie *
+                                 (T(3) * log_e / e2 + bracket * log_e + (p * rest_p) * share +
+                                  (share * rest_p - s.z1 * s.z1) * share));
     const Vec<T> top = stats.pair(5, k), own = stats.pair(6, k);
     return {dual.slope * rates.share(k), top * along - dual.u * rates.row[2], dual.slope,
             own * size * second, own * (T(2) * q * slope_q + c * second)};
@@ -129,14 +130,14 @@ NTK_FN Bend<T> bend_gaussian(const Stats<T>& stats, const Rates<T>& rates, int k
     const Vec<T> u = cosine<T>(w, co), z1 = stats.pair(0, k), rest = form.parts(k, w, co).rest;
     const Vec<T> z2 = z1 * z1 * u / rest, moved = u * z2 - stats.row[0] * stats.row[0] / rest;
     const Vec<T> cube = dual.u * dual.u * dual.u;
-    return {dual.u * z2, dual.u * (moved - rates.row[2]), dual.slope,
-            cube * (T(1) + T(3) * u * z2), dual.slope * (T(1) + T(3) * moved)};
+    return {dual.u * z2, dual.u * (moved - rates.row[2]), dual.slope, cube * (T(1) + T(3) * u * z2),
+            dual.slope * (T(1) + T(3) * moved)};
 }
 
 // Coefficients a_j have the derivatives b_j = sqrt((j+1)(j+2)) a_{j+2} + j a_j.
 template <class T>
-NTK_FN Bend<T> bend_series(int terms, const Stats<T>& stats, const Rates<T>& rates, int k,
-                           Vec<T> w, Vec<T> co) {
+NTK_FN Bend<T> bend_series(int terms, const Stats<T>& stats, const Rates<T>& rates, int k, Vec<T> w,
+                           Vec<T> co) {
     const Vec<T> u = cosine<T>(w, co);
     Vec<T> f{}, f_u{}, half{}, moved{}, moved_u{};  // half: f_uu / 2
     for (int j = terms - 1; j >= 0; --j) {
@@ -177,8 +178,7 @@ NTK_FN void activate_tangents(const ntkfast::LayerConstants<T>& layer, const Sta
         const Bend<T> b = bend<T>(layer, stats, {rates.row, rates.shares}, k, w, co);
         const Vec<T> u_t = load<T>(d.u_t + k), u_x = load<T>(d.u_x + k);
         store<T>(d.ntk_t + k, b.g * load<T>(d.ntk_t + k) + t * (b.g_u * u_t));
-        store<T>(d.ntk_x + k,
-                 b.g * load<T>(d.ntk_x + k) + t * (b.g_u * u_x + rate * b.g_s));
+        store<T>(d.ntk_x + k, b.g * load<T>(d.ntk_x + k) + t * (b.g_u * u_x + rate * b.g_s));
         store<T>(d.u_t + k, b.f_u * u_t);
         store<T>(d.u_x + k, b.f_u * u_x + rate * b.f_s);
     }
@@ -196,10 +196,10 @@ NTK_FN void affine_tangents(const ntkfast::LayerConstants<T>& layer, Stats<T> st
         if (layer.gains) {
             const Vec<T> own = gains.pair(1, k), kept = gains.pair(0, k);
             store<T>(d.ntk_t + k, kept * load<T>(d.ntk_t + k) + own * u_t);
-            store<T>(d.ntk_x + k,
-                     kept * load<T>(d.ntk_x + k) + own * (u_x + rate * (T(1) - w)));
+            store<T>(d.ntk_x + k, kept * load<T>(d.ntk_x + k) + own * (u_x + rate * (T(1) - w)));
         }
-        if (layer.offset) {  // a unit vector of shares (cos a, sin a) turns by da = -rate cos a sin a
+        if (layer
+                .offset) {  // a unit vector of shares (cos a, sin a) turns by da = -rate cos a sin a
             const Vec<T> share = stats.pair(0, k);
             const T cosine = stats.row[0], sine = stats.row[1], turn = -rate * cosine * sine;
             const Vec<T> apart =
@@ -220,11 +220,10 @@ NTK_FN void add_tangents(const Stats<T>& stats, const Rates<T>& rates, const Sta
         const Vec<T> g = stats.pair(0, k), h = stats.pair(1, k);
         const Vec<T> cosine_ = stats.own(0, k), sine_ = stats.own(1, k);
         const Vec<T> apart = sine_of_difference<T>(sine, cosine, sine_, cosine_);
-        const Vec<T> moved = (sine * cosine_) * load<T>(s.w + k) -
-                             (cosine * sine_) * load<T>(slot.w + k) - apart;
+        const Vec<T> moved =
+            (sine * cosine_) * load<T>(s.w + k) - (cosine * sine_) * load<T>(slot.w + k) - apart;
         store<T>(d.u_t + k, g * load<T>(d.u_t + k) + h * load<T>(other.u_t + k));
-        store<T>(d.u_x + k,
-                 g * load<T>(d.u_x + k) + h * load<T>(other.u_x + k) + turn * moved);
+        store<T>(d.u_x + k, g * load<T>(d.u_x + k) + h * load<T>(other.u_x + k) + turn * moved);
         const Vec<T> kept = stats.pair(2, k), gained = stats.pair(3, k);
         store<T>(d.ntk_t + k, kept * load<T>(d.ntk_t + k) + gained * load<T>(other.ntk_t + k));
         store<T>(d.ntk_x + k, kept * load<T>(d.ntk_x + k) + gained * load<T>(other.ntk_x + k));

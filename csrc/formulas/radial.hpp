@@ -31,8 +31,7 @@ NTK_FN Falling<T> evaluate_falling(const ntkfast::Radial<T>& map, Vec<T> r2) {
     if (map.gamma == T(1)) return {value, apart ? map.c * value : zero};
     const Vec<T> tiny =
         broadcast<T>(sizeof(T) == 8 ? T(2.2250738585072014e-308) : T(1.17549435e-38));
-    const Vec<T> power =
-        exponential<T>(T(0.5) * (map.gamma - T(1)) * logarithm<T>(max2(r2, tiny)));
+    const Vec<T> power = exponential<T>(T(0.5) * (map.gamma - T(1)) * logarithm<T>(max2(r2, tiny)));
     return {value, apart ? (map.c * map.gamma) * power * value : zero};
 }
 

@@ -19,8 +19,9 @@ inline double growth(const LayerRow& layer, double q, double after, double slope
         }
         case ActivationKind::kGelu: {  // dE[s^2]/dq, by parts of the closed form
             const double e2 = 1 + 2 * q, e = std::sqrt(e2), n = 1 + q;
-            const double by_q = 0.25 + std::atan2(q, e) / (2 * kPi) +
-                                (q / (2 * e * n) + q * (2 + q) / (n * n * e) - q * q / (n * e2 * e)) / kPi;
+            const double by_q =
+                0.25 + std::atan2(q, e) / (2 * kPi) +
+                (q / (2 * e * n) + q * (2 + q) / (n * n * e) - q * q / (n * e2 * e)) / kPi;
             return q * by_q / after;
         }
         case ActivationKind::kSine: return q * slope / after - b * b * q;
