@@ -20,7 +20,6 @@ using std::int64_t;
 
 void bind_codes(py::module_& m);
 void bind_gram(py::module_& m);
-void bind_gradient(py::module_& m);
 void bind_transform(py::module_& m);
 void bind_image(py::module_& m);
 void bind_sequences(py::module_& m);

@@ -16,6 +16,7 @@
 #include "host/row_rates.hpp"
 
 namespace ntkfast {
+namespace {
 
 // ---- maps ---------------------------------------------------------------------------------------
 
@@ -230,4 +231,5 @@ struct Call {
     }
 };
 
+}  // namespace
 }  // namespace ntkfast

@@ -18,7 +18,6 @@ const int ntkfast_marker = 1;
 PYBIND11_MODULE(_core, m, py::mod_gil_not_used()) {
     bind_codes(m);
     bind_gram(m);
-    bind_gradient(m);
     bind_transform(m);
     bind_image(m);
     bind_sequences(m);

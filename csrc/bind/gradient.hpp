@@ -1,4 +1,6 @@
-// Derivatives by rows in the Python module.
+// Derivatives by rows in the Python module: a part of gram.cpp, whose types they take.
+#pragma once
+
 #include "bind/call.hpp"
 
 namespace ntkfast {
@@ -117,10 +119,5 @@ void bind_gradient_dtype(py::module_& m, const std::string& suffix) {
 }
 
 }  // namespace
-
-void bind_gradient(py::module_& m) {
-    bind_gradient_dtype<float>(m, "f32");
-    bind_gradient_dtype<double>(m, "f64");
-}
 
 }  // namespace ntkfast
