@@ -11,6 +11,8 @@ struct Tiles {
     std::int64_t (*tasks)(const Problem<T>&);
     std::int64_t (*scratch)(const Problem<T>&);  // elements of T needed by one thread
     void (*run)(const Problem<T>&, std::int64_t task, T* scratch, std::int64_t* packed);
+    std::int64_t (*gradient_scratch)(const Gradient<T>&);
+    void (*gradient)(const Gradient<T>&, std::int64_t task, T* scratch);
     void (*hadamard)(const Hadamard<T>&, std::int64_t begin, std::int64_t end);  // of the rows
     // scratch: as many elements as both sizes together
     void (*sketch)(const Sketch<T>&, std::int64_t begin, std::int64_t end, T* scratch);

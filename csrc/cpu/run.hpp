@@ -83,6 +83,27 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     share(tasks, threads, tile_cost(problem), cancelled, work, poll);
 }
 
+// Bytes of a gradient's sums that a thread keeps: its columns are packed once for as many rows.
+constexpr std::int64_t kGradientSums = 1 << 22;
+
+template <class T, class Poll>
+void run(Gradient<T>& problem, const InstructionSet& set, int threads, Poll poll) {
+    constexpr std::int64_t unit = 96;  // rows of a tile
+    const Problem<T>& p = problem.pairs;
+    const std::int64_t fit = kGradientSums / (8 * (p.d + 1)) / unit * unit;
+    const std::int64_t even = (p.n / (4 * threads) + unit - 1) / unit * unit;
+    problem.rows = std::max(unit, std::min(fit, even));
+    const Tiles<T>& tiles = tiles_of<T>(set);
+    volatile int cancelled = 0;
+    problem.pairs.cancelled = &cancelled;
+    const auto work = with_scratch<T>(
+        tiles.gradient_scratch(problem),
+        [&](auto task, T* scratch, auto*) { tiles.gradient(problem, task, scratch); });
+    const double cost = tile_cost(p) + static_cast<double>(p.n) * static_cast<double>(p.m) *
+                                           static_cast<double>(p.d + problem.rank);
+    share((p.n + problem.rows - 1) / problem.rows, threads, cost, cancelled, work, poll);
+}
+
 // Entries of a task: enough to make handing it out cheap, few enough to share evenly.
 constexpr std::int64_t kHadamardTask = 1 << 16;
 

@@ -70,7 +70,7 @@ struct ProblemOnDevice {
         map.layer = nullptr;
         map.diagonal = keep(map.diagonal, 2 * p.n);
         map.series_x = map.series_y = nullptr;
-        map.row_stats = nullptr;
+        map.row_stats = nullptr, map.row_rates = nullptr;
         maps.layers = map;
     }
 

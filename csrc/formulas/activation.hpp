@@ -40,7 +40,7 @@ struct Series {
     int terms;
 
     NTK_FN Dual<T> direct(int k, Vec<T> w, Vec<T> co) const {
-        const Vec<T> u = w < co ? T(1) - w : co - T(1);
+        const Vec<T> u = cosine<T>(w, co);
         Vec<T> value{}, slope{};
         for (int j = terms - 1; j >= 0; --j) {
             slope = slope * u + value;

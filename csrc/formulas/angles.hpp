@@ -9,11 +9,19 @@ namespace {
 using ntkfast::Problem;
 using std::int64_t;
 
-// |x - ratio y|^2 without its radial part, relative to |x|^2, turned into sin^2 of half the angle.
-// With ratio = |x|/|y| this keeps the relative accuracy that 1 - cos loses for close directions;
-// equal rows give exactly 0. A negative ratio measures the angle to -y.
+// x/|x| - ratio y/|x|, in squared length and along x/|x|. With ratio = |x|/|y| this keeps the relative
+// accuracy that 1 - cos loses for close directions; a negative ratio measures the angle to -y.
 template <class T>
-NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
+struct Apart {
+    T total, radial;
+    NTK_BOTH T sine2() const {  // sin^2 of the angle, which is below 90 degrees; 0 of parallel rows
+        constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-48) : T(0x1p-19);
+        const T square = total - radial * radial;
+        return square > kRounding * total ? square : T(0);
+    }
+};
+template <class T>
+NTK_BOTH Apart<T> apart(const T* x, const T* y, int64_t d, T norm, T ratio) {
     const T inverse = 1 / norm;
     Vec<T> square{}, along{};
     int64_t k = 0;
@@ -29,9 +37,13 @@ NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm
         total += difference * difference;
         radial += difference * (x[k] * inverse);
     }
-    const T sine2 = total - radial * radial;  // sin^2 of the angle, which is below 90 degrees
-    constexpr T kRounding = sizeof(T) == 8 ? T(0x1p-48) : T(0x1p-19);  // of parallel rows
-    if (!(sine2 > kRounding * total)) return 0;
+    return {total, radial};
+}
+
+// sin^2 of half the angle; equal rows give exactly 0.
+template <class T>
+NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
+    const T sine2 = apart<T>(x, y, d, norm, ratio).sine2();
     return sine2 / (2 + 2 * root(sine2 < 1 ? 1 - sine2 : T(0)));
 }
 
@@ -81,6 +93,37 @@ NTK_BOTH void zero_row(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[k
         }
         u[k] = load<T>(same);
         v[k] = T(0.5) - T(0.5) * u[k];
+    }
+}
+
+// Whether the map asks for the products themselves. Else those with columns of unit length are
+// formed, so that they cannot overflow.
+template <class T>
+bool takes_products(const Problem<T>& p) {
+    return p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
+}
+
+// |x|^2 + |y|^2 and |x - y|^2 of kGroup vectors, of close pairs from differences.
+template <class T>
+NTK_FN void squared_distances(const Pairs<T>& pairs, Vec<T> (&total)[kGroup],
+                              Vec<T> (&square)[kGroup]) {
+    const Problem<T>& p = pairs.problem;
+    const T norm = p.norm_x[pairs.i];
+    for (int k = 0; k < kGroup; ++k) {
+        T norms[kLanes<T>] = {};
+        const int64_t first = pairs.j + k * kLanes<T>;
+        if (first + kLanes<T> <= p.m)
+            store<T>(norms, load<T>(p.norm_y + first));
+        else if (!kOnePair && first < p.m)
+            std::memcpy(norms, p.norm_y + first, sizeof(T) * (p.m - first));
+        const Vec<T> q = load<T>(norms);
+        total[k] = norm * norm + q * q;
+        square[k] = max2(total[k] - T(2) * load<T>(pairs.product + k * kLanes<T>), Vec<T>{});
+        const std::uint64_t close = mask_below<T>(square[k], total[k] * p.refine_below[0]);
+        if (close)
+            patch<T>(pairs, k * kLanes<T>, close, square[k], [&](int64_t j) {
+                return squared_distance<T>(p.x + pairs.i * p.ldx, p.y + j * p.ldy, p.d);
+            });
     }
 }
 

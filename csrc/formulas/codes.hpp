@@ -9,6 +9,7 @@
 namespace ntkfast {
 
 constexpr int kSlots = 4;   // states of a network that are saved at once
+constexpr int kRates = 5;   // numbers of a data row per layer that derivatives take
 constexpr int kPieces = 8;  // of a profile, on either side of the right angle
 
 // Pairs are recomputed from their differences where (1 - |cos|)/2 is below these: of layer maps, which
@@ -16,6 +17,8 @@ constexpr int kPieces = 8;  // of a profile, on either side of the right angle
 constexpr double kRefineLayers = 0.02, kRefineSphere = 0.005;
 // And where the squared distance of two inputs is below this share of their squared norms.
 constexpr double kRefineDistance = 0.02;
+// Gradients take the tangents of closer pairs from their differences: less than kRefineDistance.
+constexpr double kNearTangent = 0.01;
 
 enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
 

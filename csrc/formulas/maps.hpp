@@ -91,6 +91,7 @@ struct Layers {
     std::int64_t count;             // layers
     std::int64_t stats;             // numbers per data row
     void (*row_stats)(const Layers& map, T norm, const T* series, std::int64_t stride, T* stats);
+    void (*row_rates)(const Layers& map, T norm, const T* series, T* rates);
     T scale[2];  // of the NTK and the NNGP, beside 2^exponent
     int exponent;
     const T* diagonal;             // [n][2], both at pairs of equal inputs, or null

@@ -10,13 +10,6 @@
 
 namespace {
 
-// Whether the map asks for the products themselves. Else those with columns of unit length are
-// formed, so that they cannot overflow.
-template <class T>
-bool takes_products(const Problem<T>& p) {
-    return p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
-}
-
 // The Hermite coefficients of a data row, where an activation asks for them.
 template <class T>
 const T* given_series(const ntkfast::Layers<T>& map, const T* series, int64_t row) {
@@ -77,22 +70,7 @@ NTK_FN void map_radial(const Pairs<T>& pairs, const T* factors, T* const (&out)[
         half_angles<T>(pairs, u, v);
         for (int k = 0; k < kGroup; ++k) v[k] = T(4) * (u[k] < Vec<T>{} ? T(1) - v[k] : v[k]);
     } else {
-        const T norm = p.norm_x[pairs.i];
-        for (int k = 0; k < kGroup; ++k) {
-            T norms[kLanes<T>] = {};
-            const int64_t first = pairs.j + k * kLanes<T>;
-            if (first + kLanes<T> <= p.m)
-                store<T>(norms, load<T>(p.norm_y + first));
-            else if (!kOnePair && first < p.m)
-                std::memcpy(norms, p.norm_y + first, sizeof(T) * (p.m - first));
-            const Vec<T> q = load<T>(norms), total = norm * norm + q * q;
-            v[k] = max2(total - T(2) * load<T>(pairs.product + k * kLanes<T>), Vec<T>{});
-            const std::uint64_t close = mask_below<T>(v[k], total * p.refine_below[0]);
-            if (close)
-                patch<T>(pairs, k * kLanes<T>, close, v[k], [&](int64_t j) {
-                    return squared_distance<T>(p.x + pairs.i * p.ldx, p.y + j * p.ldy, p.d);
-                });
-        }
+        squared_distances<T>(pairs, u, v);
     }
     for (int k = 0; k < kGroup; ++k) value[k] = evaluate_radial<T>(*p.radial, v[k]);
     finish<T>(pairs, value, T(1), factors, out[0], window);
@@ -141,8 +119,7 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     evaluate_layers<T>(map, stats, state, slots);
     const int last = static_cast<int>(map.stats) - 1;
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> w = load<T>(state.w + k), co = load<T>(state.co + k);
-        const Vec<T> u = w < co ? T(1) - w : co - T(1);
+        const Vec<T> u = cosine<T>(load<T>(state.w + k), load<T>(state.co + k));
         store<T>(state.w + k, u * (stats.pair(last - 1, k) * map.scale[1]));
         store<T>(state.t + k, load<T>(state.t + k) * (stats.pair(last, k) * map.scale[0]));
     }

@@ -26,6 +26,12 @@ NTK_FN void put(State<T>& s, int k, Vec<T> w, Vec<T> co, Vec<T> t) {
     store<T>(s.w + k, w), store<T>(s.co + k, co), store<T>(s.t + k, t);
 }
 
+// u of either sign.
+template <class T>
+NTK_FN Vec<T> cosine(Vec<T> w, Vec<T> co) {
+    return w < co ? T(1) - w : co - T(1);
+}
+
 // sin(a-b) from sines and cosines of angles up to 90 degrees: 0 for equal ones, which the difference of
 // two products is not where one of them is fused into a multiply-add.
 template <class T>

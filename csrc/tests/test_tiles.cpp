@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cpu/run.hpp"
-#include "host/row_stats.hpp"
+#include "host/row_rates.hpp"
 
 namespace {
 
@@ -120,9 +120,18 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
     };
     const LayerConstants<T> rows[2] = {layer_constants<T>(layers[0]),
                                        layer_constants<T>(layers[1])};
-    const Layers<T> map{layers,       rows,         2, count_stats(layers, 2),
-                        row_stats<T>, {T(1), T(1)}, 0, nullptr,
-                        nullptr,      nullptr,      0};
+    const Layers<T> map{layers,
+                        rows,
+                        2,
+                        count_stats(layers, 2),
+                        row_stats<T>,
+                        row_rates<T>,
+                        {T(1), T(1)},
+                        0,
+                        nullptr,
+                        nullptr,
+                        nullptr,
+                        0};
     Problem<T> p = problem_of(x, y);
     p.layers = &map;
     std::vector<T> ntk(static_cast<std::size_t>(x.n * y.n)), nngp(ntk.size());

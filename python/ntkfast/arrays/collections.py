@@ -66,6 +66,21 @@ class Rows:
         return Rows(self.data[part], self.norms[part], series, diagonal)
 
 
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """V of a sum over pairs: a matrix, or left right^T.
+
+    Attributes
+    ----------
+    matrix : (n, m) array or None
+    left, right : (n, r) and (m, r) arrays, or None
+    """
+
+    matrix: FloatArray | None = None
+    left: FloatArray | None = None
+    right: FloatArray | None = None
+
+
 Shape: TypeAlias = tuple[int, int, int]
 
 

@@ -11,6 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 SLOTS = 4  # states of a network that are saved at once
+RATES = 5  # numbers of a data row per layer that derivatives take
 PIECES = 8  # of a profile, on either side of the right angle
 
 # Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,
@@ -19,6 +20,8 @@ REFINE_LAYERS = 0.02
 REFINE_SPHERE = 0.005
 # And where the squared distance of two inputs is below this share of their squared norms.
 REFINE_DISTANCE = 0.02
+# Gradients take the tangents of closer pairs from their differences: less than REFINE_DISTANCE.
+NEAR_TANGENT = 0.01
 
 
 class NeuronKind(IntEnum):

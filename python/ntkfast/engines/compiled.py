@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines.codes import Answer, NeuronKind
 from ntkfast.engines.maps import (
     ImagePlan,
@@ -35,6 +35,8 @@ class Engine:
         Returns the extension module.
     where : callable
         Returns the text that says where to compute: an instruction set, or device and precision.
+    differentiates : bool, default True
+        Whether it has gradients.
     """
 
     def __init__(
@@ -42,8 +44,10 @@ class Engine:
         unavailable: Callable[[], str],
         module: Callable[[], Any],
         where: Callable[[], str],
+        differentiates: bool = True,
     ) -> None:
         self.unavailable = unavailable
+        self.differentiates = differentiates
         self._module = module
         self._where = where
 
@@ -107,6 +111,67 @@ class Engine:
             X.series,
             None if Y is None else Y.series,
             X.diagonal,
+            threads=threads,
+        )
+
+    def vjp(
+        self,
+        plan: Map,
+        slope: Map | None,
+        X: Rows,
+        Y: Rows | None,
+        V: Weights,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write sum_j V_ij dK(x_i, y_j)/dx_i to `out`; Y = None: of V + V^T, if V is a matrix.
+
+        A profile comes with its derivative by the angle, `slope`.
+        """
+        self._compute(
+            "vjp",
+            X.data.dtype,
+            X.data,
+            X.norms,
+            None if Y is None else Y.data,
+            None if Y is None else Y.norms,
+            self._compiled(plan),
+            None if slope is None else self._compiled(slope),
+            isinstance(plan, LayerMap) and plan.second,
+            X.series,
+            None if Y is None else Y.series,
+            V.matrix,
+            V.left,
+            V.right,
+            out,
+            threads=threads,
+        )
+
+    def jvp(
+        self,
+        plan: Map,
+        slope: Map | None,
+        X: Rows,
+        Y: Rows,
+        dX: FloatArray,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write dK(x_i, y_j)/dx_i . dX_i to `out`, whose rows have unit stride."""
+        self._compute(
+            "jvp",
+            X.data.dtype,
+            X.data,
+            X.norms,
+            Y.data,
+            Y.norms,
+            self._compiled(plan),
+            None if slope is None else self._compiled(slope),
+            isinstance(plan, LayerMap) and plan.second,
+            X.series,
+            Y.series,
+            dX,
+            out,
             threads=threads,
         )
 

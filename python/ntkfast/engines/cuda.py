@@ -171,7 +171,7 @@ def here() -> str:
     return _place(_device.get(), _stream.get())
 
 
-engine = _Devices(unavailable, module, here)
+engine = _Devices(unavailable, module, here, differentiates=False)
 call = engine.call
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,8 @@ from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
+from ntkfast.kernels.gradients import Differentiable
+from ntkfast.kernels.moving import found_in, moved
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
 
-class Kernel(Arithmetic, ABC):
+class Kernel(Arithmetic, Differentiable):
     """A positive semidefinite function of two inputs.
 
     Kernels are immutable, hashable and picklable. Calling one gives a Gram matrix::
@@ -359,6 +361,18 @@ class KernelOfNetwork(Kernel):
 
     def __init__(self, network: Any, kind: str) -> None:
         checks.store(self, network=network, kind=checks.choice("kind", kind, ("ntk", "nngp")))
+
+    def parameters(self) -> dict[str, float]:
+        """Return the deviations of the network; see `Kernel.parameters`."""
+        return dict(found_in(self.network))
+
+    def _moved(self, name: str, value: float) -> Self:
+        return type(self)(moved(self.network, name, value), self.kind)
+
+    @property
+    def parameter_depth(self) -> int:
+        """The depth of the network, or a guess."""
+        return max(int(getattr(self.network, "depth", 4)), 1)
 
     def _pair(self: Own) -> tuple[Own, Own]:
         """Return the NTK and the NNGP of the network."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import engines, places
 from ntkfast.activations.base import Activation, Complex
@@ -21,7 +21,7 @@ from ntkfast.kernels.balance import balanced, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
-from ntkfast.kernels.pairwise import MAX_TERMS, series_losses
+from ntkfast.kernels.pairwise import Variances
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import (
     PROFILE_ERROR,
@@ -30,13 +30,12 @@ from ntkfast.kernels.rows import (
     at_power,
     common_norm,
 )
+from ntkfast.kernels.slopes import compile_slope
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.network_curve import NetworkCurve
 
-VANISHING = 2.5  # power of eps: a variance at which functions are as at 0, but for their size
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
-Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 
 
 class StatesLayers(Protocol):
@@ -146,6 +145,18 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         profile = self._profile(X, Y)
         return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
+
+    def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
+        plan = self._profile(X, Y) if self.is_zonal else None
+        if plan is not None:
+            return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
+        if short := pairwise.short_of(_facts(self, X.data.shape[1]).layers, X, Y):
+            raise TypeError(
+                f"kernel: derivatives by inputs are not known where the Hermite series of "
+                f"{short[0].name} is too long, as in {self!r} here"
+            )
+        layers, left, right = _layer_map(self, X, Y)
+        return layers, None, left, right
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""
@@ -342,13 +353,15 @@ def _nothing(v: Reals, vc: Reals) -> Reals:
 
 
 @lru_cache(maxsize=256)
-def _compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int) -> ProfileMap:
+def _compiled(
+    kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int, how: Any = compile_profile
+) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
     top, degree = float(curve.split(ends, 1 - ends)[0]), _facts(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
-        return compile_profile(curve.missing, dtype, degree=degree, scale=top)
+        return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=top))
 
 
 @lru_cache(maxsize=256)
@@ -390,7 +403,7 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
     def activate(layer: Layer, variances: Variances) -> Variances:
         activation = layer.activation
         if not activation.is_compiled:
-            blocks.append(_series(activation, variances, dtype))
+            blocks.append(pairwise.normalised_series(activation, variances, dtype))
         first, second = (np.asarray(activation.variance(q), np.float64) for q in variances)
         return first, second
 
@@ -410,26 +423,3 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
         return plan, Rows(X.data, X.norms, diagonal=both), Y
     series = [np.hstack(side).astype(dtype) for side in zip(*blocks, strict=True)]
     return plan, Rows(X.data, X.norms, series[0], both), Rows(Y.data, Y.norms, series[1])
-
-
-def _series(activation: Activation, variances: Variances, dtype: DTypeLike) -> list[FloatArray]:
-    """Return normalised Hermite coefficients, one row per data row, then root mean squares.
-
-    The number of coefficients is doubled until what is cut off is rounding error.
-    """
-    eps = float(np.finfo(dtype).eps)
-    unique, inverse = np.unique(np.concatenate(variances), return_inverse=True)
-    top = np.asarray(activation.variance(unique), np.float64)
-    seen = np.maximum(unique, eps**VANISHING)  # 0 / 0 has a limit
-    terms = 8
-    while True:
-        found = np.asarray(activation.hermite(seen, terms), np.float64)
-        if terms >= MAX_TERMS or max(series_losses(activation, found, seen)) <= 16 * eps:
-            break
-        terms *= 2
-    size = np.asarray(activation.variance(seen), np.float64)
-    scale = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 0)
-    slope = np.asarray(activation.derivative_variance(unique), np.float64)
-    block = np.column_stack([found * scale[:, None], np.sqrt(top), np.sqrt(slope)])
-    count = len(variances[0])
-    return [block[inverse[:count]], block[inverse[count:]]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -215,6 +216,19 @@ class ExponentialPower(RowKernel):
 
     def _at_equal(self, X: Rows) -> FloatArray:
         return at_equal_rows(self._radial(), X)
+
+    def parameters(self) -> dict[str, float]:
+        """Return the rate; see `Kernel.parameters`."""
+        return {"c": self.c}
+
+    def _moved(self, name: str, value: float) -> Self:
+        found = copy.copy(self)
+        checks.store(found, c=checks.number("c", value, above=0.0))
+        return found
+
+    def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, None, Rows, Rows]:
+        plan, *_ = self._map(X, Y)
+        return plan, None, X, Y
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         for name, side in (("X", X), ("Y", Y)) if self.inputs == "euclidean" else ():

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.pairs import root_share
@@ -20,11 +20,13 @@ from ntkfast.arrays.panels import panels
 from ntkfast.kernels.layers import Layer, Layers, carry
 
 Doubles: TypeAlias = NDArray[np.floating[Any]]
+Variances: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]  # of both sides of a pair
 Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 NEAR = 0.01  # 1 - |u| below which rows are subtracted
 PANEL_BYTES = 1 << 24
 MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
 LOSS = 64.0  # what a series may lack, in units of eps
+VANISHING = 2.5  # power of eps: a variance at which functions are as at 0, but for their size
 FEW_PAIRS = 400  # that are worth a quadrature each
 SAMPLED = 256  # rows among which the hardest pairs are looked for
 
@@ -47,6 +49,31 @@ def series_losses(activation: Activation, coefficients: Doubles, q: Doubles) -> 
         for part, top in zip(found, whole, strict=True)
     ]
     return lost[0], lost[1]
+
+
+def normalised_series(
+    activation: Activation, variances: Variances, dtype: DTypeLike
+) -> list[FloatArray]:
+    """Return normalised Hermite coefficients, one row per data row, then root mean squares.
+
+    The number of coefficients is doubled until what is cut off is rounding error.
+    """
+    eps = float(np.finfo(dtype).eps)
+    unique, inverse = np.unique(np.concatenate(variances), return_inverse=True)
+    top = np.asarray(activation.variance(unique), np.float64)
+    seen = np.maximum(unique, eps**VANISHING)  # 0 / 0 has a limit
+    terms = 8
+    while True:
+        found = np.asarray(activation.hermite(seen, terms), np.float64)
+        if terms >= MAX_TERMS or max(series_losses(activation, found, seen)) <= 16 * eps:
+            break
+        terms *= 2
+    size = np.asarray(activation.variance(seen), np.float64)
+    scale = np.where(size > 0, 1 / np.sqrt(np.where(size > 0, size, 1)), 0)
+    slope = np.asarray(activation.derivative_variance(unique), np.float64)
+    block = np.column_stack([found * scale[:, None], np.sqrt(top), np.sqrt(slope)])
+    count = len(variances[0])
+    return [block[inverse[:count]], block[inverse[count:]]]
 
 
 @lru_cache(maxsize=256)

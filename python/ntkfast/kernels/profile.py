@@ -72,15 +72,16 @@ class Samples(NamedTuple):
     The curve of a deep network is dear, and singular at distances like 1/depth from s = 0.
     """
 
-    back: bool
-    base: np.longdouble
-    coefficients: Reals  # (SAMPLED, count): of g(s), or of k - base on the far side
+    divided: bool
+    coefficients: Reals  # (pieces, count): of g(s) if divided, else of k - base
+    slack: float = 1.0  # how much more than rounding errors of a value may be cut off
 
     def at(self, s: Reals) -> Reals:
         """Return the values at s in [0, S_MAX] by Clenshaw's recurrence."""
-        piece = np.clip(-np.frexp(s / S_MAX)[1], 0, SAMPLED - 1)
+        last = len(self.coefficients) - 1
+        piece = np.clip(-np.frexp(s / S_MAX)[1], 0, last)
         right = Real(S_MAX) * Real(2) ** -piece
-        left = np.where(piece == SAMPLED - 1, Real(0), right / 2)
+        left = np.where(piece == last, Real(0), right / 2)
         z = 2 * (s - left) / (right - left) - 1
         c = self.coefficients[piece]
         one, two = np.zeros_like(s), np.zeros_like(s)
@@ -89,19 +90,35 @@ class Samples(NamedTuple):
         return np.asarray(z * one - two + c[..., 0])
 
 
-def _sample(curve: Curve, base: np.longdouble, dtype: np.dtype[np.floating]) -> list[Samples]:
-    """Evaluate the curve once, on both sides."""
-    count = SAMPLE_NODES[dtype]
-    angle = _angles(count)
-    right = Real(S_MAX) * Real(2) ** -np.arange(SAMPLED)
-    left = np.append(right[1:], Real(0))
-    s = left[:, None] + (right - left)[:, None] * (np.cos(angle) + 1) / 2
-    v = (s * s).ravel()
-    front, behind = np.split(curve(np.concatenate([v, 1 - v]), np.concatenate([1 - v, v])), 2)
-    basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle) * (Real(2) / count)
+def sampled_edges(pieces: int) -> tuple[Reals, Reals]:
+    """Left and right ends in s of the pieces of samples."""
+    right = Real(S_MAX) * Real(2) ** -np.arange(pieces)
+    return np.append(right[1:], Real(0)), right
+
+
+def sampled_nodes(count: int, pieces: int) -> Reals:
+    """Return where `count` samples of each piece lie, (pieces, count)."""
+    left, right = sampled_edges(pieces)
+    return np.asarray(left[:, None] + (right - left)[:, None] * (np.cos(_angles(count)) + 1) / 2)
+
+
+def interpolated(values: Reals) -> Reals:
+    """Return Chebyshev coefficients of samples."""
+    count = values.shape[1]
+    basis = np.cos(np.arange(count, dtype=Real)[:, None] * _angles(count)) * (Real(2) / count)
     basis[0] /= 2
-    values = -front.reshape(s.shape) / s, (1 - base) - behind.reshape(s.shape)
-    return [Samples(back, base, values[back] @ basis.T) for back in (False, True)]
+    return np.asarray(values @ basis.T)
+
+
+def sample(
+    curve: Curve, end: np.longdouble, count: int, far_pieces: int = SAMPLED
+) -> tuple[Samples, Samples]:
+    """Evaluate the curve, whose value at u = -1 is `end`, once, on both sides."""
+    s, c = sampled_nodes(count, SAMPLED), sampled_nodes(count, far_pieces)
+    v, vc = (s * s).ravel(), (c * c).ravel()
+    values = curve(np.concatenate([v, 1 - vc]), np.concatenate([1 - v, vc]))
+    near, far = -values[: v.size].reshape(s.shape) / s, end - values[v.size :].reshape(c.shape)
+    return Samples(True, interpolated(near)), Samples(False, interpolated(far))
 
 
 class Pieces(NamedTuple):
@@ -121,23 +138,24 @@ def _fit(samples: Samples, layout: Layout, dtype: np.dtype[np.floating]) -> Piec
     """Interpolate one side at Chebyshev nodes, twice as many as soon as they do not suffice."""
     left, width = layout.edges()
     stretch, eps = Real(layout.stretch(dtype)), float(np.finfo(dtype).eps)
-    back = samples.back
     right = (left + width - 1) / stretch
     for count in NODES[dtype]:
         angle = _angles(count)
         s = (left[:, None] - 1 + width[:, None] * (np.cos(angle) + 1) / 2) / stretch
         values = samples.at(s)
-        if back:  # k - base is a difference: divide the polynomial by s where s can be small
+        if (
+            not samples.divided
+        ):  # k - base is a difference: divide the polynomial by s where s can be small
             values[1:] /= s[1:]
         basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle)
         coefficients = values @ basis.T * (Real(2) / count)
         coefficients[:, 0] /= 2
-        if back:
+        if not samples.divided:
             coefficients[0] = _divide_by_s(coefficients[0]) * (2 * stretch / width[0])
         # What is cut off may cost a fraction of an ulp of k = base + s p, and a few ulps of 1-k.
         tail = np.cumsum(np.abs(coefficients[:, ::-1]), axis=1)[:, ::-1]
-        allowed = eps / 6 / right
-        if not back:
+        allowed = samples.slack * eps / 6 / right
+        if samples.divided:
             allowed = np.minimum(allowed, 4 * eps * np.abs(coefficients).sum(axis=1))
         degree = max(int(np.max(np.sum(tail > allowed[:, None], axis=1))) - 1, 1)
         if degree < count - 2:
@@ -174,7 +192,7 @@ def _place(table: Reals, sub_bits: int) -> Reals:
     return placed
 
 
-def _octaves_wanted(curve: Curve) -> int:
+def octaves_wanted(curve: Curve) -> int:
     """Octaves that suit the scale 1/|g'/g| of the spike at s = 0."""
     s = np.array([1e-5, 2e-5], dtype=Real)
     one, two = curve(s * s, 1 - s * s) / s
@@ -189,13 +207,12 @@ def _octaves_wanted(curve: Curve) -> int:
 
 
 def _search(
-    curve: Curve, base: np.longdouble, dtype: np.dtype[np.floating]
+    sides: tuple[Samples, Samples], wanted: int, dtype: np.dtype[np.floating]
 ) -> tuple[Pieces, Pieces]:
     """Choose the layouts with the smallest common degree, the likely ones first."""
-    wanted = _octaves_wanted(curve)
     order = sorted(OCTAVES, key=lambda bits: min(abs(wanted - o) for o in OCTAVES[bits]))
     best: tuple[Pieces, Pieces] | None = None
-    near, far = _sample(curve, base, dtype)
+    near, far = sides
     for sub_bits in order:
         octaves = sorted(OCTAVES[sub_bits], key=lambda o: abs(wanted - o))
         front = _fit(near, Layout(sub_bits, octaves[0]), dtype)
@@ -245,7 +262,7 @@ def evaluate(
     return np.asarray(value + np.asarray(profile.base, dtype)[back] if with_base else value, dtype)
 
 
-def _check(profile: ProfileMap, curve: Curve) -> float:
+def _check(profile: ProfileMap, curve: Curve, top: float) -> float:
     """Largest error of the compiled profile on points between those that made it."""
     dtype = profile.table.dtype
     s = np.concatenate([np.geomspace(1e-8, 0.05, 50), np.linspace(0.05, S_MAX, 70)])
@@ -253,10 +270,12 @@ def _check(profile: ProfileMap, curve: Curve) -> float:
     one, exact = np.ones_like(v), v.astype(Real)
     missing = curve(np.concatenate([exact, 1 - exact]), np.concatenate([1 - exact, exact]))
     found = np.concatenate([evaluate(profile, one, v), evaluate(profile, -one, v)])
-    return float(np.max(np.abs(found - (1 - missing))))
+    return float(np.max(np.abs(found - (top - missing))))
 
 
-def _in_double(curve: Curve) -> Curve:
+def in_double(curve: Curve) -> Curve:
+    """Return the curve evaluated in float64."""
+
     def rounded(v: Reals, vc: Reals) -> Reals:
         return curve(v.astype(F64), vc.astype(F64)).astype(Real)
 
@@ -264,19 +283,21 @@ def _in_double(curve: Curve) -> Curve:
 
 
 def compile_profile(
-    curve: Curve, dtype: np.dtype[np.floating], *, degree: float, scale: float
+    curve: Curve, dtype: np.dtype[np.floating], *, degree: float, scale: float, top: float = 1.0
 ) -> ProfileMap:
     """Compile a curve.
 
     Parameters
     ----------
     curve : callable
-        ``(v, vc) -> 1 - k`` with k(1) = 1, evaluated in extended precision; v and vc are sin^2 and
-        cos^2 of half the angle.
+        ``(v, vc) -> top - k`` with k(1) = top, evaluated in extended precision; v and vc are sin^2
+        and cos^2 of half the angle.
     dtype : float32 or float64
         Precision of the result.
     degree, scale : float
         Copied to the map.
+    top : float, default 1
+        1, or less in size where k is largest elsewhere.
 
     Returns
     -------
@@ -284,23 +305,43 @@ def compile_profile(
         Its ``error`` is measured in the arithmetic of `dtype` on 240 points: about one ulp of 1.
     """
     if dtype == F32:  # float64 is precise enough then, and several times faster
-        curve = _in_double(curve)
+        curve = in_double(curve)
     end = curve(np.ones(1, Real), np.zeros(1, Real))[0]
-    fits = _search(curve, 1 - end, dtype)
-    highest, sub_bits = max(fit.degree for fit in fits), fits[0].layout.sub_bits
-    halves = [_place(_monomials(fit, highest), sub_bits) for fit in fits]
-    profile = ProfileMap(
-        table=np.ascontiguousarray(np.hstack(halves), dtype=dtype),
-        sub_bits=sub_bits,
-        stretch=(fits[0].layout.stretch(dtype), fits[1].layout.stretch(dtype)),
-        base=(1.0, float(1 - end)),
-        refine_below=(0.0, 0.0),
+    profile = assembled(
+        sample(curve, end, SAMPLE_NODES[dtype]),
+        octaves_wanted(curve),
+        dtype,
+        base=(top, float(top - end)),
         degree=degree,
         scale=scale,
-        error=0.0,
     )
     return replace(
         profile,
         refine_below=(_refinement(profile, False), _refinement(profile, True)),
-        error=_check(profile, curve),
+        error=_check(profile, curve, top),
+    )
+
+
+def assembled(
+    sides: tuple[Samples, Samples],
+    wanted: int,
+    dtype: np.dtype[np.floating],
+    *,
+    base: tuple[float, float],
+    degree: float,
+    scale: float,
+) -> ProfileMap:
+    """Return the polynomials of samples, of `wanted` octaves or about; without what is measured."""
+    fits = _search(sides, wanted, dtype)
+    highest, sub_bits = max(fit.degree for fit in fits), fits[0].layout.sub_bits
+    halves = [_place(_monomials(fit, highest), sub_bits) for fit in fits]
+    return ProfileMap(
+        table=np.ascontiguousarray(np.hstack(halves), dtype=dtype),
+        sub_bits=sub_bits,
+        stretch=(fits[0].layout.stretch(dtype), fits[1].layout.stretch(dtype)),
+        base=base,
+        refine_below=(0.0, 0.0),
+        degree=degree,
+        scale=scale,
+        error=0.0,
     )

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import engines, places
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.curve import Curve, ProfileCurve
+from ntkfast.kernels.moving import contracted, enters_by_square, parameter_profile
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -115,6 +116,54 @@ class RowKernel(Kernel):
     ) -> None:
         plan, left, right = self._plan(X, Y)
         run.engine.matmul(plan, left, None if Y is None else right, V, out, run.threads)
+
+    def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
+        """Return what an engine needs for derivatives: beside a profile that by the angle.
+
+        Raises
+        ------
+        TypeError
+            If there are none.
+        """
+        raise TypeError(f"kernel: derivatives by inputs are not known of {self!r}")
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        self._check_range(X, Y)
+        self._slopes(X, X if Y is None else Y)
+        return cast("tuple[int, int]", X.data.shape)
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        plan, slope, left, right = self._slopes(X, X if Y is None else Y)
+        run.engine.vjp(plan, slope, left, None if Y is None else right, V, out, run.threads)
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        plan, slope, left, right = self._slopes(X, Y)
+        run.engine.jvp(plan, slope, left, right, dX, out, run.threads)
+
+    def _by_parameters(
+        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        if not self.is_zonal:
+            return super()._by_parameters(given, X, Y, V, run)
+        plan, *_ = self._plan(X, Y)
+        assert isinstance(plan, ProfileMap | RadialMap)
+        found = {}
+        for name, p in self.parameters().items():
+            if enters_by_square(name) and p == 0:
+                found[name] = 0.0
+                continue
+            slope = parameter_profile(self, name, X.dtype, X.data.shape[1], plan.degree)
+
+            def gram(X: Any, Y: Any, out: FloatArray, slope: ProfileMap = slope) -> None:
+                engines.gram(run, slope, X, Y, out)
+
+            def product(
+                X: Any, Y: Any, V: FloatArray, out: FloatArray, slope: ProfileMap = slope
+            ) -> None:
+                run.engine.matmul(slope, X, Y, V, out, run.threads)
+
+            found[name] = contracted(gram, product, X, Y, V)
+        return found
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from ntkfast.engines.maps import Map, ProfileMap
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel, at_equal_rows
+from ntkfast.kernels.slopes import compile_slope
 
 
 class ZonalKernel(RowKernel):
@@ -53,6 +54,15 @@ class ZonalKernel(RowKernel):
             sin^2 and cos^2 of half the angle: 1 - u = 2 v and 1 + u = 2 vc.
         """
 
+    def parameters(self) -> dict[str, float]:
+        """Return the fields of a dataclass that are floats; see `Kernel.parameters`."""
+        own: Any = self
+        names = [field.name for field in fields(own)] if is_dataclass(own) else []
+        return {name: getattr(own, name) for name in names if isinstance(getattr(own, name), float)}
+
+    def _moved(self, name: str, value: float) -> Self:
+        return cast(Self, replace(cast(Any, self), **{name: value}))
+
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of norm `radius` with cosines `u`."""
         cosine = checks.cosines("u", u).astype(np.longdouble)
@@ -78,6 +88,9 @@ class ZonalKernel(RowKernel):
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         return self._profile(X, Y), X, Y
 
+    def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap, Rows, Rows]:
+        return _compiled(self, X.data.dtype), _compiled_slope(self, X.data.dtype), X, Y
+
 
 @dataclass(frozen=True)
 class ZonalCurve(Curve):
@@ -94,3 +107,8 @@ class ZonalCurve(Curve):
 @lru_cache(maxsize=64)
 def _compiled(kernel: ZonalKernel, dtype: np.dtype[Any]) -> ProfileMap:
     return compile_profile(kernel.missing, dtype, degree=kernel.degree, scale=kernel.top)
+
+
+@lru_cache(maxsize=64)
+def _compiled_slope(kernel: ZonalKernel, dtype: np.dtype[Any]) -> ProfileMap:
+    return compile_slope(kernel.missing, dtype, degree=kernel.degree, scale=kernel.top)

@@ -58,8 +58,8 @@ def run(
     """Compute one or two Gram matrices, or the product of one with `right`."""
     dtype = X.data.dtype
     degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
-    x = _side(X, degree)
-    y = x if Y is None else _side(Y, degree)
+    x = side(X, degree)
+    y = x if Y is None else side(Y, degree)
     columns = 0 if right is None else right.shape[1]
     symmetric, chunk = Y is None, CHUNK
     if columns and symmetric:
@@ -67,7 +67,7 @@ def run(
     elif columns:
         fit = SUMS_BYTES // (8 * columns) // ROWS * ROWS
         chunk = min(max(fit, ROWS), chunk)
-    front, back = _refine(plan, second, dtype)
+    front, back = refine(plan, second, dtype)
     problem = Problem(
         x=x,
         y=y,
@@ -86,21 +86,21 @@ def run(
         chunk=chunk,
         cancelled=np.zeros(1, np.uint8),
     )
-    prepared = _prepared(plan, second, dtype)
+    made = prepared(plan, second, dtype)
     depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
     cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
     if columns and symmetric:
         assert product is not None
-        product[:] = _each_pair_once(problem, prepared, threads, cost / 2)
+        product[:] = _each_pair_once(problem, made, threads, cost / 2)
         return
     compute: Any = product_task if columns else gram_task
 
     def thread() -> Task:
-        scratch, packed = _scratch(problem, prepared), -1
+        scratch, packed = scratch_of(problem, made), -1
 
         def task(number: int) -> None:
             nonlocal packed
-            packed = compute(problem, prepared, scratch, number, packed)
+            packed = compute(problem, made, scratch, number, packed)
 
         return task
 
@@ -115,7 +115,7 @@ def _each_pair_once(problem: Problem, plan: Any, threads: int, cost: float) -> N
     turns = Turns(n, columns, block, problem.cancelled)
 
     def thread() -> Task:
-        scratch = _scratch(problem, plan)
+        scratch = scratch_of(problem, plan)
         rows = scratch.sums.reshape(block, columns)
         turned = scratch.turned_sums.reshape(columns, block).T
 
@@ -140,7 +140,7 @@ def matmul(
         run(plan, None, X, Y, (None, None), threads, V[:, part], out[:, part])
 
 
-def _prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
+def prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
     """Return the plan as compiled code wants it."""
     if isinstance(plan, ProfileMap):
         return ProfilePlan(_table(plan), _table(second if isinstance(second, ProfileMap) else plan))
@@ -167,7 +167,7 @@ def _table(plan: ProfileMap) -> Table:
     return Table(values, len(plan.table) - 1, shift, pieces, numbers)
 
 
-def _side(rows: Rows, degree: float) -> Side:
+def side(rows: Rows, degree: float) -> Side:
     """Return a side's rows and what depends on them alone."""
     norms = np.array(rows.norms)
     series = np.empty((1, 1), norms.dtype) if rows.series is None else rows.series
@@ -183,7 +183,7 @@ def _side(rows: Rows, degree: float) -> Side:
     )
 
 
-def _refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple[float, float]:
+def refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple[float, float]:
     """Return the (1-|u|)/2 below which pairs are recomputed from differences, at either end."""
     if isinstance(plan, NeuronMap):
         return 0.0, 0.0
@@ -203,7 +203,7 @@ def _target(out: FloatArray | None, dtype: np.dtype[Any]) -> Target:
     return Target(True, *flat_rows(out))
 
 
-def _scratch(problem: Problem, plan: Any) -> Scratch:
+def scratch_of(problem: Problem, plan: Any) -> Scratch:
     """Return the buffers of one thread."""
     dtype, columns = problem.x.data.dtype, problem.right.shape[1]
     stats = plan.stats if isinstance(plan, LayersPlan) else 0

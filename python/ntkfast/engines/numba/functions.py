@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntkfast.engines.numba.bind_gradient import jvp, vjp
 from ntkfast.engines.numba.bind_gram import matmul, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
@@ -10,4 +11,4 @@ from ntkfast.engines.numba.forking import register
 
 register()
 
-__all__ = ["hadamard", "images", "matmul", "run", "sequences", "sketch", "structured"]
+__all__ = ["hadamard", "images", "jvp", "matmul", "run", "sequences", "sketch", "structured", "vjp"]

@@ -12,8 +12,11 @@ from ntkfast.engines.numba.problem import WIDTH, Array, Problem, Row, Scratch
 
 
 @compiled
-def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dimension: int) -> Any:
-    """sin^2 of half the angle of x and y times the sign of `ratio`, which is |x|/|y| in size."""
+def apart(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dimension: int) -> Any:
+    """sin^2 of the angle of x and y times the sign of `ratio`, which is |x|/|y| in size.
+
+    And how far the difference of both, over |x|, goes along x.
+    """
     one, zero = real(norm, 1), real(norm, 0)
     inverse = one / norm
     total = radial = zero
@@ -23,9 +26,17 @@ def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dime
         total = plus(total, difference * difference)
         radial = plus(radial, difference * (a * inverse))
     sine2 = total - radial * radial
-    cosine = math.sqrt(select(sine2 < one, one - sine2, zero))
     rounding = constant("rounding", total) * total  # less than this is left of parallel rows
-    return select(sine2 > rounding, sine2 / (one + one + (one + one) * cosine), zero)
+    return select(sine2 > rounding, sine2, zero), radial
+
+
+@compiled
+def half_angle(x: Array, at: int, norm: Any, y: Array, to: int, ratio: Any, dimension: int) -> Any:
+    """sin^2 of half that angle."""
+    one, zero = real(norm, 1), real(norm, 0)
+    sine2, _ = apart(x, at, norm, y, to, ratio, dimension)
+    cosine = math.sqrt(select(sine2 < one, one - sine2, zero))
+    return sine2 / (one + one + (one + one) * cosine)
 
 
 @compiled

@@ -7,7 +7,7 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import activate
 from ntkfast.engines.numba.formulas.exponential import constant
-from ntkfast.engines.numba.formulas.pair_state import put, sine_of_difference
+from ntkfast.engines.numba.formulas.pair_state import cosine, put, sine_of_difference
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
 from ntkfast.engines.numba.problem import EQUAL, ROWS, STATE, WIDTH, Array, Row, Target
 
@@ -113,10 +113,8 @@ def add_slot(
 def to_cosine(state: Array, first: int, width: int) -> None:
     """Replace w by u."""
     wide()
-    one = real(load(state, 0), 1)
     for j in range(first, width):
-        w, co = load(state, j), load(state, WIDTH + j)
-        store(state, j, select(w < co, one - w, co - one))
+        store(state, j, cosine(load(state, j), load(state, WIDTH + j)))
 
 
 @compiled

@@ -25,6 +25,13 @@ def put(state: Array, j: int, w: Any, co: Any, t: Any) -> None:
 
 
 @compiled
+def cosine(w: Any, co: Any) -> Any:
+    """Return u, of either sign."""
+    one = real(w, 1)
+    return select(w < co, one - w, co - one)
+
+
+@compiled
 def sine_of_difference(sine: Any, cosine: Any, sine_: Any, cosine_: Any) -> Any:
     """sin(a-b) from sines and cosines of angles up to 90 degrees: 0 for equal ones."""
     return (sine - sine_) * cosine_ - sine_ * (cosine - cosine_)

@@ -1,0 +1,123 @@
+// Derivatives by rows in the Python module: a part of gram.cpp, whose types they take.
+#pragma once
+
+#include "bind/call.hpp"
+
+namespace ntkfast {
+namespace {
+
+// Whether a network has derivatives at a row of zeros: a random bias comes before any kink.
+bool is_smooth_at_zero(const LayersHolder& map) {
+    for (const LayerRow& layer : map.layers) {
+        if (layer.kind == ActivationKind::kRelu || layer.kind == ActivationKind::kStep ||
+            layer.kind == ActivationKind::kHermite)
+            return false;
+        if (layer.e > 0) return true;
+    }
+    return true;
+}
+
+template <class T>
+using Rows = py::array_t<T>;
+template <class T>
+using Series = std::optional<py::array_t<T, py::array::c_style>>;
+
+// A call with what derivatives need of its rows.
+template <class T>
+struct GradientCall {
+    Call<T> call;
+    Gradient<T> problem{};
+    std::vector<T> outer;
+
+    GradientCall(const Side<T>& x, const Side<T>& y, const py::object& map, const py::object& slope,
+                 bool second)
+        : call(x, y) {
+        call.use(map, slope, x, y);
+        Problem<T>& p = call.problem;
+        bool smooth = false;
+        if (p.radial) {
+            problem.degree = map.cast<const RadialHolder&>().degree;
+        } else if (p.layers) {
+            smooth = is_smooth_at_zero(map.cast<const LayersHolder&>());
+            p.use_second = second;
+        } else {
+            expect(p.profile[0] && p.profile[1], "map: expected a profile with its slope");
+            problem.degree = map.cast<const ProfileHolder<T>&>().degree;
+        }
+        if (!(p.radial && p.radial->radius == Radius::kEuclidean))
+            for (T& limit : p.refine_below) limit = std::max(limit, static_cast<T>(kRefineLayers));
+        problem.tiny = sizeof(T) == 8 ? T(1e-140) : T(1e-15);
+        Call<T>::fill(outer, p.norm_x, p.n, problem.degree - 1);
+        for (int64_t i = 0; i < p.n; ++i)  // elsewhere the gradient of a row of zeros counts as 0
+            if (p.inverse_x[i] == 0)
+                outer[static_cast<std::size_t>(i)] = smooth ? 1 / problem.tiny : 0;
+        problem.outer_x = outer.data();
+    }
+
+    void run(Rows<T>& out, int64_t width, const std::string& isa, int threads) {
+        problem.pairs = call.problem;
+        problem.out = out.mutable_data(), problem.ldo = row_stride(out, "out");
+        expect(out.shape(0) == problem.pairs.n && out.shape(1) == width, "out: wrong shape");
+        ntkfast::call(isa, threads, [&](const auto& set, auto poll) {
+            ntkfast::run(problem, set, threads, poll);
+        });
+    }
+};
+
+// out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, V = v or left right^T; without y of v + v^T, the rows being one
+// set.
+template <class T>
+void vjp(Rows<T> x, Rows<T> norm_x, std::optional<Rows<T>> y, std::optional<Rows<T>> norm_y,
+         const py::object& map, const py::object& slope, bool second, Series<T> series_x,
+         Series<T> series_y, std::optional<Rows<T>> v, std::optional<Rows<T>> left,
+         std::optional<Rows<T>> right, Rows<T> out, int threads, const std::string& isa) {
+    const Side<T> rows{x, norm_x, series_x, {}};
+    const Side<T> columns = y ? Side<T>{*y, norm_y.value(), series_y, {}} : rows;
+    GradientCall<T> made(rows, columns, map, slope, second);
+    Gradient<T>& g = made.problem;
+    const int64_t n = x.shape(0), m = columns.rows.shape(0);
+    if (v) {
+        g.v = v->data(), g.ldv = row_stride(*v, "v");
+        expect(v->shape(0) == n && v->shape(1) == m, "v: wrong shape");
+    } else {
+        g.left = left.value().data(), g.ld_left = row_stride(*left, "left");
+        g.right = right.value().data(), g.ld_right = row_stride(*right, "right");
+        g.rank = left->shape(1);
+        expect(
+            left->shape(0) == n && right->shape(0) == m && right->shape(1) == g.rank && g.rank > 0,
+            "left, right: wrong shape");
+    }
+    g.turned = v && !y;
+    made.run(out, x.shape(1), isa, threads);
+}
+
+// out[i][j] = dK(x_i, y_j)/dx_i . dx_i.
+template <class T>
+void jvp(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const py::object& map,
+         const py::object& slope, bool second, Series<T> series_x, Series<T> series_y, Rows<T> dx,
+         Rows<T> out, int threads, const std::string& isa) {
+    const Side<T> rows{x, norm_x, series_x, {}}, columns{y, norm_y, series_y, {}};
+    GradientCall<T> made(rows, columns, map, slope, second);
+    made.problem.dx = dx.data(), made.problem.ld_dx = row_stride(dx, "dx");
+    expect(dx.shape(0) == x.shape(0) && dx.shape(1) == x.shape(1), "dx: wrong shape");
+    made.run(out, y.shape(0), isa, threads);
+}
+
+template <class T>
+void bind_gradient_dtype(py::module_& m, const std::string& suffix) {
+    m.def(("vjp_" + suffix).c_str(), &vjp<T>, py::arg("x").noconvert(),
+          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
+          py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),
+          py::arg("series_y").noconvert(), py::arg("v").noconvert(), py::arg("left").noconvert(),
+          py::arg("right").noconvert(), py::arg("out").noconvert(), py::arg("threads"),
+          py::arg("isa"));
+    m.def(("jvp_" + suffix).c_str(), &jvp<T>, py::arg("x").noconvert(),
+          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
+          py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),
+          py::arg("series_y").noconvert(), py::arg("dx").noconvert(), py::arg("out").noconvert(),
+          py::arg("threads"), py::arg("isa"));
+}
+
+}  // namespace
+
+}  // namespace ntkfast

@@ -1,0 +1,384 @@
+"""Derivatives of kernels by their inputs: what all kernels share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray, Weights
+from ntkfast.arrays.panels import panels
+from ntkfast.engines import Run
+from ntkfast.kernels.moving import REACH, contracted, enters_by_square, stencil
+
+WeightsLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
+
+
+class Differentiable(ABC):
+    """A function of pairs of inputs with derivatives, by default none."""
+
+    @abstractmethod
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
+        """Validate inputs and bring them to one dtype; None for Y: the symmetric matrix."""
+
+    @abstractmethod
+    def collect(self, X: ArrayLike) -> Any:
+        """Validate inputs once, for many calls."""
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        """Return the shape of a gradient by X, after all that may be wrong with these inputs.
+
+        Raises
+        ------
+        TypeError
+            If the kernel has no derivatives by them.
+        """
+        raise TypeError(
+            f"kernel: derivatives by inputs are known of kernels of rows of a matrix, not of "
+            f"{self!r}"
+        )
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        """Write sum_j V_ij dK(x_i, y_j)/dx_i to an array whose rows have unit stride.
+
+        None for Y stands for X: both places of a pair move then.
+        """
+        raise NotImplementedError  # not before `_movable` has returned
+
+    def vjp(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        V: WeightsLike,
+        *,
+        out: FloatArray | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> FloatArray:
+        """Return the gradient of sum_ij V_ij K(X_i, Y_j) by X, a vector-Jacobian product.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        Y : (m, d) array, or None
+            None, or the same object as `X`: both places of X move. The gradient by Y is
+            ``kernel.vjp(Y, X, V.T)``.
+        V : (n, m) array, or pair of (n, r) and (m, r) arrays
+            A pair (A, B) means A @ B.T, which is never formed.
+        out : (n, d) array, optional
+        engine, threads
+            As for calling the kernel; "native" or "numba".
+
+        Returns
+        -------
+        (n, d) array of the common dtype of X and Y
+            Sums over pairs are kept in float64; any number of threads gives the same bits.
+
+        Raises
+        ------
+        TypeError
+            If the kernel has no derivatives by its inputs, or an argument has the wrong type.
+        ValueError
+            If an argument has the wrong shape or range, holds NaN or infinity, or the gradient
+            overflows.
+
+        Notes
+        -----
+        Neither the kernel nor anything of its size is stored: each thread has a few megabytes.
+
+        Kernels with a cusp, those of ReLU networks and the Laplace kernel among them, have no
+        derivative where two rows are parallel: the part across the rows counts as 0 there, which
+        is its mean over all directions, and the part along them is exact. The gradient by a row of
+        zeros of a kernel that is homogeneous counts as 0, and so do its pairs. Nothing is NaN.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> X = np.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> nf.FullyConnected(1).ntk.vjp(X, None, np.ones((2, 2))).round(4)
+        array([[5.2732, 4.    ],
+               [2.    , 8.6366]])
+        """
+        place, run = self._on_host(X, engine, threads)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        shape = self._movable(left, right)
+        count = len(left if right is None else right)
+        weights = _weights(V, len(left), count, left.dtype, right is None)
+        result = place.product_output(
+            out,
+            shape,
+            left,
+            False,
+            X=left,
+            Y=right,
+            V=weights.matrix,
+            A=weights.left,
+            B=weights.right,
+        )
+        self._gradient(left, right, weights, result.target, run)
+        _check_finite(place, result.target)
+        gradient: FloatArray = result.finish()
+        return gradient
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        """Write dK(x_i, y_j)/dx_i . dX_i to an array whose rows have unit stride."""
+        raise NotImplementedError  # not before `_movable` has returned
+
+    def jvp(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        dX: ArrayLike | None,
+        dY: ArrayLike | None = None,
+        *,
+        out: FloatArray | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> FloatArray:
+        """Return the derivative of K(X, Y) as its inputs move along dX and dY.
+
+        Parameters
+        ----------
+        X : (n, d) array
+        Y : (m, d) array, or None
+            None, or the same object as `X`: K(X, X), in both places of which X moves along `dX`.
+        dX : (n, d) array, or None
+            None: X stays.
+        dY : (m, d) array, optional
+            Left out: Y stays.
+        out : (n, m) array, optional
+        engine, threads
+            As for calling the kernel; "native" or "numba".
+
+        Returns
+        -------
+        (n, m) array of the common dtype of X and Y
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `vjp`; what counts as 0 there does so here.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> X = np.array([[1.0, 0.0], [0.0, 2.0]])
+        >>> nf.FullyConnected(1).ntk.jvp(X, None, np.ones((2, 2))).round(4)
+        array([[4.    , 3.9549],
+               [3.9549, 8.    ]])
+        """
+        place, run = self._on_host(X, engine, threads)
+        symmetric = Y is None or Y is X
+        if symmetric and dY is not None:
+            raise ValueError("dY: expected none where Y is X, which moves along dX")
+        left, right = self._inputs(place, X, None if symmetric else Y)
+        self._movable(left, right)
+        ways = [
+            None if step is None else _steps(name, step, side)
+            for name, step, side in (
+                ("dX", dX, left),
+                ("dY", dX if symmetric else dY, left if symmetric else right),
+            )
+        ]
+        right = left if right is None else right
+        result = place.product_output(
+            out, (len(left), len(right)), left, False, X=left, Y=right, dX=ways[0], dY=ways[1]
+        )
+        if ways[0] is None:
+            result.target[...] = 0
+        else:
+            self._moving(left, right, ways[0], result.target, run)
+        for rows in panels(len(right), len(left) * left.dtype.itemsize):
+            if ways[1] is None:
+                break
+            part = np.empty((len(right[rows]), len(left)), left.dtype)
+            self._moving(right[rows], left, ways[1][rows], part, run)
+            result.target[:, rows] += part.T
+        _check_finite(place, result.target)
+        derivative: FloatArray = result.finish()
+        return derivative
+
+    def parameters(self) -> dict[str, float]:
+        """Return the parameters that can move, with their values.
+
+        Returns
+        -------
+        dict
+            Of a network ``w_std``, ``b_std``, ``bias``, ``alpha``, ``u_std``, ``h_std`` and
+            ``v_std``, those that it has; in one that is composed after the position of the layer,
+            ``"0.w_std"``. Of exponential kernels ``c``, of other kernels nothing.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.ResNet(2, alpha=0.5).ntk.parameters()
+        {'alpha': 0.5, 'w_std': 1.4142135623730951, 'v_std': 1.0}
+        """
+        return {}
+
+    def with_parameters(self, values: Mapping[str, float]) -> Self:
+        """Return the kernel with other values of some parameters.
+
+        Parameters
+        ----------
+        values : mapping
+            From names of `parameters` to numbers.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or a value is out of range.
+        """
+        known = self.parameters()
+        kernel = self
+        for name, value in values.items():
+            if name not in known:
+                names = ", ".join(map(repr, known)) or "none"
+                raise ValueError(f"values: expected some of {names}; got {name!r}")
+            kernel = kernel._moved(name, value)
+        return kernel
+
+    def _moved(self, name: str, value: float) -> Self:
+        """Return the kernel with another value of one parameter."""
+        return self
+
+    def parameter_gradient(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        V: WeightsLike,
+        *,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> dict[str, float]:
+        """Return the derivatives of sum_ij V_ij K(X_i, Y_j) by all parameters.
+
+        Parameters
+        ----------
+        X, Y : (n, d) and (m, d) arrays, or other inputs of the kernel
+            None for Y, or the same object as `X`: K(X, X).
+        V : (n, m) array, or pair of (n, r) and (m, r) arrays
+            A pair (A, B) means A @ B.T, which is never formed.
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        dict
+            With the names of `parameters`. A deviation of 0 has the derivative 0: it enters by its
+            square.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `vjp`.
+
+        Notes
+        -----
+        Zonal kernels take one more evaluation of a polynomial per pair and parameter. Others are
+        evaluated in float64 at twelve values of each parameter, of which the polynomial through
+        them is differentiated.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> kernel = nf.FullyConnected(1, w_std=1.5).ntk
+        >>> found = kernel.parameter_gradient(np.eye(2), None, np.eye(2))
+        >>> {name: round(value, 6) for name, value in found.items()}
+        {'w_std': 6.0, 'bias': 0.0}
+        """
+        place, run = self._on_host(X, engine, threads)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        count = len(left if right is None else right)
+        weights = _weights(V, len(left), count, left.dtype, False)
+        return self._by_parameters((X, None if Y is X else Y), left, right, weights, run)
+
+    def _by_parameters(
+        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        """Return the derivatives for inputs as they were given, and validated."""
+        wide = [None if one is None else self.collect(one).astype(np.float64) for one in given]
+        parts = (V.matrix, V.left, V.right)
+        weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
+
+        def value(kernel: Any) -> float:
+            left, right = kernel._inputs(places.HOST, *wide)
+
+            def gram(X: Any, Y: Any, out: FloatArray) -> None:
+                kernel._gram(X, Y, out, run)
+
+            def product(X: Any, Y: Any, V: FloatArray, out: FloatArray) -> None:
+                kernel._product(X, Y, V, out, run)
+
+            return contracted(gram, product, left, right, weights)
+
+        found = {}
+        for name, p in self.parameters().items():
+            if enters_by_square(name) and p == 0:
+                found[name] = 0.0
+                continue
+            nodes, factors = stencil(p, REACH / self.parameter_depth)
+            values = [value(self._moved(name, node)) for node in nodes]
+            found[name] = float(np.dot(np.array(factors), np.array(values, np.longdouble)))
+        return found
+
+    @property
+    def parameter_depth(self) -> int:
+        """How often a parameter multiplies a value, about: the depth of a network."""
+        return 1
+
+    @staticmethod
+    def _on_host(X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:
+        place = places.of(X)
+        if place is not places.HOST:
+            raise TypeError(
+                "X: derivatives are computed in the memory of the host, got an array on a device"
+            )
+        run = place.run(engine, threads)
+        if not run.engine.differentiates:
+            raise ValueError(f'engine: derivatives need "native" or "numba", got {engine!r}')
+        return place, run
+
+
+def _check_finite(place: places.Place, result: FloatArray) -> None:
+    if result.size and not place.finite(result):
+        raise ValueError(
+            f"V: the derivative of the kernel overflows {result.dtype}; scale V down, or pass X as "
+            "float64"
+        )
+
+
+def _steps(name: str, value: Any, inputs: Any) -> FloatArray:
+    """Return the directions in which inputs move, in their dtype."""
+    matrix, _ = checks.columns(name, value, len(inputs))
+    if matrix.shape != inputs.data.shape:
+        raise ValueError(f"{name}: expected shape {inputs.data.shape}, got {matrix.shape}")
+    return checks.narrowed(name, matrix, inputs.dtype)
+
+
+def _weights(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:
+    """Return V in the dtype of the inputs; factors of V + V^T if both places move."""
+    if not isinstance(V, tuple):
+        matrix, vector = checks.columns("V", V, n)
+        if vector or matrix.shape[1] != m:
+            got = (len(matrix),) if vector else matrix.shape
+            raise ValueError(f"V: expected shape ({n}, {m}), got {got}")
+        return Weights(checks.narrowed("V", matrix, dtype))
+    if len(V) != 2:
+        raise ValueError(f"V: expected a matrix or a pair of matrices, got a tuple of {len(V)}")
+    sides = []
+    for name, value, count in (("V[0]", V[0], n), ("V[1]", V[1], m)):
+        sides.append(checks.narrowed(name, checks.columns(name, value, count)[0], dtype))
+    left, right = sides
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(
+            f"V: expected factors with as many columns, got {left.shape[1]} and {right.shape[1]}"
+        )
+    if symmetric:
+        left, right = np.hstack([left, right]), np.hstack([right, left])
+    return Weights(None, left, right)

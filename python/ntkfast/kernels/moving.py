@@ -1,0 +1,169 @@
+"""Parameters of kernels that can move: their names, and derivatives by them.
+
+A kernel is an analytic function of its parameters. Its derivative is that of the polynomial through
+its values at some neighbouring parameters: exact to rounding, for all kernels alike. The nodes have
+24 bits, so that their squares, the variances, are exact.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import Collection, FloatArray, Weights
+from ntkfast.arrays.panels import panels
+from ntkfast.engines.maps import ProfileMap
+from ntkfast.kernels.profile import compile_profile
+
+DEVIATIONS = ("w_std", "b_std", "bias", "alpha", "u_std", "h_std", "v_std")
+NODES = 12
+# How far nodes lie from a parameter, relatively, over how often it multiplies: where values are
+# known in extended precision they may lie closer.
+REACH, CURVE_REACH = 0.1, 0.05
+Doubles: TypeAlias = NDArray[np.longdouble]
+Gram: TypeAlias = Callable[[Any, Any, FloatArray], None]
+Product: TypeAlias = Callable[[Any, Any, FloatArray, FloatArray], None]
+
+
+# ---- names ---------------------------------------------------------------------------------------
+
+
+def found_in(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the names and values of the deviations of a network, and of its parts by position."""
+    for field in fields(value) if is_dataclass(value) else ():
+        part, name = getattr(value, field.name), field.name
+        if isinstance(part, tuple):
+            inside = "" if name == "elements" else f"{name}."
+            for k, one in enumerate(part):
+                if is_dataclass(one):
+                    yield from found_in(one, f"{prefix}{inside}{k}.")
+        elif name in DEVIATIONS and (part != 0 or _takes(value, name)):
+            yield prefix + name, _default(value) if part is None else float(part)
+
+
+def _takes(network: Any, name: str) -> bool:
+    """Whether a deviation of 0 may be another number: that of another parameterization may not."""
+    try:
+        replace(network, **{name: 1.0})
+    except ValueError:
+        return False
+    return True
+
+
+def enters_by_square(name: str) -> bool:
+    """Whether kernels are even functions of a parameter."""
+    return name.rpartition(".")[2] in DEVIATIONS
+
+
+def _default(network: Any) -> float:
+    return math.sqrt(float(network.activation.gain()))
+
+
+def moved(value: Any, name: str, number: float) -> Any:
+    """Return a network with another value of a parameter."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        return replace(value, **{first: number})
+    if first.isdigit():
+        part, (position, _, rest) = "elements", name.partition(".")
+    else:
+        part, (position, _, rest) = first, rest.partition(".")
+    parts = list(getattr(value, part))
+    parts[int(position)] = moved(parts[int(position)], rest, number)
+    found = copy.copy(value)
+    checks.store(found, **{part: tuple(parts)})
+    return found
+
+
+# ---- derivatives ---------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def stencil(p: float, reach: float) -> tuple[tuple[float, ...], tuple[np.longdouble, ...]]:
+    """Return nodes within p (1 +- reach), and weights of values there that give the derivative.
+
+    Of 0 the nodes lie within +- reach.
+    """
+    angle = (np.arange(NODES) + 0.5) * (math.pi / NODES)
+    width = reach * (abs(p) or 1.0)
+    nodes = tuple(_short(p + width * c) for c in np.cos(angle))
+    z = (np.array(nodes, np.longdouble) - np.longdouble(p)) / np.longdouble(width)
+    weights = []
+    for k in range(NODES):
+        others = np.delete(z, k)
+        tops = [np.prod(-np.delete(others, j)) for j in range(NODES - 1)]
+        weights.append(np.sum(tops) / np.prod(z[k] - others) / np.longdouble(width))
+    return nodes, tuple(weights)
+
+
+def _short(value: float) -> float:
+    mantissa, exponent = math.frexp(value)
+    return math.ldexp(round(mantissa * 2.0**24) / 2.0**24, exponent)
+
+
+@lru_cache(maxsize=256)
+def parameter_profile(
+    kernel: Any, name: str, dtype: np.dtype[Any], dim: int, degree: float
+) -> ProfileMap:
+    """Compile the derivative of a zonal kernel by a parameter."""
+    reach = CURVE_REACH / max(kernel.parameter_depth / 5, 1.0)
+    nodes, weights = stencil(kernel.parameters()[name], reach)
+    curves = [kernel._moved(name, node).curve(dim, 1.0) for node in nodes]
+
+    def parts(v: Doubles, vc: Doubles) -> tuple[Any, Doubles]:
+        found = [curve.split(v, vc) for curve in curves]
+        top, missing = (
+            sum(w * part for w, part in zip(weights, side, strict=True))
+            for side in zip(*found, strict=True)
+        )
+        return top, missing
+
+    some = np.linspace(0, 1, 65, dtype=np.longdouble)
+    top, missing = parts(some, 1 - some)
+    size = float(max(abs(top), np.max(np.abs(top - missing)))) or 1.0
+
+    def curve(v: Doubles, vc: Doubles) -> Doubles:
+        wide = v.astype(np.longdouble), vc.astype(np.longdouble)
+        return np.asarray(parts(*wide)[1] / size, v.dtype)
+
+    return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
+
+
+# ---- sums over pairs -----------------------------------------------------------------------------
+
+
+def contracted(
+    gram: Gram, product: Product, X: Collection, Y: Collection | None, V: Weights
+) -> float:
+    """Return sum_ij V_ij K(X_i, Y_j) by panels, in float64."""
+    if V.left is not None and V.right is not None:
+        out = np.empty_like(V.left)
+        product(X, Y, V.right, out)
+        return float(np.sum(V.left * out, dtype=np.float64))
+    assert V.matrix is not None
+    total, right = 0.0, X if Y is None else Y
+    for rows in panels(len(X), len(right) * V.matrix.itemsize):
+        part = X[rows]
+        if Y is not None:
+            total += _weighed(gram, part, Y, V.matrix[rows])
+            continue
+        total += _weighed(gram, part, None, V.matrix[rows, rows])
+        if rows.stop < len(X):
+            rest = slice(rows.stop, None)
+            both = V.matrix[rows, rest] + V.matrix[rest, rows].T
+            total += _weighed(gram, part, X[rest], both)
+    return total
+
+
+def _weighed(gram: Gram, X: Collection, Y: Collection | None, V: FloatArray) -> float:
+    panel = np.empty((len(X), len(X if Y is None else Y)), X.dtype)
+    gram(X, Y, panel)
+    return float(np.einsum("ij,ij->", V, panel, dtype=np.float64))
