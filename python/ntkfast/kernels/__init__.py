@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from ntkfast.kernels.algebra_rows import CombinedRows
-from ntkfast.kernels.arithmetic import MAKERS
+from ntkfast.kernels.arithmetic import makers
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, checked_kernel
-from ntkfast.kernels.columns import OfColumns
 from ntkfast.kernels.combined import Named
 from ntkfast.kernels.named import ArcCosine, ExponentialPower, Gaussian, Laplace
 from ntkfast.kernels.rows import RowKernel, checked_row_kernel
 from ntkfast.kernels.zonal import ZonalKernel
 
 __all__ = [
-    "MAKERS",
     "ArcCosine",
-    "CombinedRows",
     "ExponentialPower",
     "Gaussian",
     "Kernel",
     "KernelOfNetwork",
     "Laplace",
     "Named",
-    "OfColumns",
     "RowKernel",
     "ZonalKernel",
     "checked_kernel",
     "checked_row_kernel",
+    "makers",
 ]

@@ -1,4 +1,4 @@
-"""Sums, products, multiples and normalised kernels, of kernels of any inputs.
+"""Sums, products and multiples of kernels of any inputs.
 
 Each is a `Combined` kernel: the parts validate the inputs and write Gram matrices, and what they
 write is combined panel by panel, beside the result in a few megabytes. Kernels of rows that one
@@ -15,24 +15,22 @@ from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast import places
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import Collection, FloatArray, Joint
+from ntkfast.arrays.collections import Collection, FloatArray, Joint, Weights
 from ntkfast.arrays.foreign import host_array
-from ntkfast.arrays.panels import PANEL_BYTES
+from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.combined import Named, Split, wrapped
 
-CACHED = 1 << 17  # bytes of numbers that several operations pass over
-MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
 
 
-class Combined(Kernel, Named):
+class Combined(Named, Kernel):
     """A kernel made of others.
 
     Attributes
@@ -199,6 +197,27 @@ class Sum(Folded):
             kernel._product(left, right, V, part, run)
             out += part
 
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        shape, *_ = [kernel._movable(left, right) for kernel, left, right in self._each(X, Y)]
+        return shape
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        (kernel, left, right), *others = self._each(X, Y)
+        kernel._gradient(left, right, V, out, run)
+        part = np.empty(out.shape, out.dtype)
+        for kernel, left, right in others:
+            kernel._gradient(left, right, V, part, run)
+            out += part
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        (kernel, left, right), *others = self._each(X, Y)
+        kernel._moving(left, right, dX, out, run)
+        for kernel, left, right in others:
+            for rows in panels(len(left), len(right) * out.itemsize):
+                part = np.empty((len(left[rows]), len(right)), out.dtype)
+                kernel._moving(left[rows], right, dX[rows], part, run)
+                out[rows] += part
+
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.kernels))
 
@@ -278,129 +297,26 @@ class Multiple(Wrapped):
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             self._scale(out)
 
+    def parameters(self) -> dict[str, float]:
+        """Return the factor, and those of the kernel; see `Kernel.parameters`."""
+        return {"factor": self.factor, **super().parameters()}
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        ((kernel, left, right),) = self._each(X, Y)
+        return kernel._movable(left, right)
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        ((kernel, left, right),) = self._each(X, Y)
+        kernel._gradient(left, right, V, out, run)
+        self._scale(out)
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        ((kernel, left, right),) = self._each(X, Y)
+        kernel._moving(left, right, dX, out, run)
+        self._scale(out)
+
     def __repr__(self) -> str:
         return f"{self.factor!r} * {wrapped(self.kernel)}"
-
-
-@dataclass(frozen=True, repr=False)
-class Normalized(Wrapped):
-    """K(x, y) / sqrt(K(x, x) K(y, y)); see `Kernel.normalized`."""
-
-    kernel: Kernel
-    word = "normalized"
-
-    def _combine(self, values: Sequence[Any]) -> Any:
-        return np.ones_like(values[0])
-
-    def split(self, parts: Sequence[Split]) -> Split:
-        """Divide both."""
-        ((top, missing),) = parts
-        return 1.0, missing / top
-
-    def _degree(self, degrees: Sequence[float]) -> float | None:
-        return 0.0
-
-    def _values(self, X: Collection) -> FloatArray:
-        self._lengths("X", X)
-        return np.ones(len(X), X.dtype)
-
-    def _join(self, out: FloatArray, X: Any, Y: Any, others: Sequence[Pair], run: Run) -> None:
-        left = self._lengths("X", X)
-        right = left if Y is None else self._lengths("Y", Y)
-        some_zero = left.has_zero or right.has_zero
-        height = max(1, CACHED // (8 * out.shape[1]))
-        for start in range(0, len(out), height):
-            rows = slice(start, start + height)
-            wide = out[rows].astype(np.float64, copy=False)
-            wide *= left.power[rows, None]
-            wide *= right.power
-            # The root of a square is exact: pairs of equal inputs come out as 1.
-            wide /= np.sqrt(left.rest[rows, None] * right.rest)
-            if some_zero:
-                wide[left.is_zero[rows]] = self._across
-                wide[:, right.is_zero] = self._across
-                wide[np.ix_(left.is_zero[rows], right.is_zero)] = 1
-            np.clip(wide, -1, 1, out=out[rows])
-        if Y is None:
-            np.einsum("ii->i", out)[:] = 1
-
-    def _product(
-        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
-    ) -> None:
-        self._require_host(out)
-        left = self._lengths("X", X)
-        right = left if Y is None else self._lengths("Y", Y)
-        if left.has_zero or right.has_zero or not (left.is_moderate and right.is_moderate):
-            super()._product(X, Y, V, out, run)  # panels of the normalised matrix
-            return
-        ((kernel, one, other),) = self._each(X, Y)
-        kernel._product(one, other, (V * right.inverse).astype(V.dtype), out, run)
-        out *= left.inverse
-
-    @property
-    def _across(self) -> float:
-        """What an input without a direction has with others."""
-        return 0.0
-
-    def _lengths(self, name: str, X: Any) -> Lengths:
-        """Return what is divided by.
-
-        Raises
-        ------
-        ValueError
-            If a value at equal inputs has lost digits.
-        """
-        ((kernel, inputs, _),) = self._each(X, None)
-        values = kernel._values(inputs)
-        lost = np.flatnonzero((values < np.finfo(values.dtype).tiny) & self._has_length(X, values))
-        if len(lost):
-            raise ValueError(
-                f"{name}: the kernel of input {lost[0]} with itself, {values[lost[0]]:.3g}, "
-                f"vanishes in {values.dtype} and cannot be normalised; scale the inputs or the "
-                "kernel up, or pass float64"
-            )
-        half = (np.frexp(values.astype(np.float64))[1] + 1) // 2
-        rest = np.ldexp(values.astype(np.float64), -2 * half)
-        is_zero = values == 0
-        return Lengths(np.ldexp(1.0, -half), np.where(is_zero, 1, rest), is_zero)
-
-    def _has_length(self, X: Any, values: FloatArray) -> NDArray[np.bool_]:
-        """Whether the values should not vanish."""
-        return np.asarray(values != 0)
-
-    def __repr__(self) -> str:
-        return f"{wrapped(self.kernel)}.normalized()"
-
-
-@dataclass(frozen=True, eq=False)
-class Lengths:
-    """Squared lengths of features as rest / power^2, where they are not zero.
-
-    Attributes
-    ----------
-    power, rest : (n,) arrays
-        A power of two, and numbers in [1/4, 1).
-    is_zero : (n,) array of bool
-    """
-
-    power: NDArray[np.float64]
-    rest: NDArray[np.float64]
-    is_zero: NDArray[np.bool_]
-
-    @property
-    def has_zero(self) -> bool:
-        """Whether there is an input without length."""
-        return bool(self.is_zero.any())
-
-    @property
-    def is_moderate(self) -> bool:
-        """Whether numbers of any type may be divided by all lengths."""
-        return bool(1 / MODERATE < self.power.min() and self.power.max() < MODERATE)
-
-    @property
-    def inverse(self) -> NDArray[np.float64]:
-        """One over the lengths, as a column."""
-        return np.asarray((self.power / np.sqrt(self.rest))[:, None])
 
 
 def _within_range(values: FloatArray) -> FloatArray:

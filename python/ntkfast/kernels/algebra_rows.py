@@ -14,15 +14,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.activations.base import Complex
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap
-from ntkfast.kernels.algebra import Combined, Folded, Multiple, Normalized, Product, Sum
+from ntkfast.kernels.algebra import Combined, Folded, Multiple, Product, Sum
 from ntkfast.kernels.algebra_curves import CombinedCurve, ProductCurve, SumCurve, WrappedCurve
 from ntkfast.kernels.arithmetic import maker
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.normalized import Normalized
 from ntkfast.kernels.profile import compile_profile
 from ntkfast.kernels.rows import PROFILE_ERROR, RowKernel, at_equal_rows, common_norm
+from ntkfast.kernels.slopes import compile_slope
 
 LOST = 2.0  # the error of a combined profile beside that of its worst part
 
@@ -113,6 +115,32 @@ class CombinedRows(RowKernel, Combined):
         else:
             super(RowKernel, self)._product(X, Y, V, out, run)
 
+    def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap, Rows, Rows]:
+        profile = self._profile(X, Y)
+        assert profile is not None  # or nobody asks
+        return profile, _compiled(self, X.data.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        if self._has_slope(X, Y):
+            return super()._movable(X, Y)
+        return super(RowKernel, self)._movable(X, Y)
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        if self._has_slope(X, Y):
+            super()._gradient(X, Y, V, out, run)
+        else:
+            super(RowKernel, self)._gradient(X, Y, V, out, run)
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        if self._has_slope(X, Y):
+            super()._moving(X, Y, dX, out, run)
+        else:
+            super(RowKernel, self)._moving(X, Y, dX, out, run)
+
+    def _has_slope(self, X: Collection, Y: Collection | None) -> bool:
+        """Whether the profile says how values change: one of rows of one norm does not."""
+        return self.is_zonal and self._has_profile(X, Y)
+
     def _has_profile(self, X: Collection, Y: Collection | None) -> bool:
         left, right = cast(Rows, X), cast("Rows | None", Y)
         self._check_range(left, right)
@@ -120,10 +148,12 @@ class CombinedRows(RowKernel, Combined):
 
 
 @lru_cache(maxsize=256)
-def _compiled(kernel: CombinedRows, dtype: np.dtype[Any], radius: float, dim: int) -> ProfileMap:
+def _compiled(
+    kernel: CombinedRows, dtype: np.dtype[Any], radius: float, dim: int, how: Any = compile_profile
+) -> ProfileMap:
     curve, degree = kernel.curve(dim, radius), kernel.homogeneity or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
-        return compile_profile(curve.missing, dtype, degree=degree, scale=curve.top)
+        return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=curve.top))
 
 
 class RowSum(CombinedRows, Sum):

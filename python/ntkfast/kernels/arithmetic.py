@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -126,8 +127,15 @@ class Arithmetic:
         return _made("ard", kernel=self, length_scales=length_scales)
 
 
+def makers() -> Mapping[str, Callable[..., Any]]:
+    """Return `MAKERS`, all of them: their modules are loaded with the first kernel of kernels."""
+    for module in ("algebra_rows", "columns"):
+        importlib.import_module(f"ntkfast.kernels.{module}")
+    return MAKERS
+
+
 def _made(word: str, **named: object) -> Any:
-    return MAKERS[word](**named)
+    return makers()[word](**named)
 
 
 def _is_number(value: object) -> bool:

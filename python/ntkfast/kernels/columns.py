@@ -21,7 +21,7 @@ from ntkfast.kernels.combined import Named, wrapped
 Item = TypeVar("Item")
 
 
-class OfColumns(Kernel, Named):
+class OfColumns(Named, Kernel):
     """A kernel of what becomes of the columns of a matrix: the inputs are those of the kernel."""
 
     kernel: Kernel

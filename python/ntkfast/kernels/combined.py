@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias, cast
 
 from numpy.typing import NDArray
+
+from ntkfast.kernels.arithmetic import MAKERS, Arithmetic
 
 #: A value at equal inputs, and what is missing from it at others.
 Split: TypeAlias = tuple[Any, NDArray[Any]]
@@ -29,6 +31,29 @@ class Named:
     def named(self) -> dict[str, Any]:
         """Return by their names what it is made of."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    def _kernels(self) -> dict[str, Any]:
+        """Return those that are kernels."""
+        return {name: part for name, part in self.named().items() if isinstance(part, Arithmetic)}
+
+    def parameters(self) -> dict[str, float]:
+        """Return those of the parts after their names, ``"k1.w_std"``; see `Kernel.parameters`."""
+        return {
+            f"{name}.{below}": value
+            for name, part in self._kernels().items()
+            for below, value in part.parameters().items()
+        }
+
+    def _moved(self, name: str, value: float) -> Self:
+        first, _, below = name.partition(".")
+        parts = self.named()
+        parts[first] = parts[first]._moved(below, value) if below else value
+        return cast(Self, MAKERS[self.word](**parts))
+
+    @property
+    def parameter_depth(self) -> int:
+        """That of the deepest part."""
+        return max(int(part.parameter_depth) for part in self._kernels().values())
 
 
 def wrapped(kernel: object) -> str:

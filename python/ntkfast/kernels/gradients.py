@@ -177,9 +177,9 @@ class Differentiable(ABC):
         if symmetric and dY is not None:
             raise ValueError("dY: expected none where Y is X, which moves along dX")
         left, right = self._inputs(place, X, None if symmetric else Y)
-        self._movable(left, right)
+        columns = self._movable(left, right)[1]
         ways = [
-            None if step is None else _steps(name, step, side)
+            None if step is None else _steps(name, step, (len(side), columns), side.dtype)
             for name, step, side in (
                 ("dX", dX, left),
                 ("dY", dX if symmetric else dY, left if symmetric else right),
@@ -211,7 +211,8 @@ class Differentiable(ABC):
         dict
             Of a network ``w_std``, ``b_std``, ``bias``, ``alpha``, ``u_std``, ``h_std`` and
             ``v_std``, those that it has; in one that is composed after the position of the layer,
-            ``"0.w_std"``. Of exponential kernels ``c``, of other kernels nothing.
+            ``"0.w_std"``. Of exponential kernels ``c``; of a multiple its ``factor``, of kernels
+            made of kernels those of the parts after their names, ``"k1.c"``. Of others nothing.
 
         Examples
         --------
@@ -353,12 +354,12 @@ def _check_finite(place: places.Place, result: FloatArray) -> None:
         )
 
 
-def _steps(name: str, value: Any, inputs: Any) -> FloatArray:
+def _steps(name: str, value: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> FloatArray:
     """Return the directions in which inputs move, in their dtype."""
-    matrix, _ = checks.columns(name, value, len(inputs))
-    if matrix.shape != inputs.data.shape:
-        raise ValueError(f"{name}: expected shape {inputs.data.shape}, got {matrix.shape}")
-    return checks.narrowed(name, matrix, inputs.dtype)
+    matrix, _ = checks.columns(name, value, shape[0])
+    if matrix.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {matrix.shape}")
+    return checks.narrowed(name, matrix, dtype)
 
 
 def _weights(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
-from ntkfast.kernels import MAKERS, Kernel, KernelOfNetwork, Named
+from ntkfast.kernels import Kernel, KernelOfNetwork, Named, makers
 from ntkfast.kernels.parameters import parameters_of
 from ntkfast.networks.composed import Composed
 
@@ -91,7 +91,7 @@ def rebuilt(value: Any) -> Any:
         if name == "activation":
             return resolve(str(content["name"]))
         of_kernels = str(name).startswith(ALGEBRA)
-        known: Mapping[str, Callable[..., Any]] = MAKERS if of_kernels else CLASSES
+        known: Mapping[str, Callable[..., Any]] = makers() if of_kernels else CLASSES
         make = known[str(name).removeprefix(ALGEBRA)]
         return make(*content.pop(POSITIONAL.get(name), ()), **content)
     except (KeyError, TypeError) as error:
