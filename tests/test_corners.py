@@ -64,6 +64,13 @@ PAIRS: dict[str, tuple[str, Any, np.ndarray, np.ndarray, str]] = {
         np.array([[3e9, 3e9]]),
         "fd",
     ),
+    "nearly ReLU": (
+        "gelu",
+        nf.FullyConnected(200, activation="gelu", w_std=3.0, **NTK),
+        np.array([[1e-3, 0.0]]),
+        np.array([[-1.0, 1e-6]]),
+        "d",
+    ),
     "parallel": ("sign", nf.FullyConnected(5, activation="sign"), 3.48 * ROW, -1.7 * ROW, "fd"),
     "bias above all": (
         "erf",

@@ -427,3 +427,19 @@ def test_names_and_errors() -> None:
         activations.relu.on_sphere([1.0, 2.0], 0.1, 0.9)
     with pytest.raises(ValueError, match="positive integer"):
         activations.relu.hermite([1.0], 0)
+
+
+@pytest.mark.parametrize("q", [1e30, 1e130, 1e300])
+def test_large_variances_are_limits(q: float) -> None:
+    """GELU is ReLU there and erf the sign, but within an angle of 1/sqrt(q)."""
+    theta = np.array([0.1, 0.7, 1.5, 2.5, np.pi])
+    v, vc = np.sin(theta / 2) ** 2, np.cos(theta / 2) ** 2
+    vc[-1] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lost, slope, _ = activations.gelu.on_sphere(q, v, vc)
+        turned, *_ = activations.erf.on_sphere(q, v, vc)
+    ramp = (np.sin(theta) + (np.pi - theta) * np.cos(theta)) / np.pi
+    np.testing.assert_allclose(lost, 1 - ramp, rtol=1e-12)
+    np.testing.assert_allclose(slope, 1 - theta / np.pi, rtol=1e-12, atol=4 / q**0.5 + 1e-15)
+    np.testing.assert_allclose(turned, 2 * theta / np.pi, rtol=1e-12)

@@ -151,7 +151,9 @@ def share_of_bound(drawn: Drawn) -> float:
     # Rows are exact numbers to the oracle; duals are linear but for the squares of norms.
     norms = [float(np.linalg.norm(row.astype(float))) for row in (drawn.x, drawn.y)]
     smallest = min(norm for norm in norms if norm)
-    with mp.workdps(int(100 + 4 * abs(np.log10(max(smallest, 1e-80))))):
+    # Differences of squares of variances that many layers have made large, or small.
+    grown = sum(abs(np.log10(layer.w)) for layer in drawn.network.layers(drawn.x.shape[1]))
+    with mp.workdps(int(100 + 4 * abs(np.log10(max(smallest, 1e-80))) + 2 * grown)):
         q, p, c = (
             inner(a, b) for a, b in ((drawn.x, drawn.x), (drawn.y, drawn.y), (drawn.x, drawn.y))
         )

@@ -114,7 +114,31 @@ struct Gelu {
         const Vec<T> both = even1 + even(s, s.size, arc, s.rest, s.e);
         const Vec<T> turned = T(0.25) * min2(w, co) + (w < co ? lost : both) * kInverse2Pi;
         const Vec<T> share = stats.pair(5, k), dual = share * (T(0.25) + even1 * kInverse2Pi);
-        return share * turned + mismatch<T>(stats, 7, k, share * bend(s, arc1, k), dual);
+        const Vec<T> own = mismatch<T>(stats, 7, k, share * bend(s, arc1, k), dual);
+        return share * turned + large(s, share, k, own);
+    }
+
+    // The mismatch where both variances are large: GELU is nearly ReLU, which has none, so that a
+    // difference from 1 would be rounding. The dual at equal directions is sqrt(q q') (1 - l) / 2;
+    // closer variances than such l can tell apart keep the other form.
+    NTK_FN Vec<T> large(const ArcSine<T>& s, Vec<T> share, int k, Vec<T> other) const {
+        const Vec<T> one = broadcast<T>(T(1)), h_ = stats.own(0, k), c_ = stats.own(1, k);
+        const T h = stats.row[0], c = stats.row[1];
+        const Vec<T> e = one * (stats.row[4] * c * c), e_ = stats.own(4, k) * c_ * c_;
+        const Vec<T> l = lack(s.e1, s.z1, s.g);
+        const Vec<T> l1 = lack(e, one * (h * h), one * (c * c)), l2 = lack(e_, h_ * h_, c_ * c_);
+        const Vec<T> lost = (l - l1) + (l - l2) + l1 * l2 - l * l;
+        const Vec<T> apart = lost * (share * share) / (T(4) + T(2) * share * (T(1) - l));
+        const Vec<T> gap = stats.difference(7, k), sine = max2(e, e_);
+        const Vec<T> square = (gap * stats.row[8]) * (gap * stats.own(8, k));
+        return sine < T(0.5) * one ? (sine * sine * sine < square ? apart : other) : other;
+    }
+
+    // l, with the sine and cosine of what the arc sine lacks of a right angle: a - sin cos - ...
+    static NTK_FN Vec<T> lack(Vec<T> sine, Vec<T> cosine, Vec<T> g) {
+        const Vec<T> small = min2(sine, broadcast<T>(T(0.5)));
+        const Vec<T> cut = arc_sine_excess<T>(small) + sine * sine * sine / (T(1) + cosine);
+        return (cut - cosine * g * g / sine) * (T(2) * kInverse2Pi);
     }
 
     // Half the sum of the duals of either input with itself, less that of both, at equal directions and

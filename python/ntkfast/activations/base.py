@@ -242,14 +242,16 @@ class Activation(ABC):
             Variances.
         c : (n, m) array
         """
-        norm = np.sqrt(q * p)
+        norm = np.sqrt(q) * np.sqrt(p)
         z = c / norm
         left = self.hermite(q.ravel(), TERMS).T[:, :, None]
         right = self.hermite(p.ravel(), TERMS).T[:, :, None]
         value, slope = np.zeros_like(z), np.zeros_like(z)
         for a, b in zip(left[::-1], right[::-1], strict=True):
-            slope = slope * z + value
-            value = value * z + a * b
+            slope *= z
+            slope += value
+            value *= z
+            value += a * b
         return value, np.asarray(slope / norm)
 
     def arc_cosine_map(self, angle: Angle) -> tuple[Any, Any]:

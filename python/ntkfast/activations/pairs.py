@@ -71,9 +71,9 @@ def _angles(v: Array, vc: Array) -> tuple[Array, Array]:
 
 
 def _excess(q: Array, p: Array, c: Array) -> Array:
-    """Return q p - c^2 >= 0 from factors, which is exactly 0 when q = p = c."""
+    """Return sqrt(q p - c^2) from factors, without overflow and exactly 0 when q = p = c."""
     norm = _geometric_mean(q, p)
-    return np.maximum((norm - c) * (norm + c), 0)
+    return np.sqrt(np.maximum(norm - c, 0)) * np.sqrt(np.maximum(norm + c, 0))
 
 
 def _arc1(t: Array) -> Array:

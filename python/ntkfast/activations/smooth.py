@@ -33,7 +33,8 @@ def _arcsine_gap(ratio: Array, v: Array, vc: Array) -> tuple[Array, Array, Array
     u = vc - v
     x1 = ratio / (1 + ratio)
     s1 = np.sqrt(1 + 2 * ratio) / (1 + ratio)
-    s = np.sqrt((1 / (1 + ratio) + 2 * v * x1) * (1 + x1 * u))
+    rest = 1 / (1 + ratio)
+    s = np.sqrt(rest + 2 * v * x1) * np.sqrt(rest + 2 * vc * x1)
     positive = np.where(u > 0, u, 0)
     sine = x1 * np.where(u > 0, 4 * v * vc / (s + positive * s1), s - u * s1)
     return np.arctan2(sine, s * s1 + x1 * x1 * u), s, s1
@@ -106,7 +107,7 @@ class Erf(Activation):
     def _root(self, q: Array, p: Array, c: Array) -> Array:
         """Return sqrt((1 + 2 b^2 q)(1 + 2 b^2 p) - 4 b^4 c^2) as a sum of positive terms."""
         double = 2 * _like(q, self.b)[0] ** 2
-        return np.sqrt(1 + double * (q + p) + double**2 * _excess(q, p, c))
+        return np.hypot(np.sqrt(1 + double * (q + p)), double * _excess(q, p, c))
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
@@ -192,16 +193,15 @@ class GELU(Activation):
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         q, p, c = _floats(q, p, c)
-        root = np.sqrt(1 + q + p + _excess(q, p, c))
+        root = np.hypot(np.sqrt(1 + q + p), _excess(q, p, c))
         pi = _pi(q)
         tail = c / (1 + q) * (c / (1 + p)) / root + q / (1 + q) * (p / (1 + p)) * root
         return c / 4 + (c * np.arctan2(c, root) + tail) / (2 * pi)
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         q, p, c = _floats(q, p, c)
-        square = 1 + q + p + _excess(q, p, c)
-        root = np.sqrt(square)
-        bracket = 1 / square + (2 + q + p) / ((1 + q) * (1 + p))
+        root = np.hypot(np.sqrt(1 + q + p), _excess(q, p, c))
+        bracket = 1 / root / root + 1 / (1 + q) + 1 / (1 + p)
         return (1 + 2 / _pi(q) * (np.arctan2(c, root) + c / root * bracket)) / 4
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
@@ -219,18 +219,19 @@ class GELU(Activation):
     def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
         if q == 0:
             return _linear_limit(v)
-        u, m = vc - v, 1 + q
+        u, m, size = vc - v, 1 + q, q / (1 + q)  # no product here outgrows its factors
         c = q * u
         gap, s, s1 = _arcsine_gap(q, v, vc)
         root, root1 = m * s, m * s1
-        down = q * q * 4 * v * vc / (root + root1)  # root - root1
+        down = q / (root + root1) * 4 * v * vc * q  # root - root1
         angle1 = np.arctan2(q, root1)
         arcs = 2 * q * v * angle1 + c * gap
-        tails = q * q * 4 * v * vc / root1 + down * (c * c / (root * root1) - q * q)
-        loss = q * v / 2 + (arcs + tails / m**2) / (2 * _pi(v))
-        ratio = 2 * q * v / root1 + c * down / (root * root1)  # q/root1 - c/root
-        cubes = root * root + root * root1 + root1 * root1
-        cubic = 2 * q * v / root1**3 + c * down * cubes / (root * root1) ** 3
+        tails = size * size * (4 * v * vc / root1 + down * (u / root * (u / root1) - 1))
+        loss = q * v / 2 + (arcs + tails) / (2 * _pi(v))
+        x, x1 = 1 / root, 1 / root1
+        apart = 2 * q * x1 * v
+        ratio = apart + c * x * (down * x1)  # q/root1 - c/root
+        cubic = apart * x1 * x1 + c * x * (down * x1) * (x * x + x * x1 + x1 * x1)
         steep = (gap + cubic + 2 / m * ratio) / (2 * _pi(v))
         top = self.variance(q)
         return loss / top, self.derivative_dual(q, q, c) * (q / top), steep * (q / top)
@@ -278,7 +279,7 @@ class Gaussian(Activation):
     def _square(self, q: Array, p: Array, c: Array) -> Array:
         """Return (1 - 2bq)(1 - 2bp) - 4 b^2 c^2 as a sum of positive terms."""
         rate = -2 * _like(q, self.b)[0]
-        return 1 + rate * (q + p) + rate**2 * _excess(q, p, c)
+        return 1 + rate * (q + p) + (rate * _excess(q, p, c)) ** 2
 
     def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         q, p, c = _floats(q, p, c)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import BarycentricInterpolator
 
 from ntkfast.kernels.rows import RowKernel
+from ntkfast.support.progress import track
 
 Array = NDArray[np.float64]
 
@@ -28,6 +29,7 @@ MOST_POWERS = 200  # CIRCLE^-200 is 3e4: rounding stays below 1e-11
 RANK = 8  # functions of the norm per degree, at most
 NEGLIGIBLE = 1e-4  # share of a degree that may be left out
 MARGIN = 2.0  # how far beyond the norms of the training rows the functions of the norm go
+PAIRS = 16  # of norms that a bar counts as one
 STEP = 0.05  # of the logarithm of the norm between two rows of a table
 
 
@@ -58,7 +60,11 @@ def _power_series(kernel: RowKernel, dim: int, logs: bytes) -> Array:
     radii = np.exp(np.frombuffer(logs))
     left, right = np.triu_indices(len(radii))
     u = CIRCLE * np.exp(2j * np.pi / POINTS * np.arange(POINTS // 2 + 1))
-    values = kernel.at_complex_cosines(dim, radii[left, None], radii[right, None], u[None, :])
+    values = np.empty((len(left), len(u)), np.complex128)
+    for first in track(range(0, len(left), PAIRS), None, "power series", "parts"):
+        part = slice(first, first + PAIRS)
+        norms = radii[left[part], None], radii[right[part], None]
+        values[part] = kernel.at_complex_cosines(dim, *norms, u[None, :])
     top = np.sqrt(np.asarray(kernel.diagonal_of(radii, dim), np.float64))
     values /= (top[left] * top[right])[:, None]
     # Coefficients are real, so that half of the circle is enough.

@@ -172,7 +172,34 @@ def gelu_near(left: Array, p: int, right: Array, o: int, w: Any, co: Any) -> Any
     away = fourth * s.small + select(s.front, lost, both) * over
     share = pair(left, p, right, o, 5)
     bend = share * gelu_bend(left, p, right, o, s, arc1)
-    return share * away + mismatch(left, p, right, o, 7, bend, share * (fourth + even1 * over))
+    own = mismatch(left, p, right, o, 7, bend, share * (fourth + even1 * over))
+    return share * away + gelu_large(left, p, right, o, s, share, own)
+
+
+@compiled
+def gelu_large(
+    left: Array, p: int, right: Array, o: int, s: ArcSine, share: Any, other: Any
+) -> Any:
+    """Return the mismatch where both variances are large; see the header."""
+    one, h, h_ = real(share, 1), fetch(left, p), fetch(right, o)
+    c, c_ = fetch(left, p + ROWS), fetch(right, o + WIDTH)
+    e, e_ = fetch(left, p + 4 * ROWS) * c * c, fetch(right, o + 4 * WIDTH) * c_ * c_
+    both = gelu_lack(s.e1, s.z1, s.g)
+    own, own_ = gelu_lack(e, h * h, c * c), gelu_lack(e_, h_ * h_, c_ * c_)
+    lost = (both - own) + (both - own_) + own * own_ - both * both
+    apart = lost * (share * share) / (real(one, 4) + real(one, 2) * share * (one - both))
+    gap = fetch(left, p + 7 * ROWS) - fetch(right, o + 7 * WIDTH)
+    square = (gap * fetch(left, p + 8 * ROWS)) * (gap * fetch(right, o + 8 * WIDTH))
+    sine = select(e > e_, e, e_)
+    return select((sine < real(one, 0.5)) & (sine * sine * sine < square), apart, other)
+
+
+@compiled
+def gelu_lack(sine: Any, cosine: Any, g: Any) -> Any:
+    """Return what the dual lacks; see the header."""
+    one, half, over = real(sine, 1), real(sine, 0.5), real(sine, 0.3183098861837907)
+    cut = arc_sine_excess(select(sine < half, sine, half)) + sine * sine * sine / (one + cosine)
+    return (cut - cosine * g * g / sine) * over
 
 
 @compiled
