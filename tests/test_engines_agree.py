@@ -249,7 +249,7 @@ def test_a_failing_thread_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise MemoryError("no scratch")
 
-    monkeypatch.setattr(bind_gram, "scratch", fail)
+    monkeypatch.setattr(bind_gram, "scratch_of", fail)
     with pytest.raises(MemoryError, match="no scratch"):
         nf.Laplace(1.0)(cases.rows(2000, 4), engine="numba", threads=2)
 
