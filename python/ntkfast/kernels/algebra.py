@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar
@@ -190,11 +190,15 @@ class Sum(Folded):
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         self._require_host(out)
+        self._add(X, Y, out, lambda k, x, y, to: k._product(x, y, V, to, run))
+
+    def _add(self, X: Any, Y: Any, out: FloatArray, write: Callable[..., None]) -> None:
+        """Write the sum of what the parts write for their inputs."""
         (kernel, left, right), *others = self._each(X, Y)
-        kernel._product(left, right, V, out, run)
+        write(kernel, left, right, out)
         part = np.empty(out.shape, out.dtype)
         for kernel, left, right in others:
-            kernel._product(left, right, V, part, run)
+            write(kernel, left, right, part)
             out += part
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
@@ -202,12 +206,7 @@ class Sum(Folded):
         return shape
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
-        (kernel, left, right), *others = self._each(X, Y)
-        kernel._gradient(left, right, V, out, run)
-        part = np.empty(out.shape, out.dtype)
-        for kernel, left, right in others:
-            kernel._gradient(left, right, V, part, run)
-            out += part
+        self._add(X, Y, out, lambda k, x, y, to: k._gradient(x, y, V, to, run))
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         (kernel, left, right), *others = self._each(X, Y)

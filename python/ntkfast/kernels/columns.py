@@ -14,7 +14,7 @@ from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.engines import Run
-from ntkfast.kernels.arithmetic import MAKERS, maker
+from ntkfast.kernels.arithmetic import maker
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.combined import Named, wrapped
 
@@ -51,7 +51,7 @@ class OfColumns(Named, Kernel):
 
     def normalized(self) -> Any:
         """Return the normalised kernel of the same columns; see `Kernel.normalized`."""
-        return MAKERS[self.word](**self.named() | {"kernel": self.kernel.normalized()})
+        return self.with_parts({"kernel": self.kernel.normalized()})
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
         if place is not places.HOST:

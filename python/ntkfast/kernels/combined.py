@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
@@ -32,7 +33,11 @@ class Named:
         """Return by their names what it is made of."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
-    def _kernels(self) -> dict[str, Any]:
+    def with_parts(self, parts: Mapping[str, Any]) -> Self:
+        """Return the kernel of which some parts are others."""
+        return cast(Self, MAKERS[self.word](**{**self.named(), **parts}))
+
+    def named_kernels(self) -> dict[str, Any]:
         """Return those that are kernels."""
         return {name: part for name, part in self.named().items() if isinstance(part, Arithmetic)}
 
@@ -40,20 +45,19 @@ class Named:
         """Return those of the parts after their names, ``"k1.w_std"``; see `Kernel.parameters`."""
         return {
             f"{name}.{below}": value
-            for name, part in self._kernels().items()
+            for name, part in self.named_kernels().items()
             for below, value in part.parameters().items()
         }
 
     def _moved(self, name: str, value: float) -> Self:
         first, _, below = name.partition(".")
-        parts = self.named()
-        parts[first] = parts[first]._moved(below, value) if below else value
-        return cast(Self, MAKERS[self.word](**parts))
+        part = self.named()[first]._moved(below, value) if below else value
+        return self.with_parts({first: part})
 
     @property
     def parameter_depth(self) -> int:
         """That of the deepest part."""
-        return max(int(part.parameter_depth) for part in self._kernels().values())
+        return max(int(part.parameter_depth) for part in self.named_kernels().values())
 
 
 def wrapped(kernel: object) -> str:

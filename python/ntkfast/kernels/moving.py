@@ -1,8 +1,8 @@
 """Parameters of kernels that can move: their names, and derivatives by them.
 
 A kernel is an analytic function of its parameters. Its derivative is that of the polynomial through
-its values at some neighbouring parameters: exact to rounding, for all kernels alike. The nodes have
-24 bits, so that their squares, the variances, are exact.
+its values at some neighbouring parameters, for all kernels alike: to some 1e-12 where values are
+those of float64. The nodes have 24 bits, so that their squares, the variances, are exact.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ntkfast.kernels.arithmetic import MAKERS
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.combined import Named
 
@@ -19,14 +18,12 @@ def parameters_of(value: Any) -> dict[str, Any]:
     There are none where the class is not made with one keyword for each.
     """
     if isinstance(value, Named):
-        parts = value.named()
-        kernels = {name: part for name, part in parts.items() if isinstance(part, Kernel)}
         inner = {
             f"{name}__{below}": parameter
-            for name, kernel in kernels.items()
+            for name, kernel in value.named_kernels().items()
             for below, parameter in parameters_of(kernel).items()
         }
-        return parts | inner
+        return value.named() | inner
     core = _core(value)
     names = tuple(inspect.signature(type(core)).parameters) if is_dataclass(core) else ()
     known = {field.name for field in fields(core)} if names else set()
@@ -63,7 +60,7 @@ def _with_parts(value: Named, changes: Mapping[str, Any]) -> Any:
             inner.setdefault(part, {})[below] = change
     for part, some in inner.items():
         parts[part] = changed(parts[part], some, f"{part}__")
-    return MAKERS[value.word](**parts)
+    return value.with_parts(parts)
 
 
 def _core(value: Any) -> Any:

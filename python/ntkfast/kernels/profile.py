@@ -143,9 +143,8 @@ def _fit(samples: Samples, layout: Layout, dtype: np.dtype[np.floating]) -> Piec
         angle = _angles(count)
         s = (left[:, None] - 1 + width[:, None] * (np.cos(angle) + 1) / 2) / stretch
         values = samples.at(s)
-        if (
-            not samples.divided
-        ):  # k - base is a difference: divide the polynomial by s where s can be small
+        # k - base is a difference: divide the polynomial by s where s can be small.
+        if not samples.divided:
             values[1:] /= s[1:]
         basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle)
         coefficients = values @ basis.T * (Real(2) / count)

@@ -1,4 +1,4 @@
-"""Prepares gradients for compiled code; mirrors bind/gradient.cpp and run.hpp."""
+"""Prepares gradients for compiled code; mirrors bind/gradient.hpp and run.hpp."""
 
 from __future__ import annotations
 
