@@ -125,24 +125,25 @@ def pytest_configure(config: pytest.Config) -> None:
 # What Numba compiles for one of these serves the others, of the same dtype.
 NUMBA = ("numba", "engines_agree", "test_hadamard")
 # These would compile for themselves alone, and the next ones for tens of seconds: images,
-# sequences, and layers in float32.
+# sequences, products, and layers in float32.
 COMPILE_AGAIN = (
     "test_fork_after_use",
+    "test_layouts",
     "test_matmul",
     "test_out_with_offsets_beyond_31_bits",
+    "test_same_bits_for_any_number_of_threads",
     "test_spawn",
     "test_tables",
     "test_the_ends_of_a_table",
+    "test_threads_give_the_same_bits",
 )
-# Products compile for each map: by default those of distances only.
-PRODUCTS = ("test_symmetric_product", "test_same_bits_for_any_number_of_threads")
-DISTANCES = ("Laplace", "radial")
 LONG_TO_COMPILE = (
     "test_convolutional",
     "test_corners",
     "test_foreign",
     "test_fuzz_sequences",
     "test_recurrent",
+    "test_symmetric_product",
 )
 
 
@@ -234,8 +235,6 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     single = item.callspec.params.get("dtype") is np.float32
     long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in COMPILE_AGAIN
-    product = any(word in item.nodeid for word in PRODUCTS)
-    again = again or (product and not any(word in item.name for word in DISTANCES))
     return single or long or again or item.get_closest_marker("grid") is not None
 
 

@@ -5,7 +5,8 @@
 #include <stdexcept>
 
 // The build defines NTK_HAVE_<ISA> for each instruction set it compiled.
-#if defined(NTK_HAVE_X86_64_V3)
+#if defined(NTK_HAVE_X86_64_V3) || defined(NTK_HAVE_X86_64_V4)
+#define NTK_ASKS_PROCESSOR
 #if defined(_MSC_VER)
 #include <immintrin.h>
 #include <intrin.h>
@@ -18,6 +19,8 @@ extern "C" {
 const ntkfast::InstructionSet* ntk_tiles_baseline();
 #if defined(NTK_HAVE_X86_64_V3)
 const ntkfast::InstructionSet* ntk_tiles_x86_64_v3();
+#endif
+#if defined(NTK_HAVE_X86_64_V4)
 const ntkfast::InstructionSet* ntk_tiles_x86_64_v4();
 #endif
 }
@@ -25,7 +28,7 @@ const ntkfast::InstructionSet* ntk_tiles_x86_64_v4();
 namespace ntkfast {
 namespace {
 
-#if defined(NTK_HAVE_X86_64_V3)
+#if defined(NTK_ASKS_PROCESSOR)
 struct Registers {
     unsigned a = 0, b = 0, c = 0, d = 0;
 };
@@ -67,18 +70,22 @@ bool has_v3() {
            (saved_registers() & 0x6) == 0x6;
 }
 
+#if defined(NTK_HAVE_X86_64_V4)
 // AVX-512 F, DQ, CD, BW, VL.
 bool has_v4() {
     return has_v3() && all(cpuid(7).b, {16, 17, 28, 30, 31}) && (saved_registers() & 0xE6) == 0xE6;
 }
+#endif
 #endif
 
 }  // namespace
 
 const std::vector<Implementation>& implementations() {
     static const std::vector<Implementation> list = {
-#if defined(NTK_HAVE_X86_64_V3)
+#if defined(NTK_HAVE_X86_64_V4)
         {"x86_64_v4", has_v4(), ntk_tiles_x86_64_v4},
+#endif
+#if defined(NTK_HAVE_X86_64_V3)
         {"x86_64_v3", has_v3(), ntk_tiles_x86_64_v3},
 #endif
         {"baseline", true, ntk_tiles_baseline},
