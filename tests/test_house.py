@@ -25,7 +25,7 @@ FLOORS = (
     ("kernels",),
     ("networks",),
     ("spectrum", "finite", "batch"),
-    ("features", "statistics", "sklearn"),
+    ("dask", "features", "statistics", "sklearn"),
     ("regression",),
     ("plot",),
     ("command",),

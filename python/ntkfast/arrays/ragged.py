@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast.arrays import checks, layout
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Images, Joint
 from ntkfast.arrays.foreign import host_array, is_foreign
 
 RAGGED = (
@@ -131,6 +132,20 @@ def sequences(
     finite[~inside.ravel()] = True
     _check_finite("X", found, finite)
     return found
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Return arrays, or what kernels have collected, as one in memory of its own."""
+    first = parts[0]
+    if isinstance(first, Sequences):
+        return _ragged("parts", [one for part in parts for one in part])
+    if isinstance(first, Joint):
+        pieces = zip(*(part.parts for part in parts), strict=True)
+        return Joint(tuple(joined(piece) for piece in pieces))
+    if isinstance(first, Images):
+        data, norms = (np.concatenate([getattr(p, name) for p in parts]) for name in ("data", "norms"))
+        return Images(data, first.shape, norms)
+    return np.concatenate(parts)
 
 
 def channels_last(name: str, X: Any, channels: str | None) -> Any:

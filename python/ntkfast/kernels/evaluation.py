@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +27,11 @@ class Evaluation:
     threads : int, optional
     factor : float, default 1
         A power of two that values are multiplied by.
+    is_remote : bool
+        Whether others compute what is large: it is not worth storing then.
     """
+
+    is_remote: ClassVar[bool] = False
 
     kernel: Kernel
     engine: str | None = None

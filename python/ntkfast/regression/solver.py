@@ -54,6 +54,7 @@ def solve(
     rng: RNG = 0,
     engine: str | None = None,
     threads: int | None = None,
+    client: Any = None,
     progress: bool | None = None,
 ) -> Solution:
     """Solve (K(X, X) + ridge I) A = B.
@@ -102,6 +103,9 @@ def solve(
         Of the preconditioner.
     engine, threads
         As for calling the kernel.
+    client : distributed.Client, optional
+        Its workers compute products and the columns of the preconditioner, see `ntkfast.dask`;
+        vectors stay here. Products of "cg" are recomputed then.
     progress : bool, optional
         Whether to show steps on a bar. Default: on a terminal, after some seconds.
 
@@ -139,7 +143,7 @@ def solve(
         "checkpoint": checkpoint,
         "rank": rank,
     }
-    evaluation = Evaluation(checked_kernel(kernel), engine, threads)
+    evaluation = _evaluation(checked_kernel(kernel), engine, threads, client)
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
@@ -186,6 +190,17 @@ def solve(
                 watch.checkpoint = Checkpoint(checkpoint, digest, known, settings, seen)
             found = work.by_iteration(budget, rank, guess, seed, watch)
     return _told(found, vector, tol)
+
+
+def _evaluation(
+    kernel: Kernel, engine: str | None, threads: int | None, client: Any
+) -> Evaluation:
+    if client is None:
+        return Evaluation(kernel, engine, threads)
+    from ntkfast.dask.evaluation import ClusterEvaluation
+    from ntkfast.dask.session import Session
+
+    return ClusterEvaluation(kernel, engine, threads, session=Session(client))
 
 
 @dataclass

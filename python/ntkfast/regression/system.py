@@ -94,11 +94,12 @@ class System:
         positive = self.diagonal[self.diagonal > 0]
         holds = bool(np.all((SINGLE[0] < positive) & (positive < SINGLE[1])))
         holds &= _largest(self.inputs) < 1e18  # whose square is a float32
-        if (exact or not holds) and 8 * n * n <= memory:
+        room = 0 if self.evaluation.is_remote else memory
+        if (exact or not holds) and 8 * n * n <= room:
             return Plan(np.dtype(np.float64), True)
         if not holds:
             return Plan(np.dtype(np.float64), False)
-        return Plan(np.dtype(np.float32), 4 * n * n <= memory)
+        return Plan(np.dtype(np.float32), 4 * n * n <= room)
 
     def prepare(self, plan: Plan, memory: int) -> None:
         """Store the matrix, or the inputs in the precision of the fast product."""
@@ -161,8 +162,9 @@ class System:
         began = time.perf_counter()
         if self._stored is not None and self._is_exact:
             product: Any = self._stored @ V
-        elif self._double is not None:
-            product = self.evaluation.matmul(self._double, None, V)
+        elif self._double is not None or self.evaluation.is_remote:
+            inputs = double(self.inputs) if self._double is None else self._double
+            product = self.evaluation.matmul(inputs, None, V)
         else:
             product = self._by_blocks(V)
         return self._counted(product, V, began)

@@ -1,0 +1,178 @@
+"""Products with Gram matrices, and their diagonals, on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray, Values
+from ntkfast.dask import tasks
+from ntkfast.dask.blocks import Blocks, read
+from ntkfast.dask.session import Session
+from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.support.progress import Bar
+
+
+def diag(
+    kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None
+) -> FloatArray:
+    """Return the diagonal of K(X, X), computed on a cluster.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    X : array, memory map, zarr array, HDF5 dataset or dask array, shape (n, d)
+        Or other inputs of the kernel, as for :func:`matmul`.
+    client : distributed.Client, optional
+        Default: the current one of this process.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
+
+    Returns
+    -------
+    (n,) array of the dtype of `X`
+        With the bits of ``kernel.diag(X)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`matmul`.
+    """
+    session = Session(client)
+    blocks = read(session, "X", checked_kernel(kernel), X)
+    with Bar(progress, "diag", len(blocks), "blocks") as bar:
+        work = ((kernel, block) for block in blocks.futures)
+        return np.concatenate(list(session.ordered(tasks.diagonal, work, bar)))
+
+
+def matmul(
+    kernel: Kernel,
+    X: Any,
+    Y: Any | None,
+    V: ArrayLike,
+    *,
+    client: Any = None,
+    engine: str | None = None,
+    progress: bool | None = None,
+) -> FloatArray:
+    """Return K(X, Y) @ V, computed on a cluster; no Gram matrix is stored anywhere.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    X : array, memory map, zarr array, HDF5 dataset or dask array, shape (n, d)
+        Or other inputs of the kernel: arrays of images, `ntkfast.sequences`. Blocks of some thousand
+        rows go to a worker once; those of a dask array never pass this process.
+    Y : the same, shape (m, d), or None
+        None, or X itself: K(X, X) @ V, each pair of inputs evaluated once. Otherwise a task holds
+        all of Y.
+    V : (m,) or (m, c) array
+    client : distributed.Client, optional
+        Default: the current one of this process.
+    engine : {"native", "numba", "cuda"}, optional
+        Default: the fastest one of each worker.
+    progress : bool, optional
+        Whether to show a bar. Default: on a terminal, after some seconds.
+
+    Returns
+    -------
+    (n,) or (n, c) array of the common dtype of X and Y
+        With the same bits for any number of workers. K(X, Y) @ V has those of
+        ``kernel.matmul(X, Y, V)``; K(X, X) @ V adds blocks in another order than it, in float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument has the wrong type, shape or range, or holds NaN or infinity, the product
+        overflows, or there is no client.
+    RuntimeError
+        If a worker has another version of ntkfast, or workers die again and again.
+
+    Warns
+    -----
+    ClusterWarning
+        If workers compute with different engines or instruction sets, and bits depend on which.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> from distributed import Client
+    >>> X = np.random.default_rng(0).normal(size=(300, 5))
+    >>> kernel = nf.FullyConnected(3).ntk
+    >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+    ...     product = nf.dask.matmul(kernel, X, None, X[:, :2], client=client)
+    >>> bool(np.allclose(product, kernel(X) @ X[:, :2]))
+    True
+    """
+    session = Session(client)
+    left = read(session, "X", checked_kernel(kernel), X)
+    right = left if Y is None or Y is X else read(session, "Y", kernel, Y)
+    dtype = np.result_type(left.dtype, right.dtype)
+    factor, vector = checks.columns("V", V, right.length)
+    factor = checks.narrowed("V", factor, dtype)
+    with Bar(progress, "matmul", None, "tiles") as bar:
+        if right is left:
+            product = symmetric(session, kernel, left, factor, engine, bar).astype(dtype)
+        else:
+            product = rectangular(session, kernel, left, right, factor, engine, bar)
+    if not np.isfinite(product).all():
+        raise ValueError(
+            f"V: the product with the kernel overflows {product.dtype}, or V is not finite; "
+            "scale V down, or pass X as float64"
+        )
+    return product[:, 0] if vector else product
+
+
+def rectangular(
+    session: Session,
+    kernel: Kernel,
+    X: Blocks,
+    Y: Blocks,
+    V: FloatArray,
+    engine: str | None,
+    bar: Bar | None = None,
+) -> FloatArray:
+    """Return K(X, Y) V: a task for each block of X."""
+    parts = Y.parts(session, V)
+    work = ((kernel, block, Y.futures, parts, engine) for block in X.futures)
+    return np.concatenate(list(session.ordered(tasks.product, work, bar)))
+
+
+def symmetric(
+    session: Session,
+    kernel: Kernel,
+    X: Blocks,
+    V: FloatArray,
+    engine: str | None,
+    bar: Bar | None = None,
+) -> Values:
+    """Return K(X, X) V in float64: a task for each pair of blocks, added in one order."""
+    parts, slices = X.parts(session, V), list(X.slices())
+    pairs = list(block_pairs(len(X)))
+
+    def arguments(i: int, j: int) -> tuple[Any, ...]:
+        if i == j:
+            return kernel, X.futures[i], None, parts[i], None, engine
+        return kernel, X.futures[i], X.futures[j], parts[i], parts[j], engine
+
+    sums = np.zeros(V.shape)
+    results = session.ordered(tasks.symmetric_product, (arguments(i, j) for i, j in pairs), bar)
+    for (i, j), (rows, columns) in zip(pairs, results, strict=True):
+        sums[slices[i]] += rows
+        if columns is not None:
+            sums[slices[j]] += columns
+    return sums
+
+
+def block_pairs(count: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs i <= j of blocks, in squares of few blocks: those under way share them."""
+    side = 4
+    for first in range(0, count, side):
+        for second in range(first, count, side):
+            for i in range(first, min(first + side, count)):
+                for j in range(max(i, second), min(second + side, count)):
+                    yield i, j

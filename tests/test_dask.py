@@ -1,0 +1,222 @@
+"""Kernels on a cluster: the numbers of one machine from any number of workers, or an error."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.dask import session as sessions
+from ntkfast.dask import tasks
+from ntkfast.dask.blocks import read
+from ntkfast.dask.evaluation import ClusterEvaluation
+from ntkfast.dask.matrices import block_pairs
+from ntkfast.dask.session import Session
+
+distributed = pytest.importorskip("distributed")
+pytest.importorskip("dask.array")
+
+KERNELS = {
+    "zonal": nf.FullyConnected(3).ntk,
+    "biases": nf.FullyConnected(2, bias=0.3).ntk,
+    "Laplace": nf.Laplace(0.5, inputs="euclidean"),
+}
+
+
+def local(**options: Any) -> Any:
+    """Return a client of a cluster in this process, or of processes."""
+    return distributed.Client(
+        **{"processes": False, "threads_per_worker": 1, "dashboard_address": None, **options}
+    )
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with local(n_workers=2) as found:
+        yield found
+
+
+def data(n: int, dtype: Any = np.float64, d: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n)
+    X, V = rng.normal(size=(n, d)), rng.normal(size=(n, 3))
+    X[n // 2] = X[0]  # in another block
+    X[1] = -X[0]
+    X[2] = 0
+    return X.astype(dtype), V.astype(dtype)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_products(client: Any, name: str, dtype: Any) -> None:
+    """Rectangular ones to the bit, symmetric ones to the rounding of sums of float64."""
+    kernel, (X, V) = KERNELS[name], data(1500, dtype)
+    Z = X[:600]
+    there = nf.dask.matmul(kernel, Z, X, V, client=client)
+    assert there.dtype == dtype
+    np.testing.assert_array_equal(there, kernel.matmul(Z, X, V))
+    np.testing.assert_array_equal(nf.dask.diag(kernel, X, client=client), kernel.diag(X))
+    found = nf.dask.matmul(kernel, X, None, V, client=client)
+    K, W = (np.asarray(a, np.float64) for a in (kernel(X), V))
+    scale = np.abs(K) @ np.abs(W)
+    # strips of sums in the type of the inputs; then one rounding
+    assert np.all(np.abs(found - K @ W) <= 16 * np.finfo(dtype).eps * scale)
+
+
+def test_one_column_is_a_vector(client: Any) -> None:
+    X, V = data(600)
+    kernel = KERNELS["zonal"]
+    found = nf.dask.matmul(kernel, X, None, V[:, 0], client=client)
+    column = nf.dask.matmul(kernel, X, X, V[:, :1], client=client)
+    np.testing.assert_array_equal(found, column[:, 0])
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_has_the_same_bits(client: Any) -> None:
+    X, V = data(2000, np.float32)
+    known = nf.dask.matmul(KERNELS["biases"], X, None, V, client=client)
+    for workers in (1, 3):
+        with local(n_workers=workers) as other:
+            found = nf.dask.matmul(KERNELS["biases"], X, None, V, client=other)
+        np.testing.assert_array_equal(found, known)
+
+
+def test_inputs_of_all_kinds(client: Any, tmp_path: Any) -> None:
+    """Arrays of dask in any blocks, memory maps and zarr are the array that they hold."""
+    import dask.array as da
+
+    X, V = data(1200)
+    kernel = KERNELS["zonal"]
+    known = nf.dask.matmul(kernel, X, None, V, client=client)
+    np.save(tmp_path / "X.npy", X)
+    kinds = [
+        np.load(tmp_path / "X.npy", mmap_mode="r"),
+        np.asfortranarray(X),
+        da.from_array(X, chunks=(500, 3)),
+    ]
+    zarr = pytest.importorskip("zarr")
+    stored = zarr.create_array(tmp_path / "X.zarr", shape=X.shape, dtype=X.dtype, chunks=(100, 7))
+    stored[:] = X
+    for kind in [*kinds, stored]:
+        found = nf.dask.matmul(kernel, kind, None, V, client=client)
+        np.testing.assert_array_equal(found, known)
+
+
+def test_sequences_and_images(client: Any) -> None:
+    rng = np.random.default_rng(0)
+    S = nf.sequences([rng.normal(size=(1 + i % 4, 2)) for i in range(540)])
+    kernel = nf.Recurrent(1).ntk
+    V = rng.normal(size=(540, 2))
+    np.testing.assert_array_equal(
+        nf.dask.matmul(kernel, S[:5], S, V, client=client), kernel.matmul(S[:5], S, V)
+    )
+    np.testing.assert_allclose(
+        nf.dask.matmul(kernel, S, None, V, client=client), kernel(S) @ V, rtol=1e-11, atol=1e-11
+    )
+    images = rng.normal(size=(9, 4, 4, 2))
+    kernel = nf.Convolutional(2).ntk
+    np.testing.assert_array_equal(
+        nf.dask.matmul(kernel, images[:2], images, V[:9], client=client),
+        kernel.matmul(images[:2], images, V[:9]),
+    )
+
+
+@pytest.mark.slow
+def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system whose products and preconditioner come from workers has the same solution."""
+    monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 1000)
+    X, V = data(1300)
+    for method in ("cg", "cholesky"):
+        ours, theirs = (
+            nf.regression.solve(KERNELS["biases"], X, V, 1e-2, method=method, tol=1e-10, client=one)
+            for one in (None, client)
+        )
+        assert theirs.converged
+        size = np.abs(ours.coefficients).max()
+        assert np.abs(theirs.coefficients - ours.coefficients).max() < 1e-6 * size
+
+
+def test_blocks_travel_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solver asks for products with one array again and again."""
+    sent = []
+    scatter = Session.scatter
+    monkeypatch.setattr(Session, "scatter", lambda s, v: sent.append(v.nbytes) or scatter(s, v))
+    monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 1000)
+    X, V = data(1100)
+    evaluation = ClusterEvaluation(KERNELS["zonal"], session=Session(client))
+    for _ in range(3):
+        evaluation.matmul(X, None, V)
+    assert sum(sent) == X.nbytes + 3 * V.nbytes
+
+
+def test_pairs_of_blocks() -> None:
+    for count in (1, 2, 5, 9):
+        assert sorted(block_pairs(count)) == [(i, j) for i in range(count) for j in range(i, count)]
+
+
+def test_errors(client: Any) -> None:
+    kernel, (X, V) = KERNELS["zonal"], data(700)
+    with pytest.raises(TypeError, match="client: expected a distributed.Client, got str"):
+        nf.dask.matmul(kernel, X, None, V, client="tcp://nobody:1")
+    with pytest.raises(TypeError, match="kernel: expected a Kernel"):
+        nf.dask.diag(nf.FullyConnected(1), X, client=client)
+    with pytest.raises(ValueError, match="V: expected"):
+        nf.dask.matmul(kernel, X, None, V[:-1], client=client)
+    X[650, 3] = np.nan
+    with pytest.raises(ValueError, match="X: expected finite numbers, row 650 holds"):
+        nf.dask.matmul(kernel, X, None, V, client=client)
+    with pytest.raises(ValueError, match="overflows"):
+        nf.dask.matmul(kernel, 1e140 * V, None, np.abs(1e100 * V), client=client)
+
+
+def test_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    def current() -> None:
+        raise ValueError("No clients found")
+
+    monkeypatch.setattr(distributed.Client, "current", current)
+    with pytest.raises(ValueError, match="client: expected a distributed.Client, and there is none"):
+        nf.dask.diag(KERNELS["zonal"], data(5)[0])
+
+
+def test_another_version_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "__version__", "0.0.1")
+    X, V = data(700)
+    # In this process the workers have that version, too: what they compare is what they are sent.
+    monkeypatch.setattr(sessions, "_run", _sent_by_another(sessions._run))
+    with pytest.raises(RuntimeError, match=r"a worker has ntkfast 0\.0\.1, the client 9\.9"):
+        nf.dask.matmul(KERNELS["zonal"], X, None, V, client=client)
+
+
+def _sent_by_another(run: Any) -> Any:
+    return lambda version, function, *arguments: run("9.9", function, *arguments)
+
+
+def test_unlike_workers_are_told(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = iter(["native baseline", "native x86_64_v4"] * 50)
+    monkeypatch.setattr(sessions, "_engine", lambda: next(names))
+    X, V = data(1500)
+    with pytest.warns(nf.dask.ClusterWarning, match="native baseline and native x86_64_v4"):
+        nf.dask.matmul(KERNELS["zonal"], X, None, V, client=client)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_worker() -> None:
+    """The tiles of a worker that dies are done by others, and the product is right."""
+    X, V = data(3000, np.float32, d=50)
+    kernel = nf.FullyConnected(30, bias=0.1).ntk
+    with local(processes=True, n_workers=2) as client:
+        known = nf.dask.matmul(kernel, X, None, V, client=client)
+        session = Session(client)
+        blocks = read(session, "X", kernel, X)
+        work = [(kernel, block, other, None) for block in blocks.futures for other in blocks.futures]
+        results = session.ordered(tasks.tile, work)
+        next(results)
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        tiles = list(results)
+        assert len(tiles) == len(work) - 1
+        np.testing.assert_array_equal(tiles[-1], kernel(X)[-len(tiles[-1]) :, -len(tiles[-1]) :])
+        np.testing.assert_array_equal(nf.dask.matmul(kernel, X, None, V, client=client), known)
