@@ -31,7 +31,7 @@ KERNELS = {
 def local(**options: Any) -> Any:
     """Return a client of a cluster in this process, or of processes."""
     return distributed.Client(
-        **{"processes": False, "threads_per_worker": 1, "dashboard_address": None, **options}
+        **{"processes": False, "threads_per_worker": 1, "dashboard_address": ":0", **options}
     )
 
 
@@ -159,7 +159,7 @@ def test_pairs_of_blocks() -> None:
 
 def test_errors(client: Any) -> None:
     kernel, (X, V) = KERNELS["zonal"], data(700)
-    with pytest.raises(TypeError, match="client: expected a distributed.Client, got str"):
+    with pytest.raises(TypeError, match=r"client: expected a distributed\.Client, got str"):
         nf.dask.matmul(kernel, X, None, V, client="tcp://nobody:1")
     with pytest.raises(TypeError, match="kernel: expected a Kernel"):
         nf.dask.diag(nf.FullyConnected(1), X, client=client)
@@ -177,7 +177,7 @@ def test_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ValueError("No clients found")
 
     monkeypatch.setattr(distributed.Client, "current", current)
-    with pytest.raises(ValueError, match="client: expected a distributed.Client, and there is none"):
+    with pytest.raises(ValueError, match=r"distributed\.Client, and there is none"):
         nf.dask.diag(KERNELS["zonal"], data(5)[0])
 
 
@@ -212,7 +212,9 @@ def test_killed_worker() -> None:
         known = nf.dask.matmul(kernel, X, None, V, client=client)
         session = Session(client)
         blocks = read(session, "X", kernel, X)
-        work = [(kernel, block, other, None) for block in blocks.futures for other in blocks.futures]
+        work = [
+            (kernel, block, other, None) for block in blocks.futures for other in blocks.futures
+        ]
         results = session.ordered(tasks.tile, work)
         next(results)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)

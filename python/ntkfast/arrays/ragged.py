@@ -143,7 +143,9 @@ def joined(parts: Sequence[Any]) -> Any:
         pieces = zip(*(part.parts for part in parts), strict=True)
         return Joint(tuple(joined(piece) for piece in pieces))
     if isinstance(first, Images):
-        data, norms = (np.concatenate([getattr(p, name) for p in parts]) for name in ("data", "norms"))
+        data, norms = (
+            np.concatenate([getattr(p, name) for p in parts]) for name in ("data", "norms")
+        )
         return Images(data, first.shape, norms)
     return np.concatenate(parts)
 

@@ -1,4 +1,4 @@
-"""Kernels on a cluster of Dask: every worker computes tiles, and the same bits come from any number.
+"""Kernels on a cluster of Dask: workers compute tiles, and any number of them gives the same bits.
 
 A client of ``dask.distributed`` says where; without one it is the current client of the process.
 Inputs are cut into blocks, and a block travels to a worker once, when a tile needs it first. Each

@@ -118,9 +118,7 @@ def _check_finite(name: str, block: NDArray[Any], first: int) -> None:
         raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
 
 
-def _of_dask(
-    session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]
-) -> list[Any]:
+def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Any]:
     if np.isnan(X.shape).any():
         raise ValueError(
             f"{name}: expected known numbers of rows, got {X.shape}; "

@@ -43,9 +43,7 @@ class ClusterEvaluation(Evaluation):
         K = np.empty((len(left), len(right)), np.result_type(left.dtype, right.dtype))
         columns = rows if Y is None else self._blocks_of(right)
         places = [
-            (i, j)
-            for i in range(len(rows))
-            for j in range(i if Y is None else 0, len(columns))
+            (i, j) for i in range(len(rows)) for j in range(i if Y is None else 0, len(columns))
         ]
         work = (
             (

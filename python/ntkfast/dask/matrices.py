@@ -17,9 +17,7 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
 
 
-def diag(
-    kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None
-) -> FloatArray:
+def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
     """Return the diagonal of K(X, X), computed on a cluster.
 
     Parameters
@@ -65,8 +63,8 @@ def matmul(
     ----------
     kernel : Kernel
     X : array, memory map, zarr array, HDF5 dataset or dask array, shape (n, d)
-        Or other inputs of the kernel: arrays of images, `ntkfast.sequences`. Blocks of some thousand
-        rows go to a worker once; those of a dask array never pass this process.
+        Or other inputs of the kernel: arrays of images, `ntkfast.sequences`. Blocks of some
+        thousand rows go to a worker once; those of a dask array never pass this process.
     Y : the same, shape (m, d), or None
         None, or X itself: K(X, X) @ V, each pair of inputs evaluated once. Otherwise a task holds
         all of Y.

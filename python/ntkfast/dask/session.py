@@ -1,4 +1,4 @@
-"""Tasks on the workers of a client: in order, a bounded number at a time, on workers like this one."""
+"""Tasks on the workers of a client: in order, some at a time, with the package of this process."""
 
 from __future__ import annotations
 
@@ -46,9 +46,7 @@ class Session:
                     "for the processors of this machine: distributed.Client()"
                 ) from None
         if not isinstance(client, distributed.Client):
-            raise TypeError(
-                f"client: expected a distributed.Client, got {type(client).__name__}"
-            )
+            raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
         if client.asynchronous:
             raise TypeError("client: expected a synchronous client, got an asynchronous one")
         self.client = client

@@ -29,7 +29,7 @@ def tile(kernel: Kernel, X: Any, Y: Any, engine: str | None) -> FloatArray:
 def product(
     kernel: Kernel, X: Any, Y: Sequence[Any], V: Sequence[Any], engine: str | None
 ) -> FloatArray:
-    """Return K(X, Y) V of a block with all of Y: the rows that one machine would find, to the bit."""
+    """Return K(X, Y) V of a block with all of Y, to the bit as one machine finds it."""
     return kernel.matmul(X, joined(Y), np.concatenate(V), engine=engine, threads=1)
 
 
@@ -55,4 +55,3 @@ def _add(panel: FloatArray, V: FloatArray, sums: Values) -> None:
     for first in range(0, len(V), STRIP):
         strip = slice(first, first + STRIP)
         sums += panel[:, strip] @ V[strip]
-

@@ -192,9 +192,7 @@ def solve(
     return _told(found, vector, tol)
 
 
-def _evaluation(
-    kernel: Kernel, engine: str | None, threads: int | None, client: Any
-) -> Evaluation:
+def _evaluation(kernel: Kernel, engine: str | None, threads: int | None, client: Any) -> Evaluation:
     if client is None:
         return Evaluation(kernel, engine, threads)
     from ntkfast.dask.evaluation import ClusterEvaluation
