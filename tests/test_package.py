@@ -260,8 +260,9 @@ def test_readme_starts_with_two_commands() -> None:
     assert {"cli", "test"} <= {*used[0], *used[1]} <= set(extras)
 
 
-def test_readme_examples_run() -> None:
+def test_readme_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sklearn", reason="the extra sklearn is not installed")
+    monkeypatch.chdir(tmp_path)  # they write files
     namespace: dict[str, Any] = {}
     for block in code_blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
