@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +17,9 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
-from ntkfast.kernels.moving import contracted, enters_by_square, parameter_profile
+from ntkfast.kernels.moving import contracted, parameter_profile
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -141,29 +143,42 @@ class RowKernel(Kernel):
         run.engine.jvp(plan, slope, left, right, dX, out, run.threads)
 
     def _by_parameters(
-        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
         if not self.is_zonal:
-            return super()._by_parameters(given, X, Y, V, run)
-        plan, *_ = self._plan(X, Y)
-        assert isinstance(plan, ProfileMap | RadialMap)
+            return super()._by_parameters(names, given, X, Y, V, run)
         found = {}
-        for name, p in self.parameters().items():
-            if enters_by_square(name) and p == 0:
+        for name in names:
+            slope = self._parameter_profile(name, X, Y)
+            if slope is None:
                 found[name] = 0.0
                 continue
-            slope = parameter_profile(self, name, X.dtype, X.data.shape[1], plan.degree)
 
-            def gram(X: Any, Y: Any, out: FloatArray, slope: ProfileMap = slope) -> None:
-                engines.gram(run, slope, X, Y, out)
-
-            def product(
-                X: Any, Y: Any, V: FloatArray, out: FloatArray, slope: ProfileMap = slope
-            ) -> None:
+            def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:
                 run.engine.matmul(slope, X, Y, V, out, run.threads)
 
-            found[name] = contracted(gram, product, X, Y, V)
+            found[name] = contracted(partial(engines.gram, run, slope), product, X, Y, V)
         return found
+
+    def _add_slope(
+        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        if not self.is_zonal:
+            super()._add_slope(name, step, given, X, Y, out, run)
+            return
+        slope = self._parameter_profile(name, X, Y)
+        if slope is not None:
+            part = np.empty(out.shape, out.dtype)
+            engines.gram(run, slope, X, Y, part)
+            out += part * out.dtype.type(step)
+
+    def _parameter_profile(self, name: str, X: Any, Y: Any) -> ProfileMap | None:
+        """Return the derivative of a zonal kernel by a parameter; None for 0."""
+        plan, *_ = self._plan(X, Y)
+        if not self._moves(name):
+            return None
+        assert isinstance(plan, ProfileMap | RadialMap)
+        return parameter_profile(self, name, X.dtype, X.data.shape[1], plan.degree)
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)
