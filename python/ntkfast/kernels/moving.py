@@ -97,12 +97,10 @@ def stencil(p: float, reach: float) -> Stencil:
     width = reach * (abs(p) or 1.0)
     nodes = tuple(_short(p + width * c) for c in np.cos(angle))
     z = (np.array(nodes, np.longdouble) - np.longdouble(p)) / np.longdouble(width)
-    weights = []
-    for k in range(NODES):
-        others = np.delete(z, k)
-        tops = [np.prod(-np.delete(others, j)) for j in range(NODES - 1)]
-        weights.append(np.sum(tops) / np.prod(z[k] - others) / np.longdouble(width))
-    return nodes, tuple(weights)
+    apart = z[:, None] - z
+    np.fill_diagonal(apart, 1)
+    at_p = np.prod(-z) / -z / np.prod(apart, axis=1)  # Lagrange polynomials, and their slopes
+    return nodes, tuple(at_p * (1 / z - np.sum(1 / z)) / np.longdouble(width))
 
 
 def _short(value: float) -> float:
@@ -135,17 +133,18 @@ def parameter_profile(
         wide = v.astype(np.longdouble), vc.astype(np.longdouble)
         return np.asarray(parts(*wide)[1] / size, v.dtype)
 
-    return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
+    with np.errstate(all="ignore"):  # what is not finite has no profile
+        return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
 
 
 # ---- sums over pairs -----------------------------------------------------------------------------
 
 
 def contracted(
-    gram: Gram, product: Product, X: Collection, Y: Collection | None, V: Weights
+    gram: Gram, product: Product | None, X: Collection, Y: Collection | None, V: Weights
 ) -> float:
-    """Return sum_ij V_ij K(X_i, Y_j) by panels, in float64."""
-    if V.left is not None and V.right is not None:
+    """Return sum_ij V_ij K(X_i, Y_j) by panels, in float64; of factors V by products, if known."""
+    if V.left is not None and V.right is not None and product is not None:
         out = np.empty_like(V.left)
         product(X, Y, V.right, out)
         return float(np.sum(V.left * out, dtype=np.float64))

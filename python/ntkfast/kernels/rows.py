@@ -145,40 +145,39 @@ class RowKernel(Kernel):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        if not self.is_zonal:
-            return super()._by_parameters(names, given, X, Y, V, run)
         found = {}
-        for name in names:
+        for name in names if self.is_zonal else ():
             slope = self._parameter_profile(name, X, Y)
             if slope is None:
-                found[name] = 0.0
                 continue
 
             def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:
                 run.engine.matmul(slope, X, Y, V, out, run.threads)
 
             found[name] = contracted(partial(engines.gram, run, slope), product, X, Y, V)
-        return found
+        rest = [name for name in names if name not in found]
+        found |= super()._by_parameters(rest, given, X, Y, V, run)
+        return {name: found[name] for name in names}
 
     def _add_slope(
         self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
-        if not self.is_zonal:
+        slope = self._parameter_profile(name, X, Y) if self.is_zonal else None
+        if slope is None:
             super()._add_slope(name, step, given, X, Y, out, run)
             return
-        slope = self._parameter_profile(name, X, Y)
-        if slope is not None:
-            part = np.empty(out.shape, out.dtype)
-            engines.gram(run, slope, X, Y, part)
-            out += part * out.dtype.type(step)
+        part = np.empty(out.shape, out.dtype)
+        engines.gram(run, slope, X, Y, part)
+        out += part * out.dtype.type(step)
 
     def _parameter_profile(self, name: str, X: Any, Y: Any) -> ProfileMap | None:
-        """Return the derivative of a zonal kernel by a parameter; None for 0."""
-        plan, *_ = self._plan(X, Y)
+        """Return the derivative of a zonal kernel by a parameter, if a profile is accurate."""
+        self._check_range(X, Y)
         if not self._moves(name):
             return None
-        assert isinstance(plan, ProfileMap | RadialMap)
-        return parameter_profile(self, name, X.dtype, X.data.shape[1], plan.degree)
+        degree = self.homogeneity or 0.0
+        found = parameter_profile(self, name, X.dtype, X.data.shape[1], degree)
+        return found if found.error <= PROFILE_ERROR * float(np.finfo(X.dtype).eps) else None
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)
