@@ -119,7 +119,10 @@ class Parametrised(Differentiable):
         known = self.parameters()
         wanted = list(known) if names is None else _known("names", known, names)
         given = tuple(None if one is None else self.collect(one) for one in (X, _other(X, Y)))
-        return self._by_parameters(wanted, given, left, right, weights, run)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self._by_parameters(wanted, given, left, right, weights, run)
+        check_finite(place, np.array([list(found.values())]))
+        return found
 
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
