@@ -25,8 +25,8 @@ FLOORS = (
     ("kernels",),
     ("networks",),
     ("spectrum", "finite", "batch"),
-    ("features", "statistics", "sklearn"),
-    ("regression",),
+    ("features", "statistics", "sklearn", "torch", "jax"),
+    ("regression", "gpytorch"),
     ("plot",),
     ("command",),
 )

@@ -34,10 +34,19 @@ from ntkfast.networks import (
 if TYPE_CHECKING:
     from ntkfast import batch, datasets, finite, plot, regression, spectrum, statistics
     from ntkfast import features as features
+    from ntkfast import gpytorch as gpytorch
+    from ntkfast import jax as jax
     from ntkfast import sklearn as sklearn
+    from ntkfast import torch as torch
 
 _LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
-_NEED_SKLEARN = ("features", "sklearn")  # not in __all__: `import *` works without scikit-learn
+_NEED_EXTRAS = (
+    "features",
+    "gpytorch",
+    "jax",
+    "sklearn",
+    "torch",
+)  # not in __all__: `import *` works
 
 __all__ = [
     "Activation",
@@ -81,7 +90,7 @@ _register_threadpool()
 
 def __getattr__(name: str) -> ModuleType:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
-    if name in _LAZY + _NEED_SKLEARN:
+    if name in _LAZY + _NEED_EXTRAS:
         return importlib.import_module(f"ntkfast.{name}")
     module = sys.modules[__name__]
     raise AttributeError(f"module 'ntkfast' has no attribute {name!r}", name=name, obj=module)
@@ -89,4 +98,4 @@ def __getattr__(name: str) -> ModuleType:
 
 def __dir__() -> list[str]:
     """Return the public names."""
-    return sorted(__all__ + list(_NEED_SKLEARN))
+    return sorted(__all__ + list(_NEED_EXTRAS))
