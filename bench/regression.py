@@ -1,7 +1,8 @@
 """Kernel ridge regression on many rows: products, seconds and memory of `regression.solve`.
 
     NTKFAST_DATA=folder python bench/regression.py --size small
-    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 600  # 1 GB in all
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 550  # below 1 GB in all
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 550 --max-iter 2  # peak
     python bench/regression.py --data synthetic --rows 25000 50000 100000 200000 --picture cost.png
 
 MNIST: the folder holds ``mnist/mnist.npz`` with X_train, y_train, X_test and y_test; the targets
@@ -59,7 +60,7 @@ def unit(X: np.ndarray) -> np.ndarray:
 
 
 def measure(
-    data: str, n: int, rank: int | None, memory: int | None, threads: int
+    data: str, n: int, rank: int | None, memory: int | None, threads: int, max_iter: int
 ) -> dict[str, Any]:
     """Solve once, and predict rows that were not seen."""
     kernel = nf.FullyConnected(3).ntk
@@ -69,10 +70,18 @@ def measure(
     kernel.matmul(X[:500], None, np.ones(500, np.float32), threads=threads)  # compiles the profile
     cpu = time.process_time()
     found = nf.regression.solve(
-        kernel, X, Y, ridge, method="cg", rank=rank, memory=memory, threads=threads
+        kernel,
+        X,
+        Y,
+        ridge,
+        method="cg",
+        rank=rank,
+        memory=memory,
+        max_iter=max_iter,
+        threads=threads,
     )
     cpu = time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # kB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1.024e-3  # of KiB on Linux
     Z, T = draw("test", 10_000)
     began = time.perf_counter()
     F = kernel.matmul(Z, X, found.coefficients.astype(np.float32), threads=threads)
@@ -127,13 +136,15 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[0], help="0: the solver's choice")
     parser.add_argument("--memory", type=int, nargs="+", default=[0], help="MB; 0: the default")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--max-iter", type=int, default=1000, help="a few suffice for the peak")
     parser.add_argument("--picture", help="draw seconds and score against rows, two sizes or more")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         n, rank, memory = map(int, options.one.split(","))
-        one = measure(options.data, n, rank or None, memory * 10**6 or None, options.threads)
-        print(json.dumps(one))
+        budget = memory * 10**6 or None
+        settings = rank or None, budget, options.threads, options.max_iter
+        print(json.dumps(measure(options.data, n, *settings)))
         return
     print("  ".join(f"{name:>10}" for name in NAMES.split()))
     rows = []
@@ -142,6 +153,7 @@ def main() -> None:
             for memory in options.memory:
                 command = [sys.executable, __file__, "--one", f"{n},{rank},{memory}"]
                 command += ["--data", options.data, "--threads", str(options.threads)]
+                command += ["--max-iter", str(options.max_iter)]
                 text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 row = json.loads(text)
                 rows.append(dict(row))

@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from threadpoolctl import threadpool_limits
 
 import ntkfast as nf
 from ntkfast.regression.held_out import exact_systems
@@ -172,8 +173,9 @@ def ridge(path: Path, screen: int, shortlist: int) -> Accuracies:
         best = max(choices, key=lambda choice: choice.score)
         case = best.kernel, best.ridge
         if case not in done:
-            K = candidates[best.kernel](task.X)
-            done[case] = float(np.mean([_fold(K, Y, *fold, best.ridge) for fold in task.folds]))
+            kernel = candidates[best.kernel]
+            hits = [_fold(kernel, task, Y, *fold, best.ridge) for fold in task.folds]
+            done[case] = float(np.mean(hits))
         found[rule] = done[case]
     found["cpu"] = time.process_time() - clock
     return found | {"seconds": time.perf_counter() - start}
@@ -183,22 +185,26 @@ def _path(own: Array, cross: Array, Y: Array, index: int) -> Iterator[tuple[str,
     """Yield what each rule says of one kernel's ridges."""
     targets, held = Y[: len(own)], Y[len(own) :]
     ridges, classes = float(np.mean(np.diag(own))) * RIDGES, held.argmax(axis=1)
-    for ridge, system in zip(ridges, exact_systems(own, targets, ridges), strict=True):
-        if system is None:  # below the rounding errors of the matrix
-            continue
-        solution, inverse = system
-        predicted = cross @ solution
+    systems = zip(ridges, exact_systems(own, targets, ridges), strict=True)
+    kept = [(float(ridge), *system) for ridge, system in systems if system is not None]
+    outputs = cross @ np.hstack([solution for _, solution, _ in kept])
+    for (ridge, solution, inverse), predicted in zip(
+        kept, np.hsplit(outputs, len(kept)), strict=True
+    ):
         hits = np.mean(predicted.argmax(axis=1) == classes)
         error = float(np.mean((predicted - held) ** 2))
-        yield "validation", Choice((float(hits), -error), index, float(ridge))
+        yield "validation", Choice((float(hits), -error), index, ridge)
         left_out = float(np.mean((solution / inverse[:, None]) ** 2))
-        yield "leave-one-out", Choice((-left_out, 0.0), index, float(ridge))
+        yield "leave-one-out", Choice((-left_out, 0.0), index, ridge)
 
 
-def _fold(K: Array, Y: Array, train: Array, test: Array, ridge: float) -> float:
-    A = K[np.ix_(train, train)]
+def _fold(
+    kernel: nf.Kernel, task: Task, Y: Array, train: Array, test: Array, ridge: float
+) -> float:
+    A = kernel(task.X[train])
     np.einsum("ii->i", A)[:] += ridge
-    found = K[np.ix_(test, train)] @ linalg.solve(A, Y[train], assume_a="pos", overwrite_a=True)
+    factor = linalg.cho_factor(A.T, lower=True, overwrite_a=True, check_finite=False)
+    found = kernel(task.X[test], task.X[train]) @ linalg.cho_solve(factor, Y[train])
     return float(np.mean(found.argmax(axis=1) == Y[test].argmax(axis=1)))
 
 
@@ -257,7 +263,7 @@ def main() -> None:
     if args.protocol == "svm":
         task = partial(svm, max_iter=args.max_iter)
     start = time.perf_counter()
-    with ProcessPoolExecutor(args.workers, initializer=nf.set_num_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(args.workers, initializer=threadpool_limits, initargs=(1,)) as pool:
         lines = sorted(pool.map(task, paths), key=lambda line: str(line["dataset"]))
     seconds = time.perf_counter() - start
     show(lines, ("accuracy",) if args.protocol == "svm" else RULES)

@@ -23,6 +23,7 @@ OF_A_READER = "python", "pycon", "sh"
 # What an import, or a name of this package, needs beyond its own dependencies.
 NEEDS = {
     "dask": r"^(?:>>> )?import dask",
+    "gpytorch": r"^(?:>>> )?import gpytorch",
     "h5py": r"\.h5\b",
     "jax": r"^(?:>>> )?import jax",
     "matplotlib": r"\bnf\.plot\.|\.png\b|\bplt\.|ntkfast demo",

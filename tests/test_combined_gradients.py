@@ -80,13 +80,90 @@ def test_parameters() -> None:
     assert moved == 2 * nf.FullyConnected(3, w_std=1.0).ntk + nf.Gaussian(0.2).on([0, 1])
 
 
-@pytest.mark.parametrize(
-    "kernel", [BIASED * GAUSSIAN, BIASED.normalized(), NTK.on([0, 1])], ids=repr
-)
-def test_what_is_not_known(kernel: Any) -> None:
-    X, Y, V, dX = inputs()
-    X = X + np.arange(1, 8)[:, None]
+COMBINED = {
+    "product": BIASED * GAUSSIAN,
+    "three factors": ARC * GAUSSIAN * (0.5 * BIASED),
+    "normalised": BIASED.normalized(),
+    "of a sum": (NTK + GAUSSIAN).normalized(),
+    "columns": NTK.on([3, 0]),
+    "length scales": GAUSSIAN.ard([0.5, 1.0, 2.0, 4.0]),
+    "additive": nf.Laplace(0.5).on([0, 1]) + BIASED.ard([1.0, 3.0, 2.0, 0.7]) * GAUSSIAN.on(2),
+}
+
+
+def pieces(X: Any, Y: Any, dX: Any, of: Any) -> Any:
+    """Return central differences of sixth order of a function of X along a direction."""
+    h = 1e-3
+    steps = ((1, 45), (-1, -45), (2, -9), (-2, 9), (3, 1), (-3, -1))
+    return sum(c * of(X + k * h * dX, Y) for k, c in steps) / (60 * h)
+
+
+@pytest.mark.parametrize("kernel", COMBINED.values(), ids=COMBINED)
+def test_inputs_of_any_combination(kernel: Any) -> None:
+    """Differences of the kernel itself: truncated at 1e-14, rounded at 1e-13."""
+    _, Y, V, dX = inputs()
+    X = np.random.default_rng(2).standard_normal((7, 4))
+    Y = np.where(Y == 0, 0.5, Y)
+    A, B = np.random.default_rng(3).standard_normal((2, 7, 2))
+    slope = pieces(X, Y, dX, kernel)
+    close(kernel.jvp(X, Y, dX), slope, 1e-10)
+    close(np.sum(kernel.vjp(X, Y, V) * dX), np.sum(V * slope), 1e-10)
+    whole = pieces(X, None, dX, lambda Z, _: kernel(Z))
+    close(kernel.jvp(X, None, dX), whole, 1e-10)
+    W = A @ B.T
+    close(np.sum(kernel.vjp(X, None, W) * dX), np.sum(W * whole), 1e-10)
+    close(kernel.vjp(X, None, (A, B)), kernel.vjp(X, None, W), 1e-13)
+    close(kernel.vjp(X, Y, (A, B[:5])), kernel.vjp(X, Y, A @ B[:5].T), 1e-13)
+    single = kernel.vjp(X.astype(np.float32), Y.astype(np.float32), V.astype(np.float32))
+    close(single, kernel.vjp(X, Y, V), 1e-5)
+    assert single.dtype == np.float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", COMBINED.values(), ids=COMBINED)
+def test_parameters_of_any_combination(kernel: Any) -> None:
+    """Differences in the logarithm of each parameter, and the two directions against each other."""
+    X, Y, V, _ = inputs()
+    for Z, W in ((Y, V), (None, V @ np.ones((5, 7)))):
+        found = kernel.parameter_gradient(X, Z, W)
+        assert list(found) == list(kernel.parameters())
+        size = np.sum(np.abs(W * kernel(X, Z)))
+        for name, value in kernel.parameters().items():
+            if value == 0:
+                assert found[name] == 0
+                continue
+
+            def at(logs: Any, _: Any, name: str = name, value: float = value, Z: Any = Z) -> Any:
+                return kernel.with_parameters({name: value * float(np.exp(logs))})(X, Z)
+
+            slope = pieces(0.0, None, 1.0, at) / value
+            assert abs(found[name] - np.sum(W * slope)) < 1e-10 * size * max(1, 1 / value), name
+            moved = kernel.parameter_jvp(X, Z, {name: 1.0})
+            assert abs(found[name] - np.sum(W * moved)) < 1e-10 * size * max(1, 1 / value), name
+
+
+def test_names_of_parameters() -> None:
+    X, Y, V, _ = inputs()
+    kernel = GAUSSIAN.ard([1.0, 2.0, 3.0, 4.0])
+    some = kernel.parameter_gradient(X, Y, V, names=["length_scales.2"])
+    assert list(some) == ["length_scales.2"]
+    assert some.items() <= kernel.parameter_gradient(X, Y, V).items()
+    with pytest.raises(ValueError, match=r"names: expected some of 'kernel.c', .*; got 'c'"):
+        kernel.parameter_gradient(X, Y, V, names=["c"])
+    with pytest.raises(ValueError, match=r"steps: expected some of .*; got 'c'"):
+        kernel.parameter_jvp(X, Y, {"c": 1.0})
+
+
+def test_length_scales_of_sequences() -> None:
+    """Their inputs do not move: the length scales still do."""
+    kernel = nf.Recurrent(1, b_std=0.1).ntk.ard([1.0, 2.0, 0.5])
+    X = np.random.default_rng(4).standard_normal((4, 3))
+    V = np.ones((4, 4))
+    found = kernel.parameter_gradient(X, None, V, names=["length_scales.1"])
+
+    def at(value: float, _: Any) -> Any:
+        return kernel.with_parameters({"length_scales.1": value})(X)
+
+    assert found["length_scales.1"] == pytest.approx(np.sum(pieces(2.0, None, 1.0, at)), rel=1e-9)
     with pytest.raises(TypeError, match="kernel: derivatives by inputs are known of"):
-        kernel.vjp(X, Y, V)
-    with pytest.raises(TypeError, match="kernel: derivatives by inputs are known of"):
-        kernel.jvp(X, Y, dX)
+        kernel.vjp(X, None, V)

@@ -15,6 +15,8 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 # The dearest run on a part of their grid; what they do with it is the same.
 PARTS = {
     "cheng_xie_power": ["--runs", "12"],
+    "distilled_digits": ["--steps", "4", "--rows", "300"],
+    "feature_machine": ["--rows", "60"],
     "huang_depth": ["--seeds", "1", "--steps", "400"],
     "huang_orthogonal": ["--largest", "8"],
     "huang_training": ["--largest", "7", "--seeds", "2"],

@@ -22,8 +22,9 @@ from sklearn.gaussian_process.kernels import WhiteKernel
 from sklearn.utils.estimator_checks import check_estimator
 
 from ntkfast.regression import GaussianProcess
-from ntkfast.regression.marginal_likelihood import Evidence
+from ntkfast.regression.marginal_likelihood import Evidence, Fit
 from ntkfast.regression.positive import factorised
+from ntkfast.regression.tuning import Search
 from ntkfast.sklearn import NTKKernel
 
 EPS = float(np.finfo(np.float64).eps)
@@ -155,6 +156,49 @@ def test_parameters_of_the_network() -> None:
                 )
                 near = GaussianProcess(fixed).fit(X, Y[:, 0])
                 assert near.log_marginal_likelihood_value_ <= best + 1e-7
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.0], ids=["noise", "none"])
+@pytest.mark.parametrize("own", [(), ("noise",), ("scale",), ("noise", "scale")], ids=str)
+def test_slopes_of_the_likelihood(own: tuple[str, ...], noise: float) -> None:
+    """Against differences of the likelihood, each with the best scale and noise of its own.
+
+    Targets without noise end at the least noise there is, which moves with the kernel.
+    """
+    targets = NET.ntk(X) @ np.linspace(-1, 1, 40) if noise == 0 else Y[:, 0]
+    if noise == 0 and "noise" not in own:
+        targets, noise = Y[:, 0], 0.3
+    names = ("b_std", "w_std")
+
+    def fit(b_std: float, w_std: float, names: tuple[str, ...] = ()) -> Any:
+        start = Fit(0.0, 0.7, noise or 0.1)
+        search = Search(NET.ntk, X, targets[:, None], None, None, start, set(own), {})
+        return search._fit({"b_std": b_std, "w_std": w_std}, names)
+
+    found, slopes = fit(0.3, 1.3, names)
+    assert (found.noise < 1e-9) == (targets is not Y[:, 0] and noise == 0)
+    h = 1e-4
+    for slope, step in zip(slopes, np.eye(2), strict=True):
+        ends = [fit(*(np.array([0.3, 1.3]) + k * h * step))[0].value for k in (1, -1, 2, -2)]
+        wanted = (8 * (ends[0] - ends[1]) - (ends[2] - ends[3])) / (12 * h)
+        assert slope == pytest.approx(wanted, rel=1e-6, abs=1e-6 * abs(found.value))
+
+
+def test_parameters_of_parts() -> None:
+    kernel = NET.ntk + 0.5 * nf.Gaussian(0.3).ard([1.0, 2.0, 4.0])
+    names = ("noise", "scale", "k2.factor", "k2.kernel.length_scales")
+    model = GaussianProcess(kernel, tune=names).fit(X[:20], Y[:20])
+    scales = [f"k2.kernel.length_scales.{k}" for k in range(3)]
+    assert list(model.parameters_) == ["k2.factor", *scales]
+    start = GaussianProcess(kernel).fit(X[:20], Y[:20]).log_marginal_likelihood_value_
+    assert model.log_marginal_likelihood_value_ > start + 1
+    assert model.parameters_.items() <= model.kernel_.parameters().items()
+    again = model.log_marginal_likelihood(**model.parameters_)
+    assert again == pytest.approx(model.log_marginal_likelihood_value_, rel=1e-12)
+    wanted = model.log_marginal_likelihood(**{"k1.b_std": 0.5})
+    assert model.log_marginal_likelihood(k1__b_std=0.5) == wanted != again
+    with pytest.raises(ValueError, match=r"k3\.c: expected one of k1, k2, "):
+        GaussianProcess(kernel, tune="k3.c").fit(X, Y)
 
 
 def test_depth_is_tried() -> None:

@@ -212,6 +212,40 @@ def test_parameters_against_the_oracle(kernel: Any, name: str, make: Any) -> Non
     assert abs(narrow[name] - np.sum(V * exact)) <= 1e-5 * size
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 1.3, 2.0])
+@pytest.mark.parametrize("form", ["euclidean", "sphere", "homogeneous"])
+@pytest.mark.parametrize("c", [0.5, 300.0])
+def test_rates(gamma: float, form: str, c: float) -> None:
+    """The derivative by a rate is -r^gamma K, without a profile where roots of angles have none."""
+    kernel = nf.ExponentialPower(gamma, c, form)
+    x, y = np.random.default_rng(5).standard_normal((2, 6, 3)) / c**0.5
+    x[0], y[1] = y[0], 0
+    V = np.random.default_rng(6).uniform(1, 2, (6, 6))
+    size = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(y, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        apart = np.sqrt(np.maximum(2 - 2 * np.where(size > 0, x @ y.T / size, 0), 0))
+    r = np.linalg.norm(x[:, None] - y, axis=2) if form == "euclidean" else apart
+    r[0, 0] = 0
+    factor = size if form == "homogeneous" else 1.0
+    slope = -(r**gamma) * factor * np.exp(-c * r**gamma)
+    found = kernel.parameter_gradient(x, y, V)["c"]
+    assert found == pytest.approx(np.sum(V * slope), rel=1e-11)
+    assert found == pytest.approx(kernel.parameter_gradient(x, y, (V, np.eye(6)))["c"], rel=1e-13)
+    moved = kernel.parameter_jvp(x, y, {"c": 2.0})
+    np.testing.assert_allclose(moved, 2 * slope, rtol=1e-11, atol=1e-15 * np.max(size) / c)
+
+
+@pytest.mark.slow
+def test_parameters_where_no_profile_serves() -> None:
+    """A residual network that is nearly linear is evaluated by layers; its alpha moves as well."""
+    net = nf.ResNet(2, alpha=1e-3).ntk
+    x = np.random.default_rng(7).standard_normal((5, 3))
+    V, h = np.ones((5, 5)), 1e-5
+    ends = [np.sum(V * net.with_parameters({"alpha": 1e-3 + s})(x)) for s in (h, -h)]
+    found = net.parameter_gradient(x, None, V)["alpha"]
+    assert found == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6)
+
+
 def test_parameters_of_composed_networks() -> None:
     net = nf.compose(nf.Dense(1.5, 0.1), "relu", nf.Residual(nf.Dense(1.2), "relu", nf.Dense(0.7)))
     names = net.ntk.parameters()

@@ -25,8 +25,8 @@ FLOORS = (
     ("kernels",),
     ("networks",),
     ("spectrum", "finite", "batch"),
-    ("dask", "features", "statistics", "sklearn"),
-    ("regression",),
+    ("dask", "features", "statistics", "sklearn", "torch", "jax"),
+    ("regression", "gpytorch"),
     ("plot",),
     ("command",),
 )

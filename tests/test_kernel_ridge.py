@@ -29,6 +29,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from ntkfast.arrays.panels import panels
 from ntkfast.regression import (
     GaussianProcess,
     GradientFlow,
@@ -233,6 +234,16 @@ def test_leave_one_out_is_that_of_refits(weights: Any) -> None:
     close(model.held_out_, left[best], ridges[best] / 3, 10)
     fixed = KernelRidge(NET, model.ridge_).fit(X, Y, sample_weight=weights)
     close(model.predict(Z), fixed.predict(Z), ridges[best] / 3, 10)
+
+
+def test_paths_in_parts_leave_out_what_rounding_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    twice, ridges = np.repeat(X[:20], 2, axis=0), [0.0, 1e-3, 1e-20, 0.1, 1.0]
+    whole = KernelRidgeCV(NET, ridges).fit(twice, Y)
+    monkeypatch.setattr(held_out, "panels", lambda count, size: panels(count, 1, 2))
+    parts = KernelRidgeCV(NET, ridges).fit(twice, Y)
+    assert np.isinf(whole.scores_).tolist() == [True, False, True, False, False]
+    close(parts.scores_, whole.scores_, 1e-3, 10)
+    close(parts.dual_coef_, whole.dual_coef_, parts.ridge_, 10)
 
 
 def test_generalised_cross_validation_follows_the_formula() -> None:

@@ -15,6 +15,7 @@ import ntkfast as nf
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("activations", "batch", "datasets", "finite", "plot", "spectrum", "statistics")
+OTHERS = ("torch", "gpytorch", "jax")
 NEED_SKLEARN = ("features", "regression", "sklearn")
 # An entry of a list of names, or a name in double backquotes.
 ENTRIES = re.compile(r"^   ([\w.]+)$|``([\w.]+)``", re.MULTILINE)
@@ -51,6 +52,12 @@ def test_the_package_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_is_in_the_reference(name: str) -> None:
+    assert missing(f"{name}.", importlib.import_module(f"ntkfast.{name}")) == []
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_module_for_another_library_is_in_the_reference(name: str) -> None:
+    pytest.importorskip(name)
     assert missing(f"{name}.", importlib.import_module(f"ntkfast.{name}")) == []
 
 

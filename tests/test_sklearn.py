@@ -96,7 +96,7 @@ def test_gradient_by_a_known_power() -> None:
     """Without biases every layer multiplies the kernel by w_std^2: the exact answer is 6 K."""
     network = nf.FullyConnected(2, parameterization="ntk", w_std=1.4)
     K, gradient = NTKKernel(network, w_std=1.4, scale_bounds="fixed")(X, eval_gradient=True)
-    np.testing.assert_allclose(gradient[..., 0], 6 * K, rtol=0, atol=1e-8 * K.max())
+    np.testing.assert_allclose(gradient[..., 0], 6 * K, rtol=0, atol=1e-12 * K.max())
 
 
 @pytest.mark.parametrize(

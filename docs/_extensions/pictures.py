@@ -1,4 +1,4 @@
-"""Draws the pictures of the landing page with the package itself, before pages are read."""
+"""Draws the pictures of pages with the package itself, before pages are read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 import ntkfast as nf
-from ntkfast.plot.style import INK, figure_of, shades
+from ntkfast.plot.style import INK, dress, figure_of, shades
 
 FOLDER = Path(__file__).parents[1] / "_pictures"  # no part of the repository
+SOLVER = Path(__file__).parents[1] / "guide" / "solver.md"  # holds what was measured
 
 
 def learning() -> Any:
@@ -72,6 +73,27 @@ def spectrum() -> Any:
     return figure
 
 
+def growth() -> Any:
+    """Draw processor time and accuracy over the number of rows, from the table of the page."""
+    lines = SOLVER.read_text(encoding="utf-8").partition("| images |")[2].splitlines()[2:]
+    rows = [line.replace(",", "").strip("| ").split(" | ") for line in lines[: lines.index("")]]
+    n, seconds, right = (np.array([float(row[i]) for row in rows]) for i in (0, 4, 6))
+    power, level = np.polyfit(np.log(n), np.log(seconds), 1)
+    figure = figure_of(9.0, 3.2)
+    left, other = figure.subplots(1, 2)
+    for axes, title in ((left, "Processor time, s"), (other, "Accuracy on 10,000 test images, %")):
+        dress(axes, title)
+        axes.set(xscale="log", xticks=n, xlabel="training images")
+        axes.set_xticklabels([f"{one:,.0f}" for one in n])
+        axes.minorticks_off()
+    left.plot(n, np.exp(level) * n**power, color="#3b7fb5", lw=1.5, label=f"$n^{{{power:.2f}}}$")
+    left.plot(n, seconds, "o", color="#1d5c8f", label="measured")
+    left.set_yscale("log")
+    left.legend(frameon=False)
+    other.plot(n, right, "o-", color="#1d5c8f", lw=1.5)
+    return figure
+
+
 def _card() -> tuple[Any, Any]:
     figure = figure_of(3.4, 2.0)
     axes = figure.subplots()
@@ -88,9 +110,10 @@ def _bare(axes: Any) -> None:
 def draw(app: Any) -> None:
     """Write all pictures, unless they are there already."""
     FOLDER.mkdir(exist_ok=True)
-    for make in (learning, matrix, prediction, spectrum):
+    changed = max(path.stat().st_mtime for path in (Path(__file__), SOLVER))
+    for make in (learning, matrix, prediction, spectrum, growth):
         path = FOLDER / f"{make.__name__}.png"
-        if not path.exists() or path.stat().st_mtime < Path(__file__).stat().st_mtime:
+        if not path.exists() or path.stat().st_mtime < changed:
             nf.plot.save(make(), path)
 
 

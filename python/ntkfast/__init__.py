@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from ntkfast import batch, datasets, finite, plot, regression, spectrum, statistics
     from ntkfast import dask as dask
     from ntkfast import features as features
+    from ntkfast import gpytorch as gpytorch
+    from ntkfast import jax as jax
     from ntkfast import sklearn as sklearn
+    from ntkfast import torch as torch
 
 _LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
-# not in __all__: `import *` works without scikit-learn and Dask
-_NEED_EXTRAS = ("dask", "features", "sklearn")
+# not in __all__: `import *` works without these extras
+_NEED_EXTRAS = ("dask", "features", "gpytorch", "jax", "sklearn", "torch")
 
 __all__ = [
     "Activation",

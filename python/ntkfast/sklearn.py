@@ -19,7 +19,6 @@ from sklearn.gaussian_process.kernels import Kernel as SklearnKernel  # noqa: E4
 __all__ = ["NTKKernel"]
 
 Bounds = tuple[float, float] | Literal["fixed"]
-STEP = float(np.finfo(np.float64).eps ** (1 / 3))
 _TUNABLE = ("alpha", "b_std", "bias", "c", "h_std", "scale", "u_std", "w_std")
 
 
@@ -55,9 +54,7 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
 
     Notes
     -----
-    The gradient by `scale` is exact. The others are central differences in the logarithm of the
-    parameter with step 6e-6: about nine digits are right, enough for the optimiser, at the price of
-    two more Gram matrices each.
+    Gradients are exact, see `ntkfast.kernels.Kernel.parameter_jvp`; they are computed in float64.
 
     A matrix is a set of sequences of numbers for `Recurrent`. Sequences of different lengths cannot
     pass through the checks of scikit-learn's estimators: give those the Gram matrix, as in
@@ -149,9 +146,9 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
         if not eval_gradient:
             return K
         free = [parameter.name for parameter in self.hyperparameters if not parameter.fixed]
-        gradient = np.empty((*K.shape, len(free)))
+        gradient, wide = np.empty((*K.shape, len(free))), inputs.astype(np.float64)
         for column, name in enumerate(free):
-            gradient[..., column] = K if name == "scale" else self._slope(name, inputs)
+            gradient[..., column] = K if name == "scale" else self._slope(name, wide)
         return K, gradient
 
     def diag(self, X: ArrayLike) -> NDArray[Any]:
@@ -202,11 +199,9 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
 
     def _slope(self, name: str, X: NDArray[Any]) -> NDArray[Any]:
         """Differentiate by the logarithm of one parameter, in double precision."""
-        values, X = self._values(), X.astype(np.float64)
-        above = values | {name: values[name] * float(np.exp(STEP))}
-        below = values | {name: values[name] * float(np.exp(-STEP))}
-        width = float(np.log(above[name] / below[name]))  # as rounded, not 2 STEP
-        difference = self._evaluate(above, X, None)
-        difference -= self._evaluate(below, X, None)
-        difference /= width
-        return difference
+        values = self._values()
+        step = {name: values["scale"] * values[name]}
+        found: NDArray[Any] = self._kernel(values).parameter_jvp(
+            X, None, step, engine=self.engine, threads=self.threads
+        )
+        return found

@@ -152,8 +152,41 @@ class Joint:
         return Joint(tuple(one[part] for one in self.parts))
 
 
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """What a kernel has validated of a matrix whose columns were chosen or scaled.
+
+    Attributes
+    ----------
+    inner : collection
+    width : int
+        Columns of the matrix.
+    """
+
+    inner: Any
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        dtype: np.dtype[Any] = self.inner.dtype
+        return dtype
+
+    @property
+    def memory(self) -> NDArray[Any]:
+        """That of what was made of the matrix."""
+        memory: NDArray[Any] = self.inner.memory
+        return memory
+
+    def __getitem__(self, part: Any) -> Changed:
+        return Changed(self.inner[part], self.width)
+
+
 def memories(collection: Collection) -> list[NDArray[Any]]:
     """Return all arrays that hold the inputs."""
     if isinstance(collection, Joint):
         return [memory for part in collection.parts for memory in memories(part)]
-    return [collection.memory]
+    return memories(collection.inner) if isinstance(collection, Changed) else [collection.memory]

@@ -11,7 +11,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,9 @@ from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
-from ntkfast.kernels.combined import Named, Split, wrapped
+from ntkfast.kernels.by_parameters import Given
+from ntkfast.kernels.combined import Named, Split, below, wrapped
+from ntkfast.kernels.moving import blocks, contracted, gradient_weights, weight
 
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
@@ -106,6 +108,20 @@ class Combined(Named, Kernel):
     ) -> None:
         self._require_host(out)
         Kernel._product(self, X, Y, V, out, run)
+
+    def _of_parts(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        """Return the derivatives of each part by its own parameters."""
+        found: dict[str, float] = {}
+        for label, (kernel, left, right) in zip(
+            self.named_kernels(), self._each(X, Y), strict=True
+        ):
+            inner = below(label, names)
+            if inner:
+                values = kernel._by_parameters(inner, given, left, right, V, run)
+                found |= {f"{label}.{name}": value for name, value in values.items()}
+        return found
 
     def _require_host(self, array: Any) -> None:
         if places.of(array) is not places.HOST:
@@ -217,6 +233,12 @@ class Sum(Folded):
                 kernel._moving(left[rows], right, dX[rows], part, run)
                 out[rows] += part
 
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        found = self._of_parts(names, given, X, Y, V, run)
+        return {name: found[name] for name in names}
+
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.kernels))
 
@@ -238,6 +260,62 @@ class Product(Folded):
 
     def _degree(self, degrees: Sequence[float]) -> float | None:
         return float(sum(degrees))
+
+    def _others(self, k: int, X: Any, Y: Any, run: Run) -> FloatArray:
+        """Return the product of all Gram matrices but that of part k."""
+        found = np.ones((len(X), len(X if Y is None else Y)), X.dtype)
+        part = np.empty_like(found)
+        for number, (kernel, left, right) in enumerate(self._each(X, Y)):
+            if number != k:
+                kernel._gram(left, right, part, run)
+                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                    found *= part
+        return found
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        shape, *_ = [kernel._movable(left, right) for kernel, left, right in self._each(X, Y)]
+        return shape
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        right = X if Y is None else Y
+        for rows, weights in gradient_weights(X, Y, V):
+            part, total = np.empty(out[rows].shape, out.dtype), np.zeros(out[rows].shape)
+            for k, (kernel, one, other) in enumerate(self._each(X[rows], right)):
+                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                    scaled = Weights(weights * self._others(k, X[rows], right, run))
+                kernel._gradient(one, other, scaled, part, run)
+                total += part
+            out[rows] = total
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        for rows in panels(len(X), len(Y) * out.itemsize):
+            part = np.empty((len(X[rows]), len(Y)), out.dtype)
+            out[rows] = 0
+            for k, (kernel, one, other) in enumerate(self._each(X[rows], Y)):
+                kernel._moving(one, other, dX[rows], part, run)
+                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                    out[rows] += part * self._others(k, X[rows], Y, run)
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        found = dict.fromkeys(names, 0.0)
+        for rows, columns in blocks(X, Y):
+            weights, part = weight(V, rows, columns, Y), X[rows]
+            other = None if columns is None else (X if Y is None else Y)[columns]
+            source = given[0] if given[1] is None else given[1]
+            sides = given[0][rows], None if columns is None else source[columns]
+            for k, (label, kernel) in enumerate(self.named_kernels().items()):
+                inner = below(label, names)
+                if not inner:
+                    continue
+                *_, one, two = list(self._each(part, other))[k]
+                scaled = Weights(weights * self._others(k, part, other, run))
+                for name, value in kernel._by_parameters(
+                    inner, sides, one, two, scaled, run
+                ).items():
+                    found[f"{label}.{name}"] += value
+        return found
 
     def __repr__(self) -> str:
         return " * ".join(map(wrapped, self.kernels))
@@ -313,6 +391,17 @@ class Multiple(Wrapped):
         ((kernel, left, right),) = self._each(X, Y)
         kernel._moving(left, right, dX, out, run)
         self._scale(out)
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        values = self._of_parts(names, given, X, Y, V, run)
+        found = {name: self.factor * value for name, value in values.items()}
+        if "factor" in names:
+            ((kernel, left, right),) = self._each(X, Y)
+            ways = partial(kernel._gram, run=run), partial(kernel._product, run=run)
+            found["factor"] = contracted(*ways, left, right, V)
+        return {name: found[name] for name in names}
 
     def __repr__(self) -> str:
         return f"{self.factor!r} * {wrapped(self.kernel)}"

@@ -15,7 +15,7 @@ from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
-from ntkfast.kernels.gradients import Differentiable
+from ntkfast.kernels.by_parameters import Parametrised
 from ntkfast.kernels.moving import found_in, moved
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
 
-class Kernel(Arithmetic, Differentiable):
+class Kernel(Arithmetic, Parametrised):
     """A positive semidefinite function of two inputs.
 
     Kernels are immutable, hashable and picklable. Calling one gives a Gram matrix::

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import Collection, FloatArray
+from ntkfast.arrays.collections import Changed, Collection, FloatArray, Weights
+from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import maker
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.combined import Named, wrapped
 
 Item = TypeVar("Item")
+SCALES = "length_scales."  # before the number of a column, as a parameter
 
 
 class OfColumns(Named, Kernel):
@@ -63,20 +66,57 @@ class OfColumns(Named, Kernel):
         self._checked("X", left.shape)
         if right is not None:
             checks.same_features(left, right)
-        return self.kernel._inputs(
+        inner, other = self.kernel._inputs(
             place, self._changed(left), None if right is None else self._changed(right)
         )
+        width = left.shape[1]
+        return Changed(inner, width), None if other is None else Changed(other, width)
 
-    def _values(self, X: Collection) -> FloatArray:
-        return self.kernel._values(X)
+    def _values(self, X: Any) -> FloatArray:
+        return self.kernel._values(X.inner)
 
-    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
-        self.kernel._gram(X, Y, out, run)
+    def _gram(self, X: Any, Y: Any, out: FloatArray, run: Run) -> None:
+        self.kernel._gram(X.inner, _inner(Y), out, run)
 
-    def _product(
-        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
-    ) -> None:
-        self.kernel._product(X, Y, V, out, run)
+    def _product(self, X: Any, Y: Any, V: FloatArray, out: FloatArray, run: Run) -> None:
+        self.kernel._product(X.inner, _inner(Y), V, out, run)
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def _spread(self, gradient: FloatArray, out: FloatArray) -> None:
+        """Write the gradient by a matrix from that by what the kernel gets of it."""
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        return self.kernel._movable(X.inner, _inner(Y))[0], X.width
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        self._spread(self._inner_gradient(X, Y, V, run), out)
+
+    def _inner_gradient(self, X: Any, Y: Any, V: Weights, run: Run) -> FloatArray:
+        inner, other = X.inner, _inner(Y)
+        part = np.empty(self.kernel._movable(inner, other), X.dtype)
+        self.kernel._gradient(inner, other, V, part, run)
+        return part
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        self.kernel._moving(X.inner, Y.inner, self._changed(dX), out, run)
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        sides = tuple(None if one is None else self._changed(one) for one in given)
+        inner = [name.partition(".")[2] for name in names]
+        found = self.kernel._by_parameters(inner, sides, X.inner, _inner(Y), V, run)
+        return {f"kernel.{name}": value for name, value in found.items()}
+
+
+def _products(A: FloatArray, B: FloatArray) -> NDArray[np.float64]:
+    return np.asarray(np.einsum("ij,ij->j", A, B, dtype=np.float64))
+
+
+def _inner(side: Any) -> Any:
+    return None if side is None else side.inner
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,6 +137,10 @@ class OnColumns(OfColumns):
 
     def _changed(self, X: FloatArray) -> FloatArray:
         return np.asarray(np.take(X, self.columns, axis=1))
+
+    def _spread(self, gradient: FloatArray, out: FloatArray) -> None:
+        out[...] = 0
+        out[:, self.columns] = gradient
 
     def __repr__(self) -> str:
         columns = self.columns[0] if len(self.columns) == 1 else list(self.columns)
@@ -122,6 +166,52 @@ class ARD(OfColumns):
     def _changed(self, X: FloatArray) -> FloatArray:
         with np.errstate(over="ignore", under="ignore"):
             return np.asarray(X / np.array(self.length_scales), X.dtype)
+
+    def _spread(self, gradient: FloatArray, out: FloatArray) -> None:
+        with np.errstate(over="ignore", under="ignore"):
+            out[...] = gradient / np.array(self.length_scales)
+
+    def parameters(self) -> dict[str, float]:
+        """Return those of the kernel, and the length scales; see `Kernel.parameters`."""
+        scales = {f"{SCALES}{k}": scale for k, scale in enumerate(self.length_scales)}
+        return {**super().parameters(), **scales}
+
+    def _moved(self, name: str, value: float) -> Self:
+        if not name.startswith(SCALES):
+            return super()._moved(name, value)
+        scales = list(self.length_scales)
+        scales[int(name.removeprefix(SCALES))] = value
+        return self.with_parts({"length_scales": scales})
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        numbers = [int(name.removeprefix(SCALES)) for name in names if name.startswith(SCALES)]
+        rest = [name for name in names if not name.startswith(SCALES)]
+        found = super()._by_parameters(rest, given, X, Y, V, run)
+        if numbers and not self.kernel.of_rows:
+            named = [f"{SCALES}{k}" for k in numbers]
+            found |= Kernel._by_parameters(self, named, given, X, Y, V, run)
+        elif numbers:
+            moves = self._moves_of_columns(given, X, Y, V, run)
+            for k in numbers:  # a column z over its length scale l moves by -z / l
+                found[f"{SCALES}{k}"] = float(-moves[k] / self.length_scales[k])
+        return {name: found[name] for name in names}
+
+    def _moves_of_columns(
+        self, given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> NDArray[np.float64]:
+        """Return for each column the sum of its gradient times itself, in both places."""
+        sides = [self._changed(one) for one in given if one is not None]
+        if Y is None and V.left is not None and V.right is not None:  # as for `vjp`
+            V = Weights(None, np.hstack([V.left, V.right]), np.hstack([V.right, V.left]))
+        sums = _products(sides[0], self._inner_gradient(X, Y, V, run))
+        for rows in panels(len(Y), len(X) * X.dtype.itemsize) if Y is not None else ():
+            matrix = None if V.matrix is None else np.ascontiguousarray(V.matrix[:, rows].T)
+            right = None if V.right is None else V.right[rows]
+            turned = Weights(matrix, right, V.left)
+            sums += _products(sides[1][rows], self._inner_gradient(Y[rows], X, turned, run))
+        return sums
 
     def __repr__(self) -> str:
         return f"{wrapped(self.kernel)}.ard({list(self.length_scales)})"

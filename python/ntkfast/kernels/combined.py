@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
@@ -64,3 +64,8 @@ def wrapped(kernel: object) -> str:
     """Return how a kernel is shown as a factor, or before a method."""
     weak = isinstance(kernel, Named) and kernel.binds < CALL
     return f"({kernel!r})" if weak else repr(kernel)
+
+
+def below(label: str, names: Iterable[str]) -> list[str]:
+    """Return the names of parameters that are those of a part, without its own."""
+    return [name.removeprefix(f"{label}.") for name in names if name.startswith(f"{label}.")]

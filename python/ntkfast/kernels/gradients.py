@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +13,6 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
-from ntkfast.kernels.moving import REACH, contracted, enters_by_square, stencil
 
 WeightsLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
@@ -108,7 +106,7 @@ class Differentiable(ABC):
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = self._movable(left, right)
         count = len(left if right is None else right)
-        weights = _weights(V, len(left), count, left.dtype, right is None)
+        weights = weights_of(V, len(left), count, left.dtype, right is None)
         result = place.product_output(
             out,
             shape,
@@ -121,7 +119,7 @@ class Differentiable(ABC):
             B=weights.right,
         )
         self._gradient(left, right, weights, result.target, run)
-        _check_finite(place, result.target)
+        check_finite(place, result.target)
         gradient: FloatArray = result.finish()
         return gradient
 
@@ -199,139 +197,9 @@ class Differentiable(ABC):
             part = np.empty((len(right[rows]), len(left)), left.dtype)
             self._moving(right[rows], left, ways[1][rows], part, run)
             result.target[:, rows] += part.T
-        _check_finite(place, result.target)
+        check_finite(place, result.target)
         derivative: FloatArray = result.finish()
         return derivative
-
-    def parameters(self) -> dict[str, float]:
-        """Return the parameters that can move, with their values.
-
-        Returns
-        -------
-        dict
-            Of a network ``w_std``, ``b_std``, ``bias``, ``alpha``, ``u_std``, ``h_std`` and
-            ``v_std``, those that it has; in one that is composed after the position of the layer,
-            ``"0.w_std"``. Of exponential kernels ``c``; of a multiple its ``factor``, of kernels
-            made of kernels those of the parts after their names, ``"k1.c"``. Of others nothing.
-
-        Examples
-        --------
-        >>> import ntkfast as nf
-        >>> nf.ResNet(2, alpha=0.5).ntk.parameters()
-        {'alpha': 0.5, 'w_std': 1.4142135623730951, 'v_std': 1.0}
-        """
-        return {}
-
-    def with_parameters(self, values: Mapping[str, float]) -> Self:
-        """Return the kernel with other values of some parameters.
-
-        Parameters
-        ----------
-        values : mapping
-            From names of `parameters` to numbers.
-
-        Raises
-        ------
-        ValueError
-            If there is no such parameter, or a value is out of range.
-        """
-        known = self.parameters()
-        kernel = self
-        for name, value in values.items():
-            if name not in known:
-                names = ", ".join(map(repr, known)) or "none"
-                raise ValueError(f"values: expected some of {names}; got {name!r}")
-            kernel = kernel._moved(name, value)
-        return kernel
-
-    def _moved(self, name: str, value: float) -> Self:
-        """Return the kernel with another value of one parameter."""
-        return self
-
-    def parameter_gradient(
-        self,
-        X: ArrayLike,
-        Y: ArrayLike | None,
-        V: WeightsLike,
-        *,
-        engine: str | None = None,
-        threads: int | None = None,
-    ) -> dict[str, float]:
-        """Return the derivatives of sum_ij V_ij K(X_i, Y_j) by all parameters.
-
-        Parameters
-        ----------
-        X, Y : (n, d) and (m, d) arrays, or other inputs of the kernel
-            None for Y, or the same object as `X`: K(X, X).
-        V : (n, m) array, or pair of (n, r) and (m, r) arrays
-            A pair (A, B) means A @ B.T, which is never formed.
-        engine, threads
-            As for calling the kernel.
-
-        Returns
-        -------
-        dict
-            With the names of `parameters`. A deviation of 0 has the derivative 0: it enters by its
-            square.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for `vjp`.
-
-        Notes
-        -----
-        Zonal kernels take one more evaluation of a polynomial per pair and parameter. Others are
-        evaluated in float64 at twelve values of each parameter, of which the polynomial through
-        them is differentiated.
-
-        Examples
-        --------
-        >>> import numpy as np, ntkfast as nf
-        >>> kernel = nf.FullyConnected(1, w_std=1.5).ntk
-        >>> found = kernel.parameter_gradient(np.eye(2), None, np.eye(2))
-        >>> {name: round(value, 6) for name, value in found.items()}
-        {'w_std': 6.0, 'bias': 0.0}
-        """
-        place, run = self._on_host(X, engine, threads)
-        left, right = self._inputs(place, X, None if Y is X else Y)
-        count = len(left if right is None else right)
-        weights = _weights(V, len(left), count, left.dtype, False)
-        return self._by_parameters((X, None if Y is X else Y), left, right, weights, run)
-
-    def _by_parameters(
-        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
-    ) -> dict[str, float]:
-        """Return the derivatives for inputs as they were given, and validated."""
-        wide = [None if one is None else self.collect(one).astype(np.float64) for one in given]
-        parts = (V.matrix, V.left, V.right)
-        weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
-
-        def value(kernel: Any) -> float:
-            left, right = kernel._inputs(places.HOST, *wide)
-
-            def gram(X: Any, Y: Any, out: FloatArray) -> None:
-                kernel._gram(X, Y, out, run)
-
-            def product(X: Any, Y: Any, V: FloatArray, out: FloatArray) -> None:
-                kernel._product(X, Y, V, out, run)
-
-            return contracted(gram, product, left, right, weights)
-
-        found = {}
-        for name, p in self.parameters().items():
-            if enters_by_square(name) and p == 0:
-                found[name] = 0.0
-                continue
-            nodes, factors = stencil(p, REACH / self.parameter_depth)
-            values = [value(self._moved(name, node)) for node in nodes]
-            found[name] = float(np.dot(np.array(factors), np.array(values, np.longdouble)))
-        return found
-
-    @property
-    def parameter_depth(self) -> int:
-        """How often a parameter multiplies a value, about: the depth of a network."""
-        return 1
 
     @staticmethod
     def _on_host(X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:
@@ -346,11 +214,12 @@ class Differentiable(ABC):
         return place, run
 
 
-def _check_finite(place: places.Place, result: FloatArray) -> None:
+def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> None:
+    """Raise an error naming what to scale down, if a derivative overflows."""
     if result.size and not place.finite(result):
         raise ValueError(
-            f"V: the derivative of the kernel overflows {result.dtype}; scale V down, or pass X as "
-            "float64"
+            f"{name}: the derivative of the kernel overflows {result.dtype}; scale {name} down, or "
+            "pass X as float64"
         )
 
 
@@ -362,7 +231,7 @@ def _steps(name: str, value: Any, shape: tuple[int, int], dtype: np.dtype[Any]) 
     return checks.narrowed(name, matrix, dtype)
 
 
-def _weights(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:
+def weights_of(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:
     """Return V in the dtype of the inputs; factors of V + V^T if both places move."""
     if not isinstance(V, tuple):
         matrix, vector = checks.columns("V", V, n)

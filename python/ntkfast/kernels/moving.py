@@ -29,6 +29,7 @@ NODES = 12
 # known in extended precision they may lie closer.
 REACH, CURVE_REACH = 0.1, 0.05
 Doubles: TypeAlias = NDArray[np.longdouble]
+Stencil: TypeAlias = tuple[tuple[float, ...], tuple[np.longdouble, ...]]
 Gram: TypeAlias = Callable[[Any, Any, FloatArray], None]
 Product: TypeAlias = Callable[[Any, Any, FloatArray, FloatArray], None]
 
@@ -87,7 +88,7 @@ def moved(value: Any, name: str, number: float) -> Any:
 
 
 @lru_cache(maxsize=256)
-def stencil(p: float, reach: float) -> tuple[tuple[float, ...], tuple[np.longdouble, ...]]:
+def stencil(p: float, reach: float) -> Stencil:
     """Return nodes within p (1 +- reach), and weights of values there that give the derivative.
 
     Of 0 the nodes lie within +- reach.
@@ -96,12 +97,10 @@ def stencil(p: float, reach: float) -> tuple[tuple[float, ...], tuple[np.longdou
     width = reach * (abs(p) or 1.0)
     nodes = tuple(_short(p + width * c) for c in np.cos(angle))
     z = (np.array(nodes, np.longdouble) - np.longdouble(p)) / np.longdouble(width)
-    weights = []
-    for k in range(NODES):
-        others = np.delete(z, k)
-        tops = [np.prod(-np.delete(others, j)) for j in range(NODES - 1)]
-        weights.append(np.sum(tops) / np.prod(z[k] - others) / np.longdouble(width))
-    return nodes, tuple(weights)
+    apart = z[:, None] - z
+    np.fill_diagonal(apart, 1)
+    at_p = np.prod(-z) / -z / np.prod(apart, axis=1)  # Lagrange polynomials, and their slopes
+    return nodes, tuple(at_p * (1 / z - np.sum(1 / z)) / np.longdouble(width))
 
 
 def _short(value: float) -> float:
@@ -134,36 +133,64 @@ def parameter_profile(
         wide = v.astype(np.longdouble), vc.astype(np.longdouble)
         return np.asarray(parts(*wide)[1] / size, v.dtype)
 
-    return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
+    with np.errstate(all="ignore"):  # what is not finite has no profile
+        return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
 
 
 # ---- sums over pairs -----------------------------------------------------------------------------
 
 
 def contracted(
-    gram: Gram, product: Product, X: Collection, Y: Collection | None, V: Weights
+    gram: Gram, product: Product | None, X: Collection, Y: Collection | None, V: Weights
 ) -> float:
-    """Return sum_ij V_ij K(X_i, Y_j) by panels, in float64."""
-    if V.left is not None and V.right is not None:
+    """Return sum_ij V_ij K(X_i, Y_j) by panels, in float64; of factors V by products, if known."""
+    if V.left is not None and V.right is not None and product is not None:
         out = np.empty_like(V.left)
         product(X, Y, V.right, out)
         return float(np.sum(V.left * out, dtype=np.float64))
-    assert V.matrix is not None
-    total, right = 0.0, X if Y is None else Y
-    for rows in panels(len(X), len(right) * V.matrix.itemsize):
+    total = 0.0
+    for rows, columns in blocks(X, Y):
         part = X[rows]
-        if Y is not None:
-            total += _weighed(gram, part, Y, V.matrix[rows])
-            continue
-        total += _weighed(gram, part, None, V.matrix[rows, rows])
-        if rows.stop < len(X):
-            rest = slice(rows.stop, None)
-            both = V.matrix[rows, rest] + V.matrix[rest, rows].T
-            total += _weighed(gram, part, X[rest], both)
+        other = None if columns is None else (X if Y is None else Y)[columns]
+        panel = np.empty((len(part), len(part if other is None else other)), X.dtype)
+        gram(part, other, panel)
+        total += float(np.einsum("ij,ij->", weight(V, rows, columns, Y), panel, dtype=np.float64))
     return total
 
 
-def _weighed(gram: Gram, X: Collection, Y: Collection | None, V: FloatArray) -> float:
-    panel = np.empty((len(X), len(X if Y is None else Y)), X.dtype)
-    gram(X, Y, panel)
-    return float(np.einsum("ij,ij->", V, panel, dtype=np.float64))
+def blocks(X: Collection, Y: Collection | None) -> Iterator[tuple[slice, slice | None]]:
+    """Yield rows and columns of blocks that hold each pair once; None: a symmetric block."""
+    for rows in panels(len(X), len(X if Y is None else Y) * X.dtype.itemsize):
+        if Y is not None:
+            yield rows, slice(None)
+            continue
+        yield rows, None
+        if rows.stop < len(X):
+            yield rows, slice(rows.stop, None)
+
+
+def weight(V: Weights, rows: slice, columns: slice | None, Y: Collection | None) -> FloatArray:
+    """Return V on a block; where only one of two symmetric ones is seen, the sum of both."""
+    if columns is None:
+        return _block(V, rows, rows)
+    found = _block(V, rows, columns)
+    return found if Y is not None else found + _block(V, columns, rows).T
+
+
+def _block(V: Weights, rows: slice, columns: slice) -> FloatArray:
+    if V.left is not None and V.right is not None:
+        return V.left[rows] @ V.right[columns].T
+    assert V.matrix is not None
+    return V.matrix[rows, columns]
+
+
+def gradient_weights(
+    X: Collection, Y: Collection | None, V: Weights
+) -> Iterator[tuple[slice, FloatArray]]:
+    """Yield rows and their weights V; if Y is None, of both places of a pair, as for `vjp`."""
+    right = X if Y is None else Y
+    for rows in panels(len(X), len(right) * X.dtype.itemsize):
+        found = _block(V, rows, slice(None))
+        if Y is None and V.matrix is not None:  # factors are those of V + V^T then
+            found = found + V.matrix[:, rows].T
+        yield rows, found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
@@ -13,10 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast.activations.base import Complex
 from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
-from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.collections import FloatArray, Rows, Weights
+from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.layers import Layer
+from ntkfast.kernels.moving import contracted
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import PROFILE_ERROR, RowKernel, at_equal_rows
 from ntkfast.kernels.zonal import ZonalKernel
@@ -225,6 +229,32 @@ class ExponentialPower(RowKernel):
         found = copy.copy(self)
         checks.store(found, c=checks.number("c", value, above=0.0))
         return found
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        def slope(X: Any, Y: Any, out: FloatArray) -> None:
+            self._slope(X, Y, out, run)
+
+        return {name: contracted(slope, None, X, Y, V) for name in names}
+
+    def _add_slope(
+        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        part = np.empty(out.shape, out.dtype)
+        self._slope(X, Y, part, run)
+        out += part * out.dtype.type(step)
+
+    def _slope(self, X: Rows, Y: Rows | None, out: FloatArray, run: Run) -> None:
+        """Write dK/dc = -r^gamma K, r^gamma = -log(K) / c from K: all digits where it is not small.
+
+        What is lost at small distances is rounding of K itself.
+        """
+        self._gram(X, Y, out, run)
+        size = np.multiply.outer(X.norms, (X if Y is None else Y).norms)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            one = out / size if self.inputs == "homogeneous" else out
+            out *= np.where(one > 0, np.log(one), 0) / self.c
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, None, Rows, Rows]:
         plan, *_ = self._map(X, Y)

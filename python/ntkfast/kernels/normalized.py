@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import Collection, FloatArray
+from ntkfast.arrays.collections import Collection, FloatArray, Weights
+from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.kernels.algebra import Pair, Wrapped
-from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.combined import Split, wrapped
+from ntkfast.kernels.moving import gradient_weights
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
 MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
@@ -74,6 +76,43 @@ class Normalized(Wrapped):
         kernel._product(one, other, (V * right.inverse).astype(V.dtype), out, run)
         out *= left.inverse
 
+    # ---- derivatives: those of K / (|x| |y|), of which |x|^2 = K(x, x) moves too -----------------
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        ((kernel, one, other),) = self._each(X, Y)
+        return kernel._movable(one, other)
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        left = self._lengths("X", X).over()
+        right = left if Y is None else self._lengths("Y", Y).over()
+        for rows, weights in gradient_weights(X, Y, V):
+            ((kernel, one, other),) = self._each(X[rows], X if Y is None else Y)
+            scaled = (weights * left[rows] * right.T).astype(X.dtype)
+            panel = np.empty(scaled.shape, scaled.dtype)
+            kernel._gram(one, other, panel, run)
+            own = left[rows, 0] ** 2 * np.einsum("ij,ij->i", scaled, panel, dtype=np.float64)
+            kernel._gradient(one, other, Weights(scaled), out[rows], run)
+            for few in panels(len(one), 1, LEAST_ROWS):
+                part, at = np.empty(out[rows][few].shape, X.dtype), one[few]
+                kernel._gradient(at, at, Weights(np.diag(own[few]).astype(X.dtype)), part, run)
+                out[rows][few] -= part
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        left, right = self._lengths("X", X).over(), self._lengths("Y", Y).over()
+        for rows in panels(len(X), len(Y) * out.itemsize):
+            ((kernel, one, other),) = self._each(X[rows], Y)
+            panel = np.empty((len(one), len(Y)), X.dtype)
+            kernel._gram(one, other, panel, run)
+            own, steps = np.empty(len(one)), dX[rows]
+            for few in panels(len(one), 1, LEAST_ROWS):
+                block = np.empty((len(one[few]),) * 2, X.dtype)
+                kernel._moving(one[few], one[few], steps[few], block, run)
+                own[few] = np.diagonal(block)
+            panel *= (left[rows, 0] ** 2 * own)[:, None].astype(X.dtype)
+            part = np.empty_like(panel)
+            kernel._moving(one, other, steps, part, run)
+            out[rows] = (part - panel) * left[rows] * right.T
+
     @property
     def _across(self) -> float:
         """What an input without a direction has with others."""
@@ -133,6 +172,10 @@ class Lengths:
     def is_moderate(self) -> bool:
         """Whether numbers of any type may be divided by all lengths."""
         return bool(1 / MODERATE < self.power.min() and self.power.max() < MODERATE)
+
+    def over(self) -> NDArray[np.float64]:
+        """Return one over the lengths, as a column, and 0 where they are 0."""
+        return np.where(self.is_zero[:, None], 0, self.inverse)
 
     @property
     def inverse(self) -> NDArray[np.float64]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +17,9 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
-from ntkfast.kernels.moving import contracted, enters_by_square, parameter_profile
+from ntkfast.kernels.moving import contracted, parameter_profile
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -141,29 +143,41 @@ class RowKernel(Kernel):
         run.engine.jvp(plan, slope, left, right, dX, out, run.threads)
 
     def _by_parameters(
-        self, given: tuple[Any, Any], X: Any, Y: Any, V: Weights, run: Run
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        if not self.is_zonal:
-            return super()._by_parameters(given, X, Y, V, run)
-        plan, *_ = self._plan(X, Y)
-        assert isinstance(plan, ProfileMap | RadialMap)
         found = {}
-        for name, p in self.parameters().items():
-            if enters_by_square(name) and p == 0:
-                found[name] = 0.0
+        for name in names if self.is_zonal else ():
+            slope = self._parameter_profile(name, X, Y)
+            if slope is None:
                 continue
-            slope = parameter_profile(self, name, X.dtype, X.data.shape[1], plan.degree)
 
-            def gram(X: Any, Y: Any, out: FloatArray, slope: ProfileMap = slope) -> None:
-                engines.gram(run, slope, X, Y, out)
-
-            def product(
-                X: Any, Y: Any, V: FloatArray, out: FloatArray, slope: ProfileMap = slope
-            ) -> None:
+            def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:
                 run.engine.matmul(slope, X, Y, V, out, run.threads)
 
-            found[name] = contracted(gram, product, X, Y, V)
-        return found
+            found[name] = contracted(partial(engines.gram, run, slope), product, X, Y, V)
+        rest = [name for name in names if name not in found]
+        found |= super()._by_parameters(rest, given, X, Y, V, run)
+        return {name: found[name] for name in names}
+
+    def _add_slope(
+        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        slope = self._parameter_profile(name, X, Y) if self.is_zonal else None
+        if slope is None:
+            super()._add_slope(name, step, given, X, Y, out, run)
+            return
+        part = np.empty(out.shape, out.dtype)
+        engines.gram(run, slope, X, Y, part)
+        out += part * out.dtype.type(step)
+
+    def _parameter_profile(self, name: str, X: Any, Y: Any) -> ProfileMap | None:
+        """Return the derivative of a zonal kernel by a parameter, if a profile is accurate."""
+        self._check_range(X, Y)
+        if not self._moves(name):
+            return None
+        degree = self.homogeneity or 0.0
+        found = parameter_profile(self, name, X.dtype, X.data.shape[1], degree)
+        return found if found.error <= PROFILE_ERROR * float(np.finfo(X.dtype).eps) else None
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)

@@ -261,8 +261,10 @@ class KernelRegressor(
         return self._outputs(X)
 
 
-def weights_of(sample_weight: ArrayLike | None, count: int) -> Values | None:
-    """Return weights (n,), or None where all are 1.
+def weighed(
+    sample_weight: ArrayLike | None, inputs: Any, targets: NDArray[Any]
+) -> tuple[Any, NDArray[Any], Values | None]:
+    """Return inputs and targets that have weight, and their weights (n,), None where all are 1.
 
     Raises
     ------
@@ -270,14 +272,17 @@ def weights_of(sample_weight: ArrayLike | None, count: int) -> Values | None:
         If they are not n finite numbers >= 0, of which one is positive.
     """
     if sample_weight is None:
-        return None
-    given = host_array("sample_weight", sample_weight)
+        return inputs, targets, None
+    count, given = len(inputs), host_array("sample_weight", sample_weight)
     weights = sample_weights(np.full(count, given) if given.ndim == 0 else given, count)
     if weights is None or np.all(weights == 1):
-        return None
-    if not weights.any():
+        return inputs, targets, None
+    if weights.all():
+        return inputs, targets, weights
+    kept = np.flatnonzero(weights)
+    if not len(kept):
         raise ValueError("sample_weight: expected weights >= 0, not all of them zero")
-    return weights
+    return inputs[kept], targets[kept], weights[kept]
 
 
 def _parts(X: Any, rows: int | None) -> Iterator[Any]:

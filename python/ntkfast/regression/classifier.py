@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Values
 from ntkfast.features.classifier import best_class, class_targets
-from ntkfast.regression.base import weights_of
+from ntkfast.regression.base import weighed
 from ntkfast.regression.ridge_cv import PathEstimator
 
 Self = TypeVar("Self", bound="KernelClassifier")
@@ -140,18 +140,16 @@ class KernelClassifier(
         labels = column_or_1d(labels, warn=True)
         if len(labels) != len(inputs):
             raise ValueError(f"y: expected shape ({len(inputs)},), got ({len(labels)},)")
-        weights = weights_of(sample_weight, len(inputs))
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        seen = codes if weights is None else codes[weights > 0]
-        if np.ptp(seen) == 0:
+        self.X_fit_, codes, weights = weighed(sample_weight, inputs, codes)
+        if np.ptp(codes) == 0:
             raise ValueError(
-                f"y: expected at least two classes, got one class, {self.classes_[seen[0]]!r}"
+                f"y: expected at least two classes, got one class, {self.classes_[codes[0]]!r}"
             )
         targets = class_targets(codes, len(self.classes_))
-        path, self.X_fit_ = self._along_path(inputs, targets, weights, given, "loo")
-        shares = None if weights is None else weights[weights > 0]
-        held_out = (targets if weights is None else targets[weights > 0]) - path.errors
-        self.temperature_ = temperature(held_out, seen, shares)
+        path = self._along_path(self.X_fit_, targets, weights, given, "loo")
+        held_out = targets - path.errors
+        self.temperature_ = temperature(held_out, codes, weights)
         vector = held_out.shape[1] == 1
         self.held_out_ = held_out[:, 0] if vector else held_out
         self.dual_coef_ = path.coefficients[:, 0] if vector else path.coefficients

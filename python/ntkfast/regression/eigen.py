@@ -31,6 +31,8 @@ class Eigen:
     @classmethod
     def of(cls, K: Values) -> Eigen:
         """Decompose a symmetric matrix, which is overwritten."""
+        # LAPACK wants columns: the transpose of a symmetric matrix in rows needs no copy.
+        K = K if K.flags.f_contiguous else K.T
         return cls(*linalg.eigh(K, overwrite_a=True, check_finite=False, driver="evd"))
 
     @property
@@ -44,11 +46,11 @@ class Eigen:
         return np.where(kept, 1 / np.where(kept, self.values, 1), 0)
 
     def inverse_diagonals(self, ridges: Values) -> Values:
-        """Return the diagonals of (K + ridge I)^-1, one column for each ridge."""
+        """Return the diagonals of (K + ridge I)^-1, one row for each ridge."""
         inverses = 1 / np.add.outer(self.values, ridges)
-        found = np.empty(inverses.shape)
-        for rows in panels(len(found), 8 * len(found)):
-            found[rows] = self.vectors[rows] ** 2 @ inverses
+        found = np.empty(inverses.shape[::-1])
+        for rows in panels(len(self.values), 8 * len(self.values)):
+            found[:, rows] = (self.vectors[rows] ** 2 @ inverses).T
         return found
 
     def seen(self, B: Values) -> Values:
@@ -58,3 +60,9 @@ class Eigen:
     def times(self, factors: Values, seen: Values) -> Values:
         """Return U diag(factors) U^T B, of U^T B."""
         return np.asarray(self.vectors @ (factors[:, None] * seen))
+
+    def shifted(self, ridges: Values, seen: Values) -> Values:
+        """Return (K + ridge I)^-1 B of U^T B, (n, c) for each ridge, in one product."""
+        inverses = 1 / np.add.outer(self.values, ridges)
+        found = np.tensordot(self.vectors, inverses[:, :, None] * seen[:, None, :], axes=1)
+        return np.ascontiguousarray(np.moveaxis(found, 1, 0))

@@ -18,13 +18,13 @@ from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.kernels.parameters import changed, parameters_of
+from ntkfast.kernels.parameters import parameters_of
 from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Fit
 from ntkfast.regression.parameters import METHODS, budget_of, is_dense
 from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.posterior import Factor, Inverse, Products
-from ntkfast.regression.tuning import Search, singular
+from ntkfast.regression.tuning import Search, dotted, singular, tunable, with_values
 
 Self = TypeVar("Self", bound="GaussianProcess")
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
@@ -33,8 +33,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "b_std": (1e-3, 10.0),
     "bias": (1e-3, 10.0),
     "c": (1e-3, 1e3),
+    "factor": (1e-5, 1e5),
     "h_std": (1e-3, 10.0),
+    "length_scales": (1e-3, 1e3),
     "u_std": (0.1, 10.0),
+    "v_std": (0.1, 10.0),
     "w_std": (0.1, 10.0),
 }
 LEAST = 64  # inputs of a panel: columns of a block share their products
@@ -64,12 +67,14 @@ class GaussianProcess(
         What is fitted by maximising the marginal likelihood, starting from the present values:
         "noise" and "scale", exactly, from one eigendecomposition per kernel; parameters of the
         network or kernel by their names, ``"w_std"``, ``"b_std"``, ``"alpha"``, by L-BFGS in their
-        logarithms with central differences, two more Gram matrices each; "depth" by trying all.
-        ``()``: nothing.
+        logarithms with exact gradients; "depth" by trying all. Of kernels made of kernels the
+        parameters are those of `Kernel.parameters`, ``"k1.c"``, and a name stands for all below
+        it: ``"length_scales"``. ``()``: nothing.
     bounds : mapping, optional
         Of a parameter of the network, the range of the search: ``{"b_std": (0.01, 3.0)}``, or of
-        the depth all that are tried: ``{"depth": (1, 2, 4)}``. Default: 0.1 to 10 for weights,
-        1e-3 to 10 for biases and `alpha`, depths from 1 to 5.
+        the depth all that are tried: ``{"depth": (1, 2, 4)}``. Default, also of parameters of
+        parts: 0.1 to 10 for weights, 1e-3 to 10 for biases and `alpha`, 1e-3 to 1e3 for rates and
+        length scales, 1e-5 to 1e5 for factors, depths from 1 to 5.
     n_restarts : int, default 0
         Further searches from random parameters within the bounds.
     normalize_y : bool, default False
@@ -202,7 +207,7 @@ class GaussianProcess(
             search = Search(*given, found, set(tuned) & set(OWN), ranges)
             parameters, found = search.run(restarts, random)
         self.parameters_ = parameters
-        self.kernel_ = changed(kernel, parameters) if parameters else kernel
+        self.kernel_ = with_values(kernel, parameters)
         self.scale_, self.noise_ = found.scale, found.noise
         self._inverse: Inverse | None = None
         self._likelihood: tuple[float, float] | None = None
@@ -230,19 +235,21 @@ class GaussianProcess(
     def _ranges(self, kernel: Kernel, names: list[str]) -> dict[str, Sequence[float]]:
         """Return the range of each parameter of the network that is tuned."""
         given = dict(self.bounds or {})
+        asked = {one: name for name in names for one in tunable(kernel, name)}
         for name in given:
-            if name not in names:
+            if name not in asked and name not in names:
                 raise ValueError(f"bounds: {name!r} is not among what is tuned, {tuple(self.tune)}")
         ranges: dict[str, Sequence[float]] = {}
-        for name in names:
-            if name not in parameters_of(kernel):
-                changed(kernel, {name: None})  # says which there are
-            default = DEPTHS if name == "depth" else BOUNDS.get(name)
-            values = given.get(name, default)
+        for name, above in asked.items():
+            if name not in parameters_of(kernel) and dotted(name) not in kernel.parameters():
+                with_values(kernel, {name: None})  # says which there are
+            word = [part for part in dotted(name).split(".") if not part.isdigit()][-1]
+            default = DEPTHS if word == "depth" else BOUNDS.get(word)
+            values = given.get(name, given.get(above, default))
             if values is None:
                 raise ValueError(f"bounds: expected a range for {name!r}, which has no default")
-            if name == "depth":
-                ranges[name] = [checks.count("bounds['depth']", one, least=1) for one in values]
+            if word == "depth":
+                ranges[name] = [checks.count(f"bounds[{name!r}]", one, least=1) for one in values]
                 continue
             numbers = [checks.number(f"bounds[{name!r}]", one, above=0.0) for one in values]
             if len(numbers) != 2 or numbers[0] >= numbers[1]:
@@ -303,7 +310,7 @@ class GaussianProcess(
         if not (noise is None and scale is None and not parameters):
             variance = self.noise_ if noise is None else checks.number("noise", noise, least=0.0)
             size = self.scale_ if scale is None else checks.number("scale", scale, above=0.0)
-            kernel = changed(self.kernel_, parameters) if parameters else self.kernel_
+            kernel = with_values(self.kernel_, parameters)
             inverse = self._inverse_of(kernel, size, variance)
             value, error = -math.inf, 0.0
             if inverse is not None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.linalg import LinAlgError
 
 from ntkfast.arrays.collections import Values
+from ntkfast.arrays.panels import panels
 from ntkfast.regression.eigen import Eigen
 
 
@@ -54,14 +55,15 @@ def exact_systems(
     if weights is not None:
         K *= roots[:, 0]
         K *= roots
-    eigen = Eigen.of(K)
-    seen, diagonals = eigen.seen(roots * Y), eigen.inverse_diagonals(ridges / scale)
-    for ridge, diagonal in zip(ridges / scale, diagonals.T, strict=True):
-        if float(eigen.values[0]) + ridge <= eigen.cutoff:
-            yield None
-        else:
-            solved = eigen.times(1 / (eigen.values + ridge), seen)
-            yield roots * solved, roots[:, 0] ** 2 * diagonal
+    eigen, ridges = Eigen.of(K), ridges / scale
+    seen = eigen.seen(roots * Y)
+    for part in panels(len(ridges), Y.nbytes):  # the eigenvectors are read once for each
+        some = ridges[part]
+        kept = float(eigen.values[0]) + some > eigen.cutoff
+        solutions = iter(roots * eigen.shifted(some[kept], seen))
+        diagonals = iter(roots[:, 0] ** 2 * eigen.inverse_diagonals(some[kept]))
+        for is_kept in kept:
+            yield (next(solutions), next(diagonals)) if is_kept else None
 
 
 def exact_path(

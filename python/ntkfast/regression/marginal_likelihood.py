@@ -46,17 +46,24 @@ class Evidence:
     b : (n,) array
         Squares of the targets along the eigenvectors, summed over columns.
     columns : int
+    vectors : (n, n) array
+        Columns are the eigenvectors.
+    seen : (n, C) array
+        The targets along them.
     """
 
     w: Values
     b: Values
     columns: int
+    vectors: Values
+    seen: Values
 
     @classmethod
     def of(cls, K: Values, Y: Values) -> Evidence:
         """Decompose a Gram matrix, which is overwritten."""
         eigen = Eigen.of(K)
-        return cls(np.maximum(eigen.values, 0), np.sum(eigen.seen(Y) ** 2, axis=1), Y.shape[1])
+        seen, w = eigen.seen(Y), np.maximum(eigen.values, 0)
+        return cls(w, np.sum(seen**2, axis=1), Y.shape[1], eigen.vectors, seen)
 
     def at(self, scale: ArrayLike, noise: ArrayLike) -> Values:
         """Return the logarithm of the likelihood at some scales and noises.
@@ -88,7 +95,7 @@ class Evidence:
         n, top, total = len(self.w), float(self.w[-1]), float(self.b.sum())
         if total == 0 or top == 0 or not tuned:
             return Fit(float(self.at(scale, noise)), scale, noise)
-        floor = 10 * n * EPS * top
+        floor = self._floor
         entries = n * self.columns
         if tuned == {"scale", "noise"}:
 
@@ -111,6 +118,28 @@ class Evidence:
             least = max(1e-6 * noise / top, 1e-20 * most)
             scale = _largest(lambda s: self.at(s, noise), least, most)
         return Fit(float(self.at(scale, noise)), scale, noise)
+
+    @property
+    def _floor(self) -> float:
+        """The least ratio of noise and scale: where rounding of K is as large."""
+        return 10 * len(self.w) * EPS * float(self.w[-1])
+
+    def weights(self, fit: Fit, tuned: set[str]) -> Values:
+        """Return V with dL = sum_ij V_ij dK_ij, L the likelihood at the best scale and noise.
+
+        It is scale (alpha alpha^T - C A^-1) / 2 with alpha = A^-1 Y: scale and noise may stay, for
+        L is largest there. A noise at its least value is not, and moves with the eigenvalue.
+        """
+        D = fit.scale * self.w + fit.noise
+        alpha = self.vectors @ (self.seen / D[:, None])
+        factors = self.columns / D
+        if "noise" in tuned and fit.noise <= fit.scale * self._floor * (1 + 1e-6):
+            by_noise = float(np.sum(self.b / D**2 - self.columns / D))
+            factors[-1] -= by_noise * fit.noise / (fit.scale * self.w[-1])
+        V = alpha @ alpha.T
+        V -= (self.vectors * factors) @ self.vectors.T
+        V *= fit.scale / 2
+        return V
 
 
 def _largest(value: Callable[[Any], Values], low: float, high: float) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
-from ntkfast.regression.base import KernelRegressor, weights_of
+from ntkfast.regression.base import KernelRegressor, weighed
 from ntkfast.regression.solution import Solution
 
 Self = TypeVar("Self", bound="KernelRidge")
@@ -100,10 +99,7 @@ class KernelRidge(KernelRegressor):
         """
         ridge = checks.number("ridge", self.ridge, least=0.0)
         inputs, targets, vector = self._training(X, y)
-        weights = weights_of(sample_weight, len(inputs))
-        if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            inputs, targets, weights = inputs[kept], targets[kept], weights[kept]
+        inputs, targets, weights = weighed(sample_weight, inputs, targets)
         own = ridge if weights is None else ridge / weights
         self.solution_: Solution = self._solve(inputs, targets, own)
         coefficients = self.solution_.coefficients

@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Values
-from ntkfast.regression.base import KernelEstimator, KernelRegressor, weights_of
+from ntkfast.regression.base import KernelEstimator, KernelRegressor, weighed
 from ntkfast.regression.held_out import Path, estimated_path, exact_path
 from ntkfast.regression.solver import DIRECT
 
@@ -34,13 +34,10 @@ class PathEstimator(KernelEstimator):
 
     def _along_path(
         self, inputs: Any, targets: Values, weights: Values | None, given: Any, criterion: str
-    ) -> tuple[Path, Any]:
-        """Set `ridge_`, `ridges_`, `scores_`; return the path, and the inputs that have weight."""
+    ) -> Path:
+        """Set `ridge_`, `ridges_` and `scores_`, and return the path."""
         exact = checks.count("exact_rows", self.exact_rows)
         probes = checks.count("n_probes", self.n_probes, least=1)
-        if weights is not None and not weights.all():
-            kept = np.flatnonzero(weights)
-            inputs, targets, weights = inputs[kept], targets[kept], weights[kept]
         scale = 1.0
         if weights is not None and np.ptp(weights) == 0:  # the same as another ridge
             scale, weights = float(weights[0]), None
@@ -61,11 +58,11 @@ class PathEstimator(KernelEstimator):
                 start = guess if iterates else None
                 return self._solve(inputs, B, ridge, start).coefficients
 
-            given = ridges / scale, criterion, 2.0 * signs - 1, weights
-            path = estimated_path(solved, diagonal, targets, *given)
+            rest = ridges / scale, criterion, 2.0 * signs - 1, weights
+            path = estimated_path(solved, diagonal, targets, *rest)
         self.ridges_, self.scores_ = ridges, path.scores
         self.ridge_ = float(ridges[path.best])
-        return path, inputs
+        return path
 
 
 @dataclass(eq=False, repr=False)
@@ -174,10 +171,9 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
         """
         criterion = checks.choice("criterion", self.criterion, CRITERIA)
         inputs, targets, vector = self._training(X, y)
-        weights = weights_of(sample_weight, len(inputs))
-        path, self.X_fit_ = self._along_path(inputs, targets, weights, self.ridges, criterion)
-        if weights is not None:
-            targets = targets[weights > 0]
+        inputs, targets, weights = weighed(sample_weight, inputs, targets)
+        path = self._along_path(inputs, targets, weights, self.ridges, criterion)
+        self.X_fit_ = inputs
         held_out, coefficients = targets - path.errors, path.coefficients
         self.dual_coef_ = coefficients[:, 0] if vector else coefficients
         self.held_out_ = held_out[:, 0] if vector else held_out

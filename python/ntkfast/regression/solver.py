@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ from ntkfast.regression.conjugate_gradients import ConjugateGradients
 from ntkfast.regression.preconditioner import prepared
 from ntkfast.regression.repeated import VECTORS
 from ntkfast.regression.solution import History, Solution, SolverWarning
-from ntkfast.regression.stopping import OVER, Step, Validation, Watch, validation_of
-from ntkfast.regression.system import MEMORY, System
+from ntkfast.regression.stopping import OVER, Step, Validation, Watch
+from ntkfast.regression.system import MEMORY, System, double
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG, root
 from ntkfast.support.telling import warn
@@ -387,7 +387,9 @@ def _validation(
     Z = system.evaluation.kernel.collect(pair[0])
     targets, _ = _columns("validation", pair[1], len(Z), like)
     patience = checks.count("patience", patience, least=1)
-    return validation_of(system.evaluation, Z, system.inputs, targets, patience, memory // 4)
+    X = system.inputs
+    Z = Z.astype(X.dtype, copy=False) if X.dtype == np.float32 else double(Z)
+    return Validation(system.evaluation, Z, X, targets, patience, memory // 4)
 
 
 def _require(needed: int, memory: int, method: str, n: int) -> None:
@@ -409,5 +411,5 @@ def _told(found: Solution, vector: bool, tol: float) -> Solution:
             SolverWarning,
         )
     if vector:
-        object.__setattr__(found, "coefficients", found.coefficients[:, 0])
+        return replace(found, coefficients=found.coefficients[:, 0])
     return found

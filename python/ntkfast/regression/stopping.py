@@ -13,7 +13,6 @@ from ntkfast.arrays.collections import Values
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.regression.checkpoint import Checkpoint, Kept
 from ntkfast.regression.conjugate_gradients import ConjugateGradients, State
-from ntkfast.regression.system import double
 from ntkfast.support.progress import Bar
 
 OVER = "validation error rose"
@@ -156,12 +155,3 @@ class Watch:
         if time.perf_counter() - self.began >= self.time_limit:
             return state, "time_limit reached"
         return state, "max_iter reached" if state.iterations >= self.max_iter else ""
-
-
-def validation_of(
-    evaluation: Evaluation, pair: Any, inputs: Any, targets: Values, patience: int, memory: int
-) -> Validation:
-    """Return a validation set with checked targets, in the precision of the inputs."""
-    Z = evaluation.kernel.collect(pair)
-    Z = Z.astype(inputs.dtype, copy=False) if inputs.dtype == np.float32 else double(Z)
-    return Validation(evaluation, Z, inputs, targets, patience, memory)

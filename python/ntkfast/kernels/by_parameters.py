@@ -1,0 +1,238 @@
+"""Derivatives of kernels by their parameters: what all kernels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ntkfast import places
+from ntkfast.arrays import checks
+from ntkfast.arrays.collections import FloatArray, Weights
+from ntkfast.engines import Run
+from ntkfast.kernels.gradients import Differentiable, WeightsLike, check_finite, weights_of
+from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
+
+Given: TypeAlias = tuple[Any, ...]  # X and Y as `collect` returns them
+
+
+class Parametrised(Differentiable):
+    """A function of pairs of inputs and of numbers that can move, by default of none."""
+
+    def parameters(self) -> dict[str, float]:
+        """Return the parameters that can move, with their values.
+
+        Returns
+        -------
+        dict
+            Of a network ``w_std``, ``b_std``, ``bias``, ``alpha``, ``u_std``, ``h_std`` and
+            ``v_std``, those that it has; in one that is composed after the position of the layer,
+            ``"0.w_std"``. Of exponential kernels ``c``; of a multiple its ``factor``, of kernels
+            made of kernels those of the parts after their names, ``"k1.c"``. Of others nothing.
+
+        Examples
+        --------
+        >>> import ntkfast as nf
+        >>> nf.ResNet(2, alpha=0.5).ntk.parameters()
+        {'alpha': 0.5, 'w_std': 1.4142135623730951, 'v_std': 1.0}
+        """
+        return {}
+
+    def with_parameters(self, values: Mapping[str, float]) -> Self:
+        """Return the kernel with other values of some parameters.
+
+        Parameters
+        ----------
+        values : mapping
+            From names of `parameters` to numbers.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or a value is out of range.
+        """
+        known = self.parameters()
+        kernel = self
+        for name in _known("values", known, values):
+            kernel = kernel._moved(name, values[name])
+        return kernel
+
+    def _moved(self, name: str, value: float) -> Self:
+        """Return the kernel with another value of one parameter."""
+        return self
+
+    def parameter_gradient(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        V: WeightsLike,
+        *,
+        names: Iterable[str] | None = None,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> dict[str, float]:
+        """Return the derivatives of sum_ij V_ij K(X_i, Y_j) by parameters.
+
+        Parameters
+        ----------
+        X, Y : (n, d) and (m, d) arrays, or other inputs of the kernel
+            None for Y, or the same object as `X`: K(X, X).
+        V : (n, m) array, or pair of (n, r) and (m, r) arrays
+            A pair (A, B) means A @ B.T, which is never formed.
+        names : iterable of str, optional
+            Of `parameters`; default: all.
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        dict
+            A deviation of 0 has the derivative 0: it enters by its square.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `vjp`; or if there is no parameter of a name.
+
+        Notes
+        -----
+        Zonal kernels take one more evaluation of a polynomial per pair and parameter. Others are
+        evaluated in float64 at twelve values of each parameter, of which the polynomial through
+        them is differentiated. Length scales take one `vjp`, all together, and parts of kernels of
+        kernels what they take by themselves.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> kernel = nf.FullyConnected(1, w_std=1.5).ntk
+        >>> found = kernel.parameter_gradient(np.eye(2), None, np.eye(2))
+        >>> {name: round(value, 6) for name, value in found.items()}
+        {'w_std': 6.0, 'bias': 0.0}
+        """
+        place, run = self._on_host(X, engine, threads)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        count = len(left if right is None else right)
+        weights = weights_of(V, len(left), count, left.dtype, False)
+        known = self.parameters()
+        wanted = list(known) if names is None else _known("names", known, names)
+        given = tuple(None if one is None else self.collect(one) for one in (X, _other(X, Y)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = self._by_parameters(wanted, given, left, right, weights, run)
+        check_finite(place, np.array([list(found.values())]))
+        return found
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        """Return the derivatives for inputs as they were collected, and in the form for engines."""
+        parts = (V.matrix, V.left, V.right)
+        weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
+        found = {}
+        for name in names:
+            if not self._moves(name):
+                found[name] = 0.0
+                continue
+            values = []
+            for kernel, left, right in self._neighbours(name, given):
+                ways = partial(kernel._gram, run=run), partial(kernel._product, run=run)
+                values.append(contracted(*ways, left, right, weights))
+            found[name] = float(np.dot(self._stencil(name)[1], np.array(values, np.longdouble)))
+        return found
+
+    def parameter_jvp(
+        self,
+        X: ArrayLike,
+        Y: ArrayLike | None,
+        steps: Mapping[str, float],
+        *,
+        engine: str | None = None,
+        threads: int | None = None,
+    ) -> FloatArray:
+        """Return the derivative of K(X, Y) as parameters move along steps.
+
+        Parameters
+        ----------
+        X, Y : (n, d) and (m, d) arrays, or other inputs of the kernel
+            None for Y, or the same object as `X`: K(X, X).
+        steps : mapping
+            From names of `parameters` to numbers; what is left out stays.
+        engine, threads
+            As for calling the kernel.
+
+        Returns
+        -------
+        (n, m) array of the common dtype of X and Y
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `parameter_gradient`.
+
+        Examples
+        --------
+        >>> import numpy as np, ntkfast as nf
+        >>> nf.Gaussian(2.0).parameter_jvp(np.eye(2), None, {"c": 1.0}).round(6)
+        array([[ 0.      , -0.036631],
+               [-0.036631,  0.      ]])
+        """
+        place, run = self._on_host(X, engine, threads)
+        left, right = self._inputs(place, X, None if Y is X else Y)
+        given = tuple(None if one is None else self.collect(one) for one in (X, _other(X, Y)))
+        result = np.zeros((len(left), len(left if right is None else right)), left.dtype)
+        for name in _known("steps", self.parameters(), steps):
+            step = checks.number(f"steps[{name!r}]", steps[name])
+            self._add_slope(name, step, given, left, right, result, run)
+        check_finite(place, result, "steps")
+        return result
+
+    def _add_slope(
+        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        """Add step dK/dp to a matrix."""
+        if not self._moves(name):
+            return
+        total, part = np.zeros(out.shape), np.empty(out.shape)
+        weights = self._stencil(name)[1]
+        for weight, (kernel, left, right) in zip(
+            weights, self._neighbours(name, given), strict=True
+        ):
+            kernel._gram(left, right, part, run)
+            part *= step * float(weight)
+            total += part
+        out += total
+
+    def _moves(self, name: str) -> bool:
+        """Whether the derivative by a parameter is not 0 by symmetry."""
+        return not (enters_by_square(name) and self.parameters()[name] == 0)
+
+    def _stencil(self, name: str) -> Stencil:
+        return stencil(self.parameters()[name], REACH / self.parameter_depth)
+
+    def _neighbours(self, name: str, given: Given) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield kernels with other values of a parameter, and their inputs in float64."""
+        wide = [None if one is None else one.astype(np.float64) for one in given]
+        for node in self._stencil(name)[0]:
+            kernel = self._moved(name, node)
+            yield kernel, *kernel._inputs(places.HOST, *wide)
+
+    @property
+    def parameter_depth(self) -> int:
+        """How often a parameter multiplies a value, about: the depth of a network."""
+        return 1
+
+
+def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> list[str]:
+    """Return names of parameters, or raise an error saying which there are."""
+    listed = list(names)
+    for name in listed:
+        if name not in known:
+            there = ", ".join(map(repr, known)) or "none"
+            raise ValueError(f"{argument}: expected some of {there}; got {name!r}")
+    return listed
+
+
+def _other(X: Any, Y: Any) -> Any:
+    return None if Y is X else Y
