@@ -119,7 +119,7 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _evaluation(self) -> Evaluation:
-        return Evaluation(self.kernel_, self.engine, self.threads)
+        return Evaluation(self.kernel_, self.engine, self.threads, getattr(self, "progress", False))
 
     # --- Predictions -----------------------------------------------------------------------------
 

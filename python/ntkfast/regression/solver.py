@@ -139,7 +139,7 @@ def solve(
         "checkpoint": checkpoint,
         "rank": rank,
     }
-    evaluation = Evaluation(checked_kernel(kernel), engine, threads)
+    evaluation = Evaluation(checked_kernel(kernel), engine, threads, progress)
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)

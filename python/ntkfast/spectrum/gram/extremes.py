@@ -223,7 +223,7 @@ def extremes(
     if verify and chosen == "iterative":
         raise ValueError('verify: expected False for "iterative": there is no factor to prove it')
     double = rows.astype(np.float64, copy=False)
-    evaluation = Evaluation(kernel, engine, threads).near_one(double)
+    evaluation = Evaluation(kernel, engine, threads, progress).near_one(double)
     with Bar(progress, "extremes", None, "passes") as bar:
         problem = _Problem(
             evaluation,
