@@ -65,7 +65,7 @@ class Job:
         fill_in_steps(lambda X, Y, out: self.kernel(X, Y, out=out, **run), a, b, out, edge, done)
 
     def pairs_per_second(self, enough: float) -> float:
-        """Measure the kernel on some inputs; how much faster than `enough` it is does not matter."""
+        """Time the kernel on some inputs; how much faster than `enough` it is does not matter."""
 
         def some(matrix: Matrix) -> Callable[[int], Any]:
             return lambda count: rows_of(matrix, middle(matrix.shape[0], count), self.dtype)

@@ -88,7 +88,7 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
             return inputs
         rows = validate_data(
             self,
-            X,
+            host_array("X", X) if isinstance(X, (list, tuple)) else X,  # says what is ragged
             reset=reset,
             dtype=[np.float64, np.float32],
             order="C",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -21,6 +20,7 @@ from ntkfast.spectrum.gram.passes import Passes
 from ntkfast.spectrum.gram.vecchia import Preconditioner, deflated, vecchia
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG
+from ntkfast.support.telling import warn
 
 Values = NDArray[np.float64]
 
@@ -420,10 +420,8 @@ def _verified(problem: _Problem, found: Extremes) -> Extremes:
     error[0] += problem.rounding + 2 * factor_error
     below = float(found.smallest[0] - error[0])
     if _factor(problem, -(below + problem.rounding + factor_error)) is None:
-        warnings.warn(
+        warn(
             f"X: an eigenvalue below {below:.6g} was missed; another rng or a smaller tol finds it",
-            RuntimeWarning,
-            stacklevel=3,
         )
         return found
     return replace(found, smallest_error=error, proven=True)
@@ -433,18 +431,14 @@ def _warn(found: Extremes) -> None:
     """Say what a user should not have to find out."""
     if not found.definite:
         rows = np.sort(np.argsort(-np.abs(found.smallest_vectors[:, 0]), kind="stable")[:2])
-        warnings.warn(
+        warn(
             "X: the Gram matrix is not positive definite beyond rounding: its smallest eigenvalue "
             f"is {found.smallest[0]:.2e} within {found.smallest_error[0]:.1e}, and its vector "
             f"rests mainly on rows {rows[0]} and {rows[-1]}",
-            RuntimeWarning,
-            stacklevel=3,
         )
     if not found.converged:
         low = found.smallest_error[-1]
-        warnings.warn(
+        warn(
             f"tol: not reached in {found.iterations} iterations; the errors of the result are "
             f"valid, up to {low:.1e} for the smallest eigenvalues; raise max_iterations or tol",
-            RuntimeWarning,
-            stacklevel=3,
         )
