@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.spectrum.gram.eigenpairs import Extremes
 from ntkfast.spectrum.gram.lobpcg import Eigenpairs, Operator, lobpcg
 from ntkfast.spectrum.gram.passes import Passes
 from ntkfast.spectrum.gram.vecchia import Preconditioner, deflated, vecchia
@@ -33,57 +34,6 @@ TOL_DIRECT, TOL_ITERATIVE = 1e-6, 1e-2
 SCALED = ("smallest", "largest", "smallest_error", "largest_error", "rounding")
 TOL_LARGEST = 1e-4  # the top of the spectrum is well separated: these digits are cheap
 FEW_DIMS, MANY_DIMS = (40, 0), (120, 64)  # neighbours and rank of the correction, in d <= 5 or more
-
-
-@dataclass(frozen=True, eq=False)
-class Extremes:
-    """Extreme eigenpairs of a Gram matrix (`ntkfast.spectrum.extremes`).
-
-    Attributes
-    ----------
-    smallest, largest : (k,) arrays
-        Eigenvalues, from the end inwards: ascending and descending.
-    smallest_error, largest_error : (k,) arrays
-        An eigenvalue of the exact Gram matrix lies within this distance.
-    smallest_vectors, largest_vectors : (n, k) arrays
-        Orthonormal eigenvectors.
-    rounding : float
-        The part of the errors that stands for rounding of the Gram matrix, 8 eps tr K.
-    method : {"dense", "cholesky", "iterative"}
-    iterations : int
-        Solves with the Cholesky factor, or block iterations; for the smallest eigenvalues.
-    passes : int
-        Block products with the Gram matrix, for both ends and the error bounds.
-    converged : bool
-        Whether the tolerance was reached.
-    proven : bool
-        Whether it is proven that no eigenvalue lies below ``smallest[0] - smallest_error[0]``, for
-        entries that are as accurate as `rounding` says; see `verify`.
-    """
-
-    smallest: Values
-    largest: Values
-    smallest_error: Values
-    largest_error: Values
-    smallest_vectors: Values = field(repr=False)
-    largest_vectors: Values = field(repr=False)
-    rounding: float
-    method: str
-    iterations: int
-    passes: int
-    converged: bool
-    proven: bool
-
-    @property
-    def condition(self) -> float:
-        """Condition number, largest over smallest eigenvalue; infinity if that is not positive."""
-        low = float(self.smallest[0])
-        return float(self.largest[0]) / low if low > 0 else float("inf")
-
-    @property
-    def definite(self) -> bool:
-        """Whether the smallest eigenvalue found is positive beyond its error."""
-        return bool(self.smallest[0] > self.smallest_error[0])
 
 
 @dataclass(frozen=True)
