@@ -8,6 +8,12 @@ here.
 
 from __future__ import annotations
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - before anything that an older one does not have
+    found = ".".join(map(str, sys.version_info[:3]))
+    raise SystemExit(f"ntkfast needs Python 3.11 or later, this is Python {found}")
+
 from contextlib import chdir
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
 """The separation law of Karhadkar, Murray and Montufar (2024) for the smallest NTK eigenvalue.
 
-    python examples/karhadkar_separation.py [--out karhadkar_separation.png]
+    python examples/karhadkar_separation.py [--out karhadkar_separation.png] [--largest 800]
 
 Left: one pair of rows approaches, all others stay. The smallest eigenvalue follows c delta' with
 c = L (L + 1) / (2 pi), between delta^2 and delta' as the theorem has it for two layers. Right:
@@ -45,10 +45,10 @@ def close_pair(axes: Axes) -> None:
     """Draw the smallest eigenvalue against the distance of one pair, for three depths."""
     distances = np.geomspace(1e-6, 0.5, 20)
     for hidden, colour, marker in ((1, BLUE, "o"), (3, ORANGE, "s"), (10, GREEN, "^")):
-        tables = [bounds(nf.FullyConnected(hidden), with_close_pair(one)) for one in distances]
+        network = nf.FullyConnected(hidden)
         axes.loglog(
             distances,
-            [table.lambda_min for table in tables],
+            [_least(network, with_close_pair(one)) for one in distances],
             marker,
             ms=5,
             color=colour,
@@ -57,6 +57,7 @@ def close_pair(axes: Axes) -> None:
         slope = hidden * (hidden + 1) / (2 * np.pi)
         axes.loglog(distances, slope * distances, "-", color=colour, lw=1)
         if hidden == 1:
+            tables = [bounds(network, with_close_pair(one)) for one in distances]
             lower = [table["separation delta, shallow"].value for table in tables]
             axes.loglog(distances, lower, "--", color=RED, label="lower rate, constant set to 1")
     axes.plot([], [], "k-", lw=1, label=r"$L(L+1)\,\delta'/2\pi$")
@@ -65,11 +66,12 @@ def close_pair(axes: Axes) -> None:
     axes.set_ylim(1e-18, 1e3)
 
 
-def uniform(axes: Axes) -> None:
+def uniform(axes: Axes, largest: int) -> None:
     """Draw the smallest eigenvalue of uniform points against their number, for four dimensions."""
-    rows = np.array([100, 200, 400, 800, 1600])
+    rows = np.array([n for n in (100, 200, 400, 800, 1600, 3200) if n <= largest])
+    shallow = nf.FullyConnected(1)
     for d, colour, marker in ((3, BLUE, "o"), (4, ORANGE, "s"), (6, GREEN, "^"), (10, RED, "v")):
-        draws = [[_least(int(n), d, seed) for seed in range(5)] for n in rows]
+        draws = [[_least(shallow, sphere(n, d, seed)) for seed in range(5)] for n in rows]
         values = np.exp(np.mean(np.log(draws), axis=1))
         axes.loglog(rows, values, marker, color=colour, ms=6, label=f"d = {d}")
         rate = rows ** (-2.0 / (d - 1))
@@ -80,24 +82,25 @@ def uniform(axes: Axes) -> None:
     axes.minorticks_off()
 
 
-def _least(n: int, d: int, seed: int) -> float:
-    return float(nf.spectrum.extremes(nf.FullyConnected(1).ntk, sphere(n, d, seed)).smallest[0])
+def _least(network: nf.FullyConnected, X: NDArray[np.float64]) -> float:
+    return float(nf.spectrum.extremes(network.ntk, X).smallest[0])
 
 
 def main() -> None:
     """Draw two panels."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="karhadkar_separation.png")
-    out = parser.parse_args().out
+    parser.add_argument("--largest", type=int, default=800, help="points, up to 3200")
+    arguments = parser.parse_args()
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5))
     close_pair(left)
-    uniform(right)
+    uniform(right, arguments.largest)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
     figure.tight_layout()
-    figure.savefig(out, dpi=150)
-    print(f"wrote {out}")
+    figure.savefig(arguments.out, dpi=150)
+    print(f"wrote {arguments.out}")
 
 
 if __name__ == "__main__":

@@ -326,7 +326,7 @@ def draw(rows: list[dict[str, Any]], out: str) -> None:
     figure = figure_of(12.0, 3.4)
     for k, panel in enumerate(figure.subplots(1, len(METHODS) - 1), start=1):
         wins = np.sum(accuracy[:, 0] > accuracy[:, k]), np.sum(accuracy[:, 0] < accuracy[:, k])
-        dress(panel, f"against {METHODS[k]}: {wins[0]} better, {wins[1]} worse")
+        dress(panel, f"against {METHODS[k]}\n{wins[0]} better, {wins[1]} worse")
         low = 100 * accuracy.min() - 2
         panel.plot([low, 100], [low, 100], color=FAINT, linewidth=2)
         panel.plot(100 * accuracy[:, k], 100 * accuracy[:, 0], "o", color=INK, markersize=3.5)

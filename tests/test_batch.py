@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import ntkfast as nf
 from ntkfast import batch
-from ntkfast.batch import grid, sinks
+from ntkfast.batch import grid, run, sinks
 from ntkfast.batch.sinks import SINKS
+from ntkfast.kernels import pace
 
 N, TILE = 300, 64  # 5 x 5 blocks, the last of 44 rows; 15 on or above the diagonal
 TILES = 15
@@ -174,6 +175,58 @@ def test_default_tile_is_bounded(shape: tuple[int, int], width: int, symmetric: 
     assert rows * columns <= grid.TILE_BYTES  # at most 8 times the room, for the widest inputs
 
 
+class PerPair(Watched):
+    """A kernel whose pairs take a millisecond each, and that notes the shapes of its calls."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, X: Any, Y: Any = None, *, out: Any = None, **options: Any) -> Any:  # noqa: D102
+        rows, columns = len(X), len(X if Y is None else Y)
+        time.sleep(1e-3 * rows * columns)
+        if out is not None:
+            self.shapes.append((rows, columns))
+        return super().__call__(X, Y, out=out, **options)
+
+
+def test_tiles_of_slow_kernels_are_small_and_kept_by_the_next_run(
+    tmp_path: Path, X: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "TILE_SECONDS", 0.4)
+    monkeypatch.setattr(pace, "STEP_SECONDS", 0.04)
+    monkeypatch.setattr(pace, "TRIAL_SECONDS", 0.01)
+    out, inputs = tmp_path / "K.npy", X[:40]
+    with pytest.raises(KeyboardInterrupt):
+        batch.gram(PerPair(at=5, action=stop), inputs, out=out, threads=1)
+    header, *done = map(json.loads, journal_of(out).read_text().splitlines())
+    tile, step = header["tile"][0], header["step"]
+    assert 8 <= tile <= 21  # of 20, where the machine is not busy
+    assert 2 <= step < tile
+    kernel = PerPair()
+    monkeypatch.setattr(pace, "STEP_SECONDS", 4.0)
+    K = batch.gram(kernel, inputs, out=out)
+    assert max(max(shape) for shape in kernel.shapes) == step
+    assert set(map(tuple, done)) <= {(0, 0), (0, 1)}
+    assert np.array_equal(K, nf.FullyConnected(3).ntk(inputs))
+
+
+@pytest.mark.parametrize("given", [None, True])
+def test_a_bar_moves_inside_a_tile(
+    tmp_path: Path,
+    X: NDArray[Any],
+    given: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(pace, "STEP_SECONDS", 0.02)
+    batch.gram(PerPair(), X[:20], out=tmp_path / "K.npy", tile=20, progress=given)
+    shown = capsys.readouterr().err
+    assert (shown == "") == (given is None)  # there is no terminal
+    assert not given or (shown.count("pairs/s") > 3 and "400/400" in shown)
+
+
 # --- Interruption --------------------------------------------------------------------------------
 
 
@@ -209,7 +262,8 @@ class Slow:
     def __repr__(self):
         return repr(self.kernel)
     def __call__(self, X, Y=None, **options):
-        time.sleep(0.1)
+        if "out" in options:  # else a kernel is only looked at
+            time.sleep(0.1)
         return self.kernel(X, Y, **options)
 
 batch.gram(Slow(), np.load(sys.argv[1]), out=sys.argv[2], tile=64)
@@ -412,6 +466,7 @@ def test_foreign_journal_is_left_alone(tmp_path: Path, X: NDArray[Any]) -> None:
         {"tile": [0, 0]},
         {"probe": None},
         {"probe": "x"},
+        {"step": 0},
         {"job": []},
     ],
 )

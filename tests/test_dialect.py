@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -164,3 +165,23 @@ def test_tables() -> None:
         file = io.StringIO()
         assert table.to_csv(file) is None
         assert file.getvalue().splitlines()[1:] == lines
+        check_html(table, columns, len(lines))
+
+
+def check_html(result: Any, names: Iterable[str], count: int) -> None:
+    """Check that what a notebook shows is well-formed, and has these columns and rows."""
+    table = ElementTree.fromstring(result._repr_html_())
+    assert [cell.text for cell in table.iterfind("thead/tr/th")] == [name or None for name in names]
+    assert len(list(table.iterfind("tbody/tr"))) == count
+
+
+def test_results_in_notebooks() -> None:
+    kernel = NETWORK.ntk
+    check_html(nf.spectrum.extremes(kernel, X, 2), ["end", "eigenvalue", "within"], 4)
+    found = nf.regression.solve(kernel, X, X[:, 0], 0.1)
+    check_html(found, ["", "value"], len(found.summary().splitlines()) - 1)
+    check_html(found.history, found.history.to_dict(), len(found.history))
+    many = nf.spectrum.mercer(kernel, 3, 500)
+    check_html(many, many.to_dict(), 41)
+    assert "<td>...</td>" in many._repr_html_()
+    assert f"<td>{many.eigenvalues[500]:.6g}</td>" in many._repr_html_()

@@ -145,6 +145,10 @@ def test_images_and_sequences(folder: Path, capfd: pytest.CaptureFixture[str]) -
         ("predict model.npz Z.npy --out f.csv", "--out: expected a path ending in .npy"),
         ("predict model.npz bad.npy --out f.npy", "X: expected finite numbers, row 5 holds NaN"),
         ("predict model.npz Z.npy --out Z.npy --overwrite", "--out: expected another file"),
+        (
+            "fit both.npz:X y.npy --network fc --depth 1 --out both.npz --overwrite",
+            "--out: expected another file than the inputs, got both.npz",
+        ),
         ("predict model.npz y2.npy --out f.npy", "X has 2 features"),
         ("predict model.npz Z.npy --lengths y.npy --out f.npy", "--lengths is for models of seq"),
         ("predict model.npz Z.npy --method predict_proba --out f.npy", "this is a regression"),
@@ -157,6 +161,7 @@ def test_what_is_wrong_is_said(
     KernelRidgeCV(nf.FullyConnected(1), [0.1]).fit(X, Y).save("model.npz")
     np.save("bad.npy", np.where(np.arange(60)[:, None] == 5, np.nan, X))
     np.save("y2.npy", X[:, :2])
+    np.savez("both.npz", X=X)
     Path("name.csv").write_text("cat\n" + "dog\n" * 59)
     before = {path.name for path in folder.iterdir()}
     assert message in ran(capfd, *arguments.split(), status=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.base import clone
 from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 from sklearn.kernel_ridge import KernelRidge
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.svm import SVC
 
 from ntkfast.datasets import load_digits
@@ -178,3 +180,64 @@ def test_kernels_serve_other_estimators_directly() -> None:
     ridge.fit(kernel(images[:300]), labels[:300] == 3)
     scores = ridge.predict(kernel(images[300:500], images[:300]))
     assert np.mean((scores > 0.5) == (labels[300:500] == 3)) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (GaussianProcessRegressor(NTKKernel(NTK), optimizer=None), "kernel__network"),
+        (GaussianProcessRegressor(NTKKernel(NTK) + WhiteKernel(1.0)), "kernel__k1__network"),
+        (KernelRidge(kernel=NTKKernel(NTK)), "kernel__network"),
+        (SVC(kernel=NTKKernel(NTK)), "kernel__network"),
+        (nf.regression.KernelRidge(NTK.nngp), "kernel__network"),
+        (nf.regression.KernelRidge(NTK), "kernel__network"),
+        (nf.regression.KernelRidge(NTK), "kernel"),
+    ],
+)
+def test_grids_reach_the_network(model: Any, name: str) -> None:
+    other = clone(model).set_params(**{f"{name}__depth": 5, f"{name}__w_std": 1.0})
+    wanted = replace(NTK, depth=5, w_std=1.0)
+    assert repr(other) == repr(model).replace(repr(NTK), repr(wanted))
+    assert repr(wanted) not in repr(model)
+    with pytest.raises(ValueError, match="width: expected one of depth, activation"):
+        clone(model).set_params(**{f"{name}__width": 5})
+
+
+def test_grid_search_over_the_depth() -> None:
+    y = np.sin(X[:, 0])
+    depths = [1, 6]
+    search = GridSearchCV(
+        KernelRidge(kernel=NTKKernel(NTK)), {"kernel__network__depth": depths}, cv=2
+    ).fit(X, y)
+    wanted = [
+        cross_val_score(KernelRidge(kernel=NTKKernel(replace(NTK, depth=k))), X, y, cv=2).mean()
+        for k in depths
+    ]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], wanted)
+    assert wanted[0] != wanted[1]
+
+
+def test_networks_are_values_with_parameters() -> None:
+    given = NTK.get_params()
+    assert (given["depth"], given["w_std"]) == (2, 1.4)
+    assert type(NTK)(**given) == NTK
+    assert clone(NTK) is NTK
+    assert NTK.set_params(depth=2) is NTK
+    with pytest.raises(TypeError, match=r"does not change: FullyConnected\(3, .*dataclasses"):
+        NTK.set_params(depth=3)
+
+
+def test_sequences_of_several_lengths() -> None:
+    ragged, y = [[1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 0.0]], [0, 1, 0]
+    kernel = nf.Recurrent(1).ntk
+    theirs = SVC(kernel=kernel).fit(ragged, y)
+    wanted = SVC(kernel="precomputed").fit(kernel(ragged), y)
+    np.testing.assert_array_equal(
+        theirs.decision_function(ragged), wanted.decision_function(kernel(ragged))
+    )
+    for model in (
+        nf.regression.KernelRidge(NTK),
+        nf.features.NTKRandomFeatures(nf.FullyConnected(1)),
+    ):
+        with pytest.raises(ValueError, match="X: expected rows of one length, got different ones"):
+            model.fit(ragged, y)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast.arrays.foreign import host_array
-from ntkfast.kernels.parameters import changed
+from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.support.optional import require
 
 require("sklearn", "sklearn")
@@ -33,7 +33,8 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
 
     The value is ``scale * network.ntk(X, Y)``. Parameters that are not None replace those of the
     network and are tuned, like `scale`, by the optimiser of the Gaussian process, on a logarithmic
-    scale within their bounds. The depth is a structure and stays what it is.
+    scale within their bounds. The depth is a structure and stays what it is; ``GridSearchCV``
+    searches over ``kernel__network__depth``.
 
     Parameters
     ----------
@@ -168,6 +169,22 @@ class NTKKernel(SklearnKernel):  # type: ignore[misc]
             np.atleast_2d(host_array("X", X))
         )
         return float(self.scale) * diagonal
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters; with `deep` those of the network too, as ``network__depth``."""
+        found: dict[str, Any] = super().get_params(deep)
+        inner = parameters_of(self.network) if deep else {}
+        return found | {f"network__{name}": value for name, value in inner.items()}
+
+    def set_params(self, **params: Any) -> NTKKernel:
+        """Set parameters; those of the network, as ``network__depth``, put another in its place."""
+        prefix = "network__"
+        own = {name: value for name, value in params.items() if not name.startswith(prefix)}
+        inner = {name.removeprefix(prefix): params[name] for name in params if name not in own}
+        super().set_params(**own)
+        if inner:
+            self.network = changed(self.network, inner, prefix)
+        return self
 
     def is_stationary(self) -> bool:
         """Return False: the kernel depends on the inputs, not only on their difference."""

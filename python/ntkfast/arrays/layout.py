@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Images, Shape
 from ntkfast.arrays.foreign import host_array
+from ntkfast.support.telling import warn
 
 
 def checked_channels(channels: object) -> str | None:
@@ -70,16 +69,8 @@ def _on_host(name: str, value: Any) -> Any:
 
 def _warn(name: str, suspect: bool, channels: str | None) -> None:
     if suspect and channels is None:
-        warnings.warn(
+        warn(
             f"{name}: its shape looks like channels first, and is read as channels last; "
             'channels="first" takes it as such, channels="last" says that all is well',
-            stacklevel=_level_of_caller(),
+            UserWarning,
         )
-
-
-def _level_of_caller() -> int:
-    """Count the frames up to the first one outside of this package."""
-    level, frame = 0, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("ntkfast."):
-        level, frame = level + 1, frame.f_back
-    return level

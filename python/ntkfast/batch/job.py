@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ntkfast._version import __version__
 from ntkfast.batch.matrices import Matrix, digest, rows_of
+from ntkfast.kernels.pace import fill_in_steps, middle, pairs_per_second
 
 
 class PairKernel(Protocol):
@@ -43,18 +45,43 @@ class Job:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the Gram matrix."""
-        return self.X.shape[0], (self.X if self.Y is None else self.Y).shape[0]
+        return self.X.shape[0], self._right.shape[0]
 
-    def compute(self, rows: slice, columns: slice, out: NDArray[Any]) -> None:
-        """Fill one tile; a tile on the diagonal of a symmetric job is itself symmetric."""
+    def compute(
+        self,
+        rows: slice,
+        columns: slice,
+        out: NDArray[Any],
+        edge: int,
+        done: Callable[[int], None],
+    ) -> None:
+        """Fill one tile in squares of some edge; one on the diagonal of a symmetric job is such."""
         a = rows_of(self.X, rows, self.dtype)
         if self.Y is None and rows == columns:
             b = None
         else:
-            b = rows_of(self.X if self.Y is None else self.Y, columns, self.dtype)
-        self.kernel(a, b, out=out, engine=self.engine, threads=self.threads)
+            b = rows_of(self._right, columns, self.dtype)
+        run: dict[str, Any] = {"engine": self.engine, "threads": self.threads}
+        fill_in_steps(lambda X, Y, out: self.kernel(X, Y, out=out, **run), a, b, out, edge, done)
 
-    def fingerprint(self, path: Path) -> dict[str, Any]:
+    def pairs_per_second(self, enough: float) -> float:
+        """Time the kernel on some inputs; how much faster than `enough` it is does not matter."""
+
+        def some(matrix: Matrix) -> Callable[[int], Any]:
+            return lambda count: rows_of(matrix, middle(matrix.shape[0], count), self.dtype)
+
+        def evaluate(X: Any, Y: Any) -> NDArray[Any]:
+            return self.kernel(X, Y, engine=self.engine, threads=self.threads)
+
+        return pairs_per_second(
+            evaluate, some(self.X), some(self._right), self.shape, enough=enough
+        )
+
+    @property
+    def _right(self) -> Matrix:
+        return self.X if self.Y is None else self.Y
+
+    def fingerprint(self, path: Path, progress: bool | None) -> dict[str, Any]:
         """Everything that two runs must have in common to share one output."""
         return {
             # a function shown as <function f at 0x7f...> is another one in every process
@@ -64,11 +91,11 @@ class Job:
             "shape of Y": None if self.Y is None else list(self.Y.shape),
             "dtype": self.dtype.name,
             "format": path.suffix,
-            **self.contents(),
+            **self.contents(progress),
         }
 
-    def contents(self) -> dict[str, str | None]:
-        """Digests of the inputs.
+    def contents(self, progress: bool | None) -> dict[str, str | None]:
+        """Digests of the inputs, on a bar where it takes long to read them.
 
         Raises
         ------
@@ -76,14 +103,14 @@ class Job:
             If one holds a NaN or an infinity.
         """
         return {
-            "contents of X": digest("X", self.X),
-            "contents of Y": None if self.Y is None else digest("Y", self.Y),
+            "contents of X": digest("X", self.X, progress),
+            "contents of Y": None if self.Y is None else digest("Y", self.Y, progress),
         }
 
     def probe(self) -> list[float]:
         """Kernel values of the first rows: they tell kernels apart whose names are equal."""
         few = slice(0, 3)
         a = rows_of(self.X, few, self.dtype)
-        b = rows_of(self.X if self.Y is None else self.Y, few, self.dtype)
-        values = self.kernel(a, b, engine=self.engine, threads=1)
+        b = rows_of(self._right, few, self.dtype)
+        values = self.kernel(a, b, engine=self.engine, threads=self.threads)
         return [float(value) for value in values.ravel()]

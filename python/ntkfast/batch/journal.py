@@ -138,6 +138,8 @@ def _is_header(value: dict[str, Any]) -> bool:
         isinstance(value.get("job"), dict)
         and _are_integers(value.get("tile"), 2)
         and min(value["tile"]) >= 1
+        and type(value.get("step", 1)) is int
+        and value.get("step", 1) >= 1
         and isinstance(probe, list)
         and all(isinstance(number, float) for number in probe)
     )

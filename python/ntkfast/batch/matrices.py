@@ -14,6 +14,7 @@ from ntkfast.arrays.checks import matrix_shape
 from ntkfast.arrays.foreign import host_array, is_foreign
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.kernels.base import checked_kernel
+from ntkfast.support.progress import track
 
 SCAN_BYTES = 16 << 20
 _FLOATS = (np.dtype("f4"), np.dtype("f8"))
@@ -113,7 +114,7 @@ def rows_of(matrix: Matrix, rows: slice, dtype: np.dtype[Any]) -> Any:
     return np.ascontiguousarray(np.asarray(matrix[rows]), dtype=dtype)
 
 
-def digest(name: str, matrix: Matrix) -> str:
+def digest(name: str, matrix: Matrix, progress: bool | None = False) -> str:
     """SHA-256 of the numbers, read in blocks; the same pass finds NaN and infinities."""
     kind = np.dtype(matrix.dtype)
     sha = hashlib.sha256(kind.str.encode())
@@ -123,7 +124,7 @@ def digest(name: str, matrix: Matrix) -> str:
             sha.update(np.ascontiguousarray(matrix[i]).view(np.uint8).data.cast("B"))
         return sha.hexdigest()
     step = max(1, SCAN_BYTES // (width_of(matrix) * kind.itemsize))
-    for first in range(0, matrix.shape[0], step):
+    for first in track(range(0, matrix.shape[0], step), progress, f"reading {name}", "blocks"):
         block = np.ascontiguousarray(np.asarray(matrix[first : first + step]))
         finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
         if not finite.all():

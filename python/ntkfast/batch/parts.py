@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ from ntkfast.batch.disk import (
 from ntkfast.batch.errors import BatchError
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.run import require_absent
+from ntkfast.kernels.pace import TRIAL_SECONDS
 from ntkfast.support.progress import Bar
+
+PART_SECONDS = 1.0
 
 
 def write_parts(
@@ -33,6 +37,7 @@ def write_parts(
     *,
     out: str | os.PathLike[str],
     rows: int,
+    is_most: bool = False,
     progress: bool | None = None,
     resume: bool = True,
     overwrite: bool = False,
@@ -52,7 +57,10 @@ def write_parts(
     out : path
         Ends in ``.npy``.
     rows : int
-        Of a part. A job that is taken up keeps those that it began with.
+        Of a part.
+    is_most : bool
+        Whether a part may have fewer rows, as many as take a moment. A job that is taken up keeps
+        those that it began with.
     progress, resume, overwrite
         As for `gram`.
 
@@ -91,6 +99,8 @@ def write_parts(
         if known is not None:
             compare(journal, known, header)
         else:
+            if is_most:
+                rows = _by_cost(compute, min(rows, count))
             _begin(journal, {**header, "tile": [rows, 1]}, partial, compute(slice(0, 1)), count)
         _fill(compute, partial, path, journal, progress)
         if job() != facts:
@@ -110,6 +120,20 @@ def write_parts(
     finally:
         journal.close()
     return _opened(path), False
+
+
+def _by_cost(compute: Callable[[slice], NDArray[Any]], most: int) -> int:
+    """Measure on more and more rows how many of them take the time of a part."""
+    compute(slice(0, 1))  # what is done once, like compiling, does not count
+    rows = 1
+    while True:
+        began = time.perf_counter()
+        compute(slice(0, rows))
+        elapsed = max(time.perf_counter() - began, 1e-9)
+        fitting = int(rows * PART_SECONDS / elapsed)
+        if elapsed >= TRIAL_SECONDS or rows == most or fitting >= most:
+            return max(1, min(most, fitting))
+        rows = min(2 * rows, most)
 
 
 def _opened(path: Path) -> NDArray[Any]:

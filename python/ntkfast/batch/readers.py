@@ -154,6 +154,11 @@ def _opened(
 # --- Readers, by suffix --------------------------------------------------------------------------
 
 
+def file_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that ``archive.npz:name`` is in."""
+    return _split_key(path, None)[0]
+
+
 def _split_key(path: str | os.PathLike[str], key: str | None) -> tuple[Path, str | None]:
     """Understand ``archive.npz:name``."""
     match = re.fullmatch(r"(.+\.(?:npz|zarr|h5|hdf5)):([^\\:]+)", os.fspath(path), re.IGNORECASE)

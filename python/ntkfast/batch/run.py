@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.arrays import checks
+from ntkfast.arrays.grid import Grid
 from ntkfast.batch.disk import failures_explained, require_space
 from ntkfast.batch.errors import BatchError
-from ntkfast.batch.grid import Grid, default_tile
+from ntkfast.batch.grid import TILE_BYTES, TILE_SECONDS, default_tile
 from ntkfast.batch.job import Job, PairKernel
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.matrices import (
@@ -27,6 +28,7 @@ from ntkfast.batch.matrices import (
     width_of,
 )
 from ntkfast.batch.sinks import EXTRAS, SINKS, Sink, open_result
+from ntkfast.kernels.pace import STEP_SECONDS, step_edge
 from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
 
@@ -47,10 +49,11 @@ def gram(
 ) -> Any:
     """Write the Gram matrix ``kernel(X, Y)`` to a file, which may be larger than memory.
 
-    The pairs are walked in tiles of about 64 MiB; one tile is written while the next is computed.
-    A job that was interrupted, killed or ran out of disk goes on where it stopped when it is called
-    again with the same arguments; a finished one is not computed again. The file appears under its
-    final name only when it is complete, and a small journal stays beside it.
+    The pairs are walked in tiles of about 64 MiB, or fewer pairs where a kernel is slow, so that a
+    tile takes a few seconds; one tile is written while the next is computed. A job that was
+    interrupted, killed or ran out of disk goes on where it stopped, with the same tiles, when it is
+    called again with the same arguments; a finished one is not computed again. The file appears
+    under its final name only when it is complete, and a small journal stays beside it.
 
     Parameters
     ----------
@@ -70,7 +73,8 @@ def gram(
     dtype : float32 or float64, optional
         Of the computation and of the file. Default: float32 if all inputs are, else float64.
     tile : int or (rows, columns), optional
-        Edges of a tile; a symmetric job has square tiles.
+        Edges of a tile; a symmetric job has square tiles. Default: measured on a few pairs. The
+        same job with other tiles may differ in the last bit.
     engine, threads : optional
         As in ``kernel(X, Y)``. A resumed job may use others.
     progress : bool, optional
@@ -124,7 +128,8 @@ def gram(
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
     try:
-        header = {"job": job.fingerprint(path), "probe": job.probe()}
+        # Reading large inputs has a bar of its own, but not where it takes a moment.
+        header = {"job": job.fingerprint(path, progress and None), "probe": job.probe()}
         complete = journal.describes(path)
         other = differences(journal.header, header) if complete else []
         if complete and resume and not other:
@@ -193,11 +198,12 @@ def _write(
     old = journal.header if resume else None
     if old is not None and not partial.exists() and differences(old, header):
         old = None  # nothing is left of that job
-    if edges is None and old is not None:
-        edges = _edges(old["tile"], job.Y is None)
-    if edges is None:
-        edges = default_tile(job.shape, width_of(job.X), job.dtype.itemsize, job.Y is None)
-    header = {**header, "tile": list(edges)}
+    if old is None:
+        edges, step = _by_cost(job, edges)
+    else:  # the tiles and steps of one job are the same in all its runs, and so are its bits
+        edges = _edges(old["tile"], job.Y is None) if edges is None else edges
+        step = int(old.get("step", max(edges)))
+    header = {**header, "tile": list(edges), "step": step}
     grid = Grid(job.shape, edges, job.Y is None)
     sink = SINKS[path.suffix](partial, grid, job.dtype)
     if old is not None:
@@ -210,16 +216,15 @@ def _write(
         journal.clear()  # first: lines of an older job must never describe the new file
         sink.remove()
         _create(sink, journal, header, path)
-    tiles = list(grid.tiles())
     failed: ValueError | None = None
     sink.open()
     try:
         with failures_explained(path, resumable=True):
-            bar = Bar(progress, path.name, sum(grid.pairs(i, j) for i, j in tiles), "pairs")
-            _fill(job, grid, tiles, done, sink, journal, bar)
+            bar = Bar(progress, path.name, grid.total, "pairs")
+            _fill(job, grid, step, done, sink, journal, bar)
     except KeyboardInterrupt as error:
         error.add_note(
-            f"{path}: {len(journal.done)} of {len(tiles)} tiles are done and kept; "
+            f"{path}: {len(journal.done)} of {len(list(grid.tiles()))} tiles are done and kept; "
             "the same job goes on from there when it is run again"
         )
         raise
@@ -227,7 +232,7 @@ def _write(
         failed = error
     finally:
         sink.close()
-    changed = _changed(job, header)
+    changed = _changed(job, header, progress and None)
     if changed:
         journal.clear()
         sink.remove()
@@ -239,12 +244,27 @@ def _write(
         raise failed
 
 
-def _changed(job: Job, header: dict[str, Any]) -> list[str]:
+def _changed(job: Job, header: dict[str, Any], progress: bool | None) -> list[str]:
     """Name the inputs that are not what they were when the job began."""
     try:
-        return [f"the {name}" for name, now in job.contents().items() if header["job"][name] != now]
+        now = job.contents(progress)
+        return [f"the {name}" for name in now if header["job"][name] != now[name]]
     except ValueError:  # now not even finite
         return ["the inputs"]
+
+
+def _by_cost(job: Job, edges: tuple[int, int] | None) -> tuple[tuple[int, int], int]:
+    """Choose the edges of tiles, unless they are given, and of the squares between moves of a bar.
+
+    A tile takes some seconds, a square a part of one. Kernels of which a whole tile takes no longer
+    are called once for each.
+    """
+    rate = job.pairs_per_second(enough=TILE_BYTES // job.dtype.itemsize / STEP_SECONDS)
+    if edges is None:
+        most, size = rate * TILE_SECONDS, job.dtype.itemsize
+        edges = default_tile(job.shape, width_of(job.X), size, job.Y is None, most)
+    step = step_edge(rate, job.threads)
+    return edges, max(edges) if edges[0] * edges[1] <= step**2 else step
 
 
 def _edges(tile: Any, symmetric: bool) -> tuple[int, int]:
@@ -274,14 +294,14 @@ def _create(sink: Sink, journal: Journal, header: dict[str, Any], path: Path) ->
 def _fill(
     job: Job,
     grid: Grid,
-    tiles: list[tuple[int, int]],
+    step: int,
     done: set[tuple[int, int]],
     sink: Sink,
     journal: Journal,
     bar: Bar,
 ) -> None:
     """Compute the missing tiles, writing each while the next one is computed."""
-    done = set(done)
+    done, tiles = set(done), list(grid.tiles())
     largest = max(grid.pairs(i, j) for i, j in tiles)
     buffers = [np.empty(largest, job.dtype) for _ in range(min(2, len(tiles)))]
     pending: Future[None] | None = None
@@ -293,7 +313,6 @@ def _fill(
             sink.write(columns, rows, block.T)
         sink.sync()  # data before journal: a line must never speak of data that a crash can take
         journal.record(i, j)
-        bar.update(block.size)
 
     with bar, ThreadPoolExecutor(1, "ntkfast-writer") as writer:
         turn = 0
@@ -305,7 +324,7 @@ def _fill(
             block = buffers[turn % 2][: grid.pairs(i, j)].reshape(
                 rows.stop - rows.start, columns.stop - columns.start
             )
-            job.compute(rows, columns, block)
+            job.compute(rows, columns, block, step, bar.update)
             if pending is not None:
                 pending.result()
             pending = writer.submit(store, i, j, block)

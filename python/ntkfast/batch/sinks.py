@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.grid import Grid
 from ntkfast.batch.disk import (
     allocated_bytes,
     remove_tree,
@@ -21,7 +22,7 @@ from ntkfast.batch.disk import (
     sync_tree,
     write_all,
 )
-from ntkfast.batch.grid import TILE_STEP, Grid
+from ntkfast.batch.grid import TILE_STEP
 from ntkfast.support.optional import require
 
 DATASET = "K"  # in an HDF5 file

@@ -67,4 +67,7 @@ def table_options(arguments: argparse.Namespace, file: str) -> dict[str, Any]:
 
 def is_same(file: str, out: str) -> bool:
     """Whether two names are those of one file that exists."""
-    return Path(file).exists() and Path(out).exists() and os.path.samefile(file, out)
+    from ntkfast.batch.readers import file_of
+
+    read, written = file_of(file), Path(out)
+    return read.exists() and written.exists() and os.path.samefile(read, written)

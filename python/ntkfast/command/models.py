@@ -22,8 +22,6 @@ from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
 
 PART_BYTES = 1 << 26  # of inputs
-PART_WORK = 1 << 36  # products of numbers between journal lines, some seconds of work
-PART_PAIRS = 1 << 20  # the same in pairs of images or sequences
 
 
 def fit(arguments: argparse.Namespace) -> None:
@@ -120,7 +118,8 @@ def predict(arguments: argparse.Namespace) -> None:
         _part(model, arguments.method, X),
         X.shape[0],
         job,
-        rows=arguments.rows or _rows(model, width_of(X)),
+        rows=arguments.rows or max(1, PART_BYTES // (8 * width_of(X))),
+        is_most=arguments.rows is None,
         **{name: getattr(arguments, name) for name in ("out", "progress", "resume", "overwrite")},
     )
     shape = " x ".join(map(str, found.shape))
@@ -134,11 +133,3 @@ def _part(model: Any, method: str, X: Any) -> Callable[[slice], NDArray[Any]]:
     if method == "predict" and getattr(model, "classes_", np.zeros(0)).dtype == object:
         model.classes_ = model.classes_.astype(str)
     return lambda part: np.asarray(call(X[part]))
-
-
-def _rows(model: Any, width: int) -> int:
-    """Return the inputs of a part: some seconds of work, and no more memory than needed."""
-    known = len(model.X_fit_)
-    of_rows = model.kernel_.of_rows
-    rows = PART_WORK // (known * width) if of_rows else PART_PAIRS // known
-    return max(1, min(rows, PART_BYTES // (8 * width)))

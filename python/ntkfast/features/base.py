@@ -13,6 +13,7 @@ from scipy import sparse
 from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
 from ntkfast.features import dask_arrays
 from ntkfast.places import blocks
@@ -163,7 +164,8 @@ class FeatureMap(
             "order": "C",
             "ensure_all_finite": False,  # the norms tell, and which row it is
         }
-        rows = validate_data(self, X, reset=reset, **options)
+        given = host_array("X", X) if isinstance(X, (list, tuple)) else X  # says what is ragged
+        rows = validate_data(self, given, reset=reset, **options)
         rows = rows if sparse.issparse(rows) else checks.real_array("X", rows)
         # Squares must not overflow: the same limit as for Gram matrices.
         checks.rows("X", rows, norms_of(rows), first)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -22,6 +21,7 @@ from ntkfast.kernels.layers import Layer, carry, merge
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.places import blocks
+from ntkfast.support.telling import warn
 
 RELU = resolve("relu")
 LARGE = 0.5  # errors relative to the roots of values at equal rows: they deserve a warning
@@ -127,12 +127,12 @@ class NTKRandomFeatures(FeatureMap):
         self.steps_, count = plan.steps(layers, X.shape[1])
         sketches = sum(step.product is not None for step in self.steps_)
         if sketches > LARGE**2 * self.n_components:
-            warnings.warn(
+            warn(
                 f"n_components: {self.n_components} for {sketches} sketches, one in each layer, "
                 "leave errors of K(x, y) of about "
                 f"{math.sqrt(sketches / self.n_components):.2f} sqrt(K(x, x) K(y, y)); take more, "
                 "or DualActivationFeatures",
-                stacklevel=3,
+                UserWarning,
             )
         return count
 

@@ -82,6 +82,9 @@ class Choice(Table):
             "reason": [one.reason for one in self.table],
         }
 
+    def _caption(self) -> str:
+        return f"recommended, by the {self.criterion} error: {self.features!r}"
+
     def __str__(self) -> str:
         head = f"{'':2}{'map':<26}{'features':>9}{'frobenius':>11}{'spectral':>10}{'whitened':>10}"
         lines = [head + f"{'s / 1000 rows':>15}"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
 from ntkfast.kernels.by_parameters import Parametrised
 from ntkfast.kernels.moving import found_in, moved
+from ntkfast.kernels.pace import Writer, fill_with_bar
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -117,6 +118,7 @@ class Kernel(Arithmetic, Parametrised):
         out: FloatArray | None = None,
         engine: str | None = None,
         threads: int | None = None,
+        progress: bool | None = False,
     ) -> FloatArray:
         """Return the Gram matrix K(X, Y).
 
@@ -132,6 +134,9 @@ class Kernel(Arithmetic, Parametrised):
             Default: the fastest one installed, see `ntkfast.show_config`.
         threads : int, optional
             Default: `ntkfast.get_num_threads`.
+        progress : bool, optional
+            True: a bar of the pairs, if it takes more than a moment; needs tqdm (the extra "cli").
+            None: the same on a terminal alone, if tqdm is there. There is none on a device.
 
         Returns
         -------
@@ -148,7 +153,11 @@ class Kernel(Arithmetic, Parametrised):
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = len(left), len(left if right is None else right)
         result = place.output(out, shape, left, X=left, Y=right)
-        self._gram(left, right, result.target, run)
+        write = partial(self._gram, run=run)
+        if progress is False or place is not places.HOST:
+            write(left, right, result.target)
+        else:
+            fill_with_bar(write, left, right, result.target, threads, progress)
         gram: FloatArray = result.finish()
         return gram
 
@@ -330,9 +339,6 @@ def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) ->
             rest = slice(rows.stop, None)
             panel = _panel(write, part, X[rest], out)
             out[rows, rest], out[rest, rows] = panel, panel.T
-
-
-Writer: TypeAlias = Callable[[Any, Any, FloatArray], None]
 
 
 def _panel(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> FloatArray:

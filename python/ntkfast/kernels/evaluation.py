@@ -25,6 +25,8 @@ class Evaluation:
     kernel : Kernel
     engine : {"native", "numba", "cuda"}, optional
     threads : int, optional
+    progress : bool, optional
+        Whether Gram matrices that take long have a bar, as in calling a kernel.
     factor : float, default 1
         A power of two that values are multiplied by.
     is_remote : bool
@@ -36,11 +38,13 @@ class Evaluation:
     kernel: Kernel
     engine: str | None = None
     threads: int | None = None
+    progress: bool | None = False
     factor: float = 1.0
 
     def __call__(self, X: ArrayLike, Y: ArrayLike | None = None) -> FloatArray:
         """Return K(X, Y)."""
-        K = self.kernel(X, Y, engine=self.engine, threads=self.threads)
+        run: Any = {"engine": self.engine, "threads": self.threads, "progress": self.progress}
+        K = self.kernel(X, Y, **run)
         if self.factor != 1:
             K *= self.factor
         return K

@@ -33,12 +33,16 @@ def parameters_of(value: Any) -> dict[str, Any]:
 def changed(value: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
     """Return the network or kernel like this one of which some parameters are others.
 
+    ``network__depth`` is the depth of its network, as for `ntkfast.sklearn.NTKKernel`.
+
     Raises
     ------
     ValueError
         If there is no such parameter; the error puts the prefix before its name.
     """
     core, known = _core(value), parameters_of(value)
+    if not isinstance(value, Named):
+        changes = {name.removeprefix("network__"): change for name, change in changes.items()}
     for name in changes:
         if name not in known:
             names = ", ".join(known) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 from numpy.typing import ArrayLike
 
@@ -15,6 +15,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import KernelOfNetwork, both_kernels
 from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.layers import Layers
+from ntkfast.kernels.parameters import changed, parameters_of
 
 ActivationLike: TypeAlias = str | Activation | Callable[[Any], Any]
 PARAMETERIZATIONS = ("unit", "ntk")
@@ -44,6 +45,50 @@ class Network(ABC):
         raise TypeError(
             f"{type(self).__name__} is no kernel; its kernels are .ntk and .nngp: net.ntk(X)"
         )
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the arguments that make an equal network, by name, as scikit-learn asks for them.
+
+        Parameters
+        ----------
+        deep : bool
+            Without meaning: scikit-learn passes it.
+
+        Returns
+        -------
+        dict
+        """
+        return parameters_of(self)
+
+    def set_params(self, **params: Any) -> Self:
+        """Return this network where nothing changes, else say how another one is made.
+
+        Estimators of this package and `ntkfast.sklearn.NTKKernel` put another network in its place:
+        ``GridSearchCV`` searches over ``kernel__network__depth``.
+
+        Parameters
+        ----------
+        **params
+            As `get_params` returns them.
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter.
+        TypeError
+            If one changes: a network is a value, and who asks would go on with the old one.
+        """
+        other = changed(self, params)
+        if other != self:
+            raise TypeError(
+                f"a network is a value that does not change: {other!r} is another one, "
+                "dataclasses.replace makes it"
+            )
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        """Return the network: a value needs no copy."""
+        return self
 
     def both(
         self,

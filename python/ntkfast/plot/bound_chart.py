@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ntkfast.plot.style import FAINT, INK, legend, panel, shades
+from ntkfast.plot.style import FAINT, INK, cover, legend, panel, shades
+from ntkfast.spectrum.gram.bound_table import EXACT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 MARKS = {"lower": (">", 0), "upper": ("<", 1), "limit": ("D", 2)}
 
 
-def bounds(table: BoundTable) -> Figure:
+def bounds(table: BoundTable, *, ax: Axes | None = None) -> Figure:
     """Draw bounds on the smallest eigenvalue beside the computed one, on a logarithmic axis.
 
     Full marks are bounds; hollow ones have a constant that the theorem leaves open, or are
@@ -27,6 +28,8 @@ def bounds(table: BoundTable) -> Figure:
     ----------
     table : BoundTable
         What `ntkfast.spectrum.bounds` returns.
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -48,6 +51,7 @@ def bounds(table: BoundTable) -> Figure:
     figure, axes = panel(
         8.4,
         1.4 + 0.34 * len(rows),
+        ax,
         xscale="log",
         xlabel=f"bounds; the line is the smallest eigenvalue, {table.lambda_min:.4g}",
     )
@@ -58,12 +62,17 @@ def bounds(table: BoundTable) -> Figure:
     if table.lambda_min > 0:
         axes.axvline(table.lambda_min, color=INK, linewidth=1.2)
         shown.append(table.lambda_min)
-    if shown:  # leave a decade of air
-        axes.set_xlim(min(shown) / 3, max(shown) * 3)
+    cover(axes, "x", [shown])
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
+    drawn = [row for row in rows if _has_mark(row)]
     for side, (mark, colour) in MARKS.items():
-        axes.plot([], [], mark, color=colours[colour], label=side)
+        if any(row.direction == side for row in drawn):
+            axes.plot([], [], mark, color=colours[colour], label=side)
+    if any(row.constant != EXACT for row in drawn):
+        axes.plot([], [], "o", color=INK, markerfacecolor="white", label="up to a constant")
+    if not all(row.applies for row in drawn):
+        axes.plot([], [], "o", color=FAINT, label="assumptions fail")
     legend(axes, "lower right")
     return figure
 
@@ -87,5 +96,5 @@ def _mark(axes: Axes, place: int, row: Bound, colours: Any) -> None:
         return
     mark, number = MARKS[row.direction]
     colour = colours[number] if row.applies else FAINT
-    face = colour if row.constant == "exact" else "white"
+    face = colour if row.constant == EXACT else "white"
     axes.plot(row.value, place, mark, color=colour, markerfacecolor=face, markersize=8)

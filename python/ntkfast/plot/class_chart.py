@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.plot.style import INK, dress, figure_of, shades
+from ntkfast.plot.style import INK, dress, panels, shades
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,6 +21,7 @@ def classes(
     *,
     names: Sequence[str] | None = None,
     titles: Sequence[str] | None = None,
+    ax: Any = None,
 ) -> Figure:
     """Draw images, and below each one the scores of the classes with two standard deviations.
 
@@ -36,6 +37,8 @@ def classes(
         Of the classes. Default: their numbers.
     titles : sequence of str, optional
         Of the images.
+    ax : (2, m) array of matplotlib axes, optional
+        Where to draw: images above, scores below. Default: a figure of its own.
 
     Returns
     -------
@@ -68,8 +71,9 @@ def classes(
         )
     bars = np.broadcast_to(bars if bars.ndim == 2 else bars[:, None], scores.shape)
     labels = [str(i) for i in range(scores.shape[1])] if names is None else list(names)
-    figure = figure_of(2.0 * len(pictures), 4.0)
-    axes = figure.subplots(2, len(pictures), sharey="row", squeeze=False, height_ratios=(1, 1.1))
+    width, shape = 2.0 * len(pictures), (2, len(pictures))
+    figure, axes = panels(width, 4.0, ax, shape, sharey="row", height_ratios=(1, 1.1))
+    axes = axes.reshape(shape)
     dark, light = shades(2)
     for i, (picture, values) in enumerate(zip(pictures, scores, strict=True)):
         above, below = axes[:, i]
@@ -83,5 +87,8 @@ def classes(
         )
         below.set_xticks(range(len(values)), labels)
         below.tick_params(labelleft=i == 0)
+    limits = np.array([below.get_ylim() for below in axes[1]])
+    for below in axes[1]:  # axes that were given need not share theirs
+        below.set_ylim(limits[:, 0].min(), limits[:, 1].max())
     axes[1, 0].set_ylabel("score")
     return figure

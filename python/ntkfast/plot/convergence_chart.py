@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ntkfast.plot.style import FAINT, INK, legend, panel, shades
+from ntkfast.plot.style import INK, cover, legend, panel, set_ticks, shades
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from ntkfast.finite import Convergence
 
 
-def convergence(found: Convergence) -> Figure:
+def convergence(found: Convergence, *, ax: Axes | None = None) -> Figure:
     """Draw the distance of empirical kernels from the limit over the width, logarithmically.
 
     Parameters
     ----------
     found : Convergence
         What `ntkfast.finite.convergence` returns.
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -39,7 +42,7 @@ def convergence(found: Convergence) -> Figure:
     name = found.kind.upper()
     title = f"{name}, mean of {found.n_draws}" if found.n_draws > 1 else ""
     figure, axes = panel(
-        5.6, 4.2, title, yscale="log", xlabel="width", ylabel=f"relative error of the {name}"
+        5.6, 4.2, ax, title, yscale="log", xlabel="width", ylabel=f"relative error of the {name}"
     )
     for (label, errors), shade in zip(found.errors.items(), shades(len(found.errors)), strict=True):
         text, bars = f"{label}, slope {found.slopes[label]:.2f}", found.standard_errors[label]
@@ -48,6 +51,10 @@ def convergence(found: Convergence) -> Figure:
     reference = first[0] * (found.widths / found.widths[0]) ** -0.5
     axes.plot(found.widths, reference, color=INK, lw=0.8, ls=(0, (6, 4)), label="width$^{-1/2}$")
     axes.set_xscale("log", base=2)
-    axes.grid(which="minor", axis="y", color=FAINT, linewidth=0.4)
+    set_ticks(axes, "x", found.widths, [f"{width:g}" for width in found.widths])
+    spread = found.standard_errors
+    cover(
+        axes, "y", [reference, *(found.errors[k] + s * spread[k] for k in spread for s in (-1, 1))]
+    )
     legend(axes, "lower left")
     return figure

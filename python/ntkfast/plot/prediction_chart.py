@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from ntkfast.plot.style import INK, legend, panel, shades
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARGIN = 0.25  # of the range of the inputs, on each side
@@ -24,6 +25,7 @@ def prediction(
     data: tuple[ArrayLike, ArrayLike] | None = None,
     labels: Sequence[str] | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw predictions over one coordinate, with bands of two standard deviations.
 
@@ -40,6 +42,8 @@ def prediction(
     labels : sequence of str, optional
         Names of the lines.
     title : str, optional
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def prediction(
         raise ValueError(f"std: expected shape {lines.shape}, got {bands.shape}")
     if labels is not None and len(labels) != len(lines):
         raise ValueError(f"labels: expected {len(lines)} of them, got {len(labels)}")
-    figure, axes = panel(7.2, 4.4, title, xlabel="x", ylabel="prediction")
+    figure, axes = panel(7.2, 4.4, ax, title, xlabel="x", ylabel="prediction")
     for i, (line, shade) in enumerate(zip(lines, shades(len(lines)), strict=True)):
         if bands is not None:
             low, high = line - 2 * bands[i], line + 2 * bands[i]
@@ -89,6 +93,7 @@ def flow(
     steps: bool = False,
     x: ArrayLike | None = None,
     title: str = "",
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw what an ensemble of networks has learned after some times, over its only input.
 
@@ -103,6 +108,8 @@ def flow(
     x : (m,) array, optional
         Where to draw. Default: 300 points around the training inputs.
     title : str, optional
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -145,4 +152,5 @@ def flow(
         data=(known, targets),
         labels=labels,
         title=title,
+        ax=ax,
     )

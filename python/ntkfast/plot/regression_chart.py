@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ntkfast.plot.style import FAINT, INK, legend, panel, shades
+from ntkfast.plot.style import INK, cover, legend, panel, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ def learning_curves(
     *,
     test: tuple[Any, ArrayLike] | None = None,
     ensemble: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the loss over the time of training, from the eigenvalues of the kernel.
 
@@ -38,6 +39,8 @@ def learning_curves(
         Inputs and targets that were held out: the loss of the mean prediction there, dashed.
     ensemble : bool, default False
         Draw the mean loss of single networks on the training set, not that of the mean prediction.
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def learning_curves(
     if at.ndim != 1 or not len(at) or not np.all(at > 0):
         raise ValueError("times: expected positive numbers")
     figure, axes = panel(
-        6.4, 4.4, xscale="log", yscale="log", xlabel="time, in steps", ylabel="loss"
+        6.4, 4.4, ax, xscale="log", yscale="log", xlabel="time, in steps", ylabel="loss"
     )
     for (label, model), shade in zip(named.items(), shades(len(named)), strict=True):
         losses = model.training_loss(at, ensemble=ensemble)
@@ -74,7 +77,10 @@ def learning_curves(
             axes.plot(
                 at, held_out, color=shade, lw=1.8, ls=DASHES, label=f"{label} held out".strip()
             )
-    _floor(axes, 1e-14 if test is None else 1e-4)
+    cover(axes, "x", [at])
+    share = 1e-14 if test is None else 1e-4
+    losses = np.concatenate([np.asarray(line.get_ydata()) for line in axes.lines])
+    cover(axes, "y", [losses[losses >= share * losses.max()]])
     legend(axes, "lower left")
     return figure
 
@@ -93,15 +99,7 @@ def _times(models: list[Any]) -> Any:
     return np.geomspace(first, min(last, 1e10 * first), POINTS)
 
 
-def _floor(axes: Axes, share: float) -> None:
-    """Leave out losses below a share of the largest: rounding, or what held-out data never see."""
-    top = max(float(np.max(line.get_ydata())) for line in axes.lines)
-    low = min(float(np.min(line.get_ydata())) for line in axes.lines)
-    if top > 0 and low < share * top:
-        axes.set_ylim(share * top, 3 * top)
-
-
-def ridge_path(found: Any, *, title: str = "") -> Figure:
+def ridge_path(found: Any, *, title: str = "", ax: Axes | None = None) -> Figure:
     """Draw the error over the ridge, and mark the best.
 
     Parameters
@@ -110,6 +108,8 @@ def ridge_path(found: Any, *, title: str = "") -> Figure:
         With the arrays `ridges` and `errors`, (k,) each, or a fitted estimator that has gone along
         a path: `ridges_` and `scores_`.
     title : str, optional
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -139,21 +139,28 @@ def ridge_path(found: Any, *, title: str = "") -> Figure:
         raise ValueError("found: expected a finite error, got none")
     order = np.argsort(ridges[seen])
     across, heights = ridges[seen][order], errors[seen][order]
-    figure, axes = panel(5.6, 4.0, title, xscale="log", xlabel="ridge", ylabel="error")
+    figure, axes = panel(5.6, 4.0, ax, title, xscale="log", xlabel="ridge", ylabel="error")
     if 0 < 10 * heights.min() < heights.max():
         axes.set_yscale("log")
+        cover(axes, "y", [heights])
+    cover(axes, "x", [across])
     shade = shades(2)[0]
     axes.plot(across, heights, "o-", color=shade, markersize=4, linewidth=1.6)
     best = int(np.argmin(heights))
     axes.axvline(across[best], color=INK, linewidth=0.9, linestyle=DASHES, zorder=1)
     label = f"best: {across[best]:.3g}"
     axes.plot(across[best], heights[best], "o", color=shades(2)[1], markersize=8, label=label)
-    axes.grid(which="minor", axis="y", color=FAINT, linewidth=0.4)
     legend(axes, "best")
     return figure
 
 
-def residuals(solutions: Any, *, tol: float | None = None, over: str = "iteration") -> Figure:
+def residuals(
+    solutions: Any,
+    *,
+    tol: float | None = None,
+    over: str = "iteration",
+    ax: Axes | None = None,
+) -> Figure:
     """Draw how the residuals of the iterative solver fell.
 
     Parameters
@@ -163,6 +170,8 @@ def residuals(solutions: Any, *, tol: float | None = None, over: str = "iteratio
     tol : float, optional
         Where it was to stop, drawn as a line.
     over : {"iteration", "seconds"}
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -188,7 +197,7 @@ def residuals(solutions: Any, *, tol: float | None = None, over: str = "iteratio
     label = {"iteration": "iterations", "seconds": "seconds"}.get(over)
     if label is None:
         raise ValueError(f"over: expected 'iteration' or 'seconds', got {over!r}")
-    figure, axes = panel(6.4, 4.2, yscale="log", xlabel=label, ylabel="relative residual")
+    figure, axes = panel(6.4, 4.2, ax, yscale="log", xlabel=label, ylabel="relative residual")
     for (name, one), shade in zip(named.items(), shades(len(named)), strict=True):
         entries = one.history.entries
         if not entries:
@@ -202,6 +211,10 @@ def residuals(solutions: Any, *, tol: float | None = None, over: str = "iteratio
             axes.fill_between(across, low, high, color=shade, alpha=0.2, linewidth=0)
         axes.plot(across, high, color=shade, linewidth=1.8, label=name or "worst column")
         axes.plot(across[exact], high[exact], "o", color=shade, markersize=5)
+    axes.plot([], [], "o", color=INK, markersize=5, label="computed afresh")
+    drawn: list[Any] = [line.get_ydata() for line in axes.lines]
+    drawn += [np.min(e.residuals) for one in named.values() for e in one.history.entries]
+    cover(axes, "y", drawn if tol is None else [*drawn, tol])
     if tol is not None:
         axes.axhline(tol, color=INK, linewidth=0.9, linestyle=DASHES, label=f"tol {tol:g}")
     if over == "iteration":

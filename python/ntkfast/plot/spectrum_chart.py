@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.plot.style import FAINT, INK, legend, panel, shades
+from ntkfast.plot.style import FAINT, INK, cover, legend, log_ticks, panel, set_ticks, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,8 @@ MARKED = 32  # degrees with a mark of their own; the lines go on alone
 DRAWN = 400  # points of a line
 PARITY = ("even degrees", "odd degrees")
 LOG10 = math.log(10)
+DASHES = (0, (6, 4))
+FEW_DECADES = 2.2  # with ticks between the powers of ten
 
 
 def spectrum(
@@ -28,6 +30,7 @@ def spectrum(
     *,
     labels: Sequence[str] | None = None,
     asymptotes: bool = True,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw Mercer eigenvalues over the degree of the spherical harmonics, on logarithmic axes.
 
@@ -42,6 +45,8 @@ def spectrum(
         Names of the lines. Default: the kernels' reprs.
     asymptotes : bool
         Draw the leading terms C k^-p where they are known, thin and dashed.
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -64,13 +69,13 @@ def spectrum(
     1
     """
     named = _named(spectra, labels)
-    figure, axes = panel(7.2, 4.8, xscale="log", xlabel="degree k", ylabel="eigenvalue μ")
+    figure, axes = panel(7.2, 4.8, ax, xscale="log", xlabel="degree k", ylabel="eigenvalue μ")
     for (label, one), shade in zip(named, shades(len(named)), strict=True):
         _draw(axes, one, label, shade, asymptotes)
     last = max(one.max_degree for _, one in named)
-    axes.set_xlim(0.9, last * 1.1)
-    axes.yaxis.set_major_formatter(_power_of_ten)
+    cover(axes, "x", [1, last])
     _keep_in_view(axes, named)
+    _explain(axes)
     legend(axes, "lower left")
     return figure
 
@@ -112,30 +117,51 @@ def _draw(axes: Axes, one: MercerSpectrum, label: str, shade: Any, asymptotes: b
         branch = one.decay.odd if odd else one.decay.even
         if asymptotes and branch is not None and branch.sign:
             line = (branch.log_constant - branch.exponent * np.log(thin)) / LOG10
-            axes.plot(thin, line, color=INK, linewidth=0.7, linestyle=(0, (6, 4)), zorder=1)
+            axes.plot(thin, line, color=INK, linewidth=0.7, linestyle=DASHES, zorder=1)
 
 
 def _keep_in_view(axes: Axes, named: Sequence[tuple[str, MercerSpectrum]]) -> None:
     """Limit the height to the eigenvalues: asymptotes rise far above them at low degrees."""
     heights = np.concatenate([one.log_eigenvalues[1:] for _, one in named]) / LOG10
     heights = heights[np.isfinite(heights)]
-    if len(heights):
-        low, high = float(heights.min()), float(heights.max())
-        air = 0.05 * max(high - low, 1.0)
-        axes.set_ylim(low - air, high + air)
+    if not len(heights):
+        return
+    low, high = float(heights.min()), float(heights.max())
+    if high - low <= FEW_DECADES:  # their powers of ten are numbers
+        ticks, labels = log_ticks(10**low, 10**high)
+        places = [math.log10(tick) for tick in ticks]
+    else:
+        step = math.ceil((high - low) / 8)
+        places = list(range(math.floor(low / step) * step, math.ceil(high / step) * step + 1, step))
+        labels = [f"$10^{{{place}}}$" for place in places]
+    set_ticks(axes, "y", places, labels)
+    low, high = min(low, places[0]), max(high, places[-1])
+    air = 0.03 * (high - low)
+    axes.set_ylim(low - air, high + air)
 
 
-def _power_of_ten(value: float, _: object) -> str:
-    return f"$10^{{{value:g}}}$"
+def _explain(axes: Axes) -> None:
+    """Say what full and hollow marks, and solid, dotted and dashed lines are, of those drawn."""
+    styles = {str(line.get_linestyle()) for line in axes.lines}
+    for style, face, name in (("-", INK, PARITY[0]), (":", "white", PARITY[1])):
+        if style in styles:
+            options: dict[str, Any] = {"markersize": 4, "markerfacecolor": face, "label": name}
+            axes.plot([], [], "o", color=INK, linestyle=style, linewidth=1.6, **options)
+    if "--" in styles:
+        axes.plot(
+            [], [], color=INK, linewidth=0.7, linestyle=DASHES, label="$C\\,k^{-p}$, the limit"
+        )
 
 
-def ratio(comparison: RkhsComparison) -> Figure:
+def ratio(comparison: RkhsComparison, *, ax: Axes | None = None) -> Figure:
     """Draw the ratio of two Mercer spectra over the degree, with its bounds and limits.
 
     Parameters
     ----------
     comparison : RkhsComparison
         What `ntkfast.spectrum.same_rkhs` returns.
+    ax : matplotlib axes, optional
+        Where to draw. Default: a figure of its own.
 
     Returns
     -------
@@ -156,7 +182,7 @@ def ratio(comparison: RkhsComparison) -> Figure:
     """
     title = f"{comparison.first.kernel!r} / {comparison.second.kernel!r}"
     named = {"xlabel": "degree k", "ylabel": "ratio of the eigenvalues"}
-    figure, axes = panel(7.2, 4.2, title, xscale="log", yscale="log", **named)
+    figure, axes = panel(7.2, 4.2, ax, title, xscale="log", yscale="log", **named)
     degrees, values = comparison.first.degrees, comparison.ratio
     if 0 < comparison.lower <= comparison.upper < math.inf:
         axes.axhspan(comparison.lower, comparison.upper, color=FAINT, alpha=0.5, linewidth=0)
@@ -168,9 +194,10 @@ def ratio(comparison: RkhsComparison) -> Figure:
         marked = k[k <= MARKED]
         axes.plot(marked, values[marked], "o", color=shade, markersize=4)
         if 0 < limit < math.inf:
-            axes.axhline(limit, color=shade, linewidth=0.8, linestyle=(0, (6, 4)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+            axes.axhline(limit, color=shade, linewidth=0.8, linestyle=DASHES)
+    cover(axes, "x", [1, degrees[-1]])
+    cover(axes, "y", [line.get_ydata() for line in axes.lines])
+    axes.plot([], [], color=INK, linewidth=0.8, linestyle=DASHES, label="limits")
     legend(axes, "best")
     return figure
 

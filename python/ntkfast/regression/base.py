@@ -88,7 +88,7 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
             return inputs
         rows = validate_data(
             self,
-            X,
+            host_array("X", X) if isinstance(X, (list, tuple)) else X,  # says what is ragged
             reset=reset,
             dtype=[np.float64, np.float32],
             order="C",
@@ -119,7 +119,7 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _evaluation(self) -> Evaluation:
-        return Evaluation(self.kernel_, self.engine, self.threads)
+        return Evaluation(self.kernel_, self.engine, self.threads, getattr(self, "progress", False))
 
     # --- Predictions -----------------------------------------------------------------------------
 

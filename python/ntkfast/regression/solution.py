@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ntkfast.arrays.collections import Values
-from ntkfast.support.columns import Table
+from ntkfast.support.columns import Table, html_table
 
 
 class SolverWarning(RuntimeWarning):
@@ -124,8 +124,17 @@ class Solution:
             f"{np.max(self.residuals, initial=0.0):.1e}, {self.reason}>"
         )
 
+    def _repr_html_(self) -> str:
+        """Show in a notebook what `summary` says."""
+        head, lines = self._summary()
+        return html_table({"": list(lines), "value": list(lines.values())}, head)
+
     def summary(self) -> str:
         """Return all that is known in a few lines."""
+        head, lines = self._summary()
+        return "\n".join([head, *(f"  {name:<13} {text}" for name, text in lines.items())])
+
+    def _summary(self) -> tuple[str, dict[str, str]]:
         worst = float(np.max(self.residuals, initial=0.0))
         ridge = f"{np.min(self.ridge):.6g}"
         if np.ndim(self.ridge):
@@ -142,4 +151,4 @@ class Solution:
             "memory": f"{self.memory / 1e6:.6g} MB",
         }
         head = "solved" if self.converged else "NOT SOLVED to the tolerance"
-        return "\n".join([head, *(f"  {name:<13} {text}" for name, text in lines.items())])
+        return head, lines

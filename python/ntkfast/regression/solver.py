@@ -143,7 +143,7 @@ def solve(
         "checkpoint": checkpoint,
         "rank": rank,
     }
-    evaluation = _evaluation(checked_kernel(kernel), engine, threads, client)
+    evaluation = _evaluation(checked_kernel(kernel), engine, threads, progress, client)
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
@@ -198,7 +198,7 @@ def _evaluation(kernel: Kernel, engine: str | None, threads: int | None, client:
     from ntkfast.dask.evaluation import ClusterEvaluation
     from ntkfast.dask.session import Session
 
-    return ClusterEvaluation(kernel, engine, threads, session=Session(client))
+    return ClusterEvaluation(kernel, engine, threads, progress, session=Session(client))
 
 
 @dataclass

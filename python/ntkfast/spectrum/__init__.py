@@ -5,7 +5,8 @@ from __future__ import annotations
 from ntkfast.spectrum.gram.bound_table import Bound, BoundTable, Check
 from ntkfast.spectrum.gram.bounds import bounds
 from ntkfast.spectrum.gram.effective import EffectiveDimension, effective_dimension
-from ntkfast.spectrum.gram.extremes import Extremes, extremes
+from ntkfast.spectrum.gram.eigenpairs import Extremes
+from ntkfast.spectrum.gram.extremes import extremes
 from ntkfast.spectrum.sphere.compare import RkhsComparison, same_rkhs
 from ntkfast.spectrum.sphere.decay import Branch, Decay
 from ntkfast.spectrum.sphere.expansion import reconstruct, zonal_harmonics

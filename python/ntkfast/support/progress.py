@@ -7,6 +7,7 @@ needs tqdm (the extra "cli"); False never.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ from ntkfast.support.optional import require
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-DELAY = 2.0  # seconds before a bar that nobody asked for
+DELAY = 1.5  # seconds before a bar that nobody asked for
 T = TypeVar("T")
 
 
@@ -74,6 +75,17 @@ def track(
             bar.update()
 
 
+def is_shown(progress: bool | None) -> bool:
+    """Whether there will be a bar, if the work takes long enough.
+
+    Raises
+    ------
+    ImportError
+        If one is asked for and tqdm is missing.
+    """
+    return _tqdm(progress) is not None and (bool(progress) or sys.stderr.isatty())
+
+
 def dask_bar(progress: bool | None, name: str) -> AbstractContextManager[Any]:
     """Return a context in which a bar counts the tasks of dask's schedulers of this machine."""
     kind = _tqdm(progress)
@@ -104,6 +116,7 @@ def _options(progress: bool | None, name: str) -> dict[str, Any]:
     return {
         "desc": name,
         "smoothing": 0.05,
+        "miniters": 1,  # else a bar waits for as many items as it once had in a moment
         "disable": False if progress else None,
         "delay": 0.0 if progress else DELAY,
     }

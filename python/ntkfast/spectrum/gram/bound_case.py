@@ -16,7 +16,8 @@ from ntkfast.kernels.rows import RowKernel
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
 from ntkfast.spectrum.gram.bound_table import Bound, Check
-from ntkfast.spectrum.gram.extremes import ENTRY_ERROR, Extremes
+from ntkfast.spectrum.gram.eigenpairs import Extremes
+from ntkfast.spectrum.gram.extremes import ENTRY_ERROR
 from ntkfast.spectrum.gram.row_pairs import Pairs
 
 Values = NDArray[np.float64]

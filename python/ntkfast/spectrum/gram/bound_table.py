@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ntkfast.arrays import checks
-from ntkfast.spectrum.gram.extremes import Extremes
+from ntkfast.spectrum.gram.eigenpairs import Extremes
 from ntkfast.support.columns import Table
 
 COLUMNS = (
@@ -126,8 +126,11 @@ class BoundTable(Table):
         columns["assumptions"] = ["; ".join(map(str, row.assumptions)) for row in self.rows]
         return {name: columns[name] for name in COLUMNS}
 
+    def _caption(self) -> str:
+        return f"smallest eigenvalue {self.lambda_min:.6g} within {self.error:.1e}"
+
     def __repr__(self) -> str:
-        head = f"smallest eigenvalue {self.lambda_min:.6g} within {self.error:.1e}"
+        head = self._caption()
         width = max(len(row.name) for row in self.rows)
         lines = [head, f"{'bound':<{width}}  side          value     ratio  constant"]
         for row in self.rows:

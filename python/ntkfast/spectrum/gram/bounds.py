@@ -18,7 +18,8 @@ from ntkfast.spectrum.gram.bound_table import EXACT, Bound, BoundTable
 from ntkfast.spectrum.gram.bounds_carvalho import positivity
 from ntkfast.spectrum.gram.bounds_karhadkar import KARHADKAR, separation
 from ntkfast.spectrum.gram.bounds_nguyen import NGUYEN, random_data, schur
-from ntkfast.spectrum.gram.extremes import Extremes, extremes
+from ntkfast.spectrum.gram.eigenpairs import Extremes
+from ntkfast.spectrum.gram.extremes import extremes
 from ntkfast.spectrum.gram.row_pairs import look
 from ntkfast.support.randomness import RNG
 

@@ -122,7 +122,7 @@ def effective_dimension(
     >>> effective_dimension(nf.FullyConnected(2).ntk, X, [1.0, 100.0]).values.round(2)
     array([125.74,  12.41])
     """
-    evaluation = Evaluation(checked_kernel(kernel), engine, threads)
+    evaluation = Evaluation(checked_kernel(kernel), engine, threads, progress)
     rows = kernel.collect(X)
     double = rows.astype(np.float64, copy=False)
     path = _path(ridges)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +15,13 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
 from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.spectrum.gram.eigenpairs import Extremes
 from ntkfast.spectrum.gram.lobpcg import Eigenpairs, Operator, lobpcg
 from ntkfast.spectrum.gram.passes import Passes
 from ntkfast.spectrum.gram.vecchia import Preconditioner, deflated, vecchia
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG
+from ntkfast.support.telling import warn
 
 Values = NDArray[np.float64]
 
@@ -33,57 +34,6 @@ TOL_DIRECT, TOL_ITERATIVE = 1e-6, 1e-2
 SCALED = ("smallest", "largest", "smallest_error", "largest_error", "rounding")
 TOL_LARGEST = 1e-4  # the top of the spectrum is well separated: these digits are cheap
 FEW_DIMS, MANY_DIMS = (40, 0), (120, 64)  # neighbours and rank of the correction, in d <= 5 or more
-
-
-@dataclass(frozen=True, eq=False)
-class Extremes:
-    """Extreme eigenpairs of a Gram matrix (`ntkfast.spectrum.extremes`).
-
-    Attributes
-    ----------
-    smallest, largest : (k,) arrays
-        Eigenvalues, from the end inwards: ascending and descending.
-    smallest_error, largest_error : (k,) arrays
-        An eigenvalue of the exact Gram matrix lies within this distance.
-    smallest_vectors, largest_vectors : (n, k) arrays
-        Orthonormal eigenvectors.
-    rounding : float
-        The part of the errors that stands for rounding of the Gram matrix, 8 eps tr K.
-    method : {"dense", "cholesky", "iterative"}
-    iterations : int
-        Solves with the Cholesky factor, or block iterations; for the smallest eigenvalues.
-    passes : int
-        Block products with the Gram matrix, for both ends and the error bounds.
-    converged : bool
-        Whether the tolerance was reached.
-    proven : bool
-        Whether it is proven that no eigenvalue lies below ``smallest[0] - smallest_error[0]``, for
-        entries that are as accurate as `rounding` says; see `verify`.
-    """
-
-    smallest: Values
-    largest: Values
-    smallest_error: Values
-    largest_error: Values
-    smallest_vectors: Values = field(repr=False)
-    largest_vectors: Values = field(repr=False)
-    rounding: float
-    method: str
-    iterations: int
-    passes: int
-    converged: bool
-    proven: bool
-
-    @property
-    def condition(self) -> float:
-        """Condition number, largest over smallest eigenvalue; infinity if that is not positive."""
-        low = float(self.smallest[0])
-        return float(self.largest[0]) / low if low > 0 else float("inf")
-
-    @property
-    def definite(self) -> bool:
-        """Whether the smallest eigenvalue found is positive beyond its error."""
-        return bool(self.smallest[0] > self.smallest_error[0])
 
 
 @dataclass(frozen=True)
@@ -223,7 +173,7 @@ def extremes(
     if verify and chosen == "iterative":
         raise ValueError('verify: expected False for "iterative": there is no factor to prove it')
     double = rows.astype(np.float64, copy=False)
-    evaluation = Evaluation(kernel, engine, threads).near_one(double)
+    evaluation = Evaluation(kernel, engine, threads, progress).near_one(double)
     with Bar(progress, "extremes", None, "passes") as bar:
         problem = _Problem(
             evaluation,
@@ -420,10 +370,8 @@ def _verified(problem: _Problem, found: Extremes) -> Extremes:
     error[0] += problem.rounding + 2 * factor_error
     below = float(found.smallest[0] - error[0])
     if _factor(problem, -(below + problem.rounding + factor_error)) is None:
-        warnings.warn(
+        warn(
             f"X: an eigenvalue below {below:.6g} was missed; another rng or a smaller tol finds it",
-            RuntimeWarning,
-            stacklevel=3,
         )
         return found
     return replace(found, smallest_error=error, proven=True)
@@ -433,18 +381,14 @@ def _warn(found: Extremes) -> None:
     """Say what a user should not have to find out."""
     if not found.definite:
         rows = np.sort(np.argsort(-np.abs(found.smallest_vectors[:, 0]), kind="stable")[:2])
-        warnings.warn(
+        warn(
             "X: the Gram matrix is not positive definite beyond rounding: its smallest eigenvalue "
             f"is {found.smallest[0]:.2e} within {found.smallest_error[0]:.1e}, and its vector "
             f"rests mainly on rows {rows[0]} and {rows[-1]}",
-            RuntimeWarning,
-            stacklevel=3,
         )
     if not found.converged:
         low = found.smallest_error[-1]
-        warnings.warn(
+        warn(
             f"tol: not reached in {found.iterations} iterations; the errors of the result are "
             f"valid, up to {low:.1e} for the smallest eigenvalues; raise max_iterations or tol",
-            RuntimeWarning,
-            stacklevel=3,
         )
