@@ -23,6 +23,7 @@ from tolerances import tolerance
 
 ENGINES = ("native", "numba") if nf.engines.native.available_isas() else ("numba",)
 H = mpf(10) ** -30
+CLOSE = 0.2  # share of the cheap part of a bound from which on all of it is worth its time
 VANISHING = mpf(10) ** -700  # a row of zeros is the limit of rows that shrink to it
 
 
