@@ -6,6 +6,7 @@ For hours, by hand: ``NTKFAST_FUZZ=100000 python -m pytest tests/test_fuzz.py --
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from typing import Any, NamedTuple
@@ -189,6 +190,30 @@ def fuzz(count: int) -> Any:
 @hypothesis.given(cases(ENGINES[:1]))  # Numba would compile for as long as all of it takes
 def test_dense_networks(drawn: Drawn) -> None:
     check(drawn)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", ["relu", "abs"])
+def test_small_biases_near_opposite_rows(name: str, dtype: Any) -> None:
+    """Kernels with a bend of the width of the bias: polynomials in the angle may miss it."""
+    x = np.array([[1, 0]], dtype)
+    for b_std, angle, depth in itertools.product((1e-6, 1e-3), (0.0054, 0.1), (1, 3)):
+        y = np.array([[-np.cos(angle), np.sin(angle)]], dtype)
+        net = nf.FullyConnected(
+            depth,
+            activation=ACTIVATIONS[name][1],
+            parameterization="ntk",
+            w_std=1.5,
+            b_std=b_std,
+        )
+        check(Drawn(name, net, "ntk", x, y, ENGINES[0]))
+
+
+def test_overflow_on_one_sphere_is_an_error() -> None:
+    net = nf.FullyConnected(5, activation=ACTIVATIONS["cubic"][1], bias=0.1)
+    x = np.array([[6.212507, 0.0], [-6.212507, 0.0015962848]], np.float32)
+    with pytest.raises(ValueError, match="overflows float32"):
+        net.ntk(x)
 
 
 @pytest.mark.slow
