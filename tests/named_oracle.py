@@ -96,7 +96,7 @@ def strip_dual(name: str, numbers: Numbers = EXTENDED) -> Dual:
 
     @cache
     def dual(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
-        first, second = mp.sqrt(max(q, p)), min(q, p)
+        first, second = mp.sqrt(max(q, p)) or mpf(10) ** -60, min(q, p)
         along = c / first
         across = mp.sqrt(max(second - along**2, mpf(0)))
         x, weights = _grid(strip.pole / float(first), numbers)
