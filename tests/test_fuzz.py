@@ -60,8 +60,6 @@ ACTIVATIONS: dict[str, tuple[oracle.Dual, Any, int]] = {
     "identity": (oracle.identity, "identity", 200),
     "abrelu": (oracle.abrelu(0.5, -1.5), "abrelu(0.5, -1.5)", 200),
     "step": (oracle.step, "step", 5),
-    "square": (oracle.monomial(2), "monomial(2)", 3),
-    "rectified square": (oracle.rectified_monomial(2), "rectified_monomial(2)", 3),
     "hermite": (oracle.hermite(3), "hermite(3)", 3),
     **{name: (dual, name, 3) for name, dual in named_oracle.DUALS.items()},
 }
