@@ -126,12 +126,13 @@ def _check_columns(name: str, columns: Any, kinds: Any, is_number: Callable[[Any
 
 def _whole(name: str, array: NDArray[Any], columns: list[Any]) -> NDArray[Any]:
     """Return the numbers of a frame; of one that is missing say where, as the frame calls it."""
-    missing = np.argwhere(np.isnan(array)) if array.dtype.kind == "f" else ()
+    missing = np.argwhere(np.isnan(array)) if array.dtype.kind == "f" else np.empty((0, 2), int)
     if len(missing):
-        row, *column = missing[0]
+        place = missing[0].tolist()
+        column = columns[place[1]] if array.ndim == 2 else columns[0]
         raise ValueError(
-            f"{name}: expected finite numbers, row {row} holds NaN in column "
-            f"{columns[column[0] if column else 0]!r}; leave such rows out, or fill them"
+            f"{name}: expected finite numbers, row {place[0]} holds NaN in column {column!r}; "
+            "leave such rows out, or fill them"
         )
     return array
 
