@@ -113,12 +113,17 @@ def test_frames_of_pandas(kinds: list[str], dtype: str) -> None:
 def test_what_frames_of_pandas_lack_is_named(tmp_path: Path) -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": [1, None, 3], "b": [1, 2, 3]}, dtype="Float64")
-    with pytest.raises(ValueError, match="X: expected finite numbers, row 1 holds NaN"):
+    missing = "X: expected finite numbers, row 1 holds NaN in column 'a'; leave such rows out"
+    with pytest.raises(ValueError, match=missing):
         ROWS(frame)
-    with pytest.raises(ValueError, match="X: expected finite numbers, row 1 holds NaN"):
+    with pytest.raises(ValueError, match=missing):
+        ROWS(frame.astype("float64"))
+    with pytest.raises(ValueError, match=missing):
         batch.gram(ROWS, frame, out=tmp_path / "K.npy")
-    with pytest.raises(ValueError, match="V: expected finite numbers, row 0 holds NaN"):
-        ROWS.matmul(np.eye(2), None, pandas.Series([None, 1], dtype="Int64"))
+    with pytest.raises(
+        ValueError, match="V: expected finite numbers, row 0 holds NaN in column 'v'"
+    ):
+        ROWS.matmul(np.eye(2), None, pandas.Series([None, 1], dtype="Int64", name="v"))
     for column in (["x", "y", "z"], pandas.Categorical([1, 2, 3]), [1j, 2, 3]):
         with pytest.raises(TypeError, match="X: expected columns of numbers, column 'w' has dtype"):
             ROWS(pandas.DataFrame({"v": [1.0, 2, 3], "w": column}))
@@ -128,7 +133,9 @@ def test_frames_of_polars() -> None:
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, 2.5], "c": [True, False, True]})
     assert np.array_equal(ROWS(frame), ROWS(np.array([[1, 0.5, 1], [2, 1.5, 0], [3, 2.5, 1]])))
-    with pytest.raises(ValueError, match="X: expected finite numbers, row 1 holds NaN"):
+    with pytest.raises(
+        ValueError, match="X: expected finite numbers, row 1 holds NaN in column 'a'"
+    ):
         ROWS(polars.DataFrame({"a": [1, None, 3]}))
     with pytest.raises(TypeError, match="X: expected columns of numbers, column 'w' has dtype Str"):
         ROWS(polars.DataFrame({"v": [1, 2], "w": ["x", "y"]}))

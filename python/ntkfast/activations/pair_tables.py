@@ -51,6 +51,9 @@ class Resolved(Hashable, Protocol):
     def _bound(self, root: float) -> float: ...
     def _slope(self, reach: float) -> Callable[[Doubles], Doubles]: ...
     def _resolution(self, reach: float) -> Resolution: ...
+    @property
+    def noise_error(self) -> float: ...
+    def _noise(self, root: float) -> Doubles: ...
 
 
 class Stretches(NamedTuple):
@@ -122,7 +125,8 @@ def pair_duals(
     found : (2, n, m) array
         K / sqrt(K(q, q) K(p, p)) and the same of the derivative dual.
     error : float
-        Of both, the largest of the pieces that were used.
+        The largest of the pieces that were used, and what rounding of s and s' adds: of K relative
+        to that root, of the derivative dual to its own or to that of K / sqrt(q p), if larger.
     """
     cut = root_stretches(one)
     lines, columns = cut.of(first), cut.of(second)
@@ -130,7 +134,10 @@ def pair_duals(
     far = angles[0] > angles[1]
     found, error = np.empty((2, *both.shape)), 0.0
     work = list(_work(one, lines, columns, both))
+    rounding = _rounding(one, first) + _rounding(one, second)
     alone = _cost_alone(one, first, second, both)
+    if _is_symmetric(first, second, both, far):
+        alone /= 2
     tables = (
         sum(_cost(one, min(i, j), max(i, j), k) for i, j, k, *_ in work)
         if both.size > FEW
@@ -138,7 +145,8 @@ def pair_duals(
     )
     refuse_dear(one.name, min(alone, tables), MOST_EVALUATIONS)
     if alone <= tables:
-        return _pair_by_pair(one, first, second, both, far)
+        found, error = _pair_by_pair(one, first, second, both, far)
+        return found, error + rounding
     for i, j, k, low, high in track(work, None, f"duals of {one.name}", "pieces"):
         series, missed = _piece(one, min(i, j), max(i, j), k)
         error = max(error, missed)
@@ -152,7 +160,22 @@ def pair_duals(
                 mixed = series if i <= j else series.swapaxes(-1, -2)
                 z = (2 * angle[here] - low - high) / (high - low)
                 found[:, row, across[here]] = _mixed(mixed, weights, right[here], z, side[here])
-    return found, error
+    return found, error + rounding
+
+
+def _rounding(one: Resolved, roots: Doubles) -> float:
+    """Return what rounding of s and of its slope makes of normalised duals: of some roots.
+
+    Functions that are noisier than that tell of it themselves, once.
+    """
+    if one.noise_error:
+        return 0.0
+    largest = 0.0
+    for root in np.unique(np.quantile(roots, (0, 0.5, 1), method="nearest")):
+        sizes, noise = _at_roots(one, np.array([root])).sizes[:, 0], one._noise(float(root))
+        slope = max(sizes[1], sizes[0] / max(root, 1e-300))
+        largest = max(largest, noise[0] / sizes[0], noise[1] / slope)
+    return float(largest)
 
 
 def _work(
@@ -200,10 +223,11 @@ def _ends(edges: Doubles, k: int) -> tuple[float, float]:
 def _pair_by_pair(
     one: Resolved, first: Doubles, second: Doubles, angle: Doubles, far: NDArray[np.bool_]
 ) -> tuple[Doubles, float]:
-    """Return the same from the function itself."""
+    """Return the same from the function itself; of a symmetric block one half is averaged."""
     left, right = ([_alone(one, r) for r in side] for side in (first, second))
     found, error = np.empty((2, *angle.shape)), 0.0
-    pairs = list(np.ndindex(angle.shape))
+    mirrored = _is_symmetric(first, second, angle, far)
+    pairs = [(i, j) for i, j in np.ndindex(angle.shape) if i <= j or not mirrored]
     checked = set(pairs[:: max(1, len(pairs) // 4)])
     for i, j in track(pairs, None, f"duals of {one.name}", "pairs"):
         rules = [_Rule(left[i], right[j], nodes) for nodes in (GAUSS, GAUSS + 6)]
@@ -212,7 +236,16 @@ def _pair_by_pair(
         if (i, j) in checked:
             again = rules[1].quadrature(float(angle[i, j]))[which]
             error = max(error, float(np.abs(again - found[:, i, j]).max()))
+        if mirrored:
+            found[:, j, i] = found[:, i, j]
     return found, error
+
+
+def _is_symmetric(first: Doubles, second: Doubles, angle: Doubles, far: NDArray[np.bool_]) -> bool:
+    """Whether a block is its own mirror image, as that of rows with themselves."""
+    return np.array_equal(first, second) and all(
+        np.array_equal(side, side.T) for side in (angle, far)
+    )
 
 
 def _alone(one: Resolved, root: float) -> Side:

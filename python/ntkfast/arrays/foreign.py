@@ -14,15 +14,15 @@ _NUMBERS = "biuf"  # kinds of types
 def host_array(name: str, value: Any) -> NDArray[Any]:
     """Return what a user passed as an array; its type and shape are checked elsewhere.
 
-    Arrays of NumPy are not touched. Frames of pandas and polars give numbers, NaN where they miss
-    one, tensors of PyTorch on the host their memory.
+    Arrays of NumPy are not touched. Frames of pandas and polars give numbers, tensors of PyTorch on
+    the host their memory.
 
     Raises
     ------
     TypeError
         If it is sparse, holds no numbers, or a tensor that asks for its gradient.
     ValueError
-        If a mask hides entries, or rows have different lengths.
+        If a mask hides entries, a frame misses a number, or rows have different lengths.
     """
     if type(value) is np.ndarray:
         return value
@@ -85,18 +85,14 @@ def _of_pandas(name: str, value: Any) -> NDArray[Any]:
         return _converted(name, value)
     frame = hasattr(value, "columns")
     kinds = list(value.dtypes) if frame else [value.dtype]
-    _check_columns(
-        name,
-        value.columns if frame else [getattr(value, "name", None)],
-        kinds,
-        _is_number_of_pandas,
-    )
+    columns = list(value.columns) if frame else [getattr(value, "name", None)]
+    _check_columns(name, columns, kinds, _is_number_of_pandas)
     plain = all(isinstance(kind, np.dtype) for kind in kinds)
     array: NDArray[Any] = value.to_numpy() if plain else np.empty(0, object)
     if array.dtype == object:  # columns that can miss a number, or numbers beside bools
         single = all(str(kind).lower().startswith("float32") for kind in kinds)
         array = value.to_numpy(dtype=np.float32 if single else np.float64, na_value=np.nan)
-    return array
+    return _whole(name, array, columns)
 
 
 def _is_number_of_pandas(kind: Any) -> bool:
@@ -108,11 +104,12 @@ def _of_polars(name: str, value: Any) -> NDArray[Any]:
         raise TypeError(f"{name}: expected a DataFrame, got {type(value).__name__}; collect() it")
     frame = hasattr(value, "columns")
     kinds = value.dtypes if frame else [value.dtype]
-    _check_columns(name, value.columns if frame else [value.name], kinds, _is_number_of_polars)
+    columns = value.columns if frame else [value.name]
+    _check_columns(name, columns, kinds, _is_number_of_polars)
     array: NDArray[Any] = value.to_numpy()
     if array.dtype == object:  # bools
         raise TypeError(f"{name}: expected numbers, got bools with nulls")
-    return array
+    return _whole(name, array, columns)
 
 
 def _is_number_of_polars(kind: Any) -> bool:
@@ -125,6 +122,19 @@ def _check_columns(name: str, columns: Any, kinds: Any, is_number: Callable[[Any
             raise TypeError(
                 f"{name}: expected columns of numbers, column {column!r} has dtype {kind}"
             )
+
+
+def _whole(name: str, array: NDArray[Any], columns: list[Any]) -> NDArray[Any]:
+    """Return the numbers of a frame; of one that is missing say where, as the frame calls it."""
+    missing = np.argwhere(np.isnan(array)) if array.dtype.kind == "f" else np.empty((0, 2), int)
+    if len(missing):
+        place = missing[0].tolist()
+        column = columns[place[1]] if array.ndim == 2 else columns[0]
+        raise ValueError(
+            f"{name}: expected finite numbers, row {place[0]} holds NaN in column {column!r}; "
+            "leave such rows out, or fill them"
+        )
+    return array
 
 
 _LIBRARIES: dict[str, Callable[[str, Any], NDArray[Any]]] = {

@@ -171,9 +171,10 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 return None
             _tell_compiled(self, dtype, radius, dim)
             # Composed steps behave like a root of the angle, which no polynomial follows; nothing
-            # is better than a profile where an activation has only a quadrature.
-            worst = np.inf if facts.asking else PROFILE_ERROR * float(np.finfo(dtype).eps)
-            if profile.error <= worst:  # not if it is NaN
+            # is better than a profile where an activation has only a quadrature. Others must stay
+            # within a half of what the layers are allowed.
+            worst = min(PROFILE_ERROR, 2 + 1.5 * (len(facts.layers) - 1))
+            if facts.asking or profile.error <= worst * float(np.finfo(dtype).eps):  # not if NaN
                 return profile
         if self._vanishes(X) and self._vanishes(Y):
             return compile_profile(_nothing, dtype, degree=1.0, scale=0.0)
@@ -218,12 +219,12 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         facts = _facts(self, X.data.shape[1])
         if not facts.asking or facts.degree is not None:
             return ()
+        self._check_range(X, Y)
         radius, (dim, dtype) = self._sphere(X, Y), (X.data.shape[1], X.data.dtype)
         if radius is not None:
             profile = _compiled(self, dtype, radius, dim)
             asking = tuple(one.activation for one in facts.layers if not one.activation.is_compiled)
             return () if profile.error <= WALK_ERROR else asking
-        self._check_range(X, Y)
         return pairwise.short_of(facts.layers, X, Y)
 
     def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:

@@ -25,7 +25,8 @@ Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 NEAR = 0.01  # 1 - |u| below which rows are subtracted
 PANEL_BYTES = 1 << 24
 MAX_TERMS = 1024  # Hermite coefficients of an activation without a closed form
-LOSS = 64.0  # what a series may lack, in units of eps
+CUT = 4.0  # what a series of fewer terms may lack, in units of eps
+LOSS = 64.0  # and one of the most terms, before pairs are walked
 VANISHING = 2.5  # power of eps: a variance at which functions are as at 0, but for their size
 FEW_PAIRS = 400  # that are worth a quadrature each
 SAMPLED = 256  # rows among which the hardest pairs are looked for
@@ -65,7 +66,7 @@ def normalised_series(
     terms = 8
     while True:
         found = np.asarray(activation.hermite(seen, terms), np.float64)
-        if terms >= MAX_TERMS or max(series_losses(activation, found, seen)) <= 16 * eps:
+        if terms >= MAX_TERMS or max(series_losses(activation, found, seen)) <= CUT * eps:
             break
         terms *= 2
     size = np.asarray(activation.variance(seen), np.float64)
