@@ -142,8 +142,13 @@ def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_blocks_travel_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The solver asks for products with one array again and again."""
     sent = []
-    scatter = Session.scatter
-    monkeypatch.setattr(Session, "scatter", lambda s, v: sent.append(v.nbytes) or scatter(s, v))
+    scatter = client.scatter
+
+    def counted(values: Any, **options: Any) -> Any:
+        sent.append(sum(value.nbytes for value in values))
+        return scatter(values, **options)
+
+    monkeypatch.setattr(client, "scatter", counted)
     monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 1000)
     X, V = data(1100)
     evaluation = ClusterEvaluation(KERNELS["zonal"], session=Session(client))
@@ -212,9 +217,7 @@ def test_killed_worker() -> None:
         known = nf.dask.matmul(kernel, X, None, V, client=client)
         session = Session(client)
         blocks = read(session, "X", kernel, X)
-        work = [
-            (kernel, block, other, None) for block in blocks.futures for other in blocks.futures
-        ]
+        work = [(kernel, block, other, None) for block in blocks.parts for other in blocks.parts]
         results = session.ordered(tasks.tile, work)
         next(results)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)

@@ -15,7 +15,7 @@ import ntkfast as nf
 
 ROOT = Path(__file__).parents[1]
 MODULES = ("activations", "batch", "datasets", "finite", "plot", "spectrum", "statistics")
-OTHERS = ("torch", "gpytorch", "jax")
+OTHERS = ("dask", "torch", "gpytorch", "jax")
 NEED_SKLEARN = ("features", "regression", "sklearn")
 # An entry of a list of names, or a name in double backquotes.
 ENTRIES = re.compile(r"^   ([\w.]+)$|``([\w.]+)``", re.MULTILINE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, memories
 from ntkfast.arrays.ragged import Sequences, joined
 from ntkfast.batch.matrices import Matrix, as_matrix, check_shapes, float_type, rows_of, width_of
-from ntkfast.dask.session import Session
+from ntkfast.dask.session import Part, Session
 from ntkfast.kernels.base import Kernel
 
 BLOCK_BYTES = 32 << 20  # of a block of inputs at most
@@ -23,34 +24,34 @@ BLOCKS = 16  # at least, where that leaves the least height
 
 @dataclass(frozen=True)
 class Blocks:
-    """Inputs in blocks of rows, each of them a future.
+    """Inputs in blocks of rows, each of them a part on the cluster.
 
     Their height depends on the inputs alone, and not on the cluster: sums over blocks have the same
     bits on any number of workers.
 
     Attributes
     ----------
-    futures : list
+    parts : list of Part
     length, height : int
         Rows in all, and of a block.
     dtype : dtype
     """
 
-    futures: list[Any]
+    parts: list[Part]
     length: int
     height: int
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
-        return len(self.futures)
+        return len(self.parts)
 
     def slices(self) -> Iterator[slice]:
         """Yield the rows of each block."""
         return _slices(self.length, self.height)
 
-    def parts(self, session: Session, V: FloatArray) -> list[Any]:
-        """Scatter the rows of a matrix that belong to each block."""
-        return [session.scatter(np.array(V[rows])) for rows in self.slices()]
+    def cut(self, session: Session, V: FloatArray) -> list[Part]:
+        """Return the rows of a matrix that belong to each block."""
+        return [Part(session, partial(_rows, V, rows)) for rows in self.slices()]
 
 
 def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
@@ -68,20 +69,22 @@ def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
     height = _height(length, width_of(matrix) * dtype.itemsize)
     if lazy:
         return Blocks(_of_dask(session, name, X, height, dtype), length, height, dtype)
-    futures = []
-    for rows in _slices(length, height):
-        block = rows_of(matrix, rows, dtype)
-        if not isinstance(block, Sequences):  # which are finite
-            _check_finite(name, block, rows.start)
-        futures.append(session.scatter(joined([block])))
-    return Blocks(futures, length, height, dtype)
+
+    def block(rows: slice) -> Any:
+        found = rows_of(matrix, rows, dtype)
+        if not isinstance(found, Sequences):  # which are finite
+            _check_finite(name, found, rows.start)
+        return joined([found])
+
+    parts = [Part(session, partial(block, rows)) for rows in _slices(length, height)]
+    return Blocks(parts, length, height, dtype)
 
 
 def collected(session: Session, inputs: Any) -> Blocks:
     """Bring what a kernel has collected to the cluster."""
     height = _height(len(inputs), row_bytes(inputs))
-    futures = [session.scatter(joined([inputs[rows]])) for rows in _slices(len(inputs), height)]
-    return Blocks(futures, len(inputs), height, np.dtype(inputs.dtype))
+    parts = [Part(session, partial(_rows, inputs, rows)) for rows in _slices(len(inputs), height)]
+    return Blocks(parts, len(inputs), height, np.dtype(inputs.dtype))
 
 
 def row_bytes(inputs: Any) -> int:
@@ -111,6 +114,11 @@ def _slices(length: int, height: int) -> Iterator[slice]:
         yield slice(first, min(first + height, length))
 
 
+def _rows(inputs: Any, rows: slice) -> Any:
+    """Return some rows without the array that they are a view of."""
+    return joined([inputs[rows]])
+
+
 def _check_finite(name: str, block: NDArray[Any], first: int) -> None:
     finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
     if not finite.all():
@@ -118,7 +126,7 @@ def _check_finite(name: str, block: NDArray[Any], first: int) -> None:
         raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
 
 
-def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Any]:
+def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Part]:
     if np.isnan(X.shape).any():
         raise ValueError(
             f"{name}: expected known numbers of rows, got {X.shape}; "
@@ -126,5 +134,4 @@ def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[A
         )
     whole = {axis: -1 for axis in range(1, X.ndim)}
     blocks = X.astype(dtype).rechunk({0: height, **whole}).to_delayed().ravel()
-    futures: list[Any] = session.client.compute(list(blocks))
-    return futures
+    return [Part(session, None, future) for future in session.client.compute(list(blocks))]

@@ -48,8 +48,8 @@ class ClusterEvaluation(Evaluation):
         work = (
             (
                 self.kernel,
-                rows.futures[i],
-                None if Y is None and i == j else columns.futures[j],
+                rows.parts[i],
+                None if Y is None and i == j else columns.parts[j],
                 self.engine,
             )
             for i, j in places

@@ -43,7 +43,7 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
     session = Session(client)
     blocks = read(session, "X", checked_kernel(kernel), X)
     with Bar(progress, "diag", len(blocks), "blocks") as bar:
-        work = ((kernel, block) for block in blocks.futures)
+        work = ((kernel, block) for block in blocks.parts)
         return np.concatenate(list(session.ordered(tasks.diagonal, work, bar)))
 
 
@@ -135,8 +135,8 @@ def rectangular(
     bar: Bar | None = None,
 ) -> FloatArray:
     """Return K(X, Y) V: a task for each block of X."""
-    parts = Y.parts(session, V)
-    work = ((kernel, block, Y.futures, parts, engine) for block in X.futures)
+    parts = Y.cut(session, V)
+    work = ((kernel, block, Y.parts, parts, engine) for block in X.parts)
     return np.concatenate(list(session.ordered(tasks.product, work, bar)))
 
 
@@ -149,13 +149,13 @@ def symmetric(
     bar: Bar | None = None,
 ) -> Values:
     """Return K(X, X) V in float64: a task for each pair of blocks, added in one order."""
-    parts, slices = X.parts(session, V), list(X.slices())
+    parts, slices = X.cut(session, V), list(X.slices())
     pairs = list(block_pairs(len(X)))
 
     def arguments(i: int, j: int) -> tuple[Any, ...]:
         if i == j:
-            return kernel, X.futures[i], None, parts[i], None, engine
-        return kernel, X.futures[i], X.futures[j], parts[i], parts[j], engine
+            return kernel, X.parts[i], None, parts[i], None, engine
+        return kernel, X.parts[i], X.parts[j], parts[i], parts[j], engine
 
     sums = np.zeros(V.shape)
     results = session.ordered(tasks.symmetric_product, (arguments(i, j) for i, j in pairs), bar)

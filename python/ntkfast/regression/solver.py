@@ -192,9 +192,11 @@ def solve(
     return _told(found, vector, tol)
 
 
-def _evaluation(kernel: Kernel, engine: str | None, threads: int | None, client: Any) -> Evaluation:
+def _evaluation(
+    kernel: Kernel, engine: str | None, threads: int | None, progress: bool | None, client: Any
+) -> Evaluation:
     if client is None:
-        return Evaluation(kernel, engine, threads)
+        return Evaluation(kernel, engine, threads, progress)
     from ntkfast.dask.evaluation import ClusterEvaluation
     from ntkfast.dask.session import Session
 
