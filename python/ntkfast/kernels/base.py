@@ -17,10 +17,11 @@ from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
 from ntkfast.kernels.by_parameters import Parametrised
 from ntkfast.kernels.moving import found_in, moved
-from ntkfast.kernels.pace import Writer, fill_with_bar
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
+
+    from ntkfast.kernels.pace import Writer
 
 LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
@@ -157,6 +158,8 @@ class Kernel(Arithmetic, Parametrised):
         if progress is False or place is not places.HOST:
             write(left, right, result.target)
         else:
+            from ntkfast.kernels.pace import fill_with_bar  # rarely needed: imports stay few
+
             fill_with_bar(write, left, right, result.target, threads, progress)
         gram: FloatArray = result.finish()
         return gram
