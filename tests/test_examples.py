@@ -20,6 +20,7 @@ PARTS = {
     "huang_depth": ["--seeds", "1", "--steps", "400"],
     "huang_orthogonal": ["--largest", "8"],
     "huang_training": ["--largest", "7", "--seeds", "2"],
+    "price_tanner_growth": ["--width", "100", "--draws", "4"],
 }
 
 

@@ -155,9 +155,10 @@ def exported_symbols(object_file: Path) -> set[str]:
     return {line.split()[-1].removeprefix("_") for line in lines if line.strip()}
 
 
+# What is weak and what is not is the same for all sets; the widest has the most to lose.
 INSTRUCTION_SETS = [("baseline", [])]
 if platform.machine().lower() in ("x86_64", "amd64"):
-    INSTRUCTION_SETS += [("x86_64_v3", ["-march=x86-64-v3"]), ("x86_64_v4", ["-march=x86-64-v4"])]
+    INSTRUCTION_SETS = [("x86_64_v4", ["-march=x86-64-v4"])]
 
 
 @pytest.mark.slow

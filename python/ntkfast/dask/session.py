@@ -85,8 +85,8 @@ class Session:
         """Yield function(*arguments) for each tuple of arguments, in their order.
 
         A bounded number is under way, so that neither workers nor this process fill with results.
-        An argument that is a `Part`, or a list of them, is sent as what it stands for; again, when it
-        was lost with a worker.
+        An argument that is a `Part`, or a list of them, is sent as what it stands for, and again
+        when it was lost with a worker.
 
         Raises
         ------
