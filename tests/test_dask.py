@@ -124,6 +124,90 @@ def test_sequences_and_images(client: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".zarr", ".h5"])
+def test_files(client: Any, tmp_path: Any, suffix: str) -> None:
+    """Workers write the file that one machine writes, from where the other one stopped."""
+    pytest.importorskip({".zarr": "zarr", ".h5": "h5py"}.get(suffix, "numpy"))
+    X, _ = data(300)
+    kernel, out, known = KERNELS["biases"], tmp_path / f"K{suffix}", KERNELS["biases"](X)
+    for Y in (None, X[:100] + 1):
+        wanted = kernel(X, Y)
+        K = nf.dask.gram(kernel, X, Y, out=out, tile=128, client=client, overwrite=True)
+        np.testing.assert_allclose(K[:], wanted, rtol=1e-13, atol=1e-13 * known.max())
+        if Y is None:
+            np.testing.assert_array_equal(K[:], K[:].T)
+
+
+def test_one_machine_goes_on_with_a_job_of_a_cluster(
+    client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ntkfast.batch.journal import Journal
+
+    X, _ = data(300)
+    kernel, out = KERNELS["zonal"], tmp_path / "K.npy"
+    record, done = Journal.record, []
+
+    def stop_after_two(journal: Journal, i: int, j: int) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append((i, j))
+        record(journal, i, j)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "record", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            nf.dask.gram(kernel, X, out=out, tile=100, client=client)
+    assert not out.exists()
+    seen = []
+    monkeypatch.setattr(
+        Journal, "record", lambda journal, i, j: (seen.append((i, j)), record(journal, i, j))
+    )
+    K = nf.batch.gram(kernel, X, out=out, tile=100)
+    assert len(seen) == 6 - 2 and not set(seen) & set(done)
+    np.testing.assert_array_equal(K, kernel(X))
+
+
+def test_files_that_workers_do_not_see(
+    client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ntkfast.dask import files
+
+    X, _ = data(60)
+    elsewhere = files.write_tile
+
+    def from_afar(where: Any, *arguments: Any) -> None:
+        elsewhere((where[0], tmp_path / "elsewhere" / "K.npy", where[2]), *arguments)
+
+    monkeypatch.setattr(files, "write_tile", from_afar)
+    with pytest.raises(FileNotFoundError, match="a worker does not see this file"):
+        nf.dask.gram(KERNELS["zonal"], X, out=tmp_path / "K.npy", client=client)
+    with pytest.raises(TypeError, match=r"X: expected an array.*got a dask array"):
+        import dask.array as da
+
+        nf.dask.gram(KERNELS["zonal"], da.ones((9, 2)), out=tmp_path / "K.npy", client=client)
+
+
+@pytest.mark.slow
+def test_command_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    from ntkfast.command import main
+
+    X, _ = data(300)
+    np.save(tmp_path / "X.npy", X)
+    job = ["gram", str(tmp_path / "X.npy"), "--network", "fc", "--depth", "3", "--tile", "100"]
+    job += ["--out", str(tmp_path / "K.npy")]
+    assert main([*job, "--local-cluster", "2"]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "K.npy"), KERNELS["zonal"](X))
+    assert main(job) == 0
+    assert "complete already" in capsys.readouterr().out
+    for wrong, told in (
+        (["--local-cluster", "0"], "--local-cluster: expected a positive number"),
+        (["--local-cluster", "1", "--threads", "2"], "--threads: workers compute on one thread"),
+        (["--scheduler", "tcp://127.0.0.1:9"], "--scheduler: nobody answers at tcp://127.0.0.1:9"),
+    ):
+        assert main([*job, *wrong]) == 2
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system whose products and preconditioner come from workers has the same solution."""

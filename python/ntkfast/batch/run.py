@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,67 @@ def gram(
     >>> shape, symmetric
     ((50, 50), True)
     """
+    settings = Settings(dtype, tile, engine, threads, progress, resume, overwrite)
+    return write(kernel, X, Y, out, settings, _fill)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of `gram` beside kernel, inputs and output."""
+
+    dtype: DTypeLike | None
+    tile: int | tuple[int, int] | None
+    engine: str | None
+    threads: int | None
+    progress: bool | None
+    resume: bool
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is missing of a job, and where it goes.
+
+    Attributes
+    ----------
+    job : Job
+    grid : Grid
+    step : int
+        Edge of the squares that a tile is computed in.
+    done : set of (int, int)
+        Tiles that are on the disk.
+    sink : Sink
+        Open.
+    journal : Journal
+    bar : Bar
+    """
+
+    job: Job
+    grid: Grid
+    step: int
+    done: frozenset[tuple[int, int]]
+    sink: Sink
+    journal: Journal
+    bar: Bar
+
+    def missing(self) -> Iterator[tuple[int, int]]:
+        """Yield the tiles to compute, once the others are counted."""
+        for i, j in self.grid.tiles():
+            if (i, j) in self.done:
+                self.bar.skip(self.grid.pairs(i, j))
+            else:
+                yield i, j
+
+
+def write(
+    kernel: PairKernel,
+    X: Matrix,
+    Y: Matrix | None,
+    out: str | os.PathLike[str],
+    settings: Settings,
+    fill: Callable[[Work], None],
+) -> Any:
+    """Do what `gram` does; `fill` computes and stores what is missing."""
     check_kernel(kernel)
     path = _output(out)
     Y = None if Y is X else Y
@@ -123,23 +185,23 @@ def gram(
     Y = None if Y is None else as_matrix("Y", Y)
     check_shapes(kernel, X, Y)
     _require_apart(path, X=X, Y=Y)
-    job = Job(kernel, X, Y, float_type(dtype, X, Y), engine, threads)
-    edges = None if tile is None else _edges(tile, Y is None)
+    job = Job(kernel, X, Y, float_type(settings.dtype, X, Y), settings.engine, settings.threads)
+    edges = None if settings.tile is None else _edges(settings.tile, Y is None)
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
     try:
         # Reading large inputs has a bar of its own, but not where it takes a moment.
-        header = {"job": job.fingerprint(path, progress and None), "probe": job.probe()}
+        header = {"job": job.fingerprint(path, settings.progress and None), "probe": job.probe()}
         complete = journal.describes(path)
         other = differences(journal.header, header) if complete else []
-        if complete and resume and not other:
+        if complete and settings.resume and not other:
             return open_result(path)
-        if not overwrite:
+        if not settings.overwrite:
             require_absent(path, other)
         if complete:
             journal.clear()
-        _write(job, header, path, journal, edges, resume, progress)
-        if not overwrite:
+        _write(job, header, path, journal, edges, settings, fill)
+        if not settings.overwrite:
             require_absent(path)  # somebody else may have made it in the meantime
         partial = Path(f"{path}.partial")
         with failures_explained(path, resumable=True):
@@ -190,12 +252,12 @@ def _write(
     path: Path,
     journal: Journal,
     edges: tuple[int, int] | None,
-    resume: bool,
-    progress: bool | None,
+    settings: Settings,
+    fill: Callable[[Work], None],
 ) -> None:
     """Take up or begin the job and compute what is missing."""
-    partial = Path(f"{path}.partial")
-    old = journal.header if resume else None
+    partial, progress = Path(f"{path}.partial"), settings.progress
+    old = journal.header if settings.resume else None
     if old is not None and not partial.exists() and differences(old, header):
         old = None  # nothing is left of that job
     if old is None:
@@ -220,8 +282,8 @@ def _write(
     sink.open()
     try:
         with failures_explained(path, resumable=True):
-            bar = Bar(progress, path.name, grid.total, "pairs")
-            _fill(job, grid, step, done, sink, journal, bar)
+            with Bar(progress, path.name, grid.total, "pairs") as bar:
+                fill(Work(job, grid, step, frozenset(done), sink, journal, bar))
     except KeyboardInterrupt as error:
         error.add_note(
             f"{path}: {len(journal.done)} of {len(list(grid.tiles()))} tiles are done and kept; "
@@ -291,43 +353,36 @@ def _create(sink: Sink, journal: Journal, header: dict[str, Any], path: Path) ->
         raise
 
 
-def _fill(
-    job: Job,
-    grid: Grid,
-    step: int,
-    done: set[tuple[int, int]],
-    sink: Sink,
-    journal: Journal,
-    bar: Bar,
-) -> None:
+def store(sink: Sink, grid: Grid, i: int, j: int, block: NDArray[Any]) -> None:
+    """Write a tile, and its mirror if there is one, to the disk."""
+    rows, columns = grid.span(i, j)
+    sink.write(rows, columns, block)
+    if grid.symmetric and i != j:
+        sink.write(columns, rows, block.T)
+    sink.sync()
+
+
+def _fill(work: Work) -> None:
     """Compute the missing tiles, writing each while the next one is computed."""
-    done, tiles = set(done), list(grid.tiles())
-    largest = max(grid.pairs(i, j) for i, j in tiles)
-    buffers = [np.empty(largest, job.dtype) for _ in range(min(2, len(tiles)))]
+    job, grid, sink, journal = work.job, work.grid, work.sink, work.journal
+    sizes = [grid.pairs(i, j) for i, j in grid.tiles()]
+    buffers = [np.empty(max(sizes), job.dtype) for _ in range(min(2, len(sizes)))]
     pending: Future[None] | None = None
 
-    def store(i: int, j: int, block: NDArray[Any]) -> None:
-        rows, columns = grid.span(i, j)
-        sink.write(rows, columns, block)
-        if grid.symmetric and i != j:
-            sink.write(columns, rows, block.T)
-        sink.sync()  # data before journal: a line must never speak of data that a crash can take
+    def keep(i: int, j: int, block: NDArray[Any]) -> None:
+        store(sink, grid, i, j, block)
+        # After the data: a line must never speak of data that a crash can take.
         journal.record(i, j)
 
-    with bar, ThreadPoolExecutor(1, "ntkfast-writer") as writer:
-        turn = 0
-        for i, j in tiles:
-            if (i, j) in done:
-                bar.skip(grid.pairs(i, j))
-                continue
+    with ThreadPoolExecutor(1, "ntkfast-writer") as writer:
+        for turn, (i, j) in enumerate(work.missing()):
             rows, columns = grid.span(i, j)
             block = buffers[turn % 2][: grid.pairs(i, j)].reshape(
                 rows.stop - rows.start, columns.stop - columns.start
             )
-            job.compute(rows, columns, block, step, bar.update)
+            job.compute(rows, columns, block, work.step, work.bar.update)
             if pending is not None:
                 pending.result()
-            pending = writer.submit(store, i, j, block)
-            turn += 1
+            pending = writer.submit(keep, i, j, block)
         if pending is not None:
             pending.result()

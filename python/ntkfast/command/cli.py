@@ -89,6 +89,7 @@ def _for_shell(message: str, arguments: argparse.Namespace) -> str:
 def _gram(arguments: argparse.Namespace) -> None:
     from ntkfast import batch
     from ntkfast.batch.disk import stamp
+    from ntkfast.command.cluster import client_of
 
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
@@ -97,9 +98,16 @@ def _gram(arguments: argparse.Namespace) -> None:
     of_network = arguments.network, arguments.channels
     X = inputs(arguments, "X", "lengths", *of_network)
     Y = inputs(arguments, "Y", "Y_lengths", *of_network)
-    names = "out", "dtype", "tile", "engine", "threads", "progress", "resume", "overwrite"
+    names = "out", "dtype", "tile", "engine", "progress", "resume", "overwrite"
+    options = {name: getattr(arguments, name) for name in names}
     before = stamp(Path(arguments.out))
-    K = batch.gram(kernel, X, Y, **{name: getattr(arguments, name) for name in names})
+    with client_of(arguments) as client:
+        if client is None:
+            K = batch.gram(kernel, X, Y, threads=arguments.threads, **options)
+        else:
+            from ntkfast import dask
+
+            K = dask.gram(kernel, X, Y, client=client, **options)
     found = f"{K.shape[0]} x {K.shape[1]} {K.dtype}, {K.nbytes / 1e6:.1f} MB"
     same = stamp(Path(arguments.out)) == before
     print(f"{arguments.out}: {'complete already, ' if same else ''}{found}")

@@ -8,6 +8,7 @@ import re
 from typing import Any, NoReturn
 
 from ntkfast._version import __version__
+from ntkfast.command import cluster
 from ntkfast.command.networks import add_options
 from ntkfast.support.telling import did_you_mean
 
@@ -162,6 +163,7 @@ def _add_gram(commands: Any) -> None:
     job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
     job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
     _add_job(job, resume=True)
+    cluster.add_options(job)
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:

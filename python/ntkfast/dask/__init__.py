@@ -7,10 +7,11 @@ task runs on one thread, so a worker does as many at a time as it has threads.
 
 from __future__ import annotations
 
+from ntkfast.dask.files import gram
 from ntkfast.dask.matrices import diag, matmul
 from ntkfast.dask.session import ClusterWarning
 
-__all__ = ["ClusterWarning", "diag", "matmul"]
+__all__ = ["ClusterWarning", "diag", "gram", "matmul"]
 
 
 def __dir__() -> list[str]:

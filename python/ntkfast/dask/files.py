@@ -1,0 +1,131 @@
+"""Gram matrices in files, whose tiles the workers of a cluster compute and write."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ntkfast.arrays.grid import Grid
+from ntkfast.arrays.ragged import joined
+from ntkfast.batch.job import Job
+from ntkfast.batch.matrices import Matrix, rows_of
+from ntkfast.batch.run import Settings, Work, store, write
+from ntkfast.batch.sinks import Sink
+from ntkfast.dask.blocks import is_dask
+from ntkfast.dask.session import Part, Session
+from ntkfast.kernels.base import Kernel
+
+
+def gram(
+    kernel: Kernel,
+    X: Matrix,
+    Y: Matrix | None = None,
+    *,
+    out: str | os.PathLike[str],
+    client: Any = None,
+    dtype: DTypeLike | None = None,
+    tile: int | tuple[int, int] | None = None,
+    engine: str | None = None,
+    progress: bool | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+) -> Any:
+    """Write the Gram matrix ``kernel(X, Y)`` to a file, computed and written by a cluster.
+
+    The job is that of `ntkfast.batch.gram`: the same tiles, file and journal. What one has begun
+    the other goes on with, and the loss of workers, of the scheduler or of this process costs the
+    tiles that were under way.
+
+    Parameters
+    ----------
+    kernel, X, Y, out, dtype, tile, engine, progress, resume, overwrite
+        As for `ntkfast.batch.gram`. Workers write to the folder of `out`, which all of them see.
+    client : distributed.Client, optional
+        Default: the current one of this process.
+
+    Returns
+    -------
+    numpy.memmap, zarr.Array or h5py.Dataset, shape (n, m)
+        The finished file, opened for reading.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        As for `ntkfast.batch.gram`; dask arrays are refused.
+    FileNotFoundError
+        If a worker does not see the folder of `out`.
+    RuntimeError
+        If a worker has another version of ntkfast, or workers die again and again.
+
+    Warns
+    -----
+    ClusterWarning
+        If workers compute with different engines or instruction sets.
+    """
+    session = Session(client)
+    for name, value in (("X", X), ("Y", Y)):
+        if is_dask(value):
+            raise TypeError(
+                f"{name}: expected an array, memory map, zarr array or HDF5 dataset, got a dask "
+                "array; store it first: X.to_zarr(path)"
+            )
+    settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
+    return write(kernel, X, Y, out, settings, partial(_fill, session))
+
+
+def _fill(session: Session, work: Work) -> None:
+    """Let workers compute and write the missing tiles; the journal is written here."""
+    job, grid = work.job, work.grid
+    (height, width), (n, m) = grid.tile, grid.shape
+    left = _parts(session, job.X, n, height, job.dtype)
+    right = left if job.Y is None else _parts(session, job.Y, m, width, job.dtype)
+    tiles = list(work.missing())
+    where = type(work.sink), work.sink.partial, grid
+    tasks = (
+        (where, job.kernel, left[i], right[j], (i, j), job.dtype, work.step, job.engine)
+        for i, j in tiles
+    )
+    for (i, j), _ in zip(tiles, session.ordered(write_tile, tasks), strict=True):
+        work.journal.record(i, j)
+        work.bar.update(grid.pairs(i, j))
+
+
+def _parts(
+    session: Session, X: Matrix, length: int, height: int, dtype: np.dtype[Any]
+) -> list[Part]:
+    def rows(first: int) -> Any:
+        return joined([rows_of(X, slice(first, min(first + height, length)), dtype)])
+
+    return [Part(session, partial(rows, first)) for first in range(0, length, height)]
+
+
+def write_tile(
+    where: tuple[type[Sink], Path, Grid],
+    kernel: Kernel,
+    X: Any,
+    Y: Any,
+    tile: tuple[int, int],
+    dtype: np.dtype[Any],
+    step: int,
+    engine: str | None,
+) -> None:
+    """Compute a tile and bring it to the disk, on a worker."""
+    make, path, grid = where
+    sink = make(path, grid, dtype)
+    if not sink.exists():
+        raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
+    symmetric = grid.symmetric and tile[0] == tile[1]
+    job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1)
+    block = np.empty(job.shape, dtype)
+    everything = slice(0, job.shape[0]), slice(0, job.shape[1])
+    job.compute(*everything, block, step, lambda pairs: None)
+    sink.open()
+    try:
+        store(sink, grid, *tile, block)
+    finally:
+        sink.close()
