@@ -96,7 +96,7 @@ def test_import_is_lean() -> None:
     assert len(loaded) - own <= MODULES["of others"]
 
 
-EXTRAS = "features gpytorch jax sklearn torch".split()
+EXTRAS = "dask features gpytorch jax sklearn torch".split()
 
 
 def test_public_names() -> None:
