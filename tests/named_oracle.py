@@ -158,8 +158,9 @@ def elu_dual(q: mpf, p: mpf, theta: mpf, digits: int = 30) -> tuple[mpf, mpf]:
 
 
 def elu(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
-    """Return the same of a covariance, in the digits of `DUALS`."""
-    return elu_dual(q, p, mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c), DIGITS)
+    """Return the same of a covariance, in the digits of `DUALS`, to which small values cancel."""
+    lost = int(-mp.log10(q * p) / 2) if 0 < q * p < 1 else 0
+    return elu_dual(q, p, mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c), DIGITS + lost)
 
 
 DIGITS = 42

@@ -249,8 +249,11 @@ def _is_symmetric(first: Doubles, second: Doubles, angle: Doubles, far: NDArray[
 
 
 def _alone(one: Resolved, root: float) -> Side:
-    """Return one side of one pair; at 0 functions are as just beside it."""
-    return _at_roots(one, np.array([max(root, 1e-8 * root_stretches(one).first)]))
+    """Return one side of one pair; at 0 functions are as just beside it.
+
+    Those with a kink at 0 differ from that by the root itself, smooth ones by its square.
+    """
+    return _at_roots(one, np.array([max(root, 1e-16 * root_stretches(one).first)]))
 
 
 def _cost_alone(one: Resolved, first: Doubles, second: Doubles, angle: Doubles) -> float:
