@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 from ntkfast._version import __version__
 from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
+from ntkfast.support.telling import warn
 
 T = TypeVar("T")
 LOSSES = 3  # times that arguments may be lost with their workers
@@ -147,11 +147,10 @@ class Session:
         if engine not in self._seen:
             self._seen.add(engine)
             if len(self._seen) > 1:
-                warnings.warn(
+                warn(
                     f"workers compute with {' and '.join(sorted(self._seen))}: last bits depend on "
                     "which of them did a tile; pass engine=, or set NTKFAST_ISA on all of them",
                     ClusterWarning,
-                    stacklevel=4,
                 )
         return result
 
