@@ -150,6 +150,15 @@ def test_elu_at_short_rows(norm: float) -> None:
     np.testing.assert_allclose(net.nngp(x[None], y[None])[0, 0], wanted, rtol=norm + 1e-13)
 
 
+def test_functions_without_digits_beside_zero() -> None:
+    """exp(x) - 1 is 0 at 1e-17: with a zero row this was told as an error of 5e-4."""
+    net = nf.FullyConnected(1, activation=lambda x: np.where(x > 0, x, np.exp(x) - 1), bias=0.1)
+    named = nf.FullyConnected(1, activation="elu", bias=0.1)
+    x, y = np.array([[0.3, 0.4]]), np.zeros((1, 2))
+    np.testing.assert_allclose(net.ntk(x, y), named.ntk(x, y), rtol=1e-12)
+    assert net.nngp(x, y) == 0
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_cosines_slope_at_short_rows(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """1 - exp(-2 q) of its slope's variance was 0 for norms below 1e-8."""

@@ -249,11 +249,22 @@ def _is_symmetric(first: Doubles, second: Doubles, angle: Doubles, far: NDArray[
 
 
 def _alone(one: Resolved, root: float) -> Side:
-    """Return one side of one pair; at 0 functions are as just beside it.
+    """Return one side of one pair; at 0 functions are as just beside it."""
+    return _at_roots(one, np.array([max(root, _beside_zero(one))]))
 
-    Those with a kink at 0 differ from that by the root itself, smooth ones by its square.
+
+@lru_cache(maxsize=256)
+def _beside_zero(one: Resolved) -> float:
+    """Return the root variance at which a function is as at 0.
+
+    With a kink at 0 it differs from that by the root itself, else by its square. But a function
+    that forms small values from a difference, as exp(x) - 1, has no digits left far below 1e-8.
     """
-    return _at_roots(one, np.array([max(root, 1e-16 * root_stretches(one).first)]))
+    first = root_stretches(one).first
+    sizes = first * np.array([0.0, -1e-20, 1e-20, -1e-3, 1e-3])
+    values = np.asarray(one.function(sizes), np.float64)
+    keeps_digits = values[0] != 0 or bool(np.all((values[1:3] != 0) | (values[3:] == 0)))
+    return float(first * (1e-16 if keeps_digits else 1e-8))
 
 
 def _cost_alone(one: Resolved, first: Doubles, second: Doubles, angle: Doubles) -> float:
