@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.arrays.checks import matrix_shape
 from ntkfast.arrays.foreign import host_array, is_foreign
@@ -126,9 +126,14 @@ def digest(name: str, matrix: Matrix, progress: bool | None = False) -> str:
     step = max(1, SCAN_BYTES // (width_of(matrix) * kind.itemsize))
     for first in track(range(0, matrix.shape[0], step), progress, f"reading {name}", "blocks"):
         block = np.ascontiguousarray(np.asarray(matrix[first : first + step]))
-        finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
-        if not finite.all():
-            row = first + int(np.argmin(finite))
-            raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
+        check_finite(name, block, first)
         sha.update(block.view(np.uint8).data.cast("B"))
     return sha.hexdigest()
+
+
+def check_finite(name: str, block: NDArray[Any], first: int) -> None:
+    """Raise an error that names the row, of a block that begins with row `first`."""
+    finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
+    if not finite.all():
+        row = first + int(np.argmin(finite))
+        raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")

@@ -8,11 +8,20 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, memories
+from ntkfast.arrays.dask_arrays import check_length, is_dask
+from ntkfast.arrays.panels import panels
 from ntkfast.arrays.ragged import Sequences, joined
-from ntkfast.batch.matrices import Matrix, as_matrix, check_shapes, float_type, rows_of, width_of
+from ntkfast.batch.matrices import (
+    Matrix,
+    as_matrix,
+    check_finite,
+    check_shapes,
+    float_type,
+    rows_of,
+    width_of,
+)
 from ntkfast.dask.session import Part, Session
 from ntkfast.kernels.base import Kernel
 
@@ -47,7 +56,7 @@ class Blocks:
 
     def slices(self) -> Iterator[slice]:
         """Yield the rows of each block."""
-        return _slices(self.length, self.height)
+        return panels(self.length, 1, self.height)
 
     def cut(self, session: Session, V: FloatArray) -> list[Part]:
         """Return the rows of a matrix that belong to each block."""
@@ -67,23 +76,28 @@ def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
     height = _height(length, width_of(matrix) * dtype.itemsize)
-    if lazy:
-        return Blocks(_of_dask(session, name, X, height, dtype), length, height, dtype)
+    make = _of_dask if lazy else parts_of
+    return Blocks(make(session, name, matrix, height, dtype), length, height, dtype)
+
+
+def parts_of(
+    session: Session, name: str, X: Matrix, height: int, dtype: np.dtype[Any]
+) -> list[Part]:
+    """Return blocks of some height, read when they are first needed."""
 
     def block(rows: slice) -> Any:
-        found = rows_of(matrix, rows, dtype)
+        found = rows_of(X, rows, dtype)
         if not isinstance(found, Sequences):  # which are finite
-            _check_finite(name, found, rows.start)
+            check_finite(name, found, rows.start)
         return joined([found])
 
-    parts = [Part(session, partial(block, rows)) for rows in _slices(length, height)]
-    return Blocks(parts, length, height, dtype)
+    return [Part(session, partial(block, rows)) for rows in panels(X.shape[0], 1, height)]
 
 
 def collected(session: Session, inputs: Any) -> Blocks:
     """Bring what a kernel has collected to the cluster."""
     height = _height(len(inputs), row_bytes(inputs))
-    parts = [Part(session, partial(_rows, inputs, rows)) for rows in _slices(len(inputs), height)]
+    parts = [Part(session, partial(_rows, inputs, rows)) for rows in panels(len(inputs), 1, height)]
     return Blocks(parts, len(inputs), height, np.dtype(inputs.dtype))
 
 
@@ -98,20 +112,10 @@ def row_bytes(inputs: Any) -> int:
     return max(size // len(inputs), 1)
 
 
-def is_dask(X: object) -> bool:
-    """Whether this is a dask array."""
-    return type(X).__module__.split(".")[0] == "dask"
-
-
 def _height(length: int, row_bytes: int) -> int:
     least, most = HEIGHTS
     wanted = min(max(-(-length // BLOCKS), least), most, max(BLOCK_BYTES // row_bytes, UNIT))
     return -(-wanted // UNIT) * UNIT
-
-
-def _slices(length: int, height: int) -> Iterator[slice]:
-    for first in range(0, length, height):
-        yield slice(first, min(first + height, length))
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -119,19 +123,8 @@ def _rows(inputs: Any, rows: slice) -> Any:
     return joined([inputs[rows]])
 
 
-def _check_finite(name: str, block: NDArray[Any], first: int) -> None:
-    finite = np.isfinite(block).reshape(len(block), -1).all(axis=1)
-    if not finite.all():
-        row = first + int(np.argmin(finite))
-        raise ValueError(f"{name}: expected finite numbers, row {row} holds NaN or infinity")
-
-
 def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Part]:
-    if np.isnan(X.shape).any():
-        raise ValueError(
-            f"{name}: expected known numbers of rows, got {X.shape}; "
-            "call X.compute_chunk_sizes() first"
-        )
+    check_length(name, X)
     whole = {axis: -1 for axis in range(1, X.ndim)}
     blocks = X.astype(dtype).rechunk({0: height, **whole}).to_delayed().ravel()
     return [Part(session, None, future) for future in session.client.compute(list(blocks))]

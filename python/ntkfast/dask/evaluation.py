@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.grid import Grid
 from ntkfast.dask import tasks
 from ntkfast.dask.blocks import Blocks, collected
 from ntkfast.dask.matrices import rectangular, symmetric
@@ -42,23 +43,18 @@ class ClusterEvaluation(Evaluation):
         session, rows = self._on(), self._blocks_of(left)
         K = np.empty((len(left), len(right)), np.result_type(left.dtype, right.dtype))
         columns = rows if Y is None else self._blocks_of(right)
-        places = [
-            (i, j) for i in range(len(rows)) for j in range(i if Y is None else 0, len(columns))
-        ]
-        work = (
-            (
-                self.kernel,
-                rows.parts[i],
-                None if Y is None and i == j else columns.parts[j],
-                self.engine,
-            )
-            for i, j in places
-        )
-        down, across = list(rows.slices()), list(columns.slices())
-        for (i, j), tile in zip(places, session.ordered(tasks.tile, work), strict=True):
-            K[down[i], across[j]] = tile
-            if Y is None and i != j:
-                K[across[j], down[i]] = tile.T
+        grid = Grid(K.shape, (rows.height, columns.height), Y is None)
+
+        def arguments(i: int, j: int) -> tuple[Any, ...]:
+            other = None if grid.symmetric and i == j else columns.parts[j]
+            return self.kernel, rows.parts[i], other, self.engine
+
+        tiles = session.ordered(tasks.tile, (arguments(i, j) for i, j in grid.tiles()))
+        for (i, j), tile in zip(grid.tiles(), tiles, strict=True):
+            down, across = grid.span(i, j)
+            K[down, across] = tile
+            if grid.symmetric and i != j:
+                K[across, down] = tile.T
         if self.factor != 1:
             K *= self.factor
         return K

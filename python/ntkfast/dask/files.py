@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ntkfast.arrays.dask_arrays import is_dask
 from ntkfast.arrays.grid import Grid
-from ntkfast.arrays.ragged import joined
 from ntkfast.batch.job import Job
-from ntkfast.batch.matrices import Matrix, rows_of
+from ntkfast.batch.matrices import Matrix
 from ntkfast.batch.run import Settings, Work, store, write
 from ntkfast.batch.sinks import Sink
-from ntkfast.dask.blocks import is_dask
-from ntkfast.dask.session import Part, Session
+from ntkfast.dask.blocks import parts_of
+from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
 
@@ -81,9 +81,9 @@ def gram(
 def _fill(session: Session, work: Work) -> None:
     """Let workers compute and write the missing tiles; the journal is written here."""
     job, grid = work.job, work.grid
-    (height, width), (n, m) = grid.tile, grid.shape
-    left = _parts(session, job.X, n, height, job.dtype)
-    right = left if job.Y is None else _parts(session, job.Y, m, width, job.dtype)
+    height, width = grid.tile
+    left = parts_of(session, "X", job.X, height, job.dtype)
+    right = left if job.Y is None else parts_of(session, "Y", job.Y, width, job.dtype)
     tiles = list(work.missing())
     where = type(work.sink), work.sink.partial, grid
     tasks = (
@@ -93,15 +93,6 @@ def _fill(session: Session, work: Work) -> None:
     for (i, j), _ in zip(tiles, session.ordered(write_tile, tasks), strict=True):
         work.journal.record(i, j)
         work.bar.update(grid.pairs(i, j))
-
-
-def _parts(
-    session: Session, X: Matrix, length: int, height: int, dtype: np.dtype[Any]
-) -> list[Part]:
-    def rows(first: int) -> Any:
-        return joined([rows_of(X, slice(first, min(first + height, length)), dtype)])
-
-    return [Part(session, partial(rows, first)) for first in range(0, length, height)]
 
 
 def write_tile(

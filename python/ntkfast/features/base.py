@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ntkfast import places
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, dask_arrays
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
-from ntkfast.features import dask_arrays
 from ntkfast.places import blocks
 from ntkfast.support.optional import require
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils import column_or_1d
 
-from ntkfast.features import dask_arrays
+from ntkfast.arrays import dask_arrays
 from ntkfast.features.base import BaseEstimator, check_is_fitted
 from ntkfast.features.normal import Array
 from ntkfast.features.streaming import FeatureRidge, parts, sliceable

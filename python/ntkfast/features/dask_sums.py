@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from ntkfast.features.dask_arrays import is_dask, whole_rows
+from ntkfast.arrays.dask_arrays import is_dask, whole_rows
 from ntkfast.features.normal import NormalEquations
 from ntkfast.support.progress import dask_bar
 

@@ -11,10 +11,10 @@ from scipy import sparse
 from sklearn.base import RegressorMixin, clone
 
 from ntkfast import places
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, dask_arrays
 from ntkfast.arrays.panels import panels
 from ntkfast.engines.norms import row_norms
-from ntkfast.features import dask_arrays, dask_sums
+from ntkfast.features import dask_sums
 from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
 from ntkfast.features.normal import Array, NormalEquations, Posterior, Solution
 from ntkfast.support.progress import Bar

@@ -112,13 +112,14 @@ class Parametrised(Differentiable):
         >>> {name: round(value, 6) for name, value in found.items()}
         {'w_std': 6.0, 'bias': 0.0}
         """
+        Y = None if Y is X else Y
         place, run = self._on_host(X, engine, threads)
-        left, right = self._inputs(place, X, None if Y is X else Y)
+        left, right = self._inputs(place, X, Y)
         count = len(left if right is None else right)
         weights = weights_of(V, len(left), count, left.dtype, False)
         known = self.parameters()
         wanted = list(known) if names is None else _known("names", known, names)
-        given = tuple(None if one is None else self.collect(one) for one in (X, _other(X, Y)))
+        given = tuple(None if one is None else self.collect(one) for one in (X, Y))
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._by_parameters(wanted, given, left, right, weights, run)
         check_finite(place, np.array([list(found.values())]))
@@ -178,9 +179,10 @@ class Parametrised(Differentiable):
         array([[ 0.      , -0.036631],
                [-0.036631,  0.      ]])
         """
+        Y = None if Y is X else Y
         place, run = self._on_host(X, engine, threads)
-        left, right = self._inputs(place, X, None if Y is X else Y)
-        given = tuple(None if one is None else self.collect(one) for one in (X, _other(X, Y)))
+        left, right = self._inputs(place, X, Y)
+        given = tuple(None if one is None else self.collect(one) for one in (X, Y))
         result = np.zeros((len(left), len(left if right is None else right)), left.dtype)
         for name in _known("steps", self.parameters(), steps):
             step = checks.number(f"steps[{name!r}]", steps[name])
@@ -232,7 +234,3 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
             there = ", ".join(map(repr, known)) or "none"
             raise ValueError(f"{argument}: expected some of {there}; got {name!r}")
     return listed
-
-
-def _other(X: Any, Y: Any) -> Any:
-    return None if Y is X else Y

@@ -42,8 +42,14 @@ def whole_rows(X: Any) -> Any:
     """Return the array with blocks that hold whole rows."""
     if X.ndim != 2:
         raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
+    check_length("X", X)
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+
+def check_length(name: str, X: Any) -> None:
+    """Raise an error where dask does not know how many rows there are."""
     if np.isnan(X.shape).any():
         raise ValueError(
-            f"X: expected known numbers of rows, got {X.shape}; call X.compute_chunk_sizes() first"
+            f"{name}: expected known numbers of rows, got {X.shape}; "
+            "call X.compute_chunk_sizes() first"
         )
-    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
