@@ -61,6 +61,8 @@ ACTIVATIONS: dict[str, tuple[oracle.Dual, Any, int]] = {
     "abrelu": (oracle.abrelu(0.5, -1.5), "abrelu(0.5, -1.5)", 200),
     "step": (oracle.step, "step", 5),
     "hermite": (oracle.hermite(3), "hermite(3)", 3),
+    "squared": (oracle.rectified_monomial(2), "rectified_monomial(2)", 3),
+    "square": (oracle.monomial(2), "monomial(2)", 3),
     **{name: (dual, name, 3) for name, dual in named_oracle.DUALS.items()},
 }
 CLOSED = tuple(sorted(set(ACTIVATIONS) - set(named_oracle.DUALS)))

@@ -135,6 +135,12 @@ def test_a_constant_to_rounding(engine: dict[str, Any], dtype: Any) -> None:
             "X: the kernel vanishes in float64 for unit rows, but not for one with norm",
         ),
         (
+            lambda: nf.FullyConnected(2, activation="monomial(2)").ntk(
+                np.array([[4e-11], [1e4]], np.float32)
+            ),
+            "X: a row has norm 4e-11, whose power 4 vanishes in float32, and faces one with norm",
+        ),
+        (
             lambda: nf.compose(nf.Dense(1e80, 1e80), "erf", nf.Dense()).ntk(1e100 * X),
             "X: a layer overflows float64 for a row with norm",
         ),

@@ -131,6 +131,7 @@ class RowKernel(Kernel):
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         self._check_range(X, Y)
+        self._check_powers(X, Y)
         self._slopes(X, X if Y is None else Y)
         return cast("tuple[int, int]", X.data.shape)
 
@@ -182,6 +183,7 @@ class RowKernel(Kernel):
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left, right = cast(Rows, X), cast("Rows | None", Y)
         self._check_range(left, right)
+        self._check_powers(left, right)
         return self._map(left, left if right is None else right)
 
     def _check_range(self, X: Rows, Y: Rows | None) -> None:
@@ -198,6 +200,27 @@ class RowKernel(Kernel):
                 raise ValueError(
                     f"{name}: the kernel of a row with norm {top:.3g} overflows "
                     f"{side.data.dtype}; scale the rows or the weights down"
+                )
+
+    def _check_powers(self, X: Rows, Y: Rows | None) -> None:
+        """Raise an error where a long row makes up for a power of a short one that is subnormal."""
+        degree, other = self.homogeneity, X if Y is None else Y
+        if degree is None or degree <= 1:
+            return
+        tiny, dim = math.log2(np.finfo(X.data.dtype).tiny), X.data.shape[1]
+        for name, side, facing in (("X", X, other), ("Y", other, X)):
+            norms = side.norms[side.norms > 0]
+            if not len(norms):
+                return
+            least, top = float(norms.min()), float(facing.norms.max())
+            power = degree * math.log2(least)
+            if power >= tiny or top == 0:
+                continue
+            if power + degree * math.log2(top) + math.log2(at_power(self, 0, dim)) >= tiny:
+                raise ValueError(
+                    f"{name}: a row has norm {least:.3g}, whose power {degree:g} vanishes in "
+                    f"{X.data.dtype}, and faces one with norm {top:.3g}; pass float64, or scale "
+                    "the rows up"
                 )
 
 
