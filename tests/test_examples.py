@@ -18,9 +18,10 @@ PARTS = {
     "distilled_digits": ["--steps", "4", "--rows", "300"],
     "feature_machine": ["--rows", "60"],
     "huang_depth": ["--seeds", "1", "--steps", "400"],
-    "huang_orthogonal": ["--largest", "8"],
+    "huang_orthogonal": ["--largest", "7"],
     "huang_training": ["--largest", "7", "--seeds", "2"],
-    "price_tanner_growth": ["--width", "100", "--draws", "4"],
+    "karhadkar_separation": ["--largest", "200"],
+    "price_tanner_growth": ["--width", "64", "--draws", "4"],
 }
 
 

@@ -308,7 +308,7 @@ def test_what_other_losses_do_not_have() -> None:
 @pytest.mark.parametrize("last", [False, True])
 def test_wide_networks_are_such_an_ensemble(last: bool) -> None:
     """Trained in all parameters by Runge-Kutta: mean and variance within Monte Carlo error."""
-    n_networks, time, y = 120, 12.0, np.sin(2 * X[:, 0])
+    n_networks, time, y = 60, 12.0, np.sin(2 * X[:, 0])
     nets = [
         nf.finite.MLP(
             (2, 256, 1), "erf", w_std=1.5, b_std=0.3, trained=[not last, True], rng=number

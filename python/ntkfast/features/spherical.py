@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,14 +90,7 @@ def masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> t
     ValueError
         If one is negative: the kernel is not positive definite in this dimension.
     """
-    if dim == 1:  # the sphere is {-1, 1} and has an even and an odd function
-        curve = on_sphere(kernel, 1, radius)
-        top, missing = curve.top, float(curve.missing(np.ones(1), np.zeros(1))[0])
-        mass = top * np.array([1 - missing / 2, missing / 2])
-    else:
-        spectrum = mercer(kernel, dim, max_degree, radius=radius)
-        known = np.isfinite(spectrum.mass) & (spectrum.error < 1)
-        mass, top = np.where(known, spectrum.mass, 0.0), spectrum.trace
+    mass, top = _masses(kernel, dim, max_degree, radius)
     worst = int(np.argmin(mass))
     if mass[worst] < -NEGATIVE * top:
         raise ValueError(
@@ -104,6 +98,18 @@ def masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> t
             f"dimension {dim}: {kernel!r} is not positive definite there and has no features"
         )
     return np.maximum(mass, 0), top
+
+
+@lru_cache(maxsize=64)
+def _masses(kernel: Kernel, dim: int, max_degree: int, radius: float | None) -> tuple[Array, float]:
+    """Compute once what several draws share."""
+    if dim == 1:  # the sphere is {-1, 1} and has an even and an odd function
+        curve = on_sphere(kernel, 1, radius)
+        missing = float(curve.missing(np.ones(1), np.zeros(1))[0])
+        return curve.top * np.array([1 - missing / 2, missing / 2]), curve.top
+    spectrum = mercer(kernel, dim, max_degree, radius=radius)
+    known = np.isfinite(spectrum.mass) & (spectrum.error < 1)
+    return np.where(known, spectrum.mass, 0.0), spectrum.trace
 
 
 def homogeneity(kernel: Kernel, dim: int) -> int:
