@@ -1,8 +1,8 @@
 """Kernel ridge regression on many rows: products, seconds and memory of `regression.solve`.
 
     NTKFAST_DATA=folder python bench/regression.py --size small
-    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 550  # below 1 GB in all
-    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 550 --max-iter 2  # peak
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 520  # below 1 GB in all
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 520 --max-iter 2  # nearly its peak
     python bench/regression.py --data synthetic --rows 25000 50000 100000 200000 --picture cost.png
 
 MNIST: the folder holds ``mnist/mnist.npz`` with X_train, y_train, X_test and y_test; the targets
