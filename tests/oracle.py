@@ -100,6 +100,12 @@ def identity(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
     return c, mpf(1)
 
 
+def layer_norm(q: mpf, p: mpf, c: mpf) -> tuple[mpf, mpf]:
+    """Signals over their root mean square: Ba et al. (2016) in a wide layer."""
+    size = mp.sqrt(q * p)
+    return (c / size, 1 / size) if size else (mpf(q == p), mpf(0))
+
+
 def abrelu(a: float, b: float) -> Dual:
     """Dual of a min(x, 0) + b max(x, 0)."""
 
@@ -606,10 +612,16 @@ def tirer(
     return Kernel(pair, depth)
 
 
+SHORT = mpf(10) ** -700
+
+
 def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 1) -> Kernel:
     """Network of ("dense", w_std, b_std, trained), ("activation", dual), ("residual", elements).
 
-    The state of a pair is (q, p, c, t): two variances, the covariance and the NTK.
+    The state of a pair is (q, p, c, t): two variances, the covariance and the NTK. A dense layer
+    with a fan-in behind `trained` has the standard parameterization of Sohl-Dickstein et al.
+    (2020): weights of variance w_std^2 / fan-in whose own gradients count. Inputs of norm 0 are the
+    limit of short ones.
     """
 
     def apply(parts: Sequence[tuple], state: tuple) -> tuple:
@@ -618,7 +630,8 @@ def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 
             if kind == "dense":
                 w2, b2 = mpf(arguments[0]) ** 2, mpf(arguments[1]) ** 2
                 new = w2 * c + b2
-                state = w2 * q + b2, w2 * p + b2, new, w2 * t + (new if arguments[2] else 0)
+                own = new if len(arguments) == 3 else arguments[3] * c + (b2 > 0)
+                state = w2 * q + b2, w2 * p + b2, new, w2 * t + (own if arguments[2] else 0)
             elif kind == "activation":
                 (dual,) = arguments
                 value, slope = dual(q, p, c)
@@ -629,6 +642,8 @@ def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 
         return state
 
     def pair(q: mpf, p: mpf, theta: mpf) -> mpf:
+        if q * p == 0:
+            q, p = max(q, SHORT), max(p, SHORT)
         start = q / dimension, p / dimension, _products(q, p, theta) / dimension, mpf(0)
         *_, c, t = apply(elements, start)
         return t if which == "ntk" else c

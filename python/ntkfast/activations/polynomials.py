@@ -40,6 +40,7 @@ class Identity(Activation):
 
     is_arc_cosine = True
     is_smooth = True
+    is_linear = True
 
     @property
     def name(self) -> str:

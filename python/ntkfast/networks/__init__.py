@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ntkfast.activations.layer_norm import LayerNorm
 from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense, Residual, compose
 from ntkfast.networks.convolutional import ConvNet, Convolutional, myrtle
@@ -17,6 +18,7 @@ __all__ = [
     "Convolutional",
     "Dense",
     "FullyConnected",
+    "LayerNorm",
     "Network",
     "Readout",
     "Recurrent",

@@ -139,7 +139,7 @@ def short_repr(network: Any) -> str:
     parts = []
     for field in fields(network):
         value = getattr(network, field.name)
-        shown = _name(value) if isinstance(value, Activation) else value
+        shown = [*map(_name, value)] if isinstance(value, tuple) else _name(value)
         if field.name == "depth":
             parts.append(repr(value))
         elif shown != field.default:
@@ -147,8 +147,10 @@ def short_repr(network: Any) -> str:
     return f"{type(network).__name__}({', '.join(parts)})"
 
 
-def _name(activation: Activation) -> str | Activation:
-    """Return the name that stands for an activation, or itself if there is none."""
+def _name(activation: Any) -> Any:
+    """Return the name that stands for an activation; itself if there is none, or it is none."""
+    if not isinstance(activation, Activation):
+        return activation
     try:
         return activation.name if resolve(activation.name) == activation else activation
     except (TypeError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,8 +15,10 @@ from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwor
 from ntkfast.networks.dense import affine
 from ntkfast.networks.gaussian import Branch, Weights, check_gaussian
 
+STANDARD = "standard"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Dense(Weights):
     """A dense layer of `compose`: weights w_std / sqrt(fan-in) and biases b_std, both trained.
 
@@ -26,18 +28,32 @@ class Dense(Weights):
         Standard deviations.
     trained : bool, default True
         Whether its parameters contribute to the NTK.
+    width : int, optional
+        Number of neurons, for ``parameterization="standard"``: the fan-in of the next layer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an attribute has the wrong type or range.
     """
 
     w_std: float = 1.0
     b_std: float = 0.0
     trained: bool = True
+    width: int | None = None
 
     def __post_init__(self) -> None:
         checks.store(
             self,
             w_std=checks.deviation("w_std", self.w_std),
             b_std=checks.deviation("b_std", self.b_std, zero=True),
+            width=None if self.width is None else checks.count("width", self.width, least=1),
         )
+
+    def __repr__(self) -> str:
+        shown = [f"w_std={self.w_std}", f"b_std={self.b_std}", f"trained={self.trained}"]
+        shown += [] if self.width is None else [f"width={self.width}"]
+        return f"Dense({', '.join(shown)})"
 
 
 @dataclass(frozen=True, init=False)
@@ -81,9 +97,12 @@ class Composed(DenseNetwork):
         checks.store(
             self,
             elements=tuple(_element(part) for part in elements),
-            parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
+            parameterization=checks.choice(
+                "parameterization", parameterization, (*PARAMETERIZATIONS, STANDARD)
+            ),
         )
         check_gaussian("elements", self.elements, "Dense")
+        self.layers(1)
 
     def __repr__(self) -> str:
         parts = [repr(part) for part in self.elements]
@@ -93,24 +112,67 @@ class Composed(DenseNetwork):
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
-        scale = 1.0 / dim if self.parameterization == "ntk" else 1.0
-        return merge([Layer(w=scale), *_lower(self.elements, 0)])
+        standard = self.parameterization == STANDARD
+        if not standard and any(one.width is not None for one in _dense(self.elements)):
+            raise ValueError('width: belongs to parameterization="standard"')
+        scale = 1.0 if self.parameterization == "unit" else 1.0 / dim
+        layers, _ = _lower(self.elements, 0, dim if standard else None)
+        return merge([Layer(w=scale), *layers])
 
 
-def _lower(elements: Sequence[Element], slot: int) -> list[Layer]:
-    """Layers of a sequence whose residual branches may use the slots from `slot` on."""
+def _dense(elements: Sequence[Element]) -> Iterator[Dense]:
+    for part in elements:
+        if isinstance(part, Residual):
+            yield from _dense(part.branch)
+        elif isinstance(part, Dense):
+            yield part
+
+
+UNKNOWN = 0  # the width of a layer that does not say it
+
+
+def _lower(
+    elements: Sequence[Element], slot: int, fan_in: int | None
+) -> tuple[list[Layer], int | None]:
+    """Return layers of a sequence whose branches may use the slots from `slot` on.
+
+    Parameters
+    ----------
+    fan_in : int or None
+        Number of neurons before the sequence, where it counts; that behind it is the second result.
+    """
     layers: list[Layer] = []
     for part in elements:
         if isinstance(part, Dense):
-            layers.append(affine(part.w_std**2, part.b_std**2, float(part.trained)))
+            layers.append(_weights(part, fan_in))
+            fan_in = None if fan_in is None else part.width or UNKNOWN
         elif isinstance(part, Residual):
             if slot >= SLOTS:
                 raise ValueError(f"Residual: expected at most {SLOTS} nested branches")
-            branch = _lower(part.branch, slot + 1)
+            branch, width = _lower(part.branch, slot + 1, fan_in)
+            if width != fan_in:
+                raise ValueError(
+                    f"width: expected that of the layer before {part!r} at its end, {fan_in}; "
+                    f"got {width or None}"
+                )
             layers += [Layer(save=slot), *branch, Layer(add=slot)]
         else:
             layers.append(Layer(part))
-    return layers
+    return layers, fan_in
+
+
+def _weights(part: Dense, fan_in: int | None) -> Layer:
+    """Return the affine step of a dense layer."""
+    w, b, trained = part.w_std**2, part.b_std**2, float(part.trained)
+    if fan_in is None:
+        return affine(w, b, trained)
+    if fan_in == UNKNOWN:
+        raise ValueError(
+            f"width: expected a number of neurons for each Dense that another one follows, in "
+            f"parameterization={STANDARD!r}"
+        )
+    # Weights themselves are trained, not multiples of them: a sum over the neurons before.
+    return Layer(w=w, e=b, x=trained * fan_in, y=trained * (b > 0))
 
 
 def compose(
@@ -120,11 +182,15 @@ def compose(
 
     Parameters
     ----------
-    *elements : Dense, Residual, or an activation
+    *elements : Dense, Residual, LayerNorm, or an activation
         Applied in order; activations by name, as `ntkfast.Activation`, or as a Python function.
         ``Residual(...)`` is ``serial(FanOut(2), parallel(serial(...), Identity()), FanInSum())``.
-    parameterization : {"ntk", "unit"}, default "ntk"
-        Whether the inner product of the inputs is divided by d. **The default is not that of**
+    parameterization : {"ntk", "unit", "standard"}, default "ntk"
+        "unit": the inner product of the inputs is not divided by d. "standard": as in most code,
+        weights have the variance w_std^2 / fan-in and are trained themselves [1]_, so that the NTK
+        is a sum over the neurons of each layer, as many as its `Dense` has by ``width``: the kernel
+        of a network of finite, large widths, whose learning rate is smaller by as much. There,
+        biases are trained where b_std is not 0. **The default is not that of**
         `FullyConnected` **and** `ResNet`, which speak the language of theory, "unit": composition
         speaks that of neural-tangents, where every layer states its scales and the first one
         divides by d, so that networks can be carried over word by word.
@@ -139,7 +205,12 @@ def compose(
     ValueError
         If an activation follows another one, or the inputs, or a sum with the output of one, with
         no `Dense` between: its input is not Gaussian and its kernel has no closed form. If a
-        branch is correlated with the identity that it is added to.
+        branch is correlated with the identity that it is added to. If a width is missing.
+
+    References
+    ----------
+    .. [1] J. Sohl-Dickstein, R. Novak, S. Schoenholz, J. Lee, "On the infinite width limit of
+       neural networks with a standard parameterization", arXiv:2001.07301.
 
     Examples
     --------

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 
+from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.kernels.balance import balanced
@@ -24,7 +29,7 @@ class FullyConnected(DenseNetwork):
     depth : int
         Number of hidden (nonlinear) layers; 0 is the linear kernel.
     activation : str, Activation or callable, default "relu"
-        See `ntkfast.Activation`.
+        See `ntkfast.Activation`. A list: one for each hidden layer.
     parameterization : {"unit", "ntk"}, default "unit"
         "unit" is the convention of theory papers: S_0 = x.y, hidden weights of variance
         c = 1/E[s(Z)^2] (2 for ReLU), read-out variance 1, so that unit inputs keep unit variance,
@@ -35,12 +40,17 @@ class FullyConnected(DenseNetwork):
         "ntk" is ``Dense(w_std, b_std)`` of neural-tangents for every layer and the read-out, the
         first one with 1/d, all of them trained. **Networks made with** `compose` **have that
         default.**
-    w_std : float, optional
-        Standard deviation of the weights; default sqrt(c). In "unit" that of the hidden layers.
-    b_std : float, default 0
-        Standard deviation of the biases, for "ntk".
+    w_std : float or list of floats, optional
+        Standard deviation of the weights; default sqrt(c). In "unit" that of the hidden layers. A
+        list has one number for each of these, in "ntk" for these and the read-out.
+    b_std : float or list of floats, default 0
+        Standard deviation of the biases, for "ntk": of all, or of each hidden layer and the
+        read-out.
     bias : float, default 0
         beta of Geifman et al., for "unit": biases that start at zero and are trained.
+    trained : bool or list of bools, default True
+        Whether the parameters contribute to the NTK, for "ntk": all, or those of each hidden layer
+        and of the read-out.
 
     Raises
     ------
@@ -74,43 +84,88 @@ class FullyConnected(DenseNetwork):
 
     depth: int
     _: KW_ONLY
-    activation: ActivationLike = "relu"
+    activation: ActivationLike | Sequence[ActivationLike] = "relu"
     parameterization: str = "unit"
-    w_std: float | None = None
-    b_std: float = 0.0
+    w_std: float | Sequence[float] | None = None
+    b_std: float | Sequence[float] = 0.0
     bias: float = 0.0
+    trained: bool | Sequence[bool] = True
 
     def __post_init__(self) -> None:
+        depth = checks.count("depth", self.depth)
+        kind = checks.choice("parameterization", self.parameterization, PARAMETERIZATIONS)
+        weights = depth + (kind == "ntk")
+        each = partial(_each, depth=depth)
         checks.store(
             self,
-            depth=checks.count("depth", self.depth),
-            activation=resolve(self.activation),
-            parameterization=checks.choice(
-                "parameterization", self.parameterization, PARAMETERIZATIONS
-            ),
-            w_std=None if self.w_std is None else checks.deviation("w_std", self.w_std),
-            b_std=checks.deviation("b_std", self.b_std, zero=True),
+            depth=depth,
+            activation=each("activation", self.activation, depth, lambda _, one: resolve(one)),
+            parameterization=kind,
+            w_std=each("w_std", self.w_std, weights, checks.deviation),
+            b_std=each("b_std", self.b_std, weights, partial(checks.deviation, zero=True)),
             bias=checks.deviation("bias", self.bias, zero=True),
+            trained=each("trained", self.trained, weights, lambda _, one: bool(one)),
         )
-        if self.parameterization == "unit" and self.b_std:
+        if self.w_std is None and isinstance(self.activation, tuple):
+            gains = [math.sqrt(one.gain()) for one in self.activations]
+            checks.store(self, w_std=tuple([*gains[:1], *gains][-weights:]))
+        if kind == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')
-        if self.parameterization == "ntk" and self.bias:
+        if kind == "unit" and self.trained is not True:
+            raise ValueError('trained: belongs to parameterization="ntk"')
+        if kind == "ntk" and self.bias:
             raise ValueError('bias: belongs to parameterization="unit"; use b_std in "ntk"')
 
     __repr__ = short_repr
 
+    @property
+    def activations(self) -> tuple[Activation, ...]:
+        """The activation of each hidden layer."""
+        return cast("tuple[Activation, ...]", _repeated(self.activation, self.depth))
+
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
-        activation = resolve(self.activation)
-        w = activation.gain() if self.w_std is None else self.w_std**2
+        count = self.depth + (self.parameterization == "ntk")
+        if self.w_std is None:  # the gain itself: its root would be rounded
+            squares = [cast(Activation, self.activation).gain()] * count
+        else:
+            squares = [w**2 for w in _repeated(self.w_std, count)]
         if self.parameterization == "ntk":
-            b = self.b_std**2
-            first, hidden = affine(w / dim, b), Layer(activation, w=w, e=b, x=w, y=b)
+            trained = _repeated(self.trained, count)
+            steps = [
+                affine(w, b**2, float(one))
+                for w, b, one in zip(squares, _repeated(self.b_std, count), trained, strict=True)
+            ]
+            steps[0] = replace(steps[0], w=steps[0].w / dim, x=steps[0].x / dim)
         else:
             beta = self.bias**2
-            first = Layer(x=1.0, y=beta)
-            hidden = Layer(activation, w=w, x=w, y=beta)
-        return (first, *[hidden] * self.depth)
+            steps = [Layer(x=1.0, y=beta), *(Layer(w=w, x=w, y=beta) for w in squares)]
+        hidden = zip(self.activations, steps[1:], strict=True)
+        return (steps[0], *(replace(step, activation=one) for one, step in hidden))
+
+
+def _each(
+    name: str, value: Any, count: int, check: Callable[[str, Any], Any], *, depth: int
+) -> Any:
+    """Return what holds for all layers, checked, or a tuple of what holds for each.
+
+    Raises
+    ------
+    ValueError
+        If there are too few or too many.
+    """
+    if value is None or not isinstance(value, (list, tuple, np.ndarray)):
+        return None if value is None else check(name, value)
+    if len(value) != count or not count:
+        raise ValueError(
+            f"{name}: expected one value, or {count} for depth={depth}, got {len(value)}"
+        )
+    found = tuple(check(name, one) for one in value)
+    return found[0] if len(set(found)) == 1 else found
+
+
+def _repeated(value: Any, count: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * count
 
 
 def affine(w: float, b: float, trained: float = 1.0) -> Layer:

@@ -65,13 +65,15 @@ def _after(steps: Sequence[Any], signal: _Signal, weights: str) -> _Signal:
         elif isinstance(step, Branch):
             signal = _sum(step, signal, weights)
         elif isinstance(step, (str, Activation)) and step != IDENTITY:
+            linear = isinstance(step, Activation) and step.is_linear
             name = step if isinstance(step, str) else step.name
             if signal.other:
                 raise ValueError(
                     f"expected a {weights} before {name}, got a signal that holds {signal.other} "
                     "and is not Gaussian: its kernel has no closed form"
                 )
-            signal = signal._replace(other=f"the output of {name}")
+            if not linear:
+                signal = signal._replace(other=f"the output of {name}")
     return signal
 
 
