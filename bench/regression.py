@@ -2,7 +2,7 @@
 
     NTKFAST_DATA=folder python bench/regression.py --size small
     NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 520  # below 1 GB in all
-    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 520 --max-iter 2  # its peak
+    NTKFAST_DATA=folder python bench/regression.py --rows 60000 --memory 520 --max-iter 2  # peak
     python bench/regression.py --data synthetic --rows 25000 50000 100000 200000 --picture cost.png
 
 MNIST: the folder holds ``mnist/mnist.npz`` with X_train, y_train, X_test and y_test; the targets
