@@ -19,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
 from ntkfast.finite import MLP, smallest_eigenvalues
@@ -67,6 +68,7 @@ def main() -> None:
         axes.set_xlabel("$d^2$")
     right.set_title(r"$\lambda_{\min} / d^2$, all layers", fontsize=10)
     right.set_xlabel("d / N")
+    right.xaxis.set_minor_formatter(NullFormatter())  # less than two decades: labels would meet
     left.legend(frameon=False)
     figure.tight_layout()
     figure.savefig(options.out, dpi=150)
