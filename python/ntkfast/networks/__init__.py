@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense, Residual, compose
-from ntkfast.networks.convolutional import ConvNet, Convolutional, myrtle
+from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
+from ntkfast.networks.presets import myrtle
 from ntkfast.networks.recurrent import Recurrent
-from ntkfast.networks.steps import AvgPool, Conv, Readout, Skip
+from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout, Skip, SumPool
 
 __all__ = [
     "AvgPool",
@@ -17,12 +18,14 @@ __all__ = [
     "Convolutional",
     "Dense",
     "FullyConnected",
+    "LayerNorm",
     "Network",
     "Readout",
     "Recurrent",
     "ResNet",
     "Residual",
     "Skip",
+    "SumPool",
     "compose",
     "myrtle",
 ]

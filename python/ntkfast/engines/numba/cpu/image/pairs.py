@@ -7,6 +7,7 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
+    OFFSET,
     Pair,
     Planes,
     frame,
@@ -16,7 +17,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     slot_at,
 )
 from ntkfast.engines.numba.formulas.arccos import arc_cosine
-from ntkfast.engines.numba.formulas.simd import load, real, select
+from ntkfast.engines.numba.formulas.simd import load, real, select, store
 
 
 @compiled
@@ -52,9 +53,11 @@ def start_plane(pair: Pair, di: int, dj: int) -> None:
 
 
 @compiled
-def relu_row(pair: Pair, k: int, di: int, dj: int, i: int, to: Planes, first: int) -> None:
-    """Apply step k to one row of the plane, and write it from `first` on."""
-    x, y, plane, offset = pair.x, pair.y, pair.work.plane, pair.net.levels[k + 1, 6]
+def relu_row(
+    pair: Pair, plane: Planes, k: int, di: int, dj: int, i: int, to: Planes, first: int
+) -> None:
+    """Apply step k to one row of a plane, and write it from `first` on."""
+    x, y, offset = pair.x, pair.y, pair.net.levels[k + 1, OFFSET]
     f = frame(pair.net, k + 1, di, dj)
     for j in range(f.columns):
         p, q = pixels(f, i, j)
@@ -82,7 +85,7 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
     """Add what is in a slot."""
     net, x, y, plane, slot = pair.net, pair.x, pair.y, pair.work.plane, pair.work.saved
     first = slot_at(net, slot, k)
-    here, now, saved = net.levels[k + 1, 6], net.levels[k, 6], saved_level(net, k)
+    here, now, saved = net.levels[k + 1, OFFSET], net.levels[k, OFFSET], saved_level(net, k)
     f = frame(net, k, di, dj)
     for i in range(f.rows):
         for j in range(f.columns):
@@ -108,3 +111,21 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
                 )
                 t = load(plane.t, at + lane) + load(slot.t, first + at + lane)
                 put(plane, at + lane, s1 + s2, v, t)
+
+
+@compiled
+def normalize_plane(pair: Pair, k: int, di: int, dj: int) -> None:
+    """Divide by deviations."""
+    net, x, y, plane = pair.net, pair.x, pair.y, pair.work.plane
+    now, after, f = net.levels[k, OFFSET], net.levels[k + 1, OFFSET], frame(net, k, di, dj)
+    for i in range(f.rows):
+        for j in range(f.columns):
+            p, q = pixels(f, i, j)
+            at = (i * f.columns + j) * LANES
+            for lane in range(LANES):
+                scale = load(x.norm, (after + p) * LANES + lane)
+                scale *= load(x.inverse, (now + p) * LANES + lane)
+                scale *= load(y.norm, (after + q) * LANES + lane)
+                scale *= load(y.inverse, (now + q) * LANES + lane)
+                store(plane.s, at + lane, scale * load(plane.s, at + lane))
+                store(plane.t, at + lane, scale * load(plane.t, at + lane))
