@@ -31,6 +31,8 @@ from ntkfast.networks import (
     SumPool,
     compose,
     myrtle,
+    resnet,
+    wide_resnet,
 )
 
 if TYPE_CHECKING:
@@ -77,12 +79,14 @@ __all__ = [
     "myrtle",
     "plot",
     "regression",
+    "resnet",
     "sequences",
     "set_num_threads",
     "show_config",
     "spectrum",
     "statistics",
     "threadpool_limits",
+    "wide_resnet",
 ]
 
 _register_threadpool()

@@ -6,7 +6,7 @@ from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense, Residual, compose
 from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
-from ntkfast.networks.presets import myrtle
+from ntkfast.networks.presets import myrtle, resnet, wide_resnet
 from ntkfast.networks.recurrent import Recurrent
 from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout, Skip, SumPool
 
@@ -28,4 +28,6 @@ __all__ = [
     "SumPool",
     "compose",
     "myrtle",
+    "resnet",
+    "wide_resnet",
 ]

@@ -97,6 +97,11 @@ class Composed(DenseNetwork):
         return merge([Layer(w=scale), *_lower(self.elements, 0)])
 
 
+def dense_layers(elements: Sequence[Element]) -> Layers:
+    """Return the layers of elements that follow on a dense layer."""
+    return merge(_lower(elements, 0))
+
+
 def _lower(elements: Sequence[Element], slot: int) -> list[Layer]:
     """Layers of a sequence whose residual branches may use the slots from `slot` on."""
     layers: list[Layer] = []

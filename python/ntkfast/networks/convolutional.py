@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
-from ntkfast.networks.base import PARAMETERIZATIONS, Network, short_repr
+from ntkfast.kernels.layers import Layers
+from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
+from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
 from ntkfast.networks.gaussian import check_gaussian
 from ntkfast.networks.image_plan import image_plan
 from ntkfast.networks.steps import (
@@ -49,6 +53,10 @@ class ImageNetwork(Network):
     @abstractmethod
     def last(self) -> Readout:
         """Return the read-out."""
+
+    def head_layers(self) -> Layers:
+        """Return the dense layers behind the read-out: none, but for those of a head."""
+        return ()
 
     @property
     def divides_by_channels(self) -> bool:
@@ -97,6 +105,9 @@ class ConvNet(ImageNetwork):
         Where images have their axis of channels: "first" takes (n, channels, height, width) arrays,
         and rows that hold one channel after the other. Default: "last", with a warning where the
         shape of an array looks otherwise.
+    head : sequence, optional
+        Behind the read-out, which is a dense layer: what `compose` takes, as in
+        ``head=("relu", Dense(1.4))``, any activation included.
 
     Raises
     ------
@@ -128,6 +139,7 @@ class ConvNet(ImageNetwork):
     parameterization: str
     shape: Shape | None
     channels: str | None
+    head: tuple[Any, ...]
 
     def __init__(
         self,
@@ -136,6 +148,7 @@ class ConvNet(ImageNetwork):
         parameterization: str = "ntk",
         shape: Shape | None = None,
         channels: str | None = None,
+        head: Sequence[Dense | Residual | ActivationLike] = (),
     ) -> None:
         checks.store(
             self,
@@ -144,6 +157,7 @@ class ConvNet(ImageNetwork):
             parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
             shape=checked_shape(shape),
             channels=layout.checked_channels(channels),
+            head=Composed((Dense(), *head)).elements[1:] if head else (),
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
@@ -156,6 +170,7 @@ class ConvNet(ImageNetwork):
         parts += [f"parameterization={self.parameterization!r}"] * (self.parameterization != "ntk")
         parts += [f"shape={self.shape}"] * (self.shape is not None)
         parts += [f"channels={self.channels!r}"] * (self.channels is not None)
+        parts += [f"head={self.head!r}"] * bool(self.head)
         return f"ConvNet({', '.join(parts)})"
 
     def steps(self) -> tuple[Step, ...]:
@@ -165,6 +180,10 @@ class ConvNet(ImageNetwork):
     def last(self) -> Readout:
         """Return the read-out."""
         return self.readout
+
+    def head_layers(self) -> Layers:
+        """Return the dense layers behind the read-out."""
+        return dense_layers(self.head)
 
 
 @dataclass(frozen=True, repr=False)

@@ -72,12 +72,12 @@ class _Table:
         if step.shortcut:
             self._put(Op.SWAP, slot=slot, shape=start)
             self.add(step.shortcut, slot + 1)
-        if self.shapes[-1] != end:
+        other = self.shapes[-1] if step.shortcut else start
+        if other != end:
             short = "the shortcut makes" if step.shortcut else "the identity has"
-            other, one = self.shapes[-1], end
             raise ValueError(
-                f"Skip: expected a branch that makes the pixels that {short}, got {one[0]} x "
-                f"{one[1]} beside {other[0]} x {other[1]}"
+                f"Skip: expected a branch that makes the pixels that {short}, got {end[0]} x "
+                f"{end[1]} beside {other[0]} x {other[1]}"
             )
         self._put(Op.ADD, slot=slot)
 
