@@ -50,20 +50,29 @@ void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sum
     for (int64_t j = 0; j < f.columns.length; ++j)
         counts[j] = pool_targets(step, 1, f.columns.x + j, f.columns.other(j, level.w), to.columns,
                                  columns + j * most);
+    const auto add = [sums, all, half, share](const PoolTarget& r, const PoolTarget& c,
+                                              const PixelPair<T>& pair) NTK_LAMBDA {
+        const int64_t at = r.before * all + r.length * c.before + r.at * c.length + c.at;
+        T* const s = sums + at * kLanes<T>;
+        store<T>(s, load<T>(s) + share * pair.s);
+        store<T>(s + half, load<T>(s + half) + share * pair.t);
+    };
+    const bool blocks = overlap(step, 0) == 1 && most == 1;
     for (int64_t i = 0; i < f.rows.length; ++i) {
         const int64_t found =
             pool_targets(step, 0, f.rows.x + i, f.rows.other(i, level.h), to.rows, rows);
         if (found == 0) continue;
+        if (blocks) {  // by copies: see each_in_row
+            const PoolTarget row = rows[0];
+            read_row<T>(p, k, f, i,
+                        [add, row, columns, counts](int64_t j, const PixelPair<T>& pair) {
+                            if (counts[j]) add(row, columns[j], pair);
+                        });
+            continue;
+        }
         read_row<T>(p, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
             for (int64_t a = 0; a < found; ++a)
-                for (int64_t b = 0; b < counts[j]; ++b) {
-                    const PoolTarget r = rows[a], c = columns[j * most + b];
-                    T* const s = sums + (r.before * all + r.length * c.before + r.at * c.length +
-                                         c.at) *
-                                            kLanes<T>;
-                    store<T>(s, load<T>(s) + share * pair.s);
-                    store<T>(s + half, load<T>(s + half) + share * pair.t);
-                }
+                for (int64_t b = 0; b < counts[j]; ++b) add(rows[a], columns[j * most + b], pair);
         });
     }
 }
