@@ -261,9 +261,7 @@ class Oracle:
         total = np.zeros((rows, columns, rows, columns), a.dtype)
         for p in np.ndindex(*total.shape):
             for k in itertools.product(*map(range, (*size, *size))):
-                at = tuple(
-                    stride[e % 2] * p[e] + k[e] - (top, left)[e % 2] for e in range(4)
-                )
+                at = tuple(stride[e % 2] * p[e] + k[e] - (top, left)[e % 2] for e in range(4))
                 if all(0 <= e < size for e, size in zip(at, (h, w, h, w), strict=True)):
                     total[p] = total[p] + a[at]
         return total if isinstance(step, nf.SumPool) else total / (size[0] * size[1]) ** 2

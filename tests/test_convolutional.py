@@ -505,7 +505,9 @@ def test_bad_images() -> None:
         nf.myrtle().ntk(np.ones((2, 6, 6, 1)))
     with pytest.raises(ValueError, match="filter_size: expected at most 4"):
         nf.Convolutional(1, filter_size=5, padding="circular").ntk(X)
-    with pytest.raises(ValueError, match="Skip: expected a branch that makes the pixels that the identity"):
+    with pytest.raises(
+        ValueError, match="Skip: expected a branch that makes the pixels that the identity"
+    ):
         nf.ConvNet(nf.Conv(), nf.Skip(nf.Conv(padding="valid"))).ntk(X)
     with pytest.raises(ValueError, match="Y: expected images of shape"):
         kernel.check_shapes((3, 4, 4, 2), (3, 4, 4, 1))

@@ -111,7 +111,7 @@ def case(name: str) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
 
 @pytest.fixture(scope="module")
 def cases() -> dict[str, Any]:
-    """What the oracle found, once for all engines."""
+    """Keep what the oracle found, once for all engines."""
     return {}
 
 
@@ -185,9 +185,7 @@ PEERS: dict[str, Any] = {
     "layernorm": nf.ConvNet(
         *(_c(), nf.LayerNorm(), "relu", _c(), nf.LayerNorm("all"), "relu"), readout=_last()
     ),
-    "head": nf.ConvNet(
-        _c(), "relu", readout=_last("flatten"), head=("erf", DENSE, "relu", DENSE)
-    ),
+    "head": nf.ConvNet(_c(), "relu", readout=_last("flatten"), head=("erf", DENSE, "relu", DENSE)),
     "head-gap": nf.ConvNet(_c(), "gelu", readout=_last(), head=("relu", DENSE)),
 } | {
     name: nf.ConvNet(_c(), word, _c(3, 2), word, readout=_last())
@@ -217,7 +215,7 @@ def test_neural_tangents(name: str) -> None:
 
 
 def forward(net: Any, image: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Outputs of one random network of finite width, whose weights the seed tells."""
+    """Return the outputs of one random network of finite width; the seed tells its weights."""
     random = np.random.default_rng(seed)
 
     def patches(step: Any, z: np.ndarray, size: Any) -> np.ndarray:

@@ -43,7 +43,8 @@ void check_axis(const ImageStep& step, int axis, const AxisOfStep& at, bool circ
         expect(at.reach <= 0 || at.unit == stride * at.next_unit,
                "levels: wrong unit before a convolution");
     if (circular && step.operation == ImageOperation::kConv)
-        expect(before < window && window <= at.now && (at.next == 1 || at.now == stride * at.next) &&
+        expect(before < window && window <= at.now &&
+                   (at.next == 1 || at.now == stride * at.next) &&
                    covered - before - at.now < window,
                "steps: the filter does not fit a circle");
 }

@@ -47,10 +47,10 @@ void window_deviations(const ImageNet& net, int64_t k, const ImageScratch<T>& wo
         }
         window_sums<T>(work.sums, width, step.window[1], work.tails);
         for (int64_t j = 0; j < next.w; ++j)
-            put_deviation<T>(
-                side, next.offset + i * next.w + j,
-                deviation<T>(load<T>(work.sums + j * apart * kLanes<T>) * static_cast<T>(step.gain) +
-                             static_cast<T>(step.bias)));
+            put_deviation<T>(side, next.offset + i * next.w + j,
+                             deviation<T>(load<T>(work.sums + j * apart * kLanes<T>) *
+                                              static_cast<T>(step.gain) +
+                                          static_cast<T>(step.bias)));
     }
 }
 
@@ -187,12 +187,11 @@ struct Windows {
 
     // v after the convolution at row i and column j from small quantities.
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
-        return window_defect<T, Raw>(
-            p, k, i, j, s, inverse_x, inverse_y,
-            [&](int64_t a, int64_t b) {
-                return get(row((i * step.stride[0] + a) % step.window[0]),
-                           window_at(step, 1, j) + b);
-            });
+        return window_defect<T, Raw>(p, k, i, j, s, inverse_x, inverse_y,
+                                     [&](int64_t a, int64_t b) {
+                                         return get(row((i * step.stride[0] + a) % step.window[0]),
+                                                    window_at(step, 1, j) + b);
+                                     });
     }
 
     // Row i of the result: sums(column) gives those of the window of S and T, columns in order.
@@ -253,7 +252,8 @@ struct Windows {
 
     // Window sums along rows of the sums along columns, of S or T, of row i of the result.
     void sum_columns(int64_t i, int64_t array, T* to) const {
-        const T *const head = heads(array), *const tail = tails(i * step.stride[0] % step.window[0], array);
+        const T *const head = heads(array), *const tail =
+                                                tails(i * step.stride[0] % step.window[0], array);
         for (int64_t j = 0; j < width; ++j) {
             const int64_t o = j * kLanes<T>;
             store<T>(to + o, load<T>(tail + o) + load<T>(head + o));

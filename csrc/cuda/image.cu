@@ -116,7 +116,8 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     for (int64_t k = 0; k < p.net.count; ++k)
         if (p.net.step[k].operation == ImageOperation::kActivate)
             throw std::invalid_argument(
-                "engine: expected \"native\" or \"numba\" for images with activations other than ReLU");
+                "engine: expected \"native\" or \"numba\" for images with activations other than "
+                "ReLU");
     constexpr int64_t kPairs = 1 << 16;  // of a launch: seconds at most, between looks for Ctrl-C
     const ImageSizes sizes(p.net);
     const NetOnDevice net(device, p.net);

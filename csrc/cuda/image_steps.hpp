@@ -100,23 +100,24 @@ NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self>& p, int64_t k) {
         p.work.sums_s[at] = s, p.work.sums_t[at] = t;
     }
     barrier();
-    own_pairs(
-        p.net.level[k + 1], next, [&](int64_t at, int64_t i, int64_t j, int64_t x, int64_t y) {
-            T s = 0, t = 0;
-            for (int64_t b = 0; b < step.window[1]; ++b) {
-                const int64_t column = tap(1, j, b, now.columns);
-                if (column < 0) continue;
-                s += p.work.sums_s[i * width + column];
-                t += p.work.sums_t[i * width + column];
-            }
-            const auto better = [&](T sum, T inverse_x, T inverse_y) {
-                return window_defect<T, Raw>(
-                    p, k, i, j, sum, inverse_x, inverse_y, [&](int64_t a, int64_t b) {
-                        return plane.get(tap(0, i, a, now.rows) * width + tap(1, j, b, now.columns));
-                    });
-            };
-            other.put(at, convolved<T, Raw>(p, step, x, y, s, t, better));
-        });
+    own_pairs(p.net.level[k + 1], next,
+              [&](int64_t at, int64_t i, int64_t j, int64_t x, int64_t y) {
+                  T s = 0, t = 0;
+                  for (int64_t b = 0; b < step.window[1]; ++b) {
+                      const int64_t column = tap(1, j, b, now.columns);
+                      if (column < 0) continue;
+                      s += p.work.sums_s[i * width + column];
+                      t += p.work.sums_t[i * width + column];
+                  }
+                  const auto better = [&](T sum, T inverse_x, T inverse_y) {
+                      return window_defect<T, Raw>(
+                          p, k, i, j, sum, inverse_x, inverse_y, [&](int64_t a, int64_t b) {
+                              return plane.get(tap(0, i, a, now.rows) * width +
+                                               tap(1, j, b, now.columns));
+                          });
+                  };
+                  other.put(at, convolved<T, Raw>(p, step, x, y, s, t, better));
+              });
     barrier();
     p.work.plane = other, p.work.other = plane;
 }

@@ -77,14 +77,13 @@ NTK_FN void with_activation(const ntkfast::LayerConstants<T>& layer, const Stats
     switch (layer.activation) {
         case A::kIdentity: return;
         case A::kRelu:
-            if (second == 0) return each([](int, const Carried<T>& s) NTK_LAMBDA { return after_relu<T>(s); });
-            return each([=](int, const Carried<T>& s) NTK_LAMBDA {
-                return after_rectified<T>(first, second, s);
-            });
+            if (second == 0)
+                return each([](int, const Carried<T>& s) NTK_LAMBDA { return after_relu<T>(s); });
+            return each([=](int, const Carried<T>& s)
+                            NTK_LAMBDA { return after_rectified<T>(first, second, s); });
         case A::kStep:
-            return each([=](int, const Carried<T>& s) NTK_LAMBDA {
-                return after_step<T>(first, second, s);
-            });
+            return each([=](int, const Carried<T>& s)
+                            NTK_LAMBDA { return after_step<T>(first, second, s); });
         case A::kErf: return smooth(Erf<T, Row>{stats});
         case A::kGelu: return smooth(Gelu<T, Row>{stats});
         case A::kSine: return smooth(Sine<T, Row>{stats, first, second, constant[2]});
@@ -96,9 +95,8 @@ NTK_FN void with_activation(const ntkfast::LayerConstants<T>& layer, const Stats
 
 template <class T>
 NTK_FN void activate(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats, State<T>& s) {
-    with_activation<T>(layer, stats, [&](const auto& form) NTK_LAMBDA {
-        each_of_strip<T>(s, form);
-    });
+    with_activation<T>(layer, stats,
+                       [&](const auto& form) NTK_LAMBDA { each_of_strip<T>(s, form); });
 }
 
 }  // namespace

@@ -13,7 +13,8 @@ using std::int64_t;
 // of vectors or of numbers.
 template <class T>
 struct Pixels {
-    T *data, *norm, *inverse, *numbers;  // [pixel][channels], [level][pixel] twice, [step][pixel][k]
+    T *data, *norm, *inverse,
+        *numbers;  // [pixel][channels], [level][pixel] twice, [step][pixel][k]
 };
 
 // A standard deviation and its inverse.

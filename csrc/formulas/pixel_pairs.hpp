@@ -94,8 +94,7 @@ NTK_BOTH PixelPair<T> activated(const PairOfImages<T, Self>& p, int64_t k, int64
     const auto back = pair.s < Vec<T>{};
     const Vec<T> far = T(2) - pair.v;
     const int last = static_cast<int>(count) - 1;
-    Carried<T> now_at{back ? far : pair.v, back ? pair.v : far,
-                      pair.t * stats.pair(last, 0)};
+    Carried<T> now_at{back ? far : pair.v, back ? pair.v : far, pair.t * stats.pair(last, 0)};
     with_activation<T>(layer, stats, [&](const auto& form) { now_at = form(0, now_at); });
     const Vec<T> size = p.left(p.x.norm, x) * p.right(p.y.norm, y);
     return {size * cosine<T>(now_at.w, now_at.co), min2(now_at.w, now_at.co), now_at.t};

@@ -44,8 +44,8 @@ struct Kept : Displacements {
     int64_t scale, size;
     bool circular;
     NTK_FN Kept(int64_t reach, int64_t unit, int64_t pixels, bool circle)
-        : Displacements(within(circle ? reach : smaller(reach, (pixels - 1) / unit), pixels / unit,
-                               circle)),
+        : Displacements(
+              within(circle ? reach : smaller(reach, (pixels - 1) / unit), pixels / unit, circle)),
           scale(unit),
           size(pixels),
           circular(circle) {}
@@ -200,7 +200,8 @@ struct ImageSizes {
     int64_t slots = 0, widest = 1;           // saved at once; the largest window
     int64_t row = 0;                         // the longest row with the margins of windows
     int64_t pooled = 0;                      // pairs behind a pool, at most
-    int64_t targets = 1;  // columns of a pool times the pairs of windows that a pair of pixels is in
+    int64_t targets =
+        1;  // columns of a pool times the pairs of windows that a pair of pixels is in
     int64_t target_rows = 1;
     bool grows = false;  // some convolution does
 

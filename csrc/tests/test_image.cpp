@@ -164,7 +164,8 @@ Covariance activate(const ImageStep& step, const Covariance& c, const Covariance
                 continue;
             }
             if (step.operation == ImageOperation::kActivate) {
-                const double s = c.s[at], rest = std::sqrt((1 + 2 * one) * (1 + 2 * two) - 4 * s * s);
+                const double s = c.s[at],
+                             rest = std::sqrt((1 + 2 * one) * (1 + 2 * two) - 4 * s * s);
                 to.s[at] = 2 / pi * std::atan2(2 * s, rest), to.t[at] = 4 / pi / rest * c.t[at];
                 continue;
             }
@@ -258,8 +259,8 @@ void compare(const Implementation& isa, Network network, int64_t n, int64_t m) {
 std::vector<Network> networks() {
     using Op = ImageOperation;
     const auto step = [](Op op) {
-        return ImageStep{op, 0, {1, 1}, {1, 1}, {0, 0}, ActivationKind::kErf, false, {1, 1, 0}, 1,
-                         0,  0};
+        return ImageStep{op,    0,         {1, 1}, {1, 1}, {0, 0}, ActivationKind::kErf,
+                         false, {1, 1, 0}, 1,      0,      0};
     };
     const auto windows = [&](Op op, int h, int w, int stride, int before, double gain,
                              double bias) {

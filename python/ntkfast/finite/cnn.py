@@ -70,7 +70,8 @@ class CNN(FiniteNetwork):
         Of convolutions the rows are those of a patch: rows, columns, channels.
     biases : tuple of (fan_out,) arrays
     limit : ConvNet
-        The infinitely wide network, if the dual of the activation has a closed form. Orthogonal and sparse weights have the same.
+        The infinitely wide network, if the dual of the activation has a closed form. Orthogonal
+        and sparse weights have the same.
     ntk, nngp : Kernel
         The empirical kernels of these very weights.
 
@@ -138,19 +139,18 @@ class CNN(FiniteNetwork):
                 f"stride: expected one value or {len(wide)}, one per convolution, "
                 f"got {len(strides)}"
             )
-        convs = tuple(Conv(filter_size, padding=padding, stride=one) for one in strides)
+        first = Conv(filter_size, padding=padding, stride=strides[0])
         checks.store(
             self,
             shape=checked,
             channels=wide,
             outputs=checks.count("outputs", outputs, least=1),
-            filter_size=convs[0].filter_size,
-            padding=convs[0].padding,
-            stride=stride,
+            filter_size=first.filter_size,
+            padding=first.padding,
+            stride=list(strides) if isinstance(stride, list) else first.stride,
             readout=checks.choice("readout", readout, ("gap", "flatten")),
-            _convs=convs,
-            _layouts=_layouts(convs, checked[:2]),
         )
+        assert self._layouts[-1]  # made once, so that a filter that does not fit is told here
         self._initialize(len(wide) + 1, activation, init, w_std, b_std, trained)
         self._draw(np.random.default_rng(rng))
 
@@ -164,6 +164,15 @@ class CNN(FiniteNetwork):
 
     def _pixels(self, layer: int) -> Pair:
         return self._layouts[layer][0]
+
+    @property
+    def _convs(self) -> tuple[Conv, ...]:
+        strides = self.stride if isinstance(self.stride, list) else [self.stride] * self.depth
+        return tuple(Conv(self.filter_size, padding=self.padding, stride=one) for one in strides)
+
+    @property
+    def _layouts(self) -> list[tuple[Pair, tuple[Pair, ...]]]:
+        return _layouts(self._convs, self.shape[:2])
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return fan-in and fan-out of the layers."""

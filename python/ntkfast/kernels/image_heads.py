@@ -11,12 +11,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Images
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.layers import Diagonal, Layers, diagonal
-from ntkfast.kernels.pairwise import Pairs, walk
+from ntkfast.kernels.pairwise import Doubles, Pairs, walk
 
 Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 PANEL_BYTES = 1 << 24
@@ -42,7 +41,7 @@ def carry_pairs(
     X: Images,
     Y: Images | None,
     own: Diagonal,
-    p: NDArray[np.float64],
+    p: Doubles,
     kernels: tuple[FloatArray, FloatArray],
     outs: Outs,
 ) -> None:

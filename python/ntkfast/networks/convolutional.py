@@ -122,7 +122,8 @@ class ConvNet(ImageNetwork):
     biases that dwarf the images too (docs/accuracy.md).
 
     ``Conv(q, w, b, stride=s), "relu"`` is ``Conv(1, (q, q), (s, s), W_std=w, b_std=b,
-    padding="SAME"), Relu()`` of neural-tangents, ``readout=Readout("gap", w_std=w)`` its ``GlobalAvgPool(), Dense(1, w)``.
+    padding="SAME"), Relu()`` of neural-tangents, ``readout=Readout("gap", w_std=w)`` its
+    ``GlobalAvgPool(), Dense(1, w)``.
 
     Examples
     --------
@@ -226,7 +227,8 @@ class Convolutional(ImageNetwork):
     Raises
     ------
     TypeError, ValueError
-        If a parameter has the wrong type or range, a window without "lap" among them; on calling a kernel, if images do not fit.
+        If a parameter has the wrong type or range, a window without "lap" among them; on calling a
+        kernel, if images do not fit.
 
     Notes
     -----

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
@@ -57,12 +58,20 @@ def _padding(value: object, words: tuple[str, ...]) -> str | tuple[Pair, Pair]:
     return (rows, rows), (columns, columns)
 
 
-class Windowed:
+class Windowed(ABC):
     """A step that looks at windows of pixels: what `Conv` and pools have in common."""
 
     padding: Any
-    window: Pair
-    strides: Pair
+
+    @property
+    @abstractmethod
+    def window(self) -> Pair:
+        """Rows and columns of a window."""
+
+    @property
+    @abstractmethod
+    def strides(self) -> Pair:
+        """Rows and columns from one window to the next."""
 
     def along(self, axis: int, size: int) -> Pair:
         """Return the number of windows along an axis of `size` pixels, and the pixels before it.
@@ -161,7 +170,7 @@ class Conv(Weights, Windowed):
             if size % self.strides[axis]:
                 raise ValueError(
                     f"stride: expected a divisor of {size}, the "
-                    f'{("rows", "columns")[axis]} of a circular image, got {self.strides[axis]}'
+                    f"{('rows', 'columns')[axis]} of a circular image, got {self.strides[axis]}"
                 )
         return super().along(axis, size)
 
@@ -270,11 +279,11 @@ class Skip(Branch):
     branch: tuple[Any, ...]
     shortcut: tuple[Any, ...]
 
-    def __init__(self, *branch: Step, shortcut: Step | Sequence[Step] = ()) -> None:
+    def __init__(self, *branch: Step, shortcut: Step | tuple[Step, ...] | list[Step] = ()) -> None:
         if not branch:
             raise ValueError("branch: expected at least one step")
-        one = isinstance(shortcut, (str, Activation, Windowed, Branch, Normalization))
-        ways = branch, (shortcut,) if one or callable(shortcut) else tuple(shortcut)
+        other = tuple(shortcut) if isinstance(shortcut, (tuple, list)) else (shortcut,)
+        ways: tuple[tuple[Any, ...], ...] = branch, other
         for way in ways:
             if any(isinstance(step, AvgPool) for step in way):
                 raise ValueError(

@@ -114,7 +114,10 @@ def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> Net:
     return Net(
         steps["operation"].astype(np.int64),
         steps["slot"].astype(np.int64),
-        *(steps[name].astype(np.int64) for name in ("window", "stride", "before", "whole")),
+        steps["window"].astype(np.int64),
+        steps["stride"].astype(np.int64),
+        steps["before"].astype(np.int64),
+        steps["whole"].astype(np.int64),
         layers,
         count,
         steps["gain"].astype(dtype),

@@ -15,7 +15,7 @@ from ntkfast.engines.numba.problem import ROWS, WIDTH
 @compiled
 def activate_plane(pair: Pair, k: int, di: int, dj: int, own: bool) -> None:
     """Apply step k. `own`: the lanes of x are images too, so that lanes are taken one by one."""
-    net, f = pair.net, frame(pair.net, k, di, dj)
+    f = frame(pair.net, k, di, dj)
     for i in range(f.rows):
         for j in range(f.columns):
             p, q = pixels(f, i, j)
@@ -32,7 +32,7 @@ def activate_lanes(pair: Pair, k: int, p: int, q: int, at: int, lane: int, count
     """Apply step k to `count` lanes of a pair of pixels from `lane` on."""
     net, work, x, y = pair.net, pair.work, pair.x, pair.y
     plane, rows, columns, state = work.plane, work.rows, work.columns, work.state
-    numbers, first = net.count[k], net.levels[k, NUMBERS]
+    numbers, first = net.per_pixel[k], net.levels[k, NUMBERS]
     start = WIDTH - count
     for number in range(numbers):  # not by `store`: the formulas read them by `fetch`
         rows[number * ROWS] = x.numbers[(first + p * numbers + number) * LANES + lane]

@@ -161,7 +161,9 @@ def convolve(pair: Pair, k: int, relu: bool, di: int, dj: int) -> None:
     q, apart, before = net.window[k, 0], net.stride[k, 0], net.before[k, 0]
     rows = (f.rows - 1) * apart + q
     below = rows - before - now.rows
-    width = max(now.columns + net.before[k, 1], (f.columns - 1) * net.stride[k, 1] + net.window[k, 1])
+    width = max(
+        now.columns + net.before[k, 1], (f.columns - 1) * net.stride[k, 1] + net.window[k, 1]
+    )
     stride = width * LANES
     for t in range(rows):
         take_row(pair, work.spare, k, relu, di, dj, t - before, t % q, below, stride)

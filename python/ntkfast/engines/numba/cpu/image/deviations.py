@@ -57,7 +57,7 @@ def first_norms(net: Net, side: Pixels) -> None:
 @compiled
 def activated_norms(net: Net, k: int, side: Pixels) -> None:
     """Deviations after an activation, and the numbers that pairs of pixels ask for."""
-    here, count = net.layers[k], net.count[k]
+    here, count = net.layers[k], net.per_pixel[k]
     kind = here["kind"]
     a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
     now, after, first = net.levels[k, OFFSET], net.levels[k + 1, OFFSET], net.levels[k, NUMBERS]

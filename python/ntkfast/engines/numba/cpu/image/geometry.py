@@ -28,7 +28,7 @@ class Net(NamedTuple):
     before: Array
     whole: Array
     layers: Array  # of LAYER_ROW, the activations of the steps
-    count: Array  # of numbers per pixel
+    per_pixel: Array  # numbers of the activations
     gain: Array
     bias: Array
     trained: Array
@@ -105,7 +105,7 @@ class Axis(NamedTuple):
     """The displacements of an axis at a level: multiples of a scale, the first one and how many."""
 
     first: int
-    count: int
+    number: int
     scale: int
     size: int
     circular: bool
@@ -136,8 +136,8 @@ def axis_of(net: Net, k: int, whole: bool, axis: int, kept: bool) -> Axis:
 def opposite(axis: Axis, k: int) -> int:
     """Return the number of the opposite displacement."""
     if axis.first < 0:
-        return axis.count - 1 - k
-    return axis.count - k if k > 0 else 0
+        return int(axis.number - 1 - k)
+    return int(axis.number - k) if k > 0 else 0
 
 
 @compiled
@@ -159,7 +159,7 @@ def find(axis: Axis, d: int) -> int:
     k = d // axis.scale - axis.first
     if axis.circular and k * axis.scale >= axis.size:
         k -= axis.size // axis.scale
-    return k if 0 <= k < axis.count else -1
+    return k if 0 <= k < axis.number else -1
 
 
 @compiled
@@ -180,7 +180,7 @@ def store_of(net: Net, k: int, whole: bool) -> Any:
 @compiled
 def store_size(rows: Axis, columns: Axis) -> int:
     """Return the number of all pairs that are kept."""
-    return before(rows, rows.count) * before(columns, columns.count)
+    return before(rows, rows.number) * before(columns, columns.number)
 
 
 @compiled
@@ -234,7 +234,8 @@ def next_pool(net: Net, k: int) -> int:
 def plane_at(rows: Axis, columns: Axis, a: int, b: int) -> int:
     """Return where the plane of the displacements number a and b begins."""
     height = pairs_at((rows.first + a) * rows.scale, rows.size, rows.circular)[2]
-    return before(rows, a) * before(columns, columns.count) + height * before(columns, b)
+    above = before(rows, a) * before(columns, columns.number)
+    return int(above + height * before(columns, b))
 
 
 # ---- planes -------------------------------------------------------------------------------------

@@ -109,14 +109,14 @@ def run_pair(
         if end < count:
             kept_rows, kept_columns = store_of(net, end + 1, whole)
             to[: 2 * store_size(kept_rows, kept_columns) * LANES] = 0
-        for a in range(rows.count):
-            for b in range(columns.count):
+        for a in range(rows.number):
+            for b in range(columns.number):
                 if cancelled[0]:
                     return
                 factor = 1
                 if own and not pools:  # a displacement of an image and itself has an opposite one
-                    here = a * columns.count + b
-                    other = opposite(rows, a) * columns.count + opposite(columns, b)
+                    here = a * columns.number + b
+                    other = opposite(rows, a) * columns.number + opposite(columns, b)
                     factor = 2 if here < other else 1 if here == other else 0
                 if factor == 0:
                     continue

@@ -32,7 +32,7 @@ def pool_plane(pair: Pair, k: int, whole: bool, di: int, dj: int, to: Array) -> 
     net, plane = pair.net, pair.work.plane
     f = frame(net, k, di, dj)
     rows, columns = store_of(net, k + 1, whole)
-    all_columns = before(columns, columns.count)
+    all_columns = before(columns, columns.number)
     half, part = store_size(rows, columns) * LANES, net.gain[k]
     for i in range(f.rows):
         xr, x_end = windows_with(net, k, 0, f.xi + i)
