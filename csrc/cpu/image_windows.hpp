@@ -298,7 +298,7 @@ void convolve_rows(const Windows<T, Self, Raw>& windows) {
         windows.take(t - step.before[0], t % q);
         if (!three) windows.add_row(t % q);
         const int64_t top = t - q + 1;
-        if (top < 0 || top % apart) continue;
+        if (top < 0 || (apart > 1 && top % apart != 0)) continue;
         if (three)
             windows.sum_row_of_3(top);
         else

@@ -39,17 +39,25 @@ struct PairOfImages {
     }
 };
 
+// a b - c d, which is 0 for equal factors: the difference of the products is not where one of them is
+// fused into a multiply-add, and a step takes the fourth root of it.
+template <class T>
+NTK_FN Vec<T> difference(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
+    return (a - c) * b + c * (b - d);
+}
+
 // 1 - |u| of a pixel of x and one of y with covariance s.
 template <class T, bool Self>
 NTK_BOTH Vec<T> start_defect(const PairOfImages<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
     const int64_t channels = p.net.channels;
     const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
-    const Vec<T> sign = s < Vec<T>{} ? -b : b;
+    const auto back = s < Vec<T>{};
     Vec<T> gap{};
     for (int64_t c = 0; c < channels; ++c) {
-        const Vec<T> difference =
-            p.left(p.x.data, x * channels + c) * a - p.right(p.y.data, y * channels + c) * sign;
-        gap += difference * difference;
+        const Vec<T> other = p.right(p.y.data, y * channels + c);
+        const Vec<T> differ =
+            difference<T>(p.left(p.x.data, x * channels + c), a, back ? -other : other, b);
+        gap += differ * differ;
     }
     return gap * T(0.5);
 }
@@ -135,10 +143,12 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
             const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
             const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
             Vec<T> n{}, m{};
-            if (of_x) n = p.left(p.x.norm, level.offset + x) * inverse_x;
-            if (of_y) m = p.right(p.y.norm, level.offset + y) * inverse_y;
-            gap += (n - m) * (n - m);
+            if (of_x) n = p.left(p.x.norm, level.offset + x);
+            if (of_y) m = p.right(p.y.norm, level.offset + y);
+            const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
+            gap += differ * differ;
             if (!of_x || !of_y) continue;
+            n *= inverse_x, m *= inverse_y;
             PixelPair<T> pair = at(a, b);
             if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
             const auto same = (pair.s < Vec<T>{}) == back;
@@ -178,10 +188,11 @@ NTK_FN PixelPair<T> added(const PairOfImages<T, Self>& p, int64_t x, int64_t y,
     const auto back = s < Vec<T>{};
     Vec<T> v{};
     const auto part = [&](int64_t before, Vec<T> sum, Vec<T> defect) {
-        const Vec<T> n = p.left(p.x.norm, x - before) * inverse_x;
-        const Vec<T> m = p.right(p.y.norm, y - before) * inverse_y;
+        const Vec<T> n = p.left(p.x.norm, x - before), m = p.right(p.y.norm, y - before);
+        const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
         const auto same = (sum < Vec<T>{}) == back;
-        v += n * m * (same ? defect : T(2) - defect) + T(0.5) * (n - m) * (n - m);
+        v += n * inverse_x * (m * inverse_y) * (same ? defect : T(2) - defect) +
+             T(0.5) * differ * differ;
     };
     part(to_a, a.s, a.v);
     part(to_b, b.s, b.v);

@@ -23,7 +23,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     window_at,
     wrap,
 )
-from ntkfast.engines.numba.cpu.image.pairs import defect, relu_row
+from ntkfast.engines.numba.cpu.image.pairs import defect, difference, relu_row
 from ntkfast.engines.numba.formulas.simd import load, real, select, store
 
 CLOSE = 0.01  # 1 - |u| below which it is summed from what is small
@@ -98,10 +98,12 @@ def accurate(pair: Pair, k: int, f: Frame, i: int, j: int, stride: int, lane: in
                 xr, xc, yr, yc = wrap(xr, h), wrap(xc, w), wrap(yr, h), wrap(yc, w)
             n, m = zero, zero
             if 0 <= xr < h and 0 <= xc < w:
-                n = load(x.norm, (offset + xr * w + xc) * LANES + lane) * inverse_x
+                n = load(x.norm, (offset + xr * w + xc) * LANES + lane)
             if 0 <= yr < h and 0 <= yc < w:
-                m = load(y.norm, (offset + yr * w + yc) * LANES + lane) * inverse_y
-            gap += (n - m) * (n - m)
+                m = load(y.norm, (offset + yr * w + yc) * LANES + lane)
+            differ = difference(n, inverse_x, m, inverse_y)
+            gap += differ * differ
+            n, m = n * inverse_x, m * inverse_y
             place = (i * net.stride[k, 0] + a) % rows * stride
             place += (j * net.stride[k, 1] + b) * LANES + lane
             v = load(ring.v, place)

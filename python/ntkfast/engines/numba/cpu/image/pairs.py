@@ -28,6 +28,12 @@ def defect(s: Any, scale: Any) -> Any:
 
 
 @compiled
+def difference(a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return a b - c d, which is 0 for equal factors; see the header."""
+    return (a - c) * b + c * (b - d)
+
+
+@compiled
 def start_plane(pair: Pair, di: int, dj: int) -> None:
     """Covariances of the pixels of two images."""
     x, y, channels, f = pair.x, pair.y, pair.net.channels, frame(pair.net, 0, di, dj)
@@ -42,13 +48,12 @@ def start_plane(pair: Pair, di: int, dj: int) -> None:
                         y.data, (q * channels + c) * LANES + lane
                     )
                 a, b = load(x.inverse, p * LANES + lane), load(y.inverse, q * LANES + lane)
-                b = select(dot < real(dot, 0), -b, b)
+                back = dot < real(dot, 0)
                 for c in range(channels):
-                    difference = (
-                        load(x.data, (p * channels + c) * LANES + lane) * a
-                        - load(y.data, (q * channels + c) * LANES + lane) * b
-                    )
-                    gap += difference * difference
+                    one = load(x.data, (p * channels + c) * LANES + lane)
+                    other = load(y.data, (q * channels + c) * LANES + lane)
+                    differ = difference(one, a, select(back, -other, other), b)
+                    gap += differ * differ
                 put(pair.work.plane, at + lane, dot, gap * real(dot, 0.5), real(dot, 0))
 
 
@@ -74,10 +79,11 @@ def relu_row(
 
 
 @compiled
-def share(n: Any, m: Any, s: Any, v: Any, back: bool) -> Any:
+def share(n: Any, inverse_x: Any, m: Any, inverse_y: Any, s: Any, v: Any, back: bool) -> Any:
     """1 - |u| of a sum: what one of its parts adds."""
     v = select((s < real(s, 0)) == back, v, real(s, 2) - v)
-    return n * m * v + real(s, 0.5) * (n - m) * (n - m)
+    differ = difference(n, inverse_x, m, inverse_y)
+    return n * inverse_x * (m * inverse_y) * v + real(s, 0.5) * differ * differ
 
 
 @compiled
@@ -97,14 +103,18 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
                 s1, s2 = load(plane.s, at + lane), load(slot.s, first + at + lane)
                 back = s1 + s2 < real(s1, 0)
                 v = share(
-                    load(x.norm, (now + p) * LANES + lane) * inverse_x,
-                    load(y.norm, (now + o) * LANES + lane) * inverse_y,
+                    load(x.norm, (now + p) * LANES + lane),
+                    inverse_x,
+                    load(y.norm, (now + o) * LANES + lane),
+                    inverse_y,
                     s1,
                     load(plane.v, at + lane),
                     back,
                 ) + share(
-                    load(x.norm, (saved + p) * LANES + lane) * inverse_x,
-                    load(y.norm, (saved + o) * LANES + lane) * inverse_y,
+                    load(x.norm, (saved + p) * LANES + lane),
+                    inverse_x,
+                    load(y.norm, (saved + o) * LANES + lane),
+                    inverse_y,
                     s2,
                     load(slot.v, first + at + lane),
                     back,
