@@ -38,6 +38,30 @@ def networks() -> dict[str, Any]:
         stax.FanInSum(),
     )
     flat, mean = (stax.Flatten(), stax.GlobalAvgPool())
+
+    def shaped(size: tuple[int, int], strides: tuple[int, int], padding: str = "SAME") -> Any:
+        return stax.Conv(1, size, strides, padding=padding, W_std=W, b_std=B)
+
+    def block(main: Any, shortcut: Any) -> Any:
+        return stax.serial(stax.FanOut(2), stax.parallel(main, shortcut), stax.FanInSum())
+
+    def group(strides: tuple[int, int]) -> Any:  # of the WideResnet of the README, one block
+        main = (stax.Relu(), stax.Conv(1, (3, 3), strides, "SAME"))
+        main += (stax.Relu(), stax.Conv(1, (3, 3), padding="SAME"))
+        return block(stax.serial(*main), stax.Conv(1, (3, 3), strides, "SAME"))
+
+    projection = block(
+        stax.serial(stax.Relu(), shaped((3, 3), (2, 2)), stax.Relu(), conv()),
+        shaped((1, 1), (2, 2)),
+    )
+    activations = {
+        "erf": stax.Erf(),
+        "gelu": stax.Gelu(),
+        "sin": stax.Sin(),
+        "leaky": stax.LeakyRelu(0.3),
+        "abs": stax.Abs(),
+        "rbf": stax.Rbf(0.5),
+    }
     last, last_plain = stax.Dense(1, W, B), stax.Dense(1, 2.0**0.5)
     return {
         "flatten": stax.serial(conv(), stax.Relu(), conv(), stax.Relu(), flat, last),
@@ -50,6 +74,42 @@ def networks() -> dict[str, Any]:
         "pool-gap": stax.serial(
             conv(), stax.Relu(), conv(), pool, stax.Relu(), conv(), stax.Relu(), mean, last
         ),
+        "stride": stax.serial(
+            shaped((3, 3), (2, 2)), stax.Relu(), shaped((2, 3), (1, 2)), stax.Relu(), mean, last
+        ),
+        "even": stax.serial(
+            shaped((2, 4), (1, 1)), stax.Relu(), shaped((4, 2), (2, 1)), stax.Relu(), mean, last
+        ),
+        "valid-stride": stax.serial(
+            shaped((3, 2), (2, 1), "VALID"), stax.Relu(), shaped((1, 2), (1, 2)), mean, last
+        ),
+        "circular-stride": stax.serial(
+            *[shaped((3, 3), (1, 1), "CIRCULAR"), stax.Relu()],
+            *[shaped((3, 3), (2, 2), "CIRCULAR"), stax.Relu(), mean, last],
+        ),
+        "projection": stax.serial(conv(), projection, residual, stax.Relu(), mean, last),
+        "wide-resnet": stax.serial(
+            stax.Conv(1, (3, 3), padding="SAME"),
+            *[group((1, 1)), group((2, 2)), group((2, 2)), mean, stax.Dense(1, 1.0, 0.0)],
+        ),
+        "overlapping-pool": stax.serial(
+            *[conv(), stax.Relu(), stax.AvgPool((3, 3), (2, 2), "SAME")],
+            *[conv(), stax.Relu(), mean, last],
+        ),
+        "sum-pool": stax.serial(
+            conv(), stax.Relu(), stax.SumPool((2, 3)), conv(), stax.Relu(), flat, last
+        ),
+        "layernorm": stax.serial(
+            *[conv(), stax.LayerNorm(), stax.Relu(), conv(), stax.LayerNorm((1, 2, 3))],
+            *[stax.Relu(), mean, last],
+        ),
+        "head": stax.serial(
+            conv(), stax.Relu(), flat, last, stax.Erf(), stax.Dense(1, W, B), stax.Relu(), last
+        ),
+        "head-gap": stax.serial(conv(), stax.Gelu(), mean, last, stax.Relu(), last),
+    } | {
+        name: stax.serial(conv(), one, shaped((3, 3), (2, 2)), one, mean, last)
+        for name, one in activations.items()
     }
 
 

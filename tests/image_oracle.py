@@ -31,6 +31,12 @@ class Exact:
         """Convert a number."""
         return mpmath.mpf(float(value))
 
+    root = staticmethod(mpmath.sqrt)
+
+    def dual(self, activation: Any, s: Any, q: Any, p: Any) -> tuple[Any, Any]:
+        """E[s(a) s(b)] and E[s'(a) s'(b)] from the closed forms of the literature."""
+        return closed_form(activation, s, q, p)
+
     def relu(self, s: Any, q: Any, p: Any) -> tuple[Any, Any]:
         """E[relu(a) relu(b)] and E[relu'(a) relu'(b)] for covariance s and variances q, p."""
         if q == 0 or p == 0:
@@ -51,6 +57,8 @@ class Double:
         """Convert a number."""
         return float(value)
 
+    root = staticmethod(math.sqrt)
+
     def relu(self, s: float, q: float, p: float) -> tuple[float, float]:
         """E[relu(a) relu(b)] and E[relu'(a) relu'(b)]."""
         if q == 0 or p == 0:
@@ -59,6 +67,74 @@ class Double:
         angle = math.acos(max(-1.0, min(1.0, s / n)))
         turn = (math.pi - angle) / (2 * math.pi)
         return n * math.sin(angle) / (2 * math.pi) + s * turn, turn
+
+
+def pair(value: Any) -> tuple[int, int]:
+    """Rows and columns."""
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def geometry(size: int, window: int, stride: int, padding: Any, axis: int) -> tuple[int, int]:
+    """Return the number of windows along an axis, and the pixels before it, as XLA has them."""
+    if padding in ("zero", "circular"):
+        count = math.ceil(size / stride)
+        return count, max((count - 1) * stride + window - size, 0) // 2
+    before, after = (0, 0) if padding == "valid" else padding[axis]
+    return len(range(0, size + before + after - window + 1, stride)), before
+
+
+def closed_form(activation: Any, s: Any, q: Any, p: Any) -> tuple[Any, Any]:
+    """E[s(a) s(b)] and E[s'(a) s'(b)] for covariance s and variances q, p, by mpmath.
+
+    ReLU and relatives: Cho and Saul 2009; erf: Williams 1996; GELU: Tsuchida et al. 2021; waves,
+    exp and Gaussian: integrals of exponentials.
+    """
+    m, pi, name = mpmath, mpmath.pi, type(activation).__name__
+    if name in ("ABReLU", "Step"):
+        n = m.sqrt(q * p)
+        angle = m.acos(max(min(s / n, m.mpf(1)), m.mpf(-1))) if n else pi / 2
+        if name == "Step":
+            low, high = m.mpf(activation.low), m.mpf(activation.high)
+            same = 1 - angle / pi
+            return (low**2 + high**2) / 2 * same + low * high * (1 - same), m.mpf(0)
+        a, b = m.mpf(activation.negative), m.mpf(activation.positive)
+        turn = (pi - angle) / (2 * pi)
+        half = n * m.sin(angle) / (2 * pi)
+        return (
+            (a * a + b * b) * (half + s * turn) + 2 * a * b * (s / 2 - half - s * turn),
+            (a * a + b * b) * turn + 2 * a * b * (m.mpf(1) / 2 - turn),
+        )
+    if name == "Erf":
+        a, b, c = (m.mpf(float(v)) for v in (activation.a, activation.b, activation.c0))
+        s, q, p = (b * b * v for v in (s, q, p))
+        rest = m.sqrt((1 + 2 * q) * (1 + 2 * p) - 4 * s * s)
+        return (
+            a * a * 2 / pi * m.atan2(2 * s, rest) + c * c,
+            4 * a * a * b * b / pi / rest,
+        )
+    if name == "GELU":
+        e = m.sqrt((1 + q) * (1 + p) - s * s)
+        turn = m.atan2(s, e) / (2 * pi)
+        both = (1 + q) * (1 + p)
+        return (
+            s / 4 + s * turn + (s * s + q * p * e * e) / (2 * pi * both * e),
+            m.mpf(1) / 4 + turn + s / (2 * pi * e) * (1 / e**2 + (1 - q * p) / both + 1),
+        )
+    if name == "Sine":
+        a, b, f = (m.mpf(float(v)) for v in (activation.a, activation.b, activation.phase))
+        near, far = m.exp(b * b * (s - (q + p) / 2)), m.exp(-b * b * (s + (q + p) / 2))
+        return (
+            a * a / 2 * (near - m.cos(2 * f) * far),
+            a * a * b * b / 2 * (near + m.cos(2 * f) * far),
+        )
+    if name == "Exp":
+        a, b = m.mpf(float(activation.a)), m.mpf(float(activation.b))
+        value = a * a * m.exp(b * b * ((q + p) / 2 + s))
+        return value, b * b * value
+    assert name == "Gaussian"
+    a, b = m.mpf(float(activation.a)), m.mpf(float(activation.b))
+    rest = (1 - 2 * b * q) * (1 - 2 * b * p) - 4 * b * b * s * s
+    return a * a / m.sqrt(rest), 4 * a * a * b * b * s / m.sqrt(rest) ** 3
 
 
 class Oracle:
@@ -92,56 +168,81 @@ class Oracle:
         """Apply steps to the covariances and tangent kernels of x, x; x, y; y, y."""
         for step in steps:
             if isinstance(step, nf.Skip):
-                branch = self.steps(step.branch, state)
-                state = {k: (state[k][0] + branch[k][0], state[k][1] + branch[k][1]) for k in PAIRS}
+                branch, other = (self.steps(way, state) for way in (step.branch, step.shortcut))
+                state = {k: (other[k][0] + branch[k][0], other[k][1] + branch[k][1]) for k in PAIRS}
             elif isinstance(step, nf.Conv):
                 state = {k: self.convolve(step, *state[k]) for k in PAIRS}
             elif isinstance(step, nf.AvgPool):
-                state = {k: tuple(self.pool(step.size, a) for a in state[k]) for k in PAIRS}
+                state = {k: tuple(self.pool(step, a) for a in state[k]) for k in PAIRS}
+            elif isinstance(step, nf.LayerNorm):
+                state = self.normalize(step.over == "all", state)
             else:
-                state = self.activate(state)
+                state = self.activate(step, state)
         return state
 
-    def activate(self, state: Any) -> Any:
-        """ReLU."""
+    def variances(self, state: Any) -> dict[str, dict[tuple[int, int], Any]]:
+        """Return those of the pixels of x and of y."""
         own = {}
-        for name, pair in (("x", "xx"), ("y", "yy")):
-            s = state[pair][0]
-            own[name] = {
-                (i, j): s[i, j, i, j] for i in range(s.shape[0]) for j in range(s.shape[1])
-            }
+        for name in "xy":
+            s = state[2 * name][0]
+            own[name] = {p: s[p + p] for p in np.ndindex(*s.shape[:2])}
+        return own
+
+    def activate(self, activation: Any, state: Any) -> Any:
+        """Apply the dual kernels."""
+        own = self.variances(state)
         found = {}
-        for pair in PAIRS:
-            s, t = state[pair]
+        for which in PAIRS:
+            s, t = state[which]
             after, tangent = np.zeros_like(s), np.zeros_like(t)
             for p in np.ndindex(*s.shape):
-                value, slope = self.numbers.relu(s[p], own[pair[0]][p[:2]], own[pair[1]][p[2:]])
+                both = own[which[0]][p[:2]], own[which[1]][p[2:]]
+                if activation == "relu":
+                    value, slope = self.numbers.relu(s[p], *both)
+                else:
+                    value, slope = self.numbers.dual(activation, s[p], *both)
                 after[p], tangent[p] = value, slope * t[p]
-            found[pair] = (after, tangent)
+            found[which] = (after, tangent)
+        return found
+
+    def normalize(self, whole: bool, state: Any) -> Any:
+        """Divide by the deviations of pixels, or of images."""
+        scale = {}
+        for name, own in self.variances(state).items():
+            mean = sum(own.values()) / len(own)
+            size = {p: mean if whole else value for p, value in own.items()}
+            scale[name] = {p: 1 / self.numbers.root(q) if q else q for p, q in size.items()}
+        found = {}
+        for which in PAIRS:
+            share = np.zeros_like(state[which][0])
+            for p in np.ndindex(*share.shape):
+                share[p] = scale[which[0]][p[:2]] * scale[which[1]][p[2:]]
+            found[which] = tuple(share * a for a in state[which])
         return found
 
     def convolve(self, step: Any, s: Array, t: Array) -> tuple[Array, Array]:
         """Window sums, with weights and biases that may be trained."""
-        make, q = self.numbers.number, step.filter_size
-        gain, bias = make(step.w_std) ** 2 / q**2, make(step.b_std) ** 2
+        make, size = self.numbers.number, pair(step.filter_size)
+        gain, bias = make(step.w_std) ** 2 / (size[0] * size[1]), make(step.b_std) ** 2
         after = gain * self.windows(step, s) + bias
         return after, gain * self.windows(step, t) + (after if step.trained else 0)
 
     def windows(self, step: Any, a: Array) -> Array:
-        """Sum a[i + k, j + l, i' + k, j' + l] over the window."""
-        h, w = a.shape[:2]
-        q = step.filter_size
-        r = q // 2
-        if step.padding == "valid":
-            total = 0
-            for k, m in itertools.product(range(q), range(q)):
-                rows, columns = slice(k, k + h - q + 1), slice(m, m + w - q + 1)
-                total = total + a[rows, columns, rows, columns]
-            return total
-        total = np.zeros_like(a)
-        for k, m in itertools.product(range(-r, r + 1), range(-r, r + 1)):
-            for p in np.ndindex(*a.shape):
-                at = p[0] + k, p[1] + m, p[2] + k, p[3] + m
+        """Sum a[s i + k - before, ..., s i' + k - before, ...] over the window."""
+        (h, w), size, stride = a.shape[:2], pair(step.filter_size), pair(step.stride)
+        (rows, top), (columns, left) = (
+            geometry(*one, step.padding, axis)
+            for axis, one in enumerate(zip((h, w), size, stride, strict=True))
+        )
+        total = np.zeros((rows, columns, rows, columns), a.dtype)
+        for k, m in itertools.product(range(size[0]), range(size[1])):
+            for p in np.ndindex(*total.shape):
+                at = (
+                    stride[0] * p[0] + k - top,
+                    stride[1] * p[1] + m - left,
+                    stride[0] * p[2] + k - top,
+                    stride[1] * p[3] + m - left,
+                )
                 if step.padding == "circular":
                     at = at[0] % h, at[1] % w, at[2] % h, at[3] % w
                 elif not all(0 <= e < size for e, size in zip(at, (h, w, h, w), strict=True)):
@@ -149,12 +250,21 @@ class Oracle:
                 total[p] = total[p] + a[at]
         return total
 
-    def pool(self, size: int, a: Array) -> Array:
-        """Means over blocks of both images."""
-        total = 0
-        for k in itertools.product(range(size), repeat=4):
-            total = total + a[k[0] :: size, k[1] :: size, k[2] :: size, k[3] :: size]
-        return total / size**4
+    def pool(self, step: Any, a: Array) -> Array:
+        """Means or sums over windows of both images."""
+        (h, w), size = a.shape[:2], pair(step.size)
+        stride = size if step.stride is None else pair(step.stride)
+        (rows, top), (columns, left) = (
+            geometry(*one, step.padding, axis)
+            for axis, one in enumerate(zip((h, w), size, stride, strict=True))
+        )
+        total = np.zeros((rows, columns, rows, columns), a.dtype)
+        for p in np.ndindex(*total.shape):
+            for k in itertools.product(*map(range, (*size, *size))):
+                at = tuple(stride[e % 2] * p[e] + k[e] - (top, left)[e % 2] for e in range(4))
+                if all(0 <= e < size for e, size in zip(at, (h, w, h, w), strict=True)):
+                    total[p] = total[p] + a[at]
+        return total if isinstance(step, nf.SumPool) else total / (size[0] * size[1]) ** 2
 
     def read(self, last: Any, s: Array, t: Array) -> tuple[float, float]:
         """Return the NNGP and NTK after the last layer."""

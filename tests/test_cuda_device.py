@@ -380,7 +380,40 @@ IMAGES = {
         (4, 6, 2),
     ),
 }
-POOLS = ("pool", "two-pools", "pool-circular")
+DOWN = nf.Skip(
+    *("relu", nf.Conv(3, 1.2, 0.1, stride=2), "relu", nf.Conv(3, 0.9)),
+    shortcut=nf.Conv(1, 1.1, stride=2),
+)
+IMAGES |= {
+    "stride": (
+        nf.ConvNet(nf.Conv((2, 3), 1.3, 0.2, stride=(1, 2)), "relu", nf.Conv(stride=2), "relu"),
+        (5, 6, 2),
+    ),
+    "circular-stride": (
+        nf.ConvNet(nf.Conv(3, 1.3, 0.2, "circular", stride=2), "relu"),
+        (4, 6, 1),
+    ),
+    "grows": (
+        nf.ConvNet(nf.Conv(2, 1.3, 0.2, 4), "relu", nf.Conv(2, 1.1, stride=2), "relu"),
+        (3, 4, 1),
+    ),
+    "shortcut": (nf.ConvNet(nf.Conv(3, 1.1, 0.2), DOWN, BLOCK, "relu"), (5, 4, 2)),
+    "overlap": (
+        nf.ConvNet(
+            *(nf.Conv(3, 1.1, 0.2), "relu", nf.AvgPool(3, 2, "zero"), nf.Conv(stride=2), "relu")
+        ),
+        (5, 6, 2),
+    ),
+    "layernorm": (
+        nf.ConvNet(
+            *(nf.Conv(), nf.LayerNorm(), "relu", nf.Conv(3, 1.2, 0.1), nf.LayerNorm("all")),
+            "relu",
+        ),
+        (4, 4, 2),
+    ),
+    "head": (nf.ConvNet(nf.Conv(3, 1.1, 0.2), "relu", head=("erf", nf.Dense(1.2))), (4, 4, 2)),
+}
+POOLS = ("pool", "two-pools", "pool-circular", "overlap", "head")
 
 
 def pictures(count: int, shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
@@ -409,6 +442,13 @@ def test_images(module: Any, name: str, dtype: Any) -> None:
         own = kernel.diag(X).astype(float)
         rest = np.sqrt(np.outer(own, own))
         assert_close(square, kernel(X, engine="native"), rest, units)
+
+
+def test_images_with_other_activations(module: Any) -> None:
+    """Their numbers are computed by the host alone: the error says which engine has them."""
+    kernel = nf.ConvNet(nf.Conv(), "gelu").ntk
+    with pytest.raises(ValueError, match='engine: expected "native" or "numba" for images'):
+        kernel(pictures(2, (3, 3, 1)), engine="cuda")
 
 
 def test_images_outside_shared_memory(module: Any) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from image_oracle import geometry, pair
 from ntkfast.finite import CNN
 
 rng = np.random.default_rng(0)
@@ -25,6 +26,10 @@ NETS = {
     "relu": CNN((6, 5, 2), (4, 3, 5)),
     "one pixel": CNN((6, 5, 2), (4,), 1, "erf", filter_size=1, rng=3),
     "wide filter": CNN((6, 5, 2), (4,), activation="erf", filter_size=5, init="orthogonal"),
+    "strides": CNN((6, 5, 2), (4, 3), 2, "tanh", stride=[2, (1, 2)], b_std=0.2),
+    "even filter": CNN((6, 5, 2), (4, 3), 1, "gelu", filter_size=(2, 4), padding=((0, 1), (2, 2))),
+    "circular stride": CNN((6, 5, 2), (4,), 1, "erf", padding="circular", stride=(2, 1)),
+    "valid stride": CNN((6, 5, 2), (4,), 1, "erf", padding="valid", stride=2, readout="flatten"),
     "second layer only": CNN((6, 5, 2), (4, 3), activation="gelu", trained=[False, True, False]),
 }
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
@@ -32,20 +37,22 @@ every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 def plain_forward(net: CNN, image: np.ndarray) -> np.ndarray:
     """Loops over pixels and taps, written from the definition."""
-    z, q = image, net.filter_size
-    half = q // 2
+    z, size = image, pair(net.filter_size)
     for layer in range(net.depth):
-        W = net.weights[layer].reshape(q, q, z.shape[2], -1)
-        rows, columns = z.shape[:2]
-        lost = 2 * half if net.padding == "valid" else 0
-        h = np.zeros((rows - lost, columns - lost, W.shape[3]))
-        for (i, j), (a, b) in itertools.product(np.ndindex(*h.shape[:2]), np.ndindex(q, q)):
-            r, c = i + a - half + lost // 2, j + b - half + lost // 2
+        W = net.weights[layer].reshape(*size, z.shape[2], -1)
+        shape = z.shape[:2]
+        stride = pair(net.stride[layer] if isinstance(net.stride, list) else net.stride)
+        (rows, top), (columns, left) = (
+            geometry(shape[a], size[a], stride[a], net.padding, a) for a in (0, 1)
+        )
+        h = np.zeros((rows, columns, W.shape[3]))
+        for (i, j), (a, b) in itertools.product(np.ndindex(rows, columns), np.ndindex(*size)):
+            r, c = stride[0] * i + a - top, stride[1] * j + b - left
             if net.padding == "circular":
-                r, c = r % rows, c % columns
-            if 0 <= r < rows and 0 <= c < columns:
+                r, c = r % shape[0], c % shape[1]
+            if 0 <= r < shape[0] and 0 <= c < shape[1]:
                 h[i, j] += z[r, c] @ W[a, b]
-        h *= net.w_std[layer] / np.sqrt(q * q * z.shape[2])
+        h *= net.w_std[layer] / np.sqrt(size[0] * size[1] * z.shape[2])
         z = net.activation(h + net.b_std[layer] * net.biases[layer])
     last = z.ravel() if net.readout == "flatten" else z.mean(axis=(0, 1))
     out = net.w_std[-1] / np.sqrt(len(last)) * last @ net.weights[-1]
@@ -126,17 +133,33 @@ def test_limit(padding: str, readout: str, init: str) -> None:
         assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["gelu", "leaky_relu"])
+def test_limit_with_strides(activation: str) -> None:
+    """NTK and NNGP of networks with a stride and other activations meet the exact kernels."""
+    options: dict[str, Any] = {"stride": [1, (2, 1)], "filter_size": (2, 3), "b_std": 0.2}
+    net = CNN((4, 5, 2), (64, 64), activation=activation, **options)
+    images = rng.normal(size=(2, 4, 5, 2))
+    for kind in ("ntk", "nngp"):
+        found = nf.finite.mean_kernel(net, images, kind=kind, n_draws=40, rng=5)
+        exact = getattr(net.limit, kind)(images)
+        size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
+        assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="channels: expected at least one convolution, got none"):
         CNN((4, 4, 1), ())
-    with pytest.raises(ValueError, match="filter_size: expected an odd"):
-        CNN((4, 4, 1), (2,), filter_size=2)
-    with pytest.raises(ValueError, match="leave no pixels of 4 x 4"):
+    with pytest.raises(ValueError, match="filter_size: expected odd numbers for padding"):
+        CNN((4, 4, 1), (2,), filter_size=2, padding="circular")
+    with pytest.raises(ValueError, match="stride: expected one value or 1, one per"):
+        CNN((4, 4, 1), (2,), stride=[1, 2])
+    with pytest.raises(ValueError, match="Conv: expected windows of at most 2 rows"):
         CNN((4, 4, 1), (2, 2), padding="valid")
     with pytest.raises(ValueError, match="w_std: expected one value or 2, got 3"):
         CNN((4, 4, 1), (2,), w_std=[1, 1, 1])
     net = CNN((4, 4, 1), (2,), activation="tanh")
-    with pytest.raises(ValueError, match="activation: expected relu for the limit of images"):
+    with pytest.raises(ValueError, match="steps: expected an activation whose dual"):
         _ = net.limit
     with pytest.raises(ValueError, match="X: expected images of shape"):
         net.ntk(np.ones((2, 4, 4, 3)))

@@ -18,7 +18,7 @@ NORM = ("activation", oracle.layer_norm)
 NETWORKS: dict[str, tuple[Any, list[tuple[Any, ...]]]] = {
     "norms": (
         nf.compose(
-            nf.Dense(1.3), nf.LayerNorm(), "relu", nf.Dense(1.1), "layer_norm", "relu", nf.Dense()
+            nf.Dense(1.3), nf.LayerNorm(), "relu", nf.Dense(1.1), nf.LayerNorm(), "relu", nf.Dense()
         ),
         [
             ("dense", 1.3, 0, True),
@@ -169,8 +169,9 @@ def test_layers_that_differ() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nf.compose("layer_norm", nf.Dense()), "a Dense before layer_norm, got a signal"),
-        (lambda: nf.compose(nf.Dense(), "relu", nf.LayerNorm()), "a Dense before layer_norm"),
+        (lambda: nf.compose(nf.LayerNorm(), nf.Dense()), "a Dense before layer_norm, got a signal"),
+        (lambda: nf.compose(nf.Dense(), "relu", nf.LayerNorm()), "a Dense before LayerNorm"),
+        (lambda: nf.compose(nf.Dense(), nf.LayerNorm("all")), "over: expected LayerNorm()"),
         (lambda: nf.compose(nf.Dense(width=3)), 'width: belongs to parameterization="standard"'),
         (
             lambda: nf.compose(nf.Dense(), "relu", nf.Dense(), parameterization="standard"),

@@ -41,7 +41,10 @@ py::dict codes() {
                                         {"RELU", I::kRelu},
                                         {"POOL", I::kPool},
                                         {"SAVE", I::kSave},
-                                        {"ADD", I::kAdd}});
+                                        {"ADD", I::kAdd},
+                                        {"SWAP", I::kSwap},
+                                        {"ACTIVATE", I::kActivate},
+                                        {"NORMALIZE", I::kNormalize}});
     found["NeuronKind"] = named<NeuronKind>(
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
     found["Answer"] = named<Answer>(
@@ -66,8 +69,9 @@ py::dict records() {
 
 void bind_codes(py::module_& m) {
     NTK_RECORD(LayerRow, kind, save, add, parameter, w, e, x, y, offset, count)
-    NTK_RECORD(ImageStep, operation, size, slot, inside, gain, bias, trained)
-    NTK_RECORD(ImageLevel, height, width, reach_h, reach_w, own_h, own_w)
+    NTK_RECORD(ImageStep, operation, slot, window, stride, before, kind, whole, parameter, gain,
+               bias, trained)
+    NTK_RECORD(ImageLevel, height, width, reach_h, reach_w, own_h, own_w, scale_h, scale_w)
     m.def("codes", &codes);
     m.def("records", &records);
 }

@@ -1,11 +1,12 @@
 // Convolutional kernels in the Python module: arrays of images in, Gram matrices out.
 #include <pybind11/stl.h>
 
-#include <array>
+#include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "bind/bind.hpp"
+#include "host/pixel_numbers.hpp"
 
 namespace ntkfast {
 namespace {
@@ -15,11 +16,38 @@ struct ImageNetHolder {
     std::vector<ImageStep> steps;
     std::vector<Level> levels;
     std::vector<double> weight_h, weight_w;
+    std::vector<LayerConstants<float>> constants_f32;
+    std::vector<LayerConstants<double>> constants_f64;
     ImageNet net;
 };
 
 template <class T>
 using Dense = py::array_t<T, py::array::c_style>;
+
+// One axis of an image before and after a step.
+struct AxisOfStep {
+    std::int64_t now, next, unit, next_unit, reach;
+};
+
+// Numbers of pixels and units of displacement fit, so that no window leaves the memory of an engine.
+void check_axis(const ImageStep& step, int axis, const AxisOfStep& at, bool circular) {
+    const std::int64_t window = step.window[axis], stride = step.stride[axis];
+    const std::int64_t before = step.before[axis];
+    if (step.operation != ImageOperation::kConv && step.operation != ImageOperation::kPool) return;
+    expect(window >= 1 && stride >= 1 && before >= 0, "steps: bad window");
+    expect(before < (1 << 20) && window < (1 << 20) && stride < (1 << 20), "steps: large window");
+    const std::int64_t covered = (at.next - 1) * stride + window;
+    if (step.operation == ImageOperation::kPool)
+        expect(at.unit == 1, "levels: wrong unit before a pool");
+    else
+        expect(at.reach <= 0 || at.unit == stride * at.next_unit,
+               "levels: wrong unit before a convolution");
+    if (circular && step.operation == ImageOperation::kConv)
+        expect(before < window && window <= at.now &&
+                   (at.next == 1 || at.now == stride * at.next) &&
+                   covered - before - at.now < window,
+               "steps: the filter does not fit a circle");
+}
 
 std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
                                          const Dense<ImageLevel>& levels, int64_t channels,
@@ -33,45 +61,64 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
     expect(count >= 1 && steps.data()->operation == ImageOperation::kConv,
            "steps: expected a convolution first");
     auto holder = std::make_unique<ImageNetHolder>();
-    std::array<int64_t, 2> saved[kSlots] = {};
-    int64_t offset = 0;
+    holder->steps.assign(steps.data(), steps.data() + count);
+    int64_t offset = 0, numbers = 0;
     for (int64_t k = 0; k <= count; ++k) {
         const ImageLevel& r = levels.data()[k];
         expect(r.height >= 1 && r.width >= 1, "levels: expected images of at least one pixel");
-        expect(r.reach_h >= 0 && r.reach_h < r.height && r.own_h >= -1 && r.own_h < r.height &&
-                   r.reach_w >= 0 && r.reach_w < r.width && r.own_w >= -1 && r.own_w < r.width,
+        expect(r.scale_h >= 1 && r.scale_w >= 1, "levels: expected units of at least one pixel");
+        expect(!circular || (r.height % r.scale_h == 0 && r.width % r.scale_w == 0),
+               "levels: units do not divide a circle");
+        expect(r.reach_h >= 0 && r.own_h >= -1 && r.reach_w >= 0 && r.own_w >= -1 &&
+                   (!circular || (std::max(r.reach_h, r.own_h) * r.scale_h < r.height &&
+                                  std::max(r.reach_w, r.own_w) * r.scale_w < r.width)),
                "levels: displacement out of range");
-        holder->levels.push_back(
-            {r.height, r.width, offset, {r.reach_h, r.reach_w}, {r.own_h, r.own_w}});
+        holder->levels.push_back({r.height,
+                                  r.width,
+                                  offset,
+                                  {r.reach_h, r.reach_w},
+                                  {r.own_h, r.own_w},
+                                  {r.scale_h, r.scale_w},
+                                  numbers});
         offset += r.height * r.width;
+        if (k == count) break;
+        const ImageStep& step = steps.data()[k];
+        const LayerRow layer = layer_of(step);
+        expect(step.kind >= ActivationKind::kIdentity && step.kind < ActivationKind::kHermite,
+               "steps: unknown activation");
+        holder->constants_f32.push_back(layer_constants<float>(layer));
+        holder->constants_f64.push_back(layer_constants<double>(layer));
+        if (step.operation == ImageOperation::kActivate)
+            numbers += (activation_stats(layer) + 1) * r.height * r.width;
     }
-    holder->steps.assign(steps.data(), steps.data() + count);
+    const Level* saved[kSlots] = {};
     for (int64_t k = 0; k < count; ++k) {
         const ImageStep& step = holder->steps[static_cast<std::size_t>(k)];
-        expect(step.operation >= ImageOperation::kConv && step.operation <= ImageOperation::kAdd,
+        const ImageOperation op = step.operation;
+        expect(op >= ImageOperation::kConv && op <= ImageOperation::kNormalize,
                "steps: unknown operation");
         expect(step.slot >= 0 && step.slot < kSlots, "steps: slot out of range");
         const Level &now = holder->levels[static_cast<std::size_t>(k)],
                     &next = holder->levels[static_cast<std::size_t>(k + 1)];
-        std::array<int64_t, 2> wanted{now.h, now.w};
-        const int64_t size = step.size;
-        if (step.operation == ImageOperation::kConv) {
-            expect(size >= 1 && size % 2 == 1, "steps: expected an odd filter");
-            expect(!circular || (!step.inside && size <= now.h && size <= now.w),
-                   "steps: the filter does not fit a circle");
-            if (step.inside) wanted = {now.h - size + 1, now.w - size + 1};
+        const std::int64_t reach[2] = {std::max(now.reach[0], now.own[0]),
+                                       std::max(now.reach[1], now.own[1])};
+        check_axis(step, 0, {now.h, next.h, now.scale[0], next.scale[0], reach[0]}, circular);
+        check_axis(step, 1, {now.w, next.w, now.scale[1], next.scale[1], reach[1]}, circular);
+        const auto like = [&](const Level* one) {
+            return one && one->h == next.h && one->w == next.w && one->scale[0] == next.scale[0] &&
+                   one->scale[1] == next.scale[1];
+        };
+        if (op == ImageOperation::kConv || op == ImageOperation::kPool) {
+            if (op == ImageOperation::kPool) std::fill(saved, saved + kSlots, nullptr);
+            continue;
         }
-        if (step.operation == ImageOperation::kPool) {
-            expect(size >= 1 && now.h % size == 0 && now.w % size == 0,
-                   "steps: the pool does not divide the image");
-            wanted = {now.h / size, now.w / size};
-        }
-        if (step.operation == ImageOperation::kSave) saved[step.slot] = wanted;
-        if (step.operation == ImageOperation::kAdd)
-            expect(saved[step.slot] == wanted, "steps: nothing of this shape was saved");
-        expect(next.h == wanted[0] && next.w == wanted[1], "levels: wrong shape");
+        if (op == ImageOperation::kSwap || op == ImageOperation::kAdd)
+            expect(like(saved[step.slot]), "steps: nothing of this shape was saved");
+        if (op != ImageOperation::kSwap) expect(like(&now), "levels: wrong shape");
+        if (op == ImageOperation::kSave || op == ImageOperation::kSwap) saved[step.slot] = &now;
     }
     const Level& last = holder->levels.back();
+    expect(last.scale[0] == 1 && last.scale[1] == 1, "levels: wrong unit at the end");
     expect(weight_h.size() == last.h * last.h && weight_w.size() == last.w * last.w,
            "weights: expected square matrices");
     holder->weight_h.assign(weight_h.data(), weight_h.data() + weight_h.size());
@@ -84,7 +131,9 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
                    holder->weight_h.data(),
                    holder->weight_w.data(),
                    trained,
-                   bias};
+                   bias,
+                   {holder->constants_f32.data(), numbers_of_pixels<float>},
+                   {holder->constants_f64.data(), numbers_of_pixels<double>}};
     return holder;
 }
 

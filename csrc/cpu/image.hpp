@@ -20,6 +20,19 @@ struct PairAtWork : PixelPairs<T, Self> {
         const Frame f = this->frame(level);
         for (int64_t i = 0; i < f.rows.length; ++i) each_in_row(this->net.level[level], f, i, body);
     }
+    void activated_deviations(int64_t k) const {
+        const Level &now = this->net.level[k], &next = this->net.level[k + 1];
+        const int64_t count = numbers_per_pixel(this->net.step[k]);
+        const Pixels<T>& side = this->x;
+        for (int64_t pixel = 0; pixel < next.h * next.w; ++pixel) {
+            T after[kLanes<T>];
+            activations_of<T>(this->net).numbers(
+                this->net.step[k], side.norm + (now.offset + pixel) * kLanes<T>, after,
+                side.numbers + (now.numbers + pixel * count) * kLanes<T>, kLanes<T>);
+            const Vec<T> norm = load<T>(after);
+            put_deviation<T>(side, next.offset + pixel, deviation<T>(norm, T(1) / norm));
+        }
+    }
     void window_deviations(int64_t k) const {
         ::window_deviations<T>(this->net, k, this->work, this->x);
     }
@@ -28,17 +41,29 @@ struct PairAtWork : PixelPairs<T, Self> {
         const Frame f = this->frame(k);
         const Planes<T> plane = this->work.plane;
         for (int64_t i = 0; i < f.rows.length; ++i)
-            relu_row<T>(*this, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
+            relu_row<T>(*this, plane, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
                 plane.put(i * f.columns.length + j, pair);
             });
     }
+    void activate(int64_t k) const {
+        const Planes<T> plane = this->work.plane;
+        each_pair(k + 1, [&](int64_t at, int64_t x, int64_t y) {
+            plane.put(at, activated<T>(*this, k, x, y, plane.get(at)));
+        });
+    }
     void save(int64_t k) const {
         const Frame f = this->frame(k);
-        const Planes<T>&from = this->work.plane, &to = this->work.slot[this->net.step[k].slot];
-        const auto size =
-            static_cast<std::size_t>(f.rows.length * f.columns.length) * sizeof(Vec<T>);
-        std::memcpy(to.s, from.s, size), std::memcpy(to.v, from.v, size);
-        std::memcpy(to.t, from.t, size);
+        copy_planes<T>(this->work.plane, this->work.slot[this->net.step[k].slot],
+                       f.rows.length * f.columns.length);
+    }
+    void swap(int64_t k) const {
+        const Frame now = this->frame(k), next = this->frame(k + 1);
+        const Planes<T>&one = this->work.plane, &other = this->work.slot[this->net.step[k].slot];
+        const auto size = [](const Frame& f) { return f.rows.length * f.columns.length; };
+        for (int64_t at = 0; at < larger(size(now), size(next)); ++at) {
+            const PixelPair<T> pair = one.get(at);
+            one.put(at, other.get(at)), other.put(at, pair);
+        }
     }
     void clear(T* sums, int64_t count) const {
         std::memset(sums, 0, sizeof(Vec<T>) * static_cast<std::size_t>(count));

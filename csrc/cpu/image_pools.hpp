@@ -10,7 +10,7 @@ namespace {  // internal linkage: see simd.hpp
 template <class T, bool Self, class Put>
 NTK_FN void read_row(const PixelPairs<T, Self>& p, int64_t end, const Frame& f, int64_t i,
                      Put put) {
-    if (relu_before(p.net, end)) return relu_row<T>(p, end - 1, f, i, put);
+    if (relu_before(p.net, end)) return relu_row<T>(p, p.work.plane, end - 1, f, i, put);
     const Planes<T> plane = p.work.plane;
     const int64_t length = f.columns.length, first = i * length;
     for (int64_t j = 0; j < length; ++j) {
@@ -19,36 +19,60 @@ NTK_FN void read_row(const PixelPairs<T, Self>& p, int64_t end, const Frame& f, 
     }
 }
 
-// Adds the plane to those of the level after step k, a pool: a pair of pixels to that of its blocks.
+// Where the pairs of one pixel of x and one of y go along an axis: to those of all windows that hold
+// them, but not to displacements that no later step needs. Returns how many; there is room for `most`.
+NTK_FN int64_t pool_targets(const ImageStep& step, int axis, int64_t x, int64_t y, const Kept& to,
+                            PoolTarget* target) {
+    const Range of_x = windows_with(step, axis, x, to.size);
+    const Range of_y = windows_with(step, axis, y, to.size);
+    int64_t count = 0;
+    for (int64_t a = of_x.first; a < of_x.end; ++a)
+        for (int64_t b = of_y.first; b < of_y.end; ++b) {
+            const int64_t found = to.find(b - a);
+            if (found < 0) continue;
+            const Segment pairs = to.pairs(found);
+            target[count++] = {to.before(found), pairs.length, a - pairs.x};
+        }
+    return count;
+}
+
+// Adds the plane to those of the level after step k, a pool.
 template <class T, bool Self>
 void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sums) {
     const Frame f = p.frame(k);
     const Level& level = p.net.level[k];
-    const int64_t block = p.net.step[k].size, half = to.size() * kLanes<T>;
-    const T share = T(1) / static_cast<T>(block * block * block * block);
-    PoolColumn* const column = p.work.columns;
-    for (int64_t j = 0; j < f.columns.length; ++j) {
-        const int64_t xc = (f.columns.x + j) / block, yc = f.columns.other(j, level.w) / block;
-        const int64_t b = to.find(to.columns, yc - xc, to.w);
-        column[j].before = -1;
-        if (b < 0) continue;
-        const Segment pairs = pairs_at(to.columns.first + b, to.w, to.circular);
-        column[j] = {to.before(to.columns, to.w, b), pairs.length, xc - pairs.x};
-    }
-    const int64_t all = to.all_columns();
+    const ImageStep& step = p.net.step[k];
+    const T share = static_cast<T>(step.gain);
+    const int64_t all = to.all_columns(), half = to.size() * kLanes<T>;
+    const int64_t most = overlap(step, 1) * overlap(step, 1);
+    PoolTarget *const columns = p.work.columns, *const rows = p.work.rows;
+    int64_t* const counts = p.work.counts;
+    for (int64_t j = 0; j < f.columns.length; ++j)
+        counts[j] = pool_targets(step, 1, f.columns.x + j, f.columns.other(j, level.w), to.columns,
+                                 columns + j * most);
+    const auto add = [sums, all, half, share](const PoolTarget& r, const PoolTarget& c,
+                                              const PixelPair<T>& pair) NTK_LAMBDA {
+        const int64_t at = r.before * all + r.length * c.before + r.at * c.length + c.at;
+        T* const s = sums + at * kLanes<T>;
+        store<T>(s, load<T>(s) + share * pair.s);
+        store<T>(s + half, load<T>(s + half) + share * pair.t);
+    };
+    const bool blocks = overlap(step, 0) == 1 && most == 1;
     for (int64_t i = 0; i < f.rows.length; ++i) {
-        const int64_t xr = (f.rows.x + i) / block, yr = f.rows.other(i, level.h) / block;
-        const int64_t a = to.find(to.rows, yr - xr, to.h);
-        if (a < 0) continue;
-        const Segment pairs = pairs_at(to.rows.first + a, to.h, to.circular);
-        T* const first = sums + to.before(to.rows, to.h, a) * all * kLanes<T>;
-        const int64_t rows = pairs.length, row = xr - pairs.x;
+        const int64_t found =
+            pool_targets(step, 0, f.rows.x + i, f.rows.other(i, level.h), to.rows, rows);
+        if (found == 0) continue;
+        if (blocks) {  // by copies: see each_in_row
+            const PoolTarget row = rows[0];
+            read_row<T>(p, k, f, i,
+                        [add, row, columns, counts](int64_t j, const PixelPair<T>& pair) {
+                            if (counts[j]) add(row, columns[j], pair);
+                        });
+            continue;
+        }
         read_row<T>(p, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
-            const PoolColumn c = column[j];
-            if (c.before < 0) return;
-            T* const s = first + (rows * c.before + row * c.length + c.at) * kLanes<T>;
-            store<T>(s, load<T>(s) + share * pair.s);
-            store<T>(s + half, load<T>(s + half) + share * pair.t);
+            for (int64_t a = 0; a < found; ++a)
+                for (int64_t b = 0; b < counts[j]; ++b) add(rows[a], columns[j * most + b], pair);
         });
     }
 }

@@ -5,9 +5,9 @@
 
 namespace {  // internal linkage: see simd.hpp
 
-// Where the pairs of a column go in a pool: displacements before, length and column of the pair of
-// blocks; `before` is -1 where no later step needs it.
-struct PoolColumn {
+// Where a pair goes along an axis of a pool: pairs of the displacements before, length of the plane,
+// and place of the pair of windows in it.
+struct PoolTarget {
     int64_t before, length, at;
 };
 
@@ -23,7 +23,7 @@ constexpr int64_t apart(int64_t count) {
 constexpr int64_t kStrips = 4, kStripBytes = 1 << 22;
 template <class T>
 int64_t image_strips(const ImageSizes& sizes) {
-    const int64_t numbers = sizes.data + 2 * sizes.pixels;
+    const int64_t numbers = sizes.data + 2 * sizes.pixels + sizes.numbers;
     return numbers * static_cast<int64_t>(sizeof(Vec<T>)) <= kStripBytes ? kStrips : 1;
 }
 template <class T>
@@ -34,9 +34,10 @@ int64_t image_columns(const Images<T>& p) {
 template <class T>
 struct ImageScratch {
     Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
-    Planes<T> plane, slot[kSlots];
+    Planes<T> plane, spare, slot[kSlots];
     T *ring, *sums, *heads, *tails, *store[2];
-    PoolColumn* columns;
+    PoolTarget *columns, *rows;
+    int64_t* counts;  // of the targets of each column
     int64_t ring_row;
     double* total;
     int64_t used;
@@ -50,29 +51,34 @@ struct ImageScratch {
             return at;
         };
         const ImageSizes sizes(net);
-        const int64_t width = net.level[0].w, widest = sizes.widest;
+        const int64_t widest = sizes.widest;
         const auto images = [&] {
             return Pixels<T>{take(sizes.data * kV), take(sizes.pixels * kV),
-                             take(sizes.pixels * kV)};
+                             take(sizes.pixels * kV), take(sizes.numbers * kV)};
         };
         left = images();
         for (int64_t k = 0; k < kStrips; ++k)
             right[k] = k < image_strips<T>(sizes) ? images() : Pixels<T>{};
         ones = {take(apart<T>(sizes.data) * kV), take(apart<T>(sizes.pixels) * kV),
-                take(apart<T>(sizes.pixels) * kV)};
+                take(apart<T>(sizes.pixels) * kV), take(apart<T>(sizes.numbers) * kV)};
         const auto planes = [&] {
             return Planes<T>{take(sizes.area * kV), take(sizes.area * kV), take(sizes.area * kV)};
         };
-        plane = planes();
+        plane = planes(), spare = sizes.grows ? planes() : Planes<T>{};
         for (int64_t k = 0; k < kSlots; ++k) slot[k] = k < sizes.slots ? planes() : Planes<T>{};
-        ring_row = (width + widest) * kV;
-        ring = take((widest + widest / 2) * 3 * ring_row);
+        ring_row = sizes.row * kV;
+        ring = take(2 * widest * 3 * ring_row);
         sums = take(2 * ring_row);
         heads = take(2 * (widest + 1) * ring_row);
         tails = take(widest * kV);
         for (T*& part : store) part = take(2 * sizes.pooled * kV);
-        columns = reinterpret_cast<PoolColumn*>(
-            take(width * static_cast<int64_t>(sizeof(PoolColumn) / sizeof(T))));
+        const auto targets = [&](int64_t count) {
+            constexpr auto kEach = static_cast<int64_t>(sizeof(PoolTarget) / sizeof(T));
+            return reinterpret_cast<PoolTarget*>(take(count * kEach));
+        };
+        columns = targets(sizes.targets), rows = targets(sizes.target_rows);
+        counts = reinterpret_cast<int64_t*>(
+            take(sizes.row * static_cast<int64_t>(sizeof(int64_t) / sizeof(T))));
         total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
     }
 };
@@ -101,18 +107,23 @@ void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* sc
 // those before it, and nothing divides by those behind it.
 template <class T>
 void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
-    const int64_t pixels = total_pixels(net), size = net.level[0].h * net.level[0].w * net.channels;
+    const ImageSizes sizes(net);
+    const int64_t pixels = sizes.pixels;
     const auto unpack = [&](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
         for (int64_t k = begin; k < begin + count; ++k)
             for (int64_t l = 0; l < kLanes<T>; ++l)
                 to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
     };
-    unpack(many.data, ones.data, 0, size, size);
+    unpack(many.data, ones.data, 0, sizes.data, sizes.data);
+    unpack(many.numbers, ones.numbers, 0, sizes.numbers, sizes.numbers);
+    const auto is = [&](int64_t k, ImageOperation op) {
+        return k >= 0 && k < net.count && net.step[k].operation == op;
+    };
     for (int64_t k = 0; k <= net.count; ++k) {
         const Level& level = net.level[k];
-        if (k == net.count || net.step[k].operation != ImageOperation::kRelu)
+        if (!is(k, ImageOperation::kRelu) || is(k - 1, ImageOperation::kNormalize))
             unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
-        if (k == 0 || net.step[k - 1].operation != ImageOperation::kRelu)
+        if (!is(k - 1, ImageOperation::kRelu))
             unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
     }
 }
@@ -122,7 +133,8 @@ template <class T>
 Pixels<T> one_image(const ImageNet& net, const Pixels<T>& ones, int64_t lane) {
     const int64_t pixels = lane * apart<T>(total_pixels(net));
     const int64_t size = net.level[0].h * net.level[0].w * net.channels;
-    return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels};
+    return {ones.data + lane * apart<T>(size), ones.norm + pixels, ones.inverse + pixels,
+            ones.numbers + lane * apart<T>(last_level(net).numbers)};
 }
 
 }  // namespace

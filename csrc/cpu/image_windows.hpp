@@ -31,13 +31,13 @@ void window_deviations(const ImageNet& net, int64_t k, const ImageScratch<T>& wo
                        const Pixels<T>& side) {
     const ImageStep& step = net.step[k];
     const Level &now = net.level[k], &next = net.level[k + 1];
-    const int64_t q = step.size, start = step.inside ? 0 : -(q / 2), width = next.w + q - 1;
+    const int64_t apart = step.stride[1], width = (next.w - 1) * apart + step.window[1];
     for (int64_t i = 0; i < next.h; ++i) {
         for (int64_t j = 0; j < width; ++j) {
-            const int64_t column = met(j + start, now.w, net.circular);
+            const int64_t column = met(j - step.before[1], now.w, net.circular);
             Vec<T> sum{};
-            for (int64_t a = 0; a < q && column >= 0; ++a) {
-                const int64_t row = met(i + a + start, now.h, net.circular);
+            for (int64_t a = 0; a < step.window[0] && column >= 0; ++a) {
+                const int64_t row = met(window_at(step, 0, i) + a, now.h, net.circular);
                 if (row < 0) continue;
                 const Vec<T> n =
                     load<T>(side.norm + (now.offset + row * now.w + column) * kLanes<T>);
@@ -45,16 +45,23 @@ void window_deviations(const ImageNet& net, int64_t k, const ImageScratch<T>& wo
             }
             store<T>(work.sums + j * kLanes<T>, sum);
         }
-        window_sums<T>(work.sums, width, q, work.tails);
+        window_sums<T>(work.sums, width, step.window[1], work.tails);
         for (int64_t j = 0; j < next.w; ++j)
-            put_deviation<T>(
-                side, next.offset + i * next.w + j,
-                deviation<T>(load<T>(work.sums + j * kLanes<T>) * static_cast<T>(step.gain) +
-                             static_cast<T>(step.bias)));
+            put_deviation<T>(side, next.offset + i * next.w + j,
+                             deviation<T>(load<T>(work.sums + j * apart * kLanes<T>) *
+                                              static_cast<T>(step.gain) +
+                                          static_cast<T>(step.bias)));
     }
 }
 
 // ---- planes -------------------------------------------------------------------------------------
+
+template <class T>
+void copy_planes(const Planes<T>& from, const Planes<T>& to, int64_t pairs) {
+    const auto size = static_cast<std::size_t>(pairs) * sizeof(Vec<T>);
+    std::memcpy(to.s, from.s, size), std::memcpy(to.v, from.v, size);
+    std::memcpy(to.t, from.t, size);
+}
 
 template <class T, bool Self>
 struct PixelPairs : PairOfImages<T, Self> {
@@ -74,9 +81,9 @@ NTK_FN void each_in_row(const Level& level, const Frame& f, int64_t i, Body body
 }
 
 template <class T, bool Positive, bool Self, class Put>
-NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i,
-                        Put put) {
-    const Planes<T> plane = p.work.plane;
+NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, const Planes<T>& from, int64_t k,
+                        const Frame& f, int64_t i, Put put) {
+    const Planes<T> plane = from;
     const T *const norm_x = p.x.norm, *const norm_y = p.y.norm;
     const int64_t first = i * f.columns.length;
     each_in_row(p.net.level[k + 1], f, i, [&](int64_t at, int64_t x, int64_t y) {
@@ -87,41 +94,50 @@ NTK_FN void relu_row_of(const PixelPairs<T, Self>& p, int64_t k, const Frame& f,
     });
 }
 
-// Step k, ReLU, on one row; calls put(column, pair).
+// Step k, ReLU, on one row of a plane; calls put(column, pair).
 template <class T, bool Self, class Put>
-NTK_FN void relu_row(const PixelPairs<T, Self>& p, int64_t k, const Frame& f, int64_t i, Put put) {
+NTK_FN void relu_row(const PixelPairs<T, Self>& p, const Planes<T>& from, int64_t k, const Frame& f,
+                     int64_t i, Put put) {
     if (is_positive(p.net, k))
-        relu_row_of<T, true>(p, k, f, i, put);
+        relu_row_of<T, true>(p, from, k, f, i, put);
     else
-        relu_row_of<T, false>(p, k, f, i, put);
+        relu_row_of<T, false>(p, from, k, f, i, put);
 }
 
 // The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
-// in order, after ReLU if there is one before, and the plane is overwritten behind them. Raw: the
-// first step, before which there are no tangents and angles come from the images.
+// in order, after ReLU if there is one before, and the plane is overwritten behind them, unless the
+// new one would outrun them (see grows). Raw: the first step, before which there are no tangents and
+// angles come from the images.
 template <class T, bool Self, bool Raw>
 struct Windows {
     const PixelPairs<T, Self>& p;
     const int64_t k;
     const ImageStep& step;
     const bool relu;  // step k - 1
+    const Planes<T> from;
     const Frame now, next;
-    const int64_t r, start, width;  // columns with margins
-    const int64_t stride;
+    const int64_t start, width;  // columns with margins
+    const int64_t stride;        // of rows of the ring
 
     Windows(const PixelPairs<T, Self>& pair, int64_t number, bool after_relu)
         : p(pair),
           k(number),
           step(pair.net.step[number]),
           relu(after_relu),
+          from(grows(pair.net, number) ? pair.work.spare : pair.work.plane),
           now(pair.frame(number)),
           next(pair.frame(number + 1)),
-          r(step.size / 2),
-          start(step.inside ? 0 : -r),
-          width(next.columns.length + 2 * r),
+          start(-step.before[1]),
+          width((next.columns.length - 1) * step.stride[1] + step.window[1]),
           stride(pair.work.ring_row) {}
 
-    // Array 0 to 2 (s, v, t) of a row of the ring; rows from step.size on keep the top of a circle.
+    // Rows of the plane, and those below it that windows cover.
+    NTK_FN int64_t rows() const { return now.rows.length; }
+    NTK_FN int64_t below() const {
+        return window_at(step, 0, next.rows.length - 1) + step.window[0] - rows();
+    }
+
+    // Array 0 to 2 (s, v, t) of a row of the ring; those behind a window keep the top of a circle.
     NTK_FN T* row(int64_t at, int64_t array) const {
         return p.work.ring + (3 * at + array) * stride;
     }
@@ -148,32 +164,34 @@ struct Windows {
 
     // Puts row i of the plane, margins included, into the ring.
     void take(int64_t i, int64_t at) const {
-        const int64_t h = now.rows.length, w = now.columns.length;
-        const Planes<T> to = row(at), plane = p.work.plane;
-        if (p.net.circular && i >= h) return copy_row(step.size + i - h, at);
+        const int64_t h = rows(), w = now.columns.length;
+        const Planes<T> to = row(at), plane = from;
+        if (p.net.circular && i >= h) return copy_row(step.window[0] + i - h, at);
         if (!p.net.circular && (i < 0 || i >= h)) {
             for (int64_t j = start; j < start + width; ++j) put(to, j, PixelPair<T>{});
             return;
         }
         const int64_t source = i < 0 ? i + h : i;
         if (relu) {
-            relu_row<T>(p, k - 1, now, source,
+            relu_row<T>(p, from, k - 1, now, source,
                         [&](int64_t j, const PixelPair<T>& pair) { put(to, j, pair); });
         } else {
             for (int64_t j = 0; j < w; ++j) put(to, j, get(plane, source * w + j));
         }
-        for (int64_t j = start; j < 0; ++j) {
+        for (int64_t j = start; j < 0; ++j)
             put(to, j, p.net.circular ? get(to, w + j) : PixelPair<T>{});
-            put(to, w - 1 - j, p.net.circular ? get(to, -1 - j) : PixelPair<T>{});
-        }
-        if (p.net.circular && i >= 0 && i < r) copy_row(at, step.size + i);
+        for (int64_t j = w; j < start + width; ++j)
+            put(to, j, p.net.circular ? get(to, j - w) : PixelPair<T>{});
+        if (p.net.circular && i >= 0 && i < below()) copy_row(at, step.window[0] + i);
     }
 
     // v after the convolution at row i and column j from small quantities.
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
-        return window_defect<T, Raw>(
-            p, k, i, j, s, inverse_x, inverse_y,
-            [&](int64_t a, int64_t b) { return get(row((i + a) % step.size), j + start + b); });
+        return window_defect<T, Raw>(p, k, i, j, s, inverse_x, inverse_y,
+                                     [&](int64_t a, int64_t b) {
+                                         return get(row((i * step.stride[0] + a) % step.window[0]),
+                                                    window_at(step, 1, j) + b);
+                                     });
     }
 
     // Row i of the result: sums(column) gives those of the window of S and T, columns in order.
@@ -220,25 +238,27 @@ struct Windows {
         });
     }
 
-    // With windows of any size, after add_row of its last row.
+    // With windows of any size, `apart` columns apart, after add_row of its last row.
     void sum_row(int64_t i) const {
+        const int64_t apart = step.stride[1];
         T *const s = p.work.sums, *const t = s + stride;
         sum_columns(i, 0, s);
         if constexpr (!Raw) sum_columns(i, 2, t);
         finish_row(i, [&](int64_t j) {
-            const int64_t o = j * kLanes<T>;
+            const int64_t o = j * apart * kLanes<T>;
             return WindowSums{load<T>(s + o), Raw ? Vec<T>{} : load<T>(t + o)};
         });
     }
 
     // Window sums along rows of the sums along columns, of S or T, of row i of the result.
     void sum_columns(int64_t i, int64_t array, T* to) const {
-        const T *const head = heads(array), *const tail = tails(i % step.size, array);
+        const T *const head = heads(array), *const tail =
+                                                tails(i * step.stride[0] % step.window[0], array);
         for (int64_t j = 0; j < width; ++j) {
             const int64_t o = j * kLanes<T>;
             store<T>(to + o, load<T>(tail + o) + load<T>(head + o));
         }
-        window_sums<T>(to, width, step.size, p.work.tails);
+        window_sums<T>(to, width, step.window[1], p.work.tails);
     }
 
     // Sums of the rows of the ring since the last block of rows began, and those from one of a whole
@@ -251,7 +271,7 @@ struct Windows {
     // Adds row `at` of the ring, the next one, to the sums along columns; see window_sums.
     void add_row(int64_t at) const {
         for (int64_t array = 0; array < (Raw ? 1 : 3); array += 2) {
-            if (at < step.size - 1) {
+            if (at < step.window[0] - 1) {
                 add_rows(row(at, array), at == 0 ? nullptr : heads(array), heads(array));
                 continue;
             }
@@ -271,21 +291,28 @@ struct Windows {
 template <class T, bool Self, bool Raw>
 void convolve_rows(const Windows<T, Self, Raw>& windows) {
     if (windows.next.rows.length == 0 || windows.next.columns.length == 0) return;
-    const int64_t q = windows.step.size, rows = windows.next.rows.length;
-    for (int64_t t = 0; t < rows + q - 1; ++t) {
-        windows.take(windows.start + t, t % q);
-        if (q != 3) windows.add_row(t % q);
-        if (t < q - 1) continue;
-        if (q == 3)
-            windows.sum_row_of_3(t - 2);
+    const ImageStep& step = windows.step;
+    const int64_t q = step.window[0], apart = step.stride[0];
+    const bool three = q == 3 && step.window[1] == 3 && apart == 1 && step.stride[1] == 1;
+    for (int64_t t = 0; t < windows.rows() + windows.below() + step.before[0]; ++t) {
+        windows.take(t - step.before[0], t % q);
+        if (!three) windows.add_row(t % q);
+        const int64_t top = t - q + 1;
+        if (top < 0 || (apart > 1 && top % apart != 0)) continue;
+        if (three)
+            windows.sum_row_of_3(top);
         else
-            windows.sum_row(t - q + 1);
+            windows.sum_row(top / apart);
     }
 }
 
 // Step k, a convolution, together with the ReLU before it if there is one.
 template <class T, bool Self>
 void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
+    if (grows(p.net, k)) {
+        const Frame f = p.frame(k);
+        copy_planes<T>(p.work.plane, p.work.spare, f.rows.length * f.columns.length);
+    }
     if (k == 0)
         convolve_rows(Windows<T, Self, true>(p, k, relu));
     else

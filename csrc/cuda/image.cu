@@ -1,5 +1,6 @@
 // Kernels of convolutional networks on a device: the host's part of what image_kernels.hpp computes.
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "cuda/image_kernels.hpp"
@@ -112,6 +113,11 @@ void write_on_host(ImageResults<T> p, const Device& device, std::vector<double>&
 template <class T>
 void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.m == 0) return;
+    for (int64_t k = 0; k < p.net.count; ++k)
+        if (p.net.step[k].operation == ImageOperation::kActivate)
+            throw std::invalid_argument(
+                "engine: expected \"native\" or \"numba\" for images with activations other than "
+                "ReLU");
     constexpr int64_t kPairs = 1 << 16;  // of a launch: seconds at most, between looks for Ctrl-C
     const ImageSizes sizes(p.net);
     const NetOnDevice net(device, p.net);

@@ -26,7 +26,8 @@ struct ImageSide {
     const T *x, *scale;  // images as they are given; null once they are prepared
     T *data, *norm, *inverse;
     NTK_DEVICE Pixels<T> image(const ImageSizes& sizes, int64_t i) const {
-        return {data + i * sizes.data, norm + i * sizes.pixels, inverse + i * sizes.pixels};
+        return {data + i * sizes.data, norm + i * sizes.pixels, inverse + i * sizes.pixels,
+                nullptr};
     }
 };
 

@@ -68,12 +68,11 @@ template <class T>
 NTK_DEVICE T window_variance(const ImageNet& net, int64_t k, const Pixels<T>& side, int64_t pixel) {
     const ImageStep& step = net.step[k];
     const Level &now = net.level[k], &next = net.level[k + 1];
-    const int64_t start = step.inside ? 0 : -(step.size / 2);
     T sum = 0;
-    for (int64_t a = 0; a < step.size; ++a)
-        for (int64_t b = 0; b < step.size; ++b) {
-            const int64_t row = met(pixel / next.w + a + start, now.h, net.circular),
-                          column = met(pixel % next.w + b + start, now.w, net.circular);
+    for (int64_t a = 0; a < step.window[0]; ++a)
+        for (int64_t b = 0; b < step.window[1]; ++b) {
+            const int64_t row = met(window_at(step, 0, pixel / next.w) + a, now.h, net.circular),
+                          column = met(window_at(step, 1, pixel % next.w) + b, now.w, net.circular);
             if (row < 0 || column < 0) continue;
             const T n = side.norm[now.offset + row * now.w + column];
             sum += n * n;
@@ -85,15 +84,15 @@ template <class T, bool Self, bool Raw>
 NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self>& p, int64_t k) {
     const ImageStep& step = p.net.step[k];
     const Frame now = p.frame(k), next = p.frame(k + 1);
-    const int64_t start = step.inside ? 0 : -(step.size / 2), width = now.columns.length;
+    const int64_t width = now.columns.length;
     const Planes<T> plane = p.work.plane, other = p.work.other;
-    const auto tap = [&](int64_t i, const Segment& along) {
-        return met(i + start, along.length, p.net.circular);
+    const auto tap = [&](int axis, int64_t i, int64_t a, const Segment& along) {
+        return met(window_at(step, axis, i) + a, along.length, p.net.circular);
     };
     for (int64_t at = thread(); at < next.rows.length * width; at += threads()) {
         T s = 0, t = 0;
-        for (int64_t a = 0; a < step.size; ++a) {
-            const int64_t row = tap(at / width + a, now.rows);
+        for (int64_t a = 0; a < step.window[0]; ++a) {
+            const int64_t row = tap(0, at / width, a, now.rows);
             if (row < 0) continue;
             s += plane.s[row * width + at % width];
             if constexpr (!Raw) t += plane.t[row * width + at % width];
@@ -101,52 +100,58 @@ NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self>& p, int64_t k) {
         p.work.sums_s[at] = s, p.work.sums_t[at] = t;
     }
     barrier();
-    own_pairs(
-        p.net.level[k + 1], next, [&](int64_t at, int64_t i, int64_t j, int64_t x, int64_t y) {
-            T s = 0, t = 0;
-            for (int64_t b = 0; b < step.size; ++b) {
-                const int64_t column = tap(j + b, now.columns);
-                if (column < 0) continue;
-                s += p.work.sums_s[i * width + column];
-                t += p.work.sums_t[i * width + column];
-            }
-            const auto better = [&](T sum, T inverse_x, T inverse_y) {
-                return window_defect<T, Raw>(
-                    p, k, i, j, sum, inverse_x, inverse_y, [&](int64_t a, int64_t b) {
-                        return plane.get(tap(i + a, now.rows) * width + tap(j + b, now.columns));
-                    });
-            };
-            other.put(at, convolved<T, Raw>(p, step, x, y, s, t, better));
-        });
+    own_pairs(p.net.level[k + 1], next,
+              [&](int64_t at, int64_t i, int64_t j, int64_t x, int64_t y) {
+                  T s = 0, t = 0;
+                  for (int64_t b = 0; b < step.window[1]; ++b) {
+                      const int64_t column = tap(1, j, b, now.columns);
+                      if (column < 0) continue;
+                      s += p.work.sums_s[i * width + column];
+                      t += p.work.sums_t[i * width + column];
+                  }
+                  const auto better = [&](T sum, T inverse_x, T inverse_y) {
+                      return window_defect<T, Raw>(
+                          p, k, i, j, sum, inverse_x, inverse_y, [&](int64_t a, int64_t b) {
+                              return plane.get(tap(0, i, a, now.rows) * width +
+                                               tap(1, j, b, now.columns));
+                          });
+                  };
+                  other.put(at, convolved<T, Raw>(p, step, x, y, s, t, better));
+              });
     barrier();
     p.work.plane = other, p.work.other = plane;
 }
 
-// Adds the plane to those after step k, a pool. A thread takes whole blocks of pixels of x, whose
+// Adds the plane to those after step k, a pool. A thread takes whole windows of pixels of x, whose
 // pairs no other thread adds to, and in the order of the CPU.
 template <class T, bool Self>
 NTK_DEVICE void pool_pairs(const PairOnDevice<T, Self>& p, int64_t k, const Store& to, T* sums) {
     const Frame f = p.frame(k);
     const Level& level = p.net.level[k];
-    const int64_t block = p.net.step[k].size, half = to.size(), all = to.all_columns();
-    const T share = T(1) / static_cast<T>(block * block * block * block);
-    for (int64_t target = thread(); target < to.h * to.w; target += threads()) {
-        const int64_t xr = target / to.w, xc = target % to.w;
-        for (int64_t e = 0; e < block * block; ++e) {
-            const int64_t i = xr * block + e / block - f.rows.x,
-                          j = xc * block + e % block - f.columns.x;
+    const ImageStep& step = p.net.step[k];
+    const int64_t half = to.size(), all = to.all_columns();
+    const int64_t height = to.rows.size, width = to.columns.size;
+    const T share = static_cast<T>(step.gain);
+    for (int64_t target = thread(); target < height * width; target += threads()) {
+        const int64_t xr = target / width, xc = target % width;
+        for (int64_t e = 0; e < int64_t(step.window[0]) * step.window[1]; ++e) {
+            const int64_t i = window_at(step, 0, xr) + e / step.window[1] - f.rows.x,
+                          j = window_at(step, 1, xc) + e % step.window[1] - f.columns.x;
             if (i < 0 || i >= f.rows.length || j < 0 || j >= f.columns.length) continue;
-            const int64_t a = to.find(to.rows, f.rows.other(i, level.h) / block - xr, to.h);
-            const int64_t b = to.find(to.columns, f.columns.other(j, level.w) / block - xc, to.w);
-            if (a < 0 || b < 0) continue;
-            const Segment rows = pairs_at(to.rows.first + a, to.h, to.circular),
-                          columns = pairs_at(to.columns.first + b, to.w, to.circular);
-            T* const s = sums + to.before(to.rows, to.h, a) * all +
-                         rows.length * to.before(to.columns, to.w, b) +
-                         (xr - rows.x) * columns.length + xc - columns.x;
             const int64_t at = i * f.columns.length + j;
-            s[0] += share * p.work.plane.s[at];
-            s[half] += share * p.work.plane.t[at];
+            const Range along_rows = windows_with(step, 0, f.rows.other(i, level.h), height);
+            const Range along = windows_with(step, 1, f.columns.other(j, level.w), width);
+            for (int64_t yr = along_rows.first; yr < along_rows.end; ++yr)
+                for (int64_t yc = along.first; yc < along.end; ++yc) {
+                    const int64_t a = to.rows.find(yr - xr), b = to.columns.find(yc - xc);
+                    if (a < 0 || b < 0) continue;
+                    const Segment rows = to.rows.pairs(a), columns = to.columns.pairs(b);
+                    T* const s = sums + to.rows.before(a) * all +
+                                 rows.length * to.columns.before(b) +
+                                 (xr - rows.x) * columns.length + xc - columns.x;
+                    s[0] += share * p.work.plane.s[at];
+                    s[half] += share * p.work.plane.t[at];
+                }
         }
     }
     barrier();
@@ -214,6 +219,14 @@ struct PairAtWork : PairOnDevice<T, Self> {
         each_pixel(f.rows.length * f.columns.length,
                    [&](int64_t at) { slot.put(at, this->work.plane.get(at)); });
     }
+    NTK_DEVICE void swap(int64_t k) const {
+        const Planes<T> plane = this->work.plane;
+        Planes<T>& slot = this->work.slot[this->net.step[k].slot];
+        barrier();
+        this->work.plane = slot, slot = plane;
+    }
+    NTK_DEVICE void activate(int64_t) const {}  // refused, see image.cu
+    NTK_DEVICE void activated_deviations(int64_t) const {}
     NTK_DEVICE void clear(T* sums, int64_t count) const {
         each_pixel(count, [&](int64_t e) { sums[e] = 0; });
     }

@@ -18,9 +18,10 @@ struct ArcSine {
     Vec<T> rest1, rest, e1, e;  // 1 - z1^2, 1 - z^2 and their roots
 
     // `h` is the place of h and c among the numbers.
-    NTK_FN ArcSine(const Stats<T>& stats, int h, int lane, Vec<T> w, Vec<T> co) {
+    template <class Row>
+    NTK_FN ArcSine(const Stats<T, Row>& stats, int h, int lane, Vec<T> w, Vec<T> co) {
         const Vec<T> other = stats.own(h + 1, lane), square = other * other;
-        const T own = stats.row[h + 1] * stats.row[h + 1];
+        const Row own = stats.left(h + 1) * stats.left(h + 1);
         size = T(1) - min2(w, co), product = w * co;
         g = stats.pair(h + 1, lane), sum = own + square, z1 = stats.pair(h, lane), z = z1 * size;
         rest1 = own + square * (T(1) - own), rest = rest1 + z1 * z1 * product;
@@ -37,7 +38,8 @@ struct ArcSpread {
     Vec<T> bend;  // (A + A')/2 - C >= 0
 
     // sin(bend) = sin^2(gap/2) / sin((A+A')/2 + C), for sin^2 C = sin A sin A'.
-    NTK_FN ArcSpread(T a, T cosine, Vec<T> a_, Vec<T> cosine_, Vec<T> z1, Vec<T> e1) {
+    template <class Row>
+    NTK_FN ArcSpread(Row a, Row cosine, Vec<T> a_, Vec<T> cosine_, Vec<T> z1, Vec<T> e1) {
         const Vec<T> sine = sine_of_difference<T>(a, cosine, a_, cosine_);
         const Vec<T> both = cosine * cosine_, mean = a * a_;
         const Vec<T> near = both + mean, doubled = both - mean;  // cosines of A - A' and A + A'
@@ -55,9 +57,9 @@ struct ArcSpread {
 
 // a erf(b x) + c. Numbers, with r = 2 b^2 q: h, c, (1 - h^4)^(1/4), share^(1/2) h, shift^(1/2), root of
 // the variance v after it, its inverse; with share = 2 a^2 / (pi v), shift = c^2 / v.
-template <class T>
+template <class T, class Row = T>
 struct Erf {
-    const Stats<T>& stats;
+    const Stats<T, Row>& stats;
 
     NTK_FN Dual<T> direct(int k, Vec<T> w, Vec<T> co) const {
         const ArcSine<T> s(stats, 0, k, w, co);
@@ -66,9 +68,9 @@ struct Erf {
     }
     NTK_FN Vec<T> near(int k, Vec<T> w, Vec<T> co, Vec<T> u) const {
         const ArcSine<T> s(stats, 0, k, w, co);
-        const T h = stats.row[0], m = stats.row[2];
+        const Row h = stats.left(0), m = stats.left(2);
         const Vec<T> h_ = stats.own(0, k), m_ = stats.own(2, k), zero{};
-        const Vec<T> rate = stats.row[3] / h * (stats.own(3, k) / h_);  // no h vanishes
+        const Vec<T> rate = stats.left(3) / h * (stats.own(3, k) / h_);  // no h vanishes
         const ArcSpread<T> spread(h * h, m * m, h_ * h_, m_ * m_, s.z1, s.e1);
         const Vec<T> share = stats.pair(3, k), shift = stats.pair(4, k);
         const Vec<T> top = share * arc_sine_ratio<T>(s.z1, s.rest1), turn = s.turn();
@@ -83,9 +85,9 @@ struct Erf {
 
 // Numbers, with r = q: h, c, root of q, its inverse, sqrt(1 + 2q), root of q over the variance after it,
 // inverse root of the slope's variance, root of the variance after it, its inverse.
-template <class T>
+template <class T, class Row = T>
 struct Gelu {
-    const Stats<T>& stats;
+    const Stats<T, Row>& stats;
     static constexpr T kInverse2Pi = static_cast<T>(0.15915494309189533577);
 
     // The even part of the dual over sqrt(q q') and times 2 pi, where its arc sine and root are these.
@@ -123,14 +125,14 @@ struct Gelu {
     // closer variances than such l can tell apart keep the other form.
     NTK_FN Vec<T> large(const ArcSine<T>& s, Vec<T> share, int k, Vec<T> other) const {
         const Vec<T> one = broadcast<T>(T(1)), h_ = stats.own(0, k), c_ = stats.own(1, k);
-        const T h = stats.row[0], c = stats.row[1];
-        const Vec<T> e = one * (stats.row[4] * c * c), e_ = stats.own(4, k) * c_ * c_;
+        const Row h = stats.left(0), c = stats.left(1);
+        const Vec<T> e = one * (stats.left(4) * c * c), e_ = stats.own(4, k) * c_ * c_;
         const Vec<T> l = lack(s.e1, s.z1, s.g);
         const Vec<T> l1 = lack(e, one * (h * h), one * (c * c)), l2 = lack(e_, h_ * h_, c_ * c_);
         const Vec<T> lost = (l - l1) + (l - l2) + l1 * l2 - l * l;
         const Vec<T> apart = lost * (share * share) / (T(4) + T(2) * share * (T(1) - l));
         const Vec<T> gap = stats.difference(7, k), sine = max2(e, e_);
-        const Vec<T> square = (gap * stats.row[8]) * (gap * stats.own(8, k));
+        const Vec<T> square = (gap * stats.left(8)) * (gap * stats.own(8, k));
         return sine < T(0.5) * one ? (sine * sine * sine < square ? apart : other) : other;
     }
 
@@ -145,9 +147,9 @@ struct Gelu {
     // over sqrt(q q'). With R(q, q') = A A' (x + 1/x), A = h^2, x^2 = 1 + q + q', and the arc sines of
     // ArcSpread, 2 pi times the even part of the dual is sqrt(q q') C + R.
     NTK_FN Vec<T> bend(const ArcSine<T>& s, Vec<T> arc1, int k) const {
-        const Vec<T> gap = stats.difference(2, k), plus = gap * stats.row[3];
+        const Vec<T> gap = stats.difference(2, k), plus = gap * stats.left(3);
         const Vec<T> minus = gap * stats.own(3, k), square = plus * minus, sum = plus + minus;
-        const T a = stats.row[0] * stats.row[0], c = stats.row[1], x1 = stats.row[4];
+        const Row a = stats.left(0) * stats.left(0), c = stats.left(1), x1 = stats.left(4);
         const Vec<T> a_ = stats.own(0, k) * stats.own(0, k), c_ = stats.own(1, k);
         const Vec<T> x2 = stats.own(4, k), x = s.e1 / s.g;
         const ArcSpread<T> spread(a, x1 * c * c, a_, x2 * c_ * c_, s.z1, s.e1);
@@ -156,7 +158,7 @@ struct Gelu {
         // x1 + 1/x1 - x - 1/x and x + 1/x - x2 - 1/x2, over q - q'
         const Vec<T> first = (T(1) - T(1) / (x1 * x)) / (x1 + x);
         const Vec<T> second = (T(1) - T(1) / (x * x2)) / (x + x2);
-        const Vec<T> apart = (c * gap * c_) * (stats.row[0] * c_ + c * stats.own(0, k));  // A - A'
+        const Vec<T> apart = (c * gap * c_) * (stats.left(0) * c_ + c * stats.own(0, k));  // A - A'
         const Vec<T> roots = apart * (s.g * s.g * (x + T(1) / x)) +
                              T(0.5) * ((a * a + a_ * a_) * (first - second) +
                                        (a - a_) * (a + a_) * (first + second));

@@ -49,22 +49,35 @@ struct LayerRow {
     std::int64_t offset, count;  // kHermite: place and number of the coefficients
 };
 
-enum class ImageOperation : std::int32_t { kConv, kRelu, kPool, kSave, kAdd };
-
-// One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
-// windows of `size` x `size` pixels: (S, T) <- (gain S + bias, gain T + trained S); ReLU applies the
-// dual; a pool averages over blocks of `size` x `size`; save and add are the ends of a skip.
-struct ImageStep {
-    ImageOperation operation;
-    std::int32_t size, slot;
-    bool inside;  // a convolution whose windows stay there
-    double gain, bias, trained;
+enum class ImageOperation : std::int32_t {
+    kConv,
+    kRelu,
+    kPool,
+    kSave,  // the start of a branch
+    kAdd,   // its end
+    kSwap,  // where the branch ends and the shortcut begins: both change places
+    kActivate,
+    kNormalize,
 };
 
-// Images before a step, or after the last: pixels, and the largest displacements of pixel pairs that
-// the read-out needs, and those that the variances after a pool need, or -1: none.
+// One step of a convolutional network on the covariances of pixel pairs. A convolution sums over
+// windows of `window` pixels, which begin at i stride - before: (S, T) <- (gain S + bias, gain T +
+// trained S); a pool sums over pairs of pixels of two windows, times gain; ReLU and other activations
+// apply their dual; normalisation divides by the roots of the variances of both pixels, or of their
+// means over both images if it is `whole`. Of rows and columns, in this order.
+struct ImageStep {
+    ImageOperation operation;
+    std::int32_t slot, window[2], stride[2], before[2];
+    ActivationKind kind;
+    bool whole;
+    double parameter[3], gain, bias, trained;
+};
+
+// Images before a step, or after the last: pixels; the displacements of pixel pairs are multiples of
+// `scale`, the strides of all convolutions up to the next pool; the largest multiples that the
+// read-out needs, and those that the variances after a pool need, or -1: none.
 struct ImageLevel {
-    std::int64_t height, width, reach_h, reach_w, own_h, own_w;
+    std::int64_t height, width, reach_h, reach_w, own_h, own_w, scale_h, scale_w;
 };
 
 }  // namespace ntkfast

@@ -9,10 +9,12 @@ namespace {  // internal linkage: see simd.hpp
 using namespace ntkfast;
 using std::int64_t;
 
-// Images with the deviations of all levels; an inverse of 0 is 0.
+// Images with the deviations of all levels, where an inverse of 0 is 0, and the numbers of activations;
+// of vectors or of numbers.
 template <class T>
 struct Pixels {
-    T *data, *norm, *inverse;  // [pixel][channels], [level][pixel] twice; of vectors or of numbers
+    T *data, *norm, *inverse,
+        *numbers;  // [pixel][channels], [level][pixel] twice, [step][pixel][k]
 };
 
 // A standard deviation and its inverse.

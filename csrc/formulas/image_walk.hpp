@@ -3,10 +3,10 @@
 // What both engines do alike. An engine gives a pair of images at work (PairOfImages) that tells
 //     work             where planes, saved planes and the sums behind pools lie
 //     each_pixel, each_pair   call a body for all pixels, or pairs of pixels of a plane
-//     convolve, relu   a step on the plane; kFuses: a convolution takes the ReLU before it along
+//     convolve, relu, activate   a step on the plane; kFuses: a convolution takes the ReLU before it along
 //     pool, read       add the plane to those behind a pool, or to the result
 //     leaves_relu      whether the reader of a plane applies a last ReLU by itself
-//     window_deviations, clear, save, stopped
+//     window_deviations, activated_deviations, save, swap, clear, stopped
 #pragma once
 
 #include "formulas/pixel_pairs.hpp"
@@ -40,6 +40,7 @@ template <class T, class Pair>
 NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
     const ImageOperation op = p.net.step[k].operation;
     if (op == ImageOperation::kConv) return p.window_deviations(k);
+    if (op == ImageOperation::kActivate) return p.activated_deviations(k);
     const Level &now = p.net.level[k], &next = p.net.level[k + 1];
     const Pixels<T> side = p.x;
     const auto norm = [&](int64_t pixel) { return load<T>(side.norm + pixel * kLanes<T>); };
@@ -51,6 +52,27 @@ NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
     if (op == ImageOperation::kRelu) {
         each([&](int64_t at) {
             return deviation_after_relu<T>(norm(at), load<T>(side.inverse + at * kLanes<T>));
+        });
+    } else if (op == ImageOperation::kSwap) {
+        const int64_t to_saved = saved_level(p.net, k).offset - now.offset;
+        each([&](int64_t at) {
+            return Deviation<T>{norm(at + to_saved),
+                                load<T>(side.inverse + (at + to_saved) * kLanes<T>)};
+        });
+    } else if (op == ImageOperation::kNormalize) {
+        const Vec<T> one = broadcast<T>(T(1));
+        if (!p.net.step[k].whole)
+            return each([&](int64_t at) {
+                const auto some = load<T>(side.inverse + at * kLanes<T>) > Vec<T>{};
+                return deviation<T>(some ? one : Vec<T>{});
+            });
+        Vec<T> mean{};
+        for (int64_t pixel = 0; pixel < now.h * now.w; ++pixel)
+            mean += norm(now.offset + pixel) * norm(now.offset + pixel);
+        const Deviation<T> of = deviation<T>(mean / static_cast<T>(now.h * now.w));
+        each([&](int64_t at) {
+            const Vec<T> scaled = norm(at) * of.inverse;
+            return deviation<T>(scaled * scaled);
         });
     } else if (op == ImageOperation::kAdd) {
         const int64_t to_saved = saved_level(p.net, k).offset - now.offset;
@@ -66,9 +88,8 @@ NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
 // Behind a pool the variances are the pairs without displacement.
 template <class T, class Pair>
 NTK_LOOP void pooled_deviations(const Pair& p, int64_t k, const Store& from, const T* sums) {
-    const int64_t at =
-        plane_at(from, from.find(from.rows, 0, from.h), from.find(from.columns, 0, from.w));
-    p.each_pixel(from.h * from.w, [&](int64_t pixel) {
+    const int64_t at = from.plane(from.rows.find(0), from.columns.find(0));
+    p.each_pixel(from.rows.size * from.columns.size, [&](int64_t pixel) {
         put_deviation<T>(p.x, p.net.level[k].offset + pixel,
                          deviation<T>(load<T>(sums + (at + pixel) * kLanes<T>)));
     });
@@ -96,11 +117,27 @@ NTK_LOOP void add_plane(const Pair& p, int64_t k) {
     });
 }
 
-// The plane at a level behind a pool.
+// Step k divides by deviations.
 template <class T, class Pair>
-NTK_LOOP void fetch_plane(const Pair& p, int64_t k, const Store& from, int64_t a, int64_t b,
-                          const T* sums) {
-    const T* const s = sums + plane_at(from, a, b) * kLanes<T>;
+NTK_LOOP void normalize_plane(const Pair& p, int64_t k) {
+    const Planes<T> plane = p.work.plane;
+    const int64_t before = p.net.level[k].offset - p.net.level[k + 1].offset;
+    p.each_pair(k + 1, [&](int64_t at, int64_t x, int64_t y) {
+        PixelPair<T> pair = plane.get(at);
+        const Vec<T> share = p.left(p.x.norm, x) * p.left(p.x.inverse, x + before) *
+                             (p.right(p.y.norm, y) * p.right(p.y.inverse, y + before));
+        pair.s *= share, pair.t *= share;
+        plane.put(at, pair);
+    });
+}
+
+// The plane at a level behind a pool, if there are pairs at this displacement.
+template <class T, class Pair>
+NTK_LOOP void fetch_plane(const Pair& p, int64_t k, const Store& from, const T* sums) {
+    const int64_t a = from.rows.find(p.di * from.rows.scale);
+    const int64_t b = from.columns.find(p.dj * from.columns.scale);
+    if (a < 0 || b < 0) return;
+    const T* const s = sums + from.plane(a, b) * kLanes<T>;
     const T* const t = s + from.size() * kLanes<T>;
     const Planes<T> plane = p.work.plane;
     const Vec<T> differ = p.di == 0 && p.dj == 0 ? p.differ : broadcast<T>(T(1));
@@ -118,7 +155,10 @@ NTK_LOOP void run_steps(const Pair& p, int64_t k, int64_t end) {
         switch (step->operation) {
             case ImageOperation::kConv: p.convolve(k, false); break;
             case ImageOperation::kSave: p.save(k); break;
+            case ImageOperation::kSwap: p.swap(k); break;
             case ImageOperation::kAdd: add_plane<T>(p, k); break;
+            case ImageOperation::kNormalize: normalize_plane<T>(p, k); break;
+            case ImageOperation::kActivate: p.activate(k); break;
             case ImageOperation::kPool: break;
             case ImageOperation::kRelu:
                 if (Pair::kFuses && k + 1 < end && step[1].operation == ImageOperation::kConv)
@@ -136,9 +176,8 @@ NTK_LOOP void run_steps(const Pair& p, int64_t k, int64_t end) {
 template <class T, bool Self, class Pair>
 NTK_LOOP void walk_planes(Pair& p, bool whole) {
     const ImageNet& net = p.net;
-    const auto store_of = [&](int64_t k) {
-        return Store(net.level[k], whole ? net.level[k].reach : net.level[k].own, net.circular);
-    };
+    const auto reach = [&](int64_t k) { return whole ? net.level[k].reach : net.level[k].own; };
+    const auto store_of = [&](int64_t k) { return Store(net.level[k], reach(k), net.circular); };
     T *from = p.work.store[0], *to = p.work.store[1];
     for (int64_t k = 0;;) {
         const int64_t end = next_pool(net, k);
@@ -148,16 +187,17 @@ NTK_LOOP void walk_planes(Pair& p, bool whole) {
         if (last && !whole) return;
         const Store here = store_of(k), next = store_of(last ? end : end + 1);
         if (!last) p.clear(to, 2 * next.size());
-        for (int64_t a = 0; a < here.rows.count; ++a)
-            for (int64_t b = 0; b < here.columns.count; ++b) {
+        const Displaced all(net.level[k], reach(k), net.circular);
+        for (int64_t a = 0; a < all.rows.count; ++a)
+            for (int64_t b = 0; b < all.columns.count; ++b) {
                 if (p.stopped()) return;
-                const double factor = Self && !p.pools ? multiplicity(here, a, b) : 1;
+                const double factor = Self && !p.pools ? multiplicity(all, a, b) : 1;
                 if (factor == 0) continue;
-                p.di = here.rows.first + a, p.dj = here.columns.first + b;
+                p.di = all.rows.first + a, p.dj = all.columns.first + b;
                 if (k == 0)
                     start_plane<T>(p);
                 else
-                    fetch_plane<T>(p, k, here, a, b, from);
+                    fetch_plane<T>(p, k, here, from);
                 run_steps<T>(p, k, end - p.leaves_relu(end));
                 if (last)
                     p.read(factor);

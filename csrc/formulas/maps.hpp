@@ -42,16 +42,19 @@ struct Neuron {
 // Numbers per data row that the activation, affine and skip parts of a layer multiply pairwise.
 // (static: every object that includes this keeps its own copy; constexpr: nvcc calls these from
 // device code too)
-static constexpr std::int64_t activation_stats(const LayerRow& layer) {
-    switch (layer.kind) {
+static constexpr std::int64_t activation_stats(ActivationKind kind, std::int64_t terms) {
+    switch (kind) {
         case ActivationKind::kErf: return 7;
         case ActivationKind::kGelu: return 9;
         case ActivationKind::kSine: return 8;
         case ActivationKind::kExp: return 1;
         case ActivationKind::kGaussian: return 3;
-        case ActivationKind::kHermite: return layer.count + 1;
+        case ActivationKind::kHermite: return terms + 1;
         default: return 0;
     }
+}
+static constexpr std::int64_t activation_stats(const LayerRow& layer) {
+    return activation_stats(layer.kind, layer.count);
 }
 // Sequences carry their NTK over the root of variances, so that a smooth activation has one more: the
 // root of E[s'^2] q / E[s^2].

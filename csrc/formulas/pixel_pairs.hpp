@@ -8,7 +8,7 @@
 // non-negative terms only, so that pairs of equal patches come out exact at any depth.
 #pragma once
 
-#include "formulas/arccos.hpp"
+#include "formulas/activation.hpp"
 #include "formulas/deviations.hpp"
 #include "formulas/planes.hpp"
 
@@ -39,17 +39,25 @@ struct PairOfImages {
     }
 };
 
+// a b - c d, which is 0 for equal factors: the difference of the products is not where one of them is
+// fused into a multiply-add, and a step takes the fourth root of it.
+template <class T>
+NTK_FN Vec<T> difference(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
+    return (a - c) * b + c * (b - d);
+}
+
 // 1 - |u| of a pixel of x and one of y with covariance s.
 template <class T, bool Self>
 NTK_BOTH Vec<T> start_defect(const PairOfImages<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
     const int64_t channels = p.net.channels;
     const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
-    const Vec<T> sign = s < Vec<T>{} ? -b : b;
+    const auto back = s < Vec<T>{};
     Vec<T> gap{};
     for (int64_t c = 0; c < channels; ++c) {
-        const Vec<T> difference =
-            p.left(p.x.data, x * channels + c) * a - p.right(p.y.data, y * channels + c) * sign;
-        gap += difference * difference;
+        const Vec<T> other = p.right(p.y.data, y * channels + c);
+        const Vec<T> differ =
+            difference<T>(p.left(p.x.data, x * channels + c), a, back ? -other : other, b);
+        gap += differ * differ;
     }
     return gap * T(0.5);
 }
@@ -80,6 +88,26 @@ NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
     return {scale * kappa1, defect, t * (kappa0 * T(0.5))};
 }
 
+// A pair before step k, an activation other than ReLU, after it.
+template <class T, bool Self>
+NTK_BOTH PixelPair<T> activated(const PairOfImages<T, Self>& p, int64_t k, int64_t x, int64_t y,
+                                const PixelPair<T>& pair) {
+    const ImageNet& net = p.net;
+    const Level &now = net.level[k], &next = net.level[k + 1];
+    const int64_t count = numbers_per_pixel(net.step[k]), ones = Self ? kLanes<T> : 1;
+    const T* const of_x = p.x.numbers + (now.numbers + (x - next.offset) * count) * ones;
+    const T* const of_y = p.y.numbers + (now.numbers + (y - next.offset) * count) * kLanes<T>;
+    const Stats<T, std::conditional_t<Self, Vec<T>, T>> stats{of_x, of_y, kLanes<T>};
+    const LayerConstants<T>& layer = activations_of<T>(net).constants[k];
+    const auto back = pair.s < Vec<T>{};
+    const Vec<T> far = T(2) - pair.v;
+    const int last = static_cast<int>(count) - 1;
+    Carried<T> now_at{back ? far : pair.v, back ? pair.v : far, pair.t * stats.pair(last, 0)};
+    with_activation<T>(layer, stats, [&](const auto& form) { now_at = form(0, now_at); });
+    const Vec<T> size = p.left(p.x.norm, x) * p.right(p.y.norm, y);
+    return {size * cosine<T>(now_at.w, now_at.co), min2(now_at.w, now_at.co), now_at.t};
+}
+
 // The covariance of a pixel of x and one of y.
 template <class T, bool Self>
 NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_t y) {
@@ -99,25 +127,28 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
     const ImageStep& step = p.net.step[k];
     const Level &level = p.net.level[k], &after = p.net.level[k + 1];
     const Frame next = p.frame(k + 1);
-    const int64_t start = step.inside ? 0 : -(step.size / 2);
-    const int64_t xi = next.rows.x + i, yi = next.rows.other(i, after.h);
-    const int64_t xj = next.columns.x + j, yj = next.columns.other(j, after.w);
+    const int64_t xi = window_at(step, 0, next.rows.x + i);
+    const int64_t yi = window_at(step, 0, next.rows.other(i, after.h));
+    const int64_t xj = window_at(step, 1, next.columns.x + j);
+    const int64_t yj = window_at(step, 1, next.columns.other(j, after.w));
     const auto back = s < Vec<T>{};
     Vec<T> inner{}, gap{};
-    for (int64_t a = 0; a < step.size; ++a)
-        for (int64_t b = 0; b < step.size; ++b) {
+    for (int64_t a = 0; a < step.window[0]; ++a)
+        for (int64_t b = 0; b < step.window[1]; ++b) {
             const auto tap = [&](int64_t pixel, int64_t size) {
-                return met(pixel + start, size, p.net.circular);
+                return met(pixel, size, p.net.circular);
             };
             const int64_t xr = tap(xi + a, level.h), xc = tap(xj + b, level.w);
             const int64_t yr = tap(yi + a, level.h), yc = tap(yj + b, level.w);
             const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
             const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
             Vec<T> n{}, m{};
-            if (of_x) n = p.left(p.x.norm, level.offset + x) * inverse_x;
-            if (of_y) m = p.right(p.y.norm, level.offset + y) * inverse_y;
-            gap += (n - m) * (n - m);
+            if (of_x) n = p.left(p.x.norm, level.offset + x);
+            if (of_y) m = p.right(p.y.norm, level.offset + y);
+            const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
+            gap += differ * differ;
             if (!of_x || !of_y) continue;
+            n *= inverse_x, m *= inverse_y;
             PixelPair<T> pair = at(a, b);
             if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
             const auto same = (pair.s < Vec<T>{}) == back;
@@ -157,10 +188,11 @@ NTK_FN PixelPair<T> added(const PairOfImages<T, Self>& p, int64_t x, int64_t y,
     const auto back = s < Vec<T>{};
     Vec<T> v{};
     const auto part = [&](int64_t before, Vec<T> sum, Vec<T> defect) {
-        const Vec<T> n = p.left(p.x.norm, x - before) * inverse_x;
-        const Vec<T> m = p.right(p.y.norm, y - before) * inverse_y;
+        const Vec<T> n = p.left(p.x.norm, x - before), m = p.right(p.y.norm, y - before);
+        const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
         const auto same = (sum < Vec<T>{}) == back;
-        v += n * m * (same ? defect : T(2) - defect) + T(0.5) * (n - m) * (n - m);
+        v += n * inverse_x * (m * inverse_y) * (same ? defect : T(2) - defect) +
+             T(0.5) * differ * differ;
     };
     part(to_a, a.s, a.v);
     part(to_b, b.s, b.v);

@@ -109,8 +109,18 @@ struct Structured {
 
 struct Level {                  // images before a step, or after the last
     std::int64_t h, w, offset;  // pixels of all levels before
-    std::int64_t reach[2];      // largest displacements of pixel pairs that the read-out needs
-    std::int64_t own[2];        // those that the variances after a pool need, or -1: none
+    std::int64_t reach[2];      // largest displacements of pixel pairs that the read-out needs,
+    std::int64_t own[2];        // those that the variances after a pool need, or -1: none,
+    std::int64_t scale[2];      // in units of these
+    std::int64_t numbers;       // of the activations before
+};
+
+// What the steps that are activations ask of the host (see host/pixel_numbers.hpp): their constants,
+// one row per step, and the numbers of `count` pixels, from their deviations to those after it.
+template <class T>
+struct ImageActivations {
+    const LayerConstants<T>* constants;
+    void (*numbers)(const ImageStep& step, const T* norm, T* after, T* numbers, std::int64_t count);
 };
 
 struct ImageNet {
@@ -121,6 +131,8 @@ struct ImageNet {
     bool circular;
     const double *weight_h, *weight_w;  // [h][h], [w][w]: the read-out sums S and T with both
     double trained, bias;  // NTK = sum(T) + trained (sum(S) + bias), NNGP = sum(S) + bias
+    ImageActivations<float> f32;
+    ImageActivations<double> f64;
 };
 
 // out[n][m] = K(x[n], y[m]) of images [h][w][channels]; or of x[i] and x[i] if out has one column.

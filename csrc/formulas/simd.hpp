@@ -32,6 +32,13 @@
 #define NTK_FN __attribute__((always_inline)) inline
 #endif
 
+// Behind the parameters of a lambda that must not stay a call.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define NTK_LAMBDA __attribute__((always_inline))
+#else
+#define NTK_LAMBDA
+#endif
+
 // Functions of host and device that may stay calls, and loops that call the code of an engine.
 #if defined(__CUDACC__)
 #define NTK_BOTH __host__ __device__

@@ -12,9 +12,9 @@ namespace {
 // Numbers, with v the variance after it and v' that of the slope: root of q, then the roots of
 // (1 - turn) half / v, 2 rate q half / v, (1 + turn) rate half / v', 2 rate^2 q half / v', then root of
 // v, its inverse, and 1 - exp(-rate q).
-template <class T>
+template <class T, class Row = T>
 struct Sine {
-    const Stats<T>& stats;
+    const Stats<T, Row>& stats;
     T rate, half, turn;
 
     NTK_FN Vec<T> gap(int k) const {  // rate (sqrt q - sqrt q')^2 / 2
@@ -38,7 +38,7 @@ struct Sine {
         const Vec<T> behind = odd * co * ry * (T(1) + ex) + even * gone * ey * (T(1) + ex);
         // At equal directions: what exp(-d), and the waves of the two variances, lose.
         const Vec<T> root = stats.difference(0, k), wave = stats.difference(7, k);
-        const T inverse = stats.row[6];
+        const Row inverse = stats.left(6);
         const Vec<T> inverse_ = stats.own(6, k), far = exponential<T>(T(-2) * n - d);
         const Vec<T> bend = (T(0.5) * rate * half) * (root * inverse) * (root * inverse_) *
                                 expm1_ratio<T>(-d) * (T(1) + turn * far) -
@@ -49,9 +49,9 @@ struct Sine {
 };
 
 // a exp(b x); rate = b^2. Number: root of q.
-template <class T>
+template <class T, class Row = T>
 struct Exponential {
-    const Stats<T>& stats;
+    const Stats<T, Row>& stats;
     T rate;
 
     NTK_FN Vec<T> loss(int k, Vec<T> w) const {  // -log u

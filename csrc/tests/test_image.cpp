@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "cpu/run.hpp"
+#include "formulas/planes.hpp"
+#include "host/pixel_numbers.hpp"
 
 namespace {
 
@@ -21,32 +23,49 @@ struct Network {
     std::vector<ImageStep> steps;
     bool circular, mean;
     std::vector<Level> levels = {};
+    std::vector<LayerConstants<float>> constants_f32 = {};
+    std::vector<LayerConstants<double>> constants_f64 = {};
     std::vector<double> weight_h = {}, weight_w = {};
 
     ImageNet on(int64_t h, int64_t w, int64_t channels) {
-        levels = {{h, w, 0, {}, {-1, -1}}};
+        levels = {{h, w, 0, {}, {-1, -1}, {1, 1}, 0}};
+        const Level* saved = nullptr;
+        levels.reserve(steps.size() + 1);
         for (const ImageStep& step : steps) {
             const Level& now = levels.back();
-            const int64_t lost =
-                step.operation == ImageOperation::kConv && step.inside ? step.size - 1 : 0;
-            const int64_t part = step.operation == ImageOperation::kPool ? step.size : 1;
-            levels.push_back({(now.h - lost) / part,
-                              (now.w - lost) / part,
-                              now.offset + now.h * now.w,
-                              {},
-                              {-1, -1}});
+            const LayerRow layer = layer_of(step);
+            constants_f32.push_back(layer_constants<float>(layer));
+            constants_f64.push_back(layer_constants<double>(layer));
+            Level next = now;
+            if (step.operation == ImageOperation::kSwap) next = *saved;
+            next.offset = now.offset + now.h * now.w;
+            next.numbers = now.numbers + numbers_per_pixel(step) * now.h * now.w;
+            if (has_windows(step))
+                next.h = windows(step, 0, now.h), next.w = windows(step, 1, now.w);
+            if (step.operation == ImageOperation::kSave) saved = &now;
+            levels.push_back(next);
         }
         Level& last = levels.back();
         last.reach[0] = mean ? last.h - 1 : 0, last.reach[1] = mean ? last.w - 1 : 0;
-        bool pool = false;
+        int64_t at_swap[2] = {1, 1};
         for (std::size_t k = steps.size(); k-- > 0;) {
             Level &now = levels[k], &next = levels[k + 1];
-            const int64_t part = steps[k].operation == ImageOperation::kPool ? steps[k].size : 1;
-            if (part > 1 && !pool) next.own[0] = next.own[1] = 0, pool = true;
+            const ImageStep& step = steps[k];
+            const bool pool = step.operation == ImageOperation::kPool;
             for (int a = 0; a < 2; ++a) {
-                const int64_t most = (a ? now.w : now.h) - 1;
-                now.reach[a] = std::min(part * next.reach[a] + part - 1, most);
-                now.own[a] = pool ? std::min(part * next.own[a] + part - 1, most) : -1;
+                const int64_t most = (a ? now.w : now.h) - 1, scale = next.scale[a];
+                const int64_t stride = step.stride[a];
+                now.reach[a] = next.reach[a], now.own[a] = next.own[a], now.scale[a] = scale;
+                if (step.operation == ImageOperation::kConv) now.scale[a] = stride * scale;
+                if (step.operation == ImageOperation::kAdd) at_swap[a] = scale;
+                if (step.operation == ImageOperation::kSwap) now.scale[a] = at_swap[a];
+                if (!pool) continue;
+                next.own[a] = std::max(next.own[a], int64_t(0));
+                const auto before = [&](int64_t reach) {
+                    return std::min(stride * scale * reach + step.window[a] - 1, most);
+                };
+                now.reach[a] = before(next.reach[a]), now.own[a] = before(next.own[a]);
+                now.scale[a] = 1;
             }
         }
         for (const auto& [weight, size] :
@@ -65,7 +84,17 @@ struct Network {
                 weight_h.data(),
                 weight_w.data(),
                 1,
-                0.25};
+                0.25,
+                {constants_f32.data(), numbers_of_pixels<float>},
+                {constants_f64.data(), numbers_of_pixels<double>}};
+    }
+
+    static bool has_windows(const ImageStep& step) {
+        return step.operation == ImageOperation::kConv || step.operation == ImageOperation::kPool;
+    }
+    // As many as fit into the image with `before` zeros on either side.
+    static int64_t windows(const ImageStep& step, int axis, int64_t size) {
+        return (size + 2 * step.before[axis] - step.window[axis]) / step.stride[axis] + 1;
     }
 };
 
@@ -94,41 +123,52 @@ Covariance first(const double* x, const double* y, const ImageNet& net) {
 
 Covariance map(const Covariance& c, const ImageStep& step, bool circular) {
     const bool conv = step.operation == ImageOperation::kConv;
-    const int64_t q = step.size, shift = !conv || step.inside ? 0 : -(q / 2);
-    const int64_t lost = conv && step.inside ? q - 1 : 0, part = conv ? 1 : q;
-    Covariance to{(c.h - lost) / part, (c.w - lost) / part, {}, {}};
+    const int64_t area = int64_t(step.window[0]) * step.window[1], q = step.window[1];
+    Covariance to{Network::windows(step, 0, c.h), Network::windows(step, 1, c.w), {}, {}};
     const auto inside = [&](int64_t i, int64_t size) {
         return circular ? (i + size) % size : i >= 0 && i < size ? i : -1;
     };
     for (int64_t p = 0; p < to.h * to.w; ++p)
         for (int64_t o = 0; o < to.h * to.w; ++o) {
             double s = 0, t = 0;
-            for (int64_t k = 0; k < q * q; ++k)
-                for (int64_t l = conv ? k : 0; l < (conv ? k + 1 : q * q); ++l) {
-                    const int64_t a = inside(p / to.w * part + k / q + shift, c.h);
-                    const int64_t b = inside(p % to.w * part + k % q + shift, c.w);
-                    const int64_t d = inside(o / to.w * part + l / q + shift, c.h);
-                    const int64_t e = inside(o % to.w * part + l % q + shift, c.w);
+            for (int64_t k = 0; k < area; ++k)
+                for (int64_t l = conv ? k : 0; l < (conv ? k + 1 : area); ++l) {
+                    const int64_t a = inside(window_at(step, 0, p / to.w) + k / q, c.h);
+                    const int64_t b = inside(window_at(step, 1, p % to.w) + k % q, c.w);
+                    const int64_t d = inside(window_at(step, 0, o / to.w) + l / q, c.h);
+                    const int64_t e = inside(window_at(step, 1, o % to.w) + l % q, c.w);
                     if (a < 0 || b < 0 || d < 0 || e < 0) continue;
                     s += c.s[c.at(a * c.w + b, d * c.w + e)];
                     t += c.t[c.at(a * c.w + b, d * c.w + e)];
                 }
-            const double size = static_cast<double>(q);
-            const double gain = conv ? step.gain : 1 / (size * size * size * size);
-            s = gain * s + (conv ? step.bias : 0);
+            s = step.gain * s + (conv ? step.bias : 0);
             to.s.push_back(s);
-            to.t.push_back(gain * t + (conv ? step.trained * s : 0));
+            to.t.push_back(step.gain * t + (conv ? step.trained * s : 0));
         }
     return to;
 }
 
-Covariance relu(const Covariance& c, const Covariance& own, const Covariance& other) {
+// ReLU, erf (Williams, NeurIPS 1996), and division by the deviations of pixels.
+Covariance activate(const ImageStep& step, const Covariance& c, const Covariance& own,
+                    const Covariance& other) {
     const double pi = std::acos(-1.0);
     Covariance to{c.h, c.w, c.s, c.t};
     for (int64_t p = 0; p < c.h * c.w; ++p)
         for (int64_t q = 0; q < c.h * c.w; ++q) {
-            const double scale = std::sqrt(own.s[own.at(p, p)] * other.s[other.at(q, q)]);
+            const double one = own.s[own.at(p, p)], two = other.s[other.at(q, q)];
+            const double scale = std::sqrt(one * two);
             const std::size_t at = c.at(p, q);
+            if (step.operation == ImageOperation::kNormalize) {
+                to.s[at] = scale > 0 ? c.s[at] / scale : 0;
+                to.t[at] = scale > 0 ? c.t[at] / scale : 0;
+                continue;
+            }
+            if (step.operation == ImageOperation::kActivate) {
+                const double s = c.s[at],
+                             rest = std::sqrt((1 + 2 * one) * (1 + 2 * two) - 4 * s * s);
+                to.s[at] = 2 / pi * std::atan2(2 * s, rest), to.t[at] = 4 / pi / rest * c.t[at];
+                continue;
+            }
             const double u = scale > 0 ? std::max(-1.0, std::min(1.0, c.s[at] / scale)) : 0;
             const double turn = (pi - std::acos(u)) / (2 * pi);
             to.s[at] = scale * (std::sqrt(1 - u * u) / (2 * pi) + u * turn);
@@ -147,11 +187,13 @@ double plain_loops(const ImageNet& net, const double* x, const double* y) {
         const ImageStep& step = net.step[k];
         if (step.operation == ImageOperation::kSave)
             saved = c;
+        else if (step.operation == ImageOperation::kSwap)
+            std::swap(saved, c);
         else if (step.operation == ImageOperation::kAdd)
             add(c.own, saved.own), add(c.pair, saved.pair), add(c.other, saved.other);
-        else if (step.operation == ImageOperation::kRelu)
-            c = {relu(c.own, c.own, c.own), relu(c.pair, c.own, c.other),
-                 relu(c.other, c.other, c.other)};
+        else if (!Network::has_windows(step))
+            c = {activate(step, c.own, c.own, c.own), activate(step, c.pair, c.own, c.other),
+                 activate(step, c.other, c.other, c.other)};
         else
             c = {map(c.own, step, net.circular), map(c.pair, step, net.circular),
                  map(c.other, step, net.circular)};
@@ -215,15 +257,31 @@ void compare(const Implementation& isa, Network network, int64_t n, int64_t m) {
 }
 
 std::vector<Network> networks() {
-    const auto conv = [](int size, bool valid, double bias) {
-        return ImageStep{ImageOperation::kConv, size, 0, valid, 2.0 / (size * size), bias, 1};
+    using Op = ImageOperation;
+    const auto step = [](Op op) {
+        return ImageStep{op,    0,         {1, 1}, {1, 1}, {0, 0}, ActivationKind::kErf,
+                         false, {1, 1, 0}, 1,      0,      0};
     };
-    const auto step = [](ImageOperation op, int size) {
-        return ImageStep{op, size, 0, false, 1, 0, 0};
+    const auto windows = [&](Op op, int h, int w, int stride, int before, double gain,
+                             double bias) {
+        ImageStep made = step(op);
+        made.window[0] = h, made.window[1] = w, made.stride[0] = made.stride[1] = stride;
+        made.before[0] = made.before[1] = before;
+        made.gain = gain, made.bias = bias, made.trained = op == Op::kConv;
+        return made;
     };
-    const ImageStep relu = step(ImageOperation::kRelu, 1), pool = step(ImageOperation::kPool, 2);
-    const ImageStep save = step(ImageOperation::kSave, 1), add = step(ImageOperation::kAdd, 1);
+    const auto conv = [&](int size, bool valid, double bias) {
+        return windows(Op::kConv, size, size, 1, valid ? 0 : size / 2, 2.0 / (size * size), bias);
+    };
+    const ImageStep relu = step(Op::kRelu), pool = windows(Op::kPool, 2, 2, 2, 0, 1 / 16.0, 0);
+    const ImageStep save = step(Op::kSave), add = step(Op::kAdd), swap = step(Op::kSwap);
     const ImageStep three = conv(3, false, 0), biased = conv(3, false, 0.1);
+    const ImageStep erf = step(Op::kActivate), norm = step(Op::kNormalize);
+    const ImageStep apart = windows(Op::kConv, 3, 3, 2, 1, 0.2, 0.1);
+    const ImageStep point = windows(Op::kConv, 1, 1, 2, 0, 0.5, 0);
+    const ImageStep even = windows(Op::kConv, 2, 4, 1, 1, 0.2, 0.1);
+    const ImageStep grown = windows(Op::kConv, 2, 2, 1, 3, 0.2, 0.1);
+    const ImageStep overlapping = windows(Op::kPool, 3, 2, 1, 0, 0.1, 0);
     return {
         {"flatten", {three, relu, three, relu}, false, false},
         {"mean", {three, relu, biased, relu}, false, true},
@@ -236,6 +294,13 @@ std::vector<Network> networks() {
         {"pool", {three, relu, pool, three, relu}, false, true},
         {"pool flat", {three, relu, three, pool, relu}, false, false},
         {"circular pool", {three, relu, pool, conv(1, false, 0), relu}, true, true},
+        {"stride", {three, relu, apart, relu, apart, relu}, false, true},
+        {"even", {even, relu, even, relu}, false, true},
+        {"grown", {grown, relu, apart, relu, grown, relu}, false, true},
+        {"shortcut", {three, save, relu, apart, relu, three, swap, point, add, relu}, false, true},
+        {"overlap", {three, relu, overlapping, apart, relu, overlapping}, false, true},
+        {"erf", {three, erf, apart, norm, erf}, false, true},
+        {"erf pool", {three, norm, erf, overlapping, three, erf}, false, false},
     };
 }
 

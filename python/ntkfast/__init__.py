@@ -28,8 +28,11 @@ from ntkfast.networks import (
     Residual,
     ResNet,
     Skip,
+    SumPool,
     compose,
     myrtle,
+    resnet,
+    wide_resnet,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ __all__ = [
     "Residual",
     "Sequences",
     "Skip",
+    "SumPool",
     "__version__",
     "batch",
     "compose",
@@ -75,12 +79,14 @@ __all__ = [
     "myrtle",
     "plot",
     "regression",
+    "resnet",
     "sequences",
     "set_num_threads",
     "show_config",
     "spectrum",
     "statistics",
     "threadpool_limits",
+    "wide_resnet",
 ]
 
 _register_threadpool()

@@ -88,13 +88,10 @@ class Activation(ABC):
     is_smooth : bool
         Whether kernels are looked for as power series: `hermite` is a closed form whose
         coefficients mostly decrease geometrically.
-    is_linear : bool
-        Whether Gaussian signals stay Gaussian.
     """
 
     is_arc_cosine: bool = False
     is_smooth: bool = False
-    is_linear: bool = False
 
     @property
     @abstractmethod

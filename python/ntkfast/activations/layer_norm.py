@@ -24,37 +24,20 @@ from ntkfast.activations.pairs import _half_chords, inverse_root
 
 
 @dataclass(frozen=True)
-class LayerNorm(Activation):
-    """Layer normalization, x / sqrt(q) for signals of variance q: K = c / sqrt(qp).
-
-    It takes the mean off the neurons of a layer, and divides by their root mean square, for each
-    input by itself [1]_. In a wide layer these are numbers, 0 and the root of the variance q: what
-    is left is a linear function, Kd = 1 / sqrt(qp). Gains and shifts of neurons are not part of it:
-    the next layer has weights and biases.
+class Standardization(Activation):
+    """The linear function x / sqrt(q) of signals of variance q: K = c / sqrt(qp).
 
     Signals of variance 0, of a row of zeros without biases before, have no direction: they count as
     orthogonal to others and equal to themselves. Where the network is homogeneous, that is the
     limit of short rows in both kernels; elsewhere the NTK lacks what is trained before.
-
-    References
-    ----------
-    .. [1] J. Ba, J. Kiros, G. Hinton, "Layer normalization", arXiv:1607.06450.
-
-    Examples
-    --------
-    >>> import numpy as np, ntkfast as nf
-    >>> net = nf.compose(nf.Dense(2.0), nf.LayerNorm(), "relu", nf.Dense(2**0.5))
-    >>> net.nngp.diag(np.array([[3.0, 4.0], [6.0, 8.0]])).round(12)
-    array([1., 1.])
     """
 
     is_arc_cosine = True
     is_smooth = True
-    is_linear = True
 
     @property
     def name(self) -> str:
-        return "layer_norm"
+        return "layer normalization"
 
     @property
     def degree(self) -> float | None:

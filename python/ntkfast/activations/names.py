@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ntkfast.activations.base import Activation, Array
-from ntkfast.activations.layer_norm import LayerNorm
 from ntkfast.activations.polynomials import HermiteSeries, Identity, Polynomial
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
 from ntkfast.activations.smooth import GELU, Erf, Gaussian
@@ -73,7 +72,7 @@ _CONSTANTS: dict[str, Activation] = {
 }
 
 
-_CONSTANTS |= {"linear": identity, "sigmoid_like": sigmoid_like, "layer_norm": LayerNorm()}
+_CONSTANTS |= {"linear": identity, "sigmoid_like": sigmoid_like}
 
 
 _FACTORIES: dict[str, Callable[..., Activation]] = {

@@ -40,7 +40,6 @@ class Identity(Activation):
 
     is_arc_cosine = True
     is_smooth = True
-    is_linear = True
 
     @property
     def name(self) -> str:

@@ -35,7 +35,7 @@ HELP = {
     "alpha": "factor of the residual branch",
     "trained": "which layers are: residual, all or last",
     "normalize": "divide by k(1)",
-    "filter_size": "odd",
+    "filter_size": "of convolutions, or ROWSxCOLUMNS",
     "readout": "flatten, gap or lap; last, average, average_normalized or average_released",
     "window": "pixels of an average, for lap",
     "padding": "zero, valid or circular, at the edges of images",
@@ -123,8 +123,17 @@ def _shape(text: str) -> tuple[int, ...]:
     return tuple(int(size) for size in match.groups())
 
 
+def _sizes(text: str) -> int | tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected N or ROWSxCOLUMNS, got {text}")
+    rows, columns = match.groups()
+    return int(rows) if columns is None else (int(rows), int(columns))
+
+
 _TYPES: dict[str, dict[str, Any]] = {
     "int": {"type": int, "metavar": "N"},
+    "int | Pair": {"type": _sizes, "metavar": "N"},
     "float": {"type": float, "metavar": "X"},
     "str": {"metavar": "NAME"},
     "ActivationLike": {"metavar": "NAME"},

@@ -62,6 +62,9 @@ class ImageOperation(IntEnum):
     POOL = 2
     SAVE = 3
     ADD = 4
+    SWAP = 5
+    ACTIVATE = 6
+    NORMALIZE = 7
 
 
 # One layer: its activation, slots it saves to before and adds after (or -1), parameters, the affine
@@ -82,14 +85,19 @@ LAYER_ROW = np.dtype(
     align=True,
 )
 
-# One step on images: windows or blocks of size x size pixels, the slot of a branch, whether windows
-# stay inside the image.
+# One step on images: the slot of a branch; rows and columns of windows, how far they are apart, and
+# how far before the image the first one begins; an activation; whether all pixels are normalised
+# alike.
 IMAGE_STEP = np.dtype(
     [
         ("operation", np.int32),
-        ("size", np.int32),
         ("slot", np.int32),
-        ("inside", np.bool_),
+        ("window", np.int32, 2),
+        ("stride", np.int32, 2),
+        ("before", np.int32, 2),
+        ("kind", np.int32),
+        ("whole", np.bool_),
+        ("parameter", np.float64, 3),
         ("gain", np.float64),
         ("bias", np.float64),
         ("trained", np.float64),
@@ -98,6 +106,6 @@ IMAGE_STEP = np.dtype(
 )
 
 # Images before a step or after the last: pixels, the largest displacements of pairs of pixels that
-# the read-out needs, and those that variances after a pool need, or -1.
-LEVEL = ("height", "width", "reach_h", "reach_w", "own_h", "own_w")
+# the read-out needs, and those that variances after a pool need, or -1, in units of the scale.
+LEVEL = ("height", "width", "reach_h", "reach_w", "own_h", "own_w", "scale_h", "scale_w")
 IMAGE_LEVEL = np.dtype([(name, np.int64) for name in LEVEL])

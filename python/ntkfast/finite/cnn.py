@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
 from ntkfast.networks.base import ActivationLike
 from ntkfast.networks.convolutional import ConvNet, checked_shape
-from ntkfast.networks.steps import PADDINGS, Conv, Readout, odd
+from ntkfast.networks.steps import Conv, Padding, Pair, Readout
 from ntkfast.support.randomness import RNG
 
 TILE_BYTES = 1 << 28  # of the gradients of a tile of images
@@ -28,10 +28,10 @@ Pixels = NDArray[Any]  # (..., height, width, channels)
 class CNN(FiniteNetwork):
     """A convolutional network of finite width with random weights, as a value.
 
-    With ``z_0 = x``, ``z_l = s(h_l)`` and P(z) the patches of filter_size x filter_size pixels,
+    With ``z_0 = x``, ``z_l = s(h_l)`` and P(z) the patches of rows x columns pixels of a filter,
     the convolutions l = 0 ... L-1 are::
 
-        h_(l+1) = w_std[l] / sqrt(filter_size^2 channels[l]) W_l^T P(z_l) + b_std[l] b_l
+        h_(l+1) = w_std[l] / sqrt(rows columns channels[l]) W_l^T P(z_l) + b_std[l] b_l
 
     at every pixel, as ``Conv`` of neural-tangents and of `ntkfast.ConvNet`; the read-out is a dense
     layer on all of z_L, or on its mean over pixels. Weights have variance 1.
@@ -45,9 +45,12 @@ class CNN(FiniteNetwork):
     outputs : int, default 1
     activation : str, Activation or callable, default "relu"
         See `ntkfast.Activation`.
-    filter_size : int, default 3
-        Odd.
-    padding : {"zero", "valid", "circular"}
+    filter_size : int or (int, int), default 3
+        Rows and columns of the windows.
+    padding : {"zero", "valid", "circular"} or numbers
+        As for `ntkfast.Conv`.
+    stride : int, (int, int) or a list of these, default 1
+        Rows and columns from one window to the next: of all convolutions, or one per convolution.
     readout : {"gap", "flatten"}
         The mean over pixels, or every pixel with weights of its own.
     init : {"gaussian", "orthogonal", "sparse"}, Sparse or Orthogonal
@@ -67,14 +70,15 @@ class CNN(FiniteNetwork):
         Of convolutions the rows are those of a patch: rows, columns, channels.
     biases : tuple of (fan_out,) arrays
     limit : ConvNet
-        The infinitely wide network, of ReLUs. Orthogonal and sparse weights have the same.
+        The infinitely wide network, if the dual of the activation has a closed form. Orthogonal
+        and sparse weights have the same.
     ntk, nngp : Kernel
         The empirical kernels of these very weights.
 
     Raises
     ------
     TypeError, ValueError
-        If a parameter has the wrong type, range or length, or valid padding leaves no pixels.
+        If a parameter has the wrong type, range or length, or a filter does not fit.
 
     Notes
     -----
@@ -100,8 +104,9 @@ class CNN(FiniteNetwork):
     shape: Shape
     channels: tuple[int, ...]
     outputs: int
-    filter_size: int
-    padding: str
+    filter_size: int | Pair
+    padding: Padding
+    stride: int | Pair | list[int | Pair]
     readout: str
     zero_bias = False
 
@@ -112,8 +117,9 @@ class CNN(FiniteNetwork):
         outputs: int = 1,
         activation: ActivationLike = "relu",
         *,
-        filter_size: int = 3,
-        padding: str = "zero",
+        filter_size: int | Pair = 3,
+        padding: Padding = "zero",
+        stride: int | Pair | list[int | Pair] = 1,
         readout: str = "gap",
         init: str | Init = "gaussian",
         w_std: float | Sequence[float] | None = None,
@@ -127,21 +133,25 @@ class CNN(FiniteNetwork):
         checked = checked_shape(shape)
         if checked is None:
             raise TypeError("shape: expected (height, width, channels), got None")
+        strides = stride if isinstance(stride, list) else [stride] * len(wide)
+        if len(strides) != len(wide):
+            raise ValueError(
+                f"stride: expected one value or {len(wide)}, one per convolution, "
+                f"got {len(strides)}"
+            )
+        first = Conv(filter_size, padding=padding, stride=strides[0])
         checks.store(
             self,
             shape=checked,
             channels=wide,
             outputs=checks.count("outputs", outputs, least=1),
-            filter_size=odd("filter_size", filter_size),
-            padding=checks.choice("padding", padding, PADDINGS),
+            filter_size=first.filter_size,
+            padding=first.padding,
+            stride=list(strides) if isinstance(stride, list) else first.stride,
             readout=checks.choice("readout", readout, ("gap", "flatten")),
         )
+        assert self._layouts[-1]  # made once, so that a filter that does not fit is told here
         self._initialize(len(wide) + 1, activation, init, w_std, b_std, trained)
-        if self.padding == "valid" and min(self._pixels(self.depth)) < 1:
-            raise ValueError(
-                f"shape: {self.depth} valid convolutions with filter_size={self.filter_size} "
-                f"leave no pixels of {checked[0]} x {checked[1]}"
-            )
         self._draw(np.random.default_rng(rng))
 
     def __repr__(self) -> str:
@@ -152,14 +162,23 @@ class CNN(FiniteNetwork):
         """Number of convolutions."""
         return len(self.channels)
 
-    def _pixels(self, layer: int) -> tuple[int, int]:
-        lost = layer * (self.filter_size - 1) if self.padding == "valid" else 0
-        return self.shape[0] - lost, self.shape[1] - lost
+    def _pixels(self, layer: int) -> Pair:
+        return self._layouts[layer][0]
+
+    @property
+    def _convs(self) -> tuple[Conv, ...]:
+        strides = self.stride if isinstance(self.stride, list) else [self.stride] * self.depth
+        return tuple(Conv(self.filter_size, padding=self.padding, stride=one) for one in strides)
+
+    @property
+    def _layouts(self) -> list[tuple[Pair, tuple[Pair, ...]]]:
+        return _layouts(self._convs, self.shape[:2])
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return fan-in and fan-out of the layers."""
         wide = (self.shape[2], *self.channels)
-        sizes = [(self.filter_size**2 * before, after) for before, after in pairwise(wide)]
+        rows, columns = self._convs[0].window
+        sizes = [(rows * columns * before, after) for before, after in pairwise(wide)]
         height, width = self._pixels(self.depth)
         last = wide[-1] if self.readout == "gap" else height * width * wide[-1]
         return [*sizes, (last, self.outputs)]
@@ -192,7 +211,7 @@ class CNN(FiniteNetwork):
     def _read(self, layer: int, z: Pixels) -> Pixels:
         """Return patches, for the last layer the row that it is applied to."""
         if layer < self.depth:
-            return self._patches(z.reshape(len(z), *self._pixels(layer), -1))
+            return self._patches(z.reshape(len(z), *self._pixels(layer), -1), layer)
         flat = z.reshape(len(z), -1) if self.readout == "flatten" else z.mean(axis=(1, 2))
         return np.asarray(flat, z.dtype)
 
@@ -203,33 +222,33 @@ class CNN(FiniteNetwork):
     def _gradients(self, layer: int) -> Callable[..., Factors | PixelFactors]:
         return PixelFactors.of if layer < self.depth else Factors
 
-    def _patches(self, z: Pixels) -> Pixels:
-        """Return (n, height, width, filter_size^2 channels)."""
-        q = self.filter_size
-        if self.padding != "valid":
-            edge = (q // 2, q // 2)
-            mode: Any = "constant" if self.padding == "zero" else "wrap"
-            z = np.pad(z, ((0, 0), edge, edge, (0, 0)), mode)
-        views = np.lib.stride_tricks.sliding_window_view(z, (q, q), axis=(1, 2))
-        return np.moveaxis(views, 3, 5).reshape(*views.shape[:3], -1)
+    def _patches(self, z: Pixels, layer: int) -> Pixels:
+        """Return (n, height, width, rows columns channels)."""
+        conv, (_, margins) = self._convs[layer], self._layouts[layer]
+        (height, width), (down, right) = self._pixels(layer + 1), conv.strides
+        mode: Any = "wrap" if conv.padding == "circular" else "constant"
+        z = np.pad(z, ((0, 0), *margins, (0, 0)), mode)
+        views = np.lib.stride_tricks.sliding_window_view(z, conv.window, axis=(1, 2))
+        views = views[:, ::down, ::right][:, :height, :width]
+        return np.moveaxis(views, 3, 5).reshape(len(z), height, width, -1)
 
     def _from_patches(self, patches: Pixels, layer: int) -> Pixels:
         """Return the transpose of `_patches`: (n, outputs, height, width, channels) of z_l."""
-        q, (height, width) = self.filter_size, self._pixels(layer)
+        conv, (pixels, margins) = self._convs[layer], self._layouts[layer]
+        parts = patches.reshape(*patches.shape[:4], *conv.window, -1)
         rows, columns = patches.shape[2:4]
-        parts = patches.reshape(*patches.shape[:4], q, q, -1)
-        whole = np.zeros(
-            (*patches.shape[:2], rows + q - 1, columns + q - 1, parts.shape[-1]), patches.dtype
-        )
-        for i in range(q):
-            for j in range(q):
-                whole[:, :, i : i + rows, j : j + columns] += parts[:, :, :, :, i, j]
-        if self.padding == "valid":
+        sizes = (size + sum(both) for size, both in zip(pixels, margins, strict=True))
+        whole = np.zeros((*patches.shape[:2], *sizes, parts.shape[-1]), patches.dtype)
+        down, right = conv.strides
+        for i, j in np.ndindex(*conv.window):
+            at = slice(i, i + down * rows, down), slice(j, j + right * columns, right)
+            whole[:, :, at[0], at[1]] += parts[:, :, :, :, i, j]
+        if conv.padding == "circular":
+            for axis, (size, both) in enumerate(zip(pixels, margins, strict=True), 2):
+                whole = _folded(whole, axis, both[0], size)
             return whole
-        edge = q // 2
-        if self.padding == "zero":
-            return whole[:, :, edge : edge + height, edge : edge + width]
-        return _folded(_folded(whole, 2, edge, height), 3, edge, width)
+        (top, _), (left, _) = margins
+        return whole[:, :, top : top + pixels[0], left : left + pixels[1]]
 
     def _to_pixels(self, back: Pixels) -> Pixels:
         """Return the transpose of `_read` for the last layer."""
@@ -248,19 +267,34 @@ class CNN(FiniteNetwork):
         Raises
         ------
         ValueError
-            If the activation is not ReLU.
+            If the dual of the activation has no closed form.
         """
-        if self.activation.name != "relu":
-            raise ValueError(
-                f"activation: expected relu for the limit of images, got {self.activation.name!r}"
-            )
         steps: list[Any] = []
-        for w, b, trained in zip(self.w_std, self.b_std, self.trained[:-1], strict=False):
-            steps += [Conv(self.filter_size, w, b, self.padding, trained), "relu"]
+        scales = zip(self._convs, self.w_std, self.b_std, self.trained, strict=False)
+        for conv, w, b, trained in scales:
+            steps += [replace(conv, w_std=w, b_std=b, trained=trained), self.activation]
         last = Readout(
             self.readout, w_std=self.w_std[-1], b_std=self.b_std[-1], trained=self.trained[-1]
         )
         return ConvNet(*steps, readout=last, shape=self.shape)
+
+
+def _layouts(convs: Sequence[Conv], shape: Pair) -> list[tuple[Pair, tuple[Pair, ...]]]:
+    """Return the pixels before each convolution and what it adds around them, then the last ones.
+
+    Along an axis a margin is what its windows reach beyond the image, on either side.
+    """
+    found: list[tuple[Pair, tuple[Pair, ...]]] = []
+    for conv in convs:
+        counts, margins = [], []
+        for axis, size in enumerate(shape):
+            count, before = conv.along(axis, size)
+            reach = (count - 1) * conv.strides[axis] + conv.window[axis] - before
+            counts.append(count)
+            margins.append((before, max(reach - size, 0)))
+        found.append((shape, tuple(margins)))
+        shape = counts[0], counts[1]
+    return [*found, (shape, ())]
 
 
 def _folded(whole: Pixels, axis: int, edge: int, size: int) -> Pixels:

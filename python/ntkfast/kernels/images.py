@@ -12,8 +12,8 @@ from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import KernelOfNetwork, fill
-
-Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
+from ntkfast.kernels.image_heads import Outs, carry_diagonal, carry_pairs
+from ntkfast.kernels.layers import Diagonal, Layers
 
 
 class PlansImages(Protocol):
@@ -29,6 +29,9 @@ class PlansImages(Protocol):
 
     def plan(self, shape: Shape) -> ImagePlan:
         """Return the constants of the network."""
+
+    def head_layers(self) -> Layers:
+        """Return the dense layers behind the read-out."""
 
 
 class ImageKernel(KernelOfNetwork):
@@ -82,7 +85,12 @@ class ImageKernel(KernelOfNetwork):
         images = cast(Images, X)
         values = np.empty((len(images), 1), images.dtype)
         outs = (values, None) if self.kind == "ntk" else (None, values)
-        self._run(images, None, outs, places.of(images.data).run(None), diagonal=True)
+        run = places.of(images.data).run(None)
+        layers = self.network.head_layers()
+        if layers:
+            carry_diagonal(layers, self._own(images, run), outs)
+        else:
+            self._engine(images, None, outs, run, diagonal=True)
         return values[:, 0]
 
     def _both(
@@ -90,23 +98,46 @@ class ImageKernel(KernelOfNetwork):
     ) -> None:
         self._run(cast(Images, X), cast("Images | None", Y), outs, run)
 
-    def _run(
-        self,
-        X: Images,
-        Y: Images | None,
-        outs: Outs,
-        run: Run,
-        *,
-        diagonal: bool = False,
+    def _run(self, X: Images, Y: Images | None, outs: Outs, run: Run) -> None:
+        layers = self.network.head_layers()
+        if not layers:
+            self._engine(X, Y, outs, run)
+            return
+        if any(out is not None and not isinstance(out, np.ndarray) for out in outs):
+            raise ValueError(
+                "head: dense layers behind the read-out are computed in the memory of the host; "
+                "pass NumPy arrays, for which a device may be the engine too"
+            )
+        shape = (len(X), len(X if Y is None else Y))
+        wanted = [np.empty(shape, X.dtype) if out is None else out for out in outs]
+        self._engine(X, Y, (wanted[0], wanted[1]), run)
+        own = self._own(X, run)
+        p = own.nngp if Y is None else self._own(Y, run).nngp
+        carry_pairs(layers, X, Y, own, p, (wanted[0], wanted[1]), outs)
+        _check_finite(outs)
+
+    def _own(self, X: Images, run: Run) -> Diagonal:
+        """Return the kernels of the read-out of images with themselves."""
+        tangents, values = (np.empty((len(X), 1), X.dtype) for _ in range(2))
+        self._engine(X, None, (tangents, values), run, diagonal=True)
+        return Diagonal(values[:, 0].astype(np.float64), tangents[:, 0].astype(np.float64))
+
+    def _engine(
+        self, X: Images, Y: Images | None, outs: Outs, run: Run, *, diagonal: bool = False
     ) -> None:
+        """Write the kernels of the read-out."""
         plan = self.network.plan(X.shape)
         right = None if Y is None else _scaled(Y, plan)
         run.engine.images(plan, _scaled(X, plan), right, outs, diagonal, run.threads)
-        for out in outs:
-            if out is not None and not places.of(out).finite(out):
-                raise ValueError(
-                    f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
-                )
+        _check_finite(outs)
+
+
+def _check_finite(outs: Outs) -> None:
+    for out in outs:
+        if out is not None and not places.of(out).finite(out):
+            raise ValueError(
+                f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
+            )
 
 
 def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:

@@ -126,8 +126,11 @@ class Diagonal(NamedTuple):
     ntk: Array
 
 
-def diagonal(layers: Layers, q: Array) -> Diagonal:
-    """Return the kernels of inputs with squared norms `q` with themselves."""
+def diagonal(layers: Layers, q: Array, t: Array | None = None) -> Diagonal:
+    """Return the kernels of inputs with squared norms `q` with themselves.
+
+    `t` is their NTK before the first layer, if it does not vanish.
+    """
 
     def activate(layer: Layer, state: Diagonal) -> Diagonal:
         c, t = state
@@ -141,7 +144,8 @@ def diagonal(layers: Layers, q: Array) -> Diagonal:
     def join(a: Diagonal, b: Diagonal) -> Diagonal:
         return Diagonal(a.nngp + b.nngp, a.ntk + b.ntk)
 
-    return carry(layers, Diagonal(q, np.zeros_like(q)), activate, affine, join)
+    start = Diagonal(q, np.zeros_like(q) if t is None else t)
+    return carry(layers, start, activate, affine, join)
 
 
 class Sphere(NamedTuple):

@@ -193,6 +193,11 @@ def _join(a: Pairs, b: Pairs) -> Pairs:
     return whole._replace(w=w, co=co)
 
 
+def walk(layers: Layers, pairs: Pairs) -> Pairs:
+    """Carry all pairs through layers."""
+    return carry(layers, pairs, _activate, _affine, _join)
+
+
 def _angles(X: Doubles, Y: Doubles) -> tuple[Doubles, Doubles]:
     """Return 1 - u and 1 + u of all pairs; a zero row is orthogonal to others, equal to itself."""
     left, right = (np.linalg.norm(side, axis=1)[:, None] for side in (X, Y))
@@ -236,7 +241,7 @@ def write(
     for part in panels(len(left), 64 * len(right), PANEL_BYTES):
         w, co = _angles(left[part], right)
         start = Pairs(q[part], p, w, co, np.zeros_like(w), 0.0)
-        pairs = carry(layers, start, _activate, _affine, _join)
+        pairs = walk(layers, start)
         error = max(error, pairs.error)
         equal = (w == 0) & (q[part][:, None] == p)
         for out, scale, value, top in zip(

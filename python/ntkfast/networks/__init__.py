@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ntkfast.activations.layer_norm import LayerNorm
 from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense, Residual, compose
-from ntkfast.networks.convolutional import ConvNet, Convolutional, myrtle
+from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
+from ntkfast.networks.presets import myrtle, resnet, wide_resnet
 from ntkfast.networks.recurrent import Recurrent
-from ntkfast.networks.steps import AvgPool, Conv, Readout, Skip
+from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout, Skip, SumPool
 
 __all__ = [
     "AvgPool",
@@ -25,6 +25,9 @@ __all__ = [
     "ResNet",
     "Residual",
     "Skip",
+    "SumPool",
     "compose",
     "myrtle",
+    "resnet",
+    "wide_resnet",
 ]

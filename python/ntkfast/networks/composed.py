@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.layer_norm import Standardization
 from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
@@ -14,8 +15,10 @@ from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.dense import affine
 from ntkfast.networks.gaussian import Branch, Weights, check_gaussian
+from ntkfast.networks.steps import LayerNorm
 
 STANDARD = "standard"
+STANDARDIZED = Standardization()
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +73,7 @@ class Residual(Branch):
 
     branch: tuple[Any, ...]
 
-    def __init__(self, *branch: Dense | Residual | ActivationLike) -> None:
+    def __init__(self, *branch: Dense | Residual | LayerNorm | ActivationLike) -> None:
         if not branch:
             raise ValueError("branch: expected at least one element")
         checks.store(self, branch=tuple(_element(part) for part in branch))
@@ -79,11 +82,13 @@ class Residual(Branch):
         return f"Residual({', '.join(repr(part) for part in self.branch)})"
 
 
-Element: TypeAlias = Dense | Residual | Activation
+Element: TypeAlias = Dense | Residual | LayerNorm | Activation
 
 
 def _element(part: Any) -> Element:
-    return part if isinstance(part, (Dense, Residual)) else resolve(part)
+    if isinstance(part, LayerNorm) and part.over != "channels":
+        raise ValueError(f"over: expected LayerNorm() in a dense network, got {part!r}")
+    return part if isinstance(part, (Dense, Residual, LayerNorm)) else resolve(part)
 
 
 @dataclass(frozen=True, init=False)
@@ -118,6 +123,11 @@ class Composed(DenseNetwork):
         scale = 1.0 if self.parameterization == "unit" else 1.0 / dim
         layers, _ = _lower(self.elements, 0, dim if standard else None)
         return merge([Layer(w=scale), *layers])
+
+
+def dense_layers(elements: Sequence[Element]) -> Layers:
+    """Return the layers of elements that follow on a dense layer."""
+    return merge(_lower(elements, 0, None)[0])
 
 
 def _dense(elements: Sequence[Element]) -> Iterator[Dense]:
@@ -157,7 +167,7 @@ def _lower(
                 )
             layers += [Layer(save=slot), *branch, Layer(add=slot)]
         else:
-            layers.append(Layer(part))
+            layers.append(Layer(STANDARDIZED if isinstance(part, LayerNorm) else part))
     return layers, fan_in
 
 
@@ -176,7 +186,7 @@ def _weights(part: Dense, fan_in: int | None) -> Layer:
 
 
 def compose(
-    *elements: Dense | Residual | ActivationLike, parameterization: str = "ntk"
+    *elements: Dense | Residual | LayerNorm | ActivationLike, parameterization: str = "ntk"
 ) -> Composed:
     """Compose a dense network in the vocabulary of neural-tangents' stax.
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
-from ntkfast.networks.base import PARAMETERIZATIONS, Network, short_repr
+from ntkfast.kernels.layers import Layers
+from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
+from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
 from ntkfast.networks.gaussian import check_gaussian
 from ntkfast.networks.image_plan import image_plan
 from ntkfast.networks.steps import (
     SQRT2,
-    AvgPool,
     Conv,
+    Pair,
     Readout,
     Step,
     checked_steps,
@@ -49,6 +54,10 @@ class ImageNetwork(Network):
     def last(self) -> Readout:
         """Return the read-out."""
 
+    def head_layers(self) -> Layers:
+        """Return the dense layers behind the read-out: none, but for those of a head."""
+        return ()
+
     @property
     def divides_by_channels(self) -> bool:
         """Whether inner products of pixels are divided by the number of channels."""
@@ -70,7 +79,7 @@ class ImageNetwork(Network):
         Raises
         ------
         ValueError
-            If a filter does not fit in the image or a pool does not divide it.
+            If a filter or a pool does not fit in the image, or the shapes of two ways differ.
         """
         return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
 
@@ -81,8 +90,9 @@ class ConvNet(ImageNetwork):
 
     Parameters
     ----------
-    *steps : Conv, AvgPool, Skip or "relu"
-        Applied in order, the first one a convolution.
+    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, or an activation
+        Applied in order, the first one a convolution. Activations by name or as
+        `ntkfast.Activation`: those whose dual kernel has a closed form, ReLU the fastest.
     readout : Readout or str, default "gap"
         That of `Convolutional` is "flatten", as in the paper that it follows.
     parameterization : {"ntk", "unit"}, default "ntk"
@@ -95,21 +105,25 @@ class ConvNet(ImageNetwork):
         Where images have their axis of channels: "first" takes (n, channels, height, width) arrays,
         and rows that hold one channel after the other. Default: "last", with a warning where the
         shape of an array looks otherwise.
+    head : sequence, optional
+        Behind the read-out, which is a dense layer: what `compose` takes, as in
+        ``head=("relu", Dense(1.4))``, any activation included.
 
     Raises
     ------
     ValueError
-        If a step is unknown, or circular padding stands beside another. If "relu" follows another
-        one, or a sum with the output of one, with no `Conv` between: its input is not Gaussian. If
-        a branch is correlated with the identity that it is added to.
+        If a step is unknown, or circular padding stands beside another. If an activation or a
+        `LayerNorm` follows an activation, or a sum with the output of one, with no `Conv` between:
+        its input is not Gaussian. If a branch is correlated with what it is added to.
 
     Notes
     -----
     Behind an `AvgPool` nearly parallel pixels have lost their angle to the root of rounding, beside
     biases that dwarf the images too (docs/accuracy.md).
 
-    ``Conv(q, w, b), "relu"`` is ``Conv(1, (q, q), W_std=w, b_std=b, padding="SAME"), Relu()`` of
-    neural-tangents, ``readout=Readout("gap", w_std=w)`` its ``GlobalAvgPool(), Dense(1, w)``.
+    ``Conv(q, w, b, stride=s), "relu"`` is ``Conv(1, (q, q), (s, s), W_std=w, b_std=b,
+    padding="SAME"), Relu()`` of neural-tangents, ``readout=Readout("gap", w_std=w)`` its
+    ``GlobalAvgPool(), Dense(1, w)``.
 
     Examples
     --------
@@ -126,6 +140,7 @@ class ConvNet(ImageNetwork):
     parameterization: str
     shape: Shape | None
     channels: str | None
+    head: tuple[Any, ...]
 
     def __init__(
         self,
@@ -134,6 +149,7 @@ class ConvNet(ImageNetwork):
         parameterization: str = "ntk",
         shape: Shape | None = None,
         channels: str | None = None,
+        head: Sequence[Dense | Residual | ActivationLike] = (),
     ) -> None:
         checks.store(
             self,
@@ -142,6 +158,7 @@ class ConvNet(ImageNetwork):
             parameterization=checks.choice("parameterization", parameterization, PARAMETERIZATIONS),
             shape=checked_shape(shape),
             channels=layout.checked_channels(channels),
+            head=Composed((Dense(), *head)).elements[1:] if head else (),
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
@@ -154,6 +171,7 @@ class ConvNet(ImageNetwork):
         parts += [f"parameterization={self.parameterization!r}"] * (self.parameterization != "ntk")
         parts += [f"shape={self.shape}"] * (self.shape is not None)
         parts += [f"channels={self.channels!r}"] * (self.channels is not None)
+        parts += [f"head={self.head!r}"] * bool(self.head)
         return f"ConvNet({', '.join(parts)})"
 
     def steps(self) -> tuple[Step, ...]:
@@ -164,6 +182,10 @@ class ConvNet(ImageNetwork):
         """Return the read-out."""
         return self.readout
 
+    def head_layers(self) -> Layers:
+        """Return the dense layers behind the read-out."""
+        return dense_layers(self.head)
+
 
 @dataclass(frozen=True, repr=False)
 class Convolutional(ImageNetwork):
@@ -173,8 +195,8 @@ class Convolutional(ImageNetwork):
     ----------
     depth : int
         Number of convolutions, each followed by ReLU.
-    filter_size : int, default 3
-        Rows and columns of the windows, odd.
+    filter_size : int or (int, int), default 3
+        Rows and columns of the windows.
     readout : {"flatten", "gap", "lap"}
         Every pixel with weights of its own (CNTK-V), global average pooling (CNTK-GAP), or local
         average pooling over windows of ``window`` x ``window`` pixels.
@@ -205,8 +227,8 @@ class Convolutional(ImageNetwork):
     Raises
     ------
     TypeError, ValueError
-        If a parameter has the wrong type or range, an even filter or a window without "lap" among
-        them; on calling a kernel, if images do not fit.
+        If a parameter has the wrong type or range, a window without "lap" among them; on calling a
+        kernel, if images do not fit.
 
     Notes
     -----
@@ -243,7 +265,7 @@ class Convolutional(ImageNetwork):
 
     depth: int
     _: KW_ONLY
-    filter_size: int = 3
+    filter_size: int | Pair = 3
     readout: str = "flatten"
     window: int | None = None
     padding: str = "zero"
@@ -280,78 +302,21 @@ class Convolutional(ImageNetwork):
 
     __repr__ = short_repr
 
+    @property
+    def _root(self) -> float:
+        rows, columns = Conv(self.filter_size).window
+        return float(rows) if rows == columns else math.sqrt(rows * columns)
+
     def steps(self) -> tuple[Step, ...]:
         """Return the steps from the image to the read-out."""
         q, w, b = self.filter_size, self.w_std, self.b_std
-        # Weights of variance 1: the first window sum of "unit" is not divided by q^2.
-        first = Conv(
-            q, q if self.parameterization == "unit" else w, b, self.padding, self.train_first
-        )
+        # Weights of variance 1: the first window sum of "unit" is not divided by its pixels.
+        start = self._root if self.parameterization == "unit" else w
+        first = Conv(q, start, b, self.padding, self.train_first)
         return (first, "relu", *(Conv(q, w, b, self.padding), "relu") * (self.depth - 1))
 
     def last(self) -> Readout:
         """Return the read-out."""
         unit = self.parameterization == "unit"
-        w = self.w_std / self.filter_size if unit else self.w_std
+        w = self.w_std / self._root if unit else self.w_std
         return Readout(self.readout, self.window, w, self.b_std, self.train_last, mean=not unit)
-
-
-def myrtle(
-    depth: int = 5,
-    *,
-    readout: str = "gap",
-    w_std: float = SQRT2,
-    b_std: float = 0.0,
-    shape: Shape | None = None,
-    channels: str | None = None,
-) -> ConvNet:
-    """Return a Myrtle network: 3 x 3 convolutions with 2 x 2 average pools between them.
-
-    Parameters
-    ----------
-    depth : {5, 7, 10}
-        5 stands for 2, 1, 1 convolutions with ReLU in three groups, 7 for 2, 2, 2 and 10 for
-        3, 3, 3; a pool follows each of the first two groups. The read-out counts as a layer.
-    readout : {"gap", "flatten"}
-        After the last group; "gap" is the pool over 8 x 8 pixels of the reference, whose images
-        have 32 x 32.
-    w_std, b_std : float
-        Standard deviations of weights and biases, the read-out included.
-    shape : (height, width, channels), optional
-    channels : {"last", "first"}, optional
-        As for `ConvNet`.
-
-    Returns
-    -------
-    ConvNet
-
-    Raises
-    ------
-    ValueError
-        If the depth is none of the three.
-
-    Notes
-    -----
-    Checked against the authors' release (modestyachts/neural_kernels_code, configs/myrtle5.yaml,
-    myrtle7.yaml and myrtle10.yaml): the numbers of convolutions, zero padding, and the places and
-    sizes of the pools. Not checked: their scales of weights, and their preprocessing (which this
-    function leaves to the caller). They use the kernel without tangents, ``nngp``.
-
-    References
-    ----------
-    .. [1] V. Shankar et al., "Neural kernels without tangents", ICML 2020.
-
-    Examples
-    --------
-    >>> import numpy as np, ntkfast as nf
-    >>> nf.myrtle(5).nngp(np.ones((1, 8, 8, 3))).round(4)
-    array([[0.243]])
-    """
-    groups = {5: (2, 1, 1), 7: (2, 2, 2), 10: (3, 3, 3)}
-    if depth not in groups:
-        raise ValueError(f"depth: expected 5, 7 or 10, got {depth!r}")
-    layer = (Conv(3, w_std, b_std), "relu")
-    first, second, third = (layer * count for count in groups[depth])
-    steps = (*first, AvgPool(2), *second, AvgPool(2), *third)
-    last = Readout(readout, None, w_std, b_std)
-    return ConvNet(*steps, readout=last, shape=shape, channels=channels)

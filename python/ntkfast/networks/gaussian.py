@@ -19,10 +19,18 @@ class Weights:
     """A step that multiplies by fresh random weights."""
 
 
+class Normalization:
+    """A step that divides by standard deviations, which are constants of a wide layer."""
+
+
 class Branch:
-    """A step that adds what its steps, its attribute `branch`, make of the signal."""
+    """A step that adds what its steps, its attribute `branch`, make of the signal.
+
+    They are added to the signal itself, or to what the steps of `shortcut` make of it.
+    """
 
     branch: tuple[Any, ...]
+    shortcut: tuple[Any, ...] = ()
 
 
 class _Signal(NamedTuple):
@@ -64,15 +72,14 @@ def _after(steps: Sequence[Any], signal: _Signal, weights: str) -> _Signal:
             signal = _Signal()
         elif isinstance(step, Branch):
             signal = _sum(step, signal, weights)
-        elif isinstance(step, (str, Activation)) and step != IDENTITY:
-            linear = isinstance(step, Activation) and step.is_linear
-            name = step if isinstance(step, str) else step.name
+        elif isinstance(step, (str, Activation, Normalization)) and step != IDENTITY:
+            name = step if isinstance(step, str) else getattr(step, "name", type(step).__name__)
             if signal.other:
                 raise ValueError(
                     f"expected a {weights} before {name}, got a signal that holds {signal.other} "
                     "and is not Gaussian: its kernel has no closed form"
                 )
-            if not linear:
+            if not isinstance(step, Normalization):
                 signal = signal._replace(other=f"the output of {name}")
     return signal
 
@@ -82,14 +89,15 @@ def _sum(step: Branch, start: _Signal, weights: str) -> _Signal:
     if start.other == INPUTS:
         raise ValueError(f"expected a {weights} before the first {name}, which makes a wide layer")
     end = _after(step.branch, start._replace(mixed=False), weights)
-    if not end.mixed:
+    other = _after(step.shortcut, start._replace(mixed=False), weights)
+    if not end.mixed and not other.mixed:
         raise ValueError(
             f"expected a {weights} on each way through a branch, got {step!r}, which is correlated "
-            "with the identity that it is added to"
+            f"with {'its shortcut' if step.shortcut else 'the identity that it is added to'}"
         )
-    if start.other and end.other:
+    if other.other and end.other:
         raise ValueError(
             f"expected a {weights} at the end of {step!r}, got {end.other}, to be added to a "
-            f"signal that holds {start.other}: the products of their means would be missing"
+            f"signal that holds {other.other}: the products of their means would be missing"
         )
-    return _Signal(start.other or end.other, start.mixed)
+    return _Signal(other.other or end.other, start.mixed or (end.mixed and other.mixed))

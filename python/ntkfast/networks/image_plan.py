@@ -1,100 +1,147 @@
-"""From the steps of a convolutional network to what an engine must know of them."""
+"""From the steps of a convolutional network to what an engine must know of them.
+
+All pairs of a pixel p of x and the pixel p + d of y form a plane. A convolution of stride s makes
+the plane of displacement d of that of s d, so that up to the next pool planes are followed one by
+one, and the displacements before a convolution are multiples of its stride: `scale`. A pool mixes
+those that differ by less than its window.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.activations.base import Activation
 from ntkfast.arrays.collections import Shape
-from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ImageOperation
+from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ActivationKind, ImageOperation
 from ntkfast.engines.maps import ImagePlan
-from ntkfast.networks.steps import AvgPool, Conv, Readout, Skip, Step, convolutions, is_circular
+from ntkfast.networks.steps import (
+    RELU,
+    AvgPool,
+    Conv,
+    LayerNorm,
+    Pair,
+    Readout,
+    Skip,
+    Windowed,
+    is_circular,
+    is_homogeneous,
+)
 
-CONV, RELU, POOL, SAVE, ADD = ImageOperation
+Op = ImageOperation
 
 
 class _Table:
     """Rows of numbers, one per step, and the shapes between them."""
 
     def __init__(self, height: int, width: int) -> None:
-        self.rows: list[tuple[float, ...]] = []
-        self.shapes = [(height, width)]
+        self.rows: list[dict[str, Any]] = []
+        self.shapes: list[Pair] = [(height, width)]
 
-    def add(self, steps: Sequence[Step], slot: int = 0) -> None:
+    def add(self, steps: Sequence[Any], slot: int = 0) -> None:
         for step in steps:
-            shape = self.shapes[-1]
             if isinstance(step, Skip):
-                self._put(SAVE, slot=slot)
-                self.add(step.branch, slot + 1)
-                if self.shapes[-1] != shape:
-                    raise ValueError(
-                        f"Skip: expected a branch that keeps the shape {shape}, "
-                        f"got {self.shapes[-1]}"
-                    )
-                self._put(ADD, slot=slot)
+                self._branch(step, slot)
             elif isinstance(step, Conv):
-                self._convolve(step)
+                gain = step.w_std**2 / (step.window[0] * step.window[1])
+                trained = float(step.trained)
+                self._windows(Op.CONV, step, gain=gain, bias=step.b_std**2, trained=trained)
             elif isinstance(step, AvgPool):
-                if any(size % step.size for size in shape):
-                    raise ValueError(
-                        f"AvgPool: expected a size that divides the image, "
-                        f"got {step.size} for {shape[0]} x {shape[1]} pixels"
-                    )
-                after = shape[0] // step.size, shape[1] // step.size
-                self._put(POOL, size=step.size, shape=after)
+                self._windows(Op.POOL, step, gain=step.gain)
+            elif isinstance(step, LayerNorm):
+                self._put(Op.NORMALIZE, whole=step.over == "all")
+            elif step == RELU:
+                self._put(Op.RELU)
             else:
-                self._put(RELU)
+                self._activate(step)
 
-    def _convolve(self, step: Conv) -> None:
-        q, shape = step.filter_size, self.shapes[-1]
-        if step.padding != "zero" and q > min(shape):
+    def _activate(self, activation: Activation) -> None:
+        kind, parameters = activation.code
+        if kind != ActivationKind.IDENTITY:
+            self._put(Op.ACTIVATE, kind=kind, parameter=(*parameters, 0.0, 0.0, 0.0)[:3])
+
+    def _branch(self, step: Skip, slot: int) -> None:
+        start = self.shapes[-1]
+        self._put(Op.SAVE, slot=slot)
+        self.add(step.branch, slot + 1)
+        end = self.shapes[-1]
+        if step.shortcut:
+            self._put(Op.SWAP, slot=slot, shape=start)
+            self.add(step.shortcut, slot + 1)
+        other = self.shapes[-1] if step.shortcut else start
+        if other != end:
+            short = "the shortcut makes" if step.shortcut else "the identity has"
             raise ValueError(
-                f"filter_size: expected at most {min(shape)} for images of {shape[0]} x {shape[1]} "
-                f"pixels and padding={step.padding!r}, got {q}"
+                f"Skip: expected a branch that makes the pixels that {short}, got {end[0]} x "
+                f"{end[1]} beside {other[0]} x {other[1]}"
             )
-        valid = step.padding == "valid"
-        after = (shape[0] - q + 1, shape[1] - q + 1) if valid else shape
+        self._put(Op.ADD, slot=slot)
+
+    def _windows(self, op: Op, step: Windowed, **numbers: float) -> None:
+        rows, columns = (step.along(axis, size) for axis, size in enumerate(self.shapes[-1]))
         self._put(
-            CONV,
-            size=q,
-            valid=valid,
-            gain=step.w_std**2 / q**2,
-            bias=step.b_std**2,
-            trained=float(step.trained),
-            shape=after,
+            op,
+            window=step.window,
+            # One window has no next one, and needs no multiples of a stride.
+            stride=tuple(
+                stride if windows[0] > 1 else 1
+                for stride, windows in zip(step.strides, (rows, columns), strict=True)
+            ),
+            before=(rows[1], columns[1]),
+            shape=(rows[0], columns[0]),
+            **numbers,
         )
 
-    def _put(
-        self,
-        op: int,
-        *,
-        size: int = 1,
-        slot: int = 0,
-        valid: bool = False,
-        gain: float = 1.0,
-        bias: float = 0.0,
-        trained: float = 0.0,
-        shape: tuple[int, int] | None = None,
-    ) -> None:
-        self.rows.append((op, size, slot, valid, gain, bias, trained))
+    def _put(self, op: Op, *, shape: Pair | None = None, **numbers: Any) -> None:
+        given = {"window": (1, 1), "stride": (1, 1), "gain": 1.0, "operation": op} | numbers
+        self.rows.append(given)
         self.shapes.append(shape or self.shapes[-1])
 
 
-def _reaches(table: _Table, last: tuple[int, int], end: int) -> list[tuple[int, int]]:
-    """Return the largest displacements at each level that `last` at level `end` asks for."""
-    found = [(-1, -1)] * len(table.shapes)
-    found[end] = last
-    for k in range(end - 1, -1, -1):
-        size = int(table.rows[k][1]) if table.rows[k][0] == POOL else 1
-        h, w = (
-            min(size * reach + size - 1, limit - 1)
-            for reach, limit in zip(found[k + 1], table.shapes[k], strict=True)
+def _displacements(table: _Table, axis: int, reach: int) -> list[tuple[int, int, int]]:
+    """Return reach, own reach and scale of each level, where the read-out asks for `reach`."""
+    end = len(table.rows)
+    sizes = [shape[axis] for shape in table.shapes]
+    found = [(0, 0, 1)] * (end + 1)
+    asked, own = min(reach, sizes[end] - 1), -1
+    while True:
+        start = max((k + 1 for k in range(end) if table.rows[k]["operation"] == Op.POOL), default=0)
+        scales = _scales(table, axis, start, end) if asked else [1] * (end - start + 1)
+        own = max(own, 0) if start else own
+        for k, scale in enumerate(scales, start):
+            found[k] = asked, own, scale
+        if start == 0:
+            return found
+        end = start - 1
+        window, stride = (table.rows[end][name][axis] for name in ("window", "stride"))
+        asked, own = (
+            min(stride * scales[0] * one + window - 1, sizes[end] - 1) for one in (asked, own)
         )
-        found[k] = h, w
-    return found
+
+
+def _scales(table: _Table, axis: int, start: int, end: int) -> list[int]:
+    """Return the products of strides from the levels `start` to `end` on to the last of them."""
+    scale, scales, waiting = 1, [1], {}
+    for k in range(end - 1, start - 1, -1):
+        row = table.rows[k]
+        slot = row.get("slot", 0)
+        if row["operation"] == Op.CONV:
+            scale *= row["stride"][axis]
+        elif row["operation"] == Op.ADD:
+            waiting[slot] = scale
+        elif row["operation"] == Op.SWAP:
+            scale, waiting[slot] = waiting[slot], scale
+        elif row["operation"] == Op.SAVE and waiting[slot] != scale:
+            raise ValueError(
+                f"Skip: expected equal strides on both ways, got {scale} in the branch and "
+                f"{waiting[slot]} in the shortcut"
+            )
+        scales.append(scale)
+    return scales[::-1]
 
 
 def _weights(readout: Readout, size: int) -> NDArray[np.float64]:
@@ -112,29 +159,31 @@ def _weights(readout: Readout, size: int) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=256)
 def image_plan(
-    steps: tuple[Step, ...], readout: Readout, divides_by_channels: bool, shape: Shape
+    steps: tuple[Any, ...], readout: Readout, divides_by_channels: bool, shape: Shape
 ) -> ImagePlan:
     """Return the constants of a network for images of one shape (height, width, channels)."""
     height, width, channels = shape
     table = _Table(height, width)
     table.add(steps)
-    end = len(table.rows)
     reach = {"gap": 1 << 30, "flatten": 0, "lap": (readout.window or 1) - 1}[readout.kind]
-    sizes = table.shapes[-1]
-    reaches = _reaches(table, (min(reach, sizes[0] - 1), min(reach, sizes[1] - 1)), end)
-    pools = [k + 1 for k, row in enumerate(table.rows) if row[0] == POOL]
-    own = _reaches(table, (0, 0), pools[-1]) if pools else [(-1, -1)] * (end + 1)
-    levels = [(*a, *b, *c) for a, b, c in zip(table.shapes, reaches, own, strict=True)]
-    circular = is_circular(steps)
+    rows, columns = (_displacements(table, axis, reach) for axis in (0, 1))
+    levels = np.zeros(len(table.shapes), IMAGE_LEVEL)
+    levels["height"], levels["width"] = np.transpose(table.shapes)
+    levels["reach_h"], levels["own_h"], levels["scale_h"] = np.transpose(rows)
+    levels["reach_w"], levels["own_w"], levels["scale_w"] = np.transpose(columns)
+    numbers = np.zeros(len(table.rows), IMAGE_STEP)
+    for row, given in zip(numbers, table.rows, strict=True):
+        for name, value in given.items():
+            row[name] = value
     return ImagePlan(
-        steps=np.array(table.rows, IMAGE_STEP),
-        levels=np.array(levels, IMAGE_LEVEL),
+        steps=numbers,
+        levels=levels,
         channels=channels,
-        circular=circular,
-        weight_h=_weights(readout, sizes[0]) * readout.w_std**2,
-        weight_w=_weights(readout, sizes[1]),
+        circular=is_circular(steps),
+        weight_h=_weights(readout, table.shapes[-1][0]) * readout.w_std**2,
+        weight_w=_weights(readout, table.shapes[-1][1]),
         trained=float(readout.trained),
         bias=readout.b_std**2,
         input_scale=1.0 / channels if divides_by_channels else 1.0,
-        homogeneous=not readout.b_std and not any(conv.b_std for conv in convolutions(steps)),
+        homogeneous=not readout.b_std and is_homogeneous(steps),
     )

@@ -18,7 +18,7 @@ CLASSES: dict[str, type] = {
     for room, names in (
         (kernels, "ArcCosine ExponentialPower Gaussian Laplace"),
         (networks, "AvgPool Conv ConvNet Convolutional Dense FullyConnected Readout Recurrent"),
-        (networks, "ResNet Residual Skip"),
+        (networks, "LayerNorm ResNet Residual Skip SumPool"),
         (activations, "ABReLU Erf Exp GELU Gaussian HermiteSeries Identity Polynomial"),
         (activations, "RectifiedMonomial Sine Step"),
     )

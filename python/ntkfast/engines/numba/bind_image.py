@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.codes import LEVEL, SLOTS
+from ntkfast.engines.codes import LAYER_ROW, LEVEL, SLOTS
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.engines.numba.cpu.image.deviations import pick_image, read_images
 from ntkfast.engines.numba.cpu.image.geometry import (
+    ACTIVATE,
     CONV,
     LANES,
     POOL,
@@ -21,8 +23,10 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     Work,
 )
 from ntkfast.engines.numba.cpu.image.gram import run_pair
+from ntkfast.engines.numba.formulas.row_stats import activation_stats
 from ntkfast.engines.numba.memory import zeros
 from ntkfast.engines.numba.parallel import Task, share
+from ntkfast.engines.numba.problem import EQUAL, ROWS, WIDTH
 
 
 def images(
@@ -36,6 +40,7 @@ def images(
     """Write NTK and NNGP of images, or of images with themselves as one column."""
     dtype, other = X.data.dtype, X if Y is None else Y
     net, cancelled = _net(plan, dtype), np.zeros(1, np.uint8)
+    smooth = True if ACTIVATE in plan.steps["operation"] else None
     rows, columns = LANES, 1 if diagonal else -(-len(other) // LANES)
     while rows > 1 and not diagonal and -(-len(X) // rows) * columns < 8 * threads:
         rows //= 2
@@ -64,7 +69,7 @@ def images(
     ) -> None:
         """Read images and find their deviations; with `whole` their own kernels too."""
         read_images(net, scratch, to, side.data, side.scale, part.start, part.stop)
-        run_pair(net, scratch, to, to, True, whole, cancelled)
+        run_pair(net, scratch, to, to, True, whole, cancelled, smooth)
 
     def thread() -> Task:
         scratch, packed = _scratch(plan, dtype), -1
@@ -88,7 +93,7 @@ def images(
                 if cancelled[0] or (Y is None and i >= theirs.stop):
                     break
                 pick_image(net, scratch, i - begin)
-                run_pair(net, scratch, scratch.one, scratch.right, False, True, cancelled)
+                run_pair(net, scratch, scratch.one, scratch.right, False, True, cancelled, smooth)
                 write(scratch, i, theirs)
 
         return task
@@ -102,19 +107,39 @@ def _net(plan: ImagePlan, dtype: np.dtype[Any]) -> Net:
     """Return the plan as compiled code wants it."""
     steps, levels = plan.steps, plan.levels
     areas = levels["height"] * levels["width"]
+    layers = np.zeros(len(steps), LAYER_ROW)
+    layers["kind"], layers["parameter"] = steps["kind"], steps["parameter"]
+    count = _counts(plan)
+    numbers = np.cumsum([0, *(count * areas[:-1])])
     return Net(
         steps["operation"].astype(np.int64),
-        steps["size"].astype(np.int64),
         steps["slot"].astype(np.int64),
-        steps["inside"].astype(np.int64),
+        steps["window"].astype(np.int64),
+        steps["stride"].astype(np.int64),
+        steps["before"].astype(np.int64),
+        steps["whole"].astype(np.int64),
+        layers,
+        count,
         steps["gain"].astype(dtype),
         steps["bias"].astype(dtype),
         steps["trained"].astype(dtype),
-        np.column_stack([*(levels[name] for name in LEVEL), np.cumsum(areas) - areas]),
+        np.column_stack([*(levels[name] for name in LEVEL), np.cumsum(areas) - areas, numbers]),
         plan.channels,
         plan.circular,
         plan.weight_h.astype(dtype),
         plan.weight_w.astype(dtype),
+    )
+
+
+def _counts(plan: ImagePlan) -> NDArray[np.int64]:
+    """Numbers per pixel of each step: those of its activation, and the root of E[s'^2]."""
+    steps = plan.steps
+    return np.array(
+        [
+            activation_stats(int(kind), 0) + 1 if operation == ACTIVATE else 0
+            for operation, kind in zip(steps["operation"], steps["kind"], strict=True)
+        ],
+        np.int64,
     )
 
 
@@ -127,10 +152,17 @@ def _pairs(plan: ImagePlan, level: int, reach: int) -> int:
 def _scratch(plan: ImagePlan, dtype: np.dtype[Any]) -> Work:
     """Return scratch memory of one thread."""
     heights, widths = plan.levels["height"], plan.levels["width"]
-    area, pixels = int(heights[0] * widths[0]), int(np.sum(heights * widths))
-    kinds, sizes = plan.steps["operation"], plan.steps["size"]
-    widest = int(max(1, *sizes[kinds == CONV]))
-    row = int(widths[0]) + widest
+    areas = heights * widths
+    area, pixels, counts = int(areas.max()), int(np.sum(areas)), _counts(plan)
+    numbers = int(np.sum(counts * areas[:-1]))
+    kinds, steps = plan.steps["operation"], plan.steps
+    conv = kinds == CONV
+    widest = int(steps["window"][conv].max())
+    row = np.maximum(
+        widths[:-1] + steps["before"][:, 1],
+        (widths[1:] - 1) * steps["stride"][:, 1] + steps["window"][:, 1],
+    )
+    longest = int(row[conv].max())
     levels = np.flatnonzero(kinds == POOL) + 1
     pooled = max(
         (_pairs(plan, int(level), reach) for level in levels for reach in (2, 4)), default=0
@@ -140,18 +172,23 @@ def _scratch(plan: ImagePlan, dtype: np.dtype[Any]) -> Work:
         return [zeros(size * LANES, dtype) for size in sizes]
 
     def side() -> Pixels:
-        return Pixels(*lanes(area * plan.channels, pixels, pixels))
+        return Pixels(*lanes(int(areas[0]) * plan.channels, pixels, pixels, numbers))
 
+    most = int(counts.max())
     return Work(
         left=side(),
         one=side(),
         right=side(),
         plane=Planes(*lanes(*3 * [area])),
+        spare=Planes(*lanes(*3 * [area])),
         saved=Planes(*lanes(*3 * [SLOTS * area if SAVE in kinds else 0])),
-        ring=Planes(*lanes(*3 * [(widest + widest // 2) * row])),
-        sums=zeros(row * LANES, dtype),
-        tangents=zeros(row * LANES, dtype),
+        ring=Planes(*lanes(*3 * [2 * widest * longest])),
+        sums=zeros(longest * LANES, dtype),
+        tangents=zeros(longest * LANES, dtype),
         store=(zeros(2 * pooled * LANES, dtype), zeros(2 * pooled * LANES, dtype)),
         differ=zeros(LANES, dtype),
+        columns=zeros(most * WIDTH, dtype),
+        rows=zeros(most * ROWS, dtype),
+        state=zeros(EQUAL + WIDTH, dtype),
         total=np.zeros(2 * LANES),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
+    OFFSET,
     Frame,
     Pair,
     Planes,
@@ -19,10 +20,10 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     frame,
     pixels,
     put,
-    window_start,
+    window_at,
     wrap,
 )
-from ntkfast.engines.numba.cpu.image.pairs import defect, relu_row
+from ntkfast.engines.numba.cpu.image.pairs import defect, difference, relu_row
 from ntkfast.engines.numba.formulas.simd import load, real, select, store
 
 CLOSE = 0.01  # 1 - |u| below which it is summed from what is small
@@ -38,59 +39,73 @@ def clear(ring: Planes, to: int, size: int) -> None:
 
 @compiled
 def take_row(
-    pair: Pair, k: int, relu: bool, di: int, dj: int, i: int, at: int, stride: int
+    pair: Pair,
+    plane: Planes,
+    k: int,
+    relu: bool,
+    di: int,
+    dj: int,
+    i: int,
+    at: int,
+    below: int,
+    stride: int,
 ) -> None:
     """Put row i of the plane, with margins, into row `at` of the ring, after ReLU if there is."""
     net, ring = pair.net, pair.work.ring
-    q, start = net.size[k], window_start(net, k)
-    f = frame(net, k, di, dj)
+    q, f, g = net.window[k, 0], frame(net, k, di, dj), frame(net, k + 1, di, dj)
     h, w = f.rows, f.columns * LANES
-    line, margin = at * stride, -start * LANES
-    inner, width = line + margin, w + 2 * margin
+    line, margin = at * stride, net.before[k, 1] * LANES
+    width = ((g.columns - 1) * net.stride[k, 1] + net.window[k, 1]) * LANES
+    inner, behind = line + margin, max(width - margin - w, 0)
+    whole = margin + w + behind
     if net.circular and i >= h:
-        copy_planes(ring, (q + i - h) * stride, ring, line, width)
+        copy_planes(ring, (q + i - h) * stride, ring, line, whole)
         return
     if not net.circular and (i < 0 or i >= h):
-        clear(ring, line, width)
+        clear(ring, line, whole)
         return
     source = i + h if i < 0 else i
     if relu:
-        relu_row(pair, k - 1, di, dj, source, ring, inner)
+        relu_row(pair, plane, k - 1, di, dj, source, ring, inner)
     else:
-        copy_planes(pair.work.plane, source * w, ring, inner, w)
+        copy_planes(plane, source * w, ring, inner, w)
     if net.circular:
         copy_planes(ring, inner + w - margin, ring, line, margin)
-        copy_planes(ring, inner, ring, inner + w, margin)
-        if 0 <= i < q // 2:
-            copy_planes(ring, line, ring, (q + i) * stride, width)
+        copy_planes(ring, inner, ring, inner + w, behind)
+        if 0 <= i < below:
+            copy_planes(ring, line, ring, (q + i) * stride, whole)
     else:
         clear(ring, line, margin)
-        clear(ring, inner + w, margin)
+        clear(ring, inner + w, behind)
 
 
 @compiled
 def accurate(pair: Pair, k: int, f: Frame, i: int, j: int, stride: int, lane: int, at: Any) -> Any:
     """1 - |u| after step k, a convolution, in row i and column j of the plane."""
     net, x, y, ring = pair.net, pair.x, pair.y, pair.work.ring
-    h, w, offset = net.levels[k, 0], net.levels[k, 1], net.levels[k, 6]
+    h, w, offset = net.levels[k, 0], net.levels[k, 1], net.levels[k, OFFSET]
     s, inverse_x, inverse_y = at
-    q, zero, two, half = net.size[k], real(s, 0), real(s, 2), real(s, 0.5)
-    start, back = window_start(net, k), s < zero
-    xi, xj = f.xi + i + start, f.xj + j + start
-    yi, yj = wrap(f.yi + i, f.h) + start, wrap(f.yj + j, f.w) + start
+    zero, two, half = real(s, 0), real(s, 2), real(s, 0.5)
+    rows, columns, back = net.window[k, 0], net.window[k, 1], s < zero
+    xi, xj = window_at(net, k, 0, f.xi + i), window_at(net, k, 1, f.xj + j)
+    yi = window_at(net, k, 0, wrap(f.yi + i, f.h))
+    yj = window_at(net, k, 1, wrap(f.yj + j, f.w))
     inner, gap = zero, zero
-    for a in range(q):
-        for b in range(q):
+    for a in range(rows):
+        for b in range(columns):
             xr, xc, yr, yc = xi + a, xj + b, yi + a, yj + b
             if net.circular:
                 xr, xc, yr, yc = wrap(xr, h), wrap(xc, w), wrap(yr, h), wrap(yc, w)
             n, m = zero, zero
             if 0 <= xr < h and 0 <= xc < w:
-                n = load(x.norm, (offset + xr * w + xc) * LANES + lane) * inverse_x
+                n = load(x.norm, (offset + xr * w + xc) * LANES + lane)
             if 0 <= yr < h and 0 <= yc < w:
-                m = load(y.norm, (offset + yr * w + yc) * LANES + lane) * inverse_y
-            gap += (n - m) * (n - m)
-            place = (i + a) % q * stride + (j + b) * LANES + lane
+                m = load(y.norm, (offset + yr * w + yc) * LANES + lane)
+            differ = difference(n, inverse_x, m, inverse_y)
+            gap += differ * differ
+            n, m = n * inverse_x, m * inverse_y
+            place = (i * net.stride[k, 0] + a) % rows * stride
+            place += (j * net.stride[k, 1] + b) * LANES + lane
             v = load(ring.v, place)
             same = (load(ring.s, place) < zero) == back
             inner += n * m * (v if same else two - v)
@@ -104,12 +119,13 @@ def accurate(pair: Pair, k: int, f: Frame, i: int, j: int, stride: int, lane: in
 def sum_row(pair: Pair, k: int, di: int, dj: int, i: int, stride: int) -> None:
     """Sum the windows of row i of the result of step k."""
     net, work, x, y = pair.net, pair.work, pair.x, pair.y
-    q, offset = net.size[k], net.levels[k + 1, 6]
+    rows, columns, offset = net.window[k, 0], net.window[k, 1], net.levels[k + 1, OFFSET]
+    apart = net.stride[k, 1]
     f = frame(net, k + 1, di, dj)
     plane, ring, sums, tangents = work.plane, work.ring, work.sums, work.tangents
     copy(ring.s, 0, sums, 0, stride)
     copy(ring.t, 0, tangents, 0, stride)
-    for a in range(1, q):
+    for a in range(1, rows):
         for j in range(stride):
             store(sums, j, load(sums, j) + load(ring.s, a * stride + j))
             store(tangents, j, load(tangents, j) + load(ring.t, a * stride + j))
@@ -119,10 +135,11 @@ def sum_row(pair: Pair, k: int, di: int, dj: int, i: int, stride: int) -> None:
         left, right = (offset + p) * LANES, (offset + o) * LANES
         at, least = (i * f.columns + j) * LANES, real(gain, 1)
         for lane in range(LANES):
-            s, t = load(sums, j * LANES + lane), load(tangents, j * LANES + lane)
-            for b in range(1, q):
-                s += load(sums, (j + b) * LANES + lane)
-                t += load(tangents, (j + b) * LANES + lane)
+            first = j * apart
+            s, t = load(sums, first * LANES + lane), load(tangents, first * LANES + lane)
+            for b in range(1, columns):
+                s += load(sums, (first + b) * LANES + lane)
+                t += load(tangents, (first + b) * LANES + lane)
             s = gain * s + bias
             v = defect(s, load(x.inverse, left + lane) * load(y.inverse, right + lane))
             least = select(v < least, v, least)
@@ -138,11 +155,20 @@ def sum_row(pair: Pair, k: int, di: int, dj: int, i: int, stride: int) -> None:
 @compiled
 def convolve(pair: Pair, k: int, relu: bool, di: int, dj: int) -> None:
     """Apply step k, a convolution, together with the ReLU before it if there is one."""
-    q, start, f = pair.net.size[k], window_start(pair.net, k), frame(pair.net, k + 1, di, dj)
+    net, work = pair.net, pair.work
+    now, f = frame(net, k, di, dj), frame(net, k + 1, di, dj)
     if f.rows == 0 or f.columns == 0:
         return
-    stride = (f.columns + q - 1) * LANES
-    for t in range(f.rows + q - 1):
-        take_row(pair, k, relu, di, dj, start + t, t % q, stride)
-        if t >= q - 1:
-            sum_row(pair, k, di, dj, t - q + 1, stride)
+    copy_planes(work.plane, 0, work.spare, 0, now.rows * now.columns * LANES)
+    q, apart, before = net.window[k, 0], net.stride[k, 0], net.before[k, 0]
+    rows = (f.rows - 1) * apart + q
+    below = rows - before - now.rows
+    width = max(
+        now.columns + net.before[k, 1], (f.columns - 1) * net.stride[k, 1] + net.window[k, 1]
+    )
+    stride = width * LANES
+    for t in range(rows):
+        take_row(pair, work.spare, k, relu, di, dj, t - before, t % q, below, stride)
+        top = t - q + 1
+        if top >= 0 and top % apart == 0:
+            sum_row(pair, k, di, dj, top // apart, stride)

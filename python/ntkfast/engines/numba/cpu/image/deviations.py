@@ -5,18 +5,29 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ntkfast.engines.numba.compiling import cached, compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     ADD,
     CONV,
     LANES,
+    NORMALIZE,
+    NUMBERS,
+    OFFSET,
     RELU,
+    SWAP,
     Net,
     Pixels,
     Work,
     saved_level,
-    window_start,
+    window_at,
     wrap,
+)
+from ntkfast.engines.numba.formulas.row_stats import (
+    activation_numbers,
+    slope_after,
+    variance_after,
 )
 from ntkfast.engines.numba.formulas.simd import load, real, select, store
 from ntkfast.engines.numba.problem import Array
@@ -44,13 +55,54 @@ def first_norms(net: Net, side: Pixels) -> None:
 
 
 @compiled
+def activated_norms(net: Net, k: int, side: Pixels) -> None:
+    """Deviations after an activation, and the numbers that pairs of pixels ask for."""
+    here, count = net.layers[k], net.per_pixel[k]
+    kind = here["kind"]
+    a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
+    now, after, first = net.levels[k, OFFSET], net.levels[k + 1, OFFSET], net.levels[k, NUMBERS]
+    for pixel in range(net.levels[k, 0] * net.levels[k, 1]):
+        for lane in range(LANES):
+            size = np.float64(side.norm[(now + pixel) * LANES + lane])
+            q = size * size
+            variance, slope = variance_after(kind, a, b, c, q), slope_after(kind, a, b, c, q)
+            at = (first + pixel * count) * LANES + lane
+            at = activation_numbers(kind, a, b, c, q, variance, slope, side.numbers, at, LANES)
+            side.numbers[at] = math.sqrt(slope)
+            put_norm(side, (after + pixel) * LANES + lane, real(side.norm[0], variance))
+
+
+@compiled
+def normal_norms(net: Net, k: int, side: Pixels) -> None:
+    """Deviations after a normalisation."""
+    now, after = net.levels[k, OFFSET], net.levels[k + 1, OFFSET]
+    size = net.levels[k, 0] * net.levels[k, 1]
+    for lane in range(LANES):
+        mean = real(side.norm[0], 0)
+        for pixel in range(size):
+            n = load(side.norm, (now + pixel) * LANES + lane)
+            mean += n * n
+        mean /= real(mean, size)
+        for pixel in range(size):
+            n = load(side.norm, (now + pixel) * LANES + lane)
+            square = mean if net.whole[k] else n * n
+            share = n * n / square if square > real(n, 0) else real(n, 0)
+            put_norm(side, (after + pixel) * LANES + lane, share)
+
+
+@compiled
 def next_norms(net: Net, k: int, side: Pixels) -> None:
-    """Deviations after step k, which is no pool."""
-    h, w, now = net.levels[k, 0], net.levels[k, 1], net.levels[k, 6]
-    next_h, next_w, after = net.levels[k + 1, 0], net.levels[k + 1, 1], net.levels[k + 1, 6]
-    op, q, start = net.op[k], net.size[k], window_start(net, k)
+    """Deviations after step k, which is no pool and no activation but ReLU."""
+    op = net.op[k]
+    if op == NORMALIZE:
+        normal_norms(net, k, side)
+        return
+    h, w, now = net.levels[k, 0], net.levels[k, 1], net.levels[k, OFFSET]
+    next_h, next_w, after = net.levels[k + 1, 0], net.levels[k + 1, 1], net.levels[k + 1, OFFSET]
     gain, bias = net.gain[k], net.bias[k]
-    saved = saved_level(net, k) if op == ADD else 0
+    saved = saved_level(net, k) if op == ADD or op == SWAP else 0
+    if op == SWAP:
+        now = saved
     for i in range(next_h):
         for j in range(next_w):
             pixel = i * next_w + j
@@ -65,8 +117,9 @@ def next_norms(net: Net, k: int, side: Pixels) -> None:
                         n = load(side.norm, (saved + pixel) * LANES + lane)
                         total += n * n
                 else:
-                    for a in range(i + start, i + start + q):
-                        for b in range(j + start, j + start + q):
+                    top, left = window_at(net, k, 0, i), window_at(net, k, 1, j)
+                    for a in range(top, top + net.window[k, 0]):
+                        for b in range(left, left + net.window[k, 1]):
                             r, c = (wrap(a, h), wrap(b, w)) if net.circular else (a, b)
                             if 0 <= r < h and 0 <= c < w:
                                 n = load(side.norm, (now + r * w + c) * LANES + lane)
@@ -101,7 +154,10 @@ def pick_image(net: Net, work: Work, lane: int) -> None:
             if value != work.right.data[k * LANES + other]:
                 work.differ[other] = 1
     last = net.levels[len(net.op)]
-    for k in range(last[6] + last[0] * last[1]):
+    for k in range(last[OFFSET] + last[0] * last[1]):
         for other in range(LANES):
             one.norm[k * LANES + other] = many.norm[k * LANES + lane]
             one.inverse[k * LANES + other] = many.inverse[k * LANES + lane]
+    for k in range(last[NUMBERS]):
+        for other in range(LANES):
+            one.numbers[k * LANES + other] = many.numbers[k * LANES + lane]

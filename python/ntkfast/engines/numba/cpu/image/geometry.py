@@ -14,20 +14,25 @@ from ntkfast.engines.numba.formulas.simd import load, store
 from ntkfast.engines.numba.problem import Array
 
 LANES = 16
-CONV, RELU, POOL, SAVE, ADD = map(int, ImageOperation)
+CONV, RELU, POOL, SAVE, ADD, SWAP, ACTIVATE, NORMALIZE = map(int, ImageOperation)
+OFFSET, NUMBERS = 8, 9  # columns of `levels` behind those of LEVEL
 
 
 class Net(NamedTuple):
-    """A network: see `engines.maps.ImagePlan`; `levels` has the pixels before each level too."""
+    """A network: see `engines.maps.ImagePlan`."""
 
     op: Array
-    size: Array
     slot: Array
-    valid: Array
+    window: Array  # (steps, 2), like the next two
+    stride: Array
+    before: Array
+    whole: Array
+    layers: Array  # of LAYER_ROW, the activations of the steps
+    per_pixel: Array  # numbers of the activations
     gain: Array
     bias: Array
     trained: Array
-    levels: Array  # h, w, reach (2), self reach (2), offset per level
+    levels: Array  # LEVEL, then the pixels before and the numbers before
     channels: int
     circular: bool
     weight_h: Array
@@ -35,11 +40,12 @@ class Net(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """Images, the deviations of their pixels by levels, and the inverses of these."""
+    """Images, the deviations of their pixels by levels, the inverses, numbers of activations."""
 
     data: Array
     norm: Array
     inverse: Array
+    numbers: Array
 
 
 class Planes(NamedTuple):
@@ -57,12 +63,16 @@ class Work(NamedTuple):
     one: Pixels
     right: Pixels
     plane: Planes
+    spare: Planes
     saved: Planes  # by slots
     ring: Planes  # rows of windows
     sums: Array
     tangents: Array
     store: tuple[Array, Array]
     differ: Array
+    columns: Array  # of pairs: their numbers for one activation
+    rows: Array
+    state: Array  # of pairs on their way through an activation
     total: Array  # of T, then of S
 
 
@@ -91,6 +101,16 @@ class Frame(NamedTuple):
 # ---- axes ---------------------------------------------------------------------------------------
 
 
+class Axis(NamedTuple):
+    """The displacements of an axis at a level: multiples of a scale, the first one and how many."""
+
+    first: int
+    number: int
+    scale: int
+    size: int
+    circular: bool
+
+
 @compiled
 def pairs_at(d: int, size: int, circular: bool) -> Any:
     """First pixel of x, first pixel of y and number of the pairs at a displacement."""
@@ -101,29 +121,45 @@ def pairs_at(d: int, size: int, circular: bool) -> Any:
 
 
 @compiled
-def within(reach: int, size: int, circular: bool) -> Any:
-    """First displacement and number of displacements of an axis."""
-    if circular and 2 * reach + 1 >= size:
-        return 0, size
-    return -reach, 2 * reach + 1
+def axis_of(net: Net, k: int, whole: bool, axis: int, kept: bool) -> Axis:
+    """Return the displacements that planes begin with, or those of them that leave pairs."""
+    size, scale = net.levels[k, axis], net.levels[k, 6 + axis]
+    reach = net.levels[k, 2 + axis] if whole else net.levels[k, 4 + axis]
+    if net.circular and 2 * reach + 1 >= size // scale:
+        return Axis(0, size // scale, scale, size, True)
+    if kept and not net.circular:
+        reach = min(reach, (size - 1) // scale)
+    return Axis(-reach, 2 * reach + 1, scale, size, net.circular)
 
 
 @compiled
-def before(first: int, count: int, size: int, circular: bool) -> int:
+def opposite(axis: Axis, k: int) -> int:
+    """Return the number of the opposite displacement."""
+    if axis.first < 0:
+        return int(axis.number - 1 - k)
+    return int(axis.number - k) if k > 0 else 0
+
+
+@compiled
+def before(axis: Axis, count: int) -> int:
     """Pixel pairs of the displacements before one."""
     total = 0
     for k in range(count):
-        total += pairs_at(first + k, size, circular)[2]
+        total += pairs_at((axis.first + k) * axis.scale, axis.size, axis.circular)[2]
     return total
 
 
 @compiled
-def find(first: int, count: int, d: int, size: int, circular: bool) -> int:
-    """Return the number of a displacement, or -1."""
-    k = d - first
-    if circular:
-        k = k + size if k < 0 else k - size if k >= size else k
-    return k if 0 <= k < count else -1
+def find(axis: Axis, d: int) -> int:
+    """Return the number of a displacement in pixels, or -1."""
+    if axis.circular and d < 0:
+        d += axis.size
+    if d % axis.scale:
+        return -1
+    k = d // axis.scale - axis.first
+    if axis.circular and k * axis.scale >= axis.size:
+        k -= axis.size // axis.scale
+    return k if 0 <= k < axis.number else -1
 
 
 @compiled
@@ -136,22 +172,23 @@ def wrap(i: int, size: int) -> int:
 
 
 @compiled
-def extent(net: Net, k: int, whole: bool) -> Any:
-    """First and number of the displacements of both axes at a level, and all pairs of both."""
-    h, w = net.levels[k, 0], net.levels[k, 1]
-    column = 2 if whole else 4
-    a, count_a = within(net.levels[k, column], h, net.circular)
-    b, count_b = within(net.levels[k, column + 1], w, net.circular)
-    rows = before(a, count_a, h, net.circular)
-    return a, count_a, b, count_b, rows, before(b, count_b, w, net.circular)
+def store_of(net: Net, k: int, whole: bool) -> Any:
+    """Return the kept displacements of both axes at a level."""
+    return axis_of(net, k, whole, 0, True), axis_of(net, k, whole, 1, True)
+
+
+@compiled
+def store_size(rows: Axis, columns: Axis) -> int:
+    """Return the number of all pairs that are kept."""
+    return before(rows, rows.number) * before(columns, columns.number)
 
 
 @compiled
 def frame(net: Net, k: int, di: int, dj: int) -> Frame:
     """Return the pixel pairs of a displacement at a level."""
     h, w = net.levels[k, 0], net.levels[k, 1]
-    xi, yi, rows = pairs_at(di, h, net.circular)
-    xj, yj, columns = pairs_at(dj, w, net.circular)
+    xi, yi, rows = pairs_at(di * net.levels[k, 6], h, net.circular)
+    xj, yj, columns = pairs_at(dj * net.levels[k, 7], w, net.circular)
     return Frame(h, w, xi, yi, rows, xj, yj, columns)
 
 
@@ -162,18 +199,27 @@ def pixels(f: Frame, i: int, j: int) -> Any:
 
 
 @compiled
-def window_start(net: Net, k: int) -> int:
-    """Return where the windows of step k begin, from their pixel."""
-    return 0 if net.valid[k] else -(net.size[k] // 2)
+def window_at(net: Net, k: int, axis: int, i: int) -> int:
+    """Return where window i of step k begins."""
+    return int(i * net.stride[k, axis] - net.before[k, axis])
+
+
+@compiled
+def windows_with(net: Net, k: int, axis: int, pixel: int) -> Any:
+    """First window of step k, a pool, that holds a pixel, and the one behind the last."""
+    at, window, stride = pixel + net.before[k, axis], net.window[k, axis], net.stride[k, axis]
+    first = 0 if at < window else (at - window) // stride + 1
+    return first, min(at // stride + 1, net.levels[k + 1, axis])
 
 
 @compiled
 def saved_level(net: Net, k: int) -> int:
-    """Return the offset of the level that step k, an addition, adds."""
+    """Return the offset of the level of what step k finds in its slot."""
     slot = net.slot[k]
-    while net.op[k] != SAVE or net.slot[k] != slot:
+    k -= 1
+    while (net.op[k] != SAVE and net.op[k] != SWAP) or net.slot[k] != slot:
         k -= 1
-    return int(net.levels[k, 6])
+    return int(net.levels[k, OFFSET])
 
 
 @compiled
@@ -185,23 +231,11 @@ def next_pool(net: Net, k: int) -> int:
 
 
 @compiled
-def plane_at(net: Net, k: int, whole: bool, a: int, b: int) -> int:
+def plane_at(rows: Axis, columns: Axis, a: int, b: int) -> int:
     """Return where the plane of the displacements number a and b begins."""
-    first_a, _, first_b, _, _, columns = extent(net, k, whole)
-    h, w = net.levels[k, 0], net.levels[k, 1]
-    height = pairs_at(first_a + a, h, net.circular)[2]
-    above = before(first_a, a, h, net.circular) * columns
-    return int(above + height * before(first_b, b, w, net.circular))
-
-
-@compiled
-def multiplicity(net: Net, k: int, a: int, b: int) -> int:
-    """Return how often a displacement of an image and itself counts, of it and its opposite."""
-    first_a, count_a, first_b, count_b, _, _ = extent(net, k, True)
-    other = find(first_a, count_a, -(first_a + a), net.levels[k, 0], net.circular) * count_b
-    other += find(first_b, count_b, -(first_b + b), net.levels[k, 1], net.circular)
-    own = a * count_b + b
-    return 2 if own < other else 1 if own == other else 0
+    height = pairs_at((rows.first + a) * rows.scale, rows.size, rows.circular)[2]
+    above = before(rows, a) * before(columns, columns.number)
+    return int(above + height * before(columns, b))
 
 
 # ---- planes -------------------------------------------------------------------------------------
@@ -228,6 +262,16 @@ def copy_planes(source: Planes, at: int, to: Planes, first: int, size: int) -> N
     copy(source.s, at, to.s, first, size)
     copy(source.v, at, to.v, first, size)
     copy(source.t, at, to.t, first, size)
+
+
+@compiled
+def swap_planes(one: Planes, other: Planes, at: int, size: int) -> None:
+    """Exchange pairs of pixels with those from a place on."""
+    for first, second in ((one.s, other.s), (one.v, other.v), (one.t, other.t)):
+        for j in range(size):
+            kept = load(first, j)
+            store(first, j, load(second, at + j))
+            store(second, at + j, kept)
 
 
 @compiled

@@ -7,6 +7,7 @@ from typing import Any
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
+    OFFSET,
     Pair,
     Planes,
     frame,
@@ -16,7 +17,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     slot_at,
 )
 from ntkfast.engines.numba.formulas.arccos import arc_cosine
-from ntkfast.engines.numba.formulas.simd import load, real, select
+from ntkfast.engines.numba.formulas.simd import load, real, select, store
 
 
 @compiled
@@ -24,6 +25,12 @@ def defect(s: Any, scale: Any) -> Any:
     """1 - |u| of a covariance and the product of inverse deviations: right up to rounding."""
     v = real(s, 1) - abs(s) * scale
     return select(v > real(s, 0), v, real(s, 0))
+
+
+@compiled
+def difference(a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Return a b - c d, which is 0 for equal factors; see the header."""
+    return (a - c) * b + c * (b - d)
 
 
 @compiled
@@ -41,20 +48,21 @@ def start_plane(pair: Pair, di: int, dj: int) -> None:
                         y.data, (q * channels + c) * LANES + lane
                     )
                 a, b = load(x.inverse, p * LANES + lane), load(y.inverse, q * LANES + lane)
-                b = select(dot < real(dot, 0), -b, b)
+                back = dot < real(dot, 0)
                 for c in range(channels):
-                    difference = (
-                        load(x.data, (p * channels + c) * LANES + lane) * a
-                        - load(y.data, (q * channels + c) * LANES + lane) * b
-                    )
-                    gap += difference * difference
+                    one = load(x.data, (p * channels + c) * LANES + lane)
+                    other = load(y.data, (q * channels + c) * LANES + lane)
+                    differ = difference(one, a, select(back, -other, other), b)
+                    gap += differ * differ
                 put(pair.work.plane, at + lane, dot, gap * real(dot, 0.5), real(dot, 0))
 
 
 @compiled
-def relu_row(pair: Pair, k: int, di: int, dj: int, i: int, to: Planes, first: int) -> None:
-    """Apply step k to one row of the plane, and write it from `first` on."""
-    x, y, plane, offset = pair.x, pair.y, pair.work.plane, pair.net.levels[k + 1, 6]
+def relu_row(
+    pair: Pair, plane: Planes, k: int, di: int, dj: int, i: int, to: Planes, first: int
+) -> None:
+    """Apply step k to one row of a plane, and write it from `first` on."""
+    x, y, offset = pair.x, pair.y, pair.net.levels[k + 1, OFFSET]
     f = frame(pair.net, k + 1, di, dj)
     for j in range(f.columns):
         p, q = pixels(f, i, j)
@@ -71,10 +79,11 @@ def relu_row(pair: Pair, k: int, di: int, dj: int, i: int, to: Planes, first: in
 
 
 @compiled
-def share(n: Any, m: Any, s: Any, v: Any, back: bool) -> Any:
+def share(n: Any, inverse_x: Any, m: Any, inverse_y: Any, s: Any, v: Any, back: bool) -> Any:
     """1 - |u| of a sum: what one of its parts adds."""
     v = select((s < real(s, 0)) == back, v, real(s, 2) - v)
-    return n * m * v + real(s, 0.5) * (n - m) * (n - m)
+    differ = difference(n, inverse_x, m, inverse_y)
+    return n * inverse_x * (m * inverse_y) * v + real(s, 0.5) * differ * differ
 
 
 @compiled
@@ -82,7 +91,7 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
     """Add what is in a slot."""
     net, x, y, plane, slot = pair.net, pair.x, pair.y, pair.work.plane, pair.work.saved
     first = slot_at(net, slot, k)
-    here, now, saved = net.levels[k + 1, 6], net.levels[k, 6], saved_level(net, k)
+    here, now, saved = net.levels[k + 1, OFFSET], net.levels[k, OFFSET], saved_level(net, k)
     f = frame(net, k, di, dj)
     for i in range(f.rows):
         for j in range(f.columns):
@@ -94,17 +103,39 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
                 s1, s2 = load(plane.s, at + lane), load(slot.s, first + at + lane)
                 back = s1 + s2 < real(s1, 0)
                 v = share(
-                    load(x.norm, (now + p) * LANES + lane) * inverse_x,
-                    load(y.norm, (now + o) * LANES + lane) * inverse_y,
+                    load(x.norm, (now + p) * LANES + lane),
+                    inverse_x,
+                    load(y.norm, (now + o) * LANES + lane),
+                    inverse_y,
                     s1,
                     load(plane.v, at + lane),
                     back,
                 ) + share(
-                    load(x.norm, (saved + p) * LANES + lane) * inverse_x,
-                    load(y.norm, (saved + o) * LANES + lane) * inverse_y,
+                    load(x.norm, (saved + p) * LANES + lane),
+                    inverse_x,
+                    load(y.norm, (saved + o) * LANES + lane),
+                    inverse_y,
                     s2,
                     load(slot.v, first + at + lane),
                     back,
                 )
                 t = load(plane.t, at + lane) + load(slot.t, first + at + lane)
                 put(plane, at + lane, s1 + s2, v, t)
+
+
+@compiled
+def normalize_plane(pair: Pair, k: int, di: int, dj: int) -> None:
+    """Divide by deviations."""
+    net, x, y, plane = pair.net, pair.x, pair.y, pair.work.plane
+    now, after, f = net.levels[k, OFFSET], net.levels[k + 1, OFFSET], frame(net, k, di, dj)
+    for i in range(f.rows):
+        for j in range(f.columns):
+            p, q = pixels(f, i, j)
+            at = (i * f.columns + j) * LANES
+            for lane in range(LANES):
+                scale = load(x.norm, (after + p) * LANES + lane)
+                scale *= load(x.inverse, (now + p) * LANES + lane)
+                scale *= load(y.norm, (after + q) * LANES + lane)
+                scale *= load(y.inverse, (now + q) * LANES + lane)
+                store(plane.s, at + lane, scale * load(plane.s, at + lane))
+                store(plane.t, at + lane, scale * load(plane.t, at + lane))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.image.geometry import (
     LANES,
+    OFFSET,
     Net,
     Pair,
     Work,
-    extent,
+    before,
     find,
     frame,
     pairs_at,
     pixels,
     plane_at,
     put,
+    store_of,
+    store_size,
+    windows_with,
     wrap,
 )
 from ntkfast.engines.numba.cpu.image.pairs import defect
@@ -26,38 +30,51 @@ from ntkfast.engines.numba.problem import Array
 def pool_plane(pair: Pair, k: int, whole: bool, di: int, dj: int, to: Array) -> None:
     """Add the plane to those of the level after step k, a pool."""
     net, plane = pair.net, pair.work.plane
-    block, f = net.size[k], frame(net, k, di, dj)
-    next_h, next_w = net.levels[k + 1, 0], net.levels[k + 1, 1]
-    first_a, count_a, first_b, count_b, all_rows, all_columns = extent(net, k + 1, whole)
-    half = all_rows * all_columns * LANES
-    part = real(to[0], 1) / real(to[0], block**4)
+    f = frame(net, k, di, dj)
+    rows, columns = store_of(net, k + 1, whole)
+    all_columns = before(columns, columns.number)
+    half, part = store_size(rows, columns) * LANES, net.gain[k]
     for i in range(f.rows):
-        xr, yr = (f.xi + i) // block, wrap(f.yi + i, f.h) // block
-        a = find(first_a, count_a, yr - xr, next_h, net.circular)
-        for j in range(f.columns):
-            xc, yc = (f.xj + j) // block, wrap(f.yj + j, f.w) // block
-            b = find(first_b, count_b, yc - xc, next_w, net.circular)
-            if a < 0 or b < 0:
-                continue
-            x0 = pairs_at(first_a + a, next_h, net.circular)[0]
-            y0, _, length = pairs_at(first_b + b, next_w, net.circular)
-            place = plane_at(net, k + 1, whole, a, b) + (xr - x0) * length + xc - y0
-            put_at, at = place * LANES, (i * f.columns + j) * LANES
-            for lane in range(LANES):
-                s, t = load(plane.s, at + lane), load(plane.t, at + lane)
-                store(to, put_at + lane, load(to, put_at + lane) + part * s)
-                store(to, half + put_at + lane, load(to, half + put_at + lane) + part * t)
+        xr, x_end = windows_with(net, k, 0, f.xi + i)
+        yr, y_end = windows_with(net, k, 0, wrap(f.yi + i, f.h))
+        for r in range(xr, x_end):
+            for o in range(yr, y_end):
+                a = find(rows, o - r)
+                if a < 0:
+                    continue
+                x0, _, height = pairs_at((rows.first + a) * rows.scale, rows.size, net.circular)
+                first = before(rows, a) * all_columns
+                for j in range(f.columns):
+                    at = (i * f.columns + j) * LANES
+                    xc, xc_end = windows_with(net, k, 1, f.xj + j)
+                    yc, yc_end = windows_with(net, k, 1, wrap(f.yj + j, f.w))
+                    for c in range(xc, xc_end):
+                        for q in range(yc, yc_end):
+                            b = find(columns, q - c)
+                            if b < 0:
+                                continue
+                            d = (columns.first + b) * columns.scale
+                            y0, _, length = pairs_at(d, columns.size, net.circular)
+                            place = first + height * before(columns, b)
+                            put_at = (place + (r - x0) * length + c - y0) * LANES
+                            for lane in range(LANES):
+                                s, t = load(plane.s, at + lane), load(plane.t, at + lane)
+                                for number, shift in ((s, 0), (t, half)):
+                                    old = load(to, shift + put_at + lane)
+                                    store(to, shift + put_at + lane, old + part * number)
 
 
 @compiled
-def fetch_plane(pair: Pair, k: int, whole: bool, a: int, b: int, sums: Array) -> None:
-    """Read the plane at a level after a pool."""
+def fetch_plane(pair: Pair, k: int, whole: bool, di: int, dj: int, sums: Array) -> None:
+    """Read the plane at a level after a pool, if there are pairs at this displacement."""
     net, work, x, y = pair.net, pair.work, pair.x, pair.y
-    first_a, _, first_b, _, all_rows, all_columns = extent(net, k, whole)
-    di, dj, offset = first_a + a, first_b + b, net.levels[k, 6]
+    rows, columns = store_of(net, k, whole)
+    a, b = find(rows, di * rows.scale), find(columns, dj * columns.scale)
+    if a < 0 or b < 0:
+        return
+    offset, half = net.levels[k, OFFSET], store_size(rows, columns) * LANES
     f = frame(net, k, di, dj)
-    start = plane_at(net, k, whole, a, b) * LANES
-    half = all_rows * all_columns * LANES
+    start = plane_at(rows, columns, a, b) * LANES
     for i in range(f.rows):
         for j in range(f.columns):
             p, o = pixels(f, i, j)
