@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.dask import session as sessions
+from ntkfast.dask import dispatch
 from ntkfast.dask import tasks
 from ntkfast.dask.blocks import read
 from ntkfast.dask.evaluation import ClusterEvaluation
@@ -39,6 +39,12 @@ def local(**options: Any) -> Any:
 def client() -> Iterator[Any]:
     with local(n_workers=2) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let inputs of tests have several blocks."""
+    monkeypatch.setattr("ntkfast.dask.blocks.TASK", 1 << 24)
 
 
 def data(n: int, dtype: Any = np.float64, d: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -271,10 +277,10 @@ def test_without_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_version_is_refused(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "__version__", "0.0.1")
+    monkeypatch.setattr(dispatch, "__version__", "0.0.1")
     X, V = data(700)
     # In this process the workers have that version, too: what they compare is what they are sent.
-    monkeypatch.setattr(sessions, "_run", _sent_by_another(sessions._run))
+    monkeypatch.setattr(dispatch, "_run", _sent_by_another(dispatch._run))
     with pytest.raises(RuntimeError, match=r"a worker has ntkfast 0\.0\.1, the client 9\.9"):
         nf.dask.matmul(KERNELS["zonal"], X, None, V, client=client)
 
@@ -285,7 +291,7 @@ def _sent_by_another(run: Any) -> Any:
 
 def test_unlike_workers_are_told(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = iter(["native baseline", "native x86_64_v4"] * 50)
-    monkeypatch.setattr(sessions, "_engine", lambda: next(names))
+    monkeypatch.setattr(dispatch, "_engine", lambda: next(names))
     X, V = data(1500)
     with pytest.warns(nf.dask.ClusterWarning, match="native baseline and native x86_64_v4"):
         nf.dask.matmul(KERNELS["zonal"], X, None, V, client=client)
@@ -302,7 +308,7 @@ def test_killed_worker() -> None:
         session = Session(client)
         blocks = read(session, "X", kernel, X)
         work = [(kernel, block, other, None) for block in blocks.parts for other in blocks.parts]
-        results = session.ordered(tasks.tile, work)
+        results = session.ordered(tasks.tile, work, 0.05)
         next(results)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
         tiles = list(results)

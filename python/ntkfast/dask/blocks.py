@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,13 +23,15 @@ from ntkfast.batch.matrices import (
     rows_of,
     width_of,
 )
-from ntkfast.dask.session import Part, Session
+from ntkfast.dask.parts import Part
+from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
 BLOCK_BYTES = 32 << 20  # of a block of inputs at most
-UNIT = 64  # rows: heights of blocks are multiples of it
-HEIGHTS = 512, 8192  # of a block, where there are as many rows
-BLOCKS = 16  # at least, where that leaves the least height
+UNIT = 16  # rows: heights of blocks are multiples of it
+MANY = 128  # blocks, for which there are workers enough
+TASK = 1 << 31  # operations of a pair of blocks of rows: some 50 ms
+PAIR = 64, 512  # operations of a pair of rows beside their product: of a profile, of layers
 
 
 @dataclass(frozen=True)
@@ -54,17 +57,49 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.parts)
 
+    def rows(self, i: int) -> int:
+        """Count the rows of a block."""
+        return min(self.height, self.length - i * self.height)
+
     def slices(self) -> Iterator[slice]:
         """Yield the rows of each block."""
         return panels(self.length, 1, self.height)
 
-    def cut(self, session: Session, V: FloatArray) -> list[Part]:
+    def cut(self, V: FloatArray) -> list[Part]:
         """Return the rows of a matrix that belong to each block."""
-        return [Part(session, partial(_rows, V, rows)) for rows in self.slices()]
+        return [Part(partial(_rows, V, rows)) for rows in self.slices()]
 
 
-def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
+def square(kernel: Kernel, length: int, width: int, itemsize: int) -> int:
+    """Return the height of blocks that are paired with each other.
+
+    It depends on kernel and inputs alone. Pairs of blocks take a moment each, where it is known how
+    long that is: of rows; and there are as many of them as a large cluster needs.
+    """
+    least = length // 32
+    if kernel.of_rows:
+        least = math.isqrt(TASK // (width + PAIR[not kernel.is_zonal]))
+    return _even(length, max(least, length // MANY), width * itemsize)
+
+
+def strip(length: int, width: int, itemsize: int) -> int:
+    """Return the height of blocks that are paired with all of other inputs."""
+    return _even(length, max(min(length // 16, 512), length // MANY), width * itemsize)
+
+
+def _even(length: int, wanted: int, row_bytes: int) -> int:
+    """Return a height near the one wanted with which all blocks have about as many rows."""
+    most = max(min(wanted, BLOCK_BYTES // max(row_bytes, 1)), UNIT)
+    return -(-length // -(-length // most) // UNIT) * UNIT
+
+
+def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = True) -> Blocks:
     """Bring inputs to the cluster: those of a dask array stay there, others are read by blocks.
+
+    Parameters
+    ----------
+    alone : bool
+        Whether blocks are paired with each other, and not with other inputs.
 
     Raises
     ------
@@ -75,14 +110,16 @@ def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
-    height = _height(length, width_of(matrix) * dtype.itemsize)
-    make = _of_dask if lazy else parts_of
-    return Blocks(make(session, name, matrix, height, dtype), length, height, dtype)
+    size = length, width_of(matrix), dtype.itemsize
+    height = square(kernel, *size) if alone else strip(*size)
+    if lazy:
+        parts = _of_dask(session, name, matrix, height, dtype)
+    else:
+        parts = parts_of(name, matrix, height, dtype)
+    return Blocks(parts, length, height, dtype)
 
 
-def parts_of(
-    session: Session, name: str, X: Matrix, height: int, dtype: np.dtype[Any]
-) -> list[Part]:
+def parts_of(name: str, X: Matrix, height: int, dtype: np.dtype[Any]) -> list[Part]:
     """Return blocks of some height, read when they are first needed."""
 
     def block(rows: slice) -> Any:
@@ -91,31 +128,24 @@ def parts_of(
             check_finite(name, found, rows.start)
         return joined([found])
 
-    return [Part(session, partial(block, rows)) for rows in panels(X.shape[0], 1, height)]
+    return [Part(partial(block, rows)) for rows in panels(X.shape[0], 1, height)]
 
 
-def collected(session: Session, inputs: Any) -> Blocks:
-    """Bring what a kernel has collected to the cluster."""
-    height = _height(len(inputs), row_bytes(inputs))
-    parts = [Part(session, partial(_rows, inputs, rows)) for rows in panels(len(inputs), 1, height)]
+def collected(inputs: Any, height: int) -> Blocks:
+    """Return what a kernel has collected in blocks."""
+    parts = [Part(partial(_rows, inputs, rows)) for rows in panels(len(inputs), 1, height)]
     return Blocks(parts, len(inputs), height, np.dtype(inputs.dtype))
 
 
-def row_bytes(inputs: Any) -> int:
-    """Return the bytes of one input."""
+def numbers_in(inputs: Any) -> int:
+    """Count the numbers of one input, about."""
     if isinstance(inputs, np.ndarray):
-        size = inputs.nbytes
+        size = inputs.size
     elif isinstance(inputs, Sequences):
-        size = inputs.values.nbytes
+        size = inputs.values.size
     else:
-        size = sum(memory.nbytes for memory in memories(inputs))
+        size = sum(memory.size for memory in memories(inputs))
     return max(size // len(inputs), 1)
-
-
-def _height(length: int, row_bytes: int) -> int:
-    least, most = HEIGHTS
-    wanted = min(max(-(-length // BLOCKS), least), most, max(BLOCK_BYTES // row_bytes, UNIT))
-    return -(-wanted // UNIT) * UNIT
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -125,6 +155,16 @@ def _rows(inputs: Any, rows: slice) -> Any:
 
 def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Part]:
     check_length(name, X)
+    from dask.delayed import delayed
+
     whole = {axis: -1 for axis in range(1, X.ndim)}
     blocks = X.astype(dtype).rechunk({0: height, **whole}).to_delayed().ravel()
-    return [Part(session, None, future) for future in session.client.compute(list(blocks))]
+    checked = [
+        delayed(_finite, pure=False)(name, block, i * height) for i, block in enumerate(blocks)
+    ]
+    return [Part(None, future) for future in session.client.compute(checked)]
+
+
+def _finite(name: str, block: Any, first: int) -> Any:
+    check_finite(name, block, first)
+    return block

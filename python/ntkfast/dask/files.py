@@ -82,8 +82,8 @@ def _fill(session: Session, work: Work) -> None:
     """Let workers compute and write the missing tiles; the journal is written here."""
     job, grid = work.job, work.grid
     height, width = grid.tile
-    left = parts_of(session, "X", job.X, height, job.dtype)
-    right = left if job.Y is None else parts_of(session, "Y", job.Y, width, job.dtype)
+    left = parts_of("X", job.X, height, job.dtype)
+    right = left if job.Y is None else parts_of("Y", job.Y, width, job.dtype)
     tiles = list(work.missing())
     where = type(work.sink), work.sink.partial, grid
     tasks = (

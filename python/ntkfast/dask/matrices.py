@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,9 @@ from ntkfast.dask.blocks import Blocks, read
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
+
+SECONDS = 0.05  # of a task, about: see `ntkfast.dask.blocks`
+SIDE = 4  # blocks
 
 
 def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
@@ -41,10 +44,10 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
         As for :func:`matmul`.
     """
     session = Session(client)
-    blocks = read(session, "X", checked_kernel(kernel), X)
-    with Bar(progress, "diag", len(blocks), "blocks") as bar:
-        work = ((kernel, block) for block in blocks.parts)
-        return np.concatenate(list(session.ordered(tasks.diagonal, work, bar)))
+    blocks = read(session, "X", checked_kernel(kernel), X, alone=False)
+    work = ((kernel, block) for block in blocks.parts)
+    with Bar(progress, "diag", blocks.length, "rows") as bar:
+        return _stacked(session.ordered(tasks.diagonal, work, SECONDS), bar)
 
 
 def matmul(
@@ -107,22 +110,45 @@ def matmul(
     True
     """
     session = Session(client)
-    left = read(session, "X", checked_kernel(kernel), X)
-    right = left if Y is None or Y is X else read(session, "Y", kernel, Y)
-    dtype = np.result_type(left.dtype, right.dtype)
+    alone = Y is None or Y is X
+    left = read(session, "X", checked_kernel(kernel), X, alone=alone)
+    right = left if alone else read(session, "Y", kernel, Y)
+    pairs = left.length * (left.length + 1) // 2 if alone else left.length * right.length
+    with Bar(progress, "matmul", pairs, "pairs") as bar:
+        return product(session, kernel, left, None if alone else right, V, engine, bar)
+
+
+def product(
+    session: Session,
+    kernel: Kernel,
+    X: Blocks,
+    Y: Blocks | None,
+    V: ArrayLike,
+    engine: str | None,
+    bar: Bar,
+) -> FloatArray:
+    """Return K(X, Y) @ V, or K(X, X) @ V where Y is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`matmul`.
+    """
+    right = X if Y is None else Y
+    dtype = np.result_type(X.dtype, right.dtype)
     factor, vector = checks.columns("V", V, right.length)
     factor = checks.narrowed("V", factor, dtype)
-    with Bar(progress, "matmul", None, "tiles") as bar:
-        if right is left:
-            product = symmetric(session, kernel, left, factor, engine, bar).astype(dtype)
-        else:
-            product = rectangular(session, kernel, left, right, factor, engine, bar)
-    if not np.isfinite(product).all():
+    if Y is None:
+        with np.errstate(over="ignore"):  # said below
+            found = symmetric(session, kernel, X, factor, engine, bar).astype(dtype)
+    else:
+        found = rectangular(session, kernel, X, Y, factor, engine, bar)
+    if not np.isfinite(found).all():
         raise ValueError(
-            f"V: the product with the kernel overflows {product.dtype}, or V is not finite; "
+            f"V: the product with the kernel overflows {dtype}, or V is not finite; "
             "scale V down, or pass X as float64"
         )
-    return product[:, 0] if vector else product
+    return found[:, 0] if vector else found
 
 
 def rectangular(
@@ -132,24 +158,28 @@ def rectangular(
     Y: Blocks,
     V: FloatArray,
     engine: str | None,
-    bar: Bar | None = None,
+    bar: Bar,
 ) -> FloatArray:
     """Return K(X, Y) V: a task for each block of X."""
-    parts = Y.cut(session, V)
+    parts = Y.cut(V)
     work = ((kernel, block, Y.parts, parts, engine) for block in X.parts)
-    return np.concatenate(list(session.ordered(tasks.product, work, bar)))
+    return _stacked(session.ordered(tasks.product, work, SECONDS), bar, Y.length)
+
+
+def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
+    """Return blocks of rows as one array; a row has so many pairs."""
+    found = []
+    for block in results:
+        found.append(block)
+        bar.update(len(block) * pairs)
+    return np.concatenate(found)
 
 
 def symmetric(
-    session: Session,
-    kernel: Kernel,
-    X: Blocks,
-    V: FloatArray,
-    engine: str | None,
-    bar: Bar | None = None,
+    session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
     """Return K(X, X) V in float64: a task for each pair of blocks, added in one order."""
-    parts, slices = X.cut(session, V), list(X.slices())
+    parts, slices = X.cut(V), list(X.slices())
     pairs = list(block_pairs(len(X)))
 
     def arguments(i: int, j: int) -> tuple[Any, ...]:
@@ -158,19 +188,26 @@ def symmetric(
         return kernel, X.parts[i], X.parts[j], parts[i], parts[j], engine
 
     sums = np.zeros(V.shape)
-    results = session.ordered(tasks.symmetric_product, (arguments(i, j) for i, j in pairs), bar)
+    work = (arguments(i, j) for i, j in pairs)
+    results = session.ordered(tasks.symmetric_product, work, SECONDS)
     for (i, j), (rows, columns) in zip(pairs, results, strict=True):
         sums[slices[i]] += rows
         if columns is not None:
             sums[slices[j]] += columns
+        count = X.rows(i)
+        bar.update(count * (count + 1) // 2 if i == j else count * X.rows(j))
     return sums
 
 
 def block_pairs(count: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs i <= j of blocks, in squares of few blocks: those under way share them."""
-    side = 4
-    for first in range(0, count, side):
-        for second in range(first, count, side):
-            for i in range(first, min(first + side, count)):
-                for j in range(max(i, second), min(second + side, count)):
+    """Yield the pairs i <= j of blocks: in squares of few blocks, which those under way share.
+
+    Those of a block with itself are the short ones, and come last.
+    """
+    for first in range(0, count, SIDE):
+        for second in range(first, count, SIDE):
+            for i in range(first, min(first + SIDE, count)):
+                for j in range(max(i + 1, second), min(second + SIDE, count)):
                     yield i, j
+    for i in range(count):
+        yield i, i

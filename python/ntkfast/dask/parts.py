@@ -1,0 +1,82 @@
+"""Values that lie on the workers of a cluster, and calls that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+GONE = "lost", "cancelled"  # of a future: what it stood for was lost with a worker
+SENT_BYTES = 64 << 20  # of what is read and sent at a time
+
+Calls: TypeAlias = Sequence[tuple[Any, ...]]  # their arguments
+
+
+class Part:
+    """A value on the cluster: a future, and how to make it again should it be lost.
+
+    Parameters
+    ----------
+    read : callable, optional
+        Returns the value.
+    future : distributed.Future, optional
+        Of what the cluster itself can make again.
+    """
+
+    def __init__(self, read: Callable[[], Any] | None, future: Any = None) -> None:
+        self.read, self.future = read, future
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it must be sent before it is used."""
+        return self.read is not None and (self.future is None or self.future.status in GONE)
+
+
+def send(client: Any, parts: Sequence[Part]) -> None:
+    """Bring values to the cluster, many at a time: each to one worker, others fetch it."""
+    from dask.sizeof import sizeof
+
+    missing = [part for part in parts if part.is_missing]
+    while missing:
+        values: list[Any] = []
+        size = 0
+        for part in missing:
+            if values and size > SENT_BYTES:
+                break
+            assert part.read is not None
+            values.append(part.read())
+            size += sizeof(values[-1])
+        futures = client.scatter(values, hash=False)
+        for part, future in zip(missing, futures, strict=False):
+            part.future = future
+        missing = missing[len(values) :]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Stands for a part in the arguments of a call."""
+
+    index: int
+
+
+def numbered(calls: Calls) -> tuple[Calls, list[Part]]:
+    """Return calls with slots for their parts, and the parts in the order of slots."""
+    slots: dict[Part, Slot] = {}
+
+    def slot(value: Any) -> Any:
+        if isinstance(value, list):
+            return [slot(one) for one in value]
+        return slots.setdefault(value, Slot(len(slots))) if isinstance(value, Part) else value
+
+    return [tuple(map(slot, arguments)) for arguments in calls], list(slots)
+
+
+def filled(arguments: Sequence[Any], values: Sequence[Any]) -> list[Any]:
+    """Return the arguments of a call with values in its slots."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, list):
+            return filled(value, values)
+        return values[value.index] if isinstance(value, Slot) else value
+
+    return [fill(value) for value in arguments]
