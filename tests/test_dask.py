@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.dask import dispatch
-from ntkfast.dask import tasks
+from ntkfast.dask import dispatch, planes, tasks
 from ntkfast.dask.blocks import read
 from ntkfast.dask.evaluation import ClusterEvaluation
-from ntkfast.dask.matrices import block_pairs
 from ntkfast.dask.session import Session
 
 distributed = pytest.importorskip("distributed")
@@ -44,7 +42,7 @@ def client() -> Iterator[Any]:
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let inputs of tests have several blocks."""
-    monkeypatch.setattr("ntkfast.dask.blocks.TASK", 1 << 24)
+    monkeypatch.setattr("ntkfast.dask.blocks.WHOLE", 500)
 
 
 def data(n: int, dtype: Any = np.float64, d: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -247,9 +245,15 @@ def test_blocks_travel_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert sum(sent) == X.nbytes + 3 * V.nbytes
 
 
-def test_pairs_of_blocks() -> None:
-    for count in (1, 2, 5, 9):
-        assert sorted(block_pairs(count)) == [(i, j) for i in range(count) for j in range(i, count)]
+@pytest.mark.parametrize("q", [0, *planes.ORDERS])
+def test_two_points_are_on_one_line(q: int) -> None:
+    count = planes.points(q)
+    together = np.zeros((count, count), int)
+    for t in range(count):
+        line = planes.line(q, t)
+        assert line[0] == t
+        together[np.ix_(line, line)] += 1
+    np.testing.assert_array_equal(together, 1 + q * np.eye(count, dtype=int))
 
 
 def test_errors(client: Any) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,73 +23,69 @@ from ntkfast.batch.matrices import (
     width_of,
 )
 from ntkfast.dask.parts import Part
+from ntkfast.dask.planes import ORDERS, points
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
-BLOCK_BYTES = 32 << 20  # of a block of inputs at most
-UNIT = 16  # rows: heights of blocks are multiples of it
-MANY = 128  # blocks, for which there are workers enough
-TASK = 1 << 31  # operations of a pair of blocks of rows: some 50 ms
-PAIR = 64, 512  # operations of a pair of rows beside their product: of a profile, of layers
+WHOLE = 2048  # rows that are one block
+LINE = 8192  # rows of a line of blocks, about: some 100 ms
+FEW = 11  # order of the plane of inputs that take long: a hundred tasks
+STRIP = 512  # rows that are paired with all of other inputs
+BLOCK_BYTES = 32 << 20  # of such rows at most
 
 
 @dataclass(frozen=True)
 class Blocks:
     """Inputs in blocks of rows, each of them a part on the cluster.
 
-    Their height depends on the inputs alone, and not on the cluster: sums over blocks have the same
+    Cuts depend on kernel and inputs alone, and not on the cluster: sums over blocks have the same
     bits on any number of workers.
 
     Attributes
     ----------
     parts : list of Part
-    length, height : int
-        Rows in all, and of a block.
+    slices : list of slice
+        Rows of each block.
     dtype : dtype
     """
 
     parts: list[Part]
-    length: int
-    height: int
+    slices: list[slice]
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
-        return len(self.parts)
-
-    def rows(self, i: int) -> int:
-        """Count the rows of a block."""
-        return min(self.height, self.length - i * self.height)
-
-    def slices(self) -> Iterator[slice]:
-        """Yield the rows of each block."""
-        return panels(self.length, 1, self.height)
+        return int(self.slices[-1].stop)
 
     def cut(self, V: FloatArray) -> list[Part]:
         """Return the rows of a matrix that belong to each block."""
-        return [Part(partial(_rows, V, rows)) for rows in self.slices()]
+        return [Part(partial(_rows, V, rows)) for rows in self.slices]
 
 
-def square(kernel: Kernel, length: int, width: int, itemsize: int) -> int:
-    """Return the height of blocks that are paired with each other.
+def order(kernel: Kernel, length: int) -> int:
+    """Return the order of the plane whose points are the blocks of K(X, X) V.
 
-    It depends on kernel and inputs alone. Pairs of blocks take a moment each, where it is known how
-    long that is: of rows; and there are as many of them as a large cluster needs.
+    Lines of rows take a moment each, and there are as many of them as a large cluster needs; how
+    long other inputs take is not known.
     """
-    least = length // 32
-    if kernel.of_rows:
-        least = math.isqrt(TASK // (width + PAIR[not kernel.is_zonal]))
-    return _even(length, max(least, length // MANY), width * itemsize)
+    if not kernel.of_rows:
+        return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
+    if length <= WHOLE:
+        return 0
+    wanted = max(length / LINE, 7)
+    return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
 
 
-def strip(length: int, width: int, itemsize: int) -> int:
-    """Return the height of blocks that are paired with all of other inputs."""
-    return _even(length, max(min(length // 16, 512), length // MANY), width * itemsize)
+def points_of(q: int, length: int) -> list[slice]:
+    """Cut inputs into the points of a plane, as evenly as may be."""
+    ends = [i * length // points(q) for i in range(points(q) + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
-def _even(length: int, wanted: int, row_bytes: int) -> int:
-    """Return a height near the one wanted with which all blocks have about as many rows."""
-    most = max(min(wanted, BLOCK_BYTES // max(row_bytes, 1)), UNIT)
-    return -(-length // -(-length // most) // UNIT) * UNIT
+def strips(length: int, row_bytes: int) -> list[slice]:
+    """Cut inputs that are paired with all of others."""
+    wanted = max(min(length // 16, STRIP), length // 128)
+    most = max(min(wanted, BLOCK_BYTES // max(row_bytes, 1)), 1)
+    return list(panels(length, 1, -(-length // -(-length // most))))
 
 
 def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = True) -> Blocks:
@@ -99,7 +94,7 @@ def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = T
     Parameters
     ----------
     alone : bool
-        Whether blocks are paired with each other, and not with other inputs.
+        Whether they are paired with each other, and not with other inputs.
 
     Raises
     ------
@@ -110,17 +105,17 @@ def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = T
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
-    size = length, width_of(matrix), dtype.itemsize
-    height = square(kernel, *size) if alone else strip(*size)
-    if lazy:
-        parts = _of_dask(session, name, matrix, height, dtype)
+    if alone:
+        slices = points_of(order(kernel, length), length)
     else:
-        parts = parts_of(name, matrix, height, dtype)
-    return Blocks(parts, length, height, dtype)
+        slices = strips(length, width_of(matrix) * dtype.itemsize)
+    if lazy:
+        return Blocks(_of_dask(session, name, matrix, slices, dtype), slices, dtype)
+    return Blocks(parts_of(name, matrix, slices, dtype), slices, dtype)
 
 
-def parts_of(name: str, X: Matrix, height: int, dtype: np.dtype[Any]) -> list[Part]:
-    """Return blocks of some height, read when they are first needed."""
+def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) -> list[Part]:
+    """Return blocks that are read when they are first needed."""
 
     def block(rows: slice) -> Any:
         found = rows_of(X, rows, dtype)
@@ -128,24 +123,24 @@ def parts_of(name: str, X: Matrix, height: int, dtype: np.dtype[Any]) -> list[Pa
             check_finite(name, found, rows.start)
         return joined([found])
 
-    return [Part(partial(block, rows)) for rows in panels(X.shape[0], 1, height)]
+    return [Part(partial(block, rows)) for rows in slices]
 
 
-def collected(inputs: Any, height: int) -> Blocks:
+def collected(inputs: Any, slices: list[slice]) -> Blocks:
     """Return what a kernel has collected in blocks."""
-    parts = [Part(partial(_rows, inputs, rows)) for rows in panels(len(inputs), 1, height)]
-    return Blocks(parts, len(inputs), height, np.dtype(inputs.dtype))
+    parts = [Part(partial(_rows, inputs, rows)) for rows in slices]
+    return Blocks(parts, slices, np.dtype(inputs.dtype))
 
 
-def numbers_in(inputs: Any) -> int:
-    """Count the numbers of one input, about."""
+def bytes_of(inputs: Any) -> int:
+    """Return the bytes of one input, about."""
     if isinstance(inputs, np.ndarray):
-        size = inputs.size
+        size = inputs.nbytes
     elif isinstance(inputs, Sequences):
-        size = inputs.values.size
+        size = inputs.values.nbytes
     else:
-        size = sum(memory.size for memory in memories(inputs))
-    return max(size // len(inputs), 1)
+        size = sum(memory.nbytes for memory in memories(inputs))
+    return size // len(inputs)
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -153,14 +148,18 @@ def _rows(inputs: Any, rows: slice) -> Any:
     return joined([inputs[rows]])
 
 
-def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Part]:
-    check_length(name, X)
+def _of_dask(
+    session: Session, name: str, X: Any, slices: list[slice], dtype: np.dtype[Any]
+) -> list[Part]:
     from dask.delayed import delayed
 
+    check_length(name, X)
+    heights = tuple(rows.stop - rows.start for rows in slices)
     whole = {axis: -1 for axis in range(1, X.ndim)}
-    blocks = X.astype(dtype).rechunk({0: height, **whole}).to_delayed().ravel()
+    blocks = X.astype(dtype).rechunk({0: heights, **whole}).to_delayed().ravel()
     checked = [
-        delayed(_finite, pure=False)(name, block, i * height) for i, block in enumerate(blocks)
+        delayed(_finite, pure=False)(name, block, rows.start)
+        for block, rows in zip(blocks, slices, strict=True)
     ]
     return [Part(None, future) for future in session.client.compute(checked)]
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.grid import Grid
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, collected, numbers_in, square, strip
+from ntkfast.dask.blocks import Blocks, bytes_of, collected, order, points_of, strips
 from ntkfast.dask.matrices import SECONDS, product
 from ntkfast.dask.session import Session
 from ntkfast.kernels.evaluation import Evaluation
@@ -41,10 +41,11 @@ class ClusterEvaluation(Evaluation):
         right: Any = X if Y is None else Y
         if len(left) * len(right) <= SMALL:
             return super().__call__(X, Y)
-        rows = self._blocks(left, strip, keep=Y is not None)
-        columns = rows if Y is None else self._blocks(right, strip)
+        rows = self._blocks(left, self._strips(left))
+        columns = rows if Y is None else self._blocks(right, self._strips(right))
         K = np.empty((len(left), len(right)), np.result_type(left.dtype, right.dtype))
-        grid = Grid(K.shape, (rows.height, columns.height), Y is None)
+        edges = rows.slices[0].stop, columns.slices[0].stop
+        grid = Grid(K.shape, edges, Y is None)
 
         def arguments(i: int, j: int) -> tuple[Any, ...]:
             other = None if grid.symmetric and i == j else columns.parts[j]
@@ -67,8 +68,11 @@ class ClusterEvaluation(Evaluation):
         right: Any = X if Y is None else Y
         if len(left) * len(right) <= SMALL:
             return super().matmul(X, Y, V)
-        rows = self._blocks(left, self._square if Y is None else strip, keep=Y is None)
-        columns = None if Y is None else self._blocks(right, self._square)
+        if Y is None:
+            rows = self._blocks(left, points_of(order(self.kernel, len(left)), len(left)))
+        else:
+            rows = self._blocks(left, self._strips(left))
+        columns = None if Y is None else self._blocks(right, self._strips(right))
         with Bar(False, "matmul", None, "pairs") as bar:
             found = product(self._on(), self.kernel, rows, columns, V, self.engine, bar)
         return found if self.factor == 1 else found * self.factor
@@ -77,18 +81,17 @@ class ClusterEvaluation(Evaluation):
         assert self.session is not None
         return self.session
 
-    def _square(self, length: int, width: int, itemsize: int) -> int:
-        return square(self.kernel, length, width, itemsize)
+    def _strips(self, inputs: Any) -> list[slice]:
+        return strips(len(inputs), bytes_of(inputs))
 
-    def _blocks(self, inputs: Any, height: Any, keep: bool = True) -> Blocks:
-        """Return inputs in blocks of some height; those that come again stay on the cluster."""
-        size = height(len(inputs), numbers_in(inputs), inputs.dtype.itemsize)
+    def _blocks(self, inputs: Any, slices: list[slice]) -> Blocks:
+        """Return inputs in blocks; large ones stay on the cluster: they may come again."""
         for place, (known, blocks) in enumerate(self._kept):
-            if known is inputs and blocks.height == size:
+            if known is inputs and blocks.slices == slices:
                 self._kept.append(self._kept.pop(place))
                 return blocks
-        blocks = collected(inputs, size)
-        if keep:
+        blocks = collected(inputs, slices)
+        if all(len(inputs) >= len(known) for known, _ in self._kept):
             self._kept.append((inputs, blocks))
             del self._kept[:-KEPT]
         return blocks

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from ntkfast.arrays.dask_arrays import is_dask
 from ntkfast.arrays.grid import Grid
+from ntkfast.arrays.panels import panels
 from ntkfast.batch.job import Job
 from ntkfast.batch.matrices import Matrix
 from ntkfast.batch.run import Settings, Work, store, write
@@ -82,8 +83,10 @@ def _fill(session: Session, work: Work) -> None:
     """Let workers compute and write the missing tiles; the journal is written here."""
     job, grid = work.job, work.grid
     height, width = grid.tile
-    left = parts_of("X", job.X, height, job.dtype)
-    right = left if job.Y is None else parts_of("Y", job.Y, width, job.dtype)
+    left = parts_of("X", job.X, list(panels(job.shape[0], 1, height)), job.dtype)
+    right = left
+    if job.Y is not None:
+        right = parts_of("Y", job.Y, list(panels(job.shape[1], 1, width)), job.dtype)
     tiles = list(work.missing())
     where = type(work.sink), work.sink.partial, grid
     tasks = (

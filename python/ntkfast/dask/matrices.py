@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, read
+from ntkfast.dask.blocks import Blocks, order, read
+from ntkfast.dask.planes import line, points
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
 
-SECONDS = 0.05  # of a task, about: see `ntkfast.dask.blocks`
-SIDE = 4  # blocks
+SECONDS = 0.05  # of a task, about
 
 
 def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
@@ -46,7 +46,7 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
     session = Session(client)
     blocks = read(session, "X", checked_kernel(kernel), X, alone=False)
     work = ((kernel, block) for block in blocks.parts)
-    with Bar(progress, "diag", blocks.length, "rows") as bar:
+    with Bar(progress, "diag", len(blocks), "rows") as bar:
         return _stacked(session.ordered(tasks.diagonal, work, SECONDS), bar)
 
 
@@ -113,7 +113,7 @@ def matmul(
     alone = Y is None or Y is X
     left = read(session, "X", checked_kernel(kernel), X, alone=alone)
     right = left if alone else read(session, "Y", kernel, Y)
-    pairs = left.length * (left.length + 1) // 2 if alone else left.length * right.length
+    pairs = len(left) * (len(left) + 1) // 2 if alone else len(left) * len(right)
     with Bar(progress, "matmul", pairs, "pairs") as bar:
         return product(session, kernel, left, None if alone else right, V, engine, bar)
 
@@ -136,7 +136,7 @@ def product(
     """
     right = X if Y is None else Y
     dtype = np.result_type(X.dtype, right.dtype)
-    factor, vector = checks.columns("V", V, right.length)
+    factor, vector = checks.columns("V", V, len(right))
     factor = checks.narrowed("V", factor, dtype)
     if Y is None:
         with np.errstate(over="ignore"):  # said below
@@ -163,7 +163,7 @@ def rectangular(
     """Return K(X, Y) V: a task for each block of X."""
     parts = Y.cut(V)
     work = ((kernel, block, Y.parts, parts, engine) for block in X.parts)
-    return _stacked(session.ordered(tasks.product, work, SECONDS), bar, Y.length)
+    return _stacked(session.ordered(tasks.product, work, SECONDS), bar, len(Y))
 
 
 def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
@@ -178,36 +178,21 @@ def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatAr
 def symmetric(
     session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
-    """Return K(X, X) V in float64: a task for each pair of blocks, added in one order."""
-    parts, slices = X.cut(V), list(X.slices())
-    pairs = list(block_pairs(len(X)))
-
-    def arguments(i: int, j: int) -> tuple[Any, ...]:
-        if i == j:
-            return kernel, X.parts[i], None, parts[i], None, engine
-        return kernel, X.parts[i], X.parts[j], parts[i], parts[j], engine
-
+    """Return K(X, X) V in float64: a task for each line of blocks, added in their order."""
+    parts, q = X.cut(V), order(kernel, len(X))
+    lines = [line(q, t) for t in range(points(q))]
+    work = (
+        (kernel, [X.parts[i] for i in some], [parts[i] for i in some], engine) for some in lines
+    )
     sums = np.zeros(V.shape)
-    work = (arguments(i, j) for i, j in pairs)
     results = session.ordered(tasks.symmetric_product, work, SECONDS)
-    for (i, j), (rows, columns) in zip(pairs, results, strict=True):
-        sums[slices[i]] += rows
-        if columns is not None:
-            sums[slices[j]] += columns
-        count = X.rows(i)
-        bar.update(count * (count + 1) // 2 if i == j else count * X.rows(j))
+    for some, (found, own) in zip(lines, results, strict=True):
+        start = 0
+        for i in some:
+            rows = sums[X.slices[i]]
+            rows += found[start : start + len(rows)]
+            start += len(rows)
+        if own is not None:  # which all q + 1 lines of this block have
+            sums[X.slices[some[0]]] -= q * own.astype(np.float64)
+        bar.update(len(X) * (len(X) + 1) // 2 // len(lines))
     return sums
-
-
-def block_pairs(count: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs i <= j of blocks: in squares of few blocks, which those under way share.
-
-    Those of a block with itself are the short ones, and come last.
-    """
-    for first in range(0, count, SIDE):
-        for second in range(first, count, SIDE):
-            for i in range(first, min(first + SIDE, count)):
-                for j in range(max(i + 1, second), min(second + SIDE, count)):
-                    yield i, j
-    for i in range(count):
-        yield i, i

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 GONE = "lost", "cancelled"  # of a future: what it stood for was lost with a worker
 SENT_BYTES = 64 << 20  # of what is read and sent at a time
+TRIES = 10  # to send it
+WAIT = 0.5  # seconds between them
 
 Calls: TypeAlias = Sequence[tuple[Any, ...]]  # their arguments
 
@@ -46,10 +49,21 @@ def send(client: Any, parts: Sequence[Part]) -> None:
             assert part.read is not None
             values.append(part.read())
             size += sizeof(values[-1])
-        futures = client.scatter(values, hash=False)
+        futures = _scattered(client, values)
         for part, future in zip(missing, futures, strict=False):
             part.future = future
         missing = missing[len(values) :]
+
+
+def _scattered(client: Any, values: list[Any]) -> list[Any]:
+    for _ in range(TRIES):
+        try:
+            return list(client.scatter(values, hash=False))
+        except OSError:  # the worker that was to have them died
+            if client.status != "running":
+                break
+            time.sleep(WAIT)
+    raise RuntimeError("client: no worker, or no scheduler, takes the inputs; are they running?")
 
 
 @dataclass(frozen=True)
