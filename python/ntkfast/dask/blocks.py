@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ntkfast.batch.matrices import (
     rows_of,
     width_of,
 )
-from ntkfast.dask.parts import Part
+from ntkfast.dask.parts import SHARED_BYTES, Part, Piece, cut
 from ntkfast.dask.planes import ORDERS, points
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
@@ -33,32 +34,34 @@ FEW = 11  # order of the plane of inputs that take long: a hundred tasks
 STRIP = 512  # rows that are paired with all of other inputs
 BLOCK_BYTES = 32 << 20  # of such rows at most
 
+Cutter: TypeAlias = Callable[[int, int], list[slice]]  # of a length and the bytes of an input
+
 
 @dataclass(frozen=True)
 class Blocks:
-    """Inputs in blocks of rows, each of them a part on the cluster.
+    """Inputs in blocks of rows on the cluster.
 
     Cuts depend on kernel and inputs alone, and not on the cluster: sums over blocks have the same
     bits on any number of workers.
 
     Attributes
     ----------
-    parts : list of Part
+    pieces : list of Piece
     slices : list of slice
         Rows of each block.
     dtype : dtype
     """
 
-    parts: list[Part]
+    pieces: list[Piece]
     slices: list[slice]
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
         return int(self.slices[-1].stop)
 
-    def cut(self, V: FloatArray) -> list[Part]:
+    def like(self, V: FloatArray) -> list[Piece]:
         """Return the rows of a matrix that belong to each block."""
-        return [Part(partial(_rows, V, rows)) for rows in self.slices]
+        return cut(lambda rows: Part(partial(_rows, V, rows)), self.slices, V.nbytes)
 
 
 def order(kernel: Kernel, length: int) -> int:
@@ -88,13 +91,22 @@ def strips(length: int, row_bytes: int) -> list[slice]:
     return list(panels(length, 1, -(-length // -(-length // most))))
 
 
-def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = True) -> Blocks:
+def wholes(length: int, row_bytes: int) -> list[slice]:
+    """Cut inputs of which each task has all: not at all, if they travel as one."""
+    if length * row_bytes <= SHARED_BYTES:
+        return [slice(0, length)]
+    return strips(length, row_bytes)
+
+
+def read(
+    session: Session, name: str, kernel: Kernel, X: Any, cut_by: Cutter | None = None
+) -> Blocks:
     """Bring inputs to the cluster: those of a dask array stay there, others are read by blocks.
 
     Parameters
     ----------
-    alone : bool
-        Whether they are paired with each other, and not with other inputs.
+    cut_by : callable, optional
+        `strips` or `wholes`; None: into points, whose pairs are wanted.
 
     Raises
     ------
@@ -105,16 +117,16 @@ def read(session: Session, name: str, kernel: Kernel, X: Any, *, alone: bool = T
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
-    if alone:
+    if cut_by is None:
         slices = points_of(order(kernel, length), length)
     else:
-        slices = strips(length, width_of(matrix) * dtype.itemsize)
+        slices = cut_by(length, width_of(matrix) * dtype.itemsize)
     if lazy:
         return Blocks(_of_dask(session, name, matrix, slices, dtype), slices, dtype)
     return Blocks(parts_of(name, matrix, slices, dtype), slices, dtype)
 
 
-def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) -> list[Part]:
+def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) -> list[Piece]:
     """Return blocks that are read when they are first needed."""
 
     def block(rows: slice) -> Any:
@@ -123,13 +135,16 @@ def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) ->
             check_finite(name, found, rows.start)
         return joined([found])
 
-    return [Part(partial(block, rows)) for rows in slices]
+    size = X.shape[0] * width_of(X) * dtype.itemsize
+    return cut(lambda rows: Part(partial(block, rows)), slices, size)
 
 
 def collected(inputs: Any, slices: list[slice]) -> Blocks:
     """Return what a kernel has collected in blocks."""
-    parts = [Part(partial(_rows, inputs, rows)) for rows in slices]
-    return Blocks(parts, slices, np.dtype(inputs.dtype))
+    pieces = cut(
+        lambda rows: Part(partial(_rows, inputs, rows)), slices, bytes_of(inputs) * len(inputs)
+    )
+    return Blocks(pieces, slices, np.dtype(inputs.dtype))
 
 
 def bytes_of(inputs: Any) -> int:
@@ -150,18 +165,18 @@ def _rows(inputs: Any, rows: slice) -> Any:
 
 def _of_dask(
     session: Session, name: str, X: Any, slices: list[slice], dtype: np.dtype[Any]
-) -> list[Part]:
+) -> list[Piece]:
     from dask.delayed import delayed
 
     check_length(name, X)
-    heights = tuple(rows.stop - rows.start for rows in slices)
-    whole = {axis: -1 for axis in range(1, X.ndim)}
-    blocks = X.astype(dtype).rechunk({0: heights, **whole}).to_delayed().ravel()
-    checked = [
-        delayed(_finite, pure=False)(name, block, rows.start)
-        for block, rows in zip(blocks, slices, strict=True)
-    ]
-    return [Part(None, future) for future in session.client.compute(checked)]
+    rows = X.astype(dtype).rechunk({axis: -1 for axis in range(1, X.ndim)})
+
+    def block(some: slice) -> Part:
+        (found,) = rows[some].rechunk({0: -1}).to_delayed().ravel()
+        checked = delayed(_finite, pure=False)(name, found, some.start)
+        return Part(None, session.client.compute(checked))
+
+    return cut(block, slices, X.nbytes)
 
 
 def _finite(name: str, block: Any, first: int) -> Any:

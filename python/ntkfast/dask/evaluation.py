@@ -11,7 +11,16 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.grid import Grid
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, bytes_of, collected, order, points_of, strips
+from ntkfast.dask.blocks import (
+    Blocks,
+    Cutter,
+    bytes_of,
+    collected,
+    order,
+    points_of,
+    strips,
+    wholes,
+)
 from ntkfast.dask.matrices import SECONDS, product
 from ntkfast.dask.session import Session
 from ntkfast.kernels.evaluation import Evaluation
@@ -41,15 +50,15 @@ class ClusterEvaluation(Evaluation):
         right: Any = X if Y is None else Y
         if len(left) * len(right) <= SMALL:
             return super().__call__(X, Y)
-        rows = self._blocks(left, self._strips(left))
-        columns = rows if Y is None else self._blocks(right, self._strips(right))
+        rows = self._blocks(left, strips)
+        columns = rows if Y is None else self._blocks(right, strips)
         K = np.empty((len(left), len(right)), np.result_type(left.dtype, right.dtype))
         edges = rows.slices[0].stop, columns.slices[0].stop
         grid = Grid(K.shape, edges, Y is None)
 
         def arguments(i: int, j: int) -> tuple[Any, ...]:
-            other = None if grid.symmetric and i == j else columns.parts[j]
-            return self.kernel, rows.parts[i], other, self.engine
+            other = None if grid.symmetric and i == j else columns.pieces[j]
+            return self.kernel, rows.pieces[i], other, self.engine
 
         work = (arguments(i, j) for i, j in grid.tiles())
         tiles = self._on().ordered(tasks.tile, work, SECONDS)
@@ -69,10 +78,9 @@ class ClusterEvaluation(Evaluation):
         if len(left) * len(right) <= SMALL:
             return super().matmul(X, Y, V)
         if Y is None:
-            rows = self._blocks(left, points_of(order(self.kernel, len(left)), len(left)))
+            rows, columns = self._points(left), None
         else:
-            rows = self._blocks(left, self._strips(left))
-        columns = None if Y is None else self._blocks(right, self._strips(right))
+            rows, columns = self._blocks(left, strips), self._blocks(right, wholes)
         with Bar(False, "matmul", None, "pairs") as bar:
             found = product(self._on(), self.kernel, rows, columns, V, self.engine, bar)
         return found if self.factor == 1 else found * self.factor
@@ -81,11 +89,13 @@ class ClusterEvaluation(Evaluation):
         assert self.session is not None
         return self.session
 
-    def _strips(self, inputs: Any) -> list[slice]:
-        return strips(len(inputs), bytes_of(inputs))
+    def _points(self, inputs: Any) -> Blocks:
+        q = order(self.kernel, len(inputs))
+        return self._blocks(inputs, lambda length, _: points_of(q, length))
 
-    def _blocks(self, inputs: Any, slices: list[slice]) -> Blocks:
+    def _blocks(self, inputs: Any, cut_by: Cutter) -> Blocks:
         """Return inputs in blocks; large ones stay on the cluster: they may come again."""
+        slices = cut_by(len(inputs), bytes_of(inputs))
         for place, (known, blocks) in enumerate(self._kept):
             if known is inputs and blocks.slices == slices:
                 self._kept.append(self._kept.pop(place))

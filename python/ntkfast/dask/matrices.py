@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, order, read
+from ntkfast.dask.blocks import Blocks, order, read, strips, wholes
 from ntkfast.dask.planes import line, points
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel, checked_kernel
@@ -44,8 +44,8 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
         As for :func:`matmul`.
     """
     session = Session(client)
-    blocks = read(session, "X", checked_kernel(kernel), X, alone=False)
-    work = ((kernel, block) for block in blocks.parts)
+    blocks = read(session, "X", checked_kernel(kernel), X, strips)
+    work = ((kernel, block) for block in blocks.pieces)
     with Bar(progress, "diag", len(blocks), "rows") as bar:
         return _stacked(session.ordered(tasks.diagonal, work, SECONDS), bar)
 
@@ -82,8 +82,9 @@ def matmul(
     Returns
     -------
     (n,) or (n, c) array of the common dtype of X and Y
-        With the same bits for any number of workers. K(X, Y) @ V has those of
-        ``kernel.matmul(X, Y, V)``; K(X, X) @ V adds blocks in another order than it, in float64.
+        With the same bits for any number of workers. K(X, Y) @ V of rows has those of
+        ``kernel.matmul(X, Y, V)``; K(X, X) @ V is a sum of such products, added in float64, and may
+        differ from it by some roundings of the dtype.
 
     Raises
     ------
@@ -111,8 +112,8 @@ def matmul(
     """
     session = Session(client)
     alone = Y is None or Y is X
-    left = read(session, "X", checked_kernel(kernel), X, alone=alone)
-    right = left if alone else read(session, "Y", kernel, Y)
+    left = read(session, "X", checked_kernel(kernel), X, None if alone else strips)
+    right = left if alone else read(session, "Y", kernel, Y, wholes)
     pairs = len(left) * (len(left) + 1) // 2 if alone else len(left) * len(right)
     with Bar(progress, "matmul", pairs, "pairs") as bar:
         return product(session, kernel, left, None if alone else right, V, engine, bar)
@@ -161,8 +162,8 @@ def rectangular(
     bar: Bar,
 ) -> FloatArray:
     """Return K(X, Y) V: a task for each block of X."""
-    parts = Y.cut(V)
-    work = ((kernel, block, Y.parts, parts, engine) for block in X.parts)
+    pieces = Y.like(V)
+    work = ((kernel, block, Y.pieces, pieces, engine) for block in X.pieces)
     return _stacked(session.ordered(tasks.product, work, SECONDS), bar, len(Y))
 
 
@@ -179,10 +180,10 @@ def symmetric(
     session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
     """Return K(X, X) V in float64: a task for each line of blocks, added in their order."""
-    parts, q = X.cut(V), order(kernel, len(X))
+    pieces, q = X.like(V), order(kernel, len(X))
     lines = [line(q, t) for t in range(points(q))]
     work = (
-        (kernel, [X.parts[i] for i in some], [parts[i] for i in some], engine) for some in lines
+        (kernel, [X.pieces[i] for i in some], [pieces[i] for i in some], engine) for some in lines
     )
     sums = np.zeros(V.shape)
     results = session.ordered(tasks.symmetric_product, work, SECONDS)

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 GONE = "lost", "cancelled"  # of a future: what it stood for was lost with a worker
 SENT_BYTES = 64 << 20  # of what is read and sent at a time
+SHARED_BYTES = 64 << 20  # of inputs that all workers have all of
 TRIES = 10  # to send it
 WAIT = 0.5  # seconds between them
 
@@ -33,6 +34,22 @@ class Part:
     def is_missing(self) -> bool:
         """Whether it must be sent before it is used."""
         return self.read is not None and (self.future is None or self.future.status in GONE)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a part: an argument of calls."""
+
+    part: Part
+    rows: slice
+
+
+def cut(make: Callable[[slice], Part], slices: Sequence[slice], size: int) -> list[Piece]:
+    """Return rows as pieces: of one part if it has few bytes, since each key costs time, too."""
+    if size <= SHARED_BYTES:
+        whole = make(slice(0, slices[-1].stop))
+        return [Piece(whole, rows) for rows in slices]
+    return [Piece(make(rows), slice(0, rows.stop - rows.start)) for rows in slices]
 
 
 def send(client: Any, parts: Sequence[Part]) -> None:
@@ -68,21 +85,24 @@ def _scattered(client: Any, values: list[Any]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Slot:
-    """Stands for a part in the arguments of a call."""
+    """Stands for a piece in the arguments of a call."""
 
     index: int
+    rows: slice
 
 
 def numbered(calls: Calls) -> tuple[Calls, list[Part]]:
-    """Return calls with slots for their parts, and the parts in the order of slots."""
-    slots: dict[Part, Slot] = {}
+    """Return calls with slots for their pieces, and the parts in the order of slots."""
+    numbers: dict[Part, int] = {}
 
     def slot(value: Any) -> Any:
         if isinstance(value, list):
             return [slot(one) for one in value]
-        return slots.setdefault(value, Slot(len(slots))) if isinstance(value, Part) else value
+        if isinstance(value, Piece):
+            return Slot(numbers.setdefault(value.part, len(numbers)), value.rows)
+        return value
 
-    return [tuple(map(slot, arguments)) for arguments in calls], list(slots)
+    return [tuple(map(slot, arguments)) for arguments in calls], list(numbers)
 
 
 def filled(arguments: Sequence[Any], values: Sequence[Any]) -> list[Any]:
@@ -91,6 +111,6 @@ def filled(arguments: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     def fill(value: Any) -> Any:
         if isinstance(value, list):
             return filled(value, values)
-        return values[value.index] if isinstance(value, Slot) else value
+        return values[value.index][value.rows] if isinstance(value, Slot) else value
 
     return [fill(value) for value in arguments]
