@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -225,6 +226,54 @@ def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.abs(theirs.coefficients - ours.coefficients).max() < 1e-6 * size
 
 
+def test_estimators(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They compute where they are told to; copies share the client, pickles have its address."""
+    base = pytest.importorskip("sklearn.base")
+    regression = nf.regression
+    asked = []
+    ordered = Session.ordered
+
+    def counted(session: Session, function: Any, *arguments: Any) -> Any:
+        asked.append(function)
+        return ordered(session, function, *arguments)
+
+    monkeypatch.setattr(Session, "ordered", counted)
+    monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 50_000)
+    X, V = data(400)
+    kernel = KERNELS["biases"]
+    models = (
+        regression.KernelRidge(kernel, 0.1, method="cg", tol=1e-9),
+        regression.KernelRidgeCV(kernel, [0.1, 1.0]),
+        regression.KernelClassifier(kernel, 0.1),
+    )
+    for model in models:
+        y = V[:, 0] > 0 if isinstance(model, regression.KernelClassifier) else V[:, 0]
+        known = model.fit(X, y).predict(X[:200])
+        there = base.clone(model).set_params(client=client)
+        assert base.clone(there).client is client
+        for one in (there, pickle.loads(pickle.dumps(there))):
+            asked.clear()
+            found = one.fit(X, y).predict(X[:200])
+            assert tasks.product in asked and len(asked) > 1
+            np.testing.assert_allclose(found, known, rtol=1e-6, atol=1e-6)
+        assert one.client == client.scheduler.address
+    there.save(tmp_path / "model.npz")
+    assert regression.load(tmp_path / "model.npz").client is None
+
+
+def test_numbers_that_the_type_of_inputs_does_not_hold(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product on a cluster says of V what one here says."""
+    monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 1000)
+    X, V = data(600, np.float32)
+    evaluation = ClusterEvaluation(KERNELS["zonal"], session=Session(client))
+    with pytest.raises(ValueError, match=r"V: expected numbers within float32.*row 7 holds 1e"):
+        V = V.astype(np.float64)
+        V[7] = 1e60
+        evaluation.matmul(X, None, V)
+
+
 def test_blocks_travel_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The solver asks for products with one array again and again."""
     sent = []
@@ -256,15 +305,19 @@ def test_two_points_are_on_one_line(q: int) -> None:
 
 def test_errors(client: Any) -> None:
     kernel, (X, V) = KERNELS["zonal"], data(700)
-    with pytest.raises(TypeError, match=r"client: expected a distributed\.Client, got str"):
-        nf.dask.matmul(kernel, X, None, V, client="tcp://nobody:1")
+    with pytest.raises(TypeError, match=r"client: expected a distributed\.Client, got int"):
+        nf.dask.matmul(kernel, X, None, V, client=8786)
     with pytest.raises(TypeError, match="kernel: expected a Kernel"):
         nf.dask.diag(nf.FullyConnected(1), X, client=client)
     with pytest.raises(ValueError, match="V: expected"):
         nf.dask.matmul(kernel, X, None, V[:-1], client=client)
+    import dask.array as da
+
     X[650, 3] = np.nan
-    with pytest.raises(ValueError, match="X: expected finite numbers, row 650 holds"):
-        nf.dask.matmul(kernel, X, None, V, client=client)
+    for kind in (X, da.from_array(X, chunks=(200, 3))):
+        for Y in (None, X[:40]):
+            with pytest.raises(ValueError, match="X: expected finite numbers, row 650 holds"):
+                nf.dask.matmul(kernel, kind, Y, V if Y is None else V[:40], client=client)
     with pytest.raises(ValueError, match="overflows"):
         nf.dask.matmul(kernel, 1e140 * V, None, np.abs(1e100 * V), client=client)
 

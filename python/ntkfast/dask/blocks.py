@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +30,6 @@ from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
 WHOLE = 2048  # rows that are one block
-LINE = 8192  # rows of a line of blocks, about: some 100 ms
 FEW = 11  # order of the plane of inputs that take long: a hundred tasks
 STRIP = 512  # rows that are paired with all of other inputs
 BLOCK_BYTES = 32 << 20  # of such rows at most
@@ -74,7 +74,7 @@ def order(kernel: Kernel, length: int) -> int:
         return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
     if length <= WHOLE:
         return 0
-    wanted = max(length / LINE, 7)
+    wanted = max(math.sqrt(length) / 32, 7)
     return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
 
 

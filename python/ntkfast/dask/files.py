@@ -46,8 +46,8 @@ def gram(
     ----------
     kernel, X, Y, out, dtype, tile, engine, progress, resume, overwrite
         As for `ntkfast.batch.gram`. Workers write to the folder of `out`, which all of them see.
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
 
     Returns
     -------

@@ -28,8 +28,8 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
     kernel : Kernel
     X : array, memory map, zarr array, HDF5 dataset or dask array, shape (n, d)
         Or other inputs of the kernel, as for :func:`matmul`.
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
     progress : bool, optional
         Whether to show a bar. Default: on a terminal, after some seconds.
 
@@ -72,8 +72,8 @@ def matmul(
         None, or X itself: K(X, X) @ V, each pair of inputs evaluated once. Otherwise a task holds
         all of Y.
     V : (m,) or (m, c) array
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
     engine : {"native", "numba", "cuda"}, optional
         Default: the fastest one of each worker.
     progress : bool, optional

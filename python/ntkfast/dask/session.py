@@ -10,6 +10,7 @@ from ntkfast.support.optional import require
 from ntkfast.support.telling import warn
 
 T = TypeVar("T")
+ANSWER = "10s"  # until a scheduler does
 
 
 class ClusterWarning(UserWarning):
@@ -21,15 +22,16 @@ class Session:
 
     Parameters
     ----------
-    client : distributed.Client, optional
-        None: the current one of this process.
+    client : distributed.Client or str, optional
+        The address of a scheduler stands for the current client if that is its own, else for a new
+        one. None: the current one of this process.
 
     Raises
     ------
     TypeError
         If it is something else, or an asynchronous client.
     ValueError
-        If there is no client.
+        If there is no client, or no scheduler.
     """
 
     def __init__(self, client: Any = None) -> None:
@@ -42,6 +44,11 @@ class Session:
                     "client: expected a distributed.Client, and there is none in this process; "
                     "for the processors of this machine: distributed.Client()"
                 ) from None
+        if isinstance(client, str):
+            try:
+                client = distributed.get_client(client, timeout=ANSWER)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"client: nobody answers at {client} ({error})") from None
         if not isinstance(client, distributed.Client):
             raise TypeError(f"client: expected a distributed.Client, got {type(client).__name__}")
         if client.asynchronous:
