@@ -191,8 +191,12 @@ def test_files_that_workers_do_not_see(
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ntkfast.command import main
+
+    monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 50_000)
 
     X, _ = data(300)
     np.save(tmp_path / "X.npy", X)
@@ -202,6 +206,18 @@ def test_command_line(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None
     np.testing.assert_array_equal(np.load(tmp_path / "K.npy"), KERNELS["zonal"](X))
     assert main(job) == 0
     assert "complete already" in capsys.readouterr().out
+    np.save(tmp_path / "y.npy", X[:, 0])
+    fit = ["fit", str(tmp_path / "X.npy"), str(tmp_path / "y.npy"), "--exact-rows", "200"]
+    fit += ["--ridge", "0.1", "--method", "cg", "--network", "fc", "--depth", "3"]
+    predict = ["predict", str(tmp_path / "model.npz"), str(tmp_path / "X.npy"), "--overwrite"]
+    found = []
+    for where in [], ["--local-cluster", "1"]:
+        assert main([*fit, "--out", str(tmp_path / "model.npz"), "--overwrite", *where]) == 0
+        out = ["--out", str(tmp_path / "f.npy"), "--no-resume"]
+        assert main([*predict, *out, *where]) == 0
+        found.append(np.load(tmp_path / "f.npy"))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-4)
+    capsys.readouterr()
     for wrong, told in (
         (["--local-cluster", "0"], "--local-cluster: expected a positive number"),
         (["--local-cluster", "1", "--threads", "2"], "--threads: workers compute on one thread"),
@@ -226,6 +242,7 @@ def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.abs(theirs.coefficients - ours.coefficients).max() < 1e-6 * size
 
 
+@pytest.mark.slow
 def test_estimators(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They compute where they are told to; copies share the client, pickles have its address."""
     base = pytest.importorskip("sklearn.base")
