@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,6 +141,44 @@ def test_files(client: Any, tmp_path: Any, suffix: str) -> None:
         np.testing.assert_allclose(K[:], wanted, rtol=1e-13, atol=1e-13 * known.max())
         if Y is None:
             np.testing.assert_array_equal(K[:], K[:].T)
+
+
+@pytest.mark.parametrize("scheme", ["memory://", "file://"])
+def test_stores(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    """A store knows its tiles: a job goes on with those that are missing."""
+    pytest.importorskip("zarr")
+    from ntkfast.dask.stores import StoreSink
+
+    X, _ = data(300)
+    X[100:] *= 0  # whose tiles are nothing but zeros
+    kernel, out = KERNELS["zonal"], f"{scheme}{tmp_path}/deep/K.zarr"
+    write, written = StoreSink.write, []
+
+    def counted(sink: StoreSink, rows: slice, columns: slice, block: np.ndarray) -> None:
+        if full and len(written) >= 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(sink, rows, columns, block)
+        written.append((rows.start, columns.start))
+
+    monkeypatch.setattr(StoreSink, "write", counted)
+    gram = partial(nf.dask.gram, kernel, client=client, out=out, tile=100)
+    full = True
+    with pytest.raises(OSError, match="No space left"):
+        gram(X)
+    full = False
+    with pytest.raises(nf.batch.BatchError, match=r"another kind is in the way .*X changed"):
+        gram(X + 1)
+    np.testing.assert_array_equal(gram(X)[:], kernel(X))
+    assert len(written) < 9 + 4 and len(set(written)) == 9  # halves of a pair are written again
+    written.clear()
+    gram(X)
+    assert not written
+    with pytest.raises(FileExistsError, match=r"exists already .*X changed"):
+        gram(X + 1)
+    wanted = kernel(X + 1, X)
+    np.testing.assert_allclose(gram(X + 1, X, overwrite=True)[:], wanted, rtol=1e-12, atol=1e-12)
+    with pytest.raises(ValueError, match=r"out: expected a URL ending in \.zarr"):
+        nf.dask.gram(kernel, X, client=client, out="memory://K.npy")
 
 
 def test_one_machine_goes_on_with_a_job_of_a_cluster(
