@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -14,16 +15,19 @@ from numpy.typing import DTypeLike
 from ntkfast.arrays.dask_arrays import is_dask
 from ntkfast.arrays.grid import Grid
 from ntkfast.arrays.panels import panels
+from ntkfast.batch.errors import BatchError
 from ntkfast.batch.job import Job
+from ntkfast.batch.journal import header_of
 from ntkfast.batch.matrices import Matrix
 from ntkfast.batch.run import Settings, Work, job_of, store, tiling, write
 from ntkfast.dask.blocks import parts_of
 from ntkfast.dask.session import Session
-from ntkfast.dask.stores import StoreSink, begun, complete, header_at, is_url, opened
+from ntkfast.dask.stores import StoreSink, begun, complete, header_in, is_url, opened
 from ntkfast.kernels.base import Kernel
 from ntkfast.support.progress import Bar
 
-Where: TypeAlias = tuple[Any, Any, Grid]  # the class of a sink, its path or URL, the tiles
+# The class of a sink, its path or URL, the tiles, and what the job says of itself.
+Where: TypeAlias = tuple[Any, Any, Grid, str]
 
 
 def gram(
@@ -91,7 +95,7 @@ def gram(
 
 def _fill(session: Session, work: Work) -> None:
     """Let workers compute and write the missing tiles; the journal is written here."""
-    where = type(work.sink), work.sink.partial, work.grid
+    where = type(work.sink), work.sink.partial, work.grid, told(work.journal.header)
     for i, j in _written(session, work.job, where, list(work.missing()), work.step):
         work.journal.record(i, j)
         work.bar.update(work.grid.pairs(i, j))
@@ -103,7 +107,7 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
         raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
     facts = job.fingerprint(Path(url), settings.progress and None)
     header: dict[str, Any] = {"job": facts, "probe": job.probe()}
-    old = header_at(url) if settings.resume else None
+    old = header_in(opened(url)) if settings.resume else None
     edges, step = tiling(job, settings.tile, old)
     header = {**header, "tile": list(edges), "step": step}
     grid = Grid(job.shape, edges, job.Y is None)
@@ -112,8 +116,11 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
     missing = [tile for tile in grid.tiles() if tile not in done]
     with Bar(settings.progress, url, grid.total, "pairs") as bar:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))
-        for i, j in _written(session, job, (StoreSink, url, grid), missing, step):
+        where = StoreSink, url, grid, told(header)
+        for i, j in _written(session, job, where, missing, step):
             bar.update(grid.pairs(i, j))
+    if any(facts[name] != now for name, now in job.contents(settings.progress and None).items()):
+        raise BatchError(f"{url}: the inputs changed while the job ran; discard it: resume=False")
     complete(url, header)
     return opened(url)
 
@@ -147,7 +154,7 @@ def write_tile(
     engine: str | None,
 ) -> None:
     """Compute a tile and bring it to the disk, on a worker."""
-    make, path, grid = where
+    make, path, grid, header = where
     sink = make(path, grid, dtype)
     if not sink.exists():
         raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
@@ -158,6 +165,14 @@ def write_tile(
     job.compute(*everything, block, step, lambda pairs: None)
     sink.open()
     try:
+        # Once it is open: a job that has begun since then, under this name, has another file.
+        if told(sink.header() if isinstance(sink, StoreSink) else header_of(path)) != header:
+            raise BatchError(f"{path}: this tile is of a job that has ended; another one began")
         store(sink, grid, *tile, block)
     finally:
         sink.close()
+
+
+def told(header: dict[str, Any] | None) -> str:
+    """Return what a job says of itself as text, to be compared."""
+    return json.dumps(header, sort_keys=True)

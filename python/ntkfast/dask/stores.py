@@ -55,6 +55,10 @@ class StoreSink:
         """Open it for writing."""
         self._array = opened(self.partial, "r+")
 
+    def header(self) -> dict[str, Any] | None:
+        """Return what the job is."""
+        return header_in(self._array)
+
     def write(self, rows: slice, columns: slice, block: NDArray[Any]) -> None:
         """Write one tile, also one of zeros: it could not be told from a missing one."""
         with require("zarr", "zarr").config.set({"array.write_empty_chunks": True}):
@@ -92,7 +96,7 @@ def begun(
         If it is that of an interrupted job of another kind.
     """
     array = opened(sink.partial)
-    old = None if array is None else array.attrs.get(ATTRIBUTE)
+    old = header_in(array)
     found = differences(old, header) if array is not None else []
     if array is not None and resume and old is not None and not found:
         return sink.done()
@@ -112,9 +116,8 @@ def begun(
     return set()
 
 
-def header_at(url: str) -> dict[str, Any] | None:
-    """Return the description of the job whose array is there."""
-    array = opened(url)
+def header_in(array: Any) -> dict[str, Any] | None:
+    """Return the description of the job whose array this is."""
     found: dict[str, Any] | None = None if array is None else array.attrs.get(ATTRIBUTE)
     return found
 
