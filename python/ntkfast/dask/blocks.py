@@ -74,7 +74,7 @@ def order(kernel: Kernel, length: int) -> int:
         return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
     if length <= WHOLE:
         return 0
-    wanted = max(math.sqrt(length) / 32, 7)
+    wanted = max(math.sqrt(length) / 40, 7)
     return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
 
 
