@@ -21,6 +21,7 @@ import ntkfast as nf
 from ntkfast.batch.journal import Journal
 from ntkfast.dask.session import Session
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 pytestmark = [
     pytest.mark.slow,
@@ -126,8 +127,9 @@ def test_killed_scheduler(client: Any, tmp_path: Path, monkeypatch: pytest.Monke
     scheduler = start("scheduler", "--port=0", "--dashboard-address=:0")
     until(file.exists)
     worker = start("worker", "--nthreads=1", "--no-nanny", "--no-dashboard")
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "3s"})  # to give up
     try:
-        with distributed.Client(scheduler_file=str(file), set_as_default=False) as other:
+        with quick, distributed.Client(scheduler_file=str(file), set_as_default=False) as other:
             other.wait_for_workers(1, timeout=20)
             seen, record = [], Journal.record
 
@@ -160,8 +162,6 @@ def hoard(_: int) -> int:
 
 
 def test_too_little_memory() -> None:
-    import dask
-
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         with distributed.Client(
             n_workers=1, memory_limit="600MB", dashboard_address=":0", set_as_default=False

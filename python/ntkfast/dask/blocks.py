@@ -173,10 +173,14 @@ def _of_dask(
 
     def block(some: slice) -> Part:
         (found,) = rows[some].rechunk({0: -1}).to_delayed().ravel()
-        checked = delayed(_finite, pure=False)(name, found, some.start)
-        return Part(None, session.client.compute(checked))
+        return Part(None, delayed(_finite, pure=False)(name, found, some.start))
 
-    return cut(block, slices, X.nbytes)
+    pieces = cut(block, slices, X.nbytes)
+    parts = list(dict.fromkeys(piece.part for piece in pieces))
+    futures = session.client.compute([part.future for part in parts])  # what they share, once
+    for part, future in zip(parts, futures, strict=True):
+        part.future = future
+    return pieces
 
 
 def _finite(name: str, block: Any, first: int) -> Any:

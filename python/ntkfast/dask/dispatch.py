@@ -16,7 +16,7 @@ from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 from ntkfast._version import __version__
-from ntkfast.dask.parts import Calls, filled, numbered, send
+from ntkfast.dask.parts import Calls, filled, numbered, send, without_scheduler
 
 T = TypeVar("T")
 LOSSES = 3  # times that one group may be lost with its workers
@@ -86,18 +86,22 @@ class Dispatch(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         try:
             while self._hand_out():
-                for future in self._completed.next_batch():  # of one at least
-                    self._settle(self._by_future.pop(future))
+                if self._by_future:
+                    for future in self._completed.next_batch():  # of one at least
+                        self._settle(self._by_future.pop(future))
                 yield from self._results()
         finally:
             left = [group.future for group in self._groups if group.future is not None]
-            if left:  # an error, or Ctrl-C
+            if left and self._client.status == "running":  # an error, or Ctrl-C
                 self._client.cancel(left)
 
     def _hand_out(self) -> bool:
         """Give each worker enough to do; returns whether anything is left."""
         if time.monotonic() - self._looked > LOOK:
-            self._threads = self._client.nthreads() or {None: 1}
+            try:
+                self._threads = self._client.nthreads() or {None: 1}
+            except OSError as error:
+                raise without_scheduler() from error
             self._looked = time.monotonic()
         load = Counter(group.worker for group in self._by_future.values())
         fresh: dict[str | None, list[Group]] = {}
@@ -151,42 +155,42 @@ class Dispatch(Generic[T]):
         """Note that a group has ended; what was lost begins again."""
         if group.future.status in ("finished", "error"):
             group.is_done = True
-            return
-        group.losses += 1
+        else:
+            self._again(group)
+
+    def _again(self, group: Group) -> None:
+        """Let others compute a group whose inputs or results were lost with a worker."""
         if self._client.status != "running":
-            raise RuntimeError("client: the scheduler is gone; what is on a disk is kept")
+            raise without_scheduler()
+        group.losses += 1
         if group.losses > LOSSES:
             raise _lost(f"{group.losses} times")
         group.is_done, self._looked = False, -LOOK
         self._submit({None: [group]})
 
     def _results(self) -> Iterator[T]:
-        """Yield the results before the first group that is under way."""
+        """Yield the results before the first group that is under way; raise the error of one."""
+        from distributed import KilledWorker
+
         ready = list(takewhile(lambda group: group.is_done, self._groups))
         good = list(takewhile(lambda group: group.future.status != "error", ready))
         try:
             found = self._client.gather([group.future for group in good])
-        except CancelledError:  # lost since then
-            for group in good:
-                self._settle(group)
-            return
-        for results, seconds, engine in found:
-            self._groups.popleft().future = None  # let go of what the worker holds
-            self._told(engine)
-            self._seconds = self._seconds * self._timed + seconds
-            self._timed += len(results)
-            self._seconds /= self._timed
-            yield from results
-        if len(good) < len(ready):
-            self._raise(ready[len(good)])
-
-    def _raise(self, group: Group) -> None:
-        from distributed import KilledWorker
-
-        try:
-            group.future.result()
+            for results, seconds, engine in found:
+                self._groups.popleft().future = None  # let go of what the worker holds
+                self._told(engine)
+                self._seconds = self._seconds * self._timed + seconds
+                self._timed += len(results)
+                self._seconds /= self._timed
+                yield from results
+            if len(good) < len(ready):
+                ready[len(good)].future.result()
         except KilledWorker as error:
             raise _lost(str(error)) from error
+        except CancelledError:  # lost since then
+            for group in ready:
+                if group.future is not None:
+                    self._again(group)
 
 
 def _lost(how: str) -> RuntimeError:

@@ -80,7 +80,8 @@ class ClusterEvaluation(Evaluation):
         if Y is None:
             rows, columns = self._points(left), None
         else:
-            rows, columns = self._blocks(left, strips), self._blocks(right, wholes)
+            columns = self._blocks(right, wholes)  # first: predictions have the same again
+            rows = self._blocks(left, strips)
         with Bar(False, "matmul", None, "pairs") as bar:
             found = product(self._on(), self.kernel, rows, columns, V, self.engine, bar)
         return found if self.factor == 1 else found * self.factor

@@ -116,7 +116,7 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
     missing = [tile for tile in grid.tiles() if tile not in done]
     with Bar(settings.progress, url, grid.total, "pairs") as bar:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))
-        where = StoreSink, url, grid, told(header)
+        where = StoreSink, url, grid, told(header_in(opened(url)))
         for i, j in _written(session, job, where, missing, step):
             bar.update(grid.pairs(i, j))
     if any(facts[name] != now for name, now in job.contents(settings.progress and None).items()):

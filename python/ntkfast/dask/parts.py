@@ -72,15 +72,20 @@ def send(client: Any, parts: Sequence[Part]) -> None:
         missing = missing[len(values) :]
 
 
+def without_scheduler() -> RuntimeError:
+    """Return the error of a client that nobody answers."""
+    return RuntimeError("client: the scheduler is gone; what is on a disk is kept")
+
+
 def _scattered(client: Any, values: list[Any]) -> list[Any]:
     for _ in range(TRIES):
         try:
             return list(client.scatter(values, hash=False))
-        except OSError:  # the worker that was to have them died
+        except OSError as error:  # the worker that was to have them died
             if client.status != "running":
-                break
+                raise without_scheduler() from error
             time.sleep(WAIT)
-    raise RuntimeError("client: no worker, or no scheduler, takes the inputs; are they running?")
+    raise RuntimeError("client: no worker takes the inputs; have they memory enough?")
 
 
 @dataclass(frozen=True)

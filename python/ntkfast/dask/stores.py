@@ -53,16 +53,17 @@ class StoreSink:
 
     def open(self) -> None:
         """Open it for writing."""
-        self._array = opened(self.partial, "r+")
+        found = opened(self.partial, "r+")
+        # A tile of zeros is stored, too: it could not be told from a missing one.
+        self._array = found.with_config({"write_empty_chunks": True})
 
     def header(self) -> dict[str, Any] | None:
         """Return what the job is."""
         return header_in(self._array)
 
     def write(self, rows: slice, columns: slice, block: NDArray[Any]) -> None:
-        """Write one tile, also one of zeros: it could not be told from a missing one."""
-        with require("zarr", "zarr").config.set({"array.write_empty_chunks": True}):
-            self._array[rows, columns] = np.ascontiguousarray(block)
+        """Write one tile."""
+        self._array[rows, columns] = np.ascontiguousarray(block)
 
     def sync(self) -> None:
         """Do nothing: what a store has taken it has."""
