@@ -42,7 +42,8 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let inputs of tests have several blocks."""
+    """Let inputs of tests have several blocks, and several values of them."""
+    monkeypatch.setattr("ntkfast.dask.blocks.LEAST", 3)
     monkeypatch.setattr("ntkfast.dask.blocks.WHOLE", 500)
     for module in "parts", "blocks":
         monkeypatch.setattr(f"ntkfast.dask.{module}.SHARED_BYTES", 20_000)
@@ -407,6 +408,8 @@ def test_errors(client: Any) -> None:
         for Y in (None, X[:40]):
             with pytest.raises(ValueError, match="X: expected finite numbers, row 650 holds"):
                 nf.dask.matmul(kernel, kind, Y, V if Y is None else V[:40], client=client)
+    with pytest.raises(ValueError, match="X: expected known numbers of rows"):
+        nf.dask.matmul(kernel, da.from_array(V)[da.from_array(V)[:, 0] > 0], None, V, client=client)
     with pytest.raises(ValueError, match="overflows"):
         nf.dask.matmul(kernel, 1e140 * V, None, np.abs(1e100 * V), client=client)
 

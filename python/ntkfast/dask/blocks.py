@@ -30,6 +30,7 @@ from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
 WHOLE = 2048  # rows that are one block
+LEAST = 7  # order of a plane: a seventh of the pairs is evaluated in vain
 FEW = 11  # order of the plane of inputs that take long: a hundred tasks
 STRIP = 512  # rows that are paired with all of other inputs
 BLOCK_BYTES = 32 << 20  # of such rows at most
@@ -74,7 +75,7 @@ def order(kernel: Kernel, length: int) -> int:
         return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
     if length <= WHOLE:
         return 0
-    wanted = max(math.sqrt(length) / 40, 7)
+    wanted = max(math.sqrt(length) / 40, LEAST)
     return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
 
 
@@ -114,6 +115,8 @@ def read(
         If an array has the wrong type or shape, or holds NaN or infinity.
     """
     lazy = is_dask(X)
+    if lazy:
+        check_length(name, X)
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
@@ -168,7 +171,6 @@ def _of_dask(
 ) -> list[Piece]:
     from dask.delayed import delayed
 
-    check_length(name, X)
     rows = X.astype(dtype).rechunk({axis: -1 for axis in range(1, X.ndim)})
 
     def block(some: slice) -> Part:

@@ -61,7 +61,7 @@ class Session:
     ) -> Iterator[T]:
         """Yield function(*arguments) for each tuple of arguments, in their order.
 
-        An argument that is a `Part`, or a list of them, is sent as what it stands for, and again
+        An argument that is a `Piece`, or a list of them, is sent as what it stands for, and again
         when it was lost with a worker. `seconds` is what a call may take, until it is measured.
 
         Raises

@@ -1,4 +1,4 @@
-"""Gram matrices in stores that fsspec knows, as zarr arrays: S3, Google Cloud, HTTP, memory.
+"""Gram matrices in stores that fsspec knows, as zarr arrays: S3, Google Cloud, memory.
 
 There is no journal: the array has the description of the job among its attributes, and a tile is
 done when its object is there, which stores make visible as a whole or not at all.
