@@ -296,10 +296,11 @@ def test_command_line(
 def test_solver(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system whose products and preconditioner come from workers has the same solution."""
     monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 100_000)
+    monkeypatch.setattr("ntkfast.dask.parts.SHARED_BYTES", 1 << 20)
     X, V = data(600)
     for method in ("cg", "cholesky"):
         ours, theirs = (
-            nf.regression.solve(KERNELS["biases"], X, V, 1.0, method=method, tol=1e-8, client=one)
+            nf.regression.solve(KERNELS["biases"], X, V, 10.0, method=method, tol=1e-8, client=one)
             for one in (None, client)
         )
         assert theirs.converged
@@ -321,10 +322,11 @@ def test_estimators(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(Session, "ordered", counted)
     monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 50_000)
+    monkeypatch.setattr("ntkfast.dask.parts.SHARED_BYTES", 1 << 20)
     X, V = data(400)
     kernel = KERNELS["biases"]
     models = (
-        regression.KernelRidge(kernel, 1.0, method="cg", tol=1e-7),
+        regression.KernelRidge(kernel, 10.0, method="cg", tol=1e-7),
         regression.KernelRidgeCV(kernel, [0.1, 1.0]),
         regression.KernelClassifier(kernel, 0.1),
     )
