@@ -131,6 +131,16 @@ class Journal:
             os.close(descriptor)
 
 
+def header_of(partial: Path) -> dict[str, Any] | None:
+    """Return what the job is whose tiles a file receives, as another process reads it."""
+    try:
+        with open(partial.with_suffix(".journal"), "rb") as file:
+            header: dict[str, Any] = json.loads(file.readline())
+    except (FileNotFoundError, ValueError):
+        return None
+    return header
+
+
 def _is_header(value: dict[str, Any]) -> bool:
     """Tell whether the first line has all that a job says of itself."""
     probe = value.get("probe")

@@ -178,15 +178,11 @@ def write(
     fill: Callable[[Work], None],
 ) -> Any:
     """Do what `gram` does; `fill` computes and stores what is missing."""
-    check_kernel(kernel)
     path = _output(out)
-    Y = None if Y is X else Y
-    X = as_matrix("X", X)
-    Y = None if Y is None else as_matrix("Y", Y)
-    check_shapes(kernel, X, Y)
-    _require_apart(path, X=X, Y=Y)
-    job = Job(kernel, X, Y, float_type(settings.dtype, X, Y), settings.engine, settings.threads)
-    edges = None if settings.tile is None else _edges(settings.tile, Y is None)
+    job = job_of(kernel, X, Y, settings)
+    _require_apart(path, X=job.X, Y=job.Y)
+    if settings.tile is not None:
+        _edges(settings.tile, job.Y is None)
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
     try:
@@ -200,7 +196,7 @@ def write(
             require_absent(path, other)
         if complete:
             journal.clear()
-        _write(job, header, path, journal, edges, settings, fill)
+        _write(job, header, path, journal, settings, fill)
         if not settings.overwrite:
             require_absent(path)  # somebody else may have made it in the meantime
         partial = Path(f"{path}.partial")
@@ -210,6 +206,29 @@ def write(
     finally:
         journal.close()
     return open_result(path)
+
+
+def job_of(kernel: PairKernel, X: Matrix, Y: Matrix | None, settings: Settings) -> Job:
+    """Check a kernel and its inputs."""
+    check_kernel(kernel)
+    Y = None if Y is X else Y
+    X = as_matrix("X", X)
+    Y = None if Y is None else as_matrix("Y", Y)
+    check_shapes(kernel, X, Y)
+    return Job(kernel, X, Y, float_type(settings.dtype, X, Y), settings.engine, settings.threads)
+
+
+def tiling(job: Job, tile: Any, old: dict[str, Any] | None) -> tuple[tuple[int, int], int]:
+    """Return the edges of tiles, and of the squares that a tile is computed in.
+
+    Those of one job are the same in all its runs, and so are its bits: `old` is the header of an
+    earlier one.
+    """
+    edges = None if tile is None else _edges(tile, job.Y is None)
+    if old is None:
+        return _by_cost(job, edges)
+    found = _edges(old["tile"], job.Y is None) if edges is None else edges
+    return found, int(old.get("step", max(found)))
 
 
 def _output(out: str | os.PathLike[str]) -> Path:
@@ -251,7 +270,6 @@ def _write(
     header: dict[str, Any],
     path: Path,
     journal: Journal,
-    edges: tuple[int, int] | None,
     settings: Settings,
     fill: Callable[[Work], None],
 ) -> None:
@@ -260,11 +278,7 @@ def _write(
     old = journal.header if settings.resume else None
     if old is not None and not partial.exists() and differences(old, header):
         old = None  # nothing is left of that job
-    if old is None:
-        edges, step = _by_cost(job, edges)
-    else:  # the tiles and steps of one job are the same in all its runs, and so are its bits
-        edges = _edges(old["tile"], job.Y is None) if edges is None else edges
-        step = int(old.get("step", max(edges)))
+    edges, step = tiling(job, settings.tile, old)
     header = {**header, "tile": list(edges), "step": step}
     grid = Grid(job.shape, edges, job.Y is None)
     sink = SINKS[path.suffix](partial, grid, job.dtype)

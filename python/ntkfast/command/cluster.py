@@ -9,6 +9,8 @@ from typing import Any
 
 from ntkfast.support.optional import require
 
+ANSWER = "10s"  # until a scheduler does
+
 
 def add_options(parser: Any) -> None:
     """Add the options that name a cluster."""
@@ -45,7 +47,7 @@ def client_of(arguments: argparse.Namespace) -> Iterator[Any]:
     if address is None:
         options = {"n_workers": count, "threads_per_worker": 1, "dashboard_address": ":0"}
     try:
-        client = distributed.Client(timeout="10s", **options)
+        client = distributed.Client(timeout=ANSWER, **options)
     except (OSError, TimeoutError, ValueError) as error:
         raise ValueError(f"--scheduler: nobody answers at {address} ({error})") from None
     with client:

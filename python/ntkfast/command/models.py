@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ntkfast import batch
 from ntkfast.batch.matrices import digest, width_of
 from ntkfast.batch.parts import write_parts
+from ntkfast.command.cluster import client_of
 from ntkfast.command.inputs import check_tables, inputs, is_same, table_options
 from ntkfast.command.networks import kernel_of
 from ntkfast.features.classifier import best_class
@@ -51,15 +52,16 @@ def fit(arguments: argparse.Namespace) -> None:
     if arguments.task is None:
         kind = "classes" if classes else "numbers to predict"
         print(f"{arguments.y}: {_kind(y)} are taken as {kind}; --task says otherwise")
-    start = time.perf_counter()
     model: Any
     if classes:
         model = KernelClassifier(kernel, arguments.ridge, **options)
     else:
         ridges = None if arguments.ridge == "auto" else [arguments.ridge]
         model = KernelRidgeCV(kernel, ridges, **options)
-    model.fit(X, y, sample_weight=weights)
-    seconds = time.perf_counter() - start
+    with client_of(arguments) as client:
+        start = time.perf_counter()
+        model.set_params(client=client).fit(X, y, sample_weight=weights)
+        seconds = time.perf_counter() - start
     model.save(out)
     y = y if weights is None else y[weights > 0]
     estimated = "" if len(y) <= arguments.exact_rows else ", estimated"
@@ -114,14 +116,21 @@ def predict(arguments: argparse.Namespace) -> None:
             "contents of X": digest("X", X),
         }
 
-    found, complete = write_parts(
-        _part(model, arguments.method, X),
-        X.shape[0],
-        job,
-        rows=arguments.rows or max(1, PART_BYTES // (8 * width_of(X))),
-        is_most=arguments.rows is None,
-        **{name: getattr(arguments, name) for name in ("out", "progress", "resume", "overwrite")},
-    )
+    names = "out", "progress", "resume", "overwrite"
+    with client_of(arguments) as client:
+        if client is not None:
+            if not hasattr(model, "client"):
+                kind = type(model).__name__
+                raise ValueError(f"--scheduler: a {kind} predicts on one machine; leave it out")
+            model.client = client
+        found, complete = write_parts(
+            _part(model, arguments.method, X),
+            X.shape[0],
+            job,
+            rows=arguments.rows or max(1, PART_BYTES // (8 * width_of(X))),
+            is_most=arguments.rows is None,
+            **{name: getattr(arguments, name) for name in names},
+        )
     shape = " x ".join(map(str, found.shape))
     state = "complete already, " if complete else ""
     print(f"{arguments.out}: {state}{shape} {_kind(found)}")

@@ -230,6 +230,7 @@ def _add_fit(commands: Any) -> None:
     job.add_argument("--memory", type=_positive, metavar="BYTES", help="of the solver")
     job.add_argument("--tol", type=float, default=1e-6, help="its residual; default: 1e-6")
     _add_job(job, resume=False)
+    cluster.add_options(job)
 
 
 def _add_predict(commands: Any) -> None:
@@ -250,6 +251,7 @@ def _add_predict(commands: Any) -> None:
     job = parser.add_argument_group("the job")
     job.add_argument("--rows", type=_positive, metavar="N", help="inputs of a part")
     _add_job(job, resume=True)
+    cluster.add_options(job)
 
 
 def _add_spectrum(commands: Any) -> None:

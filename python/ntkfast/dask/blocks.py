@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -22,49 +24,90 @@ from ntkfast.batch.matrices import (
     rows_of,
     width_of,
 )
-from ntkfast.dask.session import Part, Session
+from ntkfast.dask.parts import SHARED_BYTES, Part, Piece, cut
+from ntkfast.dask.planes import ORDERS, points
+from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel
 
-BLOCK_BYTES = 32 << 20  # of a block of inputs at most
-UNIT = 64  # rows: heights of blocks are multiples of it
-HEIGHTS = 512, 8192  # of a block, where there are as many rows
-BLOCKS = 16  # at least, where that leaves the least height
+WHOLE = 2048  # rows that are one block
+LEAST = 7  # order of a plane: a seventh of the pairs is evaluated in vain
+FEW = 11  # order of the plane of inputs that take long: a hundred tasks
+STRIP = 512  # rows that are paired with all of other inputs
+BLOCK_BYTES = 32 << 20  # of such rows at most
+
+Cutter: TypeAlias = Callable[[int, int], list[slice]]  # of a length and the bytes of an input
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Inputs in blocks of rows, each of them a part on the cluster.
+    """Inputs in blocks of rows on the cluster.
 
-    Their height depends on the inputs alone, and not on the cluster: sums over blocks have the same
+    Cuts depend on kernel and inputs alone, and not on the cluster: sums over blocks have the same
     bits on any number of workers.
 
     Attributes
     ----------
-    parts : list of Part
-    length, height : int
-        Rows in all, and of a block.
+    pieces : list of Piece
+    slices : list of slice
+        Rows of each block.
     dtype : dtype
     """
 
-    parts: list[Part]
-    length: int
-    height: int
+    pieces: list[Piece]
+    slices: list[slice]
     dtype: np.dtype[Any]
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return int(self.slices[-1].stop)
 
-    def slices(self) -> Iterator[slice]:
-        """Yield the rows of each block."""
-        return panels(self.length, 1, self.height)
-
-    def cut(self, session: Session, V: FloatArray) -> list[Part]:
+    def like(self, V: FloatArray) -> list[Piece]:
         """Return the rows of a matrix that belong to each block."""
-        return [Part(session, partial(_rows, V, rows)) for rows in self.slices()]
+        return cut(lambda rows: Part(partial(_rows, V, rows)), self.slices, V.nbytes)
 
 
-def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
+def order(kernel: Kernel, length: int) -> int:
+    """Return the order of the plane whose points are the blocks of K(X, X) V.
+
+    Lines of rows take a moment each, and there are as many of them as a large cluster needs; how
+    long other inputs take is not known.
+    """
+    if not kernel.of_rows:
+        return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
+    if length <= WHOLE:
+        return 0
+    wanted = max(math.sqrt(length) / 40, LEAST)
+    return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
+
+
+def points_of(q: int, length: int) -> list[slice]:
+    """Cut inputs into the points of a plane, as evenly as may be."""
+    ends = [i * length // points(q) for i in range(points(q) + 1)]
+    return [slice(*pair) for pair in pairwise(ends)]
+
+
+def strips(length: int, row_bytes: int) -> list[slice]:
+    """Cut inputs that are paired with all of others."""
+    wanted = max(min(length // 16, STRIP), length // 128)
+    most = max(min(wanted, BLOCK_BYTES // max(row_bytes, 1)), 1)
+    return list(panels(length, 1, -(-length // -(-length // most))))
+
+
+def wholes(length: int, row_bytes: int) -> list[slice]:
+    """Cut inputs of which each task has all: not at all, if they travel as one."""
+    if length * row_bytes <= SHARED_BYTES:
+        return [slice(0, length)]
+    return strips(length, row_bytes)
+
+
+def read(
+    session: Session, name: str, kernel: Kernel, X: Any, cut_by: Cutter | None = None
+) -> Blocks:
     """Bring inputs to the cluster: those of a dask array stay there, others are read by blocks.
+
+    Parameters
+    ----------
+    cut_by : callable, optional
+        `strips` or `wholes`; None: into points, whose pairs are wanted.
 
     Raises
     ------
@@ -72,18 +115,22 @@ def read(session: Session, name: str, kernel: Kernel, X: Any) -> Blocks:
         If an array has the wrong type or shape, or holds NaN or infinity.
     """
     lazy = is_dask(X)
+    if lazy:
+        check_length(name, X)
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
-    height = _height(length, width_of(matrix) * dtype.itemsize)
-    make = _of_dask if lazy else parts_of
-    return Blocks(make(session, name, matrix, height, dtype), length, height, dtype)
+    if cut_by is None:
+        slices = points_of(order(kernel, length), length)
+    else:
+        slices = cut_by(length, width_of(matrix) * dtype.itemsize)
+    if lazy:
+        return Blocks(_of_dask(session, name, matrix, slices, dtype), slices, dtype)
+    return Blocks(parts_of(name, matrix, slices, dtype), slices, dtype)
 
 
-def parts_of(
-    session: Session, name: str, X: Matrix, height: int, dtype: np.dtype[Any]
-) -> list[Part]:
-    """Return blocks of some height, read when they are first needed."""
+def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) -> list[Piece]:
+    """Return blocks that are read when they are first needed."""
 
     def block(rows: slice) -> Any:
         found = rows_of(X, rows, dtype)
@@ -91,31 +138,27 @@ def parts_of(
             check_finite(name, found, rows.start)
         return joined([found])
 
-    return [Part(session, partial(block, rows)) for rows in panels(X.shape[0], 1, height)]
+    size = X.shape[0] * width_of(X) * dtype.itemsize
+    return cut(lambda rows: Part(partial(block, rows)), slices, size)
 
 
-def collected(session: Session, inputs: Any) -> Blocks:
-    """Bring what a kernel has collected to the cluster."""
-    height = _height(len(inputs), row_bytes(inputs))
-    parts = [Part(session, partial(_rows, inputs, rows)) for rows in panels(len(inputs), 1, height)]
-    return Blocks(parts, len(inputs), height, np.dtype(inputs.dtype))
+def collected(inputs: Any, slices: list[slice]) -> Blocks:
+    """Return what a kernel has collected in blocks."""
+    pieces = cut(
+        lambda rows: Part(partial(_rows, inputs, rows)), slices, bytes_of(inputs) * len(inputs)
+    )
+    return Blocks(pieces, slices, np.dtype(inputs.dtype))
 
 
-def row_bytes(inputs: Any) -> int:
-    """Return the bytes of one input."""
+def bytes_of(inputs: Any) -> int:
+    """Return the bytes of one input, about."""
     if isinstance(inputs, np.ndarray):
         size = inputs.nbytes
     elif isinstance(inputs, Sequences):
         size = inputs.values.nbytes
     else:
         size = sum(memory.nbytes for memory in memories(inputs))
-    return max(size // len(inputs), 1)
-
-
-def _height(length: int, row_bytes: int) -> int:
-    least, most = HEIGHTS
-    wanted = min(max(-(-length // BLOCKS), least), most, max(BLOCK_BYTES // row_bytes, UNIT))
-    return -(-wanted // UNIT) * UNIT
+    return size // len(inputs)
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
@@ -123,8 +166,25 @@ def _rows(inputs: Any, rows: slice) -> Any:
     return joined([inputs[rows]])
 
 
-def _of_dask(session: Session, name: str, X: Any, height: int, dtype: np.dtype[Any]) -> list[Part]:
-    check_length(name, X)
-    whole = {axis: -1 for axis in range(1, X.ndim)}
-    blocks = X.astype(dtype).rechunk({0: height, **whole}).to_delayed().ravel()
-    return [Part(session, None, future) for future in session.client.compute(list(blocks))]
+def _of_dask(
+    session: Session, name: str, X: Any, slices: list[slice], dtype: np.dtype[Any]
+) -> list[Piece]:
+    from dask.delayed import delayed
+
+    rows = X.astype(dtype).rechunk({axis: -1 for axis in range(1, X.ndim)})
+
+    def block(some: slice) -> Part:
+        (found,) = rows[some].rechunk({0: -1}).to_delayed().ravel()
+        return Part(None, delayed(_finite, pure=False)(name, found, some.start))
+
+    pieces = cut(block, slices, X.nbytes)
+    parts = list(dict.fromkeys(piece.part for piece in pieces))
+    futures = session.client.compute([part.future for part in parts])  # what they share, once
+    for part, future in zip(parts, futures, strict=True):
+        part.future = future
+    return pieces
+
+
+def _finite(name: str, block: Any, first: int) -> Any:
+    check_finite(name, block, first)
+    return block

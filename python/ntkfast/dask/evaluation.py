@@ -11,13 +11,23 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.grid import Grid
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, collected
-from ntkfast.dask.matrices import rectangular, symmetric
+from ntkfast.dask.blocks import (
+    Blocks,
+    Cutter,
+    bytes_of,
+    collected,
+    order,
+    points_of,
+    strips,
+    wholes,
+)
+from ntkfast.dask.matrices import SECONDS, product
 from ntkfast.dask.session import Session
 from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.support.progress import Bar
 
 SMALL = 1 << 24  # pairs that are evaluated here: less than a second
-KEPT = 2  # inputs whose blocks stay on the cluster: those of fast and of exact products
+KEPT = 3  # inputs whose blocks stay on the cluster: of fast, exact and rectangular products
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class ClusterEvaluation(Evaluation):
     is_remote: ClassVar[bool] = True
 
     session: Session | None = None
-    _blocks: list[tuple[Any, Blocks]] = field(default_factory=list, compare=False, repr=False)
+    _kept: list[tuple[Any, Blocks]] = field(default_factory=list, compare=False, repr=False)
 
     def __call__(self, X: ArrayLike, Y: ArrayLike | None = None) -> FloatArray:
         """Return K(X, Y), computed here if it is small."""
@@ -40,16 +50,18 @@ class ClusterEvaluation(Evaluation):
         right: Any = X if Y is None else Y
         if len(left) * len(right) <= SMALL:
             return super().__call__(X, Y)
-        session, rows = self._on(), self._blocks_of(left)
+        rows = self._blocks(left, strips)
+        columns = rows if Y is None else self._blocks(right, strips)
         K = np.empty((len(left), len(right)), np.result_type(left.dtype, right.dtype))
-        columns = rows if Y is None else self._blocks_of(right)
-        grid = Grid(K.shape, (rows.height, columns.height), Y is None)
+        edges = rows.slices[0].stop, columns.slices[0].stop
+        grid = Grid(K.shape, edges, Y is None)
 
         def arguments(i: int, j: int) -> tuple[Any, ...]:
-            other = None if grid.symmetric and i == j else columns.parts[j]
-            return self.kernel, rows.parts[i], other, self.engine
+            other = None if grid.symmetric and i == j else columns.pieces[j]
+            return self.kernel, rows.pieces[i], other, self.engine
 
-        tiles = session.ordered(tasks.tile, (arguments(i, j) for i, j in grid.tiles()))
+        work = (arguments(i, j) for i, j in grid.tiles())
+        tiles = self._on().ordered(tasks.tile, work, SECONDS)
         for (i, j), tile in zip(grid.tiles(), tiles, strict=True):
             down, across = grid.span(i, j)
             K[down, across] = tile
@@ -65,26 +77,32 @@ class ClusterEvaluation(Evaluation):
         right: Any = X if Y is None else Y
         if len(left) * len(right) <= SMALL:
             return super().matmul(X, Y, V)
-        session, rows, columns = self._on(), self._blocks_of(left), self._blocks_of(right)
-        dtype = np.result_type(rows.dtype, columns.dtype)
-        factor = np.asarray(V, dtype).reshape(len(right), -1)
         if Y is None:
-            product = symmetric(session, self.kernel, rows, factor, self.engine).astype(dtype)
+            rows, columns = self._points(left), None
         else:
-            product = rectangular(session, self.kernel, rows, columns, factor, self.engine)
-        shaped: FloatArray = product.reshape(len(left), *np.shape(V)[1:])
-        return shaped if self.factor == 1 else shaped * self.factor
+            columns = self._blocks(right, wholes)  # first: predictions have the same again
+            rows = self._blocks(left, strips)
+        with Bar(False, "matmul", None, "pairs") as bar:
+            found = product(self._on(), self.kernel, rows, columns, V, self.engine, bar)
+        return found if self.factor == 1 else found * self.factor
 
     def _on(self) -> Session:
         assert self.session is not None
         return self.session
 
-    def _blocks_of(self, inputs: Any) -> Blocks:
-        """Bring inputs to the cluster, unless they are there."""
-        for known, blocks in self._blocks:
-            if known is inputs:
+    def _points(self, inputs: Any) -> Blocks:
+        q = order(self.kernel, len(inputs))
+        return self._blocks(inputs, lambda length, _: points_of(q, length))
+
+    def _blocks(self, inputs: Any, cut_by: Cutter) -> Blocks:
+        """Return inputs in blocks; large ones stay on the cluster: they may come again."""
+        slices = cut_by(len(inputs), bytes_of(inputs))
+        for place, (known, blocks) in enumerate(self._kept):
+            if known is inputs and blocks.slices == slices:
+                self._kept.append(self._kept.pop(place))
                 return blocks
-        blocks = collected(self._on(), inputs)
-        self._blocks.append((inputs, blocks))
-        del self._blocks[:-KEPT]
+        blocks = collected(inputs, slices)
+        if all(len(inputs) >= len(known) for known, _ in self._kept):
+            self._kept.append((inputs, blocks))
+            del self._kept[:-KEPT]
         return blocks

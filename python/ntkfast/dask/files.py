@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ntkfast.arrays.dask_arrays import is_dask
 from ntkfast.arrays.grid import Grid
+from ntkfast.arrays.panels import panels
+from ntkfast.batch.errors import BatchError
 from ntkfast.batch.job import Job
+from ntkfast.batch.journal import header_of
 from ntkfast.batch.matrices import Matrix
-from ntkfast.batch.run import Settings, Work, store, write
-from ntkfast.batch.sinks import Sink
+from ntkfast.batch.run import Settings, Work, job_of, store, tiling, write
 from ntkfast.dask.blocks import parts_of
 from ntkfast.dask.session import Session
+from ntkfast.dask.stores import StoreSink, begun, complete, header_in, is_url, opened
 from ntkfast.kernels.base import Kernel
+from ntkfast.support.progress import Bar
+
+# The class of a sink, its path or URL, the tiles, and what the job says of itself.
+Where: TypeAlias = tuple[Any, Any, Grid, str]
 
 
 def gram(
@@ -43,10 +52,14 @@ def gram(
 
     Parameters
     ----------
-    kernel, X, Y, out, dtype, tile, engine, progress, resume, overwrite
-        As for `ntkfast.batch.gram`. Workers write to the folder of `out`, which all of them see.
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    kernel, X, Y, dtype, tile, engine, progress, resume, overwrite
+        As for `ntkfast.batch.gram`.
+    out : path or URL
+        As for `ntkfast.batch.gram`; workers write to its folder, which all of them see. Or a zarr
+        array in any store of fsspec, ``"s3://bucket/K.zarr"``, to which workers write too. It has
+        no journal, since the store knows the tiles, and nothing keeps two jobs apart.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
 
     Returns
     -------
@@ -75,28 +88,63 @@ def gram(
                 "array; store it first: X.to_zarr(path)"
             )
     settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
+    if is_url(out):
+        return _to_store(session, job_of(kernel, X, Y, settings), str(out), settings)
     return write(kernel, X, Y, out, settings, partial(_fill, session))
 
 
 def _fill(session: Session, work: Work) -> None:
     """Let workers compute and write the missing tiles; the journal is written here."""
-    job, grid = work.job, work.grid
+    where = type(work.sink), work.sink.partial, work.grid, told(work.journal.header)
+    for i, j in _written(session, work.job, where, list(work.missing()), work.step):
+        work.journal.record(i, j)
+        work.bar.update(work.grid.pairs(i, j))
+
+
+def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
+    """Take up or begin a job in a store, and let workers finish it."""
+    if not url.rstrip("/").endswith(".zarr"):
+        raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
+    facts = job.fingerprint(Path(url), settings.progress and None)
+    header: dict[str, Any] = {"job": facts, "probe": job.probe()}
+    old = header_in(opened(url)) if settings.resume else None
+    edges, step = tiling(job, settings.tile, old)
+    header = {**header, "tile": list(edges), "step": step}
+    grid = Grid(job.shape, edges, job.Y is None)
+    sink = StoreSink(url, grid, job.dtype)
+    done = begun(sink, header, settings.resume, settings.overwrite)
+    missing = [tile for tile in grid.tiles() if tile not in done]
+    with Bar(settings.progress, url, grid.total, "pairs") as bar:
+        bar.skip(sum(grid.pairs(i, j) for i, j in done))
+        where = StoreSink, url, grid, told(header_in(opened(url)))
+        for i, j in _written(session, job, where, missing, step):
+            bar.update(grid.pairs(i, j))
+    if any(facts[name] != now for name, now in job.contents(settings.progress and None).items()):
+        raise BatchError(f"{url}: the inputs changed while the job ran; discard it: resume=False")
+    complete(url, header)
+    return opened(url)
+
+
+def _written(
+    session: Session, job: Job, where: Where, tiles: list[tuple[int, int]], step: int
+) -> Iterator[tuple[int, int]]:
+    """Yield tiles that workers have computed and written."""
+    grid = where[2]
     height, width = grid.tile
-    left = parts_of(session, "X", job.X, height, job.dtype)
-    right = left if job.Y is None else parts_of(session, "Y", job.Y, width, job.dtype)
-    tiles = list(work.missing())
-    where = type(work.sink), work.sink.partial, grid
-    tasks = (
-        (where, job.kernel, left[i], right[j], (i, j), job.dtype, work.step, job.engine)
+    left = parts_of("X", job.X, list(panels(job.shape[0], 1, height)), job.dtype)
+    right = left
+    if job.Y is not None:
+        right = parts_of("Y", job.Y, list(panels(job.shape[1], 1, width)), job.dtype)
+    work = (
+        (where, job.kernel, left[i], right[j], (i, j), job.dtype, step, job.engine)
         for i, j in tiles
     )
-    for (i, j), _ in zip(tiles, session.ordered(write_tile, tasks), strict=True):
-        work.journal.record(i, j)
-        work.bar.update(grid.pairs(i, j))
+    for tile, _ in zip(tiles, session.ordered(write_tile, work), strict=True):
+        yield tile
 
 
 def write_tile(
-    where: tuple[type[Sink], Path, Grid],
+    where: Where,
     kernel: Kernel,
     X: Any,
     Y: Any,
@@ -106,7 +154,7 @@ def write_tile(
     engine: str | None,
 ) -> None:
     """Compute a tile and bring it to the disk, on a worker."""
-    make, path, grid = where
+    make, path, grid, header = where
     sink = make(path, grid, dtype)
     if not sink.exists():
         raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
@@ -117,6 +165,14 @@ def write_tile(
     job.compute(*everything, block, step, lambda pairs: None)
     sink.open()
     try:
+        # Once it is open: a job that has begun since then, under this name, has another file.
+        if told(sink.header() if isinstance(sink, StoreSink) else header_of(path)) != header:
+            raise BatchError(f"{path}: this tile is of a job that has ended; another one began")
         store(sink, grid, *tile, block)
     finally:
         sink.close()
+
+
+def told(header: dict[str, Any] | None) -> str:
+    """Return what a job says of itself as text, to be compared."""
+    return json.dumps(header, sort_keys=True)

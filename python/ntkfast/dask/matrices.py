@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,13 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, read
+from ntkfast.dask.blocks import Blocks, order, read, strips, wholes
+from ntkfast.dask.planes import line, points
 from ntkfast.dask.session import Session
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
+
+SECONDS = 0.05  # of a task, about
 
 
 def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
@@ -25,8 +28,8 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
     kernel : Kernel
     X : array, memory map, zarr array, HDF5 dataset or dask array, shape (n, d)
         Or other inputs of the kernel, as for :func:`matmul`.
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
     progress : bool, optional
         Whether to show a bar. Default: on a terminal, after some seconds.
 
@@ -41,10 +44,10 @@ def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = 
         As for :func:`matmul`.
     """
     session = Session(client)
-    blocks = read(session, "X", checked_kernel(kernel), X)
-    with Bar(progress, "diag", len(blocks), "blocks") as bar:
-        work = ((kernel, block) for block in blocks.parts)
-        return np.concatenate(list(session.ordered(tasks.diagonal, work, bar)))
+    blocks = read(session, "X", checked_kernel(kernel), X, strips)
+    work = ((kernel, block) for block in blocks.pieces)
+    with Bar(progress, "diag", len(blocks), "rows") as bar:
+        return _stacked(session.ordered(tasks.diagonal, work, SECONDS), bar)
 
 
 def matmul(
@@ -69,8 +72,8 @@ def matmul(
         None, or X itself: K(X, X) @ V, each pair of inputs evaluated once. Otherwise a task holds
         all of Y.
     V : (m,) or (m, c) array
-    client : distributed.Client, optional
-        Default: the current one of this process.
+    client : distributed.Client or str, optional
+        Or the address of a scheduler. Default: the current client of this process.
     engine : {"native", "numba", "cuda"}, optional
         Default: the fastest one of each worker.
     progress : bool, optional
@@ -79,8 +82,9 @@ def matmul(
     Returns
     -------
     (n,) or (n, c) array of the common dtype of X and Y
-        With the same bits for any number of workers. K(X, Y) @ V has those of
-        ``kernel.matmul(X, Y, V)``; K(X, X) @ V adds blocks in another order than it, in float64.
+        With the same bits for any number of workers. K(X, Y) @ V of rows has those of
+        ``kernel.matmul(X, Y, V)``; K(X, X) @ V is a sum of such products, added in float64, and may
+        differ from it by some roundings of the dtype.
 
     Raises
     ------
@@ -107,22 +111,45 @@ def matmul(
     True
     """
     session = Session(client)
-    left = read(session, "X", checked_kernel(kernel), X)
-    right = left if Y is None or Y is X else read(session, "Y", kernel, Y)
-    dtype = np.result_type(left.dtype, right.dtype)
-    factor, vector = checks.columns("V", V, right.length)
+    alone = Y is None or Y is X
+    left = read(session, "X", checked_kernel(kernel), X, None if alone else strips)
+    right = left if alone else read(session, "Y", kernel, Y, wholes)
+    pairs = len(left) * (len(left) + 1) // 2 if alone else len(left) * len(right)
+    with Bar(progress, "matmul", pairs, "pairs") as bar:
+        return product(session, kernel, left, None if alone else right, V, engine, bar)
+
+
+def product(
+    session: Session,
+    kernel: Kernel,
+    X: Blocks,
+    Y: Blocks | None,
+    V: ArrayLike,
+    engine: str | None,
+    bar: Bar,
+) -> FloatArray:
+    """Return K(X, Y) @ V, or K(X, X) @ V where Y is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`matmul`.
+    """
+    right = X if Y is None else Y
+    dtype = np.result_type(X.dtype, right.dtype)
+    factor, vector = checks.columns("V", V, len(right))
     factor = checks.narrowed("V", factor, dtype)
-    with Bar(progress, "matmul", None, "tiles") as bar:
-        if right is left:
-            product = symmetric(session, kernel, left, factor, engine, bar).astype(dtype)
-        else:
-            product = rectangular(session, kernel, left, right, factor, engine, bar)
-    if not np.isfinite(product).all():
+    if Y is None:
+        with np.errstate(over="ignore"):  # said below
+            found = symmetric(session, kernel, X, factor, engine, bar).astype(dtype)
+    else:
+        found = rectangular(session, kernel, X, Y, factor, engine, bar)
+    if not np.isfinite(found).all():
         raise ValueError(
-            f"V: the product with the kernel overflows {product.dtype}, or V is not finite; "
+            f"V: the product with the kernel overflows {dtype}, or V is not finite; "
             "scale V down, or pass X as float64"
         )
-    return product[:, 0] if vector else product
+    return found[:, 0] if vector else found
 
 
 def rectangular(
@@ -132,45 +159,41 @@ def rectangular(
     Y: Blocks,
     V: FloatArray,
     engine: str | None,
-    bar: Bar | None = None,
+    bar: Bar,
 ) -> FloatArray:
     """Return K(X, Y) V: a task for each block of X."""
-    parts = Y.cut(session, V)
-    work = ((kernel, block, Y.parts, parts, engine) for block in X.parts)
-    return np.concatenate(list(session.ordered(tasks.product, work, bar)))
+    pieces = Y.like(V)
+    work = ((kernel, block, Y.pieces, pieces, engine) for block in X.pieces)
+    return _stacked(session.ordered(tasks.product, work, SECONDS), bar, len(Y))
+
+
+def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
+    """Return blocks of rows as one array; a row has so many pairs."""
+    found = []
+    for block in results:
+        found.append(block)
+        bar.update(len(block) * pairs)
+    return np.concatenate(found)
 
 
 def symmetric(
-    session: Session,
-    kernel: Kernel,
-    X: Blocks,
-    V: FloatArray,
-    engine: str | None,
-    bar: Bar | None = None,
+    session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
-    """Return K(X, X) V in float64: a task for each pair of blocks, added in one order."""
-    parts, slices = X.cut(session, V), list(X.slices())
-    pairs = list(block_pairs(len(X)))
-
-    def arguments(i: int, j: int) -> tuple[Any, ...]:
-        if i == j:
-            return kernel, X.parts[i], None, parts[i], None, engine
-        return kernel, X.parts[i], X.parts[j], parts[i], parts[j], engine
-
+    """Return K(X, X) V in float64: a task for each line of blocks, added in their order."""
+    pieces, q = X.like(V), order(kernel, len(X))
+    lines = [line(q, t) for t in range(points(q))]
+    work = (
+        (kernel, [X.pieces[i] for i in some], [pieces[i] for i in some], engine) for some in lines
+    )
     sums = np.zeros(V.shape)
-    results = session.ordered(tasks.symmetric_product, (arguments(i, j) for i, j in pairs), bar)
-    for (i, j), (rows, columns) in zip(pairs, results, strict=True):
-        sums[slices[i]] += rows
-        if columns is not None:
-            sums[slices[j]] += columns
+    results = session.ordered(tasks.symmetric_product, work, SECONDS)
+    for some, (found, own) in zip(lines, results, strict=True):
+        start = 0
+        for i in some:
+            rows = sums[X.slices[i]]
+            rows += found[start : start + len(rows)]
+            start += len(rows)
+        if own is not None:  # which all q + 1 lines of this block have
+            sums[X.slices[some[0]]] -= q * own.astype(np.float64)
+        bar.update(len(X) * (len(X) + 1) // 2 // len(lines))
     return sums
-
-
-def block_pairs(count: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs i <= j of blocks, in squares of few blocks: those under way share them."""
-    side = 4
-    for first in range(0, count, side):
-        for second in range(first, count, side):
-            for i in range(first, min(first + side, count)):
-                for j in range(max(i, second), min(second + side, count)):
-                    yield i, j

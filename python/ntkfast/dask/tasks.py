@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from ntkfast.arrays.collections import FloatArray, Values
-from ntkfast.arrays.panels import panels
+from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.ragged import joined
 from ntkfast.kernels.base import Kernel
-
-PANEL_BYTES = 16 << 20  # of the part of a tile that is there at a time
-STRIP = 256  # columns of it that are summed in its precision, before sums go on in float64
 
 
 def diagonal(kernel: Kernel, X: Any) -> FloatArray:
@@ -30,28 +24,17 @@ def product(
     kernel: Kernel, X: Any, Y: Sequence[Any], V: Sequence[Any], engine: str | None
 ) -> FloatArray:
     """Return K(X, Y) V of a block with all of Y, to the bit as one machine finds it."""
-    return kernel.matmul(X, joined(Y), np.concatenate(V), engine=engine, threads=1)
+    return kernel.matmul(X, _one(Y), _one(V), engine=engine, threads=1)
 
 
 def symmetric_product(
-    kernel: Kernel, X: Any, Y: Any, V: FloatArray, U: FloatArray | None, engine: str | None
-) -> tuple[Values, Values | None]:
-    """Return K(X, Y) U and K(X, Y)^T V; or K(X, X) V and nothing where Y is None.
-
-    V has the rows of X, U those of Y.
-    """
-    if Y is None:
-        return kernel.matmul(X, None, V, engine=engine, threads=1).astype(np.float64), None
-    assert U is not None
-    rows, columns = np.zeros(V.shape), np.zeros(U.shape)
-    for part in panels(len(X), len(Y) * V.itemsize, PANEL_BYTES):
-        panel = kernel(X[part], Y, engine=engine, threads=1)
-        _add(panel, U, rows[part])
-        _add(panel.T, V[part], columns)
-    return rows, columns
+    kernel: Kernel, X: Sequence[Any], V: Sequence[FloatArray], engine: str | None
+) -> tuple[FloatArray, FloatArray | None]:
+    """Return K(X, X) V of all blocks together, and of the first of several by itself."""
+    found = kernel.matmul(_one(X), None, _one(V), engine=engine, threads=1)
+    own = kernel.matmul(X[0], None, V[0], engine=engine, threads=1) if len(X) > 1 else None
+    return found, own
 
 
-def _add(panel: FloatArray, V: FloatArray, sums: Values) -> None:
-    for first in range(0, len(V), STRIP):
-        strip = slice(first, first + STRIP)
-        sums += panel[:, strip] @ V[strip]
+def _one(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else joined(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.parameters import kernel_of, or_default
 from ntkfast.regression.saved import save
 from ntkfast.regression.solution import Solution
-from ntkfast.regression.solver import solve
+from ntkfast.regression.solver import evaluation_on, solve
 
 PART_BYTES = 1 << 26  # in float64 at a time: of inputs, or of a panel of K(Z, X)
 PART_INPUTS = 2048  # the same for images and sequences
@@ -197,7 +198,26 @@ class KernelEstimator(KernelModel):
     memory: int | None
     tol: float
     progress: bool | None
+    client: Any
     dual_coef_: Values
+
+    def __sklearn_clone__(self) -> Any:
+        """Return an estimator of the same parameters; a client is shared, it cannot be copied."""
+        bare = copy(self)
+        bare.client = None
+        found = BaseEstimator.__sklearn_clone__(bare)
+        found.client = self.client
+        return found
+
+    def __getstate__(self) -> Any:
+        """Return what copies and pickles hold: of a client the address of its scheduler."""
+        state: dict[str, Any] = super().__getstate__()
+        scheduler = getattr(state.get("client"), "scheduler", None)
+        return state if scheduler is None else {**state, "client": scheduler.address}
+
+    def _evaluation(self) -> Evaluation:
+        run = self.engine, self.threads, self.progress
+        return evaluation_on(self.client, self.kernel_, *run)
 
     def _gram(self, inputs: Any) -> Values:
         """Return the Gram matrix of validated inputs in float64."""
@@ -218,6 +238,7 @@ class KernelEstimator(KernelModel):
             start=start,
             engine=self.engine,
             threads=self.threads,
+            client=self.client,
             progress=self.progress,
         )
 

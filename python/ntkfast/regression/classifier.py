@@ -44,6 +44,9 @@ class KernelClassifier(
         As for `ntkfast.regression.solve`, which is called for more than `exact_rows` inputs.
     engine, threads
         As for calling a kernel.
+    client : distributed.Client or str, optional
+        A cluster, or the address of its scheduler, that computes large products, in `fit` and in
+        predictions. Copies share it, pickles hold the address, and files of `save` neither.
 
     Attributes
     ----------
@@ -102,6 +105,7 @@ class KernelClassifier(
     progress: bool | None = None
     engine: str | None = None
     threads: int | None = None
+    client: Any = None
 
     def fit(self: Self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Choose the ridge if it is "auto", solve for the coefficients, and calibrate.

@@ -32,6 +32,9 @@ class KernelRidge(KernelRegressor):
         As for `ntkfast.regression.solve`.
     engine, threads
         As for calling a kernel.
+    client : distributed.Client or str, optional
+        A cluster, or the address of its scheduler, that computes large products, in `fit` and in
+        predictions. Copies share it, pickles hold the address, and files of `save` neither.
 
     Attributes
     ----------
@@ -75,6 +78,7 @@ class KernelRidge(KernelRegressor):
     progress: bool | None = None
     engine: str | None = None
     threads: int | None = None
+    client: Any = None
 
     def fit(self: Self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Solve for the coefficients.

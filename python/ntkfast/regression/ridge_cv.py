@@ -98,6 +98,9 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
         As for `ntkfast.regression.solve`, which is called for more than `exact_rows` inputs.
     engine, threads
         As for calling a kernel.
+    client : distributed.Client or str, optional
+        A cluster, or the address of its scheduler, that computes large products, in `fit` and in
+        predictions. Copies share it, pickles hold the address, and files of `save` neither.
 
     Attributes
     ----------
@@ -147,6 +150,7 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
     progress: bool | None = None
     engine: str | None = None
     threads: int | None = None
+    client: Any = None
 
     def fit(self: Self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Choose the ridge and solve for the coefficients.

@@ -49,7 +49,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         if name.endswith("_") and not isinstance(value, Solution)
     }
     parameters = {
-        name: _parameter(name, value) for name, value in model.get_params(deep=False).items()
+        name: _parameter(name, value)
+        for name, value in model.get_params(deep=False).items()
+        if name != "client"  # of this session
     }
     description = {
         "format": FORMAT,

@@ -103,9 +103,10 @@ def solve(
         Of the preconditioner.
     engine, threads
         As for calling the kernel.
-    client : distributed.Client, optional
-        Its workers compute products and the columns of the preconditioner, see `ntkfast.dask`;
-        vectors stay here. Products of "cg" are recomputed then.
+    client : distributed.Client or str, optional
+        Its workers, or those of the scheduler at an address, compute products and the columns of
+        the preconditioner, see `ntkfast.dask`; vectors stay here. Products of "cg" are recomputed
+        then.
     progress : bool, optional
         Whether to show steps on a bar. Default: on a terminal, after some seconds.
 
@@ -143,7 +144,7 @@ def solve(
         "checkpoint": checkpoint,
         "rank": rank,
     }
-    evaluation = _evaluation(checked_kernel(kernel), engine, threads, progress, client)
+    evaluation = evaluation_on(client, checked_kernel(kernel), engine, threads, progress)
     inputs = kernel.collect(X)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
@@ -192,9 +193,10 @@ def solve(
     return _told(found, vector, tol)
 
 
-def _evaluation(
-    kernel: Kernel, engine: str | None, threads: int | None, progress: bool | None, client: Any
+def evaluation_on(
+    client: Any, kernel: Kernel, engine: str | None, threads: int | None, progress: bool | None
 ) -> Evaluation:
+    """Return a kernel that this process evaluates, or the workers of a client unless it is None."""
     if client is None:
         return Evaluation(kernel, engine, threads, progress)
     from ntkfast.dask.evaluation import ClusterEvaluation

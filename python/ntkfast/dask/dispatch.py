@@ -1,0 +1,227 @@
+"""Calls on the workers of a client: in groups, for a task of Dask takes some milliseconds itself.
+
+A group is what one task computes. Groups are long where calls are short, and short where few calls
+are left, so that all workers end together. Each worker has one group to compute and one whose
+inputs travel; who is faster gets more of them. Results do not depend on any of this.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
+
+from ntkfast._version import __version__
+from ntkfast.dask.parts import Calls, filled, numbered, send, without_scheduler
+
+T = TypeVar("T")
+LOSSES = 3  # times that one group may be lost with its workers
+AHEAD = 2  # groups for each thread: one computes, the inputs of the other travel
+HELD = 16  # groups for each thread whose results wait for one before them, at most
+SHARE = 2  # groups for each thread in what is left, at least
+SECONDS = 0.5  # of a group
+LOOK = 5.0  # seconds after which workers are counted again
+
+
+@dataclass
+class Group:
+    """Calls that one task makes.
+
+    Attributes
+    ----------
+    calls : list of tuples
+        Arguments.
+    worker : str or None
+        Who is to compute it; None: whom the scheduler chooses.
+    future : Future
+    is_done : bool
+    losses : int
+    """
+
+    calls: Calls
+    worker: str | None = None
+    future: Any = None
+    is_done: bool = False
+    losses: int = 0
+
+
+class Dispatch(Generic[T]):
+    """An iterable of function(*arguments), in the order of the calls.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    function : callable
+    calls : list of tuples
+    seconds : float
+        Of a call, until it is measured.
+    told : callable
+        Called with the name of the engine of each group.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        function: Callable[..., T],
+        calls: Calls,
+        seconds: float,
+        told: Callable[[str], None],
+    ) -> None:
+        import distributed
+
+        as_completed: Any = distributed.as_completed
+        self._client, self._told = client, told
+        self._function, self._calls, self._begun = function, calls, 0
+        self._groups: deque[Group] = deque()  # in order, until they are given out
+        self._by_future: dict[Any, Group] = {}  # those under way
+        self._completed = as_completed(loop=client.loop)
+        self._threads: dict[str | None, int] = {}
+        self._looked = -LOOK
+        self._seconds, self._timed = seconds, 0
+
+    def __iter__(self) -> Iterator[T]:
+        try:
+            while self._hand_out():
+                if self._by_future:
+                    for future in self._completed.next_batch():  # of one at least
+                        self._settle(self._by_future.pop(future))
+                yield from self._results()
+        finally:
+            left = [group.future for group in self._groups if group.future is not None]
+            if left and self._client.status == "running":  # an error, or Ctrl-C
+                self._client.cancel(left)
+
+    def _hand_out(self) -> bool:
+        """Give each worker enough to do; returns whether anything is left."""
+        if time.monotonic() - self._looked > LOOK:
+            try:
+                self._threads = self._client.nthreads() or {None: 1}
+            except OSError as error:
+                raise without_scheduler() from error
+            self._looked = time.monotonic()
+        load = Counter(group.worker for group in self._by_future.values())
+        fresh: dict[str | None, list[Group]] = {}
+        every = sum(self._threads.values())
+
+        def fill(worker: str | None) -> float:
+            return load[worker] / self._threads[worker]
+
+        while self._begun < len(self._calls) and len(self._groups) < HELD * every:
+            worker = min(self._threads, key=fill)
+            if fill(worker) >= AHEAD:
+                break
+            size = self._size(every)
+            group = Group(self._calls[self._begun : self._begun + size])
+            self._begun += len(group.calls)
+            self._groups.append(group)
+            fresh.setdefault(worker, []).append(group)
+            load[worker] += 1
+        self._submit(fresh)
+        return bool(self._groups)
+
+    def _size(self, threads: int) -> int:
+        """Return the calls of the next group."""
+        fair = (len(self._calls) - self._begun) // (SHARE * threads)
+        return max(1, min(fair, int(SECONDS / max(self._seconds, 1e-9))))
+
+    def _submit(self, fresh: dict[str | None, list[Group]]) -> None:
+        """Send groups to workers, and first what they need that is nowhere yet."""
+        works = {
+            worker: [numbered(group.calls) for group in groups] for worker, groups in fresh.items()
+        }
+        parts = [part for work in works.values() for _, needed in work for part in needed]
+        send(self._client, list(dict.fromkeys(parts)))
+        for worker, groups in fresh.items():
+            futures = self._client.map(
+                _run,
+                [__version__] * len(groups),
+                [self._function] * len(groups),
+                [calls for calls, _ in works[worker]],
+                [[part.future for part in needed] for _, needed in works[worker]],
+                pure=False,
+                workers=None if worker is None else [worker],
+                allow_other_workers=worker is not None,  # should it be gone
+            )
+            for group, future in zip(groups, futures, strict=True):
+                group.worker, group.future = worker, future
+                self._by_future[future] = group
+            self._completed.update(futures)
+
+    def _settle(self, group: Group) -> None:
+        """Note that a group has ended; what was lost begins again."""
+        if group.future.status in ("finished", "error"):
+            group.is_done = True
+        else:
+            self._again(group)
+
+    def _again(self, group: Group) -> None:
+        """Let others compute a group whose inputs or results were lost with a worker."""
+        if self._client.status != "running":
+            raise without_scheduler()
+        group.losses += 1
+        if group.losses > LOSSES:
+            raise _lost(f"{group.losses} times")
+        group.is_done, self._looked = False, -LOOK
+        self._submit({None: [group]})
+
+    def _results(self) -> Iterator[T]:
+        """Yield the results before the first group that is under way; raise the error of one."""
+        from distributed import KilledWorker
+
+        ready = list(takewhile(lambda group: group.is_done, self._groups))
+        good = list(takewhile(lambda group: group.future.status != "error", ready))
+        try:
+            found = self._client.gather([group.future for group in good])
+            for results, seconds, engine in found:
+                self._groups.popleft().future = None  # let go of what the worker holds
+                self._told(engine)
+                self._seconds = self._seconds * self._timed + seconds
+                self._timed += len(results)
+                self._seconds /= self._timed
+                yield from results
+            if len(good) < len(ready):
+                ready[len(good)].future.result()
+        except KilledWorker as error:
+            raise _lost(str(error)) from error
+        except CancelledError:  # lost since then
+            for group in ready:
+                if group.future is not None:
+                    self._again(group)
+
+
+def _lost(how: str) -> RuntimeError:
+    return RuntimeError(
+        f"workers were lost while they computed a tile ({how}); the usual reason is memory: give "
+        "each worker more"
+    )
+
+
+def _run(
+    version: str,
+    function: Callable[..., T],
+    calls: Calls,
+    parts: Sequence[Any],
+) -> tuple[list[T], float, str]:
+    """Compute a group, on a worker; and say how long it took, and with what."""
+    if version != __version__:
+        raise RuntimeError(
+            f"a worker has ntkfast {__version__}, the client {version}: their numbers may differ; "
+            "install the same version everywhere"
+        )
+    began = time.perf_counter()
+    results = [function(*filled(arguments, parts)) for arguments in calls]
+    return results, time.perf_counter() - began, _engine()
+
+
+def _engine() -> str:
+    """Return what computes here."""
+    from ntkfast import engines
+    from ntkfast.engines import native
+
+    chosen = engines.select()
+    name = next(name for name in engines.NAMES if engines.load(name) is chosen)
+    return f"{name} {native.active_isa()}" if name == "native" else name

@@ -1,0 +1,188 @@
+"""Clusters broken on purpose: numbers stay right, finished tiles are kept, or an error says why.
+
+Processes are really started on the loopback interface, and killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.batch.journal import Journal
+from ntkfast.dask.session import Session
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL"),
+]
+KERNEL = nf.FullyConnected(100, bias=0.1).ntk  # slow enough to be interrupted
+JOB = """
+import sys
+import numpy as np
+import ntkfast as nf
+from distributed import Client
+
+kernel = nf.FullyConnected(100, bias=0.1).ntk
+with Client(sys.argv[1]) as client:
+    nf.dask.gram(kernel, np.load(sys.argv[2]), out=sys.argv[3], tile=100, client=client)
+"""
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.Client(**options) as found:
+        yield found
+
+
+def rows(n: int) -> np.ndarray:
+    return np.random.default_rng(n).normal(size=(n, 5))
+
+
+def until(condition: Callable[[], Any], seconds: float = 25.0) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def tiles_in(out: Path) -> int:
+    """Count the tiles that a journal speaks of."""
+    journal = Path(f"{out}.journal")
+    return max(len(journal.read_text().splitlines()) - 1, 0) if journal.exists() else 0
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Return the tiles that are recorded from here on."""
+    seen, record = [], Journal.record
+
+    def also(journal: Journal, i: int, j: int) -> None:
+        seen.append((i, j))
+        record(journal, i, j)
+
+    monkeypatch.setattr(Journal, "record", also)
+    return seen
+
+
+def napping(i: int) -> int:
+    time.sleep(0.05)
+    return i * i
+
+
+def test_killed_worker(client: Any) -> None:
+    """The calls of a worker that dies are made by others, and inputs that it had are sent again."""
+    X, kernel = rows(2500), nf.FullyConnected(2).ntk
+    known = nf.dask.matmul(kernel, X, None, X, client=client)
+    results = Session(client).ordered(napping, [(i,) for i in range(40)], 0.05)
+    first = next(results)
+    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    assert [first, *results] == [i * i for i in range(40)]
+    np.testing.assert_array_equal(nf.dask.matmul(kernel, X, None, X, client=client), known)
+
+
+def test_client_that_ends(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, then kill -9: the next run goes on with the tiles that are missing."""
+    X, out = rows(1100), tmp_path / "K.npy"
+    np.save(tmp_path / "X.npy", X)
+    address = client.scheduler.address
+    command = [sys.executable, "-c", JOB, address, str(tmp_path / "X.npy"), str(out)]
+    kept = 0
+    for how in signal.SIGINT, signal.SIGKILL:
+        job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        until(lambda before=kept: tiles_in(out) > before + 2)
+        job.send_signal(how)
+        told = job.communicate(timeout=20)[1]
+        assert job.returncode != 0 and not out.exists()
+        kept = tiles_in(out)
+        assert how == signal.SIGKILL or "of 66 tiles are done and kept" in told
+    seen = recorded(monkeypatch)
+    K = nf.dask.gram(KERNEL, X, out=out, tile=100, client=client)
+    assert len(seen) == 66 - kept
+    np.testing.assert_array_equal(K, K.T)
+    np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
+
+
+def test_killed_scheduler(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its clients are told, and another cluster goes on."""
+    file, out, X = tmp_path / "scheduler.json", tmp_path / "K.npy", rows(1100)
+
+    def start(kind: str, *options: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options]
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen([*command, f"--scheduler-file={file}"], stdout=quiet, stderr=quiet)
+
+    scheduler = start("scheduler", "--port=0", "--dashboard-address=:0")
+    until(file.exists)
+    worker = start("worker", "--nthreads=1", "--no-nanny", "--no-dashboard")
+    quick = dask.config.set({"distributed.comm.timeouts.connect": "3s"})  # to give up
+    try:
+        with quick, distributed.Client(scheduler_file=str(file), set_as_default=False) as other:
+            other.wait_for_workers(1, timeout=20)
+            seen, record = [], Journal.record
+
+            def kill(journal: Journal, i: int, j: int) -> None:
+                record(journal, i, j)
+                seen.append((i, j))
+                if len(seen) == 3:
+                    scheduler.kill()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Journal, "record", kill)
+                with pytest.raises(RuntimeError, match="the scheduler is gone; what is on a disk"):
+                    nf.dask.gram(KERNEL, X, out=out, tile=100, client=other)
+        kept = tiles_in(out)
+        assert kept >= 3
+        seen = recorded(monkeypatch)
+        nf.dask.gram(KERNEL, X, out=out, tile=100, client=client)
+        assert len(seen) == 66 - kept
+    finally:
+        scheduler.kill()
+        worker.kill()
+        scheduler.wait()
+        worker.wait()
+
+
+def hoard(_: int) -> int:
+    held = [np.ones(1 << 24) for _ in range(16)]  # 2 GB
+    time.sleep(10)
+    return len(held)
+
+
+def test_too_little_memory() -> None:
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        with distributed.Client(
+            n_workers=1, memory_limit="600MB", dashboard_address=":0", set_as_default=False
+        ) as small:
+            with pytest.raises(RuntimeError, match="the usual reason is memory"):
+                list(Session(small).ordered(hoard, [(0,)]))
+
+
+def test_worker_without_the_native_engine() -> None:
+    """Each worker computes with what its environment says, and a warning that bits depend on it."""
+
+    def worker(name: str) -> dict[str, Any]:
+        options = {"nthreads": 1, "env": {"NTKFAST_ENGINE": name}, "dashboard_address": ":0"}
+        return {"cls": distributed.Nanny, "options": options}
+
+    workers = {name: worker(name) for name in ("native", "numba")}
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0"}}
+    with (
+        distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster,
+        distributed.Client(cluster, set_as_default=False) as mixed,
+        pytest.warns(nf.dask.ClusterWarning, match=r"workers compute with native .* and numba"),
+    ):
+        found = list(Session(mixed).ordered(napping, [(i,) for i in range(20)], 0.05))
+    assert found == [i * i for i in range(20)]
