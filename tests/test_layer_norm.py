@@ -169,7 +169,7 @@ def test_layers_that_differ() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nf.compose(nf.LayerNorm(), nf.Dense()), "a Dense before layer_norm, got a signal"),
+        (lambda: nf.compose(nf.LayerNorm(), nf.Dense()), "a Dense before LayerNorm, got a signal"),
         (lambda: nf.compose(nf.Dense(), "relu", nf.LayerNorm()), "a Dense before LayerNorm"),
         (lambda: nf.compose(nf.Dense(), nf.LayerNorm("all")), "over: expected LayerNorm()"),
         (lambda: nf.compose(nf.Dense(width=3)), 'width: belongs to parameterization="standard"'),
