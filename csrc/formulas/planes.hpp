@@ -1,9 +1,9 @@
 // Which pairs of pixels two images have: displacements, and the plane of pairs of each.
 //
-// All pairs of a pixel p of x and the pixel p + d of y form one plane, and a convolution of stride 1
-// sums windows inside it: d by d, everything stays in cache (after Arora et al., "On exact
-// computation with an infinitely wide neural net", NeurIPS 2019; the recursion only). The lanes of
-// a vector are images of y, so that borders and small images cost nothing.
+// All pairs of a pixel p of x and the pixel p + d of y form one plane, and a convolution of stride s
+// makes that of d by sums over windows inside that of s d: d by d, everything stays in cache (after
+// Arora et al., "On exact computation with an infinitely wide neural net", NeurIPS 2019; the recursion
+// only). The lanes of a vector are images of y, so that borders and small images cost nothing.
 #pragma once
 
 #include "formulas/problems.hpp"

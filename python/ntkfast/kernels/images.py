@@ -12,8 +12,9 @@ from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import KernelOfNetwork, fill
-from ntkfast.kernels.image_heads import Outs, carry_diagonal, carry_pairs
 from ntkfast.kernels.layers import Diagonal, Layers
+
+Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
 
 class PlansImages(Protocol):
@@ -88,6 +89,8 @@ class ImageKernel(KernelOfNetwork):
         run = places.of(images.data).run(None)
         layers = self.network.head_layers()
         if layers:
+            from ntkfast.kernels.image_heads import carry_diagonal
+
             carry_diagonal(layers, self._own(images, run), outs)
         else:
             self._engine(images, None, outs, run, diagonal=True)
@@ -108,6 +111,8 @@ class ImageKernel(KernelOfNetwork):
                 "head: dense layers behind the read-out are computed in the memory of the host; "
                 "pass NumPy arrays, for which a device may be the engine too"
             )
+        from ntkfast.kernels.image_heads import carry_pairs
+
         shape = (len(X), len(X if Y is None else Y))
         wanted = [np.empty(shape, X.dtype) if out is None else out for out in outs]
         self._engine(X, Y, (wanted[0], wanted[1]), run)

@@ -126,7 +126,7 @@ def resnet(
     --------
     >>> import numpy as np, ntkfast as nf
     >>> nf.resnet(8).nngp(np.ones((1, 8, 8, 3))).round(2)
-    array([[49.94]])
+    array([[4.63]])
     """
     conv, down = Conv(3, w_std, b_std), Conv(3, w_std, b_std, stride=2)
     block = Skip("relu", conv, "relu", conv)
@@ -184,7 +184,7 @@ def wide_resnet(
     --------
     >>> import numpy as np, ntkfast as nf
     >>> nf.wide_resnet(10).nngp(np.ones((1, 8, 8, 3))).round(4)
-    array([[0.5]])
+    array([[0.4822]])
     """
     conv = Conv(3, w_std, b_std)
     block = Skip("relu", conv, "relu", conv)
