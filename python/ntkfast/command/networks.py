@@ -82,7 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def kernel_of(arguments: argparse.Namespace) -> Kernel:
     """Make the kernel; an option that the network does not have is an error, not ignored."""
     network = arguments.network
-    parameters = inspect.signature(NETWORKS[network]).parameters
+    parameters = _parameters(NETWORKS[network])
     values = {name: getattr(arguments, name) for name in _options()}
     given = {name: value for name, value in values.items() if value is not None}
     for name, parameter in parameters.items():
@@ -109,11 +109,20 @@ def _options() -> dict[str, _Option]:
     """Return the parameters of all networks, in the order in which they first appear."""
     found: dict[str, _Option] = {}
     for network, constructor in NETWORKS.items():
-        for name, parameter in inspect.signature(constructor).parameters.items():
-            kind = parameter.annotation.removesuffix(" | None")
-            option = found.setdefault(name, _Option(name, kind, {}))
+        for name, parameter in _parameters(constructor).items():
+            option = found.setdefault(name, _Option(name, _type(parameter), {}))
             option.defaults[network] = parameter.default
     return found
+
+
+def _parameters(constructor: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters that can be written in a shell."""
+    named = inspect.signature(constructor).parameters
+    return {name: one for name, one in named.items() if _type(one) in _TYPES}
+
+
+def _type(parameter: inspect.Parameter) -> str:
+    return str(parameter.annotation).removesuffix(" | None")
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -131,12 +140,19 @@ def _sizes(text: str) -> int | tuple[int, int]:
     return int(rows) if columns is None else (int(rows), int(columns))
 
 
+def _numbers(text: str) -> float | tuple[float, ...]:
+    numbers = tuple(float(part) for part in text.split(","))
+    return numbers if len(numbers) > 1 else numbers[0]
+
+
 _TYPES: dict[str, dict[str, Any]] = {
     "int": {"type": int, "metavar": "N"},
     "int | Pair": {"type": _sizes, "metavar": "N"},
     "float": {"type": float, "metavar": "X"},
+    "float | Sequence[float]": {"type": _numbers, "metavar": "X[,X...]"},
     "str": {"metavar": "NAME"},
     "ActivationLike": {"metavar": "NAME"},
+    "ActivationLike | Sequence[ActivationLike]": {"metavar": "NAME"},
     "Shape": {"type": _shape, "metavar": "HxWxC"},
     "bool": {"action": argparse.BooleanOptionalAction},
 }
