@@ -46,6 +46,11 @@ def _geometric_mean(q: Array, p: Array) -> Array:
     return np.where(q == p, q, np.sqrt(q) * np.sqrt(p))
 
 
+def covariance(q: Array, p: Array, v: Array, vc: Array) -> Array:
+    """Return the covariance of variances and half angles."""
+    return np.sqrt(q) * np.sqrt(p) * (vc - v)
+
+
 def _half_chords(q: Array, p: Array, c: Array) -> tuple[Array, Array, Array]:
     """Return (sqrt(qp), v, vc) of a pair.
 

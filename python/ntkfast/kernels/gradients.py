@@ -28,6 +28,19 @@ class Differentiable(ABC):
     def collect(self, X: ArrayLike) -> Any:
         """Validate inputs once, for many calls."""
 
+    def _differentiated(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
+        """Validate inputs as `_inputs` does, in the form that derivatives ask for."""
+        return self._inputs(place, X, Y)
+
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        """Return a gradient in the form in which inputs were given."""
+        return gradient
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> Any:
+        """Return directions in which inputs move, in their dtype; they can be sliced like them."""
+        matrix, _ = checks.columns(name, value, len(side))
+        return narrow_steps(name, matrix, (len(side), columns), side.dtype)
+
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         """Return the shape of a gradient by X, after all that may be wrong with these inputs.
 
@@ -103,7 +116,7 @@ class Differentiable(ABC):
                [2.    , 8.6366]])
         """
         place, run = self._on_host(X, engine, threads)
-        left, right = self._inputs(place, X, None if Y is X else Y)
+        left, right = self._differentiated(place, X, None if Y is X else Y)
         shape = self._movable(left, right)
         count = len(left if right is None else right)
         weights = weights_of(V, len(left), count, left.dtype, right is None)
@@ -120,8 +133,7 @@ class Differentiable(ABC):
         )
         self._gradient(left, right, weights, result.target, run)
         check_finite(place, result.target)
-        gradient: FloatArray = result.finish()
-        return gradient
+        return self._like(X, result.finish())
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         """Write dK(x_i, y_j)/dx_i . dX_i to an array whose rows have unit stride."""
@@ -174,10 +186,10 @@ class Differentiable(ABC):
         symmetric = Y is None or Y is X
         if symmetric and dY is not None:
             raise ValueError("dY: expected none where Y is X, which moves along dX")
-        left, right = self._inputs(place, X, None if symmetric else Y)
+        left, right = self._differentiated(place, X, None if symmetric else Y)
         columns = self._movable(left, right)[1]
         ways = [
-            None if step is None else _steps(name, step, (len(side), columns), side.dtype)
+            None if step is None else self._steps(name, step, side, columns)
             for name, step, side in (
                 ("dX", dX, left),
                 ("dY", dX if symmetric else dY, left if symmetric else right),
@@ -194,6 +206,9 @@ class Differentiable(ABC):
         for rows in panels(len(right), len(left) * left.dtype.itemsize):
             if ways[1] is None:
                 break
+            if symmetric:
+                _add_mirrored(result.target, rows)
+                continue
             part = np.empty((len(right[rows]), len(left)), left.dtype)
             self._moving(right[rows], left, ways[1][rows], part, run)
             result.target[:, rows] += part.T
@@ -214,6 +229,13 @@ class Differentiable(ABC):
         return place, run
 
 
+def _add_mirrored(matrix: FloatArray, rows: slice) -> None:
+    """Add the transpose where it is in some rows, from their diagonal on, or in as many columns."""
+    rest = slice(rows.start, None)
+    both = matrix[rows, rest] + matrix[rest, rows].T
+    matrix[rows, rest], matrix[rest, rows] = both, both.T
+
+
 def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> None:
     """Raise an error naming what to scale down, if a derivative overflows."""
     if result.size and not place.finite(result):
@@ -223,12 +245,11 @@ def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> No
         )
 
 
-def _steps(name: str, value: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> FloatArray:
-    """Return the directions in which inputs move, in their dtype."""
-    matrix, _ = checks.columns(name, value, shape[0])
-    if matrix.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {matrix.shape}")
-    return checks.narrowed(name, matrix, dtype)
+def narrow_steps(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
+    """Return directions of this shape in this dtype."""
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
+    return checks.narrowed(name, value, dtype)
 
 
 def weights_of(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
 from ntkfast.arrays import layout, ragged
@@ -15,8 +15,10 @@ from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines import Run
 from ntkfast.engines.maps import SequenceMap, SequenceSide
-from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.each_pair import EachPair
+from ntkfast.kernels.gradients import narrow_steps
 from ntkfast.kernels.recurrence import Recursion, prepare
+from ntkfast.kernels.sequence_slopes import Side, Walk, side_of
 
 
 class PlansSequences(Recursion, Protocol):
@@ -30,7 +32,7 @@ class PlansSequences(Recursion, Protocol):
         """Return the constants of the NTK or NNGP."""
 
 
-class RecurrentKernel(KernelOfNetwork):
+class RecurrentKernel(EachPair):
     """The NTK or NNGP of a recurrent network (`Recurrent.ntk`, `Recurrent.nngp`).
 
     Attributes
@@ -83,6 +85,71 @@ class RecurrentKernel(KernelOfNetwork):
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(SequenceSide, X), cast("SequenceSide | None", Y)
         run.engine.sequences(_plan(self, left.channels), left, right, out, run.threads)
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def _collected(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
+        X = self._channels_last("X", X)
+        if Y is None:
+            return ragged.checked("X", X), None
+        return ragged.matched(ragged.checked("X", X), ragged.checked("Y", self._channels_last("Y", Y)))
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        return int(X.lengths.sum()), X.channels
+
+    def _walks(self, X: Any) -> Any:
+        reverses = (False, True) if self.network.direction == "bidirectional" else (False,)
+        return Sides(tuple(side_of(self.network, X, reverse) for reverse in reverses))
+
+    def _pair_bytes(self, X: Any) -> int:
+        return 128 * X.shape[1] * self.network.depth
+
+    def _each_gradient(self, x: Any, Y: Any, own: Any) -> NDArray[np.float64]:
+        plan = _plan(self, x[0].inputs.shape[2])
+        total: Any = 0
+        for turn, (one, other) in zip((-1, 1), zip(x, Y, strict=True), strict=False):
+            found = Walk(self.network, plan, one, other, own).gradients()
+            total = total + found[:, ::turn]
+        return np.asarray(total.reshape(len(own), -1))
+
+    def _rows_of(self, X: Any) -> list[slice]:
+        ends = np.cumsum(X.lengths)
+        return [slice(end - length, end) for end, length in zip(ends, X.lengths, strict=True)]
+
+    def _ways(self, dX: Any) -> FloatArray:
+        rows = zip(dX.first, dX.lengths, strict=True)
+        return np.concatenate([dX.values[first : first + length] for first, length in rows])
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> Any:
+        given = ragged.checked(name, self._channels_last(name, value))
+        if (list(given.lengths), given.channels) != (list(side.lengths), side.channels):
+            wanted = name.removeprefix("d")
+            raise ValueError(f"{name}: expected sequences as long as those of {wanted}, got {given}")
+        values = narrow_steps(name, given.values, given.values.shape, side.dtype)
+        return Sequences(values, given.first, given.lengths)
+
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        if isinstance(X, (list, tuple)):
+            parts = [gradient[rows] for rows in self._rows_of(self.collect(X))]
+            turned = self.network.channels == "first"
+            return [
+                part[:, 0] if np.ndim(one) == 1 else part.T if turned else part
+                for one, part in zip(X, parts, strict=True)
+            ]
+        if isinstance(X, Sequences):
+            lengths = X.lengths
+            return Sequences(gradient, np.cumsum(lengths) - lengths, lengths)
+        shape = np.shape(X)
+        if self.network.channels == "first" and len(shape) == 3:
+            return gradient.reshape(shape[0], shape[2], shape[1]).swapaxes(1, 2)
+        return gradient.reshape(shape)
+
+
+class Sides(tuple[Side, ...]):
+    """Sequences in all directions that are read, indexed like sequences."""
+
+    def __getitem__(self, part: Any) -> Any:
+        return super().__getitem__(part) if isinstance(part, int) else Sides(s[part] for s in self)
 
 
 @lru_cache(maxsize=256)
