@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import places
 from ntkfast.arrays.collections import FloatArray, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
@@ -16,18 +16,18 @@ from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.moving import gradient_weights
 
 PANEL_BYTES = 1 << 23  # of what a walk keeps of its pairs
+Parts = Iterator[tuple[slice, NDArray[np.float64]]]
 
 
 class EachPair(KernelOfNetwork):
-    """A kernel whose pairs are walked forth and back, one input against some others at a time."""
+    """A kernel whose pairs are walked forth and back, one input against some others at a time.
+
+    Gradients have one row per input, which ends in zeros where an input is shorter than others.
+    """
 
     @abstractmethod
-    def _collected(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
-        """Return inputs of one dtype as they were collected; None for Y: the symmetric matrix."""
-
-    @abstractmethod
-    def _walks(self, X: Any) -> Any:
-        """Return what walks ask of inputs by themselves; it can be indexed like them."""
+    def _alone(self, X: Any) -> Any:
+        """Return what walks ask of inputs by themselves; it can be sliced like them."""
 
     @abstractmethod
     def _pair_bytes(self, X: Any) -> int:
@@ -40,7 +40,7 @@ class EachPair(KernelOfNetwork):
         Parameters
         ----------
         x, Y
-            As `_walks` returned them.
+            As `_alone` returned them.
         own : (m,) array
             Which of the others are the very input, of a symmetric matrix.
 
@@ -49,38 +49,25 @@ class EachPair(KernelOfNetwork):
         (m, numbers of the input) array
         """
 
-    @abstractmethod
-    def _rows_of(self, X: Any) -> list[slice]:
-        """Return the rows of a gradient that belong to each input."""
-
-    def _differentiated(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
-        return self._collected(place, X, Y)
-
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
         weights = (row for _, part in gradient_weights(X, Y, V) for row in part)
-        for (i, rows, each), row in zip(self._gradients(X, Y), weights, strict=True):
-            total = sum(row[columns].astype(np.float64) @ some for columns, some in each)
-            out[rows] = np.asarray(total).reshape(out[rows].shape)
+        for to, row, parts in zip(out, weights, self._gradients(X, Y), strict=True):
+            total: Any = sum(row[columns].astype(np.float64) @ each for columns, each in parts)
+            to[: total.size], to[total.size :] = total, 0
 
-    def _moving(self, X: Any, Y: Any, dX: Any, out: FloatArray, run: Run) -> None:
-        ways = self._ways(dX)
-        for i, rows, each in self._gradients(X, None if Y is X else Y):
-            for columns, some in each:
-                out[i, columns] = some @ ways[rows].ravel().astype(np.float64)
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        for to, step, parts in zip(out, dX, self._gradients(X, None if Y is X else Y), strict=True):
+            for columns, each in parts:
+                to[columns] = each @ step[: each.shape[1]].astype(np.float64)
 
-    @abstractmethod
-    def _ways(self, dX: Any) -> FloatArray:
-        """Return directions as the rows of a gradient lie."""
+    def _gradients(self, X: Any, Y: Any) -> Iterator[Parts]:
+        """Yield for each input the others, part by part, with the gradients of their kernels."""
+        left, number = self._alone(X), np.arange(len(X if Y is None else Y))
+        right = left if Y is None else self._alone(Y)
 
-    def _gradients(self, X: Any, Y: Any) -> Any:
-        """Yield each input, its rows, and an iterator of columns and their gradients."""
-        left, number = self._walks(X), np.arange(len(X if Y is None else Y))
-        right = left if Y is None else self._walks(Y)
-
-        def each(i: int) -> Any:
+        def parts(i: int) -> Parts:
             for columns in panels(len(number), self._pair_bytes(X), PANEL_BYTES):
                 own = (number[columns] == i) & (Y is None)
                 yield columns, self._each_gradient(left[i : i + 1], right[columns], own)
 
-        for i, rows in enumerate(self._rows_of(X)):
-            yield i, rows, each(i)
+        yield from map(parts, range(len(X)))

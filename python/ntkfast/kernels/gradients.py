@@ -28,18 +28,16 @@ class Differentiable(ABC):
     def collect(self, X: ArrayLike) -> Any:
         """Validate inputs once, for many calls."""
 
-    def _differentiated(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
-        """Validate inputs as `_inputs` does, in the form that derivatives ask for."""
-        return self._inputs(place, X, Y)
-
     def _like(self, X: Any, gradient: FloatArray) -> Any:
-        """Return a gradient in the form in which inputs were given."""
+        """Return a gradient, one row per input, in the form in which inputs were given."""
         return gradient
 
-    def _steps(self, name: str, value: Any, side: Any, columns: int) -> Any:
-        """Return directions in which inputs move, in their dtype; they can be sliced like them."""
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        """Return directions in which inputs move, one row per input, in their dtype."""
         matrix, _ = checks.columns(name, value, len(side))
-        return narrow_steps(name, matrix, (len(side), columns), side.dtype)
+        if matrix.shape != (len(side), columns):
+            raise ValueError(f"{name}: expected shape {(len(side), columns)}, got {matrix.shape}")
+        return checks.narrowed(name, matrix, side.dtype)
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         """Return the shape of a gradient by X, after all that may be wrong with these inputs.
@@ -116,7 +114,7 @@ class Differentiable(ABC):
                [2.    , 8.6366]])
         """
         place, run = self._on_host(X, engine, threads)
-        left, right = self._differentiated(place, X, None if Y is X else Y)
+        left, right = self._inputs(place, X, None if Y is X else Y)
         shape = self._movable(left, right)
         count = len(left if right is None else right)
         weights = weights_of(V, len(left), count, left.dtype, right is None)
@@ -186,7 +184,7 @@ class Differentiable(ABC):
         symmetric = Y is None or Y is X
         if symmetric and dY is not None:
             raise ValueError("dY: expected none where Y is X, which moves along dX")
-        left, right = self._differentiated(place, X, None if symmetric else Y)
+        left, right = self._inputs(place, X, None if symmetric else Y)
         columns = self._movable(left, right)[1]
         ways = [
             None if step is None else self._steps(name, step, side, columns)
@@ -243,13 +241,6 @@ def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> No
             f"{name}: the derivative of the kernel overflows {result.dtype}; scale {name} down, or "
             "pass X as float64"
         )
-
-
-def narrow_steps(name: str, value: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
-    """Return directions of this shape in this dtype."""
-    if value.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {value.shape}")
-    return checks.narrowed(name, value, dtype)
 
 
 def weights_of(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:

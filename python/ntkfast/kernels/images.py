@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast import places
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
-from ntkfast.kernels.base import KernelOfNetwork, fill
+from ntkfast.kernels import image_slopes
+from ntkfast.kernels.base import fill
+from ntkfast.kernels.each_pair import EachPair
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -31,7 +35,7 @@ class PlansImages(Protocol):
         """Return the constants of the network."""
 
 
-class ImageKernel(KernelOfNetwork):
+class ImageKernel(EachPair):
     """The NTK or NNGP of a convolutional network (`ImageNetwork.ntk`, `ImageNetwork.nngp`).
 
     Inputs are (n, height, width, channels) arrays, or (n, height width channels) rows if the
@@ -107,6 +111,68 @@ class ImageKernel(KernelOfNetwork):
                 raise ValueError(
                     f"X: the kernel overflows {out.dtype}; scale the images or the weights down"
                 )
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        return cast("tuple[int, int]", X.data.shape)
+
+    def _alone(self, X: Images) -> Alone:
+        plan = self.network.plan(X.shape)
+        height, width, channels = X.shape
+        size = np.sqrt(np.mean(np.square(X.data, dtype=np.float64), axis=1))
+        if not plan.homogeneous:
+            size = np.ones_like(size)
+        size = np.where(size > 0, size, 1)
+        data = (X.data / size[:, None]).reshape(-1, height, width, channels)
+        geometry = image_slopes.Geometry(plan)
+        images = image_slopes.alone(geometry, data.transpose(0, 3, 1, 2))[0]
+        return Alone(geometry, images, size)
+
+    def _pair_bytes(self, X: Images) -> int:
+        pixels = X.shape[0] * X.shape[1]
+        plan = self.network.plan(X.shape)
+        behind = [int(level["height"] * level["width"]) for level in plan.levels]
+        kept = [after for before, after in zip(behind, behind[1:], strict=False) if after < before]
+        return 8 * (6 * pixels * len(plan.levels) + 4 * sum(size**2 for size in kept))
+
+    def _each_gradient(self, x: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        same = own | (x.images.data == Y.images.data).all(axis=(1, 2, 3))
+        found = image_slopes.pair_gradients(
+            x.geometry, x.images, Y.images, same, self.kind == "nngp"
+        )
+        found *= Y.size[:, None, None, None]
+        return np.asarray(found.transpose(0, 2, 3, 1).reshape(len(own), -1))
+
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        if isinstance(X, Images):
+            return gradient
+        shape = np.shape(X)
+        if self.network.channels != "first":
+            return gradient.reshape(shape)
+        side = layout.images_last("X", X, "first", self.network.shape)
+        return np.moveaxis(gradient.reshape(side.shape), 3, 1).reshape(shape)
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        given = layout.images_last(name, value, self.network.channels, self.network.shape)
+        array = checks.real_array(name, given)
+        if array.size != side.data.size or array.shape[1:] not in (side.shape, (columns,)):
+            raise ValueError(
+                f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
+            )
+        return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Alone:
+    """What walks ask of images by themselves; of homogeneous networks they have mean square 1."""
+
+    geometry: image_slopes.Geometry
+    images: image_slopes.Images
+    size: NDArray[np.float64]
+
+    def __getitem__(self, which: slice) -> Alone:
+        return Alone(self.geometry, self.images.part(which), self.size[which])
 
 
 def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
-from ntkfast.arrays import layout, ragged
+from ntkfast.arrays import checks, layout, ragged
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines import Run
 from ntkfast.engines.maps import SequenceMap, SequenceSide
 from ntkfast.kernels.each_pair import EachPair
-from ntkfast.kernels.gradients import narrow_steps
 from ntkfast.kernels.recurrence import Recursion, prepare
 from ntkfast.kernels.sequence_slopes import Side, Walk, side_of
 
@@ -88,61 +87,49 @@ class RecurrentKernel(EachPair):
 
     # ---- derivatives -----------------------------------------------------------------------------
 
-    def _collected(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
-        X = self._channels_last("X", X)
-        if Y is None:
-            return ragged.checked("X", X), None
-        return ragged.matched(ragged.checked("X", X), ragged.checked("Y", self._channels_last("Y", Y)))
-
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
-        return int(X.lengths.sum()), X.channels
+        n, steps, channels = X.source.shape
+        return n, steps * channels
 
-    def _walks(self, X: Any) -> Any:
-        reverses = (False, True) if self.network.direction == "bidirectional" else (False,)
-        return Sides(tuple(side_of(self.network, X, reverse) for reverse in reverses))
+    def _alone(self, X: Any) -> Sides:
+        turns = (False, True) if self.network.direction == "bidirectional" else (False,)
+        return Sides(side_of(self.network, X.source, reverse) for reverse in turns)
 
     def _pair_bytes(self, X: Any) -> int:
-        return 128 * X.shape[1] * self.network.depth
+        return 128 * X.source.shape[1] * self.network.depth
 
-    def _each_gradient(self, x: Any, Y: Any, own: Any) -> NDArray[np.float64]:
+    def _each_gradient(self, x: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
         plan = _plan(self, x[0].inputs.shape[2])
-        total: Any = 0
-        for turn, (one, other) in zip((-1, 1), zip(x, Y, strict=True), strict=False):
-            found = Walk(self.network, plan, one, other, own).gradients()
-            total = total + found[:, ::turn]
-        return np.asarray(total.reshape(len(own), -1))
-
-    def _rows_of(self, X: Any) -> list[slice]:
-        ends = np.cumsum(X.lengths)
-        return [slice(end - length, end) for end, length in zip(ends, X.lengths, strict=True)]
-
-    def _ways(self, dX: Any) -> FloatArray:
-        rows = zip(dX.first, dX.lengths, strict=True)
-        return np.concatenate([dX.values[first : first + length] for first, length in rows])
-
-    def _steps(self, name: str, value: Any, side: Any, columns: int) -> Any:
-        given = ragged.checked(name, self._channels_last(name, value))
-        if (list(given.lengths), given.channels) != (list(side.lengths), side.channels):
-            wanted = name.removeprefix("d")
-            raise ValueError(f"{name}: expected sequences as long as those of {wanted}, got {given}")
-        values = narrow_steps(name, given.values, given.values.shape, side.dtype)
-        return Sequences(values, given.first, given.lengths)
+        ways = zip(x, Y, (-1, 1), strict=False)  # sides hold steps from the end
+        found = [Walk(self.network, plan, a, b, own).gradients()[:, ::turn] for a, b, turn in ways]
+        return np.asarray(sum(found)).reshape(len(own), -1)
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
-        if isinstance(X, (list, tuple)):
-            parts = [gradient[rows] for rows in self._rows_of(self.collect(X))]
-            turned = self.network.channels == "first"
-            return [
-                part[:, 0] if np.ndim(one) == 1 else part.T if turned else part
-                for one, part in zip(X, parts, strict=True)
-            ]
+        source = ragged.checked("X", self._channels_last("X", X))
+        inside = np.arange(source.shape[1]) < source.lengths[:, None]
+        values = gradient.reshape(source.shape)[inside]
+        first = np.cumsum(source.lengths) - source.lengths
+        found = Sequences(values, first, source.lengths)
         if isinstance(X, Sequences):
-            lengths = X.lengths
-            return Sequences(gradient, np.cumsum(lengths) - lengths, lengths)
+            return found
+        turned = self.network.channels == "first"
+        if isinstance(X, (list, tuple)):
+            shapes = [np.shape(one) for one in X]
+            return [
+                part[:, 0] if len(shape) == 1 else part.T if turned else part
+                for part, shape in zip(found, shapes, strict=True)
+            ]
         shape = np.shape(X)
-        if self.network.channels == "first" and len(shape) == 3:
-            return gradient.reshape(shape[0], shape[2], shape[1]).swapaxes(1, 2)
-        return gradient.reshape(shape)
+        return gradient.reshape(source.shape).swapaxes(1, 2) if turned and len(shape) == 3 else gradient.reshape(shape)
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        given, source = ragged.checked(name, self._channels_last(name, value)), side.source
+        if (*given.lengths, given.channels) != (*source.lengths, source.channels):
+            raise ValueError(f"{name}: expected sequences like {source!r}, got {given!r}")
+        matrix = np.zeros((*source.shape[:2], source.channels))
+        for row, steps in zip(matrix, given, strict=True):
+            row[: len(steps)] = steps
+        return checks.narrowed(name, matrix.reshape(len(matrix), -1), side.dtype)
 
 
 class Sides(tuple[Side, ...]):
