@@ -33,7 +33,7 @@ def gauss_legendre(count: int, char: str = "d") -> tuple[Array, Array]:
 
 def inverse_root(q: Array) -> Array:
     """Return 1 / sqrt(q), and 0 at 0."""
-    return np.where(q > 0, 1 / np.sqrt(q), 0)
+    return np.where(q > 0, 1 / np.sqrt(np.where(q > 0, q, 1)), 0)
 
 
 def root_share(part: Array | float, whole: Array, limit: float = 0.0) -> Array:

@@ -189,10 +189,7 @@ class ARD(OfColumns):
         numbers = [int(name.removeprefix(SCALES)) for name in names if name.startswith(SCALES)]
         rest = [name for name in names if not name.startswith(SCALES)]
         found = super()._by_parameters(rest, given, X, Y, V, run)
-        if numbers and not self.kernel.of_rows:
-            named = [f"{SCALES}{k}" for k in numbers]
-            found |= Kernel._by_parameters(self, named, given, X, Y, V, run)
-        elif numbers:
+        if numbers:
             moves = self._moves_of_columns(given, X, Y, V, run)
             for k in numbers:  # a column z over its length scale l moves by -z / l
                 found[f"{SCALES}{k}"] = float(-moves[k] / self.length_scales[k])

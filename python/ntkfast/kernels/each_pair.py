@@ -16,11 +16,11 @@ from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.moving import gradient_weights
 
 PANEL_BYTES = 1 << 23  # of what a walk keeps of its pairs
-Parts = Iterator[tuple[slice, NDArray[np.float64]]]
+Block = tuple[slice, slice, NDArray[np.float64]]  # rows, columns, and gradients of their kernels
 
 
 class EachPair(KernelOfNetwork):
-    """A kernel whose pairs are walked forth and back, one input against some others at a time.
+    """A kernel whose pairs are walked forth and back, a block of them at a time.
 
     Gradients have one row per input, which ends in zeros where an input is shorter than others.
     """
@@ -34,40 +34,46 @@ class EachPair(KernelOfNetwork):
         """How much a walk keeps of a pair, about."""
 
     @abstractmethod
-    def _each_gradient(self, x: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the gradients of the kernels of one input and some others by the one.
+    def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the gradients of the kernels of all pairs by the first of them.
 
         Parameters
         ----------
-        x, Y
-            As `_alone` returned them.
-        own : (m,) array
-            Which of the others are the very input, of a symmetric matrix.
+        X, Y
+            n and m inputs, as `_alone` returned them.
+        own : (n, m) array
+            Which pairs are an input and itself, of a symmetric matrix.
 
         Returns
         -------
-        (m, numbers of the input) array
+        (n, m, numbers of the longest input) array
         """
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
-        weights = (row for _, part in gradient_weights(X, Y, V) for row in part)
-        for to, row, parts in zip(out, weights, self._gradients(X, Y), strict=True):
-            total: Any = sum(row[columns].astype(np.float64) @ each for columns, each in parts)
-            to[: total.size], to[total.size :] = total, 0
+        left = self._alone(X)
+        right = left if Y is None else self._alone(Y)
+        for part, weights in gradient_weights(X, Y, V):
+            total = np.zeros(out[part].shape)
+            for rows, columns, each in self._blocks(X, left[part], right, part.start, Y is None):
+                weight = weights[rows, columns].astype(np.float64)
+                total[rows, : each.shape[2]] += np.einsum("ij,ijk->ik", weight, each)
+            out[part] = total
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
-        for to, step, parts in zip(out, dX, self._gradients(X, None if Y is X else Y), strict=True):
-            for columns, each in parts:
-                to[columns] = each @ step[: each.shape[1]].astype(np.float64)
+        left = self._alone(X)
+        right = left if Y is X else self._alone(Y)
+        for rows, columns, each in self._blocks(X, left, right, 0, Y is X):
+            steps = dX[rows, : each.shape[2]].astype(np.float64)
+            out[rows, columns] = np.einsum("ijk,ik->ij", each, steps)
 
-    def _gradients(self, X: Any, Y: Any) -> Iterator[Parts]:
-        """Yield for each input the others, part by part, with the gradients of their kernels."""
-        left, number = self._alone(X), np.arange(len(X if Y is None else Y))
-        right = left if Y is None else self._alone(Y)
-
-        def parts(i: int) -> Parts:
-            for columns in panels(len(number), self._pair_bytes(X), PANEL_BYTES):
-                own = (number[columns] == i) & (Y is None)
-                yield columns, self._each_gradient(left[i : i + 1], right[columns], own)
-
-        yield from map(parts, range(len(X)))
+    def _blocks(
+        self, X: Any, left: Any, right: Any, start: int, symmetric: bool
+    ) -> Iterator[Block]:
+        """Yield blocks of pairs; `start` is the number of the first row on the left."""
+        size = self._pair_bytes(X) + 16 * self._movable(X, None)[1]
+        for columns in panels(len(right), size, PANEL_BYTES):
+            others = right[columns]
+            for rows in panels(len(left), size * len(others), PANEL_BYTES):
+                numbers = np.arange(start + rows.start, start + rows.stop)
+                own = numbers[:, None] == np.arange(columns.start, columns.stop)
+                yield rows, columns, self._each_gradient(left[rows], others, own & symmetric)

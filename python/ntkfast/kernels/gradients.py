@@ -47,10 +47,7 @@ class Differentiable(ABC):
         TypeError
             If the kernel has no derivatives by them.
         """
-        raise TypeError(
-            f"kernel: derivatives by inputs are known of kernels of rows of a matrix, not of "
-            f"{self!r}"
-        )
+        raise TypeError(f"kernel: derivatives by inputs are not known of {self!r}")
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
         """Write sum_j V_ij dK(x_i, y_j)/dx_i to an array whose rows have unit stride.
@@ -219,7 +216,8 @@ class Differentiable(ABC):
         place = places.of(X)
         if place is not places.HOST:
             raise TypeError(
-                "X: derivatives are computed in the memory of the host, got an array on a device"
+                "X: derivatives are computed in the memory of the host, got an array on a device; "
+                "pass a copy on the host, as X.get() of CuPy or X.cpu().numpy() of PyTorch"
             )
         run = place.run(engine, threads)
         if not run.engine.differentiates:

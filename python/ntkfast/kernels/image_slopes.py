@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 from ntkfast.activations import resolve
 from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan
+from ntkfast.kernels.sequence_slopes import PARALLEL, told_apart
 
 Doubles = NDArray[np.float64]
 Shift = tuple[int, int]  # displacement of the pixels of a pair
 CLOSE = 0.01  # v below which it is summed from small quantities
+POOLED = 64 * float(np.finfo(np.float64).eps)  # the rounding of v behind a pool, a difference there
 CONV, RELU_STEP, POOL, SAVE, ADD = ImageOperation
 RELU: Any = resolve("relu")
 
@@ -50,7 +52,7 @@ class Images(NamedTuple):
     data: Doubles
     q: list[Doubles]
 
-    def part(self, which: slice) -> Images:
+    def part(self, which: Any) -> Images:
         """Return some of them."""
         return Images(self.data[which], [q[which] for q in self.q])
 
@@ -91,9 +93,7 @@ class Geometry:
         """Return the displacements that a pool joins to these."""
         size, (h, w) = int(self.plan.steps[k]["size"]), self.sizes[k]
         around = range(1 - size, size)
-        found = {
-            (size * a + i, size * b + j) for a, b in later for i in around for j in around
-        }
+        found = {(size * a + i, size * b + j) for a, b in later for i in around for j in around}
         if self.circular:
             return {(a % h, b % w) for a, b in found}
         return {(a, b) for a, b in found if abs(a) < h and abs(b) < w}
@@ -114,8 +114,9 @@ class Geometry:
         """Surround an image or a plane before convolution k by what its windows see there."""
         step = self.plan.steps[k]
         reach = 0 if step["inside"] else int(step["size"]) // 2
-        width = [(0, 0)] * (a.ndim - 2) + [(reach, reach)] * 2
-        return np.pad(a, width, mode="wrap" if self.circular else "constant")
+        if self.circular:
+            return np.pad(a, [(0, 0)] * (a.ndim - 2) + [(reach, reach)] * 2, mode="wrap")
+        return _surrounded(a, reach)
 
     def window(self, a: Doubles, k: int) -> Doubles:
         """Return the sums over the windows of convolution k."""
@@ -126,9 +127,7 @@ class Geometry:
         step = self.plan.steps[k]
         if not step["inside"]:
             return self.window(a, k)
-        reach = int(step["size"]) - 1
-        width = [(0, 0)] * (a.ndim - 2) + [(reach, reach)] * 2
-        return _sums(np.pad(a, width), int(step["size"]))
+        return _sums(_surrounded(a, int(step["size"]) - 1), int(step["size"]))
 
     def saved(self, k: int) -> int:
         """Return the level that step k adds."""
@@ -138,14 +137,20 @@ class Geometry:
 
 
 def _sums(a: Doubles, size: int) -> Doubles:
-    for axis in (-2, -1):
-        count = a.shape[axis] - size + 1
-        a = sum(np.moveaxis(np.moveaxis(a, axis, 0)[i : i + count], 0, axis) for i in range(size))
-    return a
+    h, w = a.shape[-2] - size + 1, a.shape[-1] - size + 1
+    rows = sum(a[..., i : i + h, :] for i in range(size))
+    return np.asarray(sum(rows[..., j : j + w] for j in range(size)))
+
+
+def _surrounded(a: Doubles, reach: int) -> Doubles:
+    """Put zeros around images."""
+    found = np.zeros((*a.shape[:-2], a.shape[-2] + 2 * reach, a.shape[-1] + 2 * reach))
+    found[..., reach : reach + a.shape[-2], reach : reach + a.shape[-1]] = a
+    return found
 
 
 class Walk:
-    """Pairs of images, one against others or each with itself, forth and back.
+    """Pairs of images, as many on either side, forth and back.
 
     Attributes
     ----------
@@ -171,7 +176,8 @@ class Walk:
         states = [self._start(k, d)]
         for step in range(k, end):
             operation = self.at.plan.steps[step]["operation"]
-            now = states[-1]
+            now = states[-1]._replace(v=told_apart(states[-1].v, POOLED if k else PARALLEL))
+            states[-1] = now
             if operation == CONV:
                 now = self._convolved(step, d, now)
             elif operation == RELU_STEP:
@@ -222,9 +228,7 @@ class Walk:
         for i, j in itertools.product(range(size), range(size)):
             a, b = (norm[..., i : i + h, j : j + w] for norm in norms)
             a, b = at.left(a, k + 1, d) * inverse, at.right(b, k + 1, d) * other
-            sums, v, inside = (
-                p[..., i : i + s.shape[1], j : j + s.shape[2]] for p in planes
-            )
+            sums, v, inside = (p[..., i : i + s.shape[1], j : j + s.shape[2]] for p in planes)
             total += inside * a * b * np.where((sums < 0) == back, v, 2 - v) + (a - b) ** 2 / 2
         bias = step["bias"]
         apart = bias / 2 * (inverse - other) ** 2 + np.where(back, 2 * bias * inverse * other, 0)
@@ -345,7 +349,7 @@ def _own_planes(at: Geometry) -> list[list[Shift]]:
 def pair_gradients(
     at: Geometry, x: Images, y: Images, same: NDArray[np.bool_], nngp: bool
 ) -> Doubles:
-    """Return the gradients of the kernels of one image and others by the pixels of the one."""
+    """Return the gradients of the kernels of pairs of images by the pixels of the first ones."""
     plan, last = at.plan, len(at.segments) - 1
     walk = Walk(at, x, y, same)
     final = at.segments[-1][1]
@@ -373,14 +377,13 @@ def pair_gradients(
             else:
                 by_s, by_t = walk.by_plane(end, d)
             walk.back(k, d, states, by_s, by_t)
-    repeated = Images(np.repeat(x.data, len(y.data), axis=0), [])
-    return walk.by_data + by_variances(at, repeated.data, walk.by_q)
+    return walk.by_data + by_variances(at, x.data, walk.by_q)
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
     """Return the gradients by pixels, from derivatives by the variances before all steps."""
     plan = at.plan
-    images, walk = alone(at, data) if at.pools else (None, None)
+    walk = alone(at, data)[1] if at.pools else None
     found, needed = np.zeros_like(data), _own_planes(at)
     saved: dict[int, Doubles] = {}
     for number in reversed(range(len(at.segments))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -132,17 +133,18 @@ class ImageKernel(EachPair):
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
         plan = self.network.plan(X.shape)
-        behind = [int(level["height"] * level["width"]) for level in plan.levels]
-        kept = [after for before, after in zip(behind, behind[1:], strict=False) if after < before]
-        return 8 * (6 * pixels * len(plan.levels) + 4 * sum(size**2 for size in kept))
+        sizes = [int(level["height"] * level["width"]) for level in plan.levels]
+        behind = sum(after**2 for before, after in pairwise(sizes) if after < before)
+        return 8 * (6 * pixels * len(sizes) + 4 * behind)
 
-    def _each_gradient(self, x: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-        same = own | (x.images.data == Y.images.data).all(axis=(1, 2, 3))
-        found = image_slopes.pair_gradients(
-            x.geometry, x.images, Y.images, same, self.kind == "nngp"
-        )
-        found *= Y.size[:, None, None, None]
-        return np.asarray(found.transpose(0, 2, 3, 1).reshape(len(own), -1))
+    def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        n, m = own.shape
+        x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
+        same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
+        nngp = self.kind == "nngp"
+        found = image_slopes.pair_gradients(x.geometry, x.images, y.images, same, nngp)
+        found *= y.size[:, None, None, None]
+        return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
@@ -171,7 +173,10 @@ class Alone:
     images: image_slopes.Images
     size: NDArray[np.float64]
 
-    def __getitem__(self, which: slice) -> Alone:
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, which: Any) -> Alone:
         return Alone(self.geometry, self.images.part(which), self.size[which])
 
 

@@ -22,6 +22,14 @@ from ntkfast.kernels.recurrence import Direction, Recursion
 Doubles = NDArray[np.float64]
 
 
+PARALLEL = 1e-26  # half of 1 - |u| below which a pair differs by rounding, and counts as parallel
+
+
+def told_apart(v: Doubles, least: float = PARALLEL) -> Doubles:
+    """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
+    return np.where(v < least, 0, v)
+
+
 class Side(NamedTuple):
     """Sequences in one direction, padded; steps are numbered from the end.
 
@@ -114,8 +122,8 @@ class Walk:
                 defect = both[0] * w[layer] + both[1] * w_below + gap
                 rest = both[0] * co[layer] + both[1] * co_below + turned
                 near = defect < rest
-                v = np.where(near, defect, 2 - rest)[None] / 2
-                vc = np.where(near, 2 - defect, rest)[None] / 2
+                v = told_apart(np.where(near, defect, 2 - rest)[None] / 2)
+                vc = told_apart(np.where(near, 2 - defect, rest)[None] / 2)
                 theta = t[layer] + t_below
                 if layer >= net.fixed_layers:
                     theta = theta + np.sqrt(q * p) * (vc - v)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, cast
 
@@ -93,16 +93,21 @@ class RecurrentKernel(EachPair):
 
     def _alone(self, X: Any) -> Sides:
         turns = (False, True) if self.network.direction == "bidirectional" else (False,)
-        return Sides(side_of(self.network, X.source, reverse) for reverse in turns)
+        return Sides(tuple(side_of(self.network, X.source, turn) for turn in turns))
 
     def _pair_bytes(self, X: Any) -> int:
         return 128 * X.source.shape[1] * self.network.depth
 
-    def _each_gradient(self, x: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-        plan = _plan(self, x[0].inputs.shape[2])
-        ways = zip(x, Y, (-1, 1), strict=False)  # sides hold steps from the end
-        found = [Walk(self.network, plan, a, b, own).gradients()[:, ::turn] for a, b, turn in ways]
-        return np.asarray(sum(found)).reshape(len(own), -1)
+    def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        steps, _, channels = X.sides[0].inputs.shape
+        plan, found = _plan(self, channels), np.zeros((*own.shape, steps, channels))
+        for i, same in enumerate(own):
+            for x, y, turn in zip(
+                X.sides, Y.sides, (-1, 1), strict=False
+            ):  # steps are numbered from the end
+                each = Walk(self.network, plan, x[i : i + 1], y, same).gradients()
+                found[i, :, : each.shape[1]] += each[:, ::turn]
+        return found.reshape(*own.shape, -1)
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         source = ragged.checked("X", self._channels_last("X", X))
@@ -120,7 +125,11 @@ class RecurrentKernel(EachPair):
                 for part, shape in zip(found, shapes, strict=True)
             ]
         shape = np.shape(X)
-        return gradient.reshape(source.shape).swapaxes(1, 2) if turned and len(shape) == 3 else gradient.reshape(shape)
+        return (
+            gradient.reshape(source.shape).swapaxes(1, 2)
+            if turned and len(shape) == 3
+            else gradient.reshape(shape)
+        )
 
     def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
         given, source = ragged.checked(name, self._channels_last(name, value)), side.source
@@ -132,11 +141,17 @@ class RecurrentKernel(EachPair):
         return checks.narrowed(name, matrix.reshape(len(matrix), -1), side.dtype)
 
 
-class Sides(tuple[Side, ...]):
-    """Sequences in all directions that are read, indexed like sequences."""
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What walks ask of sequences by themselves, in each direction that is read."""
 
-    def __getitem__(self, part: Any) -> Any:
-        return super().__getitem__(part) if isinstance(part, int) else Sides(s[part] for s in self)
+    sides: tuple[Side, ...]
+
+    def __len__(self) -> int:
+        return len(self.sides[0].lengths)
+
+    def __getitem__(self, part: slice) -> Sides:
+        return Sides(tuple(side[part] for side in self.sides))
 
 
 @lru_cache(maxsize=256)
