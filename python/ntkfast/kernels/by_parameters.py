@@ -151,13 +151,13 @@ class Parametrised(Differentiable):
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
         """Return the derivatives for inputs as they were collected, and in the form for engines."""
+        found = dict.fromkeys(names, 0.0)
+        moving = [name for name in names if self._moves(name)]
+        if not moving:  # before V is copied
+            return found
         parts = (V.matrix, V.left, V.right)
         weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
-        found = {}
-        for name in names:
-            if not self._moves(name):
-                found[name] = 0.0
-                continue
+        for name in moving:
             values = []
             for kernel, left, right in self._neighbours(name, given):
                 ways = partial(kernel._gram, run=run), partial(kernel._product, run=run)

@@ -19,7 +19,7 @@ from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
-from ntkfast.kernels.moving import contracted, parameter_profile
+from ntkfast.kernels.moving import contracted, parameter_profile, proportional
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -145,8 +145,13 @@ class RowKernel(Kernel):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        found = {}
-        for name in names if self.is_zonal else ():
+        found: dict[str, float] = {}
+        zonal = tuple(name for name in names if self._moves(name)) if self.is_zonal else ()
+        for name, (first, factor) in proportional(self, zonal, X.data.shape[1]).items():
+            if first != name:
+                if first in found:
+                    found[name] = factor * found[first]
+                continue
             slope = self._parameter_profile(name, X, Y)
             if slope is None:
                 continue
