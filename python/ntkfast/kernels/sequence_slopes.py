@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import DualSlopes
-from ntkfast.activations.pairs import root_share
+from ntkfast.activations.pairs import covariance, root_share
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines.maps import SequenceMap
 from ntkfast.kernels.pairwise import angles
@@ -85,19 +85,21 @@ def side_of(network: Recursion, X: Sequences, reverse: bool) -> Side:
 
 
 class Walk:
-    """One sequence against others.
+    """All pairs of n sequences and m others.
 
     Attributes
     ----------
-    by_c, by_q : (steps, layers, m) arrays
-        Derivatives of each kernel by the covariances of its pair and by variances of the sequence.
+    by_c, by_q : (steps, layers, n, m) arrays
+        Derivatives of each kernel by the covariances of its pair, and by the variances of the first
+        sequence.
     """
 
     def __init__(self, network: Recursion, plan: SequenceMap, x: Side, Y: Side, own: Any) -> None:
         self.network, self.plan, self.x, self.Y = network, plan, x, Y
-        self.count = min(int(x.lengths[0]), len(Y.q))
-        steps = np.arange(self.count)[:, None]
-        self.live = (steps < x.lengths) & (steps < Y.lengths)
+        self.count = min(len(x.q), len(Y.q))
+        steps = np.arange(self.count)[:, None, None]
+        self.live = (steps < x.lengths[:, None]) & (steps < Y.lengths)
+        self.shape = network.depth, len(x.lengths), len(Y.lengths)
         self.start = np.where(own, 0.0, 1.0)  # 1 - u of first states: its own is the same
         with np.errstate(all="ignore"):
             self._forth()
@@ -105,47 +107,45 @@ class Walk:
 
     def _forth(self) -> None:
         net, one = self.network, self.network.activation
-        shape = (net.depth, len(self.Y.lengths))
-        w, co = np.broadcast_to(self.start, shape).copy(), 2 - np.broadcast_to(self.start, shape)
-        t = np.zeros(shape)
-        self.theta, self.slope = (np.zeros((self.count, *shape)) for _ in range(2))
+        w = np.broadcast_to(self.start, self.shape).copy()
+        co, t = 2 - w, np.zeros(self.shape)
+        self.theta, self.slope = (np.zeros((self.count, *self.shape)) for _ in range(2))
         self.duals: dict[tuple[int, int], DualSlopes] = {}
         for k in reversed(range(self.count)):
-            w_below, co_below = (a[0] for a in angles(self.x.inputs[k], self.Y.inputs[k]))
+            w_below, co_below = angles(self.x.inputs[k], self.Y.inputs[k])
             t_below: Any = 0.0
             for layer in range(net.depth):
                 q, p = self.x.q[k, layer], self.Y.q[k, layer]
-                e, f = self.x.shares[:, k, layer], self.Y.shares[:, k, layer]
+                e, f = self.x.shares[:, k, layer, :, None], self.Y.shares[:, k, layer, None]
                 both, apart = e * f, (e - f) ** 2
                 gap = apart.sum(axis=0) / 2
                 turned = (apart[:2].sum(axis=0) + (e[2] + f[2]) ** 2) / 2
                 defect = both[0] * w[layer] + both[1] * w_below + gap
                 rest = both[0] * co[layer] + both[1] * co_below + turned
                 near = defect < rest
-                v = told_apart(np.where(near, defect, 2 - rest)[None] / 2)
-                vc = told_apart(np.where(near, 2 - defect, rest)[None] / 2)
+                v = told_apart(np.where(near, defect, 2 - rest) / 2)
+                vc = told_apart(np.where(near, 2 - defect, rest) / 2)
                 theta = t[layer] + t_below
                 if layer >= net.fixed_layers:
-                    theta = theta + np.sqrt(q * p) * (vc - v)[0]
+                    theta = theta + covariance(q[:, None], p, v, vc)
                 defect, slope, _ = one.pair_duals(q, p, v, vc)
                 rest = one.pair_duals(q, p, vc, v)[0] if one.is_odd else 2 - defect
                 live = self.live[k]
-                self.duals[k, layer] = one.dual_slopes(q, p, v[0], vc[0])
-                self.theta[k, layer], self.slope[k, layer] = theta, slope[0]
-                t[layer] = np.where(live, net.w_std**2 * slope[0] * theta, 0)
-                w[layer] = np.where(live, defect[0], self.start)
-                co[layer] = np.where(live, rest[0], 2 - self.start)
-                w_below, co_below = defect[0], rest[0]
-                t_below = net.u_std**2 * slope[0] * theta
+                self.duals[k, layer] = one.dual_slopes(q[:, None], p, v, vc)
+                self.theta[k, layer], self.slope[k, layer] = theta, slope
+                t[layer] = np.where(live, net.w_std**2 * slope * theta, 0)
+                w[layer] = np.where(live, defect, self.start)
+                co[layer] = np.where(live, rest, 2 - self.start)
+                w_below, co_below = defect, rest
+                t_below = net.u_std**2 * slope * theta
 
     def _back(self) -> None:
         net, plan = self.network, self.plan
-        shape = (net.depth, len(self.Y.lengths))
-        self.by_c, self.by_q = (np.zeros((self.count, *shape)) for _ in range(2))
-        value, tangent = np.zeros(shape), np.zeros(shape)  # through the next step
+        self.by_c, self.by_q = (np.zeros((self.count, *self.shape)) for _ in range(2))
+        value, tangent = np.zeros(self.shape), np.zeros(self.shape)  # through the next step
         scale: Any = net.v_std**2
         if plan.mean:
-            scale = scale / np.sqrt(self.x.lengths * self.Y.lengths)
+            scale = scale / np.sqrt(self.x.lengths[:, None] * self.Y.lengths)
         for k in range(self.count):
             read = scale * plan.weights[int(k == 0)]
             above, above_t = read, 0.0 if plan.nngp else read
@@ -162,24 +162,27 @@ class Walk:
                 above, above_t = net.u_std**2 * by_c, net.u_std**2 * by_t
 
     def gradients(self) -> Doubles:
-        """Return the gradient of each kernel by the steps of the sequence, (m, steps, channels)."""
+        """Return the gradient of each kernel by the steps of its first sequence.
+
+        Returns
+        -------
+        (n, m, steps, channels) array
+            Steps are numbered from the end, and those beyond a sequence are 0.
+        """
         net, x, one = self.network, self.x, self.network.activation
-        steps = int(x.lengths[0])
-        own = np.zeros((steps, *self.by_q.shape[1:]))
+        own = np.zeros((len(x.q), *self.shape))
         own[: self.count] = self.by_q
         with np.errstate(all="ignore"):
-            zero, one_ = np.zeros(()), np.ones(())
-            whole = one.dual_slopes(x.q, x.q, zero, one_)
-            rate = (2 * whole.by_q + whole.by_c)[..., :1]  # of V(q) by q
-            for k in range(steps):
+            whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
+            rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
+            rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
+            for k in range(len(own)):
                 for layer in reversed(range(net.depth)):
-                    after = np.zeros(own.shape[-1])
                     if k:
-                        after = after + net.w_std**2 * own[k - 1, layer]
+                        own[k, layer] += rate[k, layer] * net.w_std**2 * own[k - 1, layer]
                     if layer + 1 < net.depth:
-                        after = after + net.u_std**2 * own[k, layer + 1]
-                    own[k, layer] += rate[k, layer] * after
-            found = 2 * own[:, 0].T[:, :, None] * x.inputs[:steps, 0]
-            across = self.by_c[:, 0, :, None] * self.Y.inputs[: self.count]
-            found[:, : self.count] += across.swapaxes(0, 1)
+                        own[k, layer] += rate[k, layer] * net.u_std**2 * own[k, layer + 1]
+            found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
+            others = self.Y.inputs[: self.count]
+            found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
         return np.asarray(net.u_std**2 / x.inputs.shape[2] * found)

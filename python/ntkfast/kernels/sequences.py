@@ -101,12 +101,10 @@ class RecurrentKernel(EachPair):
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
         steps, _, channels = X.sides[0].inputs.shape
         plan, found = _plan(self, channels), np.zeros((*own.shape, steps, channels))
-        for i, same in enumerate(own):
-            for x, y, turn in zip(
-                X.sides, Y.sides, (-1, 1), strict=False
-            ):  # steps are numbered from the end
-                each = Walk(self.network, plan, x[i : i + 1], y, same).gradients()
-                found[i, :, : each.shape[1]] += each[:, ::turn]
+        for x, y, turn in zip(X.sides, Y.sides, (-1, 1), strict=False):
+            each = Walk(self.network, plan, x, y, own).gradients()
+            for i, length in enumerate(x.lengths):  # whose steps are numbered from the end
+                found[i, :, :length] += each[i, :, :length][:, ::turn]
         return found.reshape(*own.shape, -1)
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
