@@ -35,7 +35,8 @@ from ntkfast.regression import GaussianProcess
 
 Values = NDArray[np.float64]
 COLUMNS, FIRST, LEAST = 6, 10, -3.32236801
-REFIT, CANDIDATES, STARTS = 5, 1000, 5
+REFIT, CANDIDATES, STARTS = 5, 500, 5
+SCALES = (0.2, 5.0)  # within which length scales are looked for, of points in [-1, 1]^6
 NOISE = 1e-6  # of targets of variance 1: there is none, and matrices stay regular
 
 
@@ -80,7 +81,11 @@ class OfNetwork:
         targets = (y - self.middle) / self.size
         if tune:
             model = GaussianProcess(
-                self.kernel, noise=NOISE, scale=self.scale, tune=("scale", "length_scales")
+                self.kernel,
+                noise=NOISE,
+                scale=self.scale,
+                tune=("scale", "length_scales"),
+                bounds={f"length_scales.{k}": SCALES for k in range(COLUMNS)},
             ).fit(self.X, targets)
             self.kernel, self.scale = model.kernel_, model.scale_
         self.factor = cho_factor(self.scale * self.kernel(self.X) + NOISE * np.eye(len(y)))
@@ -118,7 +123,7 @@ class OfMatern:
     """The same with the Matern kernel of scikit-learn, whose points have no gradients."""
 
     def __init__(self) -> None:
-        self.kernel = kernels.ConstantKernel() * kernels.Matern([1.0] * COLUMNS, nu=2.5)
+        self.kernel = kernels.ConstantKernel() * kernels.Matern([1.0] * COLUMNS, SCALES, nu=2.5)
 
     def fit(self, X: Values, y: Values, tune: bool) -> None:
         """Fit to values, length scales and the scale as well if asked to."""

@@ -105,9 +105,9 @@ class OfColumns(Named, Kernel):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        sides = tuple(None if one is None else self._changed(one) for one in given)
+        X_given, Y_given = (None if one is None else self._changed(one) for one in given)
         inner = [name.partition(".")[2] for name in names]
-        found = self.kernel._by_parameters(inner, sides, X.inner, _inner(Y), V, run)
+        found = self.kernel._by_parameters(inner, (X_given, Y_given), X.inner, _inner(Y), V, run)
         return {f"kernel.{name}": value for name, value in found.items()}
 
 

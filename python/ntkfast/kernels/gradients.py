@@ -128,7 +128,8 @@ class Differentiable(ABC):
         )
         self._gradient(left, right, weights, result.target, run)
         check_finite(place, result.target)
-        return self._like(X, result.finish())
+        gradient: FloatArray = self._like(X, result.finish())
+        return gradient
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         """Write dK(x_i, y_j)/dx_i . dX_i to an array whose rows have unit stride."""

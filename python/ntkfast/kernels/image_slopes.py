@@ -138,8 +138,9 @@ class Geometry:
 
 def _sums(a: Doubles, size: int) -> Doubles:
     h, w = a.shape[-2] - size + 1, a.shape[-1] - size + 1
-    rows = sum(a[..., i : i + h, :] for i in range(size))
-    return np.asarray(sum(rows[..., j : j + w] for j in range(size)))
+    rows: Any = sum(a[..., i : i + h, :] for i in range(size))
+    found: Any = sum(rows[..., j : j + w] for j in range(size))
+    return np.asarray(found)
 
 
 def _surrounded(a: Doubles, reach: int) -> Doubles:

@@ -7,7 +7,8 @@ by the variances of the first sequence, both linear but for the activation.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,8 @@ def told_apart(v: Doubles, least: float = PARALLEL) -> Doubles:
     return np.where(v < least, 0, v)
 
 
-class Side(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Side:
     """Sequences in one direction, padded; steps are numbered from the end.
 
     Attributes
@@ -52,10 +54,9 @@ class Side(NamedTuple):
     v: Doubles
     shares: Doubles
 
-    def __getitem__(self, part: Any) -> Any:  # sequences, not fields
-        return Side(
-            self.inputs[:, part], self.lengths[part], *(a[..., part] for a in tuple(self)[2:])
-        )
+    def __getitem__(self, part: slice) -> Side:
+        rest = (a[..., part] for a in (self.q, self.past, self.v, self.shares))
+        return Side(self.inputs[:, part], self.lengths[part], *rest)
 
 
 def side_of(network: Recursion, X: Sequences, reverse: bool) -> Side:

@@ -96,7 +96,7 @@ class RecurrentKernel(EachPair):
         return Sides(tuple(side_of(self.network, X.source, turn) for turn in turns))
 
     def _pair_bytes(self, X: Any) -> int:
-        return 128 * X.source.shape[1] * self.network.depth
+        return 128 * int(X.source.shape[1]) * self.network.depth
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
         steps, _, channels = X.sides[0].inputs.shape
@@ -122,12 +122,9 @@ class RecurrentKernel(EachPair):
                 part[:, 0] if len(shape) == 1 else part.T if turned else part
                 for part, shape in zip(found, shapes, strict=True)
             ]
-        shape = np.shape(X)
-        return (
-            gradient.reshape(source.shape).swapaxes(1, 2)
-            if turned and len(shape) == 3
-            else gradient.reshape(shape)
-        )
+        if turned and np.ndim(X) == 3:
+            return gradient.reshape(source.shape).swapaxes(1, 2)
+        return gradient.reshape(np.shape(X))
 
     def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
         given, source = ragged.checked(name, self._channels_last(name, value)), side.source
