@@ -130,7 +130,7 @@ def main() -> None:
             right.imshow(np.block([list(row) for row in rows]), cmap="gray")
     left.set_xlabel("steps of L-BFGS", color=INK)
     left.set_ylabel("%", color=INK)
-    legend(left, "lower right")
+    legend(left, "center right")
     right.set_title("one learned image of each digit", color=INK)
     right.axis("off")
     save(figure, options.out)

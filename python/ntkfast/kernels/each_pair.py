@@ -49,6 +49,7 @@ class EachPair(KernelOfNetwork):
         (n, m, numbers of the longest input) array
         """
 
+    @np.errstate(all="ignore")  # results that are not finite are told
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
         left = self._alone(X)
         right = left if Y is None else self._alone(Y)
@@ -59,6 +60,7 @@ class EachPair(KernelOfNetwork):
                 total[rows, : each.shape[2]] += np.einsum("ij,ijk->ik", weight, each)
             out[part] = total
 
+    @np.errstate(all="ignore")
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         left = self._alone(X)
         right = left if Y is X else self._alone(Y)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ntkfast import places
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
+from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels import image_slopes
 from ntkfast.kernels.base import fill
-from ntkfast.kernels.each_pair import EachPair
+from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -126,9 +127,13 @@ class ImageKernel(EachPair):
             size = np.ones_like(size)
         size = np.where(size > 0, size, 1)
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
-        geometry = image_slopes.Geometry(plan)
-        images = image_slopes.alone(geometry, data.transpose(0, 3, 1, 2))[0]
-        return Alone(geometry, images, size)
+        geometry, pixels = image_slopes.Geometry(plan), data.transpose(0, 3, 1, 2)
+        parts = [
+            image_slopes.alone(geometry, pixels[part])[0].q
+            for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
+        ]
+        variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
+        return Alone(geometry, image_slopes.Images(pixels, variances), size)
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]

@@ -102,9 +102,8 @@ class Walk:
         self.live = (steps < x.lengths[:, None]) & (steps < Y.lengths)
         self.shape = network.depth, len(x.lengths), len(Y.lengths)
         self.start = np.where(own, 0.0, 1.0)  # 1 - u of first states: its own is the same
-        with np.errstate(all="ignore"):
-            self._forth()
-            self._back()
+        self._forth()
+        self._back()
 
     def _forth(self) -> None:
         net, one = self.network, self.network.activation
@@ -173,17 +172,16 @@ class Walk:
         net, x, one = self.network, self.x, self.network.activation
         own = np.zeros((len(x.q), *self.shape))
         own[: self.count] = self.by_q
-        with np.errstate(all="ignore"):
-            whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
-            rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
-            rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
-            for k in range(len(own)):
-                for layer in reversed(range(net.depth)):
-                    if k:
-                        own[k, layer] += rate[k, layer] * net.w_std**2 * own[k - 1, layer]
-                    if layer + 1 < net.depth:
-                        own[k, layer] += rate[k, layer] * net.u_std**2 * own[k, layer + 1]
-            found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
-            others = self.Y.inputs[: self.count]
-            found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
+        whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
+        rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
+        rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
+        for k in range(len(own)):
+            for layer in reversed(range(net.depth)):
+                if k:
+                    own[k, layer] += rate[k, layer] * net.w_std**2 * own[k - 1, layer]
+                if layer + 1 < net.depth:
+                    own[k, layer] += rate[k, layer] * net.u_std**2 * own[k, layer + 1]
+        found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
+        others = self.Y.inputs[: self.count]
+        found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
         return np.asarray(net.u_std**2 / x.inputs.shape[2] * found)
