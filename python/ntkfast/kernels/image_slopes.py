@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +56,21 @@ class Images(NamedTuple):
     def part(self, which: Any) -> Images:
         """Return some of them."""
         return Images(self.data[which], [q[which] for q in self.q])
+
+
+@dataclass(frozen=True, eq=False)
+class Alone:
+    """What walks ask of images by themselves; of homogeneous networks they have mean square 1."""
+
+    geometry: Geometry
+    images: Images
+    size: Doubles
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, which: Any) -> Alone:
+        return Alone(self.geometry, self.images.part(which), self.size[which])
 
 
 class Geometry:

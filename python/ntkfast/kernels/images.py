@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +14,11 @@ from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
-from ntkfast.kernels import image_slopes
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
+
+if TYPE_CHECKING:
+    from ntkfast.kernels.image_slopes import Alone
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -120,6 +121,8 @@ class ImageKernel(EachPair):
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
+        from ntkfast.kernels import image_slopes  # rarely needed: imports stay few
+
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
         size = np.sqrt(np.mean(np.square(X.data, dtype=np.float64), axis=1))
@@ -133,7 +136,7 @@ class ImageKernel(EachPair):
             for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
         ]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        return Alone(geometry, image_slopes.Images(pixels, variances), size)
+        return image_slopes.Alone(geometry, image_slopes.Images(pixels, variances), size)
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
@@ -143,11 +146,13 @@ class ImageKernel(EachPair):
         return 8 * (6 * pixels * len(sizes) + 4 * behind)
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        from ntkfast.kernels.image_slopes import pair_gradients
+
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         nngp = self.kind == "nngp"
-        found = image_slopes.pair_gradients(x.geometry, x.images, y.images, same, nngp)
+        found = pair_gradients(x.geometry, x.images, y.images, same, nngp)
         found *= y.size[:, None, None, None]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
 
@@ -168,21 +173,6 @@ class ImageKernel(EachPair):
                 f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
             )
         return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Alone:
-    """What walks ask of images by themselves; of homogeneous networks they have mean square 1."""
-
-    geometry: image_slopes.Geometry
-    images: image_slopes.Images
-    size: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.size)
-
-    def __getitem__(self, which: Any) -> Alone:
-        return Alone(self.geometry, self.images.part(which), self.size[which])
 
 
 def _scaled(images: Images, plan: ImagePlan) -> ScaledImages:

@@ -59,6 +59,19 @@ class Side:
         return Side(self.inputs[:, part], self.lengths[part], *rest)
 
 
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Sequences in each direction that is read."""
+
+    sides: tuple[Side, ...]
+
+    def __len__(self) -> int:
+        return len(self.sides[0].lengths)
+
+    def __getitem__(self, part: slice) -> Sides:
+        return Sides(tuple(side[part] for side in self.sides))
+
+
 def side_of(network: Recursion, X: Sequences, reverse: bool) -> Side:
     """Return what a walk asks of sequences by themselves."""
     order = np.argsort(X.lengths, kind="stable")

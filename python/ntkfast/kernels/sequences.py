@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,9 @@ from ntkfast.engines import Run
 from ntkfast.engines.maps import SequenceMap, SequenceSide
 from ntkfast.kernels.each_pair import EachPair
 from ntkfast.kernels.recurrence import Recursion, prepare
-from ntkfast.kernels.sequence_slopes import Side, Walk, side_of
+
+if TYPE_CHECKING:
+    from ntkfast.kernels.sequence_slopes import Sides
 
 
 class PlansSequences(Recursion, Protocol):
@@ -92,6 +94,8 @@ class RecurrentKernel(EachPair):
         return n, steps * channels
 
     def _alone(self, X: Any) -> Sides:
+        from ntkfast.kernels.sequence_slopes import Sides, side_of  # rarely needed
+
         turns = (False, True) if self.network.direction == "bidirectional" else (False,)
         return Sides(tuple(side_of(self.network, X.source, turn) for turn in turns))
 
@@ -99,6 +103,8 @@ class RecurrentKernel(EachPair):
         return 128 * int(X.source.shape[1]) * self.network.depth
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        from ntkfast.kernels.sequence_slopes import Walk
+
         steps, _, channels = X.sides[0].inputs.shape
         plan, found = _plan(self, channels), np.zeros((*own.shape, steps, channels))
         for x, y, turn in zip(X.sides, Y.sides, (-1, 1), strict=False):
@@ -134,19 +140,6 @@ class RecurrentKernel(EachPair):
         for row, steps in zip(matrix, given, strict=True):
             row[: len(steps)] = steps
         return checks.narrowed(name, matrix.reshape(len(matrix), -1), side.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Sides:
-    """What walks ask of sequences by themselves, in each direction that is read."""
-
-    sides: tuple[Side, ...]
-
-    def __len__(self) -> int:
-        return len(self.sides[0].lengths)
-
-    def __getitem__(self, part: slice) -> Sides:
-        return Sides(tuple(side[part] for side in self.sides))
 
 
 @lru_cache(maxsize=256)
