@@ -87,6 +87,6 @@ def test_gradients(drawn: values.Drawn) -> None:
 
 @pytest.mark.slow
 @values.fuzz(12)
-@hypothesis.given(values.cases())
+@hypothesis.given(values.cases(values.ENGINES[:1]))
 def test_many_gradients(drawn: values.Drawn) -> None:
     check(drawn)
