@@ -99,6 +99,6 @@ def test_refused_by_numba() -> None:
     for name in ("sin", "gelu"):
         kernel = nf.FullyConnected(1, activation=name).ntk
         with pytest.raises(
-            ValueError, match='engine: derivatives of networks of sines .* "native"'
+            ValueError, match=r'engine: derivatives of networks of sines .* "native"'
         ):
             kernel.vjp(x, None, np.ones((2, 2)), engine="numba")
