@@ -13,7 +13,7 @@ import numpy as np
 
 from peers import gaussian_rows
 
-TASKS = ("gram", "symmetric", "layers", "matmul", "symmetric matmul")
+TASKS = ("gram", "symmetric", "layers", "matmul", "symmetric matmul", "gradient", "parameters")
 
 
 def beyond(task: str, n: int, d: int, dtype: str) -> float:
@@ -46,11 +46,16 @@ def main(task: str, n: int, d: int, dtype: str) -> None:
     biases = {"parameterization": "ntk", "b_std": 0.1} if task == "layers" else {}
     kernel = nf.FullyConnected(3, **biases).ntk
     symmetric, multiplied = "symmetric" in task, "matmul" in task
-    out = np.ones((n, V.shape[1] if multiplied else n), dtype)
+    derived = task in ("gradient", "parameters")  # of sum_ij (V V^T)_ij K_ij
+    out = np.ones((n, d if derived else V.shape[1] if multiplied else n), dtype)
 
     def run(rows: int) -> None:
         x, y, target = X[:rows], None if symmetric else Y[:rows], out[:rows]
-        if multiplied:
+        if task == "gradient":
+            kernel.vjp(x, y, (V[:rows], V[:rows]), out=target)
+        elif task == "parameters":
+            kernel.parameter_gradient(x, y, (V[:rows], V[:rows]))
+        elif multiplied:
             kernel.matmul(x, y, V[:rows], out=target)
         else:
             kernel(x, y, out=target if rows == n else None)

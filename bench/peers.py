@@ -51,8 +51,8 @@ def scikit_ntk_peer(X: Array, Y: Array, depth: int) -> Evaluate:
     return lambda: kernel(X)
 
 
-def torch_peer(X: Array, Y: Array, depth: int) -> Evaluate:
-    """Prepare the same recursion as one fused function of torch.compile."""
+def torch_recursion(depth: int) -> tuple[Any, Any]:
+    """Return PyTorch, and the same recursion as one fused function."""
     import torch
 
     pi = float(np.pi)
@@ -68,7 +68,12 @@ def torch_peer(X: Array, Y: Array, depth: int) -> Evaluate:
             ntk = ntk * kappa0 + u
         return ntk * scale
 
-    compiled = torch.compile(recursion, fullgraph=True, dynamic=False)
+    return torch, torch.compile(recursion, fullgraph=True, dynamic=False)
+
+
+def torch_peer(X: Array, Y: Array, depth: int) -> Evaluate:
+    """Prepare the same recursion as one fused function of torch.compile."""
+    torch, compiled = torch_recursion(depth)
     x, y = torch.from_numpy(X), torch.from_numpy(Y)
 
     def evaluate() -> Any:
@@ -76,6 +81,14 @@ def torch_peer(X: Array, Y: Array, depth: int) -> Evaluate:
             return compiled(x, y)
 
     return evaluate
+
+
+def torch_gradient(X: Array, Y: Array, V: Array, depth: int) -> Evaluate:
+    """Prepare the gradient of sum_ij V_ij K_ij by X through that function, by autograd."""
+    torch, compiled = torch_recursion(depth)
+    x, y, v = (torch.from_numpy(one) for one in (X, Y, V))
+    x.requires_grad_(True)
+    return lambda: torch.autograd.grad((compiled(x, y) * v).sum(), x)[0]
 
 
 def stax_of(dtype: Any) -> tuple[Any, Any]:
@@ -91,15 +104,28 @@ def stax_of(dtype: Any) -> tuple[Any, Any]:
     return jax, stax
 
 
-def neural_tangents_peer(X: Array, Y: Array, depth: int) -> Evaluate:
-    """Prepare neural-tangents, jit-compiled, in the precision of X."""
+def neural_tangents_kernel(X: Array, depth: int) -> tuple[Any, Any]:
+    """Return JAX and the kernel of neural-tangents, in the precision of X."""
     jax, stax = stax_of(X.dtype)
     gains = [X.shape[1] ** 0.5] + [2**0.5] * depth
     layers = [layer for gain in gains for layer in (stax.Dense(1, gain), stax.Relu())][:-1]
-    kernel = stax.serial(*layers)[2]
+    return jax, stax.serial(*layers)[2]
+
+
+def neural_tangents_peer(X: Array, Y: Array, depth: int) -> Evaluate:
+    """Prepare neural-tangents, jit-compiled, in the precision of X."""
+    jax, kernel = neural_tangents_kernel(X, depth)
     compiled = jax.jit(lambda x, y: kernel(x, y, "ntk"))
     x, y = jax.numpy.asarray(X), jax.numpy.asarray(Y)
     return lambda: compiled(x, y).block_until_ready()
+
+
+def neural_tangents_gradient(X: Array, Y: Array, V: Array, depth: int) -> Evaluate:
+    """Prepare the gradient of sum_ij V_ij K_ij by X: jax.grad of neural-tangents, jit-compiled."""
+    jax, kernel = neural_tangents_kernel(X, depth)
+    compiled = jax.jit(jax.grad(lambda x, y, v: (v * kernel(x, y, "ntk")).sum()))
+    x, y, v = (jax.numpy.asarray(one) for one in (X, Y, V))
+    return lambda: compiled(x, y, v).block_until_ready()
 
 
 def neural_tangents_images(X: Array, Y: Array, readout: str) -> Evaluate:
@@ -116,6 +142,10 @@ PEERS: dict[str, tuple[Callable[..., Evaluate], tuple[str, ...]]] = {
     "scikit-ntk": (scikit_ntk_peer, ("scikit-ntk", "scikit-learn", "numpy")),
     "torch.compile": (torch_peer, ("torch",)),
     "neural-tangents": (neural_tangents_peer, ("neural-tangents", "jax", "jaxlib")),
+}
+GRADIENTS: dict[str, tuple[Callable[..., Evaluate], tuple[str, ...]]] = {
+    "torch.autograd": (torch_gradient, ("torch",)),
+    "jax.grad": (neural_tangents_gradient, ("neural-tangents", "jax", "jaxlib")),
 }
 
 

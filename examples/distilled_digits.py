@@ -4,9 +4,9 @@ Kernel ridge regression on a few images, one to ten of each digit, predicts all 
 images themselves, and their targets, are now moved so that its squared error on the training set
 is least (Nguyen, Chen and Lee, "Dataset meta-learning from kernel ridge-regression", 2021). The
 gradient by an image is `kernel.vjp` with weights of low rank: no matrix of all training images
-is ever stored. Left: the accuracy on images that were never seen, while the images are learned.
-Right: the learned images. With NTKFAST_DATA naming a folder that holds mnist.npz they are of
-MNIST, else of the digits of the package.
+is ever stored. Left: the accuracy on images that were never seen, while the images are learned;
+dashed, that of as many real ones. Right: the learned images. With NTKFAST_DATA naming a folder that
+holds mnist.npz they are of MNIST, else of the digits of the package.
 
     NTKFAST_DATA=data python examples/distilled_digits.py --steps 300 --out distilled_digits.png
 """
@@ -85,7 +85,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="distilled_digits.png")
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--each", type=int, nargs="+", default=[1, 5], help="images of a digit")
+    parser.add_argument("--each", type=int, nargs="+", default=[1, 10], help="images of a digit")
     parser.add_argument("--rows", type=int, default=10_000, help="training images used")
     options = parser.parse_args()
     name, X, y, T, t = load()
@@ -117,7 +117,8 @@ def main() -> None:
             options={"maxiter": options.steps},
         )
         learned = found.x[: S.size].reshape(S.shape)
-        left.plot(100 * np.array(curve), color=shade, label=f"{10 * each} images")
+        left.plot(100 * np.array(curve), color=shade, label=f"{10 * each} learned images")
+        left.axhline(100 * curve[0], ls="--", lw=1, color=shade, label=f"{10 * each} real images")
         print(
             f"{10 * each:3d} images: {100 * curve[0]:.1f} % from the first of each digit, "
             f"{100 * curve[-1]:.1f} % learned in {len(curve) - 1} steps, "
@@ -129,7 +130,7 @@ def main() -> None:
             right.imshow(np.block([list(row) for row in rows]), cmap="gray")
     left.set_xlabel("steps of L-BFGS", color=INK)
     left.set_ylabel("%", color=INK)
-    legend(left, "lower right")
+    legend(left, "center right")
     right.set_title("one learned image of each digit", color=INK)
     right.axis("off")
     save(figure, options.out)

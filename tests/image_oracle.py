@@ -29,7 +29,7 @@ class Exact:
 
     def number(self, value: float) -> Any:
         """Convert a number."""
-        return mpmath.mpf(float(value))
+        return value if isinstance(value, mpmath.mpf) else mpmath.mpf(float(value))
 
     root = staticmethod(mpmath.sqrt)
 
@@ -149,6 +149,10 @@ class Oracle:
 
     def all(self, net: Any, x: Array, y: Array) -> dict[str, tuple[float, float]]:
         """Return the NNGP and NTK of the pairs x, x; x, y; y, y."""
+        return {k: (float(a), float(b)) for k, (a, b) in self.exact(net, x, y).items()}
+
+    def exact(self, net: Any, x: Array, y: Array) -> dict[str, tuple[Any, Any]]:
+        """Return the same in all digits."""
         images = {"x": x, "y": y}
         make = self.numbers.number
         h, w, c = x.shape
@@ -266,13 +270,13 @@ class Oracle:
                     total[p] = total[p] + a[at]
         return total if isinstance(step, nf.SumPool) else total / (size[0] * size[1]) ** 2
 
-    def read(self, last: Any, s: Array, t: Array) -> tuple[float, float]:
+    def read(self, last: Any, s: Array, t: Array) -> tuple[Any, Any]:
         """Return the NNGP and NTK after the last layer."""
         make = self.numbers.number
         gain, bias = make(last.w_std) ** 2, make(last.b_std) ** 2
         nngp, tangent = (gain * self.total(last, a) for a in (s, t))
         nngp = nngp + bias
-        return float(nngp), float(tangent + (nngp if last.trained else 0))
+        return nngp, tangent + (nngp if last.trained else 0)
 
     def total(self, last: Any, a: Array) -> Any:
         """Sum over pairs of pixels."""

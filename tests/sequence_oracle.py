@@ -110,7 +110,8 @@ class Pair:
 
 def product(x: np.ndarray, y: np.ndarray) -> mpf:
     """Exact inner product of two steps."""
-    return mp.fsum(mpf(float(a)) * mpf(float(b)) for a, b in zip(x, y, strict=True))
+    x, y = ([a if isinstance(a, mpf) else mpf(float(a)) for a in row] for row in (x, y))
+    return mp.fdot(x, y)
 
 
 def turned(q: mpf, p: mpf, c: mpf) -> mpf:

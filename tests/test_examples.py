@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib")
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 # The dearest run on a part of their grid; what they do with it is the same.
 PARTS = {
+    "bayesian_optimisation": ["--runs", "1", "--steps", "2"],
     "cheng_xie_power": ["--runs", "12"],
     "distilled_digits": ["--steps", "4", "--rows", "300"],
     "feature_machine": ["--rows", "60"],

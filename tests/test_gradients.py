@@ -323,3 +323,27 @@ def test_interrupt() -> None:
             print("interrupted", np.array_equal(small, again))
         """
     )
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        nf.ResNet(3, alpha=0.4).ntk,
+        nf.compose(
+            nf.Dense(1.5), "relu", nf.Residual(nf.Dense(1.2), "relu", nf.Dense(0.7)), nf.Dense(0.9)
+        ).ntk,
+    ],
+    ids=["one product", "two products"],
+)
+def test_parameters_that_enter_as_one_product(kernel: Any) -> None:
+    """They share an evaluation: each by itself, and differences, say the same."""
+    x, y, V = cases.rows(4, 4), cases.rows(3, 4, seed=1), cases.rows(4, 3, seed=2)
+    found, size = kernel.parameter_gradient(x, y, V), np.sum(np.abs(V * kernel(x, y)))
+    for name, value in kernel.parameters().items():
+        alone = kernel.parameter_gradient(x, y, V, names=[name])[name]
+        assert found[name] == pytest.approx(alone, rel=1e-13)
+        total = 0.0
+        for k, c in ((1, 45), (-1, -45), (2, -9), (-2, 9), (3, 1), (-3, -1)):
+            total += c * np.sum(V * kernel.with_parameters({name: value * (1 + k * 1e-3)})(x, y))
+        if value:
+            assert abs(found[name] * value - total / 60e-3) < 1e-10 * size

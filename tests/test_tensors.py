@@ -53,6 +53,16 @@ def test_gradients_in_pytorch(case: Any) -> None:
     assert check(lambda X, W: k.matmul(X, None, W), (X, W))
 
 
+def test_images_and_sequences_in_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+    images = torch.tensor(rng.standard_normal((2, 3, 3, 2)), requires_grad=True)
+    check = torch.autograd.gradcheck
+    assert check(nf.torch.kernel(nf.Convolutional(1, readout="gap")), (images,))
+    k = nf.torch.kernel(nf.Recurrent(1, b_std=0.2))
+    X, Y = (torch.tensor(rng.standard_normal((2, T)), requires_grad=True) for T in (4, 5))
+    assert check(k, (X, Y))
+
+
 def test_corners_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
     k = nf.torch.kernel(nf.FullyConnected(2))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -62,6 +62,15 @@ class Angle(Protocol):
 
     def choose(self, near: Any, far: Any) -> Any:
         """Return the form that is accurate at this angle, of two that are equal."""
+
+
+class DualSlopes(NamedTuple):
+    """Derivatives of E[s(a) s(b)] and of E[s'(a) s'(b)], with c the covariance and q = E[a^2]."""
+
+    by_c: Array
+    by_q: Array
+    slope_by_c: Array
+    slope_by_q: Array
 
 
 class Activation(ABC):
@@ -184,6 +193,29 @@ class Activation(ABC):
 
     def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         return self.dual(q, p, c), self.derivative_dual(q, p, c)
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        """Return the derivatives of both duals by the covariance and by the variance `q`.
+
+        Parameters
+        ----------
+        q, p : arrays
+            Variances.
+        v, vc : arrays
+            sin^2 and cos^2 of half the angle; all four broadcast.
+
+        Returns
+        -------
+        DualSlopes
+            Of parallel inputs what has a pole there is 0: the derivative across them has a jump,
+            and 0 is its mean.
+
+        Raises
+        ------
+        TypeError
+            If they have no closed form.
+        """
+        raise TypeError(f"activation: derivatives of the duals of {self!r} are not known")
 
     @abstractmethod
     def hermite(self, q: ArrayLike, count: int) -> Array:

@@ -33,7 +33,7 @@ def gauss_legendre(count: int, char: str = "d") -> tuple[Array, Array]:
 
 def inverse_root(q: Array) -> Array:
     """Return 1 / sqrt(q), and 0 at 0."""
-    return np.where(q > 0, 1 / np.sqrt(q), 0)
+    return np.where(q > 0, 1 / np.sqrt(np.where(q > 0, q, 1)), 0)
 
 
 def root_share(part: Array | float, whole: Array, limit: float = 0.0) -> Array:
@@ -44,6 +44,11 @@ def root_share(part: Array | float, whole: Array, limit: float = 0.0) -> Array:
 def _geometric_mean(q: Array, p: Array) -> Array:
     """Return sqrt(q p), exactly q when p = q, without overflow of the product."""
     return np.where(q == p, q, np.sqrt(q) * np.sqrt(p))
+
+
+def covariance(q: Array, p: Array, v: Array, vc: Array) -> Array:
+    """Return the covariance of variances and half angles."""
+    return np.sqrt(q) * np.sqrt(p) * (vc - v)
 
 
 def _half_chords(q: Array, p: Array, c: Array) -> tuple[Array, Array, Array]:

@@ -16,6 +16,7 @@ from ntkfast.activations.base import (
     Array,
     Code,
     Complex,
+    DualSlopes,
     SphereMap,
     _arguments,
     _check_count,
@@ -32,6 +33,7 @@ from ntkfast.activations.pairs import (
     _pi,
     arc_shape,
     complex_cosines,
+    inverse_root,
     odd_factorial,
 )
 from ntkfast.engines.codes import ActivationKind
@@ -112,6 +114,20 @@ class ABReLU(Activation):
         fold, line = self._weights(v)
         phi = _angles(v, vc)[1]
         return fold * (phi / _pi(phi)) + line
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        fold, line = self._weights(v)
+        phi, root = _angles(v, vc)[1], np.sqrt(q)
+        sine = 2 * np.sqrt(v * vc)
+        apart = root * np.sqrt(p) * sine
+        turn = np.where(apart > 0, fold / _pi(v) / np.where(apart > 0, apart, 1), 0)
+        inverse = inverse_root(q)
+        return DualSlopes(
+            fold * (phi / _pi(phi)) + line,
+            fold / _pi(v) / 2 * sine * np.sqrt(p) * inverse,
+            turn,
+            -turn * (vc - v) * np.sqrt(p) * inverse / 2,
+        )
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
@@ -229,6 +245,13 @@ class Step(Activation):
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         q, p, c = np.broadcast_arrays(*_floats(q, p, c))
         return np.zeros_like(c)
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        jump = self._levels(v)[1]
+        apart = np.sqrt(q) * np.sqrt(p) * np.sqrt(v * vc)
+        by_c = np.where(apart > 0, jump**2 / _pi(v) / np.where(apart > 0, apart, 1), 0)
+        by_q = -by_c * (vc - v) * np.sqrt(p) * inverse_root(q) / 2
+        return DualSlopes(by_c, by_q, np.zeros_like(by_c), np.zeros_like(by_c))
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)

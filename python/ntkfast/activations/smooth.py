@@ -14,6 +14,7 @@ from ntkfast.activations.base import (
     Array,
     Code,
     Continuation,
+    DualSlopes,
     SphereMap,
     _arguments,
     _check_count,
@@ -24,7 +25,7 @@ from ntkfast.activations.base import (
     _like,
     _linear_limit,
 )
-from ntkfast.activations.pairs import _excess, _pi, inverse_root, root_share
+from ntkfast.activations.pairs import _excess, _pi, covariance, inverse_root, root_share
 from ntkfast.engines.codes import ActivationKind
 
 
@@ -103,6 +104,14 @@ class Erf(Activation):
         q, p, c = _floats(q, p, c)
         a, b = _like(q, self.a, self.b)
         return 4 * a**2 * b**2 / _pi(q) / self._root(q, p, c)
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        c, rate = covariance(q, p, v, vc), 2 * self.b**2
+        root, own, other = self._root(q, p, c), 1 + rate * q, 1 + rate * p
+        size = 2 * self.a**2 / np.pi * rate / root
+        steep = size * (rate / root)
+        by_q = -size * (rate * c / own) / 2
+        return DualSlopes(size, by_q, steep * (rate * c / root), -steep * (other / root) / 2)
 
     def _root(self, q: Array, p: Array, c: Array) -> Array:
         """Return sqrt((1 + 2 b^2 q)(1 + 2 b^2 p) - 4 b^4 c^2) as a sum of positive terms."""
@@ -204,6 +213,18 @@ class GELU(Activation):
         bracket = 1 / root / root + 1 / (1 + q) + 1 / (1 + p)
         return (1 + 2 / _pi(q) * (np.arctan2(c, root) + c / root * bracket)) / 4
 
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        c, own, other = covariance(q, p, v, vc), 1 + q, 1 + p
+        root = np.hypot(np.sqrt(1 + q + p), _excess(q, p, c))
+        x, z, high = 1 / root, c / root, other / root
+        bracket = x * x + 1 / own + 1 / other
+        tail = p / other * (root / own / own + q / own * high / 2)
+        by_q = tail - z * (c / own) * (0.5 + 1 / own / other + x * x / 2)
+        by_c = x + (x + z * z * x) * bracket + 2 * z * z * x**3
+        slope_by_q = -z * (1 / own / 2 + high * x / 2 * bracket + high * x**3 + 1 / own / own)
+        value = (1 + 2 / np.pi * (np.arctan2(c, root) + z * bracket)) / 4
+        return DualSlopes(value, *(part / (2 * np.pi) for part in (by_q, by_c, slope_by_q)))
+
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
         q, root = _column(q)
@@ -290,6 +311,15 @@ class Gaussian(Activation):
         a, b = _like(q, self.a, self.b)
         square = self._square(q, p, c)
         return 4 * a**2 * b**2 * c / (square * np.sqrt(square))
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        c, rate = covariance(q, p, v, vc), -2 * self.b
+        square = self._square(q, p, c)
+        value, other = self.a**2 / np.sqrt(square), (1 + rate * p) / square
+        z = rate * c / square
+        by_c = value * rate * z
+        slope_by_c = value * rate**2 / square + 3 * by_c * rate * z
+        return DualSlopes(by_c, -value * rate * other / 2, slope_by_c, -1.5 * by_c * rate * other)
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)

@@ -15,6 +15,7 @@ from ntkfast.activations.base import (
     Array,
     Code,
     Continuation,
+    DualSlopes,
     SphereMap,
     _arguments,
     _check_count,
@@ -26,7 +27,7 @@ from ntkfast.activations.base import (
     _linear_limit,
     _stack,
 )
-from ntkfast.activations.pairs import root_share
+from ntkfast.activations.pairs import covariance, root_share
 from ntkfast.engines.codes import ActivationKind
 
 
@@ -101,6 +102,11 @@ class Sine(Activation):
         half, square, cosine, rest = self._constants(q)
         waves = _wave_difference(square * (q + p) / 2, square * c, -cosine, 2 - rest)
         return half * square * waves
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        c, rate = covariance(q, p, v, vc), self.b**2
+        value, slope = self.dual(q, p, c), self.derivative_dual(q, p, c)
+        return DualSlopes(slope, -rate / 2 * value, rate**2 * value, -rate / 2 * slope)
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
@@ -189,6 +195,10 @@ class Exp(Activation):
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
         return self.b**2 * self.dual(q, p, c)
+
+    def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
+        value, rate = self.dual(q, p, covariance(q, p, v, vc)), self.b**2
+        return DualSlopes(rate * value, rate / 2 * value, rate**2 * value, rate**2 / 2 * value)
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)

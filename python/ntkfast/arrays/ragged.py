@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,9 @@ class Sequences:
             first = self.first[part]
             return self.values[first : first + self.lengths[part]]
         return Sequences(self.values, self.first[part], self.lengths[part])
+
+    def __iter__(self) -> Iterator[FloatArray]:
+        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         short, long = int(self.lengths.min()), int(self.lengths.max())

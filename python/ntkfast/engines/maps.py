@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.ragged import Sequences
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,6 +230,8 @@ class SequenceSide:
     memory : array
         The sequences themselves.
     channels : int
+    source : Sequences
+        What was validated, on the host.
     """
 
     numbers: tuple[FloatArray, ...]
@@ -236,6 +239,7 @@ class SequenceSide:
     diagonal: FloatArray
     memory: FloatArray
     channels: int
+    source: Sequences
 
     def __len__(self) -> int:
         return len(self.diagonal)
@@ -250,4 +254,5 @@ class SequenceSide:
         chosen = (self.layout[2] >= first) & (self.layout[2] < stop)
         layout = np.ascontiguousarray(self.layout[:, chosen])
         layout[2] -= first
-        return replace(self, layout=layout, diagonal=self.diagonal[chosen])
+        source = self.source[first:stop]
+        return replace(self, layout=layout, diagonal=self.diagonal[chosen], source=source)

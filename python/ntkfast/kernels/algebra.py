@@ -85,6 +85,13 @@ class Combined(Named, Kernel):
         )
         return zip(self.kernels, left, right, strict=True)
 
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        return self.kernels[0]._like(X, gradient)
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        first = side.parts[0] if isinstance(side, Joint) else side
+        return self.kernels[0]._steps(name, value, first, columns)
+
     def _values(self, X: Collection) -> FloatArray:
         values = [kernel._values(left) for kernel, left, _ in self._each(X, None)]
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):

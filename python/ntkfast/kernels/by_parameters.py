@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -16,7 +16,29 @@ from ntkfast.engines import Run
 from ntkfast.kernels.gradients import Differentiable, WeightsLike, check_finite, weights_of
 from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
 
-Given: TypeAlias = tuple[Any, ...]  # X and Y as `collect` returns them
+
+class Collected:
+    """X and Y as `Kernel.collect` returns them, once they are asked for; None where there is no Y.
+
+    Derivatives by most parameters need no more than what `Kernel._inputs` has validated.
+    """
+
+    def __init__(self, kernel: Differentiable, X: Any, Y: Any) -> None:
+        self._kernel, self._inputs = kernel, (X, Y)
+
+    @cached_property
+    def _found(self) -> tuple[Any, Any]:
+        X, Y = (None if one is None else self._kernel.collect(one) for one in self._inputs)
+        return X, Y
+
+    def __getitem__(self, side: int) -> Any:
+        return self._found[side]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._found)
+
+
+Given: TypeAlias = tuple[Any, Any] | Collected
 
 
 class Parametrised(Differentiable):
@@ -119,7 +141,7 @@ class Parametrised(Differentiable):
         weights = weights_of(V, len(left), count, left.dtype, False)
         known = self.parameters()
         wanted = list(known) if names is None else _known("names", known, names)
-        given = tuple(None if one is None else self.collect(one) for one in (X, Y))
+        given = Collected(self, X, Y)
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._by_parameters(wanted, given, left, right, weights, run)
         check_finite(place, np.array([list(found.values())]))
@@ -129,13 +151,13 @@ class Parametrised(Differentiable):
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
         """Return the derivatives for inputs as they were collected, and in the form for engines."""
+        found = dict.fromkeys(names, 0.0)
+        moving = [name for name in names if self._moves(name)]
+        if not moving:  # before V is copied
+            return found
         parts = (V.matrix, V.left, V.right)
         weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
-        found = {}
-        for name in names:
-            if not self._moves(name):
-                found[name] = 0.0
-                continue
+        for name in moving:
             values = []
             for kernel, left, right in self._neighbours(name, given):
                 ways = partial(kernel._gram, run=run), partial(kernel._product, run=run)
@@ -182,7 +204,7 @@ class Parametrised(Differentiable):
         Y = None if Y is X else Y
         place, run = self._on_host(X, engine, threads)
         left, right = self._inputs(place, X, Y)
-        given = tuple(None if one is None else self.collect(one) for one in (X, Y))
+        given = Collected(self, X, Y)
         result = np.zeros((len(left), len(left if right is None else right)), left.dtype)
         for name in _known("steps", self.parameters(), steps):
             step = checks.number(f"steps[{name!r}]", steps[name])

@@ -105,9 +105,9 @@ class OfColumns(Named, Kernel):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        sides = tuple(None if one is None else self._changed(one) for one in given)
+        X_given, Y_given = (None if one is None else self._changed(one) for one in given)
         inner = [name.partition(".")[2] for name in names]
-        found = self.kernel._by_parameters(inner, sides, X.inner, _inner(Y), V, run)
+        found = self.kernel._by_parameters(inner, (X_given, Y_given), X.inner, _inner(Y), V, run)
         return {f"kernel.{name}": value for name, value in found.items()}
 
 
@@ -189,10 +189,7 @@ class ARD(OfColumns):
         numbers = [int(name.removeprefix(SCALES)) for name in names if name.startswith(SCALES)]
         rest = [name for name in names if not name.startswith(SCALES)]
         found = super()._by_parameters(rest, given, X, Y, V, run)
-        if numbers and not self.kernel.of_rows:
-            named = [f"{SCALES}{k}" for k in numbers]
-            found |= Kernel._by_parameters(self, named, given, X, Y, V, run)
-        elif numbers:
+        if numbers:
             moves = self._moves_of_columns(given, X, Y, V, run)
             for k in numbers:  # a column z over its length scale l moves by -z / l
                 found[f"{SCALES}{k}"] = float(-moves[k] / self.length_scales[k])

@@ -138,6 +138,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
         return both
 
+    def _degree(self, dim: int) -> float | None:
+        return _facts(self, dim).degree
+
     def _at_equal(self, X: Rows) -> FloatArray:
         profile = self._profile(X, X)
         return super()._at_equal(X) if profile is None else at_equal_rows(profile, X)
@@ -419,7 +422,8 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
     carry(layers[:asking], (first, second), activate, affine, join)
     plan = _table(kernel, dim, tuple(block[0].shape[1] - 2 for block in blocks))
-    both = kernel._own(X.norms, dim).astype(dtype)
+    with np.errstate(over="ignore"):  # of the one that is not asked for
+        both = kernel._own(X.norms, dim).astype(dtype)
     if not blocks:
         return plan, Rows(X.data, X.norms, diagonal=both), Y
     series = [np.hstack(side).astype(dtype) for side in zip(*blocks, strict=True)]

@@ -28,6 +28,17 @@ class Differentiable(ABC):
     def collect(self, X: ArrayLike) -> Any:
         """Validate inputs once, for many calls."""
 
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        """Return a gradient, one row per input, in the form in which inputs were given."""
+        return gradient
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        """Return directions in which inputs move, one row per input, in their dtype."""
+        matrix, _ = checks.columns(name, value, len(side))
+        if matrix.shape != (len(side), columns):
+            raise ValueError(f"{name}: expected shape {(len(side), columns)}, got {matrix.shape}")
+        return checks.narrowed(name, matrix, side.dtype)
+
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         """Return the shape of a gradient by X, after all that may be wrong with these inputs.
 
@@ -36,10 +47,7 @@ class Differentiable(ABC):
         TypeError
             If the kernel has no derivatives by them.
         """
-        raise TypeError(
-            f"kernel: derivatives by inputs are known of kernels of rows of a matrix, not of "
-            f"{self!r}"
-        )
+        raise TypeError(f"kernel: derivatives by inputs are not known of {self!r}")
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
         """Write sum_j V_ij dK(x_i, y_j)/dx_i to an array whose rows have unit stride.
@@ -120,7 +128,7 @@ class Differentiable(ABC):
         )
         self._gradient(left, right, weights, result.target, run)
         check_finite(place, result.target)
-        gradient: FloatArray = result.finish()
+        gradient: FloatArray = self._like(X, result.finish())
         return gradient
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
@@ -177,7 +185,7 @@ class Differentiable(ABC):
         left, right = self._inputs(place, X, None if symmetric else Y)
         columns = self._movable(left, right)[1]
         ways = [
-            None if step is None else _steps(name, step, (len(side), columns), side.dtype)
+            None if step is None else self._steps(name, step, side, columns)
             for name, step, side in (
                 ("dX", dX, left),
                 ("dY", dX if symmetric else dY, left if symmetric else right),
@@ -194,6 +202,9 @@ class Differentiable(ABC):
         for rows in panels(len(right), len(left) * left.dtype.itemsize):
             if ways[1] is None:
                 break
+            if symmetric:
+                _add_mirrored(result.target, rows)
+                continue
             part = np.empty((len(right[rows]), len(left)), left.dtype)
             self._moving(right[rows], left, ways[1][rows], part, run)
             result.target[:, rows] += part.T
@@ -206,12 +217,20 @@ class Differentiable(ABC):
         place = places.of(X)
         if place is not places.HOST:
             raise TypeError(
-                "X: derivatives are computed in the memory of the host, got an array on a device"
+                "X: derivatives are computed in the memory of the host, got an array on a device; "
+                "pass a copy on the host, as X.get() of CuPy or X.cpu().numpy() of PyTorch"
             )
         run = place.run(engine, threads)
         if not run.engine.differentiates:
             raise ValueError(f'engine: derivatives need "native" or "numba", got {engine!r}')
         return place, run
+
+
+def _add_mirrored(matrix: FloatArray, rows: slice) -> None:
+    """Add the transpose where it is in some rows, from their diagonal on, or in as many columns."""
+    rest = slice(rows.start, None)
+    both = matrix[rows, rest] + matrix[rest, rows].T
+    matrix[rows, rest], matrix[rest, rows] = both, both.T
 
 
 def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> None:
@@ -221,14 +240,6 @@ def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> No
             f"{name}: the derivative of the kernel overflows {result.dtype}; scale {name} down, or "
             "pass X as float64"
         )
-
-
-def _steps(name: str, value: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> FloatArray:
-    """Return the directions in which inputs move, in their dtype."""
-    matrix, _ = checks.columns(name, value, shape[0])
-    if matrix.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape}, got {matrix.shape}")
-    return checks.narrowed(name, matrix, dtype)
 
 
 def weights_of(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast import places
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
+from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
+from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan, ScaledImages
-from ntkfast.kernels.base import KernelOfNetwork, fill
+from ntkfast.kernels.base import fill
+from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
 from ntkfast.kernels.layers import Diagonal, Layers
+
+if TYPE_CHECKING:
+    from ntkfast.kernels.image_slopes import Alone
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -35,7 +43,7 @@ class PlansImages(Protocol):
         """Return the dense layers behind the read-out."""
 
 
-class ImageKernel(KernelOfNetwork):
+class ImageKernel(EachPair):
     """The NTK or NNGP of a convolutional network (`ImageNetwork.ntk`, `ImageNetwork.nngp`).
 
     Inputs are (n, height, width, channels) arrays, or (n, height width channels) rows if the
@@ -135,6 +143,89 @@ class ImageKernel(KernelOfNetwork):
         right = None if Y is None else _scaled(Y, plan)
         run.engine.images(plan, _scaled(X, plan), right, outs, diagonal, run.threads)
         _check_finite(outs)
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        if self.network.head_layers() or not _has_slopes(self.network.plan(X.shape)):
+            raise TypeError(
+                "kernel: derivatives by pixels are known of networks of ReLU, convolutions of "
+                "stride 1 with odd square filters, averages over blocks, and Skip without a "
+                f"shortcut; got {self!r}"
+            )
+        return cast("tuple[int, int]", X.data.shape)
+
+    def _alone(self, X: Images) -> Alone:
+        from ntkfast.kernels import image_slopes  # rarely needed: imports stay few
+
+        plan = self.network.plan(X.shape)
+        height, width, channels = X.shape
+        size = np.sqrt(np.mean(np.square(X.data, dtype=np.float64), axis=1))
+        if not plan.homogeneous:
+            size = np.ones_like(size)
+        size = np.where(size > 0, size, 1)
+        data = (X.data / size[:, None]).reshape(-1, height, width, channels)
+        geometry, pixels = image_slopes.Geometry(plan), data.transpose(0, 3, 1, 2)
+        parts = [
+            image_slopes.alone(geometry, pixels[part])[0].q
+            for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
+        ]
+        variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
+        return image_slopes.Alone(geometry, image_slopes.Images(pixels, variances), size)
+
+    def _pair_bytes(self, X: Images) -> int:
+        pixels = X.shape[0] * X.shape[1]
+        plan = self.network.plan(X.shape)
+        sizes = [int(level["height"] * level["width"]) for level in plan.levels]
+        behind = sum(after**2 for before, after in pairwise(sizes) if after < before)
+        return 8 * (6 * pixels * len(sizes) + 4 * behind)
+
+    def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        from ntkfast.kernels.image_slopes import pair_gradients
+
+        n, m = own.shape
+        x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
+        same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
+        nngp = self.kind == "nngp"
+        found = pair_gradients(x.geometry, x.images, y.images, same, nngp)
+        found *= y.size[:, None, None, None]
+        return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
+
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        if isinstance(X, Images):
+            return gradient
+        shape = np.shape(X)
+        if self.network.channels != "first":
+            return gradient.reshape(shape)
+        side = layout.images_last("X", X, "first", self.network.shape)
+        return np.moveaxis(gradient.reshape(side.shape), 3, 1).reshape(shape)
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        given = layout.images_last(name, value, self.network.channels, self.network.shape)
+        array = checks.real_array(name, given)
+        if array.size != side.data.size or array.shape[1:] not in (side.shape, (columns,)):
+            raise ValueError(
+                f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
+            )
+        return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
+
+
+def _has_slopes(plan: ImagePlan) -> bool:
+    """Whether the walks of `image_slopes` know all steps of a network."""
+    op = ImageOperation
+    known = {op.CONV, op.RELU, op.POOL, op.SAVE, op.ADD}
+    for step, level, after in zip(plan.steps, plan.levels, plan.levels[1:], strict=False):
+        (rows, columns), (above, left) = step["window"], step["before"]
+        if step["operation"] not in known or rows != columns or above != left:
+            return False
+        if step["operation"] == op.CONV:
+            if rows % 2 == 0 or above not in (0, rows // 2) or tuple(step["stride"]) != (1, 1):
+                return False
+        elif step["operation"] == op.POOL:
+            blocks = all(level[axis] == rows * after[axis] for axis in ("height", "width"))
+            if above or not blocks or not np.isclose(step["gain"], 1 / float(rows) ** 4):
+                return False
+    return True
 
 
 def _check_finite(outs: Outs) -> None:

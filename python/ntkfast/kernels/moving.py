@@ -29,6 +29,8 @@ NODES = 12
 # known in extended precision they may lie closer.
 REACH, CURVE_REACH = 0.1, 0.05
 Doubles: TypeAlias = NDArray[np.longdouble]
+SAMPLED = np.linspace(0, 1, 65, dtype=np.longdouble)  # sin^2 of half an angle
+SAME = 2e-16  # what the derivatives of one function by two parameters differ by
 Stencil: TypeAlias = tuple[tuple[float, ...], tuple[np.longdouble, ...]]
 Gram: TypeAlias = Callable[[Any, Any, FloatArray], None]
 Product: TypeAlias = Callable[[Any, Any, FloatArray, FloatArray], None]
@@ -108,11 +110,8 @@ def _short(value: float) -> float:
     return math.ldexp(round(mantissa * 2.0**24) / 2.0**24, exponent)
 
 
-@lru_cache(maxsize=256)
-def parameter_profile(
-    kernel: Any, name: str, dtype: np.dtype[Any], dim: int, degree: float
-) -> ProfileMap:
-    """Compile the derivative of a zonal kernel by a parameter."""
+def _curve_slope(kernel: Any, name: str, dim: int) -> Callable[[Doubles, Doubles], Any]:
+    """Return the derivative of a zonal kernel by a parameter: at equal rows, and what it lacks."""
     reach = CURVE_REACH / max(kernel.parameter_depth / 5, 1.0)
     nodes, weights = stencil(kernel.parameters()[name], reach)
     curves = [kernel._moved(name, node).curve(dim, 1.0) for node in nodes]
@@ -125,8 +124,16 @@ def parameter_profile(
         )
         return top, missing
 
-    some = np.linspace(0, 1, 65, dtype=np.longdouble)
-    top, missing = parts(some, 1 - some)
+    return parts
+
+
+@lru_cache(maxsize=256)
+def parameter_profile(
+    kernel: Any, name: str, dtype: np.dtype[Any], dim: int, degree: float
+) -> ProfileMap:
+    """Compile the derivative of a zonal kernel by a parameter."""
+    parts = _curve_slope(kernel, name, dim)
+    top, missing = parts(SAMPLED, 1 - SAMPLED)
     size = float(max(abs(top), np.max(np.abs(top - missing)))) or 1.0
 
     def curve(v: Doubles, vc: Doubles) -> Doubles:
@@ -135,6 +142,32 @@ def parameter_profile(
 
     with np.errstate(all="ignore"):  # what is not finite has no profile
         return compile_profile(curve, dtype, degree=degree, scale=size, top=float(top / size))
+
+
+@lru_cache(maxsize=256)
+def proportional(kernel: Any, names: tuple[str, ...], dim: int) -> dict[str, tuple[str, float]]:
+    """Return for each parameter the first one with the same derivative up to a factor, and that.
+
+    Parameters that enter as one product, as the deviations of homogeneous networks do, are such.
+    """
+    shapes: dict[str, tuple[Any, Any]] = {}
+    found = {}
+    for name in names:
+        with np.errstate(all="ignore"):
+            top, missing = _curve_slope(kernel, name, dim)(SAMPLED, 1 - SAMPLED)
+        values = top - missing
+        size = values[np.argmax(np.abs(values))]
+        if size == 0 or not np.isfinite(values).all():
+            found[name] = name, 1.0
+            continue
+        shape = values / size
+        for first, (other, scale) in shapes.items():
+            if np.max(np.abs(shape - other)) <= SAME:
+                found[name] = first, float(size / scale)
+                break
+        else:
+            shapes[name], found[name] = (shape, size), (name, 1.0)
+    return found
 
 
 # ---- sums over pairs -----------------------------------------------------------------------------
@@ -148,11 +181,14 @@ def contracted(
         out = np.empty_like(V.left)
         product(X, Y, V.right, out)
         return float(np.sum(V.left * out, dtype=np.float64))
-    total = 0.0
+    total, memory = 0.0, np.empty(0, X.dtype)
     for rows, columns in blocks(X, Y):
         part = X[rows]
         other = None if columns is None else (X if Y is None else Y)[columns]
-        panel = np.empty((len(part), len(part if other is None else other)), X.dtype)
+        shape = len(part), len(part if other is None else other)
+        if memory.size < shape[0] * shape[1]:  # the first is the largest, or the second
+            memory = np.empty(shape[0] * shape[1], X.dtype)
+        panel = memory[: shape[0] * shape[1]].reshape(shape)
         gram(part, other, panel)
         total += float(np.einsum("ij,ij->", weight(V, rows, columns, Y), panel, dtype=np.float64))
     return total

@@ -122,7 +122,7 @@ def hardest(X: Rows, Y: Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         for side in (X, Y)
     )
     sides = zip((X, Y), (rows, columns), strict=True)
-    w, co = _angles(*(side.data[part].astype(np.float64) for side, part in sides))
+    w, co = angles(*(side.data[part].astype(np.float64) for side, part in sides))
     if X.data is Y.data:
         np.fill_diagonal(w, 2)
     size = np.outer(X.norms[rows], Y.norms[columns])  # of pairs that a series cannot tell apart
@@ -198,7 +198,7 @@ def walk(layers: Layers, pairs: Pairs) -> Pairs:
     return carry(layers, pairs, _activate, _affine, _join)
 
 
-def _angles(X: Doubles, Y: Doubles) -> tuple[Doubles, Doubles]:
+def angles(X: Doubles, Y: Doubles) -> tuple[Doubles, Doubles]:
     """Return 1 - u and 1 + u of all pairs; a zero row is orthogonal to others, equal to itself."""
     left, right = (np.linalg.norm(side, axis=1)[:, None] for side in (X, Y))
     A, B = X / np.where(left > 0, left, 1), Y / np.where(right > 0, right, 1)
@@ -239,7 +239,7 @@ def write(
     q, p = (side.norms.astype(np.float64) ** 2 for side in (X, other))
     error = 0.0
     for part in panels(len(left), 64 * len(right), PANEL_BYTES):
-        w, co = _angles(left[part], right)
+        w, co = angles(left[part], right)
         start = Pairs(q[part], p, w, co, np.zeros_like(w), 0.0)
         pairs = walk(layers, start)
         error = max(error, pairs.error)

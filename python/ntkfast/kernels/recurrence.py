@@ -48,6 +48,7 @@ def prepare(network: Recursion, plan: SequenceMap, X: Sequences) -> SequenceSide
             diagonal=np.asarray(diagonal, np.float64).astype(X.dtype),
             memory=X.values,
             channels=X.channels,
+            source=X,
         )
 
 

@@ -19,7 +19,7 @@ from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
-from ntkfast.kernels.moving import contracted, parameter_profile
+from ntkfast.kernels.moving import contracted, parameter_profile, proportional
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
 EQUAL_NORMS = 4.0
@@ -146,8 +146,13 @@ class RowKernel(Kernel):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        found = {}
-        for name in names if self.is_zonal else ():
+        found: dict[str, float] = {}
+        zonal = tuple(name for name in names if self._moves(name)) if self.is_zonal else ()
+        for name, (first, factor) in proportional(self, zonal, X.data.shape[1]).items():
+            if first != name:
+                if first in found:
+                    found[name] = factor * found[first]
+                continue
             slope = self._parameter_profile(name, X, Y)
             if slope is None:
                 continue
@@ -202,9 +207,13 @@ class RowKernel(Kernel):
                     f"{side.data.dtype}; scale the rows or the weights down"
                 )
 
+    def _degree(self, dim: int) -> float | None:
+        """Return `homogeneity`, where it is known of rows of so many columns."""
+        return self.homogeneity
+
     def _check_powers(self, X: Rows, Y: Rows | None) -> None:
         """Raise an error where a long row makes up for a power of a short one that is subnormal."""
-        degree, other = self.homogeneity, X if Y is None else Y
+        degree, other = self._degree(X.data.shape[1]), X if Y is None else Y
         if degree is None or degree <= 1:
             return
         tiny, dim = math.log2(np.finfo(X.data.dtype).tiny), X.data.shape[1]

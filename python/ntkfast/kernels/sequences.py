@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
-from ntkfast.arrays import layout, ragged
+from ntkfast.arrays import checks, layout, ragged
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines import Run
 from ntkfast.engines.maps import SequenceMap, SequenceSide
-from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.each_pair import EachPair
 from ntkfast.kernels.recurrence import Recursion, prepare
+
+if TYPE_CHECKING:
+    from ntkfast.kernels.sequence_slopes import Sides
 
 
 class PlansSequences(Recursion, Protocol):
@@ -30,7 +33,7 @@ class PlansSequences(Recursion, Protocol):
         """Return the constants of the NTK or NNGP."""
 
 
-class RecurrentKernel(KernelOfNetwork):
+class RecurrentKernel(EachPair):
     """The NTK or NNGP of a recurrent network (`Recurrent.ntk`, `Recurrent.nngp`).
 
     Attributes
@@ -83,6 +86,60 @@ class RecurrentKernel(KernelOfNetwork):
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(SequenceSide, X), cast("SequenceSide | None", Y)
         run.engine.sequences(_plan(self, left.channels), left, right, out, run.threads)
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        n, steps, channels = X.source.shape
+        return n, steps * channels
+
+    def _alone(self, X: Any) -> Sides:
+        from ntkfast.kernels.sequence_slopes import Sides, side_of  # rarely needed
+
+        turns = (False, True) if self.network.direction == "bidirectional" else (False,)
+        return Sides(tuple(side_of(self.network, X.source, turn) for turn in turns))
+
+    def _pair_bytes(self, X: Any) -> int:
+        return 128 * int(X.source.shape[1]) * self.network.depth
+
+    def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        from ntkfast.kernels.sequence_slopes import Walk
+
+        steps, _, channels = X.sides[0].inputs.shape
+        plan, found = _plan(self, channels), np.zeros((*own.shape, steps, channels))
+        for x, y, turn in zip(X.sides, Y.sides, (-1, 1), strict=False):
+            each = Walk(self.network, plan, x, y, own).gradients()
+            for i, length in enumerate(x.lengths):  # whose steps are numbered from the end
+                found[i, :, :length] += each[i, :, :length][:, ::turn]
+        return found.reshape(*own.shape, -1)
+
+    def _like(self, X: Any, gradient: FloatArray) -> Any:
+        source = ragged.checked("X", self._channels_last("X", X))
+        inside = np.arange(source.shape[1]) < source.lengths[:, None]
+        values = gradient.reshape(source.shape)[inside]
+        first = np.cumsum(source.lengths) - source.lengths
+        found = Sequences(values, first, source.lengths)
+        if isinstance(X, Sequences):
+            return found
+        turned = self.network.channels == "first"
+        if isinstance(X, (list, tuple)):
+            shapes = [np.shape(one) for one in X]
+            return [
+                part[:, 0] if len(shape) == 1 else part.T if turned else part
+                for part, shape in zip(found, shapes, strict=True)
+            ]
+        if turned and np.ndim(X) == 3:
+            return gradient.reshape(source.shape).swapaxes(1, 2)
+        return gradient.reshape(np.shape(X))
+
+    def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
+        given, source = ragged.checked(name, self._channels_last(name, value)), side.source
+        if (*given.lengths, given.channels) != (*source.lengths, source.channels):
+            raise ValueError(f"{name}: expected sequences like {source!r}, got {given!r}")
+        matrix = np.zeros((*source.shape[:2], source.channels))
+        for row, steps in zip(matrix, given, strict=True):
+            row[: len(steps)] = steps
+        return checks.narrowed(name, matrix.reshape(len(matrix), -1), side.dtype)
 
 
 @lru_cache(maxsize=256)

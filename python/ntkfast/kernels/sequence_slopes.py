@@ -1,0 +1,200 @@
+"""Gradients of recurrent kernels by the steps of a sequence: pairs walked forth and back in NumPy.
+
+Forth a pair is carried as 1 - u, 1 + u and the NTK, by sums of terms that are not negative, as in
+csrc/formulas/sequence.hpp: angles keep their digits. Back go the derivatives by its covariances and
+by the variances of the first sequence, both linear but for the activation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.activations.base import DualSlopes
+from ntkfast.activations.pairs import covariance, root_share
+from ntkfast.arrays.ragged import Sequences
+from ntkfast.engines.maps import SequenceMap
+from ntkfast.kernels.pairwise import angles
+from ntkfast.kernels.recurrence import Direction, Recursion
+
+Doubles = NDArray[np.float64]
+
+
+PARALLEL = 1e-26  # half of 1 - |u| below which a pair differs by rounding, and counts as parallel
+
+
+def told_apart(v: Doubles, least: float = PARALLEL) -> Doubles:
+    """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
+    return np.where(v < least, 0, v)
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Sequences in one direction, padded; steps are numbered from the end.
+
+    Attributes
+    ----------
+    inputs : (steps, n, channels) array
+    lengths : (n,) array
+    q, past : (steps, layers, n) arrays
+        Variances, and the parts of them from the step before.
+    v : (steps, layers, n) array
+        Variances behind the activation.
+    shares : (3, steps, layers, n) array
+        Unit vectors of the roots of the parts: from the step before, from below, of the bias.
+    """
+
+    inputs: Doubles
+    lengths: NDArray[np.int64]
+    q: Doubles
+    past: Doubles
+    v: Doubles
+    shares: Doubles
+
+    def __getitem__(self, part: slice) -> Side:
+        rest = (a[..., part] for a in (self.q, self.past, self.v, self.shares))
+        return Side(self.inputs[:, part], self.lengths[part], *rest)
+
+
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """Sequences in each direction that is read."""
+
+    sides: tuple[Side, ...]
+
+    def __len__(self) -> int:
+        return len(self.sides[0].lengths)
+
+    def __getitem__(self, part: slice) -> Sides:
+        return Sides(tuple(side[part] for side in self.sides))
+
+
+def side_of(network: Recursion, X: Sequences, reverse: bool) -> Side:
+    """Return what a walk asks of sequences by themselves."""
+    order = np.argsort(X.lengths, kind="stable")
+    lengths = X.lengths[order]
+    first = np.cumsum(lengths) - lengths
+    step = np.arange(int(lengths.sum())) - np.repeat(first, lengths)
+    begin, stop = np.repeat(X.first[order], lengths), np.repeat(lengths, lengths)
+    values = X.values[begin + step if reverse else begin + stop - 1 - step].astype(np.float64)
+    own = Direction(network, values, first, lengths)
+    at, steps = np.repeat(order, lengths), int(lengths[-1])
+    inputs = np.zeros((steps, len(X), X.channels))
+    inputs[step, at] = values
+    padded = []
+    for flat in (own.q, own.past, own.v):
+        whole = np.zeros((steps, network.depth, len(X)))
+        whole[step, :, at] = flat.T
+        padded.append(whole)
+    q, past, v = padded
+    below = np.empty_like(q)
+    below[:, 0] = network.u_std**2 / X.channels * np.einsum("kic,kic->ki", inputs, inputs)
+    below[:, 1:] = network.u_std**2 * v[:, :-1]
+    bias = np.full_like(q, network.b_std**2)
+    shares = np.array([root_share(past, q), root_share(below, q), root_share(bias, q, 1.0)])
+    return Side(inputs, X.lengths, q, past, v, shares)
+
+
+class Walk:
+    """All pairs of n sequences and m others.
+
+    Attributes
+    ----------
+    by_c, by_q : (steps, layers, n, m) arrays
+        Derivatives of each kernel by the covariances of its pair, and by the variances of the first
+        sequence.
+    """
+
+    def __init__(self, network: Recursion, plan: SequenceMap, x: Side, Y: Side, own: Any) -> None:
+        self.network, self.plan, self.x, self.Y = network, plan, x, Y
+        self.count = min(len(x.q), len(Y.q))
+        steps = np.arange(self.count)[:, None, None]
+        self.live = (steps < x.lengths[:, None]) & (steps < Y.lengths)
+        self.shape = network.depth, len(x.lengths), len(Y.lengths)
+        self.start = np.where(own, 0.0, 1.0)  # 1 - u of first states: its own is the same
+        self._forth()
+        self._back()
+
+    def _forth(self) -> None:
+        net, one = self.network, self.network.activation
+        w = np.broadcast_to(self.start, self.shape).copy()
+        co, t = 2 - w, np.zeros(self.shape)
+        self.theta, self.slope = (np.zeros((self.count, *self.shape)) for _ in range(2))
+        self.duals: dict[tuple[int, int], DualSlopes] = {}
+        for k in reversed(range(self.count)):
+            w_below, co_below = angles(self.x.inputs[k], self.Y.inputs[k])
+            t_below: Any = 0.0
+            for layer in range(net.depth):
+                q, p = self.x.q[k, layer], self.Y.q[k, layer]
+                e, f = self.x.shares[:, k, layer, :, None], self.Y.shares[:, k, layer, None]
+                both, apart = e * f, (e - f) ** 2
+                gap = apart.sum(axis=0) / 2
+                turned = (apart[:2].sum(axis=0) + (e[2] + f[2]) ** 2) / 2
+                defect = both[0] * w[layer] + both[1] * w_below + gap
+                rest = both[0] * co[layer] + both[1] * co_below + turned
+                near = defect < rest
+                v = told_apart(np.where(near, defect, 2 - rest) / 2)
+                vc = told_apart(np.where(near, 2 - defect, rest) / 2)
+                theta = t[layer] + t_below
+                if layer >= net.fixed_layers:
+                    theta = theta + covariance(q[:, None], p, v, vc)
+                defect, slope, _ = one.pair_duals(q, p, v, vc)
+                rest = one.pair_duals(q, p, vc, v)[0] if one.is_odd else 2 - defect
+                live = self.live[k]
+                self.duals[k, layer] = one.dual_slopes(q[:, None], p, v, vc)
+                self.theta[k, layer], self.slope[k, layer] = theta, slope
+                t[layer] = np.where(live, net.w_std**2 * slope * theta, 0)
+                w[layer] = np.where(live, defect, self.start)
+                co[layer] = np.where(live, rest, 2 - self.start)
+                w_below, co_below = defect, rest
+                t_below = net.u_std**2 * slope * theta
+
+    def _back(self) -> None:
+        net, plan = self.network, self.plan
+        self.by_c, self.by_q = (np.zeros((self.count, *self.shape)) for _ in range(2))
+        value, tangent = np.zeros(self.shape), np.zeros(self.shape)  # through the next step
+        scale: Any = net.v_std**2
+        if plan.mean:
+            scale = scale / np.sqrt(self.x.lengths[:, None] * self.Y.lengths)
+        for k in range(self.count):
+            read = scale * plan.weights[int(k == 0)]
+            above, above_t = read, 0.0 if plan.nngp else read
+            for layer in reversed(range(net.depth)):
+                up, up_t = value[layer] + above, tangent[layer] + above_t
+                slopes, theta = self.duals[k, layer], self.theta[k, layer]
+                by_t = np.where(self.live[k], up_t * self.slope[k, layer], 0)
+                by_c = up * slopes.by_c + up_t * theta * slopes.slope_by_c
+                by_q = up * slopes.by_q + up_t * theta * slopes.slope_by_q
+                by_c = np.where(self.live[k], by_c, 0) + by_t * (layer >= net.fixed_layers)
+                self.by_c[k, layer] = by_c
+                self.by_q[k, layer] = np.where(self.live[k], by_q, 0)
+                value[layer], tangent[layer] = net.w_std**2 * by_c, net.w_std**2 * by_t
+                above, above_t = net.u_std**2 * by_c, net.u_std**2 * by_t
+
+    def gradients(self) -> Doubles:
+        """Return the gradient of each kernel by the steps of its first sequence.
+
+        Returns
+        -------
+        (n, m, steps, channels) array
+            Steps are numbered from the end, and those beyond a sequence are 0.
+        """
+        net, x, one = self.network, self.x, self.network.activation
+        own = np.zeros((len(x.q), *self.shape))
+        own[: self.count] = self.by_q
+        whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
+        rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
+        rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
+        for k in range(len(own)):
+            for layer in reversed(range(net.depth)):
+                if k:
+                    own[k, layer] += rate[k, layer] * net.w_std**2 * own[k - 1, layer]
+                if layer + 1 < net.depth:
+                    own[k, layer] += rate[k, layer] * net.u_std**2 * own[k, layer + 1]
+        found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
+        others = self.Y.inputs[: self.count]
+        found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
+        return np.asarray(net.u_std**2 / x.inputs.shape[2] * found)

@@ -1,0 +1,104 @@
+"""Gradients of drawn networks and pairs of rows against differences in hundreds of digits.
+
+For hours, by hand: ``NTKFAST_FUZZ=10000 python -m pytest tests/test_fuzz_gradients.py --all``.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import hypothesis
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+
+import ntkfast as nf
+import test_fuzz as values
+
+# In units of eps of the size of a gradient, and of what it moves by for one unit of error of norms
+# and of the angle: 1e-12 in float64.
+ALLOWED = 4500.0
+LEAST_ANGLE = 1e-150  # its square is a number
+STEP, NUDGE = mpf(10) ** -45, mpf(10) ** -15  # of first and of second differences
+
+
+def gradient(drawn: values.Drawn, q: mpf, p: mpf, theta: mpf) -> tuple[mpf, mpf]:
+    """Return the derivatives by x along x, and across it towards y."""
+
+    def ends(squared: mpf, angle: mpf) -> mpf:
+        return values.exact(drawn, squared, p, angle)
+
+    r = mp.sqrt(q)
+    up, down = ends(q * (1 + STEP) ** 2, theta), ends(q * (1 - STEP) ** 2, theta)
+    if p == 0 or mp.sin(theta) < mpf(10) ** -40:  # parallel: a cusp, whose mean is 0
+        return (up - down) / (2 * STEP * r), mpf(0)
+    h = min(theta, mp.pi - theta) * STEP
+    return (up - down) / (2 * STEP * r), (ends(q, theta - h) - ends(q, theta + h)) / (2 * h * r)
+
+
+def share_of_bound(drawn: values.Drawn) -> float:
+    """Return the error of a gradient over the bound that its condition gives; 0 if refused."""
+    kernel, dtype = getattr(drawn.network, drawn.kind), drawn.x.dtype
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            found = kernel.vjp(drawn.x, drawn.y, np.ones((1, 1), dtype), engine=drawn.engine)[0]
+        except ValueError as error:
+            assert "overflows" in str(error)
+            return 0.0
+    assert np.all(np.isfinite(found))
+    norms = [float(np.linalg.norm(row.astype(float))) for row in (drawn.x, drawn.y)]
+    smallest = min(norm for norm in norms if norm)
+    with mp.workdps(int(180 + 4 * abs(np.log10(max(smallest, 1e-80))))):
+        x, y = drawn.x, drawn.y
+        q, p, c = (values.inner(a, b) for a, b in ((x, x), (y, y), (x, y)))
+        theta = mp.atan2(mp.sqrt(max(q * p - c * c, mpf(0))), c) if q * p else mp.pi / 2
+        if 0 < min(theta, mp.pi - theta) < LEAST_ANGLE:
+            return 0.0
+        wanted = gradient(drawn, q, p, theta)
+        turn = min(theta, mp.pi - theta) if mp.sin(theta) < 0.28 else 1 / mp.sin(theta)
+        inputs = [(q * (1 + NUDGE) ** 2, p, theta), (q, p * (1 + NUDGE) ** 2, theta)]
+        if p and mp.sin(theta) > mpf(10) ** -40:
+            inputs.append((q, p, theta + NUDGE * turn * (1 if theta < mp.pi / 2 else -1)))
+        size = mp.norm(wanted)
+        for one in inputs:
+            moved = [a - b for a, b in zip(gradient(drawn, *one), wanted, strict=True)]
+            size += mp.norm(moved) / NUDGE
+        # The kernel where it is flat, and rounding is all that is left; near 0 it is smooth.
+        tops = values.exact(drawn, q, q, mpf(0)), values.exact(drawn, p, p, mpf(0))
+        size += mp.sqrt(abs(tops[0] * tops[1])) * min(mp.sqrt(q), 1 / mp.sqrt(q))
+        if kernel.is_zonal:  # profiles are exact relative to their largest value
+            size += abs(gradient(drawn, q, q, mpf(0))[0]) * mp.sqrt(p / q) / 2
+        across = found[1] * (1 if y[0, 1] >= 0 else -1)
+        error = mp.norm([mpf(float(found[0])) - wanted[0], mpf(float(across)) - wanted[1]])
+        tiny = 4 * float(np.finfo(dtype).smallest_normal)
+        return float(error / (ALLOWED * float(np.finfo(dtype).eps) * size + tiny))
+
+
+def check(drawn: values.Drawn) -> None:
+    """Compare one gradient with the oracle."""
+    assert share_of_bound(drawn) <= 1
+
+
+@values.fuzz(3)
+@hypothesis.given(values.cases(values.ENGINES[:1]))
+def test_gradients(drawn: values.Drawn) -> None:
+    check(drawn)
+
+
+@pytest.mark.slow
+@values.fuzz(12)
+@hypothesis.given(values.cases(values.ENGINES[:1]))
+def test_many_gradients(drawn: values.Drawn) -> None:
+    check(drawn)
+
+
+def test_refused_by_numba() -> None:
+    """Wrong numbers are worse than none."""
+    x = np.ones((2, 3))
+    for name in ("sin", "gelu"):
+        kernel = nf.FullyConnected(1, activation=name).ntk
+        with pytest.raises(
+            ValueError, match=r'engine: derivatives of networks of sines .* "native"'
+        ):
+            kernel.vjp(x, None, np.ones((2, 2)), engine="numba")

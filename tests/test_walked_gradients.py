@@ -1,0 +1,242 @@
+"""Gradients by the pixels of images and the steps of sequences, whose pairs are walked in NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+
+import ntkfast as nf
+import oracle
+import sequence_oracle
+from image_oracle import Oracle
+from ntkfast import AvgPool, Conv, ConvNet, Skip
+
+EPS = np.finfo(np.float64).eps
+Array = np.ndarray
+SEQUENCES: dict[str, dict[str, Any]] = {
+    "plain": {"depth": 1},
+    "first states": {"depth": 2, "b_std": 0.3, "h_std": 0.5, "u_std": 0.8},
+    "erf": {"depth": 2, "activation": "erf", "readout": "average", "w_std": 1.1},
+    "gelu": {
+        "depth": 2,
+        "activation": "gelu",
+        "direction": "bidirectional",
+        "readout": "average_normalized",
+        "b_std": 0.1,
+    },
+    "sin": {"depth": 2, "activation": "sin", "fixed_layers": 1, "readout": "average_released"},
+    "gaussian": {"depth": 1, "activation": "gaussian"},
+    "exp": {"depth": 1, "activation": "exp(1,0.5)", "w_std": 0.5, "u_std": 0.5},
+    "step": {"depth": 2, "activation": "step", "b_std": 0.4},
+}
+PLAIN, WIDE = (Conv(3), "relu"), Conv(3, padding="circular")
+IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
+    "flatten": (nf.Convolutional(2), (4, 3, 2)),
+    "gap": (nf.Convolutional(2, readout="gap", parameterization="ntk", b_std=0.3), (3, 3, 1)),
+    "lap": (nf.Convolutional(2, readout="lap", window=3, padding="circular"), (4, 3, 2)),
+    "valid": (nf.Convolutional(2, padding="valid", readout="gap"), (5, 5, 1)),
+    "skip": (ConvNet(Conv(3), Skip("relu", Conv(3, 1.0, 0.2)), "relu", Conv(3)), (3, 3, 2)),
+    "pool": (ConvNet(*PLAIN, AvgPool(2), *PLAIN), (4, 4, 1)),
+    "pools": (
+        ConvNet(*PLAIN, AvgPool(2), *PLAIN, AvgPool(2), Conv(1, 1, 0.1), "relu", readout="flatten"),
+        (4, 4, 2),
+    ),
+    "circular pool": (ConvNet(WIDE, "relu", AvgPool(2), WIDE, Skip("relu", WIDE)), (6, 6, 1)),
+}
+
+
+def some(found: dict[str, Any], quick: set[str]) -> Any:
+    """Parametrise over cases, all but some of them slow."""
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, id=name, marks=() if name in quick else pytest.mark.slow)
+            for name, case in found.items()
+        ],
+    )
+
+
+def moved(X: Any, step: float, dX: Any) -> Any:
+    return [x + step * dx for x, dx in zip(X, dX, strict=True)]
+
+
+def slope(of: Callable[[Any], float], X: Any, dX: Any) -> float:
+    """Return the central difference of sixth order along a direction."""
+    h, total = 1e-3, 0.0
+    for k, c in ((1, 45), (-1, -45), (2, -9), (-2, 9), (3, 1), (-3, -1)):
+        total += c * of(moved(X, k * h, dX))
+    return total / (60 * h)
+
+
+def check(kernel: Any, X: Any, Y: Any, dX: Any, give: Callable[[Any], Any]) -> None:
+    """Compare sums over pairs with differences; both directions of differentiation."""
+    rng = np.random.default_rng(5)
+    for other in (Y, None):
+        count = len(X if other is None else other)
+        V = rng.standard_normal((len(X), count))
+        right = None if other is None else give(other)
+
+        def value(Z: Any, V: Array = V, right: Any = right) -> float:
+            return float(np.sum(V * kernel(give(Z), right)))
+
+        wanted, size = slope(value, X, dX), np.sum(np.abs(V * kernel(give(X), right)))
+        parts = zip(kernel.vjp(give(X), right, V), dX, strict=True)
+        assert abs(sum(np.sum(a * b) for a, b in parts) - wanted) < 1e-11 * size
+        whole = kernel.jvp(give(X), right, give(dX))
+        assert abs(np.sum(whole * V) - wanted) < 1e-11 * size
+        factors = rng.standard_normal((len(X), 1)), rng.standard_normal((count, 1))
+        pair = zip(
+            kernel.vjp(give(X), right, factors),
+            kernel.vjp(give(X), right, factors[0] @ factors[1].T),
+            strict=True,
+        )
+        assert all(np.allclose(a, b, rtol=1e-12, atol=1e-13) for a, b in pair)
+
+
+@some(SEQUENCES, {"plain", "first states"})
+def test_sequences(case: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    X, Y, dX = (
+        [rng.standard_normal((k, 2)) for k in lengths] for lengths in ((3, 5, 4), (4, 2), (3, 5, 4))
+    )
+    for kernel in (nf.Recurrent(**case).ntk, nf.Recurrent(**case).nngp):
+        check(kernel, X, Y, dX, lambda parts: parts)
+
+
+@some(IMAGES, {"flatten", "gap"})
+def test_images(case: Any) -> None:
+    net, shape = case
+    X, Y, dX = (
+        np.random.default_rng(k).standard_normal((n, *shape)) for k, n in enumerate((3, 2, 3))
+    )
+    for kernel in (net.ntk, net.nngp):
+        check(kernel, X, Y, dX, np.array)
+
+
+def exact(of: Callable[[Any], mpf], x: Array) -> Array:
+    """Return the gradient by central differences in many digits."""
+    h, found = mpf(10) ** -25, np.empty(x.shape)
+    for at in np.ndindex(*x.shape):
+        ends = []
+        for sign in (1, -1):
+            z = np.array([mpf(float(one)) for one in x.ravel()], object).reshape(x.shape)
+            z[at] += sign * h
+            ends.append(of(z))
+        found[at] = float((ends[0] - ends[1]) / (2 * h))
+    return found
+
+
+def pairs(x: Array) -> list[tuple[float, Array, Array]]:
+    """Return distances and pairs; infinity where no digits are lost.
+
+    Where parts of inputs are 0 the derivative is the mean of those of both sides.
+    """
+    away = np.random.default_rng(8).standard_normal(x.shape)
+    empty, other = x.copy(), away.copy()
+    empty[1:], other[0] = 0, 0
+    special = [(np.inf, *pair) for pair in ((x, x), (x, -2 * x), (empty, away), (empty, other))]
+    return special + [(d, x, away if d == 1 else x + d * away) for d in (1.0, 1e-3, 1e-7)]
+
+
+@pytest.mark.parametrize("which", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_close_sequences(which: int) -> None:
+    """Digits are lost as the angle gets small; equal and opposite ones have a derivative."""
+    net, dual = (
+        (nf.Recurrent(1, b_std=0.3), oracle.relu),
+        (nf.Recurrent(2, activation="erf"), oracle.erf),
+    )[which]
+    for distance, x, y in pairs(np.random.default_rng(4).standard_normal((2, 2))):
+        with mp.workdps(110):
+            wanted = exact(lambda z, y=y: sequence_oracle.kernel(net, dual, z, y, "ntk"), x)
+        found = net.ntk.vjp([x], [y], [[1.0]])[0]
+        allowed = 64 * EPS * (1 + 1 / distance)
+        assert np.linalg.norm(found - wanted) <= allowed * np.linalg.norm(wanted), distance
+
+
+CLOSE_IMAGES = {
+    "gap": nf.Convolutional(2, readout="gap"),
+    "skip": ConvNet(Conv(3, 1.2, 0.1), Skip("relu", Conv(3)), "relu"),
+    "pool": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool(2), Conv(1), "relu"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLOSE_IMAGES)
+def test_close_images(name: str) -> None:
+    """Behind a pool angles are differences: twice as many digits are lost."""
+    net = CLOSE_IMAGES[name]
+    power = 2 if name == "pool" else 1
+    for distance, x, y in pairs(np.random.default_rng(4).standard_normal((2, 2, 1))):
+        if power == 2 and distance < 1e-6:  # pixels count as parallel
+            continue
+        with mp.workdps(110):
+            wanted = exact(lambda z, y=y: Oracle().exact(net, z, y)["xy"][1], x)
+        found = net.ntk.vjp(x[None], y[None], [[1.0]])[0]
+        allowed = 64 * EPS * (1 + 1 / distance**power)
+        assert np.linalg.norm(found - wanted) <= allowed * np.linalg.norm(wanted), distance
+
+
+def test_forms_of_inputs() -> None:
+    """Gradients have the form of what they are by."""
+    rng, net = np.random.default_rng(0), nf.Recurrent(1, b_std=0.1)
+    rows, V = rng.standard_normal((3, 4)), np.ones((3, 3))
+    whole = net.ntk.vjp(rows, None, V)
+    assert whole.shape == (3, 4)
+    for given in (list(rows), [row[:, None] for row in rows], rows[:, :, None]):
+        found = net.ntk.vjp(given, None, V)
+        assert [np.shape(one) for one in found] == [np.shape(one) for one in given]
+        assert np.array_equal(np.reshape(np.array(found), (3, 4)), whole)
+    collected = nf.sequences(rows)
+    assert np.array_equal(net.ntk.vjp(collected, None, V).values.reshape(3, 4), whole)
+    some_rows = collected[[2, 0]]
+    assert np.array_equal(
+        net.ntk.vjp(some_rows, collected, V[:2]).values.reshape(2, 4),
+        net.ntk.vjp(rows[[2, 0]], rows, V[:2]),
+    )
+    first = nf.Recurrent(1, b_std=0.1, channels="first")
+    wide = rng.standard_normal((3, 2, 5))
+    turned = nf.Recurrent(1, b_std=0.1, channels="last").ntk.vjp(wide.swapaxes(1, 2), None, V)
+    assert np.array_equal(first.ntk.vjp(wide, None, V), turned.swapaxes(1, 2))
+    parts = first.ntk.vjp(list(wide), None, V)
+    assert np.array_equal(np.array(parts), turned.swapaxes(1, 2))
+    moved_ = first.ntk.jvp(wide, None, wide)
+    assert np.array_equal(moved_, moved_.T)
+
+    net2 = nf.Convolutional(1, shape=(2, 2, 3))
+    images = rng.standard_normal((3, 2, 2, 3))
+    gradient = net2.ntk.vjp(images, None, V)
+    assert gradient.shape == images.shape
+    flat = net2.ntk.vjp(images.reshape(3, -1), None, V)
+    assert np.array_equal(flat, gradient.reshape(3, -1))
+    first2 = nf.Convolutional(1, channels="first")
+    swapped = first2.ntk.vjp(np.moveaxis(images, 3, 1), None, V)
+    assert np.array_equal(swapped, np.moveaxis(gradient, 3, 1))
+    narrow = net2.ntk.vjp(images.astype(np.float32), None, V)
+    assert narrow.dtype == np.float32
+    np.testing.assert_allclose(narrow, gradient, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match=r"dX: expected 3 images of shape \(2, 2, 3\), got"):
+        net2.ntk.jvp(images, None, images[:2])
+    with pytest.raises(ValueError, match="dX: expected sequences like"):
+        net.ntk.jvp(rows, None, rows[:, :2])
+
+
+def test_algebra_of_walked_kernels() -> None:
+    """Kernels of kernels of sequences and images have gradients as well."""
+    rng = np.random.default_rng(1)
+    rows, dX, V = rng.standard_normal((4, 4)), rng.standard_normal((4, 4)), np.ones((4, 4))
+    recurrent, image = nf.Recurrent(1, b_std=0.1).ntk, nf.Convolutional(1, shape=(2, 2, 1)).ntk
+    dense = nf.FullyConnected(2, b_std=0.2, parameterization="ntk").ntk
+    for kernel in (
+        recurrent + 0.5 * image,
+        recurrent * dense,
+        image.normalized(),
+        recurrent.ard([1.0, 2.0, 0.5, 1.5]),
+    ):
+        wanted = slope(lambda Z, k=kernel: float(np.sum(k(np.array(Z)))), rows, dX)
+        found = np.sum(kernel.vjp(rows, None, V) * dX)
+        assert found == pytest.approx(wanted, rel=1e-9)
+        assert np.sum(kernel.jvp(rows, None, dX)) == pytest.approx(wanted, rel=1e-9)
