@@ -138,7 +138,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
         return both
 
-    def _degree(self, dim: int) -> float | None:
+    def _power_of_norms(self, dim: int) -> float | None:
         return _facts(self, dim).degree
 
     def _at_equal(self, X: Rows) -> FloatArray:

@@ -207,13 +207,13 @@ class RowKernel(Kernel):
                     f"{side.data.dtype}; scale the rows or the weights down"
                 )
 
-    def _degree(self, dim: int) -> float | None:
+    def _power_of_norms(self, dim: int) -> float | None:
         """Return `homogeneity`, where it is known of rows of so many columns."""
         return self.homogeneity
 
     def _check_powers(self, X: Rows, Y: Rows | None) -> None:
         """Raise an error where a long row makes up for a power of a short one that is subnormal."""
-        degree, other = self._degree(X.data.shape[1]), X if Y is None else Y
+        degree, other = self._power_of_norms(X.data.shape[1]), X if Y is None else Y
         if degree is None or degree <= 1:
             return
         tiny, dim = math.log2(np.finfo(X.data.dtype).tiny), X.data.shape[1]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.layer_norm import Standardization
 from ntkfast.activations.names import resolve
+from ntkfast.activations.polynomials import Standardization
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
 from ntkfast.kernels.layers import Layer, Layers, merge

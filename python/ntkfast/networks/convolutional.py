@@ -16,7 +16,6 @@ from ntkfast.kernels.layers import Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
 from ntkfast.networks.gaussian import check_gaussian
-from ntkfast.networks.image_plan import image_plan
 from ntkfast.networks.steps import (
     SQRT2,
     Conv,
@@ -81,6 +80,8 @@ class ImageNetwork(Network):
         ValueError
             If a filter or a pool does not fit in the image, or the shapes of two ways differ.
         """
+        from ntkfast.networks.image_plan import image_plan  # imports stay few
+
         return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
 
 

@@ -246,7 +246,7 @@ class LayerNorm(Normalization):
     wide layer the mean is zero and the variance that of the recursion, so that the layer divides by
     a constant of the input. Gains and shifts of neurons are not part of it: the next layer has
     weights and biases. Pixels without variance stay zero; of a dense layer without variance, of a
-    row of zeros without biases, see `ntkfast.activations.layer_norm`.
+    row of zeros without biases, the NTK lacks what is trained before.
 
     Attributes
     ----------
