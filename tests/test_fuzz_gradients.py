@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-import ntkfast as nf
 import test_fuzz as values
 
 # In units of eps of the size of a gradient, and of what it moves by for one unit of error of norms
@@ -91,14 +90,3 @@ def test_gradients(drawn: values.Drawn) -> None:
 @hypothesis.given(values.cases(values.ENGINES[:1]))
 def test_many_gradients(drawn: values.Drawn) -> None:
     check(drawn)
-
-
-def test_refused_by_numba() -> None:
-    """Wrong numbers are worse than none."""
-    x = np.ones((2, 3))
-    for name in ("sin", "gelu"):
-        kernel = nf.FullyConnected(1, activation=name).ntk
-        with pytest.raises(
-            ValueError, match=r'engine: derivatives of networks of sines .* "native"'
-        ):
-            kernel.vjp(x, None, np.ones((2, 2)), engine="numba")

@@ -108,6 +108,27 @@ def test_numba_against_the_oracle(name: str, special: bool) -> None:
     against_the_oracle(cases.BY_NAME[name], special, "numba", np.float64)
 
 
+COMPILED = (
+    "relu leaky_relu(0.2) abs step erf sigmoid_like gelu sin cos rbf exp gaussian monomial(3)"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+@pytest.mark.parametrize("name", COMPILED.split())
+def test_engines_agree_on_layers(name: str, kind: str) -> None:
+    """Every formula of layers, of rows of all sizes: both engines round, neither differs."""
+    network = nf.FullyConnected(2, activation=name, parameterization="ntk", b_std=0.5)
+    kernel = getattr(network, kind)
+    rng = np.random.default_rng(3)
+    x, y, dX, V = (rng.standard_normal(shape) for shape in [(3, 4), (5, 4), (3, 4), (3, 5)])
+    x, y = x * np.geomspace(0.3, 3, 3)[:, None], y * np.geomspace(2, 0.5, 5)[:, None]
+    for part, moved in ((kernel.vjp, V), (kernel.jvp, dX)):
+        native, numba = (part(x, y, moved, engine=engine) for engine in ("native", "numba"))
+        bound = ROUNDING * epsilon(np.float64) * np.abs(native).max()
+        assert np.abs(native - numba).max() <= bound
+
+
 KERNELS = {
     "profile": nf.FullyConnected(3).ntk,
     "Laplace": nf.Laplace(0.5),

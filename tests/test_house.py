@@ -136,3 +136,18 @@ def test_files_are_short() -> None:
         and not any(REASON in line for line in lines[:20])
     ]
     assert not long
+
+
+def test_inlined_functions_store_nothing() -> None:
+    """Numba may drop their stores: see `inlined`. Those that `overload` returns are bare."""
+    for name, path in modules().items():
+        text = path.read_text()
+        if not name.startswith("engines.numba."):
+            continue
+        for function in (one for one in ast.parse(text).body if isinstance(one, ast.FunctionDef)):
+            decorators = [ast.unparse(one) for one in function.decorator_list]
+            if "inlined" in decorators or (not decorators and "@overload" in text):
+                stores = [one for one in ast.walk(function) if isinstance(one, ast.Subscript)]
+                assert all(isinstance(one.ctx, ast.Load) for one in stores), (
+                    f"{name}: {function.name}"
+                )

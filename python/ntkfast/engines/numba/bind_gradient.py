@@ -64,11 +64,6 @@ def _run(
 ) -> None:
     dtype, (n, dimension) = X.dtype, X.data.shape
     layers = plan.numbers if isinstance(plan, LayerMap) else np.empty(0, LAYER_ROW)
-    if np.isin(layers["kind"], (ActivationKind.SINE, ActivationKind.GELU)).any():
-        raise ValueError(  # found by drawn cases: off by a factor of the part across rows
-            'engine: derivatives of networks of sines and of GELU need "native", got "numba", '
-            "whose numbers were found to be wrong"
-        )
     degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
     x = side(X, degree)
     y = x if Y is None else side(Y, degree)

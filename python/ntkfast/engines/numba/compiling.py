@@ -26,7 +26,11 @@ def compiled(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """Compile a function as a part of its caller: passing tuples of arrays costs compile time."""
+    """Compile a function as a part of its caller: passing tuples of arrays costs compile time.
+
+    It stores nothing itself, and calls functions that do: Numba does not know that the arrays of an
+    argument outlive the function, and may drop ``argument.array[i] = x`` as dead code.
+    """
     result: Function = njit(inline="always", **_OPTIONS)(function)
     return result
 

@@ -117,14 +117,19 @@ def count_close(u: Array, width: int) -> int:
     return count
 
 
+@compiled
+def copy_shares(rates: Array, layers: int, width: int, shares: Array) -> None:
+    """Copy the first rate of each layer and column."""
+    for layer in range(layers):
+        for j in range(width):
+            shares[layer * WIDTH + j] = rates[j * (RATES * layers + 1) + layer * RATES]
+
+
 @inlined
 def pack_shares(gradient: Gradient, plan: Any, extra: GradientScratch, j0: int, width: int) -> None:
     """Write what tangents ask of columns."""
     prepare_rates(plan, gradient.problem.y, j0, width, extra.one, 0)
-    for layer in range(gradient.layers):
-        for j in range(width):
-            at = j * (RATES * gradient.layers + 1) + layer * RATES
-            extra.shares[layer * WIDTH + j] = extra.one[at]
+    copy_shares(extra.one, gradient.layers, width, extra.shares)
 
 
 @compiled

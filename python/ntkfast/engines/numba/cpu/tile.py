@@ -13,15 +13,23 @@ from ntkfast.engines.numba.formulas.simd import load, store, wide
 from ntkfast.engines.numba.problem import PANEL, ROWS, WIDTH, Array, Problem, Row, Scratch, Target
 
 
+@compiled
+def pack_factors(
+    factors: Array, norms: Array, inverse: Array, scaled: bool, j0: int, height: int, out: Array
+) -> None:
+    """Copy what products ask of columns, three lines; 0 beyond the data."""
+    for j in range(WIDTH):
+        inside = j0 + j < height
+        out[j] = factors[j0 + j] if inside else 0
+        out[WIDTH + j] = norms[j0 + j] if inside else 0
+        out[2 * WIDTH + j] = (inverse[j0 + j] if scaled else 1) if inside else 0
+
+
 @inlined
 def pack_columns(problem: Problem, plan: Any, s: Scratch, j0: int) -> None:
     """Prepare a block of columns."""
     y = problem.y
-    for j in range(WIDTH):
-        inside = j0 + j < y.height
-        s.factors[j] = y.factors[j0 + j] if inside else 0
-        s.factors[WIDTH + j] = y.norms[j0 + j] if inside else 0
-        s.factors[2 * WIDTH + j] = (y.inverse[j0 + j] if problem.scaled else 1) if inside else 0
+    pack_factors(y.factors, y.norms, y.inverse, problem.scaled, j0, y.height, s.factors)
     pack(
         y.data,
         y.first + j0 * y.stride,
