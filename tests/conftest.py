@@ -1,7 +1,8 @@
 """Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes.
 
 Also what runs: ``slow`` tests and much of every ``grid`` wait for ``-m slow``, the rest of a grid
-for ``--all``; and where: with pytest-xdist the tests of a file stay in one process.
+and what Numba compiles for long in both dtypes for ``--all``; and where: with pytest-xdist the
+tests of a file stay in one process.
 """
 
 from __future__ import annotations
@@ -142,6 +143,7 @@ LONG_TO_COMPILE = (
     "test_corners",
     "test_foreign",
     "test_fuzz_sequences",
+    "test_image_layers",
     "test_recurrent",
     "test_symmetric_product",
 )
@@ -184,7 +186,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.slow)
     if config.option.all:
         return
-    dropped = set()
+    dropped = {item for item in items if _is_compiled_twice(item)}
     for kept, grid in _grids(items, slow=True):
         dropped |= {
             item
@@ -236,6 +238,13 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     long = item.path.stem in LONG_TO_COMPILE
     again = getattr(item, "originalname", "") in COMPILE_AGAIN
     return single or long or again or item.get_closest_marker("grid") is not None
+
+
+def _is_compiled_twice(item: pytest.Item) -> bool:
+    """Whether Numba would compile for long, in float32, what it compiles in float64 too."""
+    if not _instruction_sets() or item.path.stem not in LONG_TO_COMPILE:
+        return False
+    return _engine_of(item) == "numba" and item.callspec.params.get("dtype") is np.float32
 
 
 def _grids(items: list[pytest.Item], *, slow: bool) -> Iterator[tuple[set[int], list[Any]]]:
