@@ -113,6 +113,15 @@ def test_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(single, whole, rtol=2e-5, atol=2e-5)
 
 
+def check_limit(net: CNN, images: np.ndarray) -> None:
+    """Compare means over 40 draws of a network of width 64 with both exact kernels."""
+    for kind in ("ntk", "nngp"):
+        found = nf.finite.mean_kernel(net, images, kind=kind, n_draws=40, rng=5)
+        exact = getattr(net.limit, kind)(images)
+        size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
+        assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)
+
+
 @pytest.mark.grid(1)
 @pytest.mark.parametrize("init", ["gaussian", "orthogonal"])
 @pytest.mark.parametrize(("padding", "readout"), list(itertools.product(PADDINGS, READOUTS)))
@@ -126,11 +135,7 @@ def test_limit(padding: str, readout: str, init: str) -> None:
         (5, 6, 2), (64, 64), padding=padding, readout=readout, init=init, b_std=[0.3, 0.2, 0.1]
     )
     images = rng.normal(size=(3, 5, 6, 2))
-    for kind in ("ntk", "nngp"):
-        found = nf.finite.mean_kernel(net, images, kind=kind, n_draws=40, rng=5)
-        exact = getattr(net.limit, kind)(images)
-        size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)
+    check_limit(net, images)
 
 
 @pytest.mark.slow
@@ -140,11 +145,7 @@ def test_limit_with_strides(activation: str) -> None:
     options: dict[str, Any] = {"stride": [1, (2, 1)], "filter_size": (2, 3), "b_std": 0.2}
     net = CNN((4, 5, 2), (64, 64), activation=activation, **options)
     images = rng.normal(size=(2, 4, 5, 2))
-    for kind in ("ntk", "nngp"):
-        found = nf.finite.mean_kernel(net, images, kind=kind, n_draws=40, rng=5)
-        exact = getattr(net.limit, kind)(images)
-        size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
-        assert np.all(np.abs(found.mean - exact) < 4 * found.standard_error + 2 / 64 * size)
+    check_limit(net, images)
 
 
 def test_bad_input() -> None:

@@ -12,6 +12,7 @@ from scipy.special import erf
 import cases
 import ntkfast as nf
 import oracle
+from ntkfast.kernels.parameters import changed
 
 ERF, RELU = ("activation", oracle.erf), ("activation", oracle.relu)
 NORM = ("activation", oracle.layer_norm)
@@ -164,6 +165,9 @@ def test_layers_that_differ() -> None:
     gains = nf.FullyConnected(2, activation=("relu", "erf"))
     ones = np.eye(3)[:1]
     assert gains.nngp(ones)[0, 0] == pytest.approx(1, abs=1e-15)
+    others = {"activation": ["gelu", "sin"]}
+    assert changed(gains, others) == nf.FullyConnected(2, **others)
+    assert "w_std" not in gains.ntk.parameters()
 
 
 @pytest.mark.parametrize(

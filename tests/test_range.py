@@ -158,3 +158,8 @@ def test_errors(make: Any, message: str) -> None:
 def test_ordinary_layers_are_left_alone() -> None:
     for net in (nf.FullyConnected(100), nf.FullyConnected(3, bias=0.5), nf.ResNet(50, alpha=1.0)):
         assert balanced(net.layers(3)) == (tuple(net.layers(3)), 0)
+
+
+def test_powers_of_short_rows_where_the_kernel_vanishes() -> None:
+    kernel = nf.FullyConnected(2, activation="monomial(2)", w_std=1e-60).ntk
+    assert not kernel(np.array([[4e-11], [1.0]], np.float32)).any()

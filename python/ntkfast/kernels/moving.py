@@ -48,6 +48,8 @@ def found_in(value: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
             for k, one in enumerate(part):
                 if is_dataclass(one):
                     yield from found_in(one, f"{prefix}{inside}{k}.")
+        elif part is None and isinstance(getattr(value, "activation", None), tuple):
+            continue  # a default that differs from layer to layer
         elif name in DEVIATIONS and (part != 0 or _takes(value, name)):
             yield prefix + name, _default(value) if part is None else float(part)
 

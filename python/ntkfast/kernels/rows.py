@@ -216,16 +216,16 @@ class RowKernel(Kernel):
         degree, other = self._power_of_norms(X.data.shape[1]), X if Y is None else Y
         if degree is None or degree <= 1:
             return
-        tiny, dim = math.log2(np.finfo(X.data.dtype).tiny), X.data.shape[1]
+        tiny, unit = math.log2(np.finfo(X.data.dtype).tiny), at_power(self, 0, X.data.shape[1])
         for name, side, facing in (("X", X, other), ("Y", other, X)):
             norms = side.norms[side.norms > 0]
             if not len(norms):
                 return
             least, top = float(norms.min()), float(facing.norms.max())
             power = degree * math.log2(least)
-            if power >= tiny or top == 0:
+            if power >= tiny or top == 0 or unit == 0:
                 continue
-            if power + degree * math.log2(top) + math.log2(at_power(self, 0, dim)) >= tiny:
+            if power + degree * math.log2(top) + math.log2(unit) >= tiny:
                 raise ValueError(
                     f"{name}: a row has norm {least:.3g}, whose power {degree:g} vanishes in "
                     f"{X.data.dtype}, and faces one with norm {top:.3g}; pass float64, or scale "

@@ -107,7 +107,11 @@ class Composed(DenseNetwork):
             ),
         )
         check_gaussian("elements", self.elements, "Dense")
-        self.layers(1)
+        if self.parameterization != STANDARD and any(
+            one.width is not None for one in _dense(self.elements)
+        ):
+            raise ValueError('width: belongs to parameterization="standard"')
+        self.layers(1)  # for what it refuses
 
     def __repr__(self) -> str:
         parts = [repr(part) for part in self.elements]
@@ -117,11 +121,8 @@ class Composed(DenseNetwork):
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
-        standard = self.parameterization == STANDARD
-        if not standard and any(one.width is not None for one in _dense(self.elements)):
-            raise ValueError('width: belongs to parameterization="standard"')
         scale = 1.0 if self.parameterization == "unit" else 1.0 / dim
-        layers, _ = _lower(self.elements, 0, dim if standard else None)
+        layers, _ = _lower(self.elements, 0, dim if self.parameterization == STANDARD else None)
         return merge([Layer(w=scale), *layers])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
@@ -106,9 +105,6 @@ class FullyConnected(DenseNetwork):
             bias=checks.deviation("bias", self.bias, zero=True),
             trained=each("trained", self.trained, weights, lambda _, one: bool(one)),
         )
-        if self.w_std is None and isinstance(self.activation, tuple):
-            gains = [math.sqrt(one.gain()) for one in self.activations]
-            checks.store(self, w_std=tuple([*gains[:1], *gains][-weights:]))
         if kind == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')
         if kind == "unit" and self.trained is not True:
@@ -126,10 +122,12 @@ class FullyConnected(DenseNetwork):
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
         count = self.depth + (self.parameterization == "ntk")
-        if self.w_std is None:  # the gain itself: its root would be rounded
-            squares = [cast(Activation, self.activation).gain()] * count
-        else:
+        if self.w_std is not None:
             squares = [w**2 for w in _repeated(self.w_std, count)]
+        elif isinstance(self.activation, tuple):  # the first weights go with what follows them
+            squares = [one.gain() for one in (self.activation[0], *self.activation)[-count:]]
+        else:
+            squares = [cast(Activation, self.activation).gain()] * count
         if self.parameterization == "ntk":
             trained = _repeated(self.trained, count)
             steps = [
