@@ -5,7 +5,8 @@
 // angle to its root; where v is small it is therefore summed from what is small, with
 // n = N_a / N', m = M_a / M' over the pixels a of the window:
 //     1 - S' / (N' M') = sum n m (1 - u_a) + 1/2 sum (n - m)^2,
-// non-negative terms only, so that pairs of equal patches come out exact at any depth.
+// non-negative terms only, so that pairs of equal patches come out exact at any depth: n and m are
+// rounded alike before they meet.
 #pragma once
 
 #include "formulas/activation.hpp"
@@ -39,13 +40,6 @@ struct PairOfImages {
     }
 };
 
-// a b - c d, which is 0 for equal factors: the difference of the products is not where one of them is
-// fused into a multiply-add, and a step takes the fourth root of it.
-template <class T>
-NTK_FN Vec<T> difference(Vec<T> a, Vec<T> b, Vec<T> c, Vec<T> d) {
-    return (a - c) * b + c * (b - d);
-}
-
 // 1 - |u| of a pixel of x and one of y with covariance s.
 template <class T, bool Self>
 NTK_BOTH Vec<T> start_defect(const PairOfImages<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
@@ -55,8 +49,8 @@ NTK_BOTH Vec<T> start_defect(const PairOfImages<T, Self>& p, int64_t x, int64_t 
     Vec<T> gap{};
     for (int64_t c = 0; c < channels; ++c) {
         const Vec<T> other = p.right(p.y.data, y * channels + c);
-        const Vec<T> differ =
-            difference<T>(p.left(p.x.data, x * channels + c), a, back ? -other : other, b);
+        const Vec<T> one = p.left(p.x.data, x * channels + c);
+        const Vec<T> differ = product<T>(one, a) - product<T>(back ? -other : other, b);
         gap += differ * differ;
     }
     return gap * T(0.5);
@@ -145,10 +139,9 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
             Vec<T> n{}, m{};
             if (of_x) n = p.left(p.x.norm, level.offset + x);
             if (of_y) m = p.right(p.y.norm, level.offset + y);
-            const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
-            gap += differ * differ;
+            n = product<T>(n, inverse_x), m = product<T>(m, inverse_y);
+            gap += (n - m) * (n - m);
             if (!of_x || !of_y) continue;
-            n *= inverse_x, m *= inverse_y;
             PixelPair<T> pair = at(a, b);
             if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
             const auto same = (pair.s < Vec<T>{}) == back;
@@ -188,11 +181,10 @@ NTK_FN PixelPair<T> added(const PairOfImages<T, Self>& p, int64_t x, int64_t y,
     const auto back = s < Vec<T>{};
     Vec<T> v{};
     const auto part = [&](int64_t before, Vec<T> sum, Vec<T> defect) {
-        const Vec<T> n = p.left(p.x.norm, x - before), m = p.right(p.y.norm, y - before);
-        const Vec<T> differ = difference<T>(n, inverse_x, m, inverse_y);
+        const Vec<T> n = product<T>(p.left(p.x.norm, x - before), inverse_x);
+        const Vec<T> m = product<T>(p.right(p.y.norm, y - before), inverse_y);
         const auto same = (sum < Vec<T>{}) == back;
-        v += n * inverse_x * (m * inverse_y) * (same ? defect : T(2) - defect) +
-             T(0.5) * differ * differ;
+        v += n * m * (same ? defect : T(2) - defect) + T(0.5) * (n - m) * (n - m);
     };
     part(to_a, a.s, a.v);
     part(to_b, b.s, b.v);

@@ -119,6 +119,21 @@ template <class T>
 NTK_FN Vec<T> broadcast(T a) {
     return a - Vec<T>{};
 }
+
+// a b, rounded by itself: compilers fuse products into sums, after which a b - a b need not be 0.
+template <class T>
+NTK_FN Vec<T> product(Vec<T> a, Vec<T> b) {
+    Vec<T> result = a * b;
+#if defined(NTK_VECTORS) && defined(__x86_64__)
+    asm("" : "+v"(result));
+#elif defined(NTK_VECTORS) && defined(__aarch64__)
+    asm("" : "+w"(result));
+#else
+    const T lowest = sizeof(T) == 4 ? T(-3.4e38) : T(-1.79e308);
+    result = result > lowest ? result : broadcast<T>(lowest);
+#endif
+    return result;
+}
 template <class T>
 NTK_FN IVec<T> bits_of(Vec<T> v) {
     IVec<T> i;

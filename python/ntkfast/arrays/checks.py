@@ -172,6 +172,25 @@ def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows
     return Rows(data, norms)
 
 
+def directions(name: str, item: str, sizes: FloatArray, least: float) -> None:
+    """Check that all sizes are 0 or enough for numbers that keep a direction.
+
+    Raises
+    ------
+    ValueError
+        Naming the first `item` ("row", "image", "sequence") that is below `least`.
+    """
+    if float(sizes.min()) >= least:
+        return
+    short = (sizes > 0) & (sizes < least)
+    if short.any():
+        first = int(np.argmax(short))
+        raise ValueError(
+            f"{name}: {item} {first} has size {float(sizes[first]):.3g}, too small for its "
+            f"direction, which wants {least:.2g} or more; scale it up, or set it to 0"
+        )
+
+
 def same_features(X: FloatArray, Y: FloatArray) -> None:
     """Check that Y has as many columns as X."""
     if X.shape[1] != Y.shape[1]:

@@ -15,6 +15,7 @@ from ntkfast.arrays.foreign import host_array, is_foreign
 RAGGED = (
     "sequences of different lengths are a list of arrays, or ntkfast.sequences(array, lengths=...)"
 )
+SHORT = 1e-150  # a largest number whose square loses digits
 
 
 class Sequences:
@@ -247,3 +248,9 @@ def _check_finite(name: str, found: Sequences, finite: NDArray[np.bool_]) -> Non
         raise ValueError(
             f"{name}: expected finite numbers, sequence {item} holds NaN or infinity; {RAGGED}"
         )
+    if found.dtype == np.float64:  # squares of which are float64
+        sizes = np.abs(found.values).max(axis=1)
+        if ((sizes > 0) & (sizes < SHORT)).any():
+            inside = [sizes[a : a + n] for a, n in zip(found.first, found.lengths, strict=True)]
+            largest = np.array([steps.max() for steps in inside])
+            checks.directions(name, "sequence", largest, SHORT)

@@ -41,6 +41,11 @@ class CombinedRows(RowKernel, Combined):
         return self.homogeneity is not None
 
     @property
+    def by_angle(self) -> bool:
+        """Whether the directions of short rows count in any part."""
+        return any(kernel.by_angle for kernel in self.kernels)
+
+    @property
     def homogeneity(self) -> float | None:
         """The power p of the norms, from those of the parts."""
         degrees = [kernel.homogeneity for kernel in self.kernels]

@@ -39,6 +39,9 @@ class PlansImages(Protocol):
     def plan(self, shape: Shape) -> ImagePlan:
         """Return the constants of the network."""
 
+    def least_variance(self, first: float) -> float:
+        """Return the smallest variance of pixels on the way of one that begins with `first`."""
+
     def head_layers(self) -> Layers:
         """Return the dense layers behind the read-out."""
 
@@ -140,9 +143,27 @@ class ImageKernel(EachPair):
     ) -> None:
         """Write the kernels of the read-out."""
         plan = self.network.plan(X.shape)
+        self._check_variances(plan, X, Y)
         right = None if Y is None else _scaled(Y, plan)
         run.engine.images(plan, _scaled(X, plan), right, outs, diagonal, run.threads)
         _check_finite(outs)
+
+    def _check_variances(self, plan: ImagePlan, X: Images, Y: Images | None) -> None:
+        """Raise an error where images, or variances of their pixels on the way, are too small."""
+        for name, side in (("X", X), ("Y", Y)):
+            if side is None or not side.norms.any():
+                continue
+            pixels, tiny = side.shape[0] * side.shape[1], float(np.finfo(side.dtype).tiny)
+            # Homogeneous networks get images of mean square 1; others square them as they are.
+            root = tiny if plan.homogeneous else np.sqrt(tiny)
+            checks.directions(name, "image", side.norms, float(root * np.sqrt(pixels)))
+            norm = float(side.norms[side.norms > 0].min())
+            first = 1.0 if plan.homogeneous else norm**2 / pixels
+            if self.network.least_variance(first * plan.input_scale) < tiny:
+                raise ValueError(
+                    f"{name}: a layer vanishes in {side.dtype} for an image with norm {norm:.3g}; "
+                    "scale the images or the weights up, or pass float64"
+                )
 
     # ---- derivatives -----------------------------------------------------------------------------
 

@@ -177,6 +177,11 @@ class ExponentialPower(RowKernel):
         return self.inputs != "euclidean"
 
     @property
+    def by_angle(self) -> bool:
+        """Whether the directions of rows count, however short these are."""
+        return self.inputs != "euclidean"
+
+    @property
     def homogeneity(self) -> float | None:
         """The power of the norms."""
         return {"euclidean": None, "sphere": 0.0, "homogeneous": 1.0}[self.inputs]

@@ -32,6 +32,11 @@ class RowKernel(Kernel):
     of_rows = True
 
     @property
+    def by_angle(self) -> bool:
+        """Whether the directions of rows count, however short these are."""
+        return True
+
+    @property
     def homogeneity(self) -> float | None:
         """The p of K(x, y) = abs(x)^p abs(y)^p k(u); None if there is none, or it is not known."""
         return None
@@ -192,10 +197,12 @@ class RowKernel(Kernel):
         return self._map(left, left if right is None else right)
 
     def _check_range(self, X: Rows, Y: Rows | None) -> None:
-        """Raise an error where the largest values do not fit the dtype."""
+        """Raise an error where the largest values do not fit the dtype, or directions are lost."""
         for name, side in (("X", X), ("Y", Y)):
             if side is None:
                 continue
+            if self.by_angle:
+                checks.directions(name, "row", side.norms, float(np.finfo(side.dtype).tiny))
             top, dim = float(side.norms.max()), side.data.shape[1]
             limit = float(np.finfo(side.data.dtype).max)  # float64 compared in float32 overflows
             # The next power of two settles nearly every call, and its value is remembered.

@@ -84,6 +84,12 @@ class ImageNetwork(Network):
 
         return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
 
+    def least_variance(self, first: float) -> float:
+        """Return the smallest variance of pixels on the way of one that begins with `first`."""
+        from ntkfast.networks.image_plan import least_variance
+
+        return least_variance(self.steps(), first)
+
 
 @dataclass(frozen=True, init=False)
 class ConvNet(ImageNetwork):

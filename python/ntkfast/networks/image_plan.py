@@ -187,3 +187,32 @@ def image_plan(
         input_scale=1.0 / channels if divides_by_channels else 1.0,
         homogeneous=not readout.b_std and is_homogeneous(steps),
     )
+
+
+def least_variance(steps: Sequence[Any], q: float) -> float:
+    """Return the smallest variance of pixels on the way of one that begins with `q`.
+
+    That of constant images: those that vary lose more in windows.
+    """
+    return _variances(steps, q)[1]
+
+
+def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
+    """Return the variance behind the steps, and the smallest one on the way."""
+    least = q
+    for step in steps:
+        if isinstance(step, Skip):
+            (branch, low), (way, other) = (
+                _variances(part, q) for part in (step.branch, step.shortcut)
+            )
+            q, least = branch + way, min(least, low, other)
+        elif isinstance(step, Conv):
+            q = step.w_std**2 * q + step.b_std**2
+        elif isinstance(step, AvgPool):
+            q *= step.gain * (step.window[0] * step.window[1]) ** 2
+        elif isinstance(step, LayerNorm):
+            q = float(q > 0)
+        else:
+            q = q / 2 if step == RELU else float(step.variance(q))
+        least = min(least, q)
+    return q, least

@@ -115,6 +115,16 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Code:
 
 
 @intrinsic
+def product(typing: Any, a: Any, b: Any) -> Code:
+    """Return a b rounded by itself: fused into a sum, a b - a b need not be 0."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fmul(*arguments)
+
+    return a(a, b), code
+
+
+@intrinsic
 def plus(typing: Any, total: Any, value: Any) -> Code:
     """Add to a sum whose order does not matter: a loop may keep one per lane."""
 

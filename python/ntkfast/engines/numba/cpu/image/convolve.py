@@ -23,8 +23,8 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     window_at,
     wrap,
 )
-from ntkfast.engines.numba.cpu.image.pairs import defect, difference, relu_row
-from ntkfast.engines.numba.formulas.simd import load, real, select, store
+from ntkfast.engines.numba.cpu.image.pairs import defect, relu_row
+from ntkfast.engines.numba.formulas.simd import load, product, real, select, store
 
 CLOSE = 0.01  # 1 - |u| below which it is summed from what is small
 
@@ -101,9 +101,8 @@ def accurate(pair: Pair, k: int, f: Frame, i: int, j: int, stride: int, lane: in
                 n = load(x.norm, (offset + xr * w + xc) * LANES + lane)
             if 0 <= yr < h and 0 <= yc < w:
                 m = load(y.norm, (offset + yr * w + yc) * LANES + lane)
-            differ = difference(n, inverse_x, m, inverse_y)
-            gap += differ * differ
-            n, m = n * inverse_x, m * inverse_y
+            n, m = product(n, inverse_x), product(m, inverse_y)
+            gap += (n - m) * (n - m)
             place = (i * net.stride[k, 0] + a) % rows * stride
             place += (j * net.stride[k, 1] + b) * LANES + lane
             v = load(ring.v, place)

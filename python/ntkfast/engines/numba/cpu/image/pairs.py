@@ -17,7 +17,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     slot_at,
 )
 from ntkfast.engines.numba.formulas.arccos import arc_cosine
-from ntkfast.engines.numba.formulas.simd import load, real, select, store
+from ntkfast.engines.numba.formulas.simd import load, product, real, select, store
 
 
 @compiled
@@ -25,12 +25,6 @@ def defect(s: Any, scale: Any) -> Any:
     """1 - |u| of a covariance and the product of inverse deviations: right up to rounding."""
     v = real(s, 1) - abs(s) * scale
     return select(v > real(s, 0), v, real(s, 0))
-
-
-@compiled
-def difference(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Return a b - c d, which is 0 for equal factors; see the header."""
-    return (a - c) * b + c * (b - d)
 
 
 @compiled
@@ -52,7 +46,7 @@ def start_plane(pair: Pair, di: int, dj: int) -> None:
                 for c in range(channels):
                     one = load(x.data, (p * channels + c) * LANES + lane)
                     other = load(y.data, (q * channels + c) * LANES + lane)
-                    differ = difference(one, a, select(back, -other, other), b)
+                    differ = product(one, a) - product(select(back, -other, other), b)
                     gap += differ * differ
                 put(pair.work.plane, at + lane, dot, gap * real(dot, 0.5), real(dot, 0))
 
@@ -82,8 +76,8 @@ def relu_row(
 def share(n: Any, inverse_x: Any, m: Any, inverse_y: Any, s: Any, v: Any, back: bool) -> Any:
     """1 - |u| of a sum: what one of its parts adds."""
     v = select((s < real(s, 0)) == back, v, real(s, 2) - v)
-    differ = difference(n, inverse_x, m, inverse_y)
-    return n * inverse_x * (m * inverse_y) * v + real(s, 0.5) * differ * differ
+    n, m = product(n, inverse_x), product(m, inverse_y)
+    return n * m * v + real(s, 0.5) * (n - m) * (n - m)
 
 
 @compiled
