@@ -128,6 +128,28 @@ def neural_tangents_gradient(X: Array, Y: Array, V: Array, depth: int) -> Evalua
     return lambda: compiled(x, y, v).block_until_ready()
 
 
+def neural_tangents_predict(
+    X: Array, y: Array, Z: Array, depth: int, ridge: float, *, get: str, cov: bool, times: Any
+) -> Evaluate:
+    """Prepare its `predict`: Gram matrices, decomposition and answers at some times or the end."""
+    jax, kernel = neural_tangents_kernel(X, depth)
+    from neural_tangents import predict
+
+    compiled = jax.jit(kernel, static_argnames="get")
+    at = None if times is None else np.asarray(times)
+
+    def evaluate() -> Any:
+        answer = predict.gradient_descent_mse_ensemble(
+            compiled, X, y[:, None], diag_reg=ridge, diag_reg_absolute_scale=True
+        )
+        found = jax.block_until_ready(answer(t=at, x_test=Z, get=get, compute_cov=cov))
+        if not cov:
+            return [np.asarray(found)[..., 0]]
+        return [np.asarray(found.mean)[..., 0], np.asarray(found.covariance)]
+
+    return evaluate
+
+
 def neural_tangents_images(X: Array, Y: Array, readout: str) -> Evaluate:
     """Prepare three convolutions of neural-tangents, with global or flat read-out."""
     jax, stax = stax_of(X.dtype)

@@ -1,4 +1,7 @@
-"""Fits and predictions beside scikit-learn's, which get the same Gram matrices from ntkfast.
+"""Fits and predictions beside those of others.
+
+scikit-learn gets the same Gram matrices from ntkfast; `predict` of neural-tangents gets its own,
+compiled before the clock runs, and is skipped where it does not import.
 
 Targets are a sum of absolute values of projections with noise. Times hold the Gram matrices, the
 solution and the predictions of a tenth as many rows. "path" finds the best of 28 ridges by leaving
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from peers import neural_tangents_predict, versions_of
 from race import Race, Size
 
 pytest.importorskip("sklearn")
@@ -105,6 +109,42 @@ def test_gaussian_process(race: Race, size: Size, n: int, tuned: bool) -> None:
     same(ours(), theirs(), 1e-2 if tuned else 1e-7)
     row = {"model": "GP, tuned" if tuned else "GP", "n": len(X)}
     race(ours, "predictions", row, "ntkfast", against={"scikit-learn": theirs})
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "end": {"get": "ntk", "cov": False, "times": None},
+    "posterior": {"get": "nngp", "cov": True, "times": None},
+    "five times": {"get": "ntk", "cov": False, "times": (1.0, 10.0, 100.0, 1e3, 1e4)},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("n", [1000, 4000])
+def test_neural_tangents(race: Race, size: Size, n: int, task: str) -> None:
+    """Means and covariances of the ensemble of networks, in training and at its end."""
+    X, y, Z = data(size(n // 10, n))
+    wanted = TASKS[task]
+    try:
+        theirs = neural_tangents_predict(X, y, Z, NET.depth, RIDGE, **wanted)
+    except ImportError as error:
+        pytest.skip(f"neural-tangents: {error}")
+    times = np.inf if wanted["times"] is None else wanted["times"]
+
+    def ours() -> Any:
+        model = nf.regression.GradientFlow(NET, kind=wanted["get"], ridge=RIDGE).fit(X, y)
+        found = model.predict(Z, times, return_cov=wanted["cov"])
+        return found if wanted["cov"] else [found]
+
+    same(ours(), theirs(), 1e-6)
+    versions = versions_of(("neural-tangents", "jax"))
+    race(
+        ours,
+        "predictions",
+        {"model": task, "n": len(X)},
+        "ntkfast",
+        against={"neural-tangents": theirs},
+        facts={"versions": " ".join(" ".join(one) for one in versions.items())},
+    )
 
 
 @pytest.mark.parametrize("n", [5000, 20_000])

@@ -9,7 +9,8 @@ there vote, and the test series are looked at once.
 With NTKFAST_DATA naming a folder that holds UCR sets under ucr/ (arrays X_train, y_train, X_test,
 y_test) it runs on these, smallest first, else on two small sets of its own: cylinder, bell and
 funnel (Saito 1994), drawn from their definition, and the digits of the package as sequences of
-eight rows of pixels.
+eight rows of pixels. The picture of the gallery shows 72 sets of the archive, from the table in
+bench/RESULTS_UCR.md.
 
     NTKFAST_DATA=data python examples/ucr_rntk.py --seconds 20 --results ucr.jsonl --out ucr.png
 """
