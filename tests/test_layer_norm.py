@@ -187,7 +187,7 @@ def test_layers_that_differ() -> None:
                 nf.Residual("relu", nf.Dense(width=6)),
                 parameterization="standard",
             ),
-            "width: expected that of the layer before .*, 5; got 6",
+            "width: expected one for all branches of Residual.*, got 5 and 6",
         ),
         (
             lambda: nf.FullyConnected(2, w_std=[1, 2, 3]),

@@ -15,13 +15,16 @@ from ntkfast.engines.config import show_config
 from ntkfast.engines.threadpool import register as _register_threadpool
 from ntkfast.kernels import ArcCosine, ExponentialPower, Gaussian, Kernel, Laplace
 from ntkfast.networks import (
+    Add,
     AvgPool,
+    Concatenate,
     Conv,
     ConvNet,
     Convolutional,
     Dense,
     FullyConnected,
     LayerNorm,
+    Multiply,
     Network,
     Readout,
     Recurrent,
@@ -50,8 +53,10 @@ _NEED_EXTRAS = ("dask", "features", "gpytorch", "jax", "sklearn", "torch")
 
 __all__ = [
     "Activation",
+    "Add",
     "ArcCosine",
     "AvgPool",
+    "Concatenate",
     "Conv",
     "ConvNet",
     "Convolutional",
@@ -62,6 +67,7 @@ __all__ = [
     "Kernel",
     "Laplace",
     "LayerNorm",
+    "Multiply",
     "Network",
     "Readout",
     "Recurrent",

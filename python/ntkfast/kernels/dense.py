@@ -418,9 +418,12 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
     def join(a: Variances, b: Variances) -> Variances:
         return a[0] + b[0], a[1] + b[1]
 
+    def multiply(a: Variances, b: Variances) -> Variances:
+        return a[0] * b[0], a[1] * b[1]
+
     # Variances are needed as far as the last activation that asks only: mostly not at all.
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
-    carry(layers[:asking], (first, second), activate, affine, join)
+    carry(layers[:asking], (first, second), activate, affine, join, multiply)
     plan = _table(kernel, dim, tuple(block[0].shape[1] - 2 for block in blocks))
     with np.errstate(over="ignore"):  # of the one that is not asked for
         both = kernel._own(X.norms, dim).astype(dtype)
