@@ -24,9 +24,9 @@ from ntkfast.engines.numba.formulas.radial import (
     squared_distance,
     squared_distances,
 )
-from ntkfast.engines.numba.formulas.slot_slopes import NTK_T, NTK_X, U_X
 from ntkfast.engines.numba.formulas.row_rates import row_rates
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.formulas.slot_slopes import NTK_T, NTK_X, U_X
 from ntkfast.engines.numba.problem import (
     ROWS,
     WIDTH,
