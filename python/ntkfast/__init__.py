@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ntkfast._version import __version__
 from ntkfast.activations import resolve as Activation  # noqa: N812 - the word of the vocabulary
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from ntkfast import jax as jax
     from ntkfast import sklearn as sklearn
     from ntkfast import torch as torch
+    from ntkfast.activations.duals import Dual
 
 _LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
 # not in __all__: `import *` works without these extras
@@ -61,6 +61,7 @@ __all__ = [
     "ConvNet",
     "Convolutional",
     "Dense",
+    "Dual",
     "ExponentialPower",
     "FullyConnected",
     "Gaussian",
@@ -98,8 +99,10 @@ __all__ = [
 _register_threadpool()
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
+    if name == "Dual":
+        return importlib.import_module("ntkfast.activations.duals").Dual
     if name in _LAZY + _NEED_EXTRAS:
         return importlib.import_module(f"ntkfast.{name}")
     module = sys.modules[__name__]

@@ -150,16 +150,20 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
+        layers = _facts(self, X.data.shape[1]).layers
+        stated = [one.activation for one in layers if not one.activation.has_series]
+        if stated:
+            raise TypeError(f"kernel: derivatives by inputs are not known for {stated[0].name}")
         plan = self._profile(X, Y) if self.is_zonal else None
         if plan is not None:
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
-        if short := pairwise.short_of(_facts(self, X.data.shape[1]).layers, X, Y):
+        if short := pairwise.short_of(layers, X, Y):
             raise TypeError(
                 f"kernel: derivatives by inputs are not known where the Hermite series of "
                 f"{short[0].name} is too long, as in {self!r} here"
             )
-        layers, left, right = _layer_map(self, X, Y)
-        return layers, None, left, right
+        table, left, right = _layer_map(self, X, Y)
+        return table, None, left, right
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""

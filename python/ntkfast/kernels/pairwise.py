@@ -83,6 +83,8 @@ def _loss(activation: Activation, q: float) -> float:
     """Return what the longest series lacks at a variance."""
     if activation.polynomial_degree is not None:
         return 0.0
+    if not activation.has_series:
+        return np.inf
     variance = np.array([q])
     return max(series_losses(activation, activation.hermite(variance, MAX_TERMS), variance))
 
