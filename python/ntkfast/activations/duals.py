@@ -66,8 +66,8 @@ class Dual(Activation):
     >>> import numpy as np, ntkfast as nf
     >>> smooth = nf.Dual(nngp=lambda u: np.exp(u - 1), derivative=lambda u: np.exp(u - 1), degree=1)
     >>> nf.FullyConnected(2, activation=smooth).ntk(np.eye(2)).round(6)
-    array([[3.      , 0.726979],
-           [0.726979, 3.      ]])
+    array([[3.      , 0.726978],
+           [0.726978, 3.      ]])
     """
 
     nngp: Function

@@ -112,7 +112,7 @@ class Add(Branches):
     >>> import ntkfast as nf
     >>> branches = nf.Add(("relu", nf.Dense()), ("erf", nf.Dense()))
     >>> nf.compose(nf.Dense(), branches, "relu", nf.Dense()).ntk([[1.0, 2.0]]).round(4)
-    array([[3.0592]])
+    array([[2.982]])
     """
 
     branches: tuple[Serial, ...]
@@ -155,7 +155,7 @@ class Multiply(Add):
     >>> import ntkfast as nf
     >>> gated = nf.Multiply(nf.Dense(), ("sigmoid_like", nf.Dense()))
     >>> nf.compose(nf.Dense(), gated, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
-    array([[1.0083]])
+    array([[0.8171]])
     """
 
     joined = "product"
@@ -181,7 +181,7 @@ class Concatenate(Add):
     >>> import ntkfast as nf
     >>> both = nf.Concatenate("relu", "erf", shares=(3, 1))
     >>> nf.compose(nf.Dense(), both, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
-    array([[1.0716]])
+    array([[1.0943]])
     """
 
     shares: tuple[float, ...] | None
