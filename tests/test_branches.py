@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import erf
 
 import cases
 import gradient_oracle
@@ -143,46 +142,6 @@ def test_spectra_and_scales() -> None:
     series = sum(np.exp(log) * u**k for k, log in enumerate(powers.log_b))
     profile = smooth.ntk.profile(u, 3**-0.5) / smooth.ntk.profile([1.0], 3**-0.5)
     np.testing.assert_allclose(series, profile, rtol=1e-12, atol=1e-13)
-
-
-@pytest.mark.slow
-def test_wide_networks() -> None:
-    """Gates and concatenated neurons of 400 neurons, with gradients by hand."""
-    x, width, draws = np.random.default_rng(1).normal(size=(3, 4)), 400, 200
-    gated = nf.Multiply(D(1.1), ("erf", D(0.9)))
-    network = nf.compose(D(1.2), gated, D(0.8), nf.Concatenate("relu", (), shares=(1, 1)), D(1.3))
-    found = np.array([_both(x, width, np.random.default_rng(k)) for k in range(draws)])
-    error = found.std(axis=0) / draws**0.5
-    wanted = np.array([network.nngp(x), network.ntk(x)])
-    np.testing.assert_array_less(
-        np.abs(found.mean(axis=0) - wanted), 5 * error + 0.01 * wanted.max()
-    )
-
-
-def _both(x: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Outer products of the outputs of one network, and of its gradients."""
-    first, one, two, mixed, last = (
-        rng.normal(size=shape) for shape in ((4, n), (n, n), (n, n), (n, n), (2 * n, 1))
-    )
-    first, one, two = 1.2 / 2 * first, 1.1 / n**0.5 * one, 0.9 / n**0.5 * two
-    mixed, last = 0.8 / n**0.5 * mixed, 1.3 / (2 * n) ** 0.5 * last
-    a = x @ first
-    s, b = erf(a), a @ one
-    c = s @ two
-    h = (b * c) @ mixed
-    end = np.hstack([np.maximum(h, 0), h])
-    by_h = (h > 0) * last[:n, 0] + last[n:, 0]
-    by_product = by_h @ mixed.T
-    by_b, by_c = by_product * c, by_product * b
-    by_a = by_b @ one.T + (by_c @ two.T) * (2 / np.pi**0.5) * np.exp(-(a**2))
-
-    def gram(back: np.ndarray, forward: np.ndarray, scale: float) -> np.ndarray:
-        return scale**2 / forward.shape[1] * (back @ back.T) * (forward @ forward.T)
-
-    ntk = 1.3**2 / (2 * n) * end @ end.T + gram(by_h, b * c, 0.8)
-    ntk += gram(by_b, a, 1.1) + gram(by_c, s, 0.9) + gram(by_a, x, 1.2)
-    f = end @ last
-    return np.array([f @ f.T, ntk])
 
 
 def test_as_values() -> None:
