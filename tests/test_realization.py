@@ -105,7 +105,7 @@ def test_dense_limits(name: str) -> None:
         )
     else:
         net = nf.compose(*BRANCHES[name][0].elements, D(1.1))
-    draws = 120 if name == "three" else 40  # products of three Gaussians scatter
+    draws = 200 if name == "three" else 40  # products of three Gaussians scatter
     check_limit(net, x, nf.finite.Realization(net, 200, shape=3), draws, 0.03)
 
 
