@@ -38,16 +38,20 @@ from ntkfast.networks import (
 )
 
 if TYPE_CHECKING:
-    from ntkfast import batch, datasets, finite, plot, regression, spectrum, statistics
+    from ntkfast import batch, datasets, finite, plot, preprocessing, regression, spectrum
     from ntkfast import dask as dask
     from ntkfast import features as features
     from ntkfast import gpytorch as gpytorch
     from ntkfast import jax as jax
     from ntkfast import sklearn as sklearn
+    from ntkfast import statistics as statistics
     from ntkfast import torch as torch
     from ntkfast.activations.duals import Dual
 
-_LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
+_LAZY = (
+    *("batch", "datasets", "finite", "plot", "preprocessing", "regression", "spectrum"),
+    "statistics",
+)
 # not in __all__: `import *` works without these extras
 _NEED_EXTRAS = ("dask", "features", "gpytorch", "jax", "sklearn", "torch")
 
@@ -85,6 +89,7 @@ __all__ = [
     "get_num_threads",
     "myrtle",
     "plot",
+    "preprocessing",
     "regression",
     "resnet",
     "sequences",
