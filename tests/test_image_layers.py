@@ -238,6 +238,23 @@ def test_pool_of_the_whole_image_is_global() -> None:
     np.testing.assert_allclose(total.ntk(X), 24**2 * mean.ntk(X), rtol=1e-13)
 
 
+def test_pools_and_strides_commute() -> None:
+    """Means of means, pools of one pixel, and images that are turned around a circle."""
+    first = (Conv(1, 1.2, 0.1), "relu")
+    Z = X[:, :4, :4]
+    for pool in (nf.AvgPool, nf.SumPool):
+        twice = nf.ConvNet(*first, pool(2), pool(2), Conv(1), "erf").ntk
+        once = nf.ConvNet(*first, pool(4), Conv(1), "erf").ntk
+        np.testing.assert_allclose(twice(Z), once(Z), rtol=1e-12)
+    picked = nf.ConvNet(*first, nf.AvgPool(1, 2), Conv(), "relu").ntk
+    strided = nf.ConvNet(Conv(1, 1.2, 0.1, stride=2), "relu", Conv(), "relu").ntk
+    np.testing.assert_allclose(picked(Z), strided(Z), rtol=1e-12)
+    circle = nf.ConvNet(Conv(3, 1.2, 0.1, "circular"), "relu", Conv(3, padding="circular"), "gelu")
+    turned = np.roll(Z, (1, 2), axis=(1, 2))
+    np.testing.assert_allclose(circle.ntk(turned), circle.ntk(Z), rtol=1e-12)
+    np.testing.assert_allclose(circle.ntk(turned, Z), circle.ntk(Z), rtol=1e-12)
+
+
 def test_layernorm_forgets_sizes() -> None:
     """Multiples of an image, or of pixels, have one kernel."""
     whole = nf.ConvNet(Conv(), nf.LayerNorm("all"), "gelu", Conv(), "erf")
