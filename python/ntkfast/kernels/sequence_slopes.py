@@ -180,6 +180,8 @@ class Walk:
         before = np.zeros(self.shape[1:], bool)
         for k in reversed(range(self.count)):
             live, below = self.live[k], np.zeros(self.shape[1:])
+            w_below: Any
+            co_below: Any
             if self.kinked:
                 self.inputs[k] = apart(self.x.inputs[k], self.Y.inputs[k])
                 w_below, co_below = self.inputs[k][:2]
@@ -239,15 +241,17 @@ class Walk:
             scale = scale / np.sqrt(x.lengths[:, None] * self.Y.lengths)
         for k in range(self.count):
             read = scale * plan.weights[int(k == 0)]
-            above, above_t, above_u = read, 0.0 if plan.nngp else read, 0.0
+            above, above_t = read, 0.0 if plan.nngp else read
+            above_u: Any = 0.0
             for layer in reversed(range(net.depth)):
                 up, up_t = value[layer] + above, tangent[layer] + above_t
                 slopes, theta = self.duals[k, layer], self.theta[k, layer]
                 by_t = np.where(self.live[k], up_t * self.slope[k, layer], 0)
                 by_c, by_q = up * slopes.by_c, up * slopes.by_q
                 if self.kinked:
-                    above_u = self._turn_back(k, layer, up, up_t * theta, turn[layer] + above_u)
-                    turn[layer], above_u = above_u
+                    turn[layer], above_u = self._turn_back(
+                        k, layer, up, up_t * theta, turn[layer] + above_u
+                    )
                     if self.degree == 0:
                         by_c, by_q = 0 * by_c, 0 * by_q
                 else:
@@ -318,7 +322,7 @@ def _turned(e: Doubles, f: Doubles, lost: Doubles, q: Doubles) -> Doubles:
     """Return the differences of shares, e - f, from those of parts of variances."""
     rest = lost - f * f * lost.sum(axis=0)
     both = q * (e + f)
-    return rest / np.where(both > 0, both, 1)
+    return np.asarray(rest / np.where(both > 0, both, 1))
 
 
 def _inverse(q: Doubles) -> Doubles:

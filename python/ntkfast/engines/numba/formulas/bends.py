@@ -108,22 +108,19 @@ def gelu_bend(
     share = fetch(left, p + ROWS) * fetch(left, p + ROWS)
     root = fetch(right, o + 2 * WIDTH)
     rest_p = fetch(right, o + WIDTH) * fetch(right, o + WIDTH)
-    size, other, ie = fetch(left, p + 2 * ROWS) * root, root * root, s.g / s.e
+    size, ie = fetch(left, p + 2 * ROWS) * root, s.g / s.e
     u2, inverse_d = u * u, s.g * s.g
     e2, log_e, high = s.rest / inverse_d, half * share / s.rest, s.e / s.g * inverse_d
     by_q = (high + q * share * ie) - u2 * (q * high) * log_e
     by_q -= (u2 * (q * inverse_d) * ie + q * high) * (share + log_e)
     along = u * slope + two * size * by_q * inverse
-    first = (q * share - s.z * s.z) / s.rest
-    second = (other * rest_p - s.z * s.z) / s.rest
+    first, second = share / s.rest, rest_p / s.rest
     c = u * size
     across = c / e2
-    bent = inverse * ie * ((two - first) * (two - second) + two * across * across)
-    less = share * rest_p - s.z1 * s.z1
-    inner = three * log_e / e2 + (less + one) * log_e + other * rest_p * share + less * share
-    slope_q = inverse * (-c * high * log_e - c * ie * inner)
+    bent = inverse * ie * ((one + first) * (one + second) + two * across * across)
+    slope_s = (first - second + three * first * second) + (two * share - one)
     g = slope * own
-    g_s = own * (two * q * slope_q + c * bent)
+    g_s = own * (inverse * ie * c * share * slope_s)
     return g * share_, top * along - f * grown, g, own * size * bent, g_s
 
 
@@ -150,7 +147,15 @@ def gelu_bends(
 
 
 @compiled
+def lead(left: Array, p: int, right: Array, o: int, w: Any) -> Any:
+    """Return sqrt(q) (sqrt(q) - sqrt(p) u), of the first number."""
+    root, other = fetch(left, p), fetch(right, o)
+    return root * ((root - other) + other * w)
+
+
+@compiled
 def sine_bends(
+    a: float,
     b: float,
     c: float,
     left: Array,
@@ -160,22 +165,25 @@ def sine_bends(
     shares: Array,
     at: int,
     own: Any,
-    grown: Any,
     state: Array,
     bends: Array,
 ) -> None:
-    """Write the derivatives of a sin(b x + phase), c = cos(2 phase)."""
+    """Write the derivatives of a sin(b x + phase), c = cos(2 phase); see the header."""
     wide()
     like = load(state, 0)
     rate2, turn, one, zero = real(like, b * b), real(like, c), real(like, 1), real(like, 0)
-    loss = rate2 * fetch(left, p) * fetch(left, p)
+    half, two = real(like, a * a / 2), real(like, 2)
+    q = rate2 * fetch(left, p) * fetch(left, p)
+    inverse, rest = fetch(left, p + 6 * ROWS), one - fetch(left, p + 7 * ROWS)
+    z = turn * rest * rest
+    grown = two * q * half * inverse * inverse if fetch(left, p + 5 * ROWS) > zero else one
     for j in range(WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
         front, u = w < co, cosine(w, co)
         small, n = select(front, w, co), rate2 * pair(left, p, right, o + j, 0)
-        size = one - small
-        every = exponential(-(n * small + root_gap(left, p, right, o + j, rate2)))
-        apart = size * expm1_ratio(-(one + one) * n * size)
+        size, gap = one - small, root_gap(left, p, right, o + j, rate2)
+        every = exponential(-(n * small + gap))
+        apart = size * expm1_ratio(-two * n * size)
         sign = select(front, turn, -one)
         f = pair(left, p, right, o + j, 1) + sign * pair(left, p, right, o + j, 2) * apart
         g = select(front, sign, one) * pair(left, p, right, o + j, 4) * apart
@@ -183,21 +191,20 @@ def sine_bends(
         share = own * fetch(shares, at + j)
         moves = share > zero
         g_u = select(moves, n * n * f / select(moves, share, one), zero)
-        f_u = g * share
-        bend = f_u, u * f_u - f * (loss + grown), g, g_u, u * g_u - loss * g
-        store_bend(bends, j, bend)
+        even, odd = exponential(-(n * w + gap)), turn * exponential(-(n * co + gap))
+        ahead = rate2 * lead(left, p, right, o + j, w)
+        twice = ahead + ahead
+        close = abs(twice) < real(like, 0.3)
+        x = select(close, twice, zero)
+        lost = select(close, z * even * (x * expm1_ratio(x)), odd - z * even)
+        size = half * inverse * fetch(right, o + j + 6 * WIDTH)
+        f_s = size * (grown * lost - ahead * (even + odd))
+        store_bend(bends, j, (g * share, f_s, g, g_u, u * g_u - q * g))
 
 
 @compiled
 def exponential_bends(
-    b: float,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    grown: Any,
-    state: Array,
-    bends: Array,
+    b: float, left: Array, p: int, right: Array, o: int, state: Array, bends: Array
 ) -> None:
     """Write the derivatives of a exp(b x)."""
     wide()
@@ -207,29 +214,28 @@ def exponential_bends(
         w, co = load(state, j), load(state, WIDTH + j)
         n = rate2 * pair(left, p, right, o + j, 0)
         f = exponential(-(n * w + root_gap(left, p, right, o + j, rate2)))
-        both = q + n * cosine(w, co)
-        bend = n * f, f * (both - grown), f, n * f, f * both
-        store_bend(bends, j, bend)
+        f_s = -f * (rate2 * lead(left, p, right, o + j, w))
+        store_bend(bends, j, (n * f, f_s, f, n * f, f * (q + n * cosine(w, co))))
 
 
 @compiled
-def gaussian_bends(
-    left: Array, p: int, right: Array, o: int, grown: Any, state: Array, bends: Array
-) -> None:
+def gaussian_bends(left: Array, p: int, right: Array, o: int, state: Array, bends: Array) -> None:
     """Write the derivatives of a exp(b x^2)."""
     wide()
     one, three = real(load(state, 0), 1), real(load(state, 0), 3)
     for j in range(WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
         h, c, c_ = fetch(left, p), fetch(left, p + ROWS), fetch(right, o + WIDTH + j)
-        z1, square = h * fetch(right, o + j), c_ * c_
+        h_ = fetch(right, o + j)
+        z1, square, h2 = h * h_, c_ * c_, h * h
         rest = c * c + square * (one - c * c) + z1 * z1 * (w * co)
         f, u = math.sqrt(pair(left, p, right, o + j, 2) / rest), cosine(w, co)
         z2 = z1 * z1 * u / rest
-        moved, cube = u * z2 - h * h / rest, f * f * f
+        moved, cube = u * z2 - h2 / rest, f * f * f
+        behind = -((h - h_) + h_ * w)
         bend = (
             f * z2,
-            f * (moved - grown),
+            f * (h2 * behind * (h_ * u + h) / (rest * (one + h2))),
             u * cube,
             cube * (one + three * u * z2),
             u * cube * (one + three * moved),
@@ -243,19 +249,25 @@ def series_bend(
 ) -> Any:
     """Return the derivatives of a Hermite series; see the header."""
     u, zero, two = cosine(w, co), real(w, 0), real(w, 2)
-    f = f_u = half = moved = moved_u = zero
+    f = f_u = half = moved = moved_u = apart = total = tail = zero
     for k in range(terms - 1, -1, -1):
-        a = fetch(left, p + k * ROWS)
+        a, a_ = fetch(left, p + k * ROWS), fetch(right, o + k * WIDTH)
         b = real(w, k) * a
         if k + 2 < terms:
             b += math.sqrt(real(w, (k + 1) * (k + 2))) * fetch(left, p + (k + 2) * ROWS)
+        c = b - a * grown
         half = half * u + f_u
         f_u = f_u * u + f
-        f = f * u + a * fetch(right, o + k * WIDTH)
+        f = f * u + a * a_
         moved_u = moved_u * u + moved
-        moved = moved * u + b * fetch(right, o + k * WIDTH)
+        moved = moved * u + b * a_
+        apart = apart * u - c * (a - a_)
+        if k:
+            tail += c * a
+            total = total * u + tail
     own = pair(left, p, right, o, terms)
-    return f_u, moved - f * grown, f_u * own, two * half * own, (moved_u - f_u) * own
+    f_s = select(w < co, apart - w * total, moved - f * grown)
+    return f_u, f_s, f_u * own, two * half * own, (moved_u - f_u) * own
 
 
 @compiled
@@ -304,10 +316,10 @@ def write_bends(
     elif kind == GELU:
         gelu_bends(left, p, right, o, shares, at, own, grown, state, bends)
     elif kind == SINE:
-        sine_bends(b, c, left, p, right, o, shares, at, own, grown, state, bends)
+        sine_bends(a, b, c, left, p, right, o, shares, at, own, state, bends)
     elif kind == EXP:
-        exponential_bends(b, left, p, right, o, grown, state, bends)
+        exponential_bends(b, left, p, right, o, state, bends)
     elif kind == GAUSSIAN:
-        gaussian_bends(left, p, right, o, grown, state, bends)
+        gaussian_bends(left, p, right, o, state, bends)
     else:
         series_bends(here["count"], left, p, right, o, grown, state, bends)
