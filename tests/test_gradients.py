@@ -123,10 +123,20 @@ def test_engines_agree_on_layers(name: str, kind: str) -> None:
     rng = np.random.default_rng(3)
     x, y, dX, V = (rng.standard_normal(shape) for shape in [(3, 4), (5, 4), (3, 4), (3, 5)])
     x, y = x * np.geomspace(0.3, 3, 3)[:, None], y * np.geomspace(2, 0.5, 5)[:, None]
-    for part, moved in ((kernel.vjp, V), (kernel.jvp, dX)):
+    parts = [(kernel.vjp, V), (kernel.jvp, dX), (kernel.parameter_jvp, {"w_std": 1, "b_std": 2})]
+    for part, moved in parts:
         native, numba = (part(x, y, moved, engine=engine) for engine in ("native", "numba"))
         bound = ROUNDING * epsilon(np.float64) * np.abs(native).max()
         assert np.abs(native - numba).max() <= bound
+    for Y, weights in ((y, V), (None, V @ V.T), (y, (V, np.eye(5)))):
+        native, numba = (
+            kernel.parameter_gradient(x, Y, weights, engine=engine)
+            for engine in ("native", "numba")
+        )
+        size = np.abs(kernel(x, Y)).max() * np.abs(V).sum() * 10
+        assert all(
+            abs(native[k] - numba[k]) <= ROUNDING * epsilon(np.float64) * size for k in native
+        )
 
 
 KERNELS = {
@@ -197,11 +207,32 @@ def test_jvp_is_the_adjoint(kernel: Any) -> None:
     )
 
 
+def biased(activation: str, dual: Any, kind: str, name: str) -> tuple[Any, str, Any]:
+    """Return a kernel that takes no profile, a parameter, and the oracle for its values."""
+    known = {"w_std": 0.9, "b_std": 0.4}
+    network = nf.FullyConnected(2, activation=activation, parameterization="ntk", **known)
+
+    def make(value: Any) -> oracle.Kernel:
+        return oracle.fully_connected_ntk(2, dual, dimension=4, which=kind, **known | {name: value})
+
+    return getattr(network, kind), name, make
+
+
 PARAMETERS = [
     (nf.ResNet(3, alpha=0.3).ntk, "alpha", lambda value: oracle.resnet(3, value)),
     (nf.Laplace(2.0, inputs="sphere"), "c", oracle.laplace),
     (nf.Laplace(0.5), "c", lambda value: oracle.laplace(value, "euclidean")),
     (nf.FullyConnected(2, bias=0.5).ntk, "bias", lambda v: oracle.fully_connected(2, bias=v)),
+    *(
+        biased(activation, dual, kind, name)
+        for activation, dual, kind, name in (
+            ("relu", oracle.relu, "ntk", "w_std"),
+            ("relu", oracle.relu, "ntk", "b_std"),
+            ("erf", oracle.erf, "nngp", "w_std"),
+            ("gelu", oracle.gelu, "ntk", "b_std"),
+            ("hermite(3)", oracle.hermite(3), "ntk", "w_std"),
+        )
+    ),
     (
         nf.FullyConnected(2, parameterization="ntk", w_std=1.5).ntk,
         "w_std",
@@ -215,7 +246,7 @@ PARAMETERS = [
 @pytest.mark.parametrize(("kernel", "name", "make"), PARAMETERS, ids=lambda one: None)
 def test_parameters_against_the_oracle(kernel: Any, name: str, make: Any) -> None:
     x, y, V = cases.rows(4, 4), cases.rows(3, 4, seed=1), cases.rows(4, 3, seed=2)
-    y[0], y[1] = x[0], -2 * x[1]
+    x[3], y[0], y[1] = 0, x[0], -2 * x[1]
     p = kernel.parameters()[name]
     with oracle.mp.workdps(oracle.DIGITS):
         h = oracle.mpf(10) ** -30
@@ -366,3 +397,24 @@ def test_parameters_that_enter_as_one_product(kernel: Any) -> None:
             total += c * np.sum(V * kernel.with_parameters({name: value * (1 + k * 1e-3)})(x, y))
         if value:
             assert abs(found[name] * value - total / 60e-3) < 1e-10 * size
+
+
+def test_parameters_of_many_layers() -> None:
+    """More than one pass has room for, of a residual network with biases, by both forms of V."""
+    layers = [nf.Dense(1.1, 0.3), nf.Residual("relu", nf.Dense(0.8, 0.2))]
+    kernel = nf.compose(*layers * 3, nf.Dense(0.9, 0.1)).ntk
+    x, y, V = cases.rows(5, 3), 2 * cases.rows(4, 3, seed=1), cases.rows(5, 4, seed=2)
+    found = kernel.parameter_gradient(x, y, V)
+    pair = kernel.parameter_gradient(x, y, (V, np.eye(4)), threads=2)
+    assert len(found) == 14
+    for name, value in kernel.parameters().items():
+        total, size = 0.0, 0.0
+        for k, c in ((1, 45), (-1, -45), (2, -9), (-2, 9), (3, 1), (-3, -1)):
+            near = V * kernel.with_parameters({name: value * (1 + k * 1e-3)})(x, y)
+            total, size = total + c * np.sum(near), np.sum(np.abs(near))
+        assert abs(found[name] * value - total / 60e-3) < 1e-11 * size
+        assert found[name] == pytest.approx(pair[name], rel=1e-12)
+        moved = kernel.parameter_jvp(x, y, {name: 1.0})
+        assert abs(np.sum(V * moved) - found[name]) * value < 1e-13 * size
+        moved = kernel.parameter_jvp(x, None, {name: 1.0})
+        assert np.array_equal(moved, moved.T)

@@ -49,7 +49,11 @@ py::dict codes() {
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
     found["Answer"] = named<Answer>(
         {{"PRODUCT", Answer::kProduct}, {"RELU", Answer::kRelu}, {"STEP", Answer::kStep}});
-    found["sizes"] = named<int>({{"SLOTS", kSlots}, {"PIECES", kPieces}, {"RATES", kRates}});
+    found["sizes"] = named<int>({{"SLOTS", kSlots},
+                                 {"PIECES", kPieces},
+                                 {"RATES", kRates},
+                                 {"MOVES", kMoves},
+                                 {"DIRECTIONS", kDirections}});
     found["limits"] = named<double>({{"REFINE_LAYERS", kRefineLayers},
                                      {"REFINE_SPHERE", kRefineSphere},
                                      {"REFINE_DISTANCE", kRefineDistance},

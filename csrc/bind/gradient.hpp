@@ -19,6 +19,7 @@ bool is_smooth_at_zero(const LayersHolder& map) {
 
 template <class T>
 using Rows = py::array_t<T>;
+using Steps = py::array_t<double, py::array::c_style>;
 template <class T>
 using Series = std::optional<py::array_t<T, py::array::c_style>>;
 
@@ -54,15 +55,40 @@ struct GradientCall {
         problem.outer_x = outer.data();
     }
 
-    void run(Rows<T>& out, int64_t width, const std::string& isa, int threads) {
-        problem.pairs = call.problem;
+    // By what parameters move of the layers, and of rows of zeros too.
+    void use_steps(const Steps& steps) {
+        expect(call.problem.layers, "map: expected layers");
+        expect(steps.ndim() == 3 && steps.shape(0) > 0 && steps.shape(0) <= kDirections &&
+                   steps.shape(1) == call.layers.count + 1 && steps.shape(2) == 4,
+               "steps: wrong shape");
+        call.layers.directions = steps.shape(0);
+        call.layers.steps = reinterpret_cast<const LayerSteps*>(steps.data());
+        problem.tiny = 0;
+        outer.assign(outer.size(), 1);
+    }
+
+    void write_to(Rows<T>& out, int64_t width) {
         problem.out = out.mutable_data(), problem.ldo = row_stride(out, "out");
-        expect(out.shape(0) == problem.pairs.n && out.shape(1) == width, "out: wrong shape");
+        expect(out.shape(0) == call.problem.n && out.shape(1) == width, "out: wrong shape");
+    }
+
+    void run(const std::string& isa, int threads) {
+        problem.pairs = call.problem;
         ntkfast::call(isa, threads, [&](const auto& set, auto poll) {
             ntkfast::run(problem, set, threads, poll);
         });
     }
 };
+
+// V = left right^T.
+template <class T>
+void use_factors(Gradient<T>& g, const Rows<T>& left, const Rows<T>& right, int64_t n, int64_t m) {
+    g.left = left.data(), g.ld_left = row_stride(left, "left");
+    g.right = right.data(), g.ld_right = row_stride(right, "right");
+    g.rank = left.shape(1);
+    expect(left.shape(0) == n && right.shape(0) == m && right.shape(1) == g.rank && g.rank > 0,
+           "left, right: wrong shape");
+}
 
 // out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, V = v or left right^T; without y of v + v^T, the rows being one
 // set.
@@ -75,20 +101,15 @@ void vjp(Rows<T> x, Rows<T> norm_x, std::optional<Rows<T>> y, std::optional<Rows
     const Side<T> columns = y ? Side<T>{*y, norm_y.value(), series_y, {}} : rows;
     GradientCall<T> made(rows, columns, map, slope, second);
     Gradient<T>& g = made.problem;
-    const int64_t n = x.shape(0), m = columns.rows.shape(0);
     if (v) {
         g.v = v->data(), g.ldv = row_stride(*v, "v");
-        expect(v->shape(0) == n && v->shape(1) == m, "v: wrong shape");
+        expect(v->shape(0) == x.shape(0) && v->shape(1) == columns.rows.shape(0), "v: wrong shape");
+        if (!y) g.turned = g.v, g.ld_turned = g.ldv;
     } else {
-        g.left = left.value().data(), g.ld_left = row_stride(*left, "left");
-        g.right = right.value().data(), g.ld_right = row_stride(*right, "right");
-        g.rank = left->shape(1);
-        expect(
-            left->shape(0) == n && right->shape(0) == m && right->shape(1) == g.rank && g.rank > 0,
-            "left, right: wrong shape");
+        use_factors(g, left.value(), right.value(), x.shape(0), columns.rows.shape(0));
     }
-    g.turned = v && !y;
-    made.run(out, x.shape(1), isa, threads);
+    made.write_to(out, x.shape(1));
+    made.run(isa, threads);
 }
 
 // out[i][j] = dK(x_i, y_j)/dx_i . dx_i.
@@ -100,7 +121,43 @@ void jvp(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const py::object&
     GradientCall<T> made(rows, columns, map, slope, second);
     made.problem.dx = dx.data(), made.problem.ld_dx = row_stride(dx, "dx");
     expect(dx.shape(0) == x.shape(0) && dx.shape(1) == x.shape(1), "dx: wrong shape");
-    made.run(out, y.shape(0), isa, threads);
+    made.write_to(out, y.shape(0));
+    made.run(isa, threads);
+}
+
+// What steps of the layers move of the rows x: sums[i] = sum_j V_ij dK(x_i, y_j), V = v + turned^T or
+// left right^T, in each direction; or without sums out[i][j] = dK(x_i, y_j) in the one direction.
+template <class T>
+void by_parameters(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const py::object& map,
+                   const Steps& steps, bool second, Series<T> series_x, Series<T> series_y,
+                   std::optional<Rows<T>> v, std::optional<Rows<T>> turned,
+                   std::optional<Rows<T>> left, std::optional<Rows<T>> right,
+                   std::optional<Rows<double>> sums, std::optional<Rows<T>> out, int threads,
+                   const std::string& isa) {
+    const Side<T> rows{x, norm_x, series_x, {}}, columns{y, norm_y, series_y, {}};
+    GradientCall<T> made(rows, columns, map, py::none(), second);
+    made.use_steps(steps);
+    Gradient<T>& g = made.problem;
+    const int64_t n = x.shape(0), m = y.shape(0);
+    if (v) {
+        g.v = v->data(), g.ldv = row_stride(*v, "v");
+        expect(v->shape(0) == n && v->shape(1) == m, "v: wrong shape");
+    }
+    if (turned) {
+        g.turned = turned->data(), g.ld_turned = row_stride(*turned, "turned");
+        expect(turned->shape(0) == m && turned->shape(1) == n, "turned: wrong shape");
+    }
+    if (left) use_factors(g, *left, right.value(), n, m);
+    if (sums) {
+        expect(row_stride(*sums, "sums") == steps.shape(0) && sums->shape(0) == n &&
+                   sums->shape(1) == steps.shape(0),
+               "sums: wrong shape");
+        g.sums = sums->mutable_data();
+    } else {
+        expect(steps.shape(0) == 1, "steps: expected one direction");
+        made.write_to(out.value(), m);
+    }
+    made.run(isa, threads);
 }
 
 template <class T>
@@ -115,6 +172,13 @@ void bind_gradient_dtype(py::module_& m, const std::string& suffix) {
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),
           py::arg("series_y").noconvert(), py::arg("dx").noconvert(), py::arg("out").noconvert(),
+          py::arg("threads"), py::arg("isa"));
+    m.def(("by_parameters_" + suffix).c_str(), &by_parameters<T>, py::arg("x").noconvert(),
+          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
+          py::arg("map"), py::arg("steps").noconvert(), py::arg("second"),
+          py::arg("series_x").noconvert(), py::arg("series_y").noconvert(),
+          py::arg("v").noconvert(), py::arg("turned").noconvert(), py::arg("left").noconvert(),
+          py::arg("right").noconvert(), py::arg("sums").noconvert(), py::arg("out").noconvert(),
           py::arg("threads"), py::arg("isa"));
 }
 

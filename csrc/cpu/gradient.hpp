@@ -23,11 +23,12 @@ struct GradientScratch {
             return at;
         };
         const int64_t wide = sizeof(double) / sizeof(T), layers = p.layers ? p.layers->count : 0;
+        const int64_t numbers = p.layers ? ntkfast::count_rates(*p.layers) : 0;
         T* const sums = take(wide * g.rows * (p.d + 1));
         T* const weights = take(kTileRows * kTileColumns<T>);
         T* const right = take(Scratch<T>::panels(kTileColumns<T>) * kPanel<T> * g.rank);
-        T* const rates = take(kTileRows * (kRates * layers + 1));
-        T* const shares = take(kTileColumns<T> * layers + kRates * layers + 1);
+        T* const rates = take(kTileRows * numbers);
+        T* const shares = take(kTileColumns<T> * layers + kRates * layers);
         if (s) {
             s->tile.sums = sums, s->weights = weights, s->packed_right = right;
             s->row_rates = rates, s->shares = shares;
@@ -62,11 +63,12 @@ void pack_factor(const Gradient<T>& g, int64_t j0, int width, T* packed) {
 template <class T>
 void pack_shares(const Problem<T>& p, int64_t j0, int width, T* shares) {
     const int64_t layers = p.layers->count;
+    ntkfast::Layers<T> map = *p.layers;
+    map.directions = 0;
     T* const one = shares + kTileColumns<T> * layers;
     std::memset(shares, 0, sizeof(T) * kTileColumns<T> * layers);
     for (int j = 0; j < width; ++j) {
-        p.layers->row_rates(*p.layers, p.norm_y[j0 + j],
-                            given_series(*p.layers, p.layers->series_y, j0 + j), one);
+        map.row_rates(map, p.norm_y[j0 + j], given_series(map, map.series_y, j0 + j), one);
         for (int64_t l = 0; l < layers; ++l)
             shares[(j / kStrip * layers + l) * kStrip + j % kStrip] = one[l * kRates];
     }
@@ -80,8 +82,18 @@ void prepare_rows(const Gradient<T>& g, int64_t i0, int rows, const GradientScra
         const T norm = g.pairs.norm_x[i0 + i] > 0 ? g.pairs.norm_x[i0 + i] : g.tiny;
         const T* const series = given_series(map, map.series_x, i0 + i);
         map.row_stats(map, norm, series, 1, s.tile.rows + i * map.stats);
-        map.row_rates(map, norm, series, s.row_rates + i * (kRates * map.count + 1));
+        map.row_rates(map, norm, series, s.row_rates + i * ntkfast::count_rates(map));
     }
+}
+
+// What layers take of row r of a tile and the columns from j on.
+template <class T>
+Beside<T> beside_layers(const Problem<T>& p, const GradientScratch<T>& s, int r, int j) {
+    const auto& map = *p.layers;
+    return {
+        s.tile.factors + j,
+        {s.tile.rows + r * map.stats, s.tile.columns + j * map.stats},
+        {s.row_rates + r * ntkfast::count_rates(map), s.shares + j * map.count, map.directions}};
 }
 
 // The derivatives of row r of a tile and the columns from j on; of those beyond the data they are 0.
@@ -90,11 +102,7 @@ void strip_slopes(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, 
                   int j, int width, Slopes<T>& slopes) {
     const Problem<T>& p = g.pairs;
     Beside<T> beside{s.tile.factors + j, {}, {}};
-    if (p.layers) {
-        const int64_t layers = p.layers->count;
-        beside.stats = {s.tile.rows + r * p.layers->stats, s.tile.columns + j * p.layers->stats};
-        beside.rates = {s.row_rates + r * (kRates * layers + 1), s.shares + j * layers};
-    }
+    if (p.layers) beside = beside_layers<T>(p, s, r, j);
     const T* const products = s.tile.products + r * kTileColumns<T> + j;
     evaluate_slopes<T>(g, {p, products, i, j0 + j}, beside, slopes);
     for (int k = width - j; k < kStrip; ++k) slopes.radial[k] = slopes.turn[k] = slopes.u[k] = 0;
@@ -109,12 +117,17 @@ void load_weights(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i0,
                          static_cast<int>(Scratch<T>::panels(width)), g.rank, s.weights,
                          kTileColumns<T>);
     } else {
-        for (int i = 0; i < rows; ++i)
-            std::memcpy(s.weights + i * kTileColumns<T>, g.v + (i0 + i) * g.ldv + j0,
-                        sizeof(T) * width);
+        for (int i = 0; i < rows; ++i) {
+            T* const to = s.weights + i * kTileColumns<T>;
+            const auto size = sizeof(T) * static_cast<std::size_t>(width);
+            if (g.v)
+                std::memcpy(to, g.v + (i0 + i) * g.ldv + j0, size);
+            else
+                std::memset(to, 0, size);
+        }
         for (int j = 0; g.turned && j < width; ++j)
             for (int i = 0; i < rows; ++i)
-                s.weights[i * kTileColumns<T> + j] += g.v[(j0 + j) * g.ldv + i0 + i];
+                s.weights[i * kTileColumns<T> + j] += g.turned[(j0 + j) * g.ld_turned + i0 + i];
     }
     const int end = static_cast<int>(ceil_div(width, kStrip)) * kStrip;
     for (int i = 0; i < rows && end > width; ++i)
@@ -227,11 +240,63 @@ void move_task(const Gradient<T>& g, int64_t task, GradientScratch<T>& s) {
     }
 }
 
+// Derivatives by parameters of one row: weighed, or as they are.
+template <class T>
+void row_by_parameters(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, int r,
+                       int64_t j0, int width) {
+    const Problem<T>& p = g.pairs;
+    const int64_t directions = p.layers->directions;
+    Vec<T> sums[kDirections] = {};
+    for (int j = 0; j < width; j += kStrip) {
+        const Beside<T> beside = beside_layers<T>(p, s, r, j);
+        const int64_t used = smaller(kStrip, width - j);
+        Tangents<T> d;
+        parameter_slopes<T>(g, {p, s.tile.products + r * kTileColumns<T> + j, i, j0 + j},
+                            beside.stats, beside.rates, d);
+        if (!g.sums) {
+            std::memcpy(g.out + i * g.ldo + j0 + j, d.along[0].ntk, sizeof(T) * used);
+            continue;
+        }
+        for (int64_t k = 0; k < directions; ++k) {
+            T* const found = d.along[k].ntk;
+            for (int64_t end = used; end < kStrip; ++end) found[end] = 0;  // no data, maybe NaN
+            for (int at = 0; at < kStrip; at += kLanes<T>)
+                sums[k] += load<T>(s.weights + r * kTileColumns<T> + j + at) * load<T>(found + at);
+        }
+    }
+    for (int64_t k = 0; g.sums && k < directions; ++k)
+        g.sums[i * directions + k] += static_cast<double>(sum_lanes<T>(sums[k]));
+}
+
+// A chunk of rows against all columns: derivatives by parameters.
+template <class T>
+void parameter_task(const Gradient<T>& g, int64_t task, GradientScratch<T>& s) {
+    const Problem<T>& p = g.pairs;
+    const int64_t begin = task * g.rows, end = smaller(begin + g.rows, p.n);
+    const int64_t directions = p.layers->directions;
+    for (int64_t k = begin * directions; g.sums && k < end * directions; ++k) g.sums[k] = 0;
+    for (int64_t j0 = 0; j0 < p.m; j0 += kTileColumns<T>) {
+        const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
+        pack_block<T>(g, j0, width, s);
+        if (g.rank)
+            pack_panels<T>(g.right + j0 * g.ld_right, g.ld_right, nullptr, width, g.rank,
+                           s.packed_right);
+        for (int64_t i0 = begin; i0 < end; i0 += kTileRows) {
+            if (*p.cancelled) return;
+            const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+            start_tile<T>(g, i0, rows, width, s);
+            if (g.sums) load_weights<T>(g, s, i0, rows, j0, width);
+            for (int r = 0; r < rows; ++r) row_by_parameters<T>(g, s, i0 + r, r, j0, width);
+        }
+    }
+}
+
 // A chunk of rows against all columns.
 template <class T>
 void gradient_task(const Gradient<T>& g, int64_t task, T* scratch) {
     GradientScratch<T> s;
     GradientScratch<T>::layout(g, scratch, &s);
+    if (g.pairs.layers && g.pairs.layers->steps) return parameter_task<T>(g, task, s);
     if (g.dx) return move_task<T>(g, task, s);
     Problem<T> p = g.pairs;
     p.columns = p.d;

@@ -78,9 +78,11 @@ NTK_FN void with_activation(const ntkfast::LayerConstants<T>& layer, const Stats
         case A::kIdentity: return;
         case A::kRelu:
             if (second == 0)
-                return each([](int, const Carried<T>& s) NTK_LAMBDA { return after_relu<T>(s); });
-            return each([=](int, const Carried<T>& s)
-                            NTK_LAMBDA { return after_rectified<T>(first, second, s); });
+                return each([](int, const Carried<T>& s)
+                                NTK_LAMBDA { return after_relu<T>(s, arc_cosine<T>(s.w, s.co)); });
+            return each([=](int, const Carried<T>& s) NTK_LAMBDA {
+                return after_rectified<T>(first, second, s, arc_cosine<T>(s.w, s.co));
+            });
         case A::kStep:
             return each([=](int, const Carried<T>& s)
                             NTK_LAMBDA { return after_step<T>(first, second, s); });

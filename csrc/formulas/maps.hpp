@@ -88,6 +88,11 @@ static inline std::int64_t count_stats(const LayerRow* layer, std::int64_t count
     return total;
 }
 
+// Half the logarithmic derivatives of w, e, x and y of a layer; `w` of the last one: of the result.
+struct LayerSteps {
+    double w, e, x, y;
+};
+
 // Per-row numbers of a data point that the pair loop needs (see layer.hpp), written by row_stats.
 template <class T>
 struct Layers {
@@ -102,6 +107,16 @@ struct Layers {
     const T* diagonal;             // [n][2], both at pairs of equal inputs, or null
     const T *series_x, *series_y;  // [n][series_stride], [m][series_stride], or null
     std::int64_t series_stride;
+    // Derivatives: by what a pair moves, at most kDirections, and how far each layer does; without
+    // steps there are two directions, the angle and log |x|.
+    std::int64_t directions = 2;
+    const LayerSteps* steps = nullptr;  // [directions][count + 1]
 };
+
+// Numbers per data row that row_rates writes.
+template <class T>
+constexpr std::int64_t count_rates(const Layers<T>& map) {
+    return map.count * (kRates + kMoves * map.directions) + 2 * map.directions;
+}
 
 }  // namespace ntkfast

@@ -38,15 +38,15 @@ struct Problem {
 constexpr int kProductUnit = 384;
 
 // Gradients by the rows of x: out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, where V is a matrix or left right^T;
-// or, with dx, out[i][j] = dK(x_i, y_j)/dx_i . dx_i.
+// or, with dx, out[i][j] = dK(x_i, y_j)/dx_i . dx_i. If the layers have steps, of what they move of x_i
+// instead: sums[i][direction], or out[i][j] in the one direction.
 template <class T>
 struct Gradient {
-    Problem<T> pairs;  // profile[1], if there are profiles, is the derivative by the angle
-    double degree;     // of homogeneity in x, of profiles and radial kernels of directions
-    const T* outer_x;  // |x|^(degree - 1)
-    const T* v;        // [n][m], or null
-    std::int64_t ldv;
-    bool turned;  // y is x, and V + V^T is meant
+    Problem<T> pairs;     // profile[1], if there are profiles, is the derivative by the angle
+    double degree;        // of homogeneity in x, of profiles and radial kernels of directions
+    const T* outer_x;     // |x|^(degree - 1)
+    const T *v, *turned;  // V is the sum of [n][m] and the transpose of [m][n]; either may be null
+    std::int64_t ldv, ld_turned;
     const T *left, *right;
     std::int64_t ld_left, ld_right, rank;
     const T* dx;
@@ -54,6 +54,7 @@ struct Gradient {
     T tiny;  // a norm that stands for 0 in layers, which have a derivative there
     T* out;
     std::int64_t ldo;
+    double* sums;       // [n][directions], or null
     std::int64_t rows;  // of a task
 };
 

@@ -7,16 +7,14 @@
 namespace {
 
 template <class T>
-NTK_FN Carried<T> after_relu(const Carried<T>& s) {
-    const ArcCosine<T> c = arc_cosine<T>(s.w, s.co);
+NTK_FN Carried<T> after_relu(const Carried<T>& s, const ArcCosine<T>& c) {
     return {c.defect, T(2) - c.defect, s.t * c.kappa0};
 }
 
 // A and B of the dual A kappa1 + B u, over A + B.
 template <class T>
-NTK_FN Carried<T> after_rectified(T a, T b, const Carried<T>& s) {
+NTK_FN Carried<T> after_rectified(T a, T b, const Carried<T>& s, const ArcCosine<T>& c) {
     const Vec<T> w = s.w, co = s.co;
-    const ArcCosine<T> c = arc_cosine<T>(w, co);
     // Behind the right angle, where one end may be small: of abs, which is even, 1 - K; of a
     // nearly linear function 1 + K.
     const Vec<T> even = (a + 2 * b) - (c.kappa1 * a + co * b);

@@ -84,37 +84,62 @@ NTK_FN void radial_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const T* 
     }
 }
 
+// The pairs of a strip, and their derivatives by the angle, at the first layer.
 template <class T>
-NTK_FN void layer_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const Stats<T>& stats,
-                         const Rates<T>& rates, Slopes<T>& s) {
-    const auto& map = *g.pairs.layers;
-    State<T> state;
-    Tangents<T> d;
+NTK_FN void start_layers(const Gradient<T>& g, const Pairs<T>& pairs, State<T>& state,
+                         Slopes<T>& s) {
     for (int first = 0; first < kStrip; first += kGroup * kLanes<T>) {
         Vec<T> u[kGroup], v[kGroup];
         half_angles<T>({g.pairs, pairs.product + first, pairs.i, pairs.j + first}, u, v);
         for (int k = 0; k < kGroup; ++k) {
             const int at = first + k * kLanes<T>;
             const auto back = u[k] < Vec<T>{};
-            const Vec<T> small = v[k] + v[k], large = T(2) - small, zero{};
-            put<T>(state, at, back ? large : small, back ? small : large, zero);
+            const Vec<T> small = v[k] + v[k], large = T(2) - small;
+            put<T>(state, at, back ? large : small, back ? small : large, Vec<T>{});
             put_angle<T>(s, at, u[k], v[k]);
-            store<T>(d.u_t + at, T(-2) * sqrt_lanes<T>(v[k] * (T(1) - v[k])));
-            store<T>(d.u_x + at, zero), store<T>(d.ntk_t + at, zero), store<T>(d.ntk_x + at, zero);
+            store<T>(s.turn + at, T(-2) * sqrt_lanes<T>(v[k] * (T(1) - v[k])));
         }
     }
-    evaluate_tangents<T>(map, stats, rates, state, d);
-    const int last = static_cast<int>(map.stats) - 1;
+}
+
+// What tangents are multiplied by.
+template <class T>
+NTK_FN Vec<T> size_of_pair(const Gradient<T>& g, int64_t i, const Stats<T>& stats, int k) {
+    const auto& map = *g.pairs.layers;
     const bool nngp = g.pairs.use_second;
-    const T scale = map.scale[nngp] * g.outer_x[pairs.i], rate = rates.row[kRates * map.count];
+    const int last = static_cast<int>(map.stats) - 1;
+    return stats.pair(nngp ? last - 1 : last, k) * (map.scale[nngp] * g.outer_x[i]);
+}
+
+template <class T>
+NTK_FN void layer_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const Stats<T>& stats,
+                         const Rates<T>& rates, Slopes<T>& s) {
+    State<T> state;
+    Tangents<T> d;
+    start_layers<T>(g, pairs, state, s);
+    std::memset(&d, 0, 2 * sizeof(Tangent<T>));
+    std::memcpy(d.along[0].u, s.turn, sizeof s.turn);
+    evaluate_tangents<T>(*g.pairs.layers, stats, rates, g.pairs.use_second, state, d);
     for (int k = 0; k < kStrip; k += kLanes<T>) {
-        const Vec<T> size = stats.pair(nngp ? last - 1 : last, k) * scale;
-        const Vec<T> u = cosine<T>(load<T>(state.w + k), load<T>(state.co + k));
-        const Vec<T> along = nngp ? load<T>(d.u_x + k) + rate * u : load<T>(d.ntk_x + k);
-        const Vec<T> turned = nngp ? load<T>(d.u_t + k) : load<T>(d.ntk_t + k);
-        store<T>(s.radial + k, along * size);
-        store<T>(s.turn + k, turned * -size);
+        const Vec<T> size = size_of_pair<T>(g, pairs.i, stats, k);
+        store<T>(s.radial + k, load<T>(d.along[1].ntk + k) * size);
+        store<T>(s.turn + k, load<T>(d.along[0].ntk + k) * -size);
     }
+}
+
+// The derivatives by what parameters move of the row: in `ntk` of `d`.
+template <class T>
+NTK_FN void parameter_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const Stats<T>& stats,
+                             const Rates<T>& rates, Tangents<T>& d) {
+    State<T> state;
+    Slopes<T> s;
+    start_layers<T>(g, pairs, state, s);
+    std::memset(&d, 0, sizeof(Tangent<T>) * static_cast<std::size_t>(rates.directions));
+    evaluate_tangents<T>(*g.pairs.layers, stats, rates, g.pairs.use_second, state, d);
+    for (std::int64_t i = 0; i < rates.directions; ++i)
+        for (int k = 0; k < kStrip; k += kLanes<T>)
+            store<T>(d.along[i].ntk + k,
+                     load<T>(d.along[i].ntk + k) * size_of_pair<T>(g, pairs.i, stats, k));
 }
 
 // What a strip of columns has beside its products: factors of the result, or numbers of the layers.

@@ -31,15 +31,24 @@ inline double growth(const LayerRow& layer, double q, double after, double slope
     }
 }
 
-// Writes kRates numbers per layer (see Rates), and the rate of the last variance.
+// Writes kRates numbers per layer: the root of q E[s'^2] / E[s^2], and how the root of the variance grows
+// with that before; kMoves per direction: the rates, logarithmic derivatives of the root of the variance,
+// before the activation and behind it, by which the shares of weights and bias turn, steps of w, x and y,
+// and by which those of a slot turn, or the rates of both factors of a product. Last per direction the rate
+// of the last variance, and the step of the result.
 template <class T>
 void row_rates(const Layers<T>& map, T norm, const T* series, T* out) {
     struct Own {
-        double variance, rate;
+        double variance, rate[kDirections];
+    };
+    const auto emit = [&](double value) { *out++ = finite<T>(value); };
+    const auto steps_of = [&](std::int64_t direction, std::int64_t l) {
+        return map.steps ? map.steps[direction * (map.count + 1) + l] : LayerSteps{};
     };
     const double size = static_cast<double>(norm);
-    Own own{size * size, 1}, slot[kSlots] = {};
-    for (std::int64_t l = 0; l < map.count; ++l, out += kRates) {
+    Own own{size * size, {}}, slot[kSlots] = {};
+    if (!map.steps) own.rate[1] = 1;  // the second one: by log |x|
+    for (std::int64_t l = 0; l < map.count; ++l) {
         const LayerRow& layer = map.layer[l];
         if (layer.save >= 0) slot[layer.save] = own;
         double after = variance_after(layer, own.variance);
@@ -61,26 +70,31 @@ void row_rates(const Layers<T>& map, T norm, const T* series, T* out) {
         } else if (layer.kind != ActivationKind::kIdentity) {
             grown = growth(layer, own.variance, after, slope);
         }
-        const double part = layer.w * after, whole = part + layer.e;
-        const double rate = own.rate * grown * (whole > 0 ? part / whole : 1);
-        Own next{whole, rate};
-        double other = 0;
-        if (layer.add >= 0) {
-            const Own& added = slot[layer.add];
-            const double sum = whole + added.variance;
-            other = added.rate;
-            next = {sum, sum > 0 ? (whole * rate + added.variance * other) / sum : rate};
+        emit(share);
+        emit(grown);
+        const double whole = layer.w * after + layer.e;
+        const double part = whole > 0 ? layer.w * after / whole : 1;
+        const double rest = whole > 0 ? layer.e / whole : 0;
+        const Own* const added = layer.add >= 0 ? &slot[layer.add] : nullptr;
+        const Own* const factor = layer.times >= 0 ? &slot[layer.times] : nullptr;
+        const double sum = whole + (added ? added->variance : 0);
+        for (std::int64_t i = 0; i < map.directions; ++i) {
+            const LayerSteps step = steps_of(i, l);
+            const double behind = own.rate[i] * grown;
+            const double rate = part * (behind + step.w) + rest * step.e;
+            const double other = added ? added->rate[i] : factor ? factor->rate[i] : 0;
+            emit(own.rate[i]), emit(behind), emit(step.e - step.w - behind);
+            emit(step.w), emit(step.x), emit(step.y);
+            emit(factor ? rate : other - rate), emit(factor ? other : 0);
+            own.rate[i] = added && sum > 0 ? (whole * rate + added->variance * other) / sum : rate;
+            if (factor) own.rate[i] += other;
         }
-        if (layer.times >= 0) {
-            const Own& factor = slot[layer.times];
-            other = factor.rate;
-            next = {whole * factor.variance, rate + other};
-        }
-        const double numbers[kRates] = {share, own.rate, grown, rate, other};
-        for (int k = 0; k < kRates; ++k) out[k] = finite<T>(numbers[k]);
-        own = next;
+        own.variance = factor ? whole * factor->variance : sum;
     }
-    *out = finite<T>(own.rate);
+    for (std::int64_t i = 0; i < map.directions; ++i) {
+        emit(own.rate[i]);
+        emit(steps_of(i, map.count).w);
+    }
 }
 
 }  // namespace ntkfast

@@ -11,7 +11,9 @@ from enum import IntEnum
 import numpy as np
 
 SLOTS = 4  # states of a network that are saved at once
-RATES = 5  # numbers of a data row per layer that derivatives take
+RATES = 2  # numbers of a data row per layer that derivatives take,
+MOVES = 8  # and per layer and direction,
+DIRECTIONS = 8  # of which this many are done at once
 PIECES = 8  # of a profile, on either side of the right angle
 
 # Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,

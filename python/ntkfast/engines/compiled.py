@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines.codes import Answer, NeuronKind
@@ -172,6 +173,46 @@ class Engine:
             Y.series,
             dX,
             out,
+            threads=threads,
+        )
+
+    def by_parameters(
+        self,
+        plan: LayerMap,
+        steps: NDArray[np.float64],
+        X: Rows,
+        Y: Rows,
+        V: Weights,
+        turned: FloatArray | None,
+        out: FloatArray,
+        threads: int,
+    ) -> None:
+        """Write the share of x_i in derivatives along p steps of layers.
+
+        Steps, (p, layers + 1, 4), are half the logarithmic derivatives of w, e, x and y of each
+        layer; the first number of the last row is that of the result. With weights `out` gets the
+        sums over j, (n, p) in float64: weighed by V, by the transpose of the (m, n) matrix
+        `turned`, or by their sum. Without weights it gets the matrix, of one step.
+        """
+        weighs = V.left is not None or V.matrix is not None or turned is not None
+        self._compute(
+            "by_parameters",
+            X.data.dtype,
+            X.data,
+            X.norms,
+            Y.data,
+            Y.norms,
+            self._compiled(plan),
+            steps,
+            plan.second,
+            X.series,
+            Y.series,
+            V.matrix,
+            turned,
+            V.left,
+            V.right,
+            out if weighs else None,
+            None if weighs else out,
             threads=threads,
         )
 

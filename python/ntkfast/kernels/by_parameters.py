@@ -121,7 +121,8 @@ class Parametrised(Differentiable):
 
         Notes
         -----
-        Zonal kernels take one more evaluation of a polynomial per pair and parameter. Others are
+        Zonal kernels take one more evaluation of a polynomial per pair and parameter, other
+        networks of rows one walk along their layers for up to eight parameters together. Others are
         evaluated in float64 at twelve values of each parameter, of which the polynomial through
         them is differentiated. Length scales take one `vjp`, all together, and parts of kernels of
         kernels what they take by themselves.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
@@ -19,6 +20,7 @@ from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import balanced, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
+from ntkfast.kernels.layer_parameters import Walk, known_steps
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.pairwise import Variances
@@ -164,6 +166,15 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             )
         table, left, right = _layer_map(self, X, Y)
         return table, None, left, right
+
+    def _along_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
+        dim, other = X.data.shape[1], X if Y is None else Y
+        layers = _facts(self, dim).layers
+        steps = known_steps(self, names, dim, len(layers))
+        if not steps or pairwise.short_of(layers, X, other):
+            return None
+        plan, left, right = _layer_map(self, X, other)
+        return Walk(plan, steps, left, None if Y is None else right)
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""

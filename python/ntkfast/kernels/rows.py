@@ -19,6 +19,7 @@ from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
+from ntkfast.kernels.layer_parameters import Walk
 from ntkfast.kernels.moving import contracted, parameter_profile, proportional
 
 # Norms that differ by rounding only count as equal: the kernel is then a profile.
@@ -166,6 +167,9 @@ class RowKernel(Kernel):
                 run.engine.matmul(slope, X, Y, V, out, run.threads)
 
             found[name] = contracted(partial(engines.gram, run, slope), product, X, Y, V)
+        moving = [name for name in names if name not in found and self._moves(name)]
+        if walk := self._moving_layers(moving, X, Y):
+            found |= walk.sums(V, run)
         rest = [name for name in names if name not in found]
         found |= super()._by_parameters(rest, given, X, Y, V, run)
         return {name: found[name] for name in names}
@@ -175,11 +179,22 @@ class RowKernel(Kernel):
     ) -> None:
         slope = self._parameter_profile(name, X, Y) if self.is_zonal else None
         if slope is None:
-            super()._add_slope(name, step, given, X, Y, out, run)
+            if self._moves(name) and (walk := self._moving_layers([name], X, Y)):
+                walk.add(name, step, out, run)
+            else:
+                super()._add_slope(name, step, given, X, Y, out, run)
             return
         part = np.empty(out.shape, out.dtype)
         engines.gram(run, slope, X, Y, part)
         out += part * out.dtype.type(step)
+
+    def _moving_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
+        self._check_range(X, Y)
+        return self._along_layers(names, X, Y) if names else None
+
+    def _along_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
+        """Return the walk along layers that gives derivatives by some parameters, if one does."""
+        return None
 
     def _parameter_profile(self, name: str, X: Any, Y: Any) -> ProfileMap | None:
         """Return the derivative of a zonal kernel by a parameter, if a profile is accurate."""

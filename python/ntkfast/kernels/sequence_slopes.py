@@ -3,12 +3,17 @@
 Forth a pair is carried as 1 - u, 1 + u and the NTK, by sums of terms that are not negative, as in
 csrc/formulas/sequence.hpp: angles keep their digits. Back go the derivatives by its covariances and
 by the variances of the first sequence, both linear but for the activation.
+
+Functions with a kink, which are homogeneous, have derivatives with a pole at angle 0, by the cosine
+alone. It goes back by itself: a cosine is a sum over parts, and moves with them, and as the shares
+of a variance turn. Differences of sequences, of variances and of shares are carried forth, so that
+what meets the pole is as small as the angle and as exact as the sequences.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +34,47 @@ PARALLEL = 1e-26  # half of 1 - |u| below which a pair differs by rounding, and 
 def told_apart(v: Doubles, least: float = PARALLEL) -> Doubles:
     """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
     return np.where(v < least, 0, v)
+
+
+class Apart(NamedTuple):
+    """Pairs of steps of the inputs, from the difference of both.
+
+    Attributes
+    ----------
+    w, co : (n, m) arrays
+        1 - u and 1 + u, u the cosine.
+    tangent : (n, m, channels) array
+        What is left of the direction of the second without that of the first.
+    squares : (n, m) array
+        The difference of squared norms.
+    """
+
+    w: Doubles
+    co: Doubles
+    tangent: Doubles
+    squares: Doubles
+
+
+def apart(X: Doubles, Y: Doubles) -> Apart:
+    """Compare all pairs of rows; a row of zeros has no direction."""
+    r, s = (np.linalg.norm(side, axis=1) for side in (X, Y))
+    back = np.where(X @ Y.T < 0, -1.0, 1.0)[..., None]
+    x, y = X[:, None], back * Y
+    gap, inverse = y - x, np.where(r > 0, 1 / np.where(r > 0, r, 1), 0)[:, None]
+    squares = np.einsum("ijc,ijc->ij", gap, x + y)
+    size = s * (r[:, None] + s)
+    ratio = squares / np.where(size > 0, size, 1)
+    across = (gap - y * ratio[..., None]) * inverse[..., None]
+    small = np.einsum("ijc,ijc->ij", across, across) / 2
+    tangent = back * (across + (small * inverse)[..., None] * x)
+    empty, other = r[:, None] == 0, s == 0
+    small = np.where(empty & other, 0, np.where(empty | other, 1, small))
+    unit = Y / np.where(s > 0, s, 1)[:, None]
+    tangent = np.where(empty[..., None], unit, np.where(other[:, None], 0, tangent))
+    front = back[..., 0] > 0
+    return Apart(
+        np.where(front, small, 2 - small), np.where(front, 2 - small, small), tangent, -squares
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +152,15 @@ class Walk:
     by_c, by_q : (steps, layers, n, m) arrays
         Derivatives of each kernel by the covariances of its pair, and by the variances of the first
         sequence.
+    by_u : (steps, n, m) array
+        The rest of those by the first layer's cosines, of functions with a kink.
     """
 
     def __init__(self, network: Recursion, plan: SequenceMap, x: Side, Y: Side, own: Any) -> None:
         self.network, self.plan, self.x, self.Y = network, plan, x, Y
         self.count = min(len(x.q), len(Y.q))
+        self.degree = network.activation.degree
+        self.kinked = self.degree in (0, 1)
         steps = np.arange(self.count)[:, None, None]
         self.live = (steps < x.lengths[:, None]) & (steps < Y.lengths)
         self.shape = network.depth, len(x.lengths), len(Y.lengths)
@@ -124,15 +174,31 @@ class Walk:
         co, t = 2 - w, np.zeros(self.shape)
         self.theta, self.slope = (np.zeros((self.count, *self.shape)) for _ in range(2))
         self.duals: dict[tuple[int, int], DualSlopes] = {}
+        self.shares: dict[tuple[int, int], tuple[Doubles, Doubles]] = {}
+        self.inputs: dict[int, Apart] = {}
+        lost = np.zeros(self.shape)  # past of the first less that of the second
+        before = np.zeros(self.shape[1:], bool)
         for k in reversed(range(self.count)):
-            w_below, co_below = angles(self.x.inputs[k], self.Y.inputs[k])
+            live, below = self.live[k], np.zeros(self.shape[1:])
+            w_below: Any
+            co_below: Any
+            if self.kinked:
+                self.inputs[k] = apart(self.x.inputs[k], self.Y.inputs[k])
+                w_below, co_below = self.inputs[k][:2]
+                below = net.u_std**2 / self.x.inputs.shape[2] * self.inputs[k].squares
+            else:
+                w_below, co_below = angles(self.x.inputs[k], self.Y.inputs[k])
             t_below: Any = 0.0
             for layer in range(net.depth):
                 q, p = self.x.q[k, layer], self.Y.q[k, layer]
                 e, f = self.x.shares[:, k, layer, :, None], self.Y.shares[:, k, layer, None]
-                both, apart = e * f, (e - f) ** 2
-                gap = apart.sum(axis=0) / 2
-                turned = (apart[:2].sum(axis=0) + (e[2] + f[2]) ** 2) / 2
+                both, apart_ = e * f, e - f
+                if self.kinked:
+                    first = self.x.past[k, layer, :, None] - self.Y.past[k, layer]
+                    first = np.where(before, lost[layer], first)
+                    apart_ = _turned(e, f, np.array([first, below, 0 * below]), q[:, None])
+                gap = (apart_**2).sum(axis=0) / 2
+                turned = ((apart_[:2] ** 2).sum(axis=0) + (e[2] + f[2]) ** 2) / 2
                 defect = both[0] * w[layer] + both[1] * w_below + gap
                 rest = both[0] * co[layer] + both[1] * co_below + turned
                 near = defect < rest
@@ -141,9 +207,18 @@ class Walk:
                 theta = t[layer] + t_below
                 if layer >= net.fixed_layers:
                     theta = theta + covariance(q[:, None], p, v, vc)
+                if self.kinked:
+                    ways = np.array([w[layer], w_below]), np.array([co[layer], co_below])
+                    front = f[:2] * (1 - ways[0]) - e[:2] * (1 - 2 * v)
+                    front = np.where(
+                        v < 0.25, e[:2] * (2 * v) - f[:2] * ways[0] - apart_[:2], front
+                    )
+                    behind = apart_[:2] + f[:2] * ways[1] - e[:2] * (2 * vc)
+                    self.shares[k, layer] = both[:2], np.where(vc < 0.25, behind, front)
+                    gain = self.degree * self.x.v[k, layer] / np.where(q > 0, q, 1)
+                    below_ = gain[:, None] * (first + below)
                 defect, slope, _ = one.pair_duals(q, p, v, vc)
                 rest = one.pair_duals(q, p, vc, v)[0] if one.is_odd else 2 - defect
-                live = self.live[k]
                 self.duals[k, layer] = one.dual_slopes(q[:, None], p, v, vc)
                 self.theta[k, layer], self.slope[k, layer] = theta, slope
                 t[layer] = np.where(live, net.w_std**2 * slope * theta, 0)
@@ -151,28 +226,65 @@ class Walk:
                 co[layer] = np.where(live, rest, 2 - self.start)
                 w_below, co_below = defect, rest
                 t_below = net.u_std**2 * slope * theta
+                if self.kinked:
+                    lost[layer], below = net.w_std**2 * below_, net.u_std**2 * below_
+            before = live
 
     def _back(self) -> None:
-        net, plan = self.network, self.plan
-        self.by_c, self.by_q = (np.zeros((self.count, *self.shape)) for _ in range(2))
-        value, tangent = np.zeros(self.shape), np.zeros(self.shape)  # through the next step
+        net, plan, x = self.network, self.plan, self.x
+        self.by_c = np.zeros((self.count, *self.shape))
+        self.by_q = np.zeros((len(x.q), *self.shape))
+        self.by_u = np.zeros((self.count, *self.shape[1:]))
+        value, tangent, turn = (np.zeros(self.shape) for _ in range(3))  # through the next step
         scale: Any = net.v_std**2
         if plan.mean:
-            scale = scale / np.sqrt(self.x.lengths[:, None] * self.Y.lengths)
+            scale = scale / np.sqrt(x.lengths[:, None] * self.Y.lengths)
         for k in range(self.count):
             read = scale * plan.weights[int(k == 0)]
             above, above_t = read, 0.0 if plan.nngp else read
+            above_u: Any = 0.0
             for layer in reversed(range(net.depth)):
                 up, up_t = value[layer] + above, tangent[layer] + above_t
                 slopes, theta = self.duals[k, layer], self.theta[k, layer]
                 by_t = np.where(self.live[k], up_t * self.slope[k, layer], 0)
-                by_c = up * slopes.by_c + up_t * theta * slopes.slope_by_c
-                by_q = up * slopes.by_q + up_t * theta * slopes.slope_by_q
+                by_c, by_q = up * slopes.by_c, up * slopes.by_q
+                if self.kinked:
+                    turn[layer], above_u = self._turn_back(
+                        k, layer, up, up_t * theta, turn[layer] + above_u
+                    )
+                    if self.degree == 0:
+                        by_c, by_q = 0 * by_c, 0 * by_q
+                else:
+                    by_c = by_c + up_t * theta * slopes.slope_by_c
+                    by_q = by_q + up_t * theta * slopes.slope_by_q
                 by_c = np.where(self.live[k], by_c, 0) + by_t * (layer >= net.fixed_layers)
                 self.by_c[k, layer] = by_c
-                self.by_q[k, layer] = np.where(self.live[k], by_q, 0)
+                self.by_q[k, layer] += np.where(self.live[k], by_q, 0)
                 value[layer], tangent[layer] = net.w_std**2 * by_c, net.w_std**2 * by_t
                 above, above_t = net.u_std**2 * by_c, net.u_std**2 * by_t
+
+    def _turn_back(self, k: int, layer: int, up: Any, up_t: Any, turn: Any) -> tuple[Any, Any]:
+        """Return derivatives by the cosines of the step before and of the layer below.
+
+        `turn` is that by the cosine behind the activation. What moves the variances of both goes to
+        theirs, and what is left by the first cosines to `by_u`.
+        """
+        x, slopes = self.x, self.duals[k, layer]
+        root = np.sqrt(x.q[k, layer][:, None] * self.Y.q[k, layer])
+        size = np.sqrt(x.v[k, layer][:, None] * self.Y.v[k, layer])
+        pole = up_t * slopes.slope_by_c if self.degree else up * slopes.by_c
+        by_u = root * (pole + turn * slopes.by_c / np.where(size > 0, size, 1))
+        by_u = np.where(self.live[k], by_u, 0)
+        both, turned = self.shares[k, layer]
+        past, below = by_u * both
+        moved = by_u * x.shares[:2, k, layer, :, None] * turned * (self.degree / 2)
+        if k + 1 < len(x.q):
+            self.by_q[k + 1, layer] += moved[0] * _inverse(x.q[k + 1, layer])[:, None]
+        if layer:
+            self.by_q[k, layer - 1] += moved[1] * _inverse(x.q[k, layer - 1])[:, None]
+        else:
+            self.by_u[k] = by_u
+        return past, below
 
     def gradients(self) -> Doubles:
         """Return the gradient of each kernel by the steps of its first sequence.
@@ -183,8 +295,7 @@ class Walk:
             Steps are numbered from the end, and those beyond a sequence are 0.
         """
         net, x, one = self.network, self.x, self.network.activation
-        own = np.zeros((len(x.q), *self.shape))
-        own[: self.count] = self.by_q
+        own, scale = self.by_q, net.u_std**2 / x.inputs.shape[2]
         whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
         rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
         rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
@@ -197,4 +308,22 @@ class Walk:
         found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
         others = self.Y.inputs[: self.count]
         found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
-        return np.asarray(net.u_std**2 / x.inputs.shape[2] * found)
+        found *= scale
+        for k, inputs in self.inputs.items():
+            size = self.by_u[k] * np.sqrt(scale * _inverse(x.q[k, 0]))[:, None]
+            unit = x.inputs[k] * _inverse(np.linalg.norm(x.inputs[k], axis=1))[:, None]
+            shares, turned = self.Y.shares[1, k, 0], self.shares[k, 0][1][1]
+            found[:, :, k] += (size * shares)[..., None] * inputs.tangent
+            found[:, :, k] += (size * turned)[..., None] * unit[:, None]
+        return np.asarray(found)
+
+
+def _turned(e: Doubles, f: Doubles, lost: Doubles, q: Doubles) -> Doubles:
+    """Return the differences of shares, e - f, from those of parts of variances."""
+    rest = lost - f * f * lost.sum(axis=0)
+    both = q * (e + f)
+    return np.asarray(rest / np.where(both > 0, both, 1))
+
+
+def _inverse(q: Doubles) -> Doubles:
+    return np.where(q > 0, 1 / np.where(q > 0, q, 1), 0)

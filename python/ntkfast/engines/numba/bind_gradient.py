@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import LAYER_ROW, REFINE_LAYERS, SLOTS, ActivationKind
+from ntkfast.engines.codes import LAYER_ROW, RATES, REFINE_LAYERS, SLOTS, ActivationKind
 from ntkfast.engines.maps import LayerMap, Map, RadialMap
 from ntkfast.engines.norms import norm_powers
 from ntkfast.engines.numba.bind_gram import prepared, refine, scratch_of, side
@@ -17,7 +17,10 @@ from ntkfast.engines.numba.cpu.gradient import (
     GradientScratch,
     gradient_task,
     move_task,
+    parameter_task,
 )
+from ntkfast.engines.numba.formulas.bends import BENDS
+from ntkfast.engines.numba.formulas.layer_slopes import TANGENT
 from ntkfast.engines.numba.formulas.row_rates import count_rates
 from ntkfast.engines.numba.memory import flat_rows, zeros
 from ntkfast.engines.numba.parallel import Task, share
@@ -36,7 +39,8 @@ def vjp(
     threads: int,
 ) -> None:
     """Write sum_j V_ij dK(x_i, y_j)/dx_i to `out`; Y = None: of V + V^T, if V is a matrix."""
-    _run(plan, slope, X, Y, V, None, out, threads)
+    turned = V.matrix if Y is None else None
+    _run(plan, slope, X, X if Y is None else Y, V, turned, out, threads)
 
 
 def jvp(
@@ -49,24 +53,40 @@ def jvp(
     threads: int,
 ) -> None:
     """Write dK(x_i, y_j)/dx_i . dX_i to `out`, whose rows have unit stride."""
-    _run(plan, slope, X, Y, Weights(), dX, out, threads)
+    _run(plan, slope, X, Y, Weights(), None, out, threads, dX=dX)
+
+
+def by_parameters(
+    plan: LayerMap,
+    steps: NDArray[np.float64],
+    X: Rows,
+    Y: Rows,
+    V: Weights,
+    turned: FloatArray | None,
+    out: FloatArray,
+    threads: int,
+) -> None:
+    """Write what `ntkfast.engines.Engine.by_parameters` says."""
+    _run(plan, None, X, Y, V, turned, out, threads, steps=steps)
 
 
 def _run(
     plan: Map,
     slope: Map | None,
     X: Rows,
-    Y: Rows | None,
+    Y: Rows,
     V: Weights,
-    dX: FloatArray | None,
+    turned: FloatArray | None,
     out: FloatArray,
     threads: int,
+    dX: FloatArray | None = None,
+    steps: NDArray[np.float64] | None = None,
 ) -> None:
     dtype, (n, dimension) = X.dtype, X.data.shape
     layers = plan.numbers if isinstance(plan, LayerMap) else np.empty(0, LAYER_ROW)
     degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
     x = side(X, degree)
-    y = x if Y is None else side(Y, degree)
+    y = side(Y, degree)
     euclidean = isinstance(plan, RadialMap) and plan.euclidean
     limits = refine(plan, None, dtype)
     front, back = limits if euclidean else (max(limit, REFINE_LAYERS) for limit in limits)
@@ -93,26 +113,39 @@ def _run(
     tiny = dtype.type(1e-140 if dtype.itemsize == 8 else 1e-15)
     at_zero = 1 / tiny if isinstance(plan, LayerMap) and _is_smooth_at_zero(layers) else 0
     outer = np.where(x.inverse == 0, at_zero, norm_powers(X.norms, degree - 1)).astype(dtype)
+    lively = x._replace(norms=np.where(x.norms > 0, x.norms, tiny).astype(dtype))
+    if steps is not None:  # rows of zeros are like others
+        lively, outer = x, np.ones_like(outer)
+    weighs = V.left is not None or V.matrix is not None or turned is not None
+    sums = out.reshape(-1) if steps is not None and weighs else np.empty(0)
     empty = np.empty((0, 0), dtype)
     rank = 0 if V.left is None else V.left.shape[1]
     gradient = Gradient(
         problem=problem,
-        lively=x._replace(norms=np.where(x.norms > 0, x.norms, tiny).astype(dtype)),
+        lively=lively,
         layers=len(layers),
         degree=dtype.type(degree),
         outer=outer,
+        directions=2 if steps is None else len(steps),
+        steps=np.empty(0) if steps is None else steps.reshape(-1),
         weights=flat_rows(empty if V.matrix is None else V.matrix),
-        turned=V.matrix is not None and Y is None,
+        turned=flat_rows(empty if turned is None else turned),
+        straight=V.matrix is not None,
+        both=turned is not None,
         left=flat_rows(empty if V.left is None else V.left),
         right=flat_rows(empty if V.right is None else V.right),
         rank=rank,
         ones=np.ones(WIDTH, dtype),
         moves=flat_rows(empty if dX is None else dX),
-        out=flat_rows(out),
+        out=flat_rows(empty if len(sums) else out),
+        sums=sums,
     )
     compiled_plan = prepared(plan, slope, dtype)
-    rates, lines = count_rates(len(layers)), WIDTH * bool(len(layers))
+    directions = gradient.directions
+    rates, lines = count_rates(len(layers), directions), WIDTH * bool(len(layers))
     do: Any = gradient_task if dX is None else move_task
+    if steps is not None:
+        do, sums[:] = parameter_task, 0
 
     def thread() -> Task:
         scratch = scratch_of(problem, compiled_plan)
@@ -122,8 +155,9 @@ def _run(
             own=zeros(chunk, np.float64),
             rates=zeros(ROWS * rates, dtype),
             shares=zeros(WIDTH * len(layers), dtype),
-            one=zeros(rates * WIDTH, dtype),
-            tangents=zeros((1 + SLOTS) * 4 * lines, dtype),
+            one=zeros(RATES * len(layers) * WIDTH, dtype),
+            bends=zeros(BENDS // WIDTH * lines, dtype),
+            tangents=zeros((1 + SLOTS) * TANGENT // WIDTH * directions * lines, dtype),
             kept=zeros(2 * lines, dtype),
         )
 

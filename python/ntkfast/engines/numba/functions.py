@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ntkfast.engines.numba.bind_gradient import jvp, vjp
+from ntkfast.engines.numba.bind_gradient import by_parameters, jvp, vjp
 from ntkfast.engines.numba.bind_gram import matmul, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
@@ -11,4 +11,15 @@ from ntkfast.engines.numba.forking import register
 
 register()
 
-__all__ = ["hadamard", "images", "jvp", "matmul", "run", "sequences", "sketch", "structured", "vjp"]
+__all__ = [
+    "by_parameters",
+    "hadamard",
+    "images",
+    "jvp",
+    "matmul",
+    "run",
+    "sequences",
+    "sketch",
+    "structured",
+    "vjp",
+]

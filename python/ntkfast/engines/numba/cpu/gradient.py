@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ntkfast.engines.codes import RATES
 from ntkfast.engines.numba.compiling import cached, compiled, inlined
+from ntkfast.engines.numba.cpu.angles import angles
 from ntkfast.engines.numba.cpu.map_row import prepare
 from ntkfast.engines.numba.cpu.product import multiply, pack
 from ntkfast.engines.numba.cpu.slopes import (
@@ -16,6 +17,9 @@ from ntkfast.engines.numba.cpu.slopes import (
     add_tangents,
     prepare_rates,
     slope_row,
+    walk_layers,
+    weigh_tangents,
+    write_tangents,
 )
 from ntkfast.engines.numba.cpu.tile import add_product, pack_columns
 from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, store, wide
@@ -40,14 +44,19 @@ class Gradient(NamedTuple):
     layers: int
     degree: Any  # of homogeneity
     outer: Array  # |x|^(degree - 1)
-    weights: Matrix  # V, unless there are factors
-    turned: bool  # y is x, and V + V^T is meant
+    directions: int  # of derivatives of layers
+    steps: Array  # of layers along them, or none: x moves
+    weights: Matrix  # V, unless there are factors, is the sum of this if it is `straight`
+    turned: Matrix  # and of the transpose of this if it is `both`
+    straight: bool
+    both: bool
     left: Matrix
     right: Matrix
     rank: int  # of left and right; 0: none
     ones: Array  # as many as a tile has columns
     moves: Matrix  # dx, of `jvp`
     out: Matrix
+    sums: Array  # of rows and directions, or none
 
 
 class GradientScratch(NamedTuple):
@@ -56,10 +65,11 @@ class GradientScratch(NamedTuple):
     weights: Array  # [ROWS][WIDTH]
     right: Array  # panels [rank][PANEL]
     own: Array  # [chunk]: what a row itself is multiplied by
-    rates: Array  # of layers: [ROWS][RATES layers + 1]
+    rates: Array  # of layers: [ROWS][count_rates]
     shares: Array  # of layers: [layers][WIDTH], the first rates of the columns
-    one: Array  # [WIDTH][RATES layers + 1]
-    tangents: Array  # lines of layers and their slots
+    one: Array  # [WIDTH][RATES layers]
+    bends: Array  # lines of an activation
+    tangents: Array  # lines of directions and their slots
     kept: Array  # two lines
 
 
@@ -81,18 +91,60 @@ def pack_factor(
 
 @compiled
 def load_weights(
-    V: Matrix, turned: bool, i0: int, rows: int, j0: int, width: int, t: Array
+    V: Matrix,
+    straight: bool,
+    T: Matrix,
+    turned: bool,
+    i0: int,
+    rows: int,
+    j0: int,
+    width: int,
+    t: Array,
 ) -> None:
-    """Copy the weights of a tile, or V + V^T of it."""
+    """Copy the weights of a tile: V, the transpose of T, or their sum."""
     for r in range(rows):
         at = V.first + (i0 + r) * V.stride + j0
         for j in range(width):
-            t[r * WIDTH + j] = V.values[at + j]
+            t[r * WIDTH + j] = V.values[at + j] if straight else 0
     if turned:
         for j in range(width):
-            at = V.first + (j0 + j) * V.stride + i0
+            at = T.first + (j0 + j) * T.stride + i0
             for r in range(rows):
-                t[r * WIDTH + j] += V.values[at + r]
+                t[r * WIDTH + j] += T.values[at + r]
+
+
+@inlined
+def weigh_tile(
+    gradient: Gradient, extra: GradientScratch, i0: int, rows: int, j0: int, width: int
+) -> None:
+    """Write V of a tile."""
+    if gradient.rank:
+        left = gradient.left
+        at = left.first + i0 * left.stride
+        multiply(
+            left.values, at, left.stride, rows, extra.right, width, gradient.rank, extra.weights
+        )
+    else:
+        load_weights(
+            gradient.weights,
+            gradient.straight,
+            gradient.turned,
+            gradient.both,
+            i0,
+            rows,
+            j0,
+            width,
+            extra.weights,
+        )
+
+
+@inlined
+def pack_weights(gradient: Gradient, extra: GradientScratch, j0: int, width: int) -> None:
+    """Pack the right factor of V, if there is one."""
+    if gradient.rank:
+        right = gradient.right
+        at = right.first + j0 * right.stride
+        pack(right.values, at, right.stride, width, gradient.ones, gradient.rank, extra.right)
 
 
 @compiled
@@ -122,14 +174,23 @@ def copy_shares(rates: Array, layers: int, width: int, shares: Array) -> None:
     """Copy the first rate of each layer and column."""
     for layer in range(layers):
         for j in range(width):
-            shares[layer * WIDTH + j] = rates[j * (RATES * layers + 1) + layer * RATES]
+            shares[layer * WIDTH + j] = rates[(j * layers + layer) * RATES]
 
 
 @inlined
 def pack_shares(gradient: Gradient, plan: Any, extra: GradientScratch, j0: int, width: int) -> None:
-    """Write what tangents ask of columns."""
-    prepare_rates(plan, gradient.problem.y, j0, width, extra.one, 0)
+    """Write what tangents ask of columns, which do not move."""
+    prepare_rates(plan, gradient.steps, 0, gradient.problem.y, j0, width, extra.one)
     copy_shares(extra.one, gradient.layers, width, extra.shares)
+
+
+@inlined
+def prepare_rows(
+    gradient: Gradient, plan: Any, s: Scratch, extra: GradientScratch, i0: int, rows: int
+) -> None:
+    """Write what pairs ask of the rows of a tile."""
+    prepare(plan, gradient.lively, i0, rows, s.rows, ROWS)
+    prepare_rates(plan, gradient.steps, gradient.directions, gradient.lively, i0, rows, extra.rates)
 
 
 @compiled
@@ -164,8 +225,7 @@ def move_task(gradient: Gradient, plan: Any, s: Scratch, extra: GradientScratch,
             multiply(
                 moves.values, at, moves.stride, rows, s.packed, width, dimension, extra.weights
             )
-            prepare(plan, gradient.lively, i0, rows, s.rows, ROWS)
-            prepare_rates(plan, gradient.lively, i0, rows, extra.rates, 0)
+            prepare_rows(gradient, plan, s, extra, i0, rows)
             for r in range(rows):
                 i = i0 + r
                 row = Row(i, r, j0, 0, width)
@@ -212,34 +272,15 @@ def gradient_task(
         factors = s.factors[2 * WIDTH :]
         pack_shares(gradient, plan, extra, j0, width)
         pack_factor(y.data, first, y.stride, width, factors, dimension, s.packed_right)
-        if gradient.rank:
-            right = gradient.right
-            at = right.first + j0 * right.stride
-            ones, rank = gradient.ones, gradient.rank
-            pack(right.values, at, right.stride, width, ones, rank, extra.right)
+        pack_weights(gradient, extra, j0, width)
         for i0 in range(begin, end, ROWS):
             if problem.cancelled[0]:
                 return
             rows = min(ROWS, end - i0)
-            if gradient.rank:
-                left = gradient.left
-                at = left.first + i0 * left.stride
-                multiply(
-                    left.values,
-                    at,
-                    left.stride,
-                    rows,
-                    extra.right,
-                    width,
-                    gradient.rank,
-                    extra.weights,
-                )
-            else:
-                load_weights(gradient.weights, gradient.turned, i0, rows, j0, width, extra.weights)
+            weigh_tile(gradient, extra, i0, rows, j0, width)
             at = x.first + i0 * x.stride
             multiply(x.data, at, x.stride, rows, s.packed, width, dimension, s.products)
-            prepare(plan, gradient.lively, i0, rows, s.rows, ROWS)
-            prepare_rates(plan, gradient.lively, i0, rows, extra.rates, 0)
+            prepare_rows(gradient, plan, s, extra, i0, rows)
             for r in range(rows):
                 row = Row(i0 + r, r, j0, 0, width)
                 slope_row(gradient, plan, s, extra, row)
@@ -270,3 +311,50 @@ def gradient_task(
                 s.sums[(i - begin) * dimension + k] + factor * x.data[x.first + i * x.stride + k]
             )
             out.values[out.first + i * out.stride + k] = total
+
+
+@cached
+def parameter_task(
+    gradient: Gradient, plan: Any, s: Scratch, extra: GradientScratch, task: int
+) -> None:
+    """Do a chunk of rows against all columns: derivatives along steps of layers."""
+    problem, x, y = gradient.problem, gradient.problem.x, gradient.problem.y
+    dimension, directions, out = problem.dimension, gradient.directions, gradient.out
+    begin = task * problem.chunk
+    end = min(begin + problem.chunk, x.height)
+    weigh = len(gradient.sums) > 0
+    for j0 in range(0, y.height, WIDTH):
+        width = min(WIDTH, y.height - j0)
+        pack_columns(problem, plan, s, j0)
+        pack_shares(gradient, plan, extra, j0, width)
+        pack_weights(gradient, extra, j0, width)
+        for i0 in range(begin, end, ROWS):
+            if problem.cancelled[0]:
+                return
+            rows = min(ROWS, end - i0)
+            at = x.first + i0 * x.stride
+            multiply(x.data, at, x.stride, rows, s.packed, width, dimension, s.products)
+            prepare_rows(gradient, plan, s, extra, i0, rows)
+            if weigh:
+                weigh_tile(gradient, extra, i0, rows, j0, width)
+            for r in range(rows):
+                i = i0 + r
+                row = Row(i, r, j0, 0, width)
+                angles(problem, s, row)
+                size, o = walk_layers(gradient, plan, s, extra, row)
+                if weigh:
+                    weigh_tangents(
+                        size,
+                        s.columns,
+                        o,
+                        extra.weights,
+                        r * WIDTH,
+                        width,
+                        extra.tangents,
+                        directions,
+                        gradient.sums,
+                        i * directions,
+                    )
+                else:
+                    to = out.first + i * out.stride + j0
+                    write_tangents(size, s.columns, o, width, extra.tangents, out.values, to)

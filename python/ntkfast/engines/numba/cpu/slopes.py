@@ -11,13 +11,17 @@ from typing import Any
 
 from numba.extending import overload
 
-from ntkfast.engines.codes import NEAR_TANGENT, RATES
-from ntkfast.engines.numba.compiling import compiled
+from ntkfast.engines.codes import MOVES, NEAR_TANGENT, RATES
+from ntkfast.engines.numba.compiling import compiled, inlined
 from ntkfast.engines.numba.cpu.angles import angles, apart
 from ntkfast.engines.numba.formulas.exponential import constant, exponential, logarithm
 from ntkfast.engines.numba.formulas.layer import to_state
-from ntkfast.engines.numba.formulas.layer_slopes import evaluate_tangents, start_tangents
-from ntkfast.engines.numba.formulas.pair_state import cosine
+from ntkfast.engines.numba.formulas.layer_slopes import (
+    NTK,
+    TANGENT,
+    evaluate_tangents,
+    start_tangents,
+)
 from ntkfast.engines.numba.formulas.profile import profile_row
 from ntkfast.engines.numba.formulas.radial import (
     refine_distances,
@@ -25,8 +29,7 @@ from ntkfast.engines.numba.formulas.radial import (
     squared_distances,
 )
 from ntkfast.engines.numba.formulas.row_rates import row_rates
-from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
-from ntkfast.engines.numba.formulas.slot_slopes import NTK_T, NTK_X, U_X
+from ntkfast.engines.numba.formulas.simd import fetch, load, plus, real, select, store, wide
 from ntkfast.engines.numba.problem import (
     ROWS,
     WIDTH,
@@ -52,27 +55,35 @@ def _slope_row(gradient: Any, plan: Any, s: Any, extra: Any, row: Any) -> Any:
     return kinds[plan.instance_class]
 
 
-def prepare_rates(plan: Any, side: Any, first: Any, count: Any, out: Any, at: Any) -> None:
+def prepare_rates(
+    plan: Any, steps: Any, directions: Any, side: Any, first: Any, count: Any, out: Any
+) -> None:
     """Write the rates of data rows, one row after the other, where there are layers."""
     raise NotImplementedError
 
 
 @overload(prepare_rates, inline="always")
-def _prepare_rates(plan: Any, side: Any, first: Any, count: Any, out: Any, at: Any) -> Any:
+def _prepare_rates(
+    plan: Any, steps: Any, directions: Any, side: Any, first: Any, count: Any, out: Any
+) -> Any:
     return layer_rates if plan.instance_class is LayersPlan else no_rates
 
 
-def no_rates(plan: Any, side: Any, first: Any, count: Any, out: Any, at: Any) -> None:
+def no_rates(
+    plan: Any, steps: Any, directions: Any, side: Any, first: Any, count: Any, out: Any
+) -> None:
     """Other maps need none."""
 
 
-def layer_rates(plan: Any, side: Any, first: Any, count: Any, out: Any, at: Any) -> None:
+def layer_rates(
+    plan: Any, steps: Any, directions: Any, side: Any, first: Any, count: Any, out: Any
+) -> None:
     """Rates of the layer map."""
-    size = RATES * len(plan.layers) + 1
+    size = len(plan.layers) * (RATES + MOVES * directions) + 2 * directions
     for i in range(count):
         row = first + i
-        norm = float(side.norms[row])
-        row_rates(plan.layers, norm, side.series, row, out, at + i * size)
+        norm, at = float(side.norms[row]), i * size
+        row_rates(plan.layers, steps, directions, norm, side.series, row, out, at)
 
 
 @compiled
@@ -193,22 +204,42 @@ def radial_slopes(gradient: Any, plan: Any, s: Any, extra: Any, row: Any) -> Non
 
 
 @compiled
-def finish_layers(
-    kept: Array, size: Any, columns: Array, o: int, nngp: bool, rate: Any, d: Array, u: Array
-) -> None:
-    """Write the lines of the results, from the state and its tangents."""
+def finish_layers(kept: Array, size: Any, columns: Array, o: int, d: Array, u: Array) -> None:
+    """Write the lines of the results, from the tangents."""
     wide()
     for j in range(WIDTH):
         root = size * fetch(columns, o + j)
-        if nngp:
-            along = load(d, U_X + j) + rate * cosine(load(u, j), load(u, WIDTH + j))
-            turned = load(d, j)
-        else:
-            along, turned = load(d, NTK_X + j), load(d, NTK_T + j)
         store(u, j, load(kept, j))
-        store(u, RADIAL + j, along * root)
-        store(u, TURN + j, -turned * root)
+        store(u, RADIAL + j, load(d, TANGENT + NTK + j) * root)
+        store(u, TURN + j, -load(d, NTK + j) * root)
         store(u, INVERSE + j, load(kept, WIDTH + j))
+
+
+@inlined
+def walk_layers(gradient: Any, plan: Any, s: Any, extra: Any, row: Any) -> Any:
+    """Leave the tangents of a row of pairs, and return what they are multiplied by."""
+    directions, count = gradient.directions, len(plan.layers)
+    start_tangents(s.lines, len(gradient.steps) == 0, directions, extra.tangents)
+    to_state(s.lines, 0)
+    nngp = gradient.problem.use_second
+    r = row.r * (count * (RATES + MOVES * directions) + 2 * directions)
+    last = evaluate_tangents(
+        plan.layers,
+        s.rows,
+        row.r,
+        s.columns,
+        extra.rates,
+        r,
+        extra.shares,
+        directions,
+        nngp,
+        extra.bends,
+        s.lines,
+        extra.tangents,
+    )
+    k = last if nngp else last + 1
+    size = s.rows[k * ROWS + row.r] * plan.scales[1 if nngp else 0] * gradient.outer[row.i]
+    return size, k * WIDTH
 
 
 def layer_slopes(gradient: Any, plan: Any, s: Any, extra: Any, row: Any) -> None:
@@ -217,25 +248,49 @@ def layer_slopes(gradient: Any, plan: Any, s: Any, extra: Any, row: Any) -> None
     inverse_sines(s.lines)
     copy_line(s.lines, 0, extra.kept, 0)
     copy_line(s.lines, INVERSE, extra.kept, WIDTH)
-    start_tangents(s.lines, extra.tangents)
-    to_state(s.lines, 0)
-    count, nngp = len(plan.layers), gradient.problem.use_second
-    r, right = row.r * (RATES * count + 1), s.columns
-    last = evaluate_tangents(
-        plan.layers,
-        s.rows,
-        row.r,
-        right,
-        extra.rates,
-        r,
-        extra.shares,
-        s.lines,
-        extra.tangents,
-    )
-    k = last if nngp else last + 1
-    size = s.rows[k * ROWS + row.r] * plan.scales[1 if nngp else 0] * gradient.outer[row.i]
-    rate = extra.rates[r + RATES * count]
-    finish_layers(extra.kept, size, right, k * WIDTH, nngp, rate, extra.tangents, s.lines)
+    size, o = walk_layers(gradient, plan, s, extra, row)
+    finish_layers(extra.kept, size, s.columns, o, extra.tangents, s.lines)
+
+
+@compiled
+def weigh_tangents(
+    size: Any,
+    columns: Array,
+    o: int,
+    weights: Array,
+    at: int,
+    width: int,
+    d: Array,
+    directions: int,
+    sums: Array,
+    to: int,
+) -> None:
+    """Add the weighed sums of each direction."""
+    for i in range(directions):
+        sums[to + i] += weighed(size, columns, o, weights, at, width, d, i * TANGENT + NTK)
+
+
+@compiled
+def weighed(
+    size: Any, columns: Array, o: int, weights: Array, at: int, width: int, d: Array, line: int
+) -> Any:
+    """Return the sum of a line, times weights and sizes."""
+    wide()
+    total = real(size, 0)
+    for j in range(width):
+        value = load(d, line + j) * (size * fetch(columns, o + j))
+        total = plus(total, fetch(weights, at + j) * value)
+    return total
+
+
+@compiled
+def write_tangents(
+    size: Any, columns: Array, o: int, width: int, d: Array, out: Array, to: int
+) -> None:
+    """Write the derivatives in the first direction."""
+    wide()
+    for j in range(width):
+        store(out, to + j, load(d, NTK + j) * (size * fetch(columns, o + j)))
 
 
 @compiled

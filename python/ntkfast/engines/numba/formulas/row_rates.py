@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numba.cpython.unsafe.tuple import tuple_setitem
 
-from ntkfast.engines.codes import RATES
+from ntkfast.engines.codes import DIRECTIONS, MOVES, RATES, SLOTS
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import (
     ERF,
@@ -27,6 +27,9 @@ from ntkfast.engines.numba.formulas.row_stats import (
     variance_after,
 )
 from ntkfast.engines.numba.problem import Array
+
+NOTHING = (0.0,) * DIRECTIONS
+NOTHINGS = (NOTHING,) * SLOTS
 
 
 @compiled
@@ -54,17 +57,28 @@ def growth(kind: int, a: float, b: float, q: float, after: float, slope: float) 
 
 
 @compiled
-def row_rates(layers: Array, size: float, series: Array, row: int, out: Array, at: int) -> None:
-    """Write RATES numbers per layer, and the rate of the last variance."""
-    q, rate = size * size, 1.0
-    slots = slots_rate = EMPTY
-    for layer in range(len(layers)):
+def row_rates(
+    layers: Array,
+    steps: Array,
+    directions: int,
+    size: float,
+    series: Array,
+    row: int,
+    out: Array,
+    at: int,
+) -> None:
+    """Write RATES numbers per layer, MOVES per direction of each, and two per direction."""
+    q, count = size * size, len(layers)
+    slots, rates, slots_rates = EMPTY, NOTHING, NOTHINGS
+    if not len(steps):
+        rates = tuple_setitem(rates, 1, 1.0)  # by log |x|
+    for layer in range(count):
         here = layers[layer]
         kind, save, add, times = here["kind"], here["save"], here["add"], here["times"]
         a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
         if save >= 0:
             slots = tuple_setitem(slots, save, q)
-            slots_rate = tuple_setitem(slots_rate, save, rate)
+            slots_rates = tuple_setitem(slots_rates, save, rates)
         after, slope = variance_after(kind, a, b, c, q), slope_after(kind, a, b, c, q)
         share, grown = root_share(slope * q, after, 1.0), 1.0
         if kind == HERMITE:
@@ -77,25 +91,40 @@ def row_rates(layers: Array, size: float, series: Array, row: int, out: Array, a
             share, after = math.sqrt(total), np.float64(series[row, first + terms]) ** 2
         elif kind != IDENTITY:
             grown = growth(kind, a, b, q, after, slope)
-        part = here["w"] * after
-        whole = part + here["e"]
-        own = rate * grown * (part / whole if whole > 0 else 1.0)
-        q, other, before = whole, 0.0, rate
-        rate = own
-        if add >= 0:
-            q, other = whole + slots[add], slots_rate[add]
-            rate = (whole * own + slots[add] * other) / q if q > 0 else own
-        if times >= 0:
-            q, other = whole * slots[times], slots_rate[times]
-            rate = own + other
         at = emit(share, out, at, 1)
-        at = emit(before, out, at, 1)
         at = emit(grown, out, at, 1)
-        at = emit(own, out, at, 1)
-        at = emit(other, out, at, 1)
-    emit(rate, out, at, 1)
+        whole = here["w"] * after + here["e"]
+        part, rest = (here["w"] * after / whole, here["e"] / whole) if whole > 0 else (1.0, 0.0)
+        q = whole + slots[add] if add >= 0 else whole
+        if times >= 0:
+            q = whole * slots[times]
+        for i in range(directions):
+            w = e = x = y = other = 0.0
+            if len(steps):
+                step = (i * (count + 1) + layer) * 4
+                w, e, x, y = steps[step], steps[step + 1], steps[step + 2], steps[step + 3]
+            behind = rates[i] * grown
+            rate = part * (behind + w) + rest * e
+            if add >= 0 or times >= 0:
+                other = slots_rates[add if add >= 0 else times][i]
+            at = emit(rates[i], out, at, 1)
+            at = emit(behind, out, at, 1)
+            at = emit(e - w - behind, out, at, 1)
+            at = emit(w, out, at, 1)
+            at = emit(x, out, at, 1)
+            at = emit(y, out, at, 1)
+            at = emit(rate if times >= 0 else other - rate, out, at, 1)
+            at = emit(other if times >= 0 else 0.0, out, at, 1)
+            if add >= 0 and q > 0:
+                rate = (whole * rate + slots[add] * other) / q
+            if times >= 0:
+                rate += other
+            rates = tuple_setitem(rates, i, rate)
+    for i in range(directions):
+        at = emit(rates[i], out, at, 1)
+        at = emit(steps[(i * (count + 1) + count) * 4] if len(steps) else 0.0, out, at, 1)
 
 
-def count_rates(layers: int) -> int:
+def count_rates(layers: int, directions: int) -> int:
     """Count the rates of a data row."""
-    return RATES * layers + 1
+    return layers * (RATES + MOVES * directions) + 2 * directions
