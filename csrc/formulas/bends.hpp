@@ -121,7 +121,10 @@ NTK_FN Bend<T> bend_sine(const ntkfast::LayerConstants<T>& layer, const Stats<T>
     const auto close = abs2(twice) < broadcast<T>(T(0.3));  // where expm1_ratio is a polynomial
     const Vec<T> x = close ? twice : zero;
     const Vec<T> lost = close ? z * even * (x * expm1_ratio<T>(x)) : odd - z * even;
-    const Vec<T> f_s = (half * inverse * stats.own(6, k)) * (grown * lost - ahead * (even + odd));
+    // Elsewhere this would be the difference, above all beside a short row.
+    const Vec<T> near = (half * inverse * stats.own(6, k)) * (grown * lost - ahead * (even + odd));
+    const auto equal = dual.u > broadcast<T>(T(0.75));
+    const Vec<T> f_s = equal ? near : u * f_u - dual.u * (q + rates.grown());
     return {f_u, f_s, dual.slope, g_u, u * g_u - q * dual.slope};
 }
 

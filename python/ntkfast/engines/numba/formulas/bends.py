@@ -165,6 +165,7 @@ def sine_bends(
     shares: Array,
     at: int,
     own: Any,
+    rate: Any,
     state: Array,
     bends: Array,
 ) -> None:
@@ -198,7 +199,8 @@ def sine_bends(
         x = select(close, twice, zero)
         lost = select(close, z * even * (x * expm1_ratio(x)), odd - z * even)
         size = half * inverse * fetch(right, o + j + 6 * WIDTH)
-        f_s = size * (grown * lost - ahead * (even + odd))
+        near = size * (grown * lost - ahead * (even + odd))
+        f_s = select(f > real(like, 0.75), near, u * (g * share) - f * (q + rate))
         store_bend(bends, j, (g * share, f_s, g, g_u, u * g_u - q * g))
 
 
@@ -316,7 +318,7 @@ def write_bends(
     elif kind == GELU:
         gelu_bends(left, p, right, o, shares, at, own, grown, state, bends)
     elif kind == SINE:
-        sine_bends(a, b, c, left, p, right, o, shares, at, own, state, bends)
+        sine_bends(a, b, c, left, p, right, o, shares, at, own, grown, state, bends)
     elif kind == EXP:
         exponential_bends(b, left, p, right, o, state, bends)
     elif kind == GAUSSIAN:
