@@ -124,6 +124,28 @@ def test_gradients(name: str, which: str, engine: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("engine", ["native", pytest.param("numba", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["ntk", "nngp"])
+def test_gradients_by_parameters(which: str, engine: str) -> None:
+    """Half of a factor belongs to either side, also where branches meet."""
+
+    def network(p: list[float]) -> nf.Network:
+        gate = nf.Multiply((D(*p[2:4]), "erf", D(*p[4:6])), (D(*p[6:8]), "gelu", D(*p[8:10])))
+        return nf.compose(D(*p[:2]), "relu", gate, D(*p[10:12]), "relu", D(*p[12:]))
+
+    here = [1.3, 0.4, 1.1, 0.3, 0.9, 0.2, 1.2, 0.1, 1.0, 0.3, 1.1, 0.2, 1.2, 0.2]
+    x, y = cases.rows(4, 3, seed=1), cases.rows(3, 3, seed=2)
+    kernel = getattr(network(here), which)
+    found = list(kernel.parameter_gradient(x, y, np.ones((4, 3)), engine=engine).values())
+    for i, value in enumerate(found):
+        ends = []
+        for step in (1e-5, -1e-5):
+            moved = here.copy()
+            moved[i] += step
+            ends.append(getattr(network(moved), which)(x, y).sum())
+        assert value == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+
+
 def test_spectra_and_scales() -> None:
     """Powers add in products: the continuation and the ends of the curve, rows of any size."""
     kernel = NETWORKS["homogeneous"][0].ntk
