@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.arrays.collections import FloatArray, Rows, Weights
+from ntkfast.arrays.collections import FloatArray, Rows, Values, Weights
 from ntkfast.engines.codes import Answer, NeuronKind
+from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -111,6 +112,35 @@ class Engine:
             X.series,
             None if Y is None else Y.series,
             X.diagonal,
+            threads=threads,
+        )
+
+    def products(
+        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: Values, threads: int
+    ) -> None:
+        """Write what two groups of rows add to K(X, X) V to their rows of `out`, in float64.
+
+        `out` is contiguous.
+        """
+        rows, others, total = groups
+        left, right = X[rows], None if rows == others else X[others]
+        self._compute(
+            "products",
+            X.data.dtype,
+            left.data,
+            left.norms,
+            None if right is None else right.data,
+            None if right is None else right.norms,
+            self._compiled(plan),
+            V[rows],
+            V[others],
+            out[rows],
+            out[others],
+            isinstance(plan, LayerMap) and plan.second,
+            left.series,
+            None if right is None else right.series,
+            left.diagonal,
+            total,
             threads=threads,
         )
 

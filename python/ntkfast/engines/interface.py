@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
+from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import LayerMap, Map
 from ntkfast.support.telling import did_you_mean
 
@@ -17,10 +18,14 @@ AUTOMATIC = ("native", "numba")  # best first; a device is used by those who ask
 
 
 class Run(NamedTuple):
-    """How a call computes: by which engine, on how many threads."""
+    """How a call computes: by which engine, on how many threads.
+
+    With `groups` a symmetric product is what two groups of its inputs add to it, in float64.
+    """
 
     engine: Engine
     threads: int
+    groups: Groups | None = None
 
 
 @cache

@@ -16,6 +16,7 @@ from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
 from ntkfast.kernels.by_parameters import Parametrised
+from ntkfast.kernels.group_products import write_by_panels
 from ntkfast.kernels.moving import found_in, moved
 
 if TYPE_CHECKING:
@@ -292,7 +293,10 @@ class Kernel(Arithmetic, Parametrised):
         """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
         place, right = places.of(V), X if Y is None else Y
         if Y is None and place is places.HOST:
-            out[...] = self._each_pair_once(X, V, run)
+            if run.groups is None:
+                out[...] = self._each_pair_once(X, V, run)
+            else:
+                write_by_panels(self, X, V, run.groups, out, run)
             return
         for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
             part = X[rows]

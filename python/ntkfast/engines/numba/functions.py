@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntkfast.engines.numba.bind_gradient import jvp, vjp
-from ntkfast.engines.numba.bind_gram import matmul, run
+from ntkfast.engines.numba.bind_gram import matmul, products, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
 from ntkfast.engines.numba.bind_transform import hadamard, sketch, structured
@@ -11,4 +11,15 @@ from ntkfast.engines.numba.forking import register
 
 register()
 
-__all__ = ["hadamard", "images", "jvp", "matmul", "run", "sequences", "sketch", "structured", "vjp"]
+__all__ = [
+    "hadamard",
+    "images",
+    "jvp",
+    "matmul",
+    "products",
+    "run",
+    "sequences",
+    "sketch",
+    "structured",
+    "vjp",
+]
