@@ -10,7 +10,7 @@ import numpy as np
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.arrays.ragged import joined
 from ntkfast.kernels.base import Kernel
-from ntkfast.kernels.group_products import of_groups, validated
+from ntkfast.kernels.group_products import of_groups, product, validated
 
 
 def diagonal(kernel: Kernel, X: Any) -> FloatArray:
@@ -30,7 +30,7 @@ def products(calls: Sequence[Sequence[Any]]) -> list[FloatArray]:
     """
     kernel, _, Y, V, engine = calls[0]
     blocks = [call[1] for call in calls]
-    found = kernel.matmul(_one(blocks), _one(Y), _one(V), engine=engine, threads=1)
+    found = product(kernel, _one(blocks), _one(Y), _aligned(_one(V)), engine)
     return np.split(found, np.cumsum([len(block) for block in blocks[:-1]]))
 
 
@@ -39,14 +39,20 @@ def group_products(calls: Sequence[Sequence[Any]]) -> list[list[Values]]:
 
     Calls are (kernel, X, V, groups, engine), of all inputs or of two parts that are the groups.
     """
-    found, known, inputs = [], None, None
+    found: list[list[Values]] = []
+    known = factor = None
     for kernel, X, V, groups, engine in calls:
-        if len(X) > 1 or X[0] is not known:
-            known, inputs = X[0] if len(X) == 1 else None, validated(kernel, _one(X))
-        out = of_groups(kernel, inputs, _one(V), groups, engine)
+        if factor is None or len(V) > 1 or V[0] is not known:
+            known, factor = V[0], _aligned(_one(V))
+        out = of_groups(kernel, validated(kernel, _one(X)), factor, groups, engine)
         some = groups[:1] if groups.rows == groups.columns else groups[:2]
         found.append([out[rows] for rows in some])
     return found
+
+
+def _aligned(V: FloatArray) -> FloatArray:
+    """Return numbers that lie where compiled code may read them: messages do not care."""
+    return np.require(V, requirements="A")
 
 
 def _one(parts: Sequence[Any]) -> Any:

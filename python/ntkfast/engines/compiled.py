@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.arrays.collections import FloatArray, Rows, Values, Weights
+from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines.codes import Answer, NeuronKind
 from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import (
@@ -116,7 +116,7 @@ class Engine:
         )
 
     def products(
-        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: Values, threads: int
+        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
     ) -> None:
         """Write what two groups of rows add to K(X, X) V to their rows of `out`, in float64.
 

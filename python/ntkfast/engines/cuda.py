@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray, Rows, Values
+from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.groups import Groups
@@ -146,7 +146,7 @@ class _Devices(Engine):
             super()._compute(name, dtype, *seen, threads=threads)
 
     def products(
-        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: Values, threads: int
+        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
     ) -> None:
         """Write both products by themselves: a device evaluates both of a pair."""
         rows, others, _ = groups

@@ -1,13 +1,14 @@
-"""What two groups of inputs add to a symmetric product, for processes that share one."""
+"""Parts of products, for processes that share one: what two groups of inputs add, and rows."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ntkfast import places
-from ntkfast.arrays.collections import Collection, FloatArray, Values
+from ntkfast.arrays.collections import Collection, FloatArray, Rows, Values
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Groups, Run
 
@@ -15,9 +16,38 @@ if TYPE_CHECKING:
     from ntkfast.kernels.base import Kernel
 
 
+# Of rows, as long as these live: norms, and a copy where engines cannot read them as they lie.
+_kept: dict[tuple[Kernel, int], tuple[FloatArray | None, FloatArray]] = {}
+
+
 def validated(kernel: Kernel, X: Any) -> Collection:
-    """Return inputs as kernels compute with them."""
-    return kernel._inputs(places.HOST, X, None)[0]
+    """Return inputs as kernels compute with them; an array of rows is looked through once.
+
+    It must not change as long as it lives, as what lies on a cluster does not.
+    """
+    key = kernel, id(X)
+    if key in _kept:
+        data, norms = _kept[key]
+        return Rows(X if data is None else data, norms)
+    found = kernel._inputs(places.HOST, X, None)[0]
+    if isinstance(found, Rows) and isinstance(X, np.ndarray):
+        _kept[key] = None if np.may_share_memory(found.data, X) else found.data, found.norms
+        weakref.finalize(X, _kept.pop, key, None).atexit = False
+    return found
+
+
+def product(kernel: Kernel, X: Any, Y: Any, V: FloatArray, engine: str | None) -> FloatArray:
+    """Return K(X, Y) V on one thread, to the bit; Y is one that `validated` keeps, if it can."""
+    left, right = (validated(kernel, side) for side in (X, Y))
+    if not (isinstance(left, Rows) and isinstance(right, Rows) and _alike(left, right)):
+        return kernel.matmul(X, Y, V, engine=engine, threads=1)
+    out = np.empty((len(X), V.shape[1]), V.dtype)
+    kernel._product(left, right, V, out, places.HOST.run(engine, 1))
+    return out
+
+
+def _alike(X: Rows, Y: Rows) -> bool:
+    return X.dtype == Y.dtype and X.data.shape[1] == Y.data.shape[1]
 
 
 def of_groups(
@@ -44,7 +74,7 @@ def of_groups(
 
 
 def write_by_panels(
-    kernel: Kernel, X: Collection, V: FloatArray, groups: Groups, out: Values, run: Run
+    kernel: Kernel, X: Collection, V: FloatArray, groups: Groups, out: FloatArray, run: Run
 ) -> None:
     """Write the same to `out`, for kernels without a product in an engine."""
     rows, others, _ = groups

@@ -176,7 +176,7 @@ def matmul(
 
 
 def products(
-    plan: Map, X: Rows, V: FloatArray, groups: Groups, out: Values, threads: int
+    plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
 ) -> None:
     """Write what two groups of rows add to K(X, X) V to their rows of `out`, in float64."""
     rows, others, total = groups
