@@ -23,7 +23,7 @@ T = TypeVar("T")
 LOSSES = 3  # times that one group may be lost with its workers
 AHEAD = 2  # groups for each thread: one computes, the inputs of the other travel
 HELD = 16  # groups for each thread whose results wait for one before them, at most
-SHARE = 1.6  # times a group that each thread gets is all that is left, at least
+SHARE = 1.25  # times a group that each thread gets is all that is left, at least
 SECONDS = 0.5  # of a group
 LOOK = 5.0  # seconds after which workers are counted again
 

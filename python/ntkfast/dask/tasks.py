@@ -40,10 +40,10 @@ def group_products(calls: Sequence[Sequence[Any]]) -> list[list[Values]]:
     Calls are (kernel, X, V, groups, engine), of all inputs or of two parts that are the groups.
     """
     found: list[list[Values]] = []
-    known = factor = None
+    seen: list[Any] = []
     for kernel, X, V, groups, engine in calls:
-        if factor is None or len(V) > 1 or V[0] is not known:
-            known, factor = V[0], _aligned(_one(V))
+        if len(seen) != len(V) or any(one is not other for one, other in zip(seen, V, strict=True)):
+            seen, factor = V, _aligned(_one(V))
         out = of_groups(kernel, validated(kernel, _one(X)), factor, groups, engine)
         some = groups[:1] if groups.rows == groups.columns else groups[:2]
         found.append([out[rows] for rows in some])

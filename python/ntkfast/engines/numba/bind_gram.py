@@ -148,9 +148,7 @@ def _both(
 
         def task(number: int) -> None:
             across = Y is not None
-            pair = (
-                pair_across(number, blocks) if across else pair_in_groups(number, groups, blocks)
-            )
+            pair = pair_across(number, blocks) if across else pair_in_groups(number, groups, blocks)
             if left.has(pair.first) and right.has(pair.second):
                 pair_task(problem, made, scratch, pair.first, pair.second)
                 add_in_turn(left, right, pair, rows, turned)
