@@ -250,6 +250,18 @@ def test_late_tiles_do_not_reach_another_job(client: Any, tmp_path: Any, out: st
         write_tile(late, KERNELS["zonal"], -2 * X, -2 * X, (0, 0), X.dtype, 60, None)
 
 
+def test_two_jobs_on_one_path(client: Any, tmp_path: Any) -> None:
+    """The second one is refused, as on one machine, until the first has ended."""
+    from ntkfast.batch.journal import Journal
+
+    X, _ = data(60)
+    first = Journal.locked(tmp_path / "K.npy")
+    with pytest.raises(nf.batch.BatchError, match="another process"):
+        nf.dask.gram(KERNELS["zonal"], X, out=tmp_path / "K.npy", client=client)
+    first.close()
+    nf.dask.gram(KERNELS["zonal"], X, out=tmp_path / "K.npy", client=client)
+
+
 def test_files_that_workers_do_not_see(
     client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
