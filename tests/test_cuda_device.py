@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.engines import Groups, cuda
+from ntkfast.engines import cuda
+from ntkfast.engines.groups import Groups
 from ntkfast.kernels.group_products import of_groups, validated
 from tolerances import PRODUCT
 

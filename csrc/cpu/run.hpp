@@ -89,7 +89,6 @@ void run_groups(Problem<T>& problem, std::int64_t total, double* left, double* r
         part.v += c, part.u += c;
         part.columns = std::min(kProductColumns, problem.columns - c);
         part.block = product_block(total, part.columns);
-        const std::int64_t blocks = group / part.block;
         Turns one(part.n, part.columns, part.block, group / part.block);
         Turns other(part.symmetric ? 0 : part.m, part.columns, part.block, group / part.block);
         Turns& second = part.symmetric ? one : other;

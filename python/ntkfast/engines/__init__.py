@@ -8,7 +8,6 @@ engine that is asked for by name and cannot run is an error, never replaced sile
 from __future__ import annotations
 
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.groups import Groups
 from ntkfast.engines.interface import NAMES, Run, both, gram, load, select
 from ntkfast.engines.norms import norm_powers, reference_row_norms, row_norms
 from ntkfast.engines.threads import count, get_num_threads, set_num_threads, threadpool_limits
@@ -16,7 +15,6 @@ from ntkfast.engines.threads import count, get_num_threads, set_num_threads, thr
 __all__ = [
     "NAMES",
     "Engine",
-    "Groups",
     "Run",
     "both",
     "count",

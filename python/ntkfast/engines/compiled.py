@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines.codes import Answer, NeuronKind
-from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -23,6 +22,9 @@ from ntkfast.engines.maps import (
     SequenceSide,
     StructuredMap,
 )
+
+if TYPE_CHECKING:
+    from ntkfast.engines.groups import Groups
 
 
 class Engine:

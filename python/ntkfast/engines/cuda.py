@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Protocol, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import Map, SequenceMap, SequenceSide
+
+if TYPE_CHECKING:
+    from ntkfast.engines.groups import Groups
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")

@@ -16,7 +16,6 @@ from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
 from ntkfast.kernels.by_parameters import Parametrised
-from ntkfast.kernels.group_products import write_by_panels
 from ntkfast.kernels.moving import found_in, moved
 
 if TYPE_CHECKING:
@@ -216,8 +215,9 @@ class Kernel(Arithmetic, Parametrised):
         Notes
         -----
         K(X, X) @ V evaluates each pair of inputs once, with the values and the diagonal of
-        ``kernel(X)``; on a CUDA device, twice. It keeps two (n, c) sums in float64 beside the result,
-        for up to 1024 columns at a time; each thread has a few megabytes, and there are no others.
+        ``kernel(X)``; on a CUDA device, twice. It keeps two (n, c) sums in float64 beside the
+        result, for up to 1024 columns at a time; each thread has a few megabytes, and there are no
+        others.
         """
         place = places.of(X)
         run = place.run(engine, threads)
@@ -296,6 +296,8 @@ class Kernel(Arithmetic, Parametrised):
             if run.groups is None:
                 out[...] = self._each_pair_once(X, V, run)
             else:
+                from ntkfast.kernels.group_products import write_by_panels  # rarely needed
+
                 write_by_panels(self, X, V, run.groups, out, run)
             return
         for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):

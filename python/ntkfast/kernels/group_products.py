@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ntkfast import places
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Values
 from ntkfast.arrays.panels import PANEL_BYTES, panels
-from ntkfast.engines import Groups, Run
+from ntkfast.engines import Run
+from ntkfast.engines.groups import Groups
 
-if TYPE_CHECKING:
-    from ntkfast.kernels.base import Kernel
+Kernel: TypeAlias = Any  # whose room this is
 
 
 # Of rows, as long as these live: norms, and a copy where engines cannot read them as they lie.
@@ -29,7 +29,7 @@ def validated(kernel: Kernel, X: Any) -> Collection:
     if key in _kept:
         data, norms = _kept[key]
         return Rows(X if data is None else data, norms)
-    found = kernel._inputs(places.HOST, X, None)[0]
+    found: Collection = kernel._inputs(places.HOST, X, None)[0]
     if isinstance(found, Rows) and isinstance(X, np.ndarray):
         _kept[key] = None if np.may_share_memory(found.data, X) else found.data, found.norms
         weakref.finalize(X, _kept.pop, key, None).atexit = False
@@ -40,7 +40,8 @@ def product(kernel: Kernel, X: Any, Y: Any, V: FloatArray, engine: str | None) -
     """Return K(X, Y) V on one thread, to the bit; Y is one that `validated` keeps, if it can."""
     left, right = (validated(kernel, side) for side in (X, Y))
     if not (isinstance(left, Rows) and isinstance(right, Rows) and _alike(left, right)):
-        return kernel.matmul(X, Y, V, engine=engine, threads=1)
+        found: FloatArray = kernel.matmul(X, Y, V, engine=engine, threads=1)
+        return found
     out = np.empty((len(X), V.shape[1]), V.dtype)
     kernel._product(left, right, V, out, places.HOST.run(engine, 1))
     return out
