@@ -16,6 +16,8 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.engines import cuda
+from ntkfast.engines.groups import Groups
+from ntkfast.kernels.group_products import of_groups, validated
 from tolerances import PRODUCT
 
 EPS = {np.float32: 2.0**-23, np.float64: 2.0**-52}
@@ -275,6 +277,28 @@ def test_large_rows(module: Any, product: tuple[Any, float]) -> None:
     X = np.random.default_rng(0).standard_normal((70, 19)).astype(dtype) * dtype(1e25)
     kernel = nf.FullyConnected(1, activation="erf", parameterization="ntk", b_std=0.3).nngp
     assert_kernel(kernel, X, X, kernel(X, engine="cuda"), error)
+
+
+def test_matmul_on_a_cluster(module: Any, dtype: Any) -> None:
+    """A worker with a device does both products of two groups, and agrees with processors."""
+    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("dask.array")
+    X, V = rows(70, 5, dtype), rows(70, 2, dtype, seed=1)
+    kernel = nf.FullyConnected(2).ntk
+    size = np.abs(kernel(X).astype(float)) @ np.abs(V)
+    inputs, sums = validated(kernel, X), np.zeros(V.shape)
+    first, second = slice(0, 40), slice(40, 70)
+    for pair in (first, first), (second, second), (first, second):
+        sums += of_groups(kernel, inputs, V, Groups(*pair, 70), "cuda")
+    wanted = kernel.matmul(X, None, V, engine="native")
+    assert_close(sums.astype(dtype), wanted, size, PRODUCT)
+    options = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
+    with distributed.Client(**options, dashboard_address=":0") as client:
+        for Y in (None, X[:30]):
+            factor = V if Y is None else V[:30]
+            found = nf.dask.matmul(kernel, X, Y, factor, client=client, engine="cuda")
+            here = kernel.matmul(X, Y, factor, engine="cuda")
+            assert_close(found, here, size, PRODUCT)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 8, 130])

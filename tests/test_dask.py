@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
-from ntkfast.dask import dispatch, planes, tasks
+from ntkfast.dask import dispatch, tasks
 from ntkfast.dask.evaluation import ClusterEvaluation
 from ntkfast.dask.session import Session
 
@@ -42,11 +42,14 @@ def client() -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let inputs of tests have several blocks, and several values of them."""
-    monkeypatch.setattr("ntkfast.dask.blocks.LEAST", 3)
-    monkeypatch.setattr("ntkfast.dask.blocks.WHOLE", 500)
+    """Let inputs of tests travel in blocks."""
+    share_up_to(monkeypatch, 20_000)
+
+
+def share_up_to(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let inputs of so many bytes travel as one."""
     for module in "parts", "blocks":
-        monkeypatch.setattr(f"ntkfast.dask.{module}.SHARED_BYTES", 20_000)
+        monkeypatch.setattr(f"ntkfast.dask.{module}.SHARED_BYTES", size)
 
 
 def data(n: int, dtype: Any = np.float64, d: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -59,19 +62,30 @@ def data(n: int, dtype: Any = np.float64, d: int = 7) -> tuple[np.ndarray, np.nd
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_products(client: Any, name: str, dtype: Any) -> None:
-    """Rectangular ones to the bit, symmetric ones to the rounding of sums of float64."""
-    kernel, (X, V) = KERNELS[name], data(1500, dtype)
+def test_products(client: Any, name: str, dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, whether all workers have all inputs or blocks of them."""
+    kernel, (X, V) = KERNELS[name], data(1700, dtype)  # two groups
     Z = X[:600]
     there = nf.dask.matmul(kernel, Z, X, V, client=client)
     assert there.dtype == dtype
     np.testing.assert_array_equal(there, kernel.matmul(Z, X, V))
     np.testing.assert_array_equal(nf.dask.diag(kernel, X, client=client), kernel.diag(X))
-    found = nf.dask.matmul(kernel, X, None, V, client=client)
-    K, W = (np.asarray(a, np.float64) for a in (kernel(X), V))
-    scale = np.abs(K) @ np.abs(W)
-    # strips of sums in the type of the inputs; then one rounding
-    assert np.all(np.abs(found - K @ W) <= 16 * np.finfo(dtype).eps * scale)
+    known = kernel.matmul(X, None, V)
+    np.testing.assert_array_equal(nf.dask.matmul(kernel, X, None, V, client=client), known)
+    share_up_to(monkeypatch, 1 << 20)
+    np.testing.assert_array_equal(nf.dask.matmul(kernel, X, None, V, client=client), known)
+    np.testing.assert_array_equal(nf.dask.matmul(kernel, Z, X, V, client=client), there)
+
+
+def test_kernels_of_several_passes(client: Any) -> None:
+    """Sums, multiples and normalised kernels: to the rounding of their parts."""
+    one, other, _ = KERNELS.values()
+    X, V = data(1700)
+    for kernel in (one + 2.5 * other, other.normalized(), one.on([0, 2])):
+        K = kernel(X)
+        found = nf.dask.matmul(kernel, X, None, V, client=client)
+        bound = 16 * np.finfo(float).eps * (np.abs(K) @ np.abs(V))
+        assert np.all(np.abs(found - K @ V) <= bound)
 
 
 def test_one_column_is_a_vector(client: Any) -> None:
@@ -84,8 +98,9 @@ def test_one_column_is_a_vector(client: Any) -> None:
 
 @pytest.mark.slow
 def test_any_number_of_workers_has_the_same_bits(client: Any) -> None:
-    X, V = data(2000, np.float32)
+    X, V = data(5000, np.float32)
     known = nf.dask.matmul(KERNELS["biases"], X, None, V, client=client)
+    np.testing.assert_array_equal(known, KERNELS["biases"].matmul(X, None, V))
     for workers in (1, 3):
         with local(n_workers=workers) as other:
             found = nf.dask.matmul(KERNELS["biases"], X, None, V, client=other)
@@ -235,6 +250,18 @@ def test_late_tiles_do_not_reach_another_job(client: Any, tmp_path: Any, out: st
         write_tile(late, KERNELS["zonal"], -2 * X, -2 * X, (0, 0), X.dtype, 60, None)
 
 
+def test_two_jobs_on_one_path(client: Any, tmp_path: Any) -> None:
+    """The second one is refused, as on one machine, until the first has ended."""
+    from ntkfast.batch.journal import Journal
+
+    X, _ = data(60)
+    first = Journal.locked(tmp_path / "K.npy")
+    with pytest.raises(nf.batch.BatchError, match="another process"):
+        nf.dask.gram(KERNELS["zonal"], X, out=tmp_path / "K.npy", client=client)
+    first.close()
+    nf.dask.gram(KERNELS["zonal"], X, out=tmp_path / "K.npy", client=client)
+
+
 def test_files_that_workers_do_not_see(
     client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,9 +343,9 @@ def test_estimators(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
     asked = []
     ordered = Session.ordered
 
-    def counted(session: Session, function: Any, *arguments: Any) -> Any:
+    def counted(session: Session, function: Any, *arguments: Any, **options: Any) -> Any:
         asked.append(function)
-        return ordered(session, function, *arguments)
+        return ordered(session, function, *arguments, **options)
 
     monkeypatch.setattr(Session, "ordered", counted)
     monkeypatch.setattr("ntkfast.dask.evaluation.SMALL", 50_000)
@@ -337,7 +364,7 @@ def test_estimators(client: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
         assert base.clone(there).client is client
         asked.clear()
         found = there.fit(X, y).predict(X[:200])
-        assert tasks.product in asked and len(asked) > 1
+        assert tasks.products in asked and len(asked) > 1
         np.testing.assert_allclose(found, known, rtol=1e-5, atol=1e-5)
         again = pickle.loads(pickle.dumps(there))
         assert again.client == client.scheduler.address
@@ -375,24 +402,6 @@ def test_blocks_travel_once(client: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     for _ in range(3):
         evaluation.matmul(X, None, V)
     assert sum(sent) == X.nbytes + 3 * V.nbytes
-
-
-@pytest.mark.parametrize(
-    "q",
-    [
-        0,
-        *planes.ORDERS[:-2],
-        *(pytest.param(q, marks=pytest.mark.slow) for q in planes.ORDERS[-2:]),
-    ],
-)
-def test_two_points_are_on_one_line(q: int) -> None:
-    count = planes.points(q)
-    together = np.zeros((count, count), int)
-    for t in range(count):
-        line = planes.line(q, t)
-        assert line[0] == t
-        together[np.ix_(line, line)] += 1
-    np.testing.assert_array_equal(together, 1 + q * np.eye(count, dtype=int))
 
 
 def test_errors(client: Any) -> None:
@@ -441,7 +450,7 @@ def _sent_by_another(run: Any) -> Any:
 def test_unlike_workers_are_told(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     names = iter(["native baseline", "native x86_64_v4"] * 50)
     monkeypatch.setattr(dispatch, "_engine", lambda: next(names))
-    X, V = data(1500)
+    X, V = data(3500)
     with pytest.warns(nf.dask.ClusterWarning, match="native baseline and native x86_64_v4"):
         nf.dask.matmul(KERNELS["zonal"], X, None, V, client=client)
 

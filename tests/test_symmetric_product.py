@@ -10,8 +10,10 @@ from scipy.sparse.linalg import LinearOperator, cg, eigsh, lobpcg
 
 import cases
 import ntkfast as nf
-from ntkfast.engines.numba.cpu.turns import block_pair, count_pairs
+from ntkfast.engines.groups import Groups, block_pair, count_pairs, group_rows
+from ntkfast.engines.numba.cpu.turns import count_in_groups, pair_in_groups
 from ntkfast.kernels import base
+from ntkfast.kernels.group_products import of_groups, validated
 from tolerances import PRODUCT, epsilon
 
 KERNELS = {
@@ -118,12 +120,15 @@ def test_large_blocks(engine_name: str, dtype: Any) -> None:
     assert np.all(np.abs(one[rows] - K @ V) <= bound)
 
 
-@pytest.mark.parametrize("blocks", range(1, 12))
-def test_turns(blocks: int) -> None:
+@pytest.mark.parametrize("groups", range(1, 8))
+@pytest.mark.parametrize("of", range(1, 5))
+def test_turns(groups: int, of: int) -> None:
     """Tasks are all pairs, each once; a task's turn is the number of those before at its blocks."""
+    blocks = groups * of
     before, seen = [0] * blocks, set()
+    assert count_in_groups(groups, of) == count_pairs(blocks)
     for task in range(count_pairs(blocks)):
-        pair = block_pair(task, blocks)
+        pair = pair_in_groups(task, groups, of)
         assert pair.first <= pair.second
         seen.add((pair.first, pair.second))
         assert before[pair.first] == pair.turn_first
@@ -132,6 +137,25 @@ def test_turns(blocks: int) -> None:
             before[block] += 1
     assert len(seen) == count_pairs(blocks)
     assert before == [blocks] * blocks
+
+
+@pytest.mark.parametrize("name", ["profile", "nngp of layers", "Laplace"])
+def test_pairs_of_groups_make_the_product(name: str, engine_name: str, dtype: Any) -> None:
+    """What they add to it, in their order, to the bit: for processes that share a product."""
+    kernel = KERNELS[name]
+    for n, columns in ((385, 3), (3100, 2)):  # one group; three, the last one short
+        x, V = special_rows(n, dtype), cases.rows(n, columns, dtype, seed=1)
+        inputs, height = validated(kernel, x), group_rows(n)
+        count, sums = -(-n // height), np.zeros(V.shape)
+        for task in range(count_pairs(count)):
+            first, second = block_pair(task, count)[:2]
+            rows, others = (slice(k * height, min((k + 1) * height, n)) for k in (first, second))
+            part = of_groups(kernel, inputs, V, Groups(rows, others, n), engine_name)
+            sums[rows] += part[rows]
+            if first != second:
+                sums[others] += part[others]
+        wanted = kernel.matmul(x, None, V, engine=engine_name)
+        assert np.array_equal(sums.astype(dtype), wanted)
 
 
 def test_layouts(engine_name: str, dtype: Any) -> None:

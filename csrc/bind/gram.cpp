@@ -1,4 +1,6 @@
 // Gram matrices and products in the Python module: maps, rows and arrays of results.
+#include <tuple>
+
 #include "bind/call.hpp"
 #if !defined(NTKFAST_CUDA)
 #include "bind/gradient.hpp"
@@ -109,6 +111,43 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T
     call.run(isa, threads);
 }
 
+#if !defined(NTKFAST_CUDA)
+// What the pairs of two groups of rows, or of one (no y), add to a symmetric product of `total` rows:
+// K(x, y) v to `left`, those of x, and K(y, x) u to `right`.
+template <class T>
+void products(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
+              std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<T> u,
+              py::array_t<T> v, py::array_t<double, py::array::c_style> left,
+              py::array_t<double, py::array::c_style> right, bool second_output,
+              std::optional<py::array_t<T, py::array::c_style>> series_x,
+              std::optional<py::array_t<T, py::array::c_style>> series_y,
+              std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int64_t total,
+              int threads, const std::string& isa) {
+    const Side<T> one{x, norm_x, series_x, diagonal_x};
+    const Side<T> other = y ? Side<T>{*y, norm_y.value(), series_y, {}} : one;
+    Call<T> made(one, other);
+    made.use(map, py::none(), one, other);
+    auto& p = made.problem;
+    p.symmetric = !y;
+    p.ldu = row_stride(u, "u"), p.ldv = row_stride(v, "v");
+    p.columns = v.shape(1);
+    for (const auto& [rows, factor, sums] :
+         {std::tuple{p.n, &u, &left}, std::tuple{p.m, &v, &right}})
+        expect(factor->shape(0) == rows && factor->shape(1) == p.columns && sums->ndim() == 2 &&
+                   sums->shape(0) == rows && sums->shape(1) == p.columns,
+               "u, v, left, right: wrong shape");
+    const int64_t rows = group_rows(total);
+    expect(p.n <= rows && p.m <= rows && (p.symmetric || p.n == rows),
+           "x, y: expected groups of rows, the second one perhaps short");
+    p.u = u.data(), p.v = v.data();
+    p.use_second = second_output;
+    double *const to = left.mutable_data(), *const mirrored = right.mutable_data();
+    call(isa, threads, [&](const auto& set, auto poll) {
+        run_groups(p, total, to, mirrored, set, threads, poll);
+    });
+}
+#endif
+
 template <class T>
 void bind_gram_dtype(py::module_& m, const char* suffix) {
     py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str(), py::module_local())
@@ -136,6 +175,14 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
           py::arg("second_output"), py::arg("series_x").noconvert(),
           py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
           py::arg("isa"));
+#if !defined(NTKFAST_CUDA)
+    m.def((std::string("products_") + suffix).c_str(), &products<T>, py::arg("x").noconvert(),
+          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
+          py::arg("map"), py::arg("u").noconvert(), py::arg("v").noconvert(),
+          py::arg("left").noconvert(), py::arg("right").noconvert(), py::arg("second_output"),
+          py::arg("series_x").noconvert(), py::arg("series_y").noconvert(),
+          py::arg("diagonal_x").noconvert(), py::arg("total"), py::arg("threads"), py::arg("isa"));
+#endif
 }
 
 }  // namespace

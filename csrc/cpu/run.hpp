@@ -38,21 +38,37 @@ double tile_cost(const Problem<T>& p) {
            (static_cast<double>(p.d + p.columns) + depth + 16.0);
 }
 
-// K(x, x) v, each pair once (see turns.hpp); `problem` has few columns.
+// Adds K(x, y) v to the turns of x and K(y, x) u to those of y, each pair once (see turns.hpp); or, if
+// y is x, one sum of both. `problem` has few columns.
 template <class T, class Poll>
-void run_symmetric_product(Problem<T> problem, const Tiles<T>& tiles, int threads, Poll poll) {
-    problem.block = product_block(problem.n, problem.columns);
-    const std::int64_t blocks = (problem.n + problem.block - 1) / problem.block;
-    Turns turns(problem.n, problem.columns, problem.block);
+void run_both_products(Problem<T> problem, Turns& left, Turns& right, std::int64_t group,
+                       const Tiles<T>& tiles, int threads, Poll poll) {
+    const bool symmetric = problem.symmetric;
+    const std::int64_t groups = (problem.n + group - 1) / group, blocks = group / problem.block;
+    const std::int64_t width = (problem.m + problem.block - 1) / problem.block;
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;
     const auto work =
         with_scratch<T>(tiles.scratch(problem), [&](auto task, T* scratch, auto* packed) {
-            const BlockPair pair = block_pair(task, blocks);
-            tiles.run(problem, pair.first * blocks + pair.second, scratch, packed);
-            turns.add(pair, reinterpret_cast<const double*>(scratch), cancelled);
+            const BlockPair pair =
+                symmetric ? pair_in_groups(task, groups, blocks) : pair_across(task, blocks);
+            const bool any = left.has(pair.first) && right.has(pair.second);
+            if (any) tiles.run(problem, pair.first * width + pair.second, scratch, packed);
+            const double* sums = any ? reinterpret_cast<const double*>(scratch) : nullptr;
+            add_in_turn(left, right, pair, sums, problem.block, problem.columns, cancelled);
         });
-    share(count_pairs(blocks), threads, tile_cost(problem) / 2, cancelled, work, poll);
+    const std::int64_t tasks = symmetric ? count_in_groups(groups, blocks) : blocks * blocks;
+    share(tasks, threads, tile_cost(problem) / (symmetric ? 2 : 1), cancelled, work, poll);
+}
+
+// K(x, x) v.
+template <class T, class Poll>
+void run_symmetric_product(Problem<T> problem, const Tiles<T>& tiles, int threads, Poll poll) {
+    problem.u = problem.v, problem.ldu = problem.ldv;
+    problem.block = product_block(problem.n, problem.columns);
+    const std::int64_t group = group_rows(problem.n);
+    Turns turns(problem.n, problem.columns, problem.block, group / problem.block);
+    run_both_products(problem, turns, turns, group, tiles, threads, poll);
     const double* sum = turns.sums.data();
     for (std::int64_t i = 0; i < problem.n; ++i)
         for (std::int64_t c = 0; c < problem.columns; ++c)
@@ -61,6 +77,31 @@ void run_symmetric_product(Problem<T> problem, const Tiles<T>& tiles, int thread
 
 // Columns of a symmetric product that are done at once: they bound its sums.
 constexpr std::int64_t kProductColumns = 1024;
+
+// What the pairs of two of its groups of `total` rows add to it, or those of one group if y is x: to
+// the rows of x, and to those of y unless it is x.
+template <class T, class Poll>
+void run_groups(Problem<T>& problem, std::int64_t total, double* left, double* right,
+                const InstructionSet& set, int threads, Poll poll) {
+    const std::int64_t group = group_rows(total);
+    for (std::int64_t c = 0; c < problem.columns; c += kProductColumns) {
+        Problem<T> part = problem;
+        part.v += c, part.u += c;
+        part.columns = std::min(kProductColumns, problem.columns - c);
+        part.block = product_block(total, part.columns);
+        Turns one(part.n, part.columns, part.block, group / part.block);
+        Turns other(part.symmetric ? 0 : part.m, part.columns, part.block, group / part.block);
+        Turns& second = part.symmetric ? one : other;
+        run_both_products(part, one, second, group, tiles_of<T>(set), threads, poll);
+        const auto put = [&](const Turns& from, std::int64_t rows, double* to) {
+            for (std::int64_t i = 0; i < rows; ++i)
+                std::copy_n(from.sums.data() + i * part.columns, part.columns,
+                            to + i * problem.columns + c);
+        };
+        put(one, part.n, left);
+        if (!part.symmetric) put(other, part.m, right);
+    }
+}
 
 template <class T, class Poll>
 void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {

@@ -39,9 +39,9 @@ struct Scratch {
         };
         Scratch r{};
         const int64_t tile = kTileRows * kTileColumns<T>, stats = p.layers ? p.layers->stats : 0;
-        // double sums: two floats each; those of a symmetric product are found at the beginning
+        // double sums: two floats each; those of both products are found at the beginning
         const int64_t doubles = sizeof(double) / sizeof(T) * p.columns;
-        if (p.v) r.sums = take(doubles * (p.symmetric ? 2 * p.block : chunk_rows(p)));
+        if (p.v) r.sums = take(doubles * (p.u ? 2 * p.block : chunk_rows(p)));
         r.packed = take(kTileColumns<T> * p.d);
         r.products = take(tile);
         r.factors = take(kTileColumns<T>);
@@ -50,7 +50,7 @@ struct Scratch {
         if (p.v) {
             r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
-            r.turned_v = take(p.symmetric ? p.columns * kTileRows : 0);
+            r.turned_v = take(p.u ? p.columns * kTileRows : 0);
         }
         if (s) *s = r;
         return used;
@@ -229,13 +229,13 @@ void add_rows(const Problem<T>& p, const Scratch<T>& s, int rows, int width, dou
     }
 }
 
-// sums[columns][p.block] += the transpose of v * values, rows i0 on of v: the tile's mirror image.
+// sums[columns][p.block] += the transpose of u * values, rows i0 on of u: the tile's mirror image.
 template <class T>
 void add_columns(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int width,
                  double* sums) {
     for (int i = 0; i < rows; ++i)
         for (int64_t c = 0; c < p.columns; ++c)
-            s.turned_v[c * kTileRows + i] = p.v[(i0 + i) * p.ldv + c];
+            s.turned_v[c * kTileRows + i] = p.u[(i0 + i) * p.ldu + c];
     alignas(64) T part[kRows * kPanel<T>] = {};
     for (int64_t c = 0; c < p.columns; c += kRows) {
         const int count = static_cast<int>(smaller(kRows, p.columns - c));
@@ -282,13 +282,13 @@ void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
             p.product[i * p.ldp + c] = static_cast<T>(sums[(i - begin) * p.columns + c]);
 }
 
-// A block of rows against one of columns, at or after it: leaves what both add to the product with V,
-// [block][columns] of the rows and then [columns][block] of the columns.
+// A block of rows against one of columns, of a symmetric problem at or after it: leaves what both add
+// to the products, [block][columns] of the rows and then [columns][block] of the columns.
 template <class T>
-void run_symmetric(const Problem<T>& p, int64_t task, Scratch<T>& s) {
-    const int64_t blocks = ceil_div(p.n, p.block);
+void run_both(const Problem<T>& p, int64_t task, Scratch<T>& s) {
+    const int64_t blocks = ceil_div(p.m, p.block);
     const int64_t begin = task / blocks * p.block, end = smaller(begin + p.block, p.n);
-    const int64_t from = task % blocks * p.block, to = smaller(from + p.block, p.n);
+    const int64_t from = task % blocks * p.block, to = smaller(from + p.block, p.m);
     double *const sums = reinterpret_cast<double*>(s.sums), *const turned =
                                                                 sums + p.block * p.columns;
     std::memset(sums, 0, sizeof(double) * 2 * p.block * p.columns);
@@ -299,12 +299,12 @@ void run_symmetric(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         for (int i = 0; i < kTileRows; ++i)  // what is read of whole vectors
             std::memset(s.values + i * kTileColumns<T> + width, 0,
                         sizeof(T) * (kTileColumns<T> - width));
-        for (int64_t i0 = begin; i0 < end && i0 < j0 + width; i0 += kTileRows) {
+        for (int64_t i0 = begin; i0 < end && !(p.symmetric && i0 >= j0 + width); i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
             product_tile<T>(p, s, i0, rows, j0, width);
             const auto clear = [&](int64_t below) {  // of row i the columns before `below` + i
-                for (int64_t i = 0; i < rows; ++i)
+                for (int64_t i = 0; p.symmetric && i < rows; ++i)
                     if (below + i > 0)
                         std::memset(s.values + i * kTileColumns<T>, 0, sizeof(T) * (below + i));
             };
@@ -320,8 +320,8 @@ template <class T>
 void run_task(const Problem<T>& p, int64_t task, T* scratch, int64_t* packed) {
     Scratch<T> s;
     Scratch<T>::layout(p, scratch, &s);
-    if (p.v && p.symmetric)
-        run_symmetric<T>(p, task, s);
+    if (p.u)
+        run_both<T>(p, task, s);
     else if (p.v)
         run_matmul<T>(p, task, s);
     else

@@ -28,10 +28,12 @@ struct Problem {
 
     const T* v;  // matmul
     std::int64_t ldv, columns;
+    const T* u;  // [n][columns]: the product of the transpose, too; v itself if symmetric
+    std::int64_t ldu;
     bool use_second;  // layers: multiply the NNGP, not the NTK
     T* product;
     std::int64_t ldp;
-    std::int64_t block;  // symmetric: rows and columns of a task, whole units (see turns.hpp)
+    std::int64_t block;  // with u: rows and columns of a task, whole units (see turns.hpp)
 
     const volatile int* cancelled;
 };

@@ -159,6 +159,31 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
     check(good, "layers", isa.name, x.n, y.n, x.d);
 }
 
+// A symmetric product as the sum of what pairs of groups of its rows add to it.
+template <class T>
+std::vector<T> by_groups(const Problem<T>& whole, const Implementation& isa) {
+    const int64_t rows = group_rows(whole.n), groups = (whole.n + rows - 1) / rows;
+    std::vector<double> sums(static_cast<std::size_t>(whole.n * whole.columns));
+    for (int64_t task = 0; task < count_pairs(groups); ++task) {
+        const BlockPair pair = block_pair(task, groups);
+        const int64_t i = pair.first * rows, j = pair.second * rows;
+        Problem<T> p = whole;
+        p.symmetric = i == j;
+        p.n = std::min(rows, whole.n - i), p.m = std::min(rows, whole.n - j);
+        p.x += i * p.ldx, p.norm_x += i, p.inverse_x += i, p.factor_x += i;
+        p.y += j * p.ldy, p.norm_y += j, p.inverse_y += j, p.factor_y += j;
+        p.u = p.v + i * p.ldv, p.ldu = p.ldv, p.v += j * p.ldv;
+        std::vector<double> left(static_cast<std::size_t>(p.n * p.columns)),
+            right(static_cast<std::size_t>(p.m * p.columns));
+        run_groups(p, whole.n, left.data(), right.data(), *isa.tiles(), 2, [] {});
+        for (std::size_t k = 0; k < left.size(); ++k)
+            sums[static_cast<std::size_t>(i * p.columns) + k] += left[k];
+        for (std::size_t k = 0; i != j && k < right.size(); ++k)
+            sums[static_cast<std::size_t>(j * p.columns) + k] += right[k];
+    }
+    return {sums.begin(), sums.end()};
+}
+
 template <class T>
 void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, int64_t columns,
                  bool symmetric) {
@@ -205,15 +230,17 @@ void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, 
     p.product = again.data();
     run(p, *isa.tiles(), 5, [] {});
     check(again == product, "bits of matmul on more threads", isa.name, x.n, y.n, x.d);
+    if (symmetric) check(by_groups(p, isa) == product, "groups", isa.name, x.n, y.n, x.d);
 }
 
 // Tasks are all pairs of blocks, each once, and know how many before them add to their blocks.
-void test_turns(int64_t blocks) {
+void test_turns(int64_t groups, int64_t of) {
+    const int64_t blocks = groups * of;
     std::vector<int64_t> before(static_cast<std::size_t>(blocks));
     std::set<std::pair<int64_t, int64_t>> seen;
-    bool good = true;
+    bool good = count_in_groups(groups, of) == count_pairs(blocks);
     for (int64_t task = 0; task < count_pairs(blocks); ++task) {
-        const BlockPair pair = block_pair(task, blocks);
+        const BlockPair pair = pair_in_groups(task, groups, of);
         int64_t& first = before[static_cast<std::size_t>(pair.first)];
         int64_t& second = before[static_cast<std::size_t>(pair.second)];
         good &= pair.first <= pair.second && seen.emplace(pair.first, pair.second).second;
@@ -227,9 +254,9 @@ void test_turns(int64_t blocks) {
 // A thread that waits for its turn stops when another one has failed.
 void test_cancelled_turn() {
     volatile int cancelled = 1;
-    Turns turns(2 * kProductUnit, 1, kProductUnit);
+    Turns turns(2 * kProductUnit, 1, kProductUnit, 2);
     const std::vector<double> part(2 * kProductUnit, 1.0);
-    turns.add(block_pair(2, 2), part.data(), cancelled);
+    add_in_turn(turns, turns, block_pair(2, 2), part.data(), kProductUnit, 1, cancelled);
     check(turns.sums.back() == 0, "a turn that never comes", "any", 0, 0, 0);
 }
 
@@ -285,7 +312,8 @@ int main() {
         test_all<float>(isa);
         test_all<double>(isa);
     }
-    for (int64_t blocks = 1; blocks < 12; ++blocks) test_turns(blocks);
+    for (int64_t groups = 1; groups < 7; ++groups)
+        for (int64_t blocks = 1; blocks < 5; ++blocks) test_turns(groups, blocks);
     test_cancelled_turn();
     test_failures();
     std::printf("%d passed, %d failed\n", passes, failures);

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,13 +23,11 @@ from ntkfast.batch.matrices import (
     width_of,
 )
 from ntkfast.dask.parts import SHARED_BYTES, Part, Piece, cut
-from ntkfast.dask.planes import ORDERS, points
 from ntkfast.dask.session import Session
+from ntkfast.engines.groups import group_rows
 from ntkfast.kernels.base import Kernel
 
-WHOLE = 2048  # rows that are one block
-LEAST = 7  # order of a plane: a seventh of the pairs is evaluated in vain
-FEW = 11  # order of the plane of inputs that take long: a hundred tasks
+GROUPS = 14  # of inputs that take long: a hundred pairs of them
 STRIP = 512  # rows that are paired with all of other inputs
 BLOCK_BYTES = 32 << 20  # of such rows at most
 
@@ -65,24 +61,10 @@ class Blocks:
         return cut(lambda rows: Part(partial(_rows, V, rows)), self.slices, V.nbytes)
 
 
-def order(kernel: Kernel, length: int) -> int:
-    """Return the order of the plane whose points are the blocks of K(X, X) V.
-
-    Lines of rows take a moment each, and there are as many of them as a large cluster needs; how
-    long other inputs take is not known.
-    """
-    if not kernel.of_rows:
-        return max((q for q in ORDERS if q <= FEW and points(q) <= length), default=0)
-    if length <= WHOLE:
-        return 0
-    wanted = max(math.sqrt(length) / 40, LEAST)
-    return next((q for q in ORDERS if q >= wanted), ORDERS[-1])
-
-
-def points_of(q: int, length: int) -> list[slice]:
-    """Cut inputs into the points of a plane, as evenly as may be."""
-    ends = [i * length // points(q) for i in range(points(q) + 1)]
-    return [slice(*pair) for pair in pairwise(ends)]
+def groups_of(kernel: Kernel, length: int) -> list[slice]:
+    """Cut inputs into the groups of K(X, X) V: those of the engines, if they have any."""
+    rows = group_rows(length) if kernel.of_rows else -(-length // GROUPS)
+    return list(panels(length, 1, rows))
 
 
 def strips(length: int, row_bytes: int) -> list[slice]:
@@ -107,7 +89,7 @@ def read(
     Parameters
     ----------
     cut_by : callable, optional
-        `strips` or `wholes`; None: into points, whose pairs are wanted.
+        `strips` or `wholes`; None: into groups, whose pairs are wanted.
 
     Raises
     ------
@@ -121,7 +103,7 @@ def read(
     check_shapes(kernel, matrix, None)
     length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
     if cut_by is None:
-        slices = points_of(order(kernel, length), length)
+        slices = groups_of(kernel, length)
     else:
         slices = cut_by(length, width_of(matrix) * dtype.itemsize)
     if lazy:

@@ -7,6 +7,7 @@ inputs travel; who is faster gets more of them. Results do not depend on any of 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ T = TypeVar("T")
 LOSSES = 3  # times that one group may be lost with its workers
 AHEAD = 2  # groups for each thread: one computes, the inputs of the other travel
 HELD = 16  # groups for each thread whose results wait for one before them, at most
-SHARE = 2  # groups for each thread in what is left, at least
+SHARE = 1.25  # times a group that each thread gets is all that is left, at least
 SECONDS = 0.5  # of a group
 LOOK = 5.0  # seconds after which workers are counted again
 
@@ -50,13 +51,15 @@ class Group:
 
 
 class Dispatch(Generic[T]):
-    """An iterable of function(*arguments), in the order of the calls.
+    """An iterable of the results of calls, in their order.
 
     Parameters
     ----------
     client : distributed.Client
     function : callable
+        Takes some calls and returns the list of their results.
     calls : list of tuples
+        Arguments of each.
     seconds : float
         Of a call, until it is measured.
     told : callable
@@ -66,7 +69,7 @@ class Dispatch(Generic[T]):
     def __init__(
         self,
         client: Any,
-        function: Callable[..., T],
+        function: Callable[[Calls], list[T]],
         calls: Calls,
         seconds: float,
         told: Callable[[str], None],
@@ -82,6 +85,7 @@ class Dispatch(Generic[T]):
         self._threads: dict[str | None, int] = {}
         self._looked = -LOOK
         self._seconds, self._timed = seconds, 0
+        self._even, self._equal = 1, 0  # calls of a group, and groups that get as many
 
     def __iter__(self) -> Iterator[T]:
         try:
@@ -124,9 +128,13 @@ class Dispatch(Generic[T]):
         return bool(self._groups)
 
     def _size(self, threads: int) -> int:
-        """Return the calls of the next group."""
-        fair = (len(self._calls) - self._begun) // (SHARE * threads)
-        return max(1, min(fair, int(SECONDS / max(self._seconds, 1e-9))))
+        """Return the calls of the next group: as many for each thread, then fewer."""
+        if not self._equal:
+            fair = math.ceil((len(self._calls) - self._begun) / (SHARE * threads))
+            self._even = max(1, min(fair, int(SECONDS / max(self._seconds, 1e-9))))
+            self._equal = threads
+        self._equal -= 1
+        return self._even
 
     def _submit(self, fresh: dict[str | None, list[Group]]) -> None:
         """Send groups to workers, and first what they need that is nowhere yet."""
@@ -200,9 +208,14 @@ def _lost(how: str) -> RuntimeError:
     )
 
 
+def one_by_one(function: Callable[..., T], calls: Calls) -> list[T]:
+    """Call a function with each tuple of arguments."""
+    return [function(*arguments) for arguments in calls]
+
+
 def _run(
     version: str,
-    function: Callable[..., T],
+    function: Callable[[Calls], list[T]],
     calls: Calls,
     parts: Sequence[Any],
 ) -> tuple[list[T], float, str]:
@@ -213,7 +226,7 @@ def _run(
             "install the same version everywhere"
         )
     began = time.perf_counter()
-    results = [function(*filled(arguments, parts)) for arguments in calls]
+    results = function([tuple(filled(arguments, parts)) for arguments in calls])
     return results, time.perf_counter() - began, _engine()
 
 

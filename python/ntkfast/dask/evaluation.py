@@ -16,8 +16,7 @@ from ntkfast.dask.blocks import (
     Cutter,
     bytes_of,
     collected,
-    order,
-    points_of,
+    groups_of,
     strips,
     wholes,
 )
@@ -78,7 +77,7 @@ class ClusterEvaluation(Evaluation):
         if len(left) * len(right) <= SMALL:
             return super().matmul(X, Y, V)
         if Y is None:
-            rows, columns = self._points(left), None
+            rows, columns = self._blocks(left, lambda n, _: groups_of(self.kernel, n)), None
         else:
             columns = self._blocks(right, wholes)  # first: predictions have the same again
             rows = self._blocks(left, strips)
@@ -89,10 +88,6 @@ class ClusterEvaluation(Evaluation):
     def _on(self) -> Session:
         assert self.session is not None
         return self.session
-
-    def _points(self, inputs: Any) -> Blocks:
-        q = order(self.kernel, len(inputs))
-        return self._blocks(inputs, lambda length, _: points_of(q, length))
 
     def _blocks(self, inputs: Any, cut_by: Cutter) -> Blocks:
         """Return inputs in blocks; large ones stay on the cluster: they may come again."""

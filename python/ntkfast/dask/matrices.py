@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.dask import tasks
-from ntkfast.dask.blocks import Blocks, order, read, strips, wholes
-from ntkfast.dask.planes import line, points
+from ntkfast.dask.blocks import Blocks, read, strips, wholes
+from ntkfast.dask.parts import whole
 from ntkfast.dask.session import Session
+from ntkfast.engines.groups import Groups, block_pair, count_pairs
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
 
@@ -82,9 +83,9 @@ def matmul(
     Returns
     -------
     (n,) or (n, c) array of the common dtype of X and Y
-        With the same bits for any number of workers. K(X, Y) @ V of rows has those of
-        ``kernel.matmul(X, Y, V)``; K(X, X) @ V is a sum of such products, added in float64, and may
-        differ from it by some roundings of the dtype.
+        With the same bits for any number of workers: those of ``kernel.matmul(X, Y, V)`` if an
+        engine evaluates the kernel in one pass. Others (sums, multiples, normalised kernels,
+        sequences, images) may differ from it by some roundings of the dtype.
 
     Raises
     ------
@@ -164,7 +165,7 @@ def rectangular(
     """Return K(X, Y) V: a task for each block of X."""
     pieces = Y.like(V)
     work = ((kernel, block, Y.pieces, pieces, engine) for block in X.pieces)
-    return _stacked(session.ordered(tasks.product, work, SECONDS), bar, len(Y))
+    return _stacked(session.ordered(tasks.products, work, SECONDS, together=True), bar, len(Y))
 
 
 def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
@@ -179,21 +180,31 @@ def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatAr
 def symmetric(
     session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
-    """Return K(X, X) V in float64: a task for each line of blocks, added in their order."""
-    pieces, q = X.like(V), order(kernel, len(X))
-    lines = [line(q, t) for t in range(points(q))]
-    work = (
-        (kernel, [X.pieces[i] for i in some], [pieces[i] for i in some], engine) for some in lines
-    )
+    """Return K(X, X) V in float64: a task for each pair of groups, added in their order."""
+    factors, count = X.like(V), len(X.slices)
+    pairs = [block_pair(task, count)[:2] for task in range(count_pairs(count))]
+    inputs, factor = whole(X.pieces), whole(factors)
+
+    def call(i: int, j: int) -> tuple[Any, ...]:
+        if inputs is not None and factor is not None:  # which no task has to join
+            return kernel, [inputs], [factor], Groups(X.slices[i], X.slices[j], len(X)), engine
+        some = [i] if i == j else [i, j]
+        rows, columns = (slice(0, _length(X.slices[k])) for k in (i, j))
+        if i != j:
+            columns = slice(rows.stop, rows.stop + columns.stop)
+        groups = Groups(rows, columns, len(X))
+        return kernel, [X.pieces[k] for k in some], [factors[k] for k in some], groups, engine
+
     sums = np.zeros(V.shape)
-    results = session.ordered(tasks.symmetric_product, work, SECONDS)
-    for some, (found, own) in zip(lines, results, strict=True):
-        start = 0
-        for i in some:
-            rows = sums[X.slices[i]]
-            rows += found[start : start + len(rows)]
-            start += len(rows)
-        if own is not None:  # which all q + 1 lines of this block have
-            sums[X.slices[some[0]]] -= q * own.astype(np.float64)
-        bar.update(len(X) * (len(X) + 1) // 2 // len(lines))
+    work = (call(i, j) for i, j in pairs)
+    results = session.ordered(tasks.group_products, work, SECONDS, together=True)
+    for (i, j), found in zip(pairs, results, strict=True):
+        for k, part in zip((i, j), found, strict=False):  # one, if a group is with itself
+            sums[X.slices[k]] += part
+        size, other = _length(X.slices[i]), _length(X.slices[j])
+        bar.update(size * other if i != j else size * (size + 1) // 2)
     return sums
+
+
+def _length(rows: slice) -> int:
+    return int(rows.stop - rows.start)

@@ -52,6 +52,14 @@ def cut(make: Callable[[slice], Part], slices: Sequence[slice], size: int) -> li
     return [Piece(make(rows), slice(0, rows.stop - rows.start)) for rows in slices]
 
 
+def whole(pieces: Sequence[Piece]) -> Piece | None:
+    """Return pieces that are all rows of one part, in their order, as one."""
+    one = pieces[0].part
+    if any(piece.part is not one for piece in pieces):
+        return None
+    return Piece(one, slice(0, pieces[-1].rows.stop))
+
+
 def send(client: Any, parts: Sequence[Part]) -> None:
     """Bring values to the cluster, many at a time: each to one worker, others fetch it."""
     from dask.sizeof import sizeof
@@ -116,6 +124,9 @@ def filled(arguments: Sequence[Any], values: Sequence[Any]) -> list[Any]:
     def fill(value: Any) -> Any:
         if isinstance(value, list):
             return filled(value, values)
-        return values[value.index][value.rows] if isinstance(value, Slot) else value
+        if not isinstance(value, Slot):
+            return value
+        found = values[value.index]  # the same object, if all of it is meant
+        return found if value.rows == slice(0, len(found)) else found[value.rows]
 
     return [fill(value) for value in arguments]

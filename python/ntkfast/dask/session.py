@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
-from ntkfast.dask.dispatch import Dispatch
+from ntkfast.dask.dispatch import Dispatch, one_by_one
 from ntkfast.support.optional import require
 from ntkfast.support.telling import warn
 
-T = TypeVar("T")
 ANSWER = "10s"  # until a scheduler does
 
 
@@ -57,9 +57,15 @@ class Session:
         self._seen: set[str] = set()
 
     def ordered(
-        self, function: Callable[..., T], calls: Iterable[tuple[Any, ...]], seconds: float = 1.0
-    ) -> Iterator[T]:
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Any, ...]],
+        seconds: float = 1.0,
+        together: bool = False,
+    ) -> Iterator[Any]:
         """Yield function(*arguments) for each tuple of arguments, in their order.
+
+        With `together` a function takes several tuples, and returns a list of as many results.
 
         An argument that is a `Piece`, or a list of them, is sent as what it stands for, and again
         when it was lost with a worker. `seconds` is what a call may take, until it is measured.
@@ -69,7 +75,8 @@ class Session:
         RuntimeError
             If a worker has another version of the package, or workers are lost again and again.
         """
-        return iter(Dispatch(self.client, function, list(calls), seconds, self._told))
+        work = function if together else partial(one_by_one, function)
+        return iter(Dispatch(self.client, work, list(calls), seconds, self._told))
 
     def _told(self, engine: str) -> None:
         """Warn once of workers that do not compute like those before."""

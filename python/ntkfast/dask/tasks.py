@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ntkfast.arrays.collections import FloatArray
+import numpy as np
+
+from ntkfast.arrays.collections import FloatArray, Values
 from ntkfast.arrays.ragged import joined
 from ntkfast.kernels.base import Kernel
+from ntkfast.kernels.group_products import of_groups, product, validated
 
 
 def diagonal(kernel: Kernel, X: Any) -> FloatArray:
@@ -20,20 +23,36 @@ def tile(kernel: Kernel, X: Any, Y: Any, engine: str | None) -> FloatArray:
     return kernel(X, Y, engine=engine, threads=1)
 
 
-def product(
-    kernel: Kernel, X: Any, Y: Sequence[Any], V: Sequence[Any], engine: str | None
-) -> FloatArray:
-    """Return K(X, Y) V of a block with all of Y, to the bit as one machine finds it."""
-    return kernel.matmul(X, _one(Y), _one(V), engine=engine, threads=1)
+def products(calls: Sequence[Sequence[Any]]) -> list[FloatArray]:
+    """Return K(X, Y) V of blocks of X that follow each other, as one machine finds it.
+
+    Calls are (kernel, X, Y, V, engine), alike but for X.
+    """
+    kernel, _, Y, V, engine = calls[0]
+    blocks = [call[1] for call in calls]
+    found = product(kernel, _one(blocks), _one(Y), _aligned(_one(V)), engine)
+    return np.split(found, np.cumsum([len(block) for block in blocks[:-1]]))
 
 
-def symmetric_product(
-    kernel: Kernel, X: Sequence[Any], V: Sequence[FloatArray], engine: str | None
-) -> tuple[FloatArray, FloatArray | None]:
-    """Return K(X, X) V of all blocks together, and of the first of several by itself."""
-    found = kernel.matmul(_one(X), None, _one(V), engine=engine, threads=1)
-    own = kernel.matmul(X[0], None, V[0], engine=engine, threads=1) if len(X) > 1 else None
-    return found, own
+def group_products(calls: Sequence[Sequence[Any]]) -> list[list[Values]]:
+    """Return what pairs of groups add to K(X, X) V: to the rows of either, or of the only one.
+
+    Calls are (kernel, X, V, groups, engine), of all inputs or of two parts that are the groups.
+    """
+    found: list[list[Values]] = []
+    seen: list[Any] = []
+    for kernel, X, V, groups, engine in calls:
+        if len(seen) != len(V) or any(one is not other for one, other in zip(seen, V, strict=True)):
+            seen, factor = V, _aligned(_one(V))
+        out = of_groups(kernel, validated(kernel, _one(X)), factor, groups, engine)
+        some = groups[:1] if groups.rows == groups.columns else groups[:2]
+        found.append([out[rows] for rows in some])
+    return found
+
+
+def _aligned(V: FloatArray) -> FloatArray:
+    """Return numbers that lie where compiled code may read them: messages do not care."""
+    return np.require(V, requirements="A")
 
 
 def _one(parts: Sequence[Any]) -> Any:

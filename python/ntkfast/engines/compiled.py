@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from ntkfast.engines.maps import (
     SequenceSide,
     StructuredMap,
 )
+
+if TYPE_CHECKING:
+    from ntkfast.engines.groups import Groups
 
 
 class Engine:
@@ -112,6 +115,35 @@ class Engine:
             X.series,
             None if Y is None else Y.series,
             X.diagonal,
+            threads=threads,
+        )
+
+    def products(
+        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
+    ) -> None:
+        """Write what two groups of rows add to K(X, X) V to their rows of `out`, in float64.
+
+        `out` is contiguous.
+        """
+        rows, others, total = groups
+        left, right = X[rows], None if rows == others else X[others]
+        self._compute(
+            "products",
+            X.data.dtype,
+            left.data,
+            left.norms,
+            None if right is None else right.data,
+            None if right is None else right.norms,
+            self._compiled(plan),
+            V[rows],
+            V[others],
+            out[rows],
+            out[others],
+            isinstance(plan, LayerMap) and plan.second,
+            left.series,
+            None if right is None else right.series,
+            left.diagonal,
+            total,
             threads=threads,
         )
 

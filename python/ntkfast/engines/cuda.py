@@ -12,15 +12,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, Protocol, TypeGuard, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.maps import SequenceMap, SequenceSide
+from ntkfast.engines.maps import Map, SequenceMap, SequenceSide
+
+if TYPE_CHECKING:
+    from ntkfast.engines.groups import Groups
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
@@ -143,6 +146,16 @@ class _Devices(Engine):
         seen = [a.described() if _is_remote(a) else a for a in arguments]
         with on_device_of(remote):
             super()._compute(name, dtype, *seen, threads=threads)
+
+    def products(
+        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
+    ) -> None:
+        """Write both products by themselves: a device evaluates both of a pair."""
+        rows, others, _ = groups
+        for to, by in ((rows, others), (others, rows))[: 1 if rows == others else 2]:
+            part = np.empty(V[to].shape, X.dtype)
+            self.matmul(plan, X[to], None if to == by else X[by], V[by], part, threads)
+            out[to] = part
 
     def sequences(
         self,

@@ -5,22 +5,29 @@ from __future__ import annotations
 import importlib
 import os
 from functools import cache
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map
 from ntkfast.support.telling import did_you_mean
 
+if TYPE_CHECKING:
+    from ntkfast.engines.groups import Groups
+
 NAMES = ("native", "numba", "cuda")
 AUTOMATIC = ("native", "numba")  # best first; a device is used by those who ask for it
 
 
 class Run(NamedTuple):
-    """How a call computes: by which engine, on how many threads."""
+    """How a call computes: by which engine, on how many threads.
+
+    With `groups` a symmetric product is what two groups of its inputs add to it, in float64.
+    """
 
     engine: Engine
     threads: int
+    groups: Groups | None = None
 
 
 @cache

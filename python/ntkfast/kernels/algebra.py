@@ -219,7 +219,7 @@ class Sum(Folded):
         """Write the sum of what the parts write for their inputs."""
         (kernel, left, right), *others = self._each(X, Y)
         write(kernel, left, right, out)
-        part = np.empty(out.shape, out.dtype)
+        part = np.zeros(out.shape, out.dtype)  # of which a product of groups writes some rows
         for kernel, left, right in others:
             write(kernel, left, right, part)
             out += part

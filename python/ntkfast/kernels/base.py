@@ -215,8 +215,9 @@ class Kernel(Arithmetic, Parametrised):
         Notes
         -----
         K(X, X) @ V evaluates each pair of inputs once, with the values and the diagonal of
-        ``kernel(X)``; on a CUDA device, twice. It keeps (n, c) sums in float64 beside the result,
-        for up to 1024 columns at a time; each thread has a few megabytes, and there are no others.
+        ``kernel(X)``; on a CUDA device, twice. It keeps two (n, c) sums in float64 beside the
+        result, for up to 1024 columns at a time; each thread has a few megabytes, and there are no
+        others.
         """
         place = places.of(X)
         run = place.run(engine, threads)
@@ -292,7 +293,12 @@ class Kernel(Arithmetic, Parametrised):
         """Write K(X, Y) V to an array whose rows have unit stride, panel by panel."""
         place, right = places.of(V), X if Y is None else Y
         if Y is None and place is places.HOST:
-            out[...] = self._each_pair_once(X, V, run)
+            if run.groups is None:
+                out[...] = self._each_pair_once(X, V, run)
+            else:
+                from ntkfast.kernels.group_products import write_by_panels  # rarely needed
+
+                write_by_panels(self, X, V, run.groups, out, run)
             return
         for rows in panels(len(X), len(right) * V.itemsize, place.panel_bytes):
             part = X[rows]

@@ -123,7 +123,10 @@ class RowKernel(Kernel):
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         plan, left, right = self._plan(X, Y)
-        run.engine.matmul(plan, left, None if Y is None else right, V, out, run.threads)
+        if run.groups is None:
+            run.engine.matmul(plan, left, None if Y is None else right, V, out, run.threads)
+        else:
+            run.engine.products(plan, left, V, run.groups, out, run.threads)
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
         """Return what an engine needs for derivatives: beside a profile that by the angle.

@@ -105,6 +105,7 @@ def _run(
         out=nothing,
         out_second=nothing,
         right=np.empty((0, dimension), dtype),
+        left=np.empty((0, 0), dtype),
         use_second=isinstance(plan, LayerMap) and plan.second,
         product=nothing,
         chunk=chunk,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.collections import FloatArray, Rows, Values
+from ntkfast.arrays.panels import panels
 from ntkfast.engines.codes import (
     PIECES,
     REFINE_DISTANCE,
@@ -15,10 +15,18 @@ from ntkfast.engines.codes import (
     REFINE_SPHERE,
     NeuronKind,
 )
+from ntkfast.engines.groups import Groups, group_rows
 from ntkfast.engines.maps import LayerMap, Map, NeuronMap, ProfileMap, RadialMap
 from ntkfast.engines.norms import norm_powers
 from ntkfast.engines.numba.cpu.tile import gram_task, pair_task, product_task
-from ntkfast.engines.numba.cpu.turns import Turns, block_pair, count_pairs, product_block
+from ntkfast.engines.numba.cpu.turns import (
+    Turns,
+    add_in_turn,
+    count_in_groups,
+    pair_across,
+    pair_in_groups,
+    product_block,
+)
 from ntkfast.engines.numba.fine_table import fine_table
 from ntkfast.engines.numba.formulas.profile import permutes
 from ntkfast.engines.numba.formulas.row_stats import count_stats
@@ -55,45 +63,9 @@ def run(
     right: FloatArray | None = None,
     product: FloatArray | None = None,
 ) -> None:
-    """Compute one or two Gram matrices, or the product of one with `right`."""
-    dtype = X.data.dtype
-    degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
-    x = side(X, degree)
-    y = x if Y is None else side(Y, degree)
-    columns = 0 if right is None else right.shape[1]
-    symmetric, chunk = Y is None, CHUNK
-    if columns and symmetric:
-        chunk = product_block(len(X), columns)
-    elif columns:
-        fit = SUMS_BYTES // (8 * columns) // ROWS * ROWS
-        chunk = min(max(fit, ROWS), chunk)
-    front, back = refine(plan, second, dtype)
-    problem = Problem(
-        x=x,
-        y=y,
-        dimension=X.data.shape[1],
-        symmetric=symmetric,
-        scaled=not (
-            isinstance(plan, NeuronMap) or (isinstance(plan, RadialMap) and plan.euclidean)
-        ),
-        refine_front=dtype.type(front),
-        refine_back=dtype.type(back),
-        out=_target(outs[0], dtype),
-        out_second=_target(outs[1], dtype),
-        right=np.empty((0, 0), dtype) if right is None else np.array(right, order="C"),
-        use_second=isinstance(plan, LayerMap) and plan.second,
-        product=_target(product, dtype),
-        chunk=chunk,
-        cancelled=np.zeros(1, np.uint8),
-    )
-    made = prepared(plan, second, dtype)
-    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
-    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
-    if columns and symmetric:
-        assert product is not None
-        product[:] = _each_pair_once(problem, made, threads, cost / 2)
-        return
-    compute: Any = product_task if columns else gram_task
+    """Compute one or two Gram matrices, or the rectangular product of one with `right`."""
+    problem, made, cost = _problem(plan, second, X, Y, outs, right, product)
+    columns, compute = problem.right.shape[1], product_task if product is not None else gram_task
 
     def thread() -> Task:
         scratch, packed = scratch_of(problem, made), -1
@@ -104,40 +76,112 @@ def run(
 
         return task
 
-    tasks = -(-len(X) // chunk) * (1 if columns else -(-y.height // WIDTH))
+    tasks = -(-len(X) // problem.chunk) * (1 if columns else -(-problem.y.height // WIDTH))
     share(thread, problem.cancelled, tasks, threads, cost)
 
 
-def _each_pair_once(problem: Problem, plan: Any, threads: int, cost: float) -> NDArray[np.float64]:
-    """Return a symmetric product."""
-    n, columns, block = problem.x.height, problem.right.shape[1], problem.chunk
-    blocks = -(-n // block)
-    turns = Turns(n, columns, block, problem.cancelled)
+def _problem(
+    plan: Map,
+    second: Map | None,
+    X: Rows,
+    Y: Rows | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    right: FloatArray | None = None,
+    product: FloatArray | None = None,
+    left: FloatArray | None = None,
+    total: int = 0,
+) -> tuple[Problem, Any, float]:
+    """Return a problem, the plan as compiled code wants it, and what it costs, about."""
+    dtype = X.data.dtype
+    degree = 0.0 if isinstance(plan, LayerMap) else plan.degree
+    x = side(X, degree)
+    y = x if Y is None else side(Y, degree)
+    columns, chunk = 0 if right is None else right.shape[1], CHUNK
+    if left is not None:
+        chunk = product_block(total, columns)
+    elif columns:
+        fit = SUMS_BYTES // (8 * columns) // ROWS * ROWS
+        chunk = min(max(fit, ROWS), chunk)
+    front, back = refine(plan, second, dtype)
+    problem = Problem(
+        x=x,
+        y=y,
+        dimension=X.data.shape[1],
+        symmetric=Y is None,
+        scaled=not (
+            isinstance(plan, NeuronMap) or (isinstance(plan, RadialMap) and plan.euclidean)
+        ),
+        refine_front=dtype.type(front),
+        refine_back=dtype.type(back),
+        out=_target(outs[0], dtype),
+        out_second=_target(outs[1], dtype),
+        right=_factor(right, dtype),
+        left=_factor(left, dtype),
+        use_second=isinstance(plan, LayerMap) and plan.second,
+        product=_target(product, dtype),
+        chunk=chunk,
+        cancelled=np.zeros(1, np.uint8),
+    )
+    depth = 8 * len(plan.numbers) if isinstance(plan, LayerMap) else 0
+    cost = len(X) * y.height * (problem.dimension + columns + depth + 16.0)
+    return problem, prepared(plan, second, dtype), cost
+
+
+def _both(
+    plan: Map, X: Rows, Y: Rows | None, U: FloatArray, V: FloatArray, total: int, threads: int
+) -> tuple[Values, Values]:
+    """Return what the pairs of X and Y, or of X, add to a symmetric product of `total` rows.
+
+    K(X, Y) V and K(Y, X) U; where Y is None the product of X, twice. X and Y are groups of rows.
+    """
+    problem, made, cost = _problem(plan, None, X, Y, (None, None), V, None, U, total)
+    columns, block = V.shape[1], problem.chunk
+    blocks = group_rows(total) // block
+    groups = -(-len(X) // (blocks * block))
+    left = Turns(len(X), columns, block, blocks, problem.cancelled)
+    right = left if Y is None else Turns(len(Y), columns, block, blocks, problem.cancelled)
 
     def thread() -> Task:
-        scratch = scratch_of(problem, plan)
+        scratch = scratch_of(problem, made)
         rows = scratch.sums.reshape(block, columns)
         turned = scratch.turned_sums.reshape(columns, block).T
 
         def task(number: int) -> None:
-            pair = block_pair(number, blocks)
-            pair_task(problem, plan, scratch, pair.first, pair.second)
-            turns.add(pair, rows, turned)
+            across = Y is not None
+            pair = pair_across(number, blocks) if across else pair_in_groups(number, groups, blocks)
+            if left.has(pair.first) and right.has(pair.second):
+                pair_task(problem, made, scratch, pair.first, pair.second)
+                add_in_turn(left, right, pair, rows, turned)
+            else:
+                add_in_turn(left, right, pair)
 
         return task
 
-    share(thread, problem.cancelled, count_pairs(blocks), threads, cost)
-    return turns.sums
+    tasks = count_in_groups(groups, blocks) if Y is None else blocks * blocks
+    share(thread, problem.cancelled, tasks, threads, cost / (2 if Y is None else 1))
+    return left.sums, right.sums
 
 
 def matmul(
     plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
 ) -> None:
     """Write K(X, Y) V to `out`; Y = None is symmetric: every pair is evaluated once."""
-    step = PRODUCT_COLUMNS if Y is None else V.shape[1]
-    for c in range(0, V.shape[1], step):
-        part = slice(c, c + step)
-        run(plan, None, X, Y, (None, None), threads, V[:, part], out[:, part])
+    if Y is not None:
+        run(plan, None, X, Y, (None, None), threads, V, out)
+        return
+    for part in panels(V.shape[1], 1, PRODUCT_COLUMNS):
+        out[:, part] = _both(plan, X, None, V[:, part], V[:, part], len(X), threads)[0]
+
+
+def products(
+    plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
+) -> None:
+    """Write what two groups of rows add to K(X, X) V to their rows of `out`, in float64."""
+    rows, others, total = groups
+    Y = None if rows == others else X[others]
+    for part in panels(V.shape[1], 1, PRODUCT_COLUMNS):
+        U, W = V[rows, part], V[others, part]
+        out[rows, part], out[others, part] = _both(plan, X[rows], Y, U, W, total, threads)
 
 
 def prepared(plan: Map, second: Map | None, dtype: np.dtype[Any]) -> Any:
@@ -197,6 +241,10 @@ def refine(plan: Map, second: Map | None, dtype: np.dtype[np.floating]) -> tuple
     return front, back
 
 
+def _factor(V: FloatArray | None, dtype: np.dtype[Any]) -> FloatArray:
+    return np.empty((0, 0), dtype) if V is None else np.array(V, order="C")
+
+
 def _target(out: FloatArray | None, dtype: np.dtype[Any]) -> Target:
     if out is None:
         return Target(False, np.empty(0, dtype), 0, 0)
@@ -208,7 +256,7 @@ def scratch_of(problem: Problem, plan: Any) -> Scratch:
     dtype, columns = problem.x.data.dtype, problem.right.shape[1]
     stats = plan.stats if isinstance(plan, LayersPlan) else 0
     tile, panels = ROWS * WIDTH, -(-columns // PANEL)
-    turned = columns if problem.symmetric else 0
+    turned = columns if len(problem.left) else 0
     return Scratch(
         packed=zeros(WIDTH * problem.dimension, dtype),
         products=zeros(tile, dtype),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntkfast.engines.numba.bind_gradient import by_parameters, jvp, vjp
-from ntkfast.engines.numba.bind_gram import matmul, run
+from ntkfast.engines.numba.bind_gram import matmul, products, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
 from ntkfast.engines.numba.bind_transform import hadamard, sketch, structured
@@ -17,6 +17,7 @@ __all__ = [
     "images",
     "jvp",
     "matmul",
+    "products",
     "run",
     "sequences",
     "sketch",

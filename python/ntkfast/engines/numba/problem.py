@@ -64,9 +64,10 @@ class Problem(NamedTuple):
     out: Target
     out_second: Target
     right: Array  # (m, columns), empty if there is no product
+    left: Array  # (n, columns), of the product of the transpose; empty if there is none
     use_second: bool  # multiply the NNGP of layers, not the NTK
     product: Target
-    chunk: int  # rows of a task; rows and columns if the product is symmetric
+    chunk: int  # rows of a task; rows and columns if there are both products
     cancelled: Array
 
 
@@ -83,7 +84,7 @@ class Scratch(NamedTuple):
     packed_right: Array  # panels [WIDTH][PANEL]
     sums: Array  # [chunk][columns], float64
     turned_right: Array  # [columns][ROWS]
-    turned_sums: Array  # [columns][chunk], float64, of the columns of a symmetric product
+    turned_sums: Array  # [columns][chunk], float64, of the columns if there are both products
 
 
 class Row(NamedTuple):

@@ -204,30 +204,32 @@ def product_task(problem: Problem, plan: Any, s: Scratch, task: int, packed: int
 
 @cached
 def pair_task(problem: Problem, plan: Any, s: Scratch, first: int, second: int) -> None:
-    """Do a block of rows and one of columns, at or after it, of a symmetric product.
+    """Do a block of rows and one of columns, of a symmetric problem at or after it.
 
     Both get sums: [block][columns] of the rows and [columns][block] of the columns.
     """
-    x, columns, block = problem.x, problem.right.shape[1], problem.chunk
+    columns, block = problem.right.shape[1], problem.chunk
     begin, start = first * block, second * block
-    end, stop = min(begin + block, x.height), min(start + block, x.height)
+    end, stop = min(begin + block, problem.x.height), min(start + block, problem.y.height)
     s.sums[:] = 0
     s.turned_sums[:] = 0
     for j0 in range(start, stop, WIDTH):
         width = min(WIDTH, stop - j0)
         pack_columns(problem, plan, s, j0)
         pack_right(problem.right, j0, width, s.packed_right)
-        for i0 in range(begin, min(end, j0 + width), ROWS):
+        for i0 in range(begin, min(end, j0 + width) if problem.symmetric else end, ROWS):
             if problem.cancelled[0]:
                 return
             rows = min(ROWS, end - i0)
             product_tile(problem, plan, s, i0, rows, j0)
-            clear(s.values, i0 - j0, rows)
+            if problem.symmetric:
+                clear(s.values, i0 - j0, rows)
             at = (i0 - begin) * columns
             add_product(s.values, rows, width, s.packed_right, columns, s.products, s.sums, at)
-            clear(s.values, i0 - j0 + 1, rows)  # the diagonal counts once
+            if problem.symmetric:
+                clear(s.values, i0 - j0 + 1, rows)  # the diagonal counts once
             add_turned(
-                problem.right,
+                problem.left,
                 i0,
                 rows,
                 width,
