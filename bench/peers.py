@@ -159,6 +159,26 @@ def neural_tangents_images(X: Array, Y: Array, readout: str) -> Evaluate:
     return lambda: jax.block_until_ready(kernel(X, Y, "ntk"))
 
 
+def neural_tangents_wide_resnet(X: Array, Y: Array, block_size: int) -> Evaluate:
+    """Prepare the WideResnet of the README of neural-tangents, with a global mean at its end."""
+    jax, stax = stax_of(X.dtype)
+
+    def conv(strides: tuple[int, int] = (1, 1)) -> Any:
+        return stax.Conv(1, (3, 3), strides, "SAME")
+
+    def block(strides: tuple[int, int], shortcut: Any) -> Any:
+        main = stax.serial(stax.Relu(), conv(strides), stax.Relu(), conv())
+        return stax.serial(stax.FanOut(2), stax.parallel(main, shortcut), stax.FanInSum())
+
+    layers = [conv()]
+    for strides in ((1, 1), (2, 2), (2, 2)):
+        layers.append(block(strides, conv(strides)))
+        layers += [block((1, 1), stax.Identity()) for _ in range(block_size - 1)]
+    whole = stax.serial(*layers, stax.GlobalAvgPool(), stax.Dense(1))
+    kernel = jax.jit(whole[2], static_argnums=2)
+    return lambda: jax.block_until_ready(kernel(X, Y, "ntk"))
+
+
 PEERS: dict[str, tuple[Callable[..., Evaluate], tuple[str, ...]]] = {
     "numpy": (numpy_peer, ("numpy",)),
     "scikit-ntk": (scikit_ntk_peer, ("scikit-ntk", "scikit-learn", "numpy")),

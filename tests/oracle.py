@@ -618,6 +618,8 @@ SHORT = mpf(10) ** -700
 def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 1) -> Kernel:
     """Network of ("dense", w_std, b_std, trained), ("activation", dual), ("residual", elements).
 
+    ("sum" or "product", branches) and ("mean", branches, weights) join branches, lists of elements.
+
     The state of a pair is (q, p, c, t): two variances, the covariance and the NTK. A dense layer
     with a fan-in behind `trained` has the standard parameterization of Sohl-Dickstein et al.
     (2020): weights of variance w_std^2 / fan-in whose own gradients count. Inputs of norm 0 are the
@@ -636,9 +638,24 @@ def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 
                 (dual,) = arguments
                 value, slope = dual(q, p, c)
                 state = dual(q, q, q)[0], dual(p, p, p)[0], value, slope * t
-            else:
+            elif kind == "residual":
                 branch = apply(arguments[0], state)
                 state = tuple(a + b for a, b in zip(state, branch, strict=True))
+            else:
+                ways = [apply(branch, state) for branch in arguments[0]]
+                if kind == "product":
+                    q, p, c = (mp.fprod(way[k] for way in ways) for k in range(3))
+                    t = mp.fsum(
+                        way[3] * mp.fprod(other[2] for other in ways if other is not way)
+                        for way in ways
+                    )
+                    state = q, p, c, t
+                else:
+                    weights = [mpf(w) for w in arguments[1]] if kind == "mean" else [mpf(1)] * 9
+                    state = tuple(
+                        mp.fsum(w * way[k] for w, way in zip(weights, ways, strict=False))
+                        for k in range(4)
+                    )
         return state
 
     def pair(q: mpf, p: mpf, theta: mpf) -> mpf:

@@ -140,6 +140,23 @@ def test_gram_writes_zarr(folder: Path) -> None:
 
 
 FC = "--network fc --depth 3"
+FILE = "--network-file net.py"
+NET = """import ntkfast as nf
+a = nf.compose(nf.Dense(1.5, 0.1), nf.Multiply((), ("erf", nf.Dense())), nf.Dense())
+k = nf.Laplace(2.0) + a.ntk
+n = 3
+"""
+
+
+def test_gram_of_a_network_in_a_file(folder: Path) -> None:
+    (folder / "net.py").write_text(NET)
+    made: dict[str, Any] = {}
+    exec(NET, made)
+    out = folder / "K.npy"
+    for name, extra, kernel in (("a", "--kind nngp", made["a"].nngp), ("k", "", made["k"])):
+        arguments = f"{folder / 'X.npy'} --network-file {folder / 'net.py'}:{name} {extra}"
+        assert cli.main(["gram", *arguments.split(), "--out", str(out), "--overwrite"]) == 0
+        np.testing.assert_allclose(np.load(out), kernel(X), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +164,18 @@ FC = "--network fc --depth 3"
     [
         ("", "the following arguments are required: COMMAND"),
         ("fly", "invalid choice: 'fly'"),
-        ("gram X.npy", "required: --out, --network"),
+        ("gram X.npy", "required: --out"),
+        ("gram X.npy --out K.npy", "one of the arguments --network --network-file is required"),
+        (f"gram X.npy {FC} --network-file net.py:a --out K.npy", "not allowed with argument"),
+        (f"gram X.npy {FILE}:a --depth 3 --out K.npy", "--network-file has no --depth"),
+        (f"gram X.npy {FILE}:k --kind ntk --out K.npy", "--network-file has no --kind"),
+        (f"gram X.npy {FILE} --out K.npy", "--network-file: expected FILE.py:NAME, got net.py"),
+        ("gram X.npy --network-file no.py:a --out K.npy", "no.py: no such file (for --network-f"),
+        (f"gram X.npy {FILE}:b --out K.npy", "has no b; its networks and kernels are: a, k"),
+        (f"gram X.npy {FILE}:n --out K.npy", "expected n in net.py to be a network or a kernel"),
+        ("gram X.npy --network-file bad.py:a --out K.npy", "bad.py, line 2: ZeroDivisionError"),
+        ("gram X.npy --network-file odd.py:a --out K.npy", "odd.py, line 1: SyntaxError"),
+        (f"gram X.npy {FILE}:a --lengths X.npy --out K.npy", "--lengths belongs to recurrent net"),
         ("gram X.npy --network rnn --out K.npy", "invalid choice: 'rnn'"),
         ("gram X.npy --network fc --out K.npy", "--network fc needs --depth"),
         ("gram X.npy --network resnet --depth 3 --out K.npy", "--network resnet needs --alpha"),
@@ -182,6 +210,8 @@ def test_mistakes_give_one_line_and_status_2(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "bad.csv").write_text("1,2\n3,x\n")
+    for name, text in (("net", NET), ("bad", "a = 1\nb = 1 / 0\n"), ("odd", "a = (\n")):
+        (folder / f"{name}.py").write_text(text)
     np.save(folder / "narrow.npy", np.ones((4, 5)))
     np.save(folder / "nan.npy", np.full((4, 6), np.nan))
     before = {path.name for path in folder.iterdir()}

@@ -21,7 +21,7 @@ FLOORS = (
     ("_version", "_core", "_cuda", "datasets", "support"),
     ("arrays",),
     ("engines",),
-    ("activations", "places"),
+    ("activations", "places", "preprocessing"),
     ("kernels",),
     ("networks",),
     ("spectrum", "finite", "batch"),

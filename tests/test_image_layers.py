@@ -1,7 +1,7 @@
 """Strides, shapes, shortcuts, pools, activations, LayerNorm and heads of networks on images.
 
-Against the recursion on the full covariance (image_oracle.py), tables of neural-tangents, wide
-finite networks, and what must hold whatever the numbers are.
+Against the recursion on the full covariance (image_oracle.py), tables of neural-tangents, and what
+must hold whatever the numbers are. Wide finite networks: test_realization.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 import ntkfast as nf
-from image_oracle import Double, Oracle, geometry, pair
+from image_oracle import Double, Oracle
 from test_convolutional import EPS, FILE, LAST, ROUNDINGS, B, W
 
 Conv, Skip = nf.Conv, nf.Skip
@@ -216,64 +215,6 @@ def test_neural_tangents(name: str) -> None:
         np.testing.assert_allclose(kernel(X, Y), expected, rtol=limit)
 
 
-# ---- wide networks ------------------------------------------------------------------------------
-
-
-def forward(net: Any, image: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """Return the outputs of one random network of finite width; the seed tells its weights."""
-    random = np.random.default_rng(seed)
-
-    def patches(step: Any, z: np.ndarray, size: Any) -> np.ndarray:
-        size, stride = pair(size), pair(step.stride if step.stride is not None else size)
-        axes = [geometry(z.shape[a], size[a], stride[a], step.padding, a) for a in (0, 1)]
-        margin = [
-            (before, max((count - 1) * stride[a] + size[a] - before - z.shape[a], 0))
-            for a, (count, before) in enumerate(axes)
-        ]
-        mode: Any = "wrap" if step.padding == "circular" else "constant"
-        views = sliding_window_view(np.pad(z, (*margin, (0, 0)), mode), size, axis=(0, 1))
-        return views[:: stride[0], :: stride[1]][: axes[0][0], : axes[1][0]]
-
-    def run(steps: Any, z: np.ndarray) -> np.ndarray:
-        for step in steps:
-            if isinstance(step, Skip):
-                z = run(step.branch, z) + run(step.shortcut, z)
-            elif isinstance(step, Conv):
-                seen = patches(step, z, step.filter_size)
-                fan = seen[0, 0].size
-                weights = random.standard_normal((*seen.shape[2:], width))
-                z = np.tensordot(seen, weights, 3) * step.w_std / np.sqrt(fan)
-                z = z + step.b_std * random.standard_normal(width)
-            elif isinstance(step, nf.AvgPool):
-                seen = patches(step, z, step.size)
-                z = seen.sum((3, 4)) if isinstance(step, nf.SumPool) else seen.mean((3, 4))
-            elif isinstance(step, nf.LayerNorm):
-                axes = (0, 1, 2) if step.over == "all" else 2
-                z = (z - z.mean(axes, keepdims=True)) / z.std(axes, keepdims=True)
-            else:
-                z = nf.Activation(step)(z)
-        return z
-
-    z = run(net.steps(), image)
-    z = z.mean((0, 1)) if net.last().kind == "gap" else z.ravel() / np.sqrt(z.shape[0] * z.shape[1])
-    return z / np.sqrt(width)  # the read-out's weights are averaged over
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["nested", "sums", "layernorm", "all-of-it"])
-def test_wide_networks(name: str) -> None:
-    """NNGP: the mean over random networks of width 96, within the error of the mean."""
-    net = NETWORKS[name]
-    x, y = np.random.default_rng(3).standard_normal((2, *SHAPES.get(name, (4, 3)), 2))
-    y = 0.7 * x + 0.5 * y
-    draws = np.array([forward(net, x, 96, k) @ forward(net, y, 96, k) for k in range(40)])
-    wanted = net.nngp(x[None], y[None])[0, 0]
-    own = np.sqrt(net.nngp.diag(x[None])[0] * net.nngp.diag(y[None])[0])
-    error = draws.std(ddof=1) / np.sqrt(len(draws))
-    assert abs(draws.mean() - wanted) < 3.5 * error + 0.04 * own
-    assert error < 0.08 * own  # or the test says nothing
-
-
 # ---- properties ---------------------------------------------------------------------------------
 
 X = np.random.default_rng(0).standard_normal((3, 6, 4, 2))
@@ -295,6 +236,23 @@ def test_pool_of_the_whole_image_is_global() -> None:
     total = nf.ConvNet(*conv, nf.SumPool((6, 4)), readout="flatten")
     np.testing.assert_allclose(pool.ntk(X), mean.ntk(X), rtol=1e-13)
     np.testing.assert_allclose(total.ntk(X), 24**2 * mean.ntk(X), rtol=1e-13)
+
+
+def test_pools_and_strides_commute() -> None:
+    """Means of means, pools of one pixel, and images that are turned around a circle."""
+    first = (Conv(1, 1.2, 0.1), "relu")
+    Z = X[:, :4, :4]
+    for pool in (nf.AvgPool, nf.SumPool):
+        twice = nf.ConvNet(*first, pool(2), pool(2), Conv(1), "erf").ntk
+        once = nf.ConvNet(*first, pool(4), Conv(1), "erf").ntk
+        np.testing.assert_allclose(twice(Z), once(Z), rtol=1e-12)
+    picked = nf.ConvNet(*first, nf.AvgPool(1, 2), Conv(), "relu").ntk
+    strided = nf.ConvNet(Conv(1, 1.2, 0.1, stride=2), "relu", Conv(), "relu").ntk
+    np.testing.assert_allclose(picked(Z), strided(Z), rtol=1e-12)
+    circle = nf.ConvNet(Conv(3, 1.2, 0.1, "circular"), "relu", Conv(3, padding="circular"), "gelu")
+    turned = np.roll(Z, (1, 2), axis=(1, 2))
+    np.testing.assert_allclose(circle.ntk(turned), circle.ntk(Z), rtol=1e-12)
+    np.testing.assert_allclose(circle.ntk(turned, Z), circle.ntk(Z), rtol=1e-12)
 
 
 def test_layernorm_forgets_sizes() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import erf
 
 import cases
 import ntkfast as nf
@@ -102,47 +101,6 @@ def test_a_row_of_zeros_has_no_direction() -> None:
         np.testing.assert_allclose(ntk, [[1.25, 0.25], [0.25, 2.25]], rtol=1e-15)
 
 
-@pytest.mark.slow
-def test_wide_networks() -> None:
-    """Layer normalization and standard weights as code has them, with gradients by hand."""
-    x, widths, draws = np.random.default_rng(1).normal(size=(3, 4)), (4, 400, 300, 1), 200
-    network = nf.compose(
-        nf.Dense(1.2, 0.3, width=400),
-        nf.LayerNorm(),
-        "relu",
-        nf.Dense(1.4, 0.2, width=300),
-        "erf",
-        nf.Dense(1.1),
-        parameterization="standard",
-    )
-    found = np.array([_tangent_kernel(x, widths, np.random.default_rng(k)) for k in range(draws)])
-    error = found.std(axis=0) / draws**0.5
-    np.testing.assert_array_less(np.abs(found.mean(axis=0) - network.ntk(x)), 5 * error + 1)
-
-
-def _tangent_kernel(x: np.ndarray, widths: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    W = [
-        rng.normal(scale=scale / a**0.5, size=(a, b))
-        for scale, a, b in zip((1.2, 1.4, 1.1), widths, widths[1:], strict=False)
-    ]
-    first = x @ W[0] + 0.3 * rng.normal(size=widths[1])
-    centred = first - first.mean(axis=1, keepdims=True)
-    size = np.sqrt(np.mean(centred**2, axis=1, keepdims=True))
-    normed = centred / size
-    hidden = np.maximum(normed, 0)
-    second = hidden @ W[1] + 0.2 * rng.normal(size=widths[2])
-    last = erf(second)
-    by_second = W[2].T * (2 / np.pi**0.5) * np.exp(-(second**2))
-    by_normed = (by_second @ W[1].T) * (normed > 0)
-    part = by_normed - by_normed.mean(axis=1, keepdims=True)
-    by_first = (part - normed * np.mean(by_normed * normed, axis=1, keepdims=True)) / size
-    return (
-        last @ last.T
-        + (by_second @ by_second.T) * (hidden @ hidden.T + 1)
-        + (by_first @ by_first.T) * (x @ x.T + 1)
-    )
-
-
 def test_layers_that_differ() -> None:
     x = np.random.default_rng(2).normal(size=(5, 3))
     network = nf.FullyConnected(
@@ -187,7 +145,7 @@ def test_layers_that_differ() -> None:
                 nf.Residual("relu", nf.Dense(width=6)),
                 parameterization="standard",
             ),
-            "width: expected that of the layer before .*, 5; got 6",
+            "width: expected one for all branches of Residual.*, got 5 and 6",
         ),
         (
             lambda: nf.FullyConnected(2, w_std=[1, 2, 3]),

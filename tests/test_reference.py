@@ -14,7 +14,16 @@ import pytest
 import ntkfast as nf
 
 ROOT = Path(__file__).parents[1]
-MODULES = ("activations", "batch", "datasets", "finite", "plot", "spectrum", "statistics")
+MODULES = (
+    "activations",
+    "batch",
+    "datasets",
+    "finite",
+    "plot",
+    "preprocessing",
+    "spectrum",
+    "statistics",
+)
 OTHERS = ("dask", "torch", "gpytorch", "jax")
 NEED_SKLEARN = ("features", "regression", "sklearn")
 # An entry of a list of names, or a name in double backquotes.

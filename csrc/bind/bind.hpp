@@ -49,8 +49,9 @@ inline void check_layers(const LayerRows& rows) {
         const LayerRow& layer = rows.data()[l];
         expect(layer.kind >= ActivationKind::kIdentity && layer.kind <= ActivationKind::kHermite,
                "numbers: unknown activation");
-        expect(layer.save < kSlots && layer.add < kSlots, "numbers: too many slots");
-        expect(layer.w > 0, "numbers: expected w > 0");
+        expect(layer.save < kSlots && layer.add < kSlots && layer.times < kSlots,
+               "numbers: too many slots");
+        expect(layer.w >= 0, "numbers: expected w >= 0");
         expect(layer.offset >= 0 && layer.count >= 0, "numbers: negative series");
     }
 }

@@ -68,7 +68,7 @@ py::dict records() {
 }  // namespace
 
 void bind_codes(py::module_& m) {
-    NTK_RECORD(LayerRow, kind, save, add, parameter, w, e, x, y, offset, count)
+    NTK_RECORD(LayerRow, kind, save, add, times, parameter, w, e, x, y, offset, count)
     NTK_RECORD(ImageStep, operation, slot, window, stride, before, kind, whole, parameter, gain,
                bias, trained)
     NTK_RECORD(ImageLevel, height, width, reach_h, reach_w, own_h, own_w, scale_h, scale_w)

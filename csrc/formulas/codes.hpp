@@ -43,8 +43,8 @@ enum class ActivationKind : std::int32_t {
 // E[s'^2], which do not vanish in float as these do.
 struct LayerRow {
     ActivationKind kind;
-    std::int32_t save, add;  // slot, or -1
-    double parameter[3];     // of the activation
+    std::int32_t save, add, times;  // slots, or -1: one to save to, to add, to multiply by
+    double parameter[3];            // of the activation
     double w, e, x, y;
     std::int64_t offset, count;  // kHermite: place and number of the coefficients
 };

@@ -1,4 +1,4 @@
-// One layer of a dense network on a strip of pairs: activation, affine step and addition of a slot.
+// One layer of a dense network on a strip of pairs: activation, affine step, sum or product with a slot.
 #pragma once
 
 #include "formulas/activation.hpp"
@@ -40,6 +40,20 @@ NTK_FN void add(const Stats<T>& stats, const State<T>& slot, State<T>& s) {
     }
 }
 
+// ---- (c, t) <- (c c_slot, t c_slot + c t_slot) -------------------------------------------------
+
+// Numbers: sqrt(a q_slot / a'), sqrt(q a_slot / a').
+template <class T>
+NTK_FN void multiply(const Stats<T>& stats, const State<T>& slot, State<T>& s) {
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> w = load<T>(s.w + k), co = load<T>(s.co + k);
+        const Vec<T> w_ = load<T>(slot.w + k), co_ = load<T>(slot.co + k);
+        const Vec<T> t = stats.pair(0, k) * load<T>(s.t + k) * cosine<T>(w_, co_);
+        put<T>(s, k, T(0.5) * (w * co_ + co * w_), T(0.5) * (co * co_ + w * w_),
+               t + stats.pair(1, k) * load<T>(slot.t + k) * cosine<T>(w, co));
+    }
+}
+
 // All layers on one strip; the last numbers of a data row are the roots of its own NNGP and NTK.
 template <class T>
 NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State<T>& state,
@@ -52,6 +66,7 @@ NTK_FN void evaluate_layers(const ntkfast::Layers<T>& map, Stats<T> stats, State
         if (layer.gains || layer.offset) affine<T>(layer, stats, state);
         stats.skip(layer.numbers[1]);
         if (layer.add >= 0) add<T>(stats, slots[layer.add], state);
+        if (layer.times >= 0) multiply<T>(stats, slots[layer.times], state);
         stats.skip(layer.numbers[2]);
     }
 }

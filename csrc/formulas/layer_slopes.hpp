@@ -230,6 +230,29 @@ NTK_FN void add_tangents(const Stats<T>& stats, const Rates<T>& rates, const Sta
     }
 }
 
+// The same of multiplying by a slot: each factor of the NTK has the NNGP of the other one beside it.
+template <class T>
+NTK_FN void multiply_tangents(const Stats<T>& stats, const Rates<T>& rates, const State<T>& s,
+                              const State<T>& slot, const Tangents<T>& other, Tangents<T>& d) {
+    const T rate = rates.row[3], rate_ = rates.row[4];
+    for (int k = 0; k < kStrip; k += kLanes<T>) {
+        const Vec<T> u = cosine<T>(load<T>(s.w + k), load<T>(s.co + k));
+        const Vec<T> v = cosine<T>(load<T>(slot.w + k), load<T>(slot.co + k));
+        const Vec<T> u_t = load<T>(d.u_t + k), u_x = load<T>(d.u_x + k);
+        const Vec<T> v_t = load<T>(other.u_t + k), v_x = load<T>(other.u_x + k);
+        const Vec<T> kept = stats.pair(0, k), gained = stats.pair(1, k);
+        const Vec<T> t = kept * load<T>(s.t + k), t_ = gained * load<T>(slot.t + k);
+        const Vec<T> by_t =
+            v * (kept * load<T>(d.ntk_t + k)) + u * (gained * load<T>(other.ntk_t + k));
+        const Vec<T> by_x =
+            v * (kept * load<T>(d.ntk_x + k)) + u * (gained * load<T>(other.ntk_x + k));
+        store<T>(d.ntk_t + k, by_t + t * v_t + t_ * u_t);
+        store<T>(d.ntk_x + k, by_x + t * (v_x + rate_ * v) + t_ * (u_x + rate * u));
+        store<T>(d.u_t + k, u_t * v + u * v_t);
+        store<T>(d.u_x + k, u_x * v + u * v_x);
+    }
+}
+
 // All layers on one strip, values and tangents; `shares` are those of the columns, [layer][kStrip].
 template <class T>
 NTK_FN void evaluate_tangents(const ntkfast::Layers<T>& map, Stats<T> stats, Rates<T> rates,
@@ -255,6 +278,10 @@ NTK_FN void evaluate_tangents(const ntkfast::Layers<T>& map, Stats<T> stats, Rat
         if (layer.add >= 0) {
             add_tangents<T>(stats, rates, state, slots[layer.add], saved[layer.add], d);
             add<T>(stats, slots[layer.add], state);
+        }
+        if (layer.times >= 0) {
+            multiply_tangents<T>(stats, rates, state, slots[layer.times], saved[layer.times], d);
+            multiply<T>(stats, slots[layer.times], state);
         }
         stats.skip(layer.numbers[2]);
     }

@@ -65,13 +65,15 @@ static constexpr bool has_gains(const LayerRow& layer) { return layer.x != 0 || 
 static constexpr std::int64_t affine_stats(const LayerRow& layer) {
     return (layer.e != 0 ? 2 : 0) + (has_gains(layer) ? 3 : 0);
 }
-static constexpr std::int64_t skip_stats(const LayerRow& layer) { return layer.add >= 0 ? 4 : 0; }
+static constexpr std::int64_t skip_stats(const LayerRow& layer) {
+    return (layer.add >= 0 ? 4 : 0) + (layer.times >= 0 ? 2 : 0);
+}
 
 // What the loop over pairs asks of a layer, in its precision: made once per call by layer_constants.
 template <class T>
 struct LayerConstants {
     ActivationKind activation;
-    std::int32_t save, add;
+    std::int32_t save, add, times;
     std::int64_t terms;
     T constant[3];            // of the activation
     bool gains, offset;       // whether the NTK, and the NNGP, are more than scaled

@@ -9,7 +9,7 @@ namespace ntkfast {
 
 inline LayerRow layer_of(const ImageStep& step) {
     const double* const p = step.parameter;
-    return {step.kind, -1, -1, {p[0], p[1], p[2]}, 1, 0, 0, 0, 0, 0};
+    return {step.kind, -1, -1, -1, {p[0], p[1], p[2]}, 1, 0, 0, 0, 0, 0};
 }
 
 // Of `count` pixels beside each other; the last number is the root of E[s'^2], over which the formulas

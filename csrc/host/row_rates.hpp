@@ -71,6 +71,11 @@ void row_rates(const Layers<T>& map, T norm, const T* series, T* out) {
             other = added.rate;
             next = {sum, sum > 0 ? (whole * rate + added.variance * other) / sum : rate};
         }
+        if (layer.times >= 0) {
+            const Own& factor = slot[layer.times];
+            other = factor.rate;
+            next = {whole * factor.variance, rate + other};
+        }
         const double numbers[kRates] = {share, own.rate, grown, rate, other};
         for (int k = 0; k < kRates; ++k) out[k] = finite<T>(numbers[k]);
         own = next;

@@ -61,11 +61,15 @@ inline double slope_after(const LayerRow& layer, double q) {
 template <class T>
 LayerConstants<T> layer_constants(const LayerRow& layer) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
-    LayerConstants<T> row{
-        layer.kind,   layer.save,
-        layer.add,    layer.count,
-        {},           has_gains(layer),
-        layer.e != 0, {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
+    LayerConstants<T> row{layer.kind,
+                          layer.save,
+                          layer.add,
+                          layer.times,
+                          layer.count,
+                          {},
+                          has_gains(layer),
+                          layer.e != 0,
+                          {activation_stats(layer), affine_stats(layer), skip_stats(layer)}};
     const auto set = [&](double first, double second, double third) {
         row.constant[0] = static_cast<T>(first);
         row.constant[1] = static_cast<T>(second);
@@ -203,6 +207,13 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
             emit(root_share(other.variance, own.variance));
             emit(root_share(part.tangent, own.tangent));
             emit(root_share(other.tangent, own.tangent));
+        }
+        if (layer.times >= 0) {
+            const Own other = slot[layer.times];
+            const double kept = own.tangent * other.variance, gained = own.variance * other.tangent;
+            own = {own.variance * other.variance, kept + gained};
+            emit(root_share(kept, own.tangent));
+            emit(root_share(gained, own.tangent));
         }
     }
     emit(std::sqrt(std::ldexp(own.variance, map.exponent)));

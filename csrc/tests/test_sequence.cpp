@@ -27,7 +27,7 @@ struct Network {
     double w2 = 1.7, u2 = 0.8, b2 = 0.1, h2 = 0.3, v2 = 1.2;
 };
 
-LayerRow relu_layer() { return {ActivationKind::kRelu, -1, -1, {0.5, 0, 0}, 1, 0, 0, 0, 0, 0}; }
+LayerRow relu_layer() { return {ActivationKind::kRelu, -1, -1, -1, {0.5, 0, 0}, 1, 0, 0, 0, 0, 0}; }
 
 struct Dual {
     double value, slope;

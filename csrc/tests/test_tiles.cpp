@@ -115,8 +115,8 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
     // one ReLU layer with biases: q = w |x|^2 + e, then K = w' sqrt(qp) kappa1 + e'
     const double w = 1.5, e = 0.25;
     const LayerRow layers[2] = {
-        {ActivationKind::kIdentity, -1, -1, {}, w, e, w, e, 0, 0},
-        {ActivationKind::kRelu, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
+        {ActivationKind::kIdentity, -1, -1, -1, {}, w, e, w, e, 0, 0},
+        {ActivationKind::kRelu, -1, -1, -1, {0.5, 0, 0}, w, e, w, e, 0, 0},
     };
     const LayerConstants<T> rows[2] = {layer_constants<T>(layers[0]),
                                        layer_constants<T>(layers[1])};

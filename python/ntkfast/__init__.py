@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ntkfast._version import __version__
 from ntkfast.activations import resolve as Activation  # noqa: N812 - the word of the vocabulary
@@ -15,13 +14,16 @@ from ntkfast.engines.config import show_config
 from ntkfast.engines.threadpool import register as _register_threadpool
 from ntkfast.kernels import ArcCosine, ExponentialPower, Gaussian, Kernel, Laplace
 from ntkfast.networks import (
+    Add,
     AvgPool,
+    Concatenate,
     Conv,
     ConvNet,
     Convolutional,
     Dense,
     FullyConnected,
     LayerNorm,
+    Multiply,
     Network,
     Readout,
     Recurrent,
@@ -36,32 +38,41 @@ from ntkfast.networks import (
 )
 
 if TYPE_CHECKING:
-    from ntkfast import batch, datasets, finite, plot, regression, spectrum, statistics
+    from ntkfast import batch, datasets, finite, plot, preprocessing, regression, spectrum
     from ntkfast import dask as dask
     from ntkfast import features as features
     from ntkfast import gpytorch as gpytorch
     from ntkfast import jax as jax
     from ntkfast import sklearn as sklearn
+    from ntkfast import statistics as statistics
     from ntkfast import torch as torch
+    from ntkfast.activations.duals import Dual
 
-_LAZY = ("batch", "datasets", "finite", "plot", "regression", "spectrum", "statistics")
+_LAZY = (
+    *("batch", "datasets", "finite", "plot", "preprocessing", "regression", "spectrum"),
+    "statistics",
+)
 # not in __all__: `import *` works without these extras
 _NEED_EXTRAS = ("dask", "features", "gpytorch", "jax", "sklearn", "torch")
 
 __all__ = [
     "Activation",
+    "Add",
     "ArcCosine",
     "AvgPool",
+    "Concatenate",
     "Conv",
     "ConvNet",
     "Convolutional",
     "Dense",
+    "Dual",
     "ExponentialPower",
     "FullyConnected",
     "Gaussian",
     "Kernel",
     "Laplace",
     "LayerNorm",
+    "Multiply",
     "Network",
     "Readout",
     "Recurrent",
@@ -78,6 +89,7 @@ __all__ = [
     "get_num_threads",
     "myrtle",
     "plot",
+    "preprocessing",
     "regression",
     "resnet",
     "sequences",
@@ -92,8 +104,10 @@ __all__ = [
 _register_threadpool()
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Load the parts that need more of SciPy, or an extra, when they are first used."""
+    if name == "Dual":
+        return importlib.import_module("ntkfast.activations.duals").Dual
     if name in _LAZY + _NEED_EXTRAS:
         return importlib.import_module(f"ntkfast.{name}")
     module = sys.modules[__name__]

@@ -97,10 +97,13 @@ class Activation(ABC):
     is_smooth : bool
         Whether kernels are looked for as power series: `hermite` is a closed form whose
         coefficients mostly decrease geometrically.
+    has_series : bool
+        Whether `hermite` is known; without it pairs of rows are walked one by one.
     """
 
     is_arc_cosine: bool = False
     is_smooth: bool = False
+    has_series: bool = True
 
     @property
     @abstractmethod

@@ -95,9 +95,8 @@ def _gram(arguments: argparse.Namespace) -> None:
     if arguments.Y_lengths is not None and arguments.Y is None:
         raise ValueError("--Y-lengths needs --Y")
     check_tables(arguments, arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths)
-    of_network = arguments.network, arguments.channels
-    X = inputs(arguments, "X", "lengths", *of_network)
-    Y = inputs(arguments, "Y", "Y_lengths", *of_network)
+    X = inputs(arguments, "X", "lengths", kernel)
+    Y = inputs(arguments, "Y", "Y_lengths", kernel)
     names = "out", "dtype", "tile", "engine", "progress", "resume", "overwrite"
     options = {name: getattr(arguments, name) for name in names}
     before = stamp(Path(arguments.out))

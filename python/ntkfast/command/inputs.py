@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ntkfast.command.networks import flag
+from ntkfast.networks import Recurrent
 
 TABLE_OPTIONS = "delimiter", "header"
 
@@ -25,8 +26,7 @@ def inputs(
     arguments: argparse.Namespace,
     name: str,
     lengths: str,
-    network: str,
-    channels: str | None,
+    kernel: Any,
 ) -> Any:
     """Open X or Y; padded sequences if they have lengths.
 
@@ -34,16 +34,15 @@ def inputs(
     ----------
     name, lengths : str
         The arguments that name the files.
-    network : str
-        Which only "rntk" takes lengths for.
-    channels : {"first", "last"}, optional
-        As the network has it.
+    kernel : Kernel
+        That of a recurrent network takes lengths.
     """
     from ntkfast import batch, sequences
 
     file, steps = getattr(arguments, name), getattr(arguments, lengths)
-    if steps is not None and network != "rntk":
-        raise ValueError(f"--network {network} has no {flag(lengths)}")
+    network: Any = getattr(kernel, "network", None)
+    if steps is not None and not isinstance(network, Recurrent):
+        raise ValueError(f"{flag(lengths)} belongs to recurrent networks, got {kernel!r}")
     if file is None or steps is None:
         return None if file is None else batch.load_matrix(file, **table_options(arguments, file))
     if is_same(steps, arguments.out):
@@ -51,7 +50,7 @@ def inputs(
     padded = batch.load_matrix(file, **table_options(arguments, file))
     counts = batch.load_lengths(steps, **table_options(arguments, steps))
     try:
-        return sequences(padded, counts, channels=channels)
+        return sequences(padded, counts, channels=network.channels)
     except ValueError as error:
         argument, colon, rest = str(error).partition(": ")
         argument = {"X": name, "lengths": lengths}.get(argument, argument)

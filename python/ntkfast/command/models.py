@@ -41,7 +41,7 @@ def fit(arguments: argparse.Namespace) -> None:
         raise FileExistsError(
             f"{out}: exists already; choose another name or allow its replacement (--overwrite)"
         )
-    X = inputs(arguments, "X", "lengths", arguments.network, arguments.channels)
+    X = inputs(arguments, "X", "lengths", kernel)
     y = batch.load_targets(arguments.y, **table_options(arguments, arguments.y))
     weights = _weights(arguments)
     options = {
@@ -95,11 +95,10 @@ def predict(arguments: argparse.Namespace) -> None:
     """Predict part by part; an interrupted job goes on."""
     model = load(arguments.model)
     check_tables(arguments, arguments.X, arguments.lengths)
-    network = getattr(model.kernel_, "network", None)
-    recurrent = isinstance(network, Recurrent)
+    recurrent = isinstance(getattr(model.kernel_, "network", None), Recurrent)
     if arguments.lengths is not None and not recurrent:
         raise ValueError(f"--lengths is for models of sequences, got one of {model.kernel_!r}")
-    X = inputs(arguments, "X", "lengths", "rntk", getattr(network, "channels", None))
+    X = inputs(arguments, "X", "lengths", model.kernel_)
     if not hasattr(model, arguments.method):
         raise ValueError(f"method: expected predict, got {arguments.method}: this is a regression")
     if any(is_same(file, arguments.out) for file in (arguments.model, arguments.X)):

@@ -74,7 +74,13 @@ class _Option:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose a network and its kernel."""
     group = parser.add_argument_group("the network and its kernel")
-    group.add_argument("--network", required=True, choices=tuple(NETWORKS))
+    chosen = group.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("--network", choices=tuple(NETWORKS))
+    chosen.add_argument(
+        "--network-file",
+        metavar="FILE.py:NAME",
+        help="a network or kernel that a Python file makes",
+    )
     group.add_argument("--kind", choices=KINDS, help="of the kernel; default: ntk")
     for option in _options().values():
         group.add_argument(flag(option.name), help=option.help, **_TYPES[option.type])
@@ -83,21 +89,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def kernel_of(arguments: argparse.Namespace) -> Kernel:
     """Make the kernel; an option that the network does not have is an error, not ignored."""
     network = arguments.network
-    parameters = _parameters(NETWORKS[network])
     values = {name: getattr(arguments, name) for name in _options()}
     given = {name: value for name, value in values.items() if value is not None}
+    if network is None:
+        from ntkfast.command.network_file import load
+
+        for name in given:
+            raise ValueError(f"--network-file has no {flag(name)}: the file states the network")
+        return _of_kind(load(arguments.network_file), "--network-file", arguments.kind)
+    parameters = _parameters(NETWORKS[network])
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in given:
             raise ValueError(f"--network {network} needs {flag(name)}")
     for name in given:
         if name not in parameters:
             raise ValueError(f"--network {network} has no {flag(name)}")
-    made = NETWORKS[network](**given)
+    return _of_kind(NETWORKS[network](**given), f"--network {network}", arguments.kind)
+
+
+def _of_kind(made: Any, option: str, kind: str | None) -> Kernel:
+    """Return the kernel of a network, or a kernel, which is of no kind."""
     if isinstance(made, Kernel):
-        if arguments.kind is not None:
-            raise ValueError(f"--network {network} has no --kind")
+        if kind is not None:
+            raise ValueError(f"{option} has no --kind: it is a kernel")
         return made
-    kernel: Kernel = getattr(made, arguments.kind or KINDS[0])
+    kernel: Kernel = getattr(made, kind or KINDS[0])
     return kernel
 
 

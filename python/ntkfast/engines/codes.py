@@ -74,6 +74,7 @@ LAYER_ROW = np.dtype(
         ("kind", np.int32),
         ("save", np.int32),
         ("add", np.int32),
+        ("times", np.int32),
         ("parameter", np.float64, 3),
         ("w", np.float64),
         ("e", np.float64),

@@ -169,6 +169,7 @@ class NTKRandomFeatures(FeatureMap):
             lambda step, state: step.activate(state, target(step)),
             lambda step, state: step.affine(state, target(step)),
             _beside,
+            _no_product,
             _Step.reduced,
         ).t
         if found is not out or self.scale_ != 1:
@@ -187,6 +188,10 @@ class _State(NamedTuple):
 def _beside(one: _State, two: _State) -> _State:
     c, t = (blocks.beside([(1, a), (1, b)]) for a, b in ((one.c, two.c), (one.t, two.t)))
     return _State(c, t, one.q + two.q, one.a + two.a)
+
+
+def _no_product(one: Any, two: Any) -> Any:
+    raise TypeError("network: expected one without Multiply, whose features are not known")
 
 
 def _stretch(block: FloatArray, squares: Values) -> FloatArray:
@@ -262,7 +267,7 @@ class _Step(Layer):
             w = number(np.sqrt(self.w))
             c, t = blocks.beside([(w, c)]), blocks.beside([(w, t)])
         ones = blocks.ones(c)
-        share = number(np.sqrt(self.x / self.w))
+        share = number(np.sqrt(self.x / self.w) if self.x else 0)
         parts = [(number(1), t), (share, c), (number(np.sqrt(self.y)), ones)]
         ntk = blocks.beside(
             [(k, part) for k, part in parts if k and part.shape[1]] or parts[:1], out
@@ -301,7 +306,7 @@ class _Plan:
             drawn.clear()
             return min(sizes[0], limits[0]), min(sizes[1], limits[1])
 
-        sizes = carry(layers, (dim, 0), activate, self._affine_sizes, join, settle)
+        sizes = carry(layers, (dim, 0), activate, self._affine_sizes, join, _no_product, settle)
         if not sizes[1]:
             raise ValueError("network: expected trained weights, its NTK is zero")
         return steps, sizes[1]

@@ -8,20 +8,20 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Shape
 from ntkfast.finite.factors import Factors, PixelFactors
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init
+from ntkfast.finite.windows import Pixels, Windows
 from ntkfast.networks.base import ActivationLike
 from ntkfast.networks.convolutional import ConvNet, checked_shape
 from ntkfast.networks.steps import Conv, Padding, Pair, Readout
 from ntkfast.support.randomness import RNG
 
 TILE_BYTES = 1 << 28  # of the gradients of a tile of images
-Pixels = NDArray[Any]  # (..., height, width, channels)
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
@@ -150,7 +150,7 @@ class CNN(FiniteNetwork):
             stride=list(strides) if isinstance(stride, list) else first.stride,
             readout=checks.choice("readout", readout, ("gap", "flatten")),
         )
-        assert self._layouts[-1]  # made once, so that a filter that does not fit is told here
+        assert self._windows[-1].counts  # so that a filter that does not fit is told here
         self._initialize(len(wide) + 1, activation, init, w_std, b_std, trained)
         self._draw(np.random.default_rng(rng))
 
@@ -163,7 +163,8 @@ class CNN(FiniteNetwork):
         return len(self.channels)
 
     def _pixels(self, layer: int) -> Pair:
-        return self._layouts[layer][0]
+        windows = self._windows
+        return windows[layer].pixels if layer < self.depth else windows[-1].counts
 
     @property
     def _convs(self) -> tuple[Conv, ...]:
@@ -171,8 +172,11 @@ class CNN(FiniteNetwork):
         return tuple(Conv(self.filter_size, padding=self.padding, stride=one) for one in strides)
 
     @property
-    def _layouts(self) -> list[tuple[Pair, tuple[Pair, ...]]]:
-        return _layouts(self._convs, self.shape[:2])
+    def _windows(self) -> list[Windows]:
+        found: list[Windows] = []
+        for conv in self._convs:
+            found.append(Windows(conv, found[-1].counts if found else self.shape[:2]))
+        return found
 
     def _sizes(self) -> list[tuple[int, int]]:
         """Return fan-in and fan-out of the layers."""
@@ -211,44 +215,16 @@ class CNN(FiniteNetwork):
     def _read(self, layer: int, z: Pixels) -> Pixels:
         """Return patches, for the last layer the row that it is applied to."""
         if layer < self.depth:
-            return self._patches(z.reshape(len(z), *self._pixels(layer), -1), layer)
+            return self._windows[layer].read(z.reshape(len(z), *self._pixels(layer), -1))
         flat = z.reshape(len(z), -1) if self.readout == "flatten" else z.mean(axis=(1, 2))
         return np.asarray(flat, z.dtype)
 
     def _unread(self, layer: int, back: Pixels) -> Pixels:
         """Return the transpose of `_read`: (n, outputs, height, width, channels)."""
-        return self._from_patches(back, layer) if layer < self.depth else self._to_pixels(back)
+        return self._windows[layer].unread(back) if layer < self.depth else self._to_pixels(back)
 
     def _gradients(self, layer: int) -> Callable[..., Factors | PixelFactors]:
         return PixelFactors.of if layer < self.depth else Factors
-
-    def _patches(self, z: Pixels, layer: int) -> Pixels:
-        """Return (n, height, width, rows columns channels)."""
-        conv, (_, margins) = self._convs[layer], self._layouts[layer]
-        (height, width), (down, right) = self._pixels(layer + 1), conv.strides
-        mode: Any = "wrap" if conv.padding == "circular" else "constant"
-        z = np.pad(z, ((0, 0), *margins, (0, 0)), mode)
-        views = np.lib.stride_tricks.sliding_window_view(z, conv.window, axis=(1, 2))
-        views = views[:, ::down, ::right][:, :height, :width]
-        return np.moveaxis(views, 3, 5).reshape(len(z), height, width, -1)
-
-    def _from_patches(self, patches: Pixels, layer: int) -> Pixels:
-        """Return the transpose of `_patches`: (n, outputs, height, width, channels) of z_l."""
-        conv, (pixels, margins) = self._convs[layer], self._layouts[layer]
-        parts = patches.reshape(*patches.shape[:4], *conv.window, -1)
-        rows, columns = patches.shape[2:4]
-        sizes = (size + sum(both) for size, both in zip(pixels, margins, strict=True))
-        whole = np.zeros((*patches.shape[:2], *sizes, parts.shape[-1]), patches.dtype)
-        down, right = conv.strides
-        for i, j in np.ndindex(*conv.window):
-            at = slice(i, i + down * rows, down), slice(j, j + right * columns, right)
-            whole[:, :, at[0], at[1]] += parts[:, :, :, :, i, j]
-        if conv.padding == "circular":
-            for axis, (size, both) in enumerate(zip(pixels, margins, strict=True), 2):
-                whole = _folded(whole, axis, both[0], size)
-            return whole
-        (top, _), (left, _) = margins
-        return whole[:, :, top : top + pixels[0], left : left + pixels[1]]
 
     def _to_pixels(self, back: Pixels) -> Pixels:
         """Return the transpose of `_read` for the last layer."""
@@ -277,29 +253,3 @@ class CNN(FiniteNetwork):
             self.readout, w_std=self.w_std[-1], b_std=self.b_std[-1], trained=self.trained[-1]
         )
         return ConvNet(*steps, readout=last, shape=self.shape)
-
-
-def _layouts(convs: Sequence[Conv], shape: Pair) -> list[tuple[Pair, tuple[Pair, ...]]]:
-    """Return the pixels before each convolution and what it adds around them, then the last ones.
-
-    Along an axis a margin is what its windows reach beyond the image, on either side.
-    """
-    found: list[tuple[Pair, tuple[Pair, ...]]] = []
-    for conv in convs:
-        counts, margins = [], []
-        for axis, size in enumerate(shape):
-            count, before = conv.along(axis, size)
-            reach = (count - 1) * conv.strides[axis] + conv.window[axis] - before
-            counts.append(count)
-            margins.append((before, max(reach - size, 0)))
-        found.append((shape, tuple(margins)))
-        shape = counts[0], counts[1]
-    return [*found, (shape, ())]
-
-
-def _folded(whole: Pixels, axis: int, edge: int, size: int) -> Pixels:
-    """Add the edges of a circle to where they were copied from."""
-    index = (np.arange(whole.shape[axis]) - edge) % size
-    result = np.zeros((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
-    np.add.at(np.moveaxis(result, axis, 0), index, np.moveaxis(whole, axis, 0))
-    return result

@@ -13,7 +13,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.finite.network import FiniteNetwork
 from ntkfast.finite.weights import Init, Matrix
-from ntkfast.kernels.layers import Layer, Layers, merge
+from ntkfast.kernels.layers import IDENTITY, Layer, Layers, merge
 from ntkfast.networks.base import ActivationLike, DenseNetwork
 from ntkfast.support.randomness import RNG
 
@@ -272,7 +272,7 @@ def _limit_layer(net: MLP, layer: int) -> Layer:
     w, b = (branch * net.w_std[layer]) ** 2, (branch * net.b_std[layer]) ** 2
     slot = 0 if net.is_skipped(layer) else -1
     return Layer(
-        **({"activation": net.activation} if layer else {}),
+        net.activation if layer else IDENTITY,
         w=w,
         e=0.0 if net.zero_bias else b,
         x=w * net.trained[layer],

@@ -9,6 +9,7 @@ of ordinary size keep their constants.
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -42,7 +43,7 @@ def balanced(layers: Layers) -> Balanced:
     found: list[Layer] = []
     c, t, g = (1.0, 0), (0.0, 0), 0
     saved: dict[int, tuple[Wide, Wide, int]] = {}
-    for layer in layers:
+    for layer, waits in zip(layers, _waits(layers), strict=True):
         if layer.save >= 0:
             saved[layer.save] = c, t, g
         if layer.activation != IDENTITY:
@@ -57,12 +58,26 @@ def balanced(layers: Layers) -> Balanced:
         found.append(_shifted(layer, g - after, -after))
         g = after
         if layer.add >= 0:
-            other_c, other_t, _ = saved.pop(layer.add)
+            other_c, other_t, _ = saved[layer.add]
             c, t = _add(c, other_c), _add(t, other_t)
-            if not saved and (after := _gauge(c, t, g)) != g:
-                found.append(Layer(w=scaled(1.0, g - after)))
-                g = after
+        if layer.times >= 0:
+            other_c, other_t, more = saved[layer.times]
+            c, t, g = _times(c, other_c), _add(_times(t, other_c), _times(c, other_t)), g + more
+        if layer.joins and not waits and (after := _gauge(c, t, g)) != g:
+            found.append(Layer(w=scaled(1.0, g - after)))
+            g = after
     return Balanced(tuple(found), g)
+
+
+def _waits(layers: Layers) -> list[bool]:
+    """Return whether a state that was saved is wanted behind a layer."""
+    wanted: set[int] = set()
+    found = []
+    for layer in reversed(layers):
+        found.append(bool(wanted))
+        wanted |= {slot for slot in (layer.add, layer.times) if slot >= 0}
+        wanted.discard(layer.save)
+    return found[::-1]
 
 
 def scaled(value: float, exponent: int) -> float:
@@ -76,6 +91,10 @@ def scaled(value: float, exponent: int) -> float:
 def _wide(value: float, exponent: int) -> Wide:
     mantissa, more = math.frexp(value)
     return mantissa, exponent + more
+
+
+def _times(a: Wide, b: Wide) -> Wide:
+    return _wide(a[0] * b[0], a[1] + b[1])
 
 
 def _add(a: Wide, b: Wide) -> Wide:
@@ -108,7 +127,7 @@ def check_variances(name: str, layers: Layers, norms: FloatArray) -> None:
         Naming the argument that holds the rows, and a norm.
     """
     # Angles outlive their variances, unless a function or a sum asks for these.
-    asking = any(layer.activation.degree is None or layer.add >= 0 for layer in layers)
+    asking = any(layer.activation.degree is None or layer.joins for layer in layers)
 
     def within(c: Variances) -> Variances:
         wrong = np.flatnonzero(~(c < np.inf) | ((c == 0) & asking))
@@ -124,8 +143,9 @@ def check_variances(name: str, layers: Layers, norms: FloatArray) -> None:
         return within(np.asarray(layer.activation.variance(c), np.float64))
 
     def affine(layer: Layer, c: Variances) -> Variances:
-        return within(layer.w * c + layer.e)
+        after = layer.w * c + layer.e
+        return within(after) if layer.w else after  # else a saved state takes its place
 
     ends = np.array([norms.min(), norms.max()], np.float64)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        carry(layers, ends * ends, activate, affine, lambda a, b: a + b)
+        carry(layers, ends * ends, activate, affine, operator.add, lambda a, b: within(a * b))

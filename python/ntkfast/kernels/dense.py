@@ -150,16 +150,20 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
+        layers = _facts(self, X.data.shape[1]).layers
+        stated = [one.activation for one in layers if not one.activation.has_series]
+        if stated:
+            raise TypeError(f"kernel: derivatives by inputs are not known for {stated[0].name}")
         plan = self._profile(X, Y) if self.is_zonal else None
         if plan is not None:
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
-        if short := pairwise.short_of(_facts(self, X.data.shape[1]).layers, X, Y):
+        if short := pairwise.short_of(layers, X, Y):
             raise TypeError(
                 f"kernel: derivatives by inputs are not known where the Hermite series of "
                 f"{short[0].name} is too long, as in {self!r} here"
             )
-        layers, left, right = _layer_map(self, X, Y)
-        return layers, None, left, right
+        table, left, right = _layer_map(self, X, Y)
+        return table, None, left, right
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""
@@ -418,9 +422,12 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
     def join(a: Variances, b: Variances) -> Variances:
         return a[0] + b[0], a[1] + b[1]
 
+    def multiply(a: Variances, b: Variances) -> Variances:
+        return a[0] * b[0], a[1] * b[1]
+
     # Variances are needed as far as the last activation that asks only: mostly not at all.
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
-    carry(layers[:asking], (first, second), activate, affine, join)
+    carry(layers[:asking], (first, second), activate, affine, join, multiply)
     plan = _table(kernel, dim, tuple(block[0].shape[1] - 2 for block in blocks))
     with np.errstate(over="ignore"):  # of the one that is not asked for
         both = kernel._own(X.norms, dim).astype(dtype)

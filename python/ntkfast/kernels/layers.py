@@ -4,13 +4,15 @@ A pair of inputs is carried through the network as ``(c, t)``, the NNGP and the 
 One `Layer` first applies an activation, ``(c, t) -> (K(c), K'(c) t)`` with the dual kernel K, and
 then an affine step ``(c, t) -> (w c + e, w t + x c + y)``: a dense layer with weight variance w and
 bias variance e adds what its own weights (x) and biases (y) contribute to the NTK. A residual
-branch saves the state before its first layer and adds it after the last. Every network of the
+branch saves the state before its first layer and adds it after the last; branches that are
+multiplied do so to a saved state, ``(c, t) (c', t') -> (c c', t c' + c t')``. Every network of the
 package, plain, residual or composed by hand, is such a list; see Jacot et al. (2018) for the
 recursion and `ntkfast.networks` for the constants.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias, TypeVar
@@ -25,11 +27,15 @@ from ntkfast.engines.codes import LAYER_ROW, SLOTS
 Array: TypeAlias = NDArray[np.floating[Any]]
 IDENTITY = Identity()
 SMALL = 1e-150
+ANY = math.inf  # the degree of what vanishes
 
 
 @dataclass(frozen=True)
 class Layer:
-    """An activation, an affine step, and the slots it saves to before or adds after (or -1)."""
+    """An activation, an affine step, and slots: saved to before it, added or multiplied by after.
+
+    -1 is none. With w = 0 and a slot to add the layer goes back to the saved state.
+    """
 
     activation: Activation = IDENTITY
     w: float = 1.0
@@ -38,10 +44,16 @@ class Layer:
     y: float = 0.0
     save: int = -1
     add: int = -1
+    times: int = -1
+
+    @property
+    def joins(self) -> bool:
+        """Whether it ends in a sum or a product with a saved state."""
+        return self.add >= 0 or self.times >= 0
 
     def then(self, after: Layer) -> Layer | None:
         """Merge with a purely affine layer that follows; None if that cannot be."""
-        if after.activation != IDENTITY or after.save >= 0 or self.add >= 0:
+        if after.activation != IDENTITY or after.save >= 0 or self.joins:
             return None
         return replace(
             self,
@@ -50,6 +62,7 @@ class Layer:
             x=after.w * self.x + after.x * self.w,
             y=after.w * self.y + after.x * self.e + after.y,
             add=after.add,
+            times=after.times,
         )
 
 
@@ -66,6 +79,7 @@ def carry(
     activate: Callable[[One, State], State],
     affine: Callable[[One, State], State],
     join: Callable[[State, State], State],
+    multiply: Callable[[State, State], State],
     settle: Callable[[One, State], State] = lambda _, state: state,
 ) -> State:
     """Carry a state of any kind through layers: the one walk that all of the package takes.
@@ -77,6 +91,8 @@ def carry(
         identity.
     join : callable
         The sum of the states of two branches.
+    multiply : callable
+        Their product.
     settle : callable, optional
         ``(layer, state) -> state``, what remains to be done when a layer is complete.
     """
@@ -89,6 +105,8 @@ def carry(
         state = affine(layer, state)
         if layer.add >= 0:
             state = join(state, slots[layer.add])
+        if layer.times >= 0:
+            state = multiply(state, slots[layer.times])
         state = settle(layer, state)
     return state
 
@@ -113,10 +131,18 @@ def homogeneity(layers: Layers, kind: str) -> float | None:
         return None if degree is None or power is None else degree * power
 
     def affine(layer: Layer, degree: float | None) -> float | None:
+        if layer.add >= 0 and not (layer.w or layer.e or layer.x or layer.y):
+            return ANY
         return None if layer.e or (layer.y and kind == "ntk") else degree
 
+    def join(a: float | None, b: float | None) -> float | None:
+        return b if a in (b, ANY) else None
+
+    def multiply(a: float | None, b: float | None) -> float | None:
+        return None if a is None or b is None else a + b
+
     start: float | None = 1.0
-    return carry(layers, start, activate, affine, lambda a, b: a if a == b else None)
+    return carry(layers, start, activate, affine, join, multiply)
 
 
 class Diagonal(NamedTuple):
@@ -144,8 +170,11 @@ def diagonal(layers: Layers, q: Array, t: Array | None = None) -> Diagonal:
     def join(a: Diagonal, b: Diagonal) -> Diagonal:
         return Diagonal(a.nngp + b.nngp, a.ntk + b.ntk)
 
+    def multiply(a: Diagonal, b: Diagonal) -> Diagonal:
+        return Diagonal(a.nngp * b.nngp, a.ntk * b.nngp + a.nngp * b.ntk)
+
     start = Diagonal(q, np.zeros_like(q) if t is None else t)
-    return carry(layers, start, activate, affine, join)
+    return carry(layers, start, activate, affine, join, multiply)
 
 
 class Sphere(NamedTuple):
@@ -207,8 +236,16 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         defect, vc = (one * x + other * y for x, y in ((a.defect, b.defect), (a.vc, b.vc)))
         return Sphere(q, defect, a.t + b.t, a.t_missing + b.t_missing, vc)
 
+    def multiply(a: Sphere, b: Sphere) -> Sphere:
+        va, vb = a.defect / 2, b.defect / 2
+        defect = 2 * (va * b.vc + a.vc * vb)
+        # For either factor t q - (t - m) q (1 - D) = q (m + (t - m) D).
+        one = b.q * (a.t_missing + (a.t - a.t_missing) * b.defect)
+        two = a.q * (b.t_missing + (b.t - b.t_missing) * a.defect)
+        return Sphere(a.q * b.q, defect, a.t * b.q + a.q * b.t, one + two, a.vc * b.vc + va * vb)
+
     start = Sphere(number(q), 2 * v, number(0), np.zeros_like(v), vc)
-    return carry(layers, start, activate, affine, join)
+    return carry(layers, start, activate, affine, join, multiply)
 
 
 def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
@@ -226,5 +263,6 @@ def numbers(layers: Layers, terms: Sequence[int]) -> NDArray[np.void]:
             first, count = offset, next(counts)
             offset += count + 2
         affine = layer.w, layer.e, layer.x, layer.y
-        rows.append((kind, layer.save, layer.add, three, *affine, first, count))
+        slots = layer.save, layer.add, layer.times
+        rows.append((kind, *slots, three, *affine, first, count))
     return np.array(rows, LAYER_ROW)

@@ -41,7 +41,10 @@ def tell_tables(activations: Iterable[Activation], error: float, dtype: np.dtype
     """Warn of tables of pair averages with more than their usual error."""
     asking = _asking(activations)
     if asking and error > _expected(asking, dtype):
-        warn(f"activation: tables of {_names(asking)} have a relative error of up to {error:.0e}")
+        warn(
+            f"activation: averages of {_names(asking)} over pairs have a relative error of up to "
+            f"{error:.0e}"
+        )
 
 
 def tell_series(

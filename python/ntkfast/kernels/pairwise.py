@@ -7,6 +7,7 @@ parallel rows stay parallel to the last digit.
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -82,6 +83,8 @@ def _loss(activation: Activation, q: float) -> float:
     """Return what the longest series lacks at a variance."""
     if activation.polynomial_degree is not None:
         return 0.0
+    if not activation.has_series:
+        return np.inf
     variance = np.array([q])
     return max(series_losses(activation, activation.hermite(variance, MAX_TERMS), variance))
 
@@ -98,7 +101,11 @@ def short_of(layers: Layers, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
         return float(one.variance(q))
 
     top = max(float(side.norms.max()) for side in (X, Y) if side is not None) ** 2
-    carry(layers, top, activate, lambda layer, q: layer.w * q + layer.e, lambda a, b: a + b)
+
+    def affine(layer: Layer, q: float) -> float:
+        return layer.w * q + layer.e
+
+    carry(layers, top, activate, affine, operator.add, operator.mul)
     return tuple(short)
 
 
@@ -193,9 +200,15 @@ def _join(a: Pairs, b: Pairs) -> Pairs:
     return whole._replace(w=w, co=co)
 
 
+def _multiply(a: Pairs, b: Pairs) -> Pairs:
+    w, co = (a.w * b.co + a.co * b.w) / 2, (a.co * b.co + a.w * b.w) / 2
+    t = a.t * b.nngp + a.nngp * b.t
+    return Pairs(a.q * b.q, a.p * b.p, w, co, t, a.error + b.error)
+
+
 def walk(layers: Layers, pairs: Pairs) -> Pairs:
     """Carry all pairs through layers."""
-    return carry(layers, pairs, _activate, _affine, _join)
+    return carry(layers, pairs, _activate, _affine, _join, _multiply)
 
 
 def angles(X: Doubles, Y: Doubles) -> tuple[Doubles, Doubles]:

@@ -169,13 +169,18 @@ def walk(layers: Layers, q: float, point: Point) -> State:
     def join(a: State, b: State) -> State:
         return State(a.q + b.q, a.missing + b.missing, a.t + b.t, a.point)
 
+    def multiply(a: State, b: State) -> State:
+        left, right = a.q - a.missing, b.q - b.missing
+        missing = a.missing * b.q + left * b.missing
+        return State(a.q * b.q, missing, a.t * right + left * b.t, a.point)
+
     def settle(layer: Layer, state: State) -> State:
-        bent = layer.e or layer.add >= 0  # only then has the angle changed
+        bent = layer.e or layer.joins  # only then has the angle changed
         return state._replace(point=point.next(state.missing / state.q)) if bent else state
 
     start = point.number(q)
     state = State(start, point.D * start, point.D * 0, point)
-    return carry(layers, state, activate, affine, join, settle)
+    return carry(layers, state, activate, affine, join, multiply, settle)
 
 
 class Pair(NamedTuple):
@@ -203,5 +208,8 @@ def at_complex_cosines(layers: Layers, p: Array, q: Array, u: Complex) -> Pair:
     def join(a: Pair, b: Pair) -> Pair:
         return Pair(a.c + b.c, a.t + b.t, a.q + b.q, a.p + b.p)
 
+    def multiply(a: Pair, b: Pair) -> Pair:
+        return Pair(a.c * b.c, a.t * b.c + a.c * b.t, a.q * b.q, a.p * b.p)
+
     c: Complex = p * q * u
-    return carry(layers, Pair(c, np.zeros_like(c), p * p, q * q), activate, affine, join)
+    return carry(layers, Pair(c, np.zeros_like(c), p * p, q * q), activate, affine, join, multiply)

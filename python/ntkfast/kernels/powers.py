@@ -106,9 +106,13 @@ def _compose(layers: Layers, kind: str, q: float, order: int) -> Array:
     def join(a: _Series, b: _Series) -> _Series:
         return _Series(a.c + b.c, a.t + b.t, a.q + b.q)
 
+    def multiply(a: _Series, b: _Series) -> _Series:
+        c, one, two = (np.convolve(*pair)[:order] for pair in ((a.c, b.c), (a.t, b.c), (a.c, b.t)))
+        return _Series(c, one + two, a.q * b.q)
+
     first, none = np.zeros(order), np.zeros(order)
     first[1] = q
-    found = carry(layers, _Series(first, none, q), activate, affine, join)
+    found = carry(layers, _Series(first, none, q), activate, affine, join, multiply)
     return found.c if kind == "nngp" else found.t
 
 

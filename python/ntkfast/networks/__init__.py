@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from ntkfast.networks.base import Network
-from ntkfast.networks.composed import Composed, Dense, Residual, compose
+from ntkfast.networks.composed import (
+    Add,
+    Composed,
+    Concatenate,
+    Dense,
+    Multiply,
+    Residual,
+    compose,
+)
 from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
 from ntkfast.networks.presets import myrtle, resnet, wide_resnet
@@ -11,14 +19,17 @@ from ntkfast.networks.recurrent import Recurrent
 from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout, Skip, SumPool
 
 __all__ = [
+    "Add",
     "AvgPool",
     "Composed",
+    "Concatenate",
     "Conv",
     "ConvNet",
     "Convolutional",
     "Dense",
     "FullyConnected",
     "LayerNorm",
+    "Multiply",
     "Network",
     "Readout",
     "Recurrent",

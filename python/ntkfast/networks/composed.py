@@ -14,7 +14,7 @@ from ntkfast.engines.codes import SLOTS
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.dense import affine
-from ntkfast.networks.gaussian import Branch, Weights, check_gaussian
+from ntkfast.networks.gaussian import Branch, Branches, Weights, check_gaussian
 from ntkfast.networks.steps import LayerNorm
 
 STANDARD = "standard"
@@ -73,7 +73,7 @@ class Residual(Branch):
 
     branch: tuple[Any, ...]
 
-    def __init__(self, *branch: Dense | Residual | LayerNorm | ActivationLike) -> None:
+    def __init__(self, *branch: Dense | Residual | Add | LayerNorm | ActivationLike) -> None:
         if not branch:
             raise ValueError("branch: expected at least one element")
         checks.store(self, branch=tuple(_element(part) for part in branch))
@@ -82,13 +82,133 @@ class Residual(Branch):
         return f"Residual({', '.join(repr(part) for part in self.branch)})"
 
 
-Element: TypeAlias = Dense | Residual | LayerNorm | Activation
+@dataclass(frozen=True, init=False)
+class Serial:
+    """One of several branches: elements in their order; none of them are the identity."""
+
+    elements: tuple[Any, ...]
+
+    def __init__(self, *elements: Any) -> None:
+        checks.store(self, elements=tuple(_element(part) for part in elements))
+
+    def __repr__(self) -> str:
+        return repr(self.elements[0] if len(self.elements) == 1 else self.elements)
+
+
+@dataclass(frozen=True, init=False)
+class Add(Branches):
+    """The sum of branches of `compose`.
+
+    There need to be weights on all branches but one, so that they are uncorrelated, and behind the
+    last activation of all of them but one.
+
+    Attributes
+    ----------
+    branches : tuple
+        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> branches = nf.Add(("relu", nf.Dense()), ("erf", nf.Dense()))
+    >>> nf.compose(nf.Dense(), branches, "relu", nf.Dense()).ntk([[1.0, 2.0]]).round(4)
+    array([[2.982]])
+    """
+
+    branches: tuple[Serial, ...]
+
+    def __init__(self, *branches: Any) -> None:
+        self._keep(branches)
+
+    def _keep(self, branches: tuple[Any, ...]) -> None:
+        if len(branches) < 2:
+            raise ValueError(f"branches: expected two or more, got {len(branches)}")
+        found = []
+        for one in branches:
+            parts = one if isinstance(one, (tuple, list)) else (one,)
+            found.append(one if isinstance(one, Serial) else Serial(*parts))
+        checks.store(self, branches=tuple(found))
+
+    @property
+    def ways(self) -> tuple[tuple[Any, ...], ...]:
+        """The elements of each branch."""
+        return tuple(one.elements for one in self.branches)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(repr(one) for one in self.branches)})"
+
+
+class Multiply(Add):
+    """The product of branches of `compose`, neuron by neuron, as gates have it.
+
+    There need to be weights on all branches but one, so that they are independent, and a `Dense`
+    behind the product, which is not Gaussian. With K and T the NNGP and NTK of the branches, those
+    of the product are prod_b K_b and sum_b T_b prod_(c != b) K_c.
+
+    Attributes
+    ----------
+    branches : tuple
+        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> gated = nf.Multiply(nf.Dense(), ("sigmoid_like", nf.Dense()))
+    >>> nf.compose(nf.Dense(), gated, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
+    array([[0.8171]])
+    """
+
+    joined = "product"
+
+
+@dataclass(frozen=True, init=False, repr=False)
+class Concatenate(Add):
+    """The neurons of branches of `compose` beside each other, as inputs of the next `Dense`.
+
+    Its kernels are the means of those of the branches, weighted by their shares of the neurons.
+    They may be correlated. Their variances differ, so that an activation needs a `Dense` before it.
+
+    Attributes
+    ----------
+    branches : tuple
+        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
+    shares : tuple of floats, optional
+        In proportion to which the branches have neurons. Default: equal numbers; in
+        ``parameterization="standard"`` their widths.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> both = nf.Concatenate("relu", "erf", shares=(3, 1))
+    >>> nf.compose(nf.Dense(), both, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
+    array([[1.0943]])
+    """
+
+    shares: tuple[float, ...] | None
+    joined = "concatenation"
+
+    def __init__(self, *branches: Any, shares: Sequence[float] | None = None) -> None:
+        self._keep(branches)
+        if shares is not None:
+            shares = tuple(checks.number("shares", one, above=0.0) for one in shares)
+            if len(shares) != len(branches):
+                raise ValueError(
+                    f"shares: expected one for each of {len(branches)} branches, got {len(shares)}"
+                )
+        checks.store(self, shares=shares)
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        return shown if self.shares is None else f"{shown[:-1]}, shares={self.shares})"
+
+
+Element: TypeAlias = Dense | Residual | Add | LayerNorm | Activation
 
 
 def _element(part: Any) -> Element:
     if isinstance(part, LayerNorm) and part.over != "channels":
         raise ValueError(f"over: expected LayerNorm() in a dense network, got {part!r}")
-    return part if isinstance(part, (Dense, Residual, LayerNorm)) else resolve(part)
+    return part if isinstance(part, (Dense, Residual, Add, LayerNorm)) else resolve(part)
 
 
 @dataclass(frozen=True, init=False)
@@ -133,8 +253,9 @@ def dense_layers(elements: Sequence[Element]) -> Layers:
 
 def _dense(elements: Sequence[Element]) -> Iterator[Dense]:
     for part in elements:
-        if isinstance(part, Residual):
-            yield from _dense(part.branch)
+        if isinstance(part, Branches):
+            for way in part.ways:
+                yield from _dense(way)
         elif isinstance(part, Dense):
             yield part
 
@@ -157,19 +278,60 @@ def _lower(
         if isinstance(part, Dense):
             layers.append(_weights(part, fan_in))
             fan_in = None if fan_in is None else part.width or UNKNOWN
-        elif isinstance(part, Residual):
-            if slot >= SLOTS:
-                raise ValueError(f"Residual: expected at most {SLOTS} nested branches")
-            branch, width = _lower(part.branch, slot + 1, fan_in)
-            if width != fan_in:
-                raise ValueError(
-                    f"width: expected that of the layer before {part!r} at its end, {fan_in}; "
-                    f"got {width or None}"
-                )
-            layers += [Layer(save=slot), *branch, Layer(add=slot)]
+        elif isinstance(part, Branches):
+            branches, fan_in = _lower_branches(part, slot, fan_in)
+            layers += branches
         else:
             layers.append(Layer(STANDARDIZED if isinstance(part, LayerNorm) else part))
     return layers, fan_in
+
+
+def _lower_branches(
+    part: Residual | Add, slot: int, fan_in: int | None
+) -> tuple[list[Layer], int | None]:
+    """Return the layers of joined branches, and the width behind them.
+
+    The start waits in the first slot, what has been joined of several branches in the second one.
+    The identity, as first term or factor, needs no second one beside a single branch.
+    """
+    beside = isinstance(part, Concatenate)
+    ways = part.ways if beside else tuple(sorted(part.ways, key=bool))
+    identity = not beside and not ways[0]
+    double = not (identity and len(ways) == 2)
+    if slot + double >= SLOTS:
+        twice = ", of which this one counts twice" if double else ""
+        raise ValueError(f"{type(part).__name__}: expected at most {SLOTS} nested branches{twice}")
+    lowered = [_lower(way, slot + 1 + double, fan_in) for way in ways]
+    shares, width = _shares(part, [width for _, width in lowered])
+    layers, joined = [Layer(save=slot)], slot
+    for k, (branch, _) in enumerate(lowered):
+        if identity and not k:
+            continue
+        if k > identity:
+            layers += [Layer(save=slot + 1), Layer(w=0.0, add=slot)]
+            joined = slot + 1
+        layers += branch
+        layers += [Layer(w=shares[k])] if beside else []
+        if k:
+            layers.append(Layer(times=joined) if part.joined == "product" else Layer(add=joined))
+    return layers, width
+
+
+def _shares(part: Residual | Add, widths: list[int | None]) -> tuple[tuple[float, ...], int | None]:
+    """Return the shares of branches in the neurons behind them, and the number of these."""
+    known = [width for width in widths if width is not None]
+    if not isinstance(part, Concatenate):
+        if len(set(widths)) > 1:
+            found = " and ".join(str(width or None) for width in widths)
+            raise ValueError(f"width: expected one for all branches of {part!r}, got {found}")
+        return (), widths[0]
+    if known and part.shares is not None:
+        raise ValueError(f"shares: follow from widths in parameterization={STANDARD!r}")
+    if UNKNOWN in known:
+        raise ValueError(f"width: expected one at the end of each branch of {part!r}")
+    parts = known or part.shares or (1.0,) * len(widths)
+    total = sum(parts)
+    return tuple(one / total for one in parts), sum(known) if known else None
 
 
 def _weights(part: Dense, fan_in: int | None) -> Layer:
@@ -187,15 +349,16 @@ def _weights(part: Dense, fan_in: int | None) -> Layer:
 
 
 def compose(
-    *elements: Dense | Residual | LayerNorm | ActivationLike, parameterization: str = "ntk"
+    *elements: Dense | Residual | Add | LayerNorm | ActivationLike, parameterization: str = "ntk"
 ) -> Composed:
     """Compose a dense network in the vocabulary of neural-tangents' stax.
 
     Parameters
     ----------
-    *elements : Dense, Residual, LayerNorm, or an activation
+    *elements : Dense, Residual, Add, Multiply, Concatenate, LayerNorm, or an activation
         Applied in order; activations by name, as `ntkfast.Activation`, or as a Python function.
-        ``Residual(...)`` is ``serial(FanOut(2), parallel(serial(...), Identity()), FanInSum())``.
+        ``Residual(...)`` is ``serial(FanOut(2), parallel(serial(...), Identity()), FanInSum())``,
+        ``Multiply(...)`` and ``Concatenate(...)`` have FanInProd and FanInConcat.
     parameterization : {"ntk", "unit", "standard"}, default "ntk"
         "unit": the inner product of the inputs is not divided by d. "standard": as in most code,
         weights have the variance w_std^2 / fan-in and are trained themselves [1]_, so that the NTK
@@ -216,7 +379,7 @@ def compose(
     ValueError
         If an activation follows another one, or the inputs, or a sum with the output of one, with
         no `Dense` between: its input is not Gaussian and its kernel has no closed form. If a
-        branch is correlated with the identity that it is added to. If a width is missing.
+        branch is correlated with what it is added to or multiplied by. If a width is missing.
 
     References
     ----------

@@ -1,9 +1,10 @@
 """Where the signals of a composed network are Gaussian, which the recursion takes for granted.
 
 The dual of an activation is an average over Gaussian inputs with mean zero. Weights make such
-signals of anything, and averages over pixels keep them; an activation does not. A branch is added
-to what it starts from as if the two were uncorrelated, channel by channel: they are if weights lie
-between them and one of the two has mean zero.
+signals of anything, and averages over pixels keep them; an activation does not. Branches are added
+and multiplied as if they were independent, channel by channel: they are if weights lie between
+them, and sums ask for means that are zero but for one. A product of two Gaussian signals is none,
+and neither are concatenated ones, whose variances differ.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ class Normalization:
     """A step that divides by standard deviations, which are constants of a wide layer."""
 
 
-class Branch:
+class Branches:
+    """A step that joins what several ways, tuples of steps, make of one signal."""
+
+    joined = "sum"  # or "product", or "concatenation"
+
+    @property
+    def ways(self) -> tuple[tuple[Any, ...], ...]:
+        """The steps of each way; none of them are the identity."""
+        raise NotImplementedError
+
+
+class Branch(Branches):
     """A step that adds what its steps, its attribute `branch`, make of the signal.
 
     They are added to the signal itself, or to what the steps of `shortcut` make of it.
@@ -31,6 +43,11 @@ class Branch:
 
     branch: tuple[Any, ...]
     shortcut: tuple[Any, ...] = ()
+
+    @property
+    def ways(self) -> tuple[tuple[Any, ...], ...]:
+        """The shortcut, and the branch."""
+        return self.shortcut, self.branch
 
 
 class _Signal(NamedTuple):
@@ -70,8 +87,8 @@ def _after(steps: Sequence[Any], signal: _Signal, weights: str) -> _Signal:
     for step in steps:
         if isinstance(step, Weights):
             signal = _Signal()
-        elif isinstance(step, Branch):
-            signal = _sum(step, signal, weights)
+        elif isinstance(step, Branches):
+            signal = _joined(step, signal, weights)
         elif isinstance(step, (str, Activation, Normalization)) and step != IDENTITY:
             name = step if isinstance(step, str) else getattr(step, "name", type(step).__name__)
             if signal.other:
@@ -84,20 +101,24 @@ def _after(steps: Sequence[Any], signal: _Signal, weights: str) -> _Signal:
     return signal
 
 
-def _sum(step: Branch, start: _Signal, weights: str) -> _Signal:
+def _joined(step: Branches, start: _Signal, weights: str) -> _Signal:
     name = type(step).__name__
     if start.other == INPUTS:
         raise ValueError(f"expected a {weights} before the first {name}, which makes a wide layer")
-    end = _after(step.branch, start._replace(mixed=False), weights)
-    other = _after(step.shortcut, start._replace(mixed=False), weights)
-    if not end.mixed and not other.mixed:
+    ends = [_after(way, start._replace(mixed=False), weights) for way in step.ways]
+    alike = sum(not end.mixed for end in ends)
+    if alike > 1 and step.joined != "concatenation":
+        other = "its shortcut" if getattr(step, "shortcut", ()) else "the identity"
+        with_what = other if isinstance(step, Branch) else "another way"
         raise ValueError(
             f"expected a {weights} on each way through a branch, got {step!r}, which is correlated "
-            f"with {'its shortcut' if step.shortcut else 'the identity that it is added to'}"
+            f"with {with_what}"
         )
-    if other.other and end.other:
+    others = [end.other for end in ends if end.other]
+    if len(others) > 1 and step.joined == "sum":
         raise ValueError(
-            f"expected a {weights} at the end of {step!r}, got {end.other}, to be added to a "
-            f"signal that holds {other.other}: the products of their means would be missing"
+            f"expected a {weights} at the end of {step!r}, got {others[-1]}, to be added to a "
+            f"signal that holds {others[0]}: the products of their means would be missing"
         )
-    return _Signal(other.other or end.other, start.mixed or (end.mixed and other.mixed))
+    held = "".join(others[:1]) if step.joined == "sum" else f"the {step.joined} of {name}"
+    return _Signal(held, start.mixed or not alike)

@@ -10,7 +10,7 @@ from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels import Kernel, KernelOfNetwork, Named, makers
 from ntkfast.kernels.parameters import parameters_of
-from ntkfast.networks.composed import Composed
+from ntkfast.networks.composed import Composed, Serial
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {
@@ -18,17 +18,21 @@ CLASSES: dict[str, type] = {
     for room, names in (
         (kernels, "ArcCosine ExponentialPower Gaussian Laplace"),
         (networks, "AvgPool Conv ConvNet Convolutional Dense FullyConnected Readout Recurrent"),
-        (networks, "LayerNorm ResNet Residual Skip SumPool"),
+        (networks, "Add Concatenate LayerNorm Multiply ResNet Residual Skip SumPool"),
         (activations, "ABReLU Erf Exp GELU Gaussian HermiteSeries Identity Polynomial"),
         (activations, "RectifiedMonomial Sine Step"),
     )
     for name in names.split()
-} | {"networks.Composed": Composed}
+} | {"networks.Composed": Composed, "networks.Serial": Serial}
 ALGEBRA = "algebra."  # before the word of a kernel that is made of kernels
 NAMES = {kind: name for name, kind in CLASSES.items()}
 POSITIONAL = {
+    "networks.Add": "branches",
+    "networks.Concatenate": "branches",
     "networks.ConvNet": "elements",
+    "networks.Multiply": "branches",
     "networks.Residual": "branch",
+    "networks.Serial": "elements",
     "networks.Skip": "branch",
 }
 

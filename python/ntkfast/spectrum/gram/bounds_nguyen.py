@@ -67,8 +67,12 @@ def _lower_bound(layers: Layers, X: Values, smallest: dict[int, float], first: f
     def join(a: _Least, b: _Least) -> _Least:
         return _Least(a.q + b.q, a.c + b.c, a.t + b.t)
 
+    def multiply(a: _Least, b: _Least) -> _Least:  # of a Hadamard product: Schur
+        one, two = (float(np.min(side.q)) for side in (a, b))
+        return _Least(a.q * b.q, max(a.c * two, b.c * one), a.t * two + b.t * one)
+
     start = _Least(np.sum(X * X, axis=1), first, 0.0)
-    return carry(layers, start, activate, affine, join).t
+    return carry(layers, start, activate, affine, join, multiply).t
 
 
 def schur(case: Case) -> Iterator[Bound]:

@@ -16,13 +16,7 @@ from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.cpu.angles import angles, apart
 from ntkfast.engines.numba.formulas.exponential import constant, exponential, logarithm
 from ntkfast.engines.numba.formulas.layer import to_state
-from ntkfast.engines.numba.formulas.layer_slopes import (
-    NTK_T,
-    NTK_X,
-    U_X,
-    evaluate_tangents,
-    start_tangents,
-)
+from ntkfast.engines.numba.formulas.layer_slopes import evaluate_tangents, start_tangents
 from ntkfast.engines.numba.formulas.pair_state import cosine
 from ntkfast.engines.numba.formulas.profile import profile_row
 from ntkfast.engines.numba.formulas.radial import (
@@ -32,6 +26,7 @@ from ntkfast.engines.numba.formulas.radial import (
 )
 from ntkfast.engines.numba.formulas.row_rates import row_rates
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.formulas.slot_slopes import NTK_T, NTK_X, U_X
 from ntkfast.engines.numba.problem import (
     ROWS,
     WIDTH,

@@ -42,6 +42,7 @@ def evaluate_layers(
     k = 0
     for layer in range(len(layers)):
         save, add = layers[layer]["save"], layers[layer]["add"]
+        times = layers[layer]["times"]
         if save >= 0:
             for j in range(STATE):
                 store(state, (1 + save) * STATE + j, load(state, j))
@@ -50,6 +51,9 @@ def evaluate_layers(
         if add >= 0:
             add_slot(add, left, k * ROWS + r, right, k * WIDTH, state, start)
             k += 4
+        if times >= 0:
+            multiply(times, left, k * ROWS + r, right, k * WIDTH, state, start)
+            k += 2
     return k
 
 
@@ -107,6 +111,25 @@ def add_slot(
         t = own * fetch(right, o + 2 * WIDTH + j) * load(state, 2 * WIDTH + j)
         t += other * fetch(right, o + 3 * WIDTH + j) * load(state, at + 2 * WIDTH + j)
         put(state, j, w, co, t)
+
+
+@compiled
+def multiply(
+    slot: int, left: Array, p: int, right: Array, o: int, state: Array, start: int
+) -> None:
+    """(c, t) <- (c c_slot, t c_slot + c t_slot); for the numbers see the header."""
+    wide()
+    at = (1 + slot) * STATE
+    kept, gained = fetch(left, p), fetch(left, p + ROWS)
+    half = real(load(state, 0), 0.5)
+    for j in range(start, WIDTH):
+        w, co = load(state, j), load(state, WIDTH + j)
+        w_, co_ = load(state, at + j), load(state, at + WIDTH + j)
+        t = kept * fetch(right, o + j) * load(state, 2 * WIDTH + j) * cosine(w_, co_)
+        t_ = gained * fetch(right, o + WIDTH + j) * load(state, at + 2 * WIDTH + j)
+        put(
+            state, j, half * (w * co_ + co * w_), half * (co * co_ + w * w_), t + t_ * cosine(w, co)
+        )
 
 
 @compiled

@@ -21,14 +21,20 @@ from ntkfast.engines.numba.formulas.activation import (
 from ntkfast.engines.numba.formulas.arccos import arc_cosine, arc_sine, arc_sine_ratio
 from ntkfast.engines.numba.formulas.arcsine_duals import arcs, pair
 from ntkfast.engines.numba.formulas.exponential import expm1_ratio, exponential
-from ntkfast.engines.numba.formulas.layer import add_slot, affine
+from ntkfast.engines.numba.formulas.layer import add_slot, affine, multiply
 from ntkfast.engines.numba.formulas.pair_state import cosine, sine_of_difference
 from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store, wide
+from ntkfast.engines.numba.formulas.slot_slopes import (
+    NTK_T,
+    NTK_X,
+    TANGENTS,
+    U_X,
+    product_tangents,
+    slot_tangents,
+)
 from ntkfast.engines.numba.formulas.waves import root_gap
 from ntkfast.engines.numba.problem import ROWS, STATE, WIDTH, Array
 
-# Lines of tangents: du/dt, du/dlog |x|, and those of the NTK over the root of its own values.
-U_X, NTK_T, NTK_X, TANGENTS = WIDTH, 2 * WIDTH, 3 * WIDTH, 4 * WIDTH
 INVERSE_2PI = 0.15915494309189533577
 
 
@@ -366,37 +372,6 @@ def affine_tangents(
 
 
 @compiled
-def slot_tangents(
-    slot: int,
-    left: Array,
-    p: int,
-    right: Array,
-    o: int,
-    rates: Array,
-    r: int,
-    state: Array,
-    d: Array,
-) -> None:
-    """Carry tangents through the addition of a slot."""
-    wide()
-    at, before = (1 + slot) * TANGENTS, (1 + slot) * STATE
-    cosine_, sine = fetch(left, p), fetch(left, p + ROWS)
-    turn = cosine_ * sine * (fetch(rates, r + 4) - fetch(rates, r + 3))
-    for j in range(WIDTH):
-        other, other_sine = fetch(right, o + j), fetch(right, o + WIDTH + j)
-        g, h = cosine_ * other, sine * other_sine
-        apart = sine_of_difference(sine, cosine_, other_sine, other)
-        moved = sine * other * load(state, j) - cosine_ * other_sine * load(state, before + j)
-        store(d, j, g * load(d, j) + h * load(d, at + j))
-        u_x = g * load(d, U_X + j) + h * load(d, at + U_X + j)
-        store(d, U_X + j, u_x + turn * (moved - apart))
-        kept = pair(left, p, right, o + j, 2)
-        gained = pair(left, p, right, o + j, 3)
-        store(d, NTK_T + j, kept * load(d, NTK_T + j) + gained * load(d, at + NTK_T + j))
-        store(d, NTK_X + j, kept * load(d, NTK_X + j) + gained * load(d, at + NTK_X + j))
-
-
-@compiled
 def start_tangents(u: Array, d: Array) -> None:
     """Write the tangents of the angle itself, of the lines of `angles`."""
     wide()
@@ -425,6 +400,7 @@ def evaluate_tangents(
     k = 0
     for layer in range(len(layers)):
         save, add = layers[layer]["save"], layers[layer]["add"]
+        times = layers[layer]["times"]
         if save >= 0:
             for j in range(STATE):
                 store(state, (1 + save) * STATE + j, load(state, j))
@@ -441,5 +417,10 @@ def evaluate_tangents(
             slot_tangents(add, left, p, right, o, rates, r, state, d)
             add_slot(add, left, p, right, o, state, 0)
             k += 4
+        if times >= 0:
+            p, o = k * ROWS + row, k * WIDTH
+            product_tangents(times, left, p, right, o, rates, r, state, d)
+            multiply(times, left, p, right, o, state, 0)
+            k += 2
         r += RATES
     return k

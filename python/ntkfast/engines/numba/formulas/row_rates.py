@@ -60,7 +60,7 @@ def row_rates(layers: Array, size: float, series: Array, row: int, out: Array, a
     slots = slots_rate = EMPTY
     for layer in range(len(layers)):
         here = layers[layer]
-        kind, save, add = here["kind"], here["save"], here["add"]
+        kind, save, add, times = here["kind"], here["save"], here["add"], here["times"]
         a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
         if save >= 0:
             slots = tuple_setitem(slots, save, q)
@@ -85,6 +85,9 @@ def row_rates(layers: Array, size: float, series: Array, row: int, out: Array, a
         if add >= 0:
             q, other = whole + slots[add], slots_rate[add]
             rate = (whole * own + slots[add] * other) / q if q > 0 else own
+        if times >= 0:
+            q, other = whole * slots[times], slots_rate[times]
+            rate = own + other
         at = emit(share, out, at, 1)
         at = emit(before, out, at, 1)
         at = emit(grown, out, at, 1)

@@ -36,7 +36,7 @@ def count_stats(layers: NDArray[np.void]) -> int:
     for layer in layers:
         total += activation_stats(int(layer["kind"]), int(layer["count"]))
         total += 2 * (layer["e"] != 0) + 3 * (layer["x"] != 0 or layer["y"] != 0)
-        total += 4 * (layer["add"] >= 0)
+        total += 4 * (layer["add"] >= 0) + 2 * (layer["times"] >= 0)
     return int(total)
 
 
@@ -56,7 +56,7 @@ def row_stats(
     slots = slots_own = EMPTY
     for layer in range(len(layers)):
         here = layers[layer]
-        kind, save, add = here["kind"], here["save"], here["add"]
+        kind, save, add, times = here["kind"], here["save"], here["add"], here["times"]
         a, b, c = here["parameter"][0], here["parameter"][1], here["parameter"][2]
         w, e, x, y = here["w"], here["e"], here["x"], here["y"]
         if save >= 0:
@@ -91,6 +91,11 @@ def row_stats(
             at = emit(root_share(slot, q, 0.0), out, at, stride)
             at = emit(root_share(part_own, own, 0.0), out, at, stride)
             at = emit(root_share(slot_own, own, 0.0), out, at, stride)
+        if times >= 0:
+            kept, gained = own * slots[times], q * slots_own[times]
+            q, own = q * slots[times], kept + gained
+            at = emit(root_share(kept, own, 0.0), out, at, stride)
+            at = emit(root_share(gained, own, 0.0), out, at, stride)
     at = emit(math.sqrt(math.ldexp(q, exponent)), out, at, stride)
     emit(math.sqrt(math.ldexp(own, exponent)), out, at, stride)
 
