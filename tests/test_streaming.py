@@ -207,6 +207,8 @@ def test_features_of_other_packages() -> None:
     model = FeatureRidge(sampler, alpha=0.1).fit(X, Y)
     F = sampler.fit(X).transform(X)
     np.testing.assert_allclose(model.predict(X), Ridge(0.1).fit(F, Y).predict(F), atol=1e-7)
+    with pytest.raises(TypeError, match=r"features: expected a feature map.*FullyConnected\(2\)"):
+        FeatureRidge(nf.FullyConnected(2)).fit(X, Y)
 
 
 def test_pickled_in_the_middle() -> None:

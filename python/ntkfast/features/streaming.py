@@ -249,6 +249,9 @@ class FeatureRidge(
         count = np.shape(X)[0]
         targets, vector = checks.columns("y", y, count)
         some = X[:: -(-count // FIT_ROWS)]  # spread, since rows may be sorted
+        if not hasattr(self.features, "fit"):
+            wanted = "a feature map, for example DualActivationFeatures(net.ntk, 1024)"
+            raise TypeError(f"features: expected {wanted}, got {self.features!r}")
         features = clone(self.features).fit(some)
         size = len(features.get_feature_names_out())
         self.features_, self.n_features_in_ = features, features.n_features_in_

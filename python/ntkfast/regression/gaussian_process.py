@@ -18,7 +18,7 @@ from ntkfast.arrays.panels import panels
 from ntkfast.features.base import check_is_fitted
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
-from ntkfast.kernels.parameters import parameters_of
+from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.base import PART_BYTES, KernelModel
 from ntkfast.regression.marginal_likelihood import LOG_TAU, Fit
 from ntkfast.regression.parameters import METHODS, budget_of, is_dense
@@ -242,7 +242,7 @@ class GaussianProcess(
         ranges: dict[str, Sequence[float]] = {}
         for name, above in asked.items():
             if name not in parameters_of(kernel) and dotted(name) not in kernel.parameters():
-                with_values(kernel, {name: None})  # says which there are
+                changed(kernel, {name: None}, 'tune: expected "noise", "scale" or parameters; ')
             word = [part for part in dotted(name).split(".") if not part.isdigit()][-1]
             default = DEPTHS if word == "depth" else BOUNDS.get(word)
             values = given.get(name, given.get(above, default))
