@@ -106,7 +106,8 @@ template <class T>
 NTK_FN Bend<T> bend_sine(const ntkfast::LayerConstants<T>& layer, const Stats<T>& stats,
                          const Rates<T>& rates, int k, Vec<T> w, Vec<T> co) {
     const T rate = layer.constant[0], half = layer.constant[1], turn = layer.constant[2];
-    const T q = rate * stats.row[0] * stats.row[0], inverse = stats.row[6];
+    const T q = rate * stats.row[0] * stats.row[0];
+    const T inverse = stats.row[5] > 0 ? stats.row[6] : T(0);  // nothing vanishes twice
     const Sine<T> form{stats, rate, half, turn};
     const Dual<T> dual = form.direct(k, w, co);
     const Vec<T> u = cosine<T>(w, co), share = rates.share(k), zero{}, one = broadcast<T>(T(1));
@@ -116,13 +117,14 @@ NTK_FN Bend<T> bend_sine(const ntkfast::LayerConstants<T>& layer, const Stats<T>
     const Vec<T> even = exponential<T>(-(n * w + gap)),
                  odd = turn * exponential<T>(-(n * co + gap));
     const T rest = 1 - stats.row[7], z = turn * rest * rest;
-    const T grown = stats.row[5] > 0 ? 2 * q * half * inverse * inverse : T(1);
+    const T grown = 2 * q * half * inverse * inverse;
     const Vec<T> ahead = rate * lead<T>(stats, k, w), twice = ahead + ahead;
     const auto close = abs2(twice) < broadcast<T>(T(0.3));  // where expm1_ratio is a polynomial
     const Vec<T> x = close ? twice : zero;
     const Vec<T> lost = close ? z * even * (x * expm1_ratio<T>(x)) : odd - z * even;
     // Elsewhere this would be the difference, above all beside a short row.
-    const Vec<T> near = (half * inverse * stats.own(6, k)) * (grown * lost - ahead * (even + odd));
+    const Vec<T> inverse_ = stats.own(5, k) > zero ? stats.own(6, k) : zero;
+    const Vec<T> near = (half * inverse) * (grown * lost - ahead * (even + odd)) * inverse_;
     const auto equal = dual.u > broadcast<T>(T(0.75));
     const Vec<T> f_s = equal ? near : u * f_u - dual.u * (q + rates.grown());
     return {f_u, f_s, dual.slope, g_u, u * g_u - q * dual.slope};

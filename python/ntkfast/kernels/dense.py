@@ -20,7 +20,6 @@ from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import balanced, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
-from ntkfast.kernels.layer_parameters import Walk, known_steps
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.pairwise import Variances
@@ -35,6 +34,7 @@ from ntkfast.kernels.rows import (
 from ntkfast.kernels.slopes import compile_slope
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
+    from ntkfast.kernels.layer_parameters import Walk
     from ntkfast.kernels.network_curve import NetworkCurve
 
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
@@ -168,6 +168,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return table, None, left, right
 
     def _along_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
+        from ntkfast.kernels.layer_parameters import Walk, known_steps
+
         dim, other = X.data.shape[1], X if Y is None else Y
         layers = _facts(self, dim).layers
         steps = known_steps(self, names, dim, len(layers))

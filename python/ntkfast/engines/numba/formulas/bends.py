@@ -175,9 +175,10 @@ def sine_bends(
     rate2, turn, one, zero = real(like, b * b), real(like, c), real(like, 1), real(like, 0)
     half, two = real(like, a * a / 2), real(like, 2)
     q = rate2 * fetch(left, p) * fetch(left, p)
-    inverse, rest = fetch(left, p + 6 * ROWS), one - fetch(left, p + 7 * ROWS)
+    inverse = fetch(left, p + 6 * ROWS) if fetch(left, p + 5 * ROWS) > zero else zero
+    rest = one - fetch(left, p + 7 * ROWS)
     z = turn * rest * rest
-    grown = two * q * half * inverse * inverse if fetch(left, p + 5 * ROWS) > zero else one
+    grown = two * q * half * inverse * inverse
     for j in range(WIDTH):
         w, co = load(state, j), load(state, WIDTH + j)
         front, u = w < co, cosine(w, co)
@@ -198,8 +199,9 @@ def sine_bends(
         close = abs(twice) < real(like, 0.3)
         x = select(close, twice, zero)
         lost = select(close, z * even * (x * expm1_ratio(x)), odd - z * even)
-        size = half * inverse * fetch(right, o + j + 6 * WIDTH)
-        near = size * (grown * lost - ahead * (even + odd))
+        living = fetch(right, o + j + 5 * WIDTH) > zero
+        inverse_ = select(living, fetch(right, o + j + 6 * WIDTH), zero)
+        near = half * inverse * (grown * lost - ahead * (even + odd)) * inverse_
         f_s = select(f > real(like, 0.75), near, u * (g * share) - f * (q + rate))
         store_bend(bends, j, (g * share, f_s, g, g_u, u * g_u - q * g))
 
