@@ -452,7 +452,7 @@ def test_command_line(tmp_path: Any, capfd: pytest.CaptureFixture[str]) -> None:
         assert cli.main([*command, *wrong]) == 2
         assert message in capfd.readouterr().err
     assert cli.main(["gram", y, "--network", "fc", *command[4:], "--lengths", first]) == 2
-    assert "--network fc has no --lengths" in capfd.readouterr().err
+    assert "--lengths belongs to recurrent networks" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("use", [lambda k: mercer(k, 3, 10), lambda k: bounds(k, np.eye(3))])
