@@ -208,7 +208,15 @@ Element: TypeAlias = Dense | Residual | Add | LayerNorm | Activation
 def _element(part: Any) -> Element:
     if isinstance(part, LayerNorm) and part.over != "channels":
         raise ValueError(f"over: expected LayerNorm() in a dense network, got {part!r}")
-    return part if isinstance(part, (Dense, Residual, Add, LayerNorm)) else resolve(part)
+    if isinstance(part, (Dense, Residual, Add, LayerNorm)):
+        return part
+    try:
+        return resolve(part)
+    except TypeError:
+        raise TypeError(
+            "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm or an "
+            f"activation, got {part!r}; layers of images belong into ConvNet"
+        ) from None
 
 
 @dataclass(frozen=True, init=False)
