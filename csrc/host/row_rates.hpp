@@ -8,7 +8,7 @@
 namespace ntkfast {
 
 // E[a s'(a) s(a)] / E[s^2], the growth of the root of E[s^2] with that of the variance q.
-inline double growth(const LayerRow& layer, double q, double after, double slope) {
+inline double growth(const LayerRow& layer, double q, double after) {
     const double a = layer.parameter[0], b = layer.parameter[1];
     if (!(after > 0)) return 1;
     switch (layer.kind) {
@@ -24,7 +24,11 @@ inline double growth(const LayerRow& layer, double q, double after, double slope
                 (q / (2 * e * n) + q * (2 + q) / (n * n * e) - q * q / (n * e2 * e)) / kPi;
             return q * by_q / after;
         }
-        case ActivationKind::kSine: return q * slope / after - b * b * q;
+        case ActivationKind::kSine: {
+            const double rate = b * b * q,
+                         c = layer.parameter[2];  // E[s^2] = a^2 (1 - c e^(-2 rate)) / 2
+            return a * a * rate * (c * std::exp(-2 * rate)) / after;
+        }
         case ActivationKind::kExp: return 2 * b * b * q;
         case ActivationKind::kGaussian: return 2 * b * q / (1 - 4 * b * q);
         default: return 1;
@@ -68,7 +72,7 @@ void row_rates(const Layers<T>& map, T norm, const T* series, T* out) {
             const double root = a[layer.count];
             after = root * root;
         } else if (layer.kind != ActivationKind::kIdentity) {
-            grown = growth(layer, own.variance, after, slope);
+            grown = growth(layer, own.variance, after);
         }
         emit(share);
         emit(grown);

@@ -33,7 +33,7 @@ NOTHINGS = (NOTHING,) * SLOTS
 
 
 @compiled
-def growth(kind: int, a: float, b: float, q: float, after: float, slope: float) -> float:
+def growth(kind: int, a: float, b: float, c: float, q: float, after: float) -> float:
     """Return E[a s'(a) s(a)] / E[s^2]."""
     if not after > 0:
         return 1.0
@@ -48,7 +48,8 @@ def growth(kind: int, a: float, b: float, q: float, after: float, slope: float) 
         part = q / (2 * e * n) + q * (2 + q) / (n * n * e) - q * q / (n * e2 * e)
         return q * (0.25 + math.atan2(q, e) / (2 * math.pi) + part / math.pi) / after
     if kind == SINE:
-        return q * slope / after - b * b * q
+        rate = b * b * q
+        return a * a * rate * (c * math.exp(-2 * rate)) / after
     if kind == EXP:
         return 2 * b * b * q
     if kind == GAUSSIAN:
@@ -90,7 +91,7 @@ def row_rates(
                 grown += number * (math.sqrt((k + 1) * (k + 2)) * following + k * number)
             share, after = math.sqrt(total), np.float64(series[row, first + terms]) ** 2
         elif kind != IDENTITY:
-            grown = growth(kind, a, b, q, after, slope)
+            grown = growth(kind, a, b, c, q, after)
         at = emit(share, out, at, 1)
         at = emit(grown, out, at, 1)
         whole = here["w"] * after + here["e"]
