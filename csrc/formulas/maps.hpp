@@ -115,7 +115,7 @@ struct Layers {
 
 // Numbers per data row that row_rates writes.
 template <class T>
-constexpr std::int64_t count_rates(const Layers<T>& map) {
+static constexpr std::int64_t count_rates(const Layers<T>& map) {
     return map.count * (kRates + kMoves * map.directions) + 2 * map.directions;
 }
 

@@ -116,10 +116,15 @@ def select(typing: Any, condition: Any, a: Any, b: Any) -> Code:
 
 @intrinsic
 def product(typing: Any, a: Any, b: Any) -> Code:
-    """Return a b rounded by itself: fused into a sum, a b - a b need not be 0."""
+    """Return a b rounded by itself: fused into a sum, a b - a b need not be 0.
+
+    Numba marks all products as free to be fused; a comparison is in between.
+    """
+    lowest = -3.4e38 if a.bitwidth == 32 else -1.79e308
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.fmul(*arguments)
+        result, least = builder.fmul(*arguments), context.get_constant(a, lowest)
+        return builder.select(builder.fcmp_ordered(">", result, least), result, least)
 
     return a(a, b), code
 
