@@ -28,6 +28,7 @@ CONVS = st.builds(
     st.just("zero"),
     st.booleans(),
 )
+BIASES = st.sampled_from([0.0, 0.0, 0.2])
 CURVED = (
     *("erf", "gelu", "sin", "cos", "rbf(0.5)", "gaussian", "sigmoid_like"),
     *("abs", "leaky_relu(0.2)", "relu"),
@@ -36,7 +37,7 @@ READOUTS = st.builds(
     lambda kind, w, b, trained: nf.Readout(kind, 3 if kind == "lap" else None, w, b, trained),
     st.sampled_from(steps.READOUTS),
     st.sampled_from([1.0, 0.6]),
-    st.sampled_from([0.0, 0.0, 0.2]),
+    BIASES,
     st.booleans(),
 )
 
@@ -94,12 +95,16 @@ def stepped(draw: st.DrawFn) -> nf.ConvNet:
 
 @st.composite
 def curved(draw: st.DrawFn) -> nf.ConvNet:
-    """Draw any activations whose duals have closed forms; angles behind jumps lose digits."""
+    """Draw any activations with closed duals but jumps, behind which small angles lose digits.
+
+    Pixels are not averaged at the end: those of odd functions would cancel.
+    """
     first, second = (draw(st.sampled_from(CURVED)) for _ in range(2))
     block = nf.Skip(second, draw(CONVS), *([first, draw(CONVS)] if draw(st.booleans()) else []))
     norm = [nf.LayerNorm(draw(st.sampled_from(["channels", "all"])))] * draw(st.booleans())
     middle = draw(st.sampled_from([(block,), (*norm, first, draw(CONVS)), ()]))
-    return nf.ConvNet(draw(CONVS), *middle, second, readout=draw(READOUTS), channels="last")
+    last = nf.Readout("flatten", None, draw(st.sampled_from([1.0, 0.6])), draw(BIASES))
+    return nf.ConvNet(draw(CONVS), *middle, second, readout=last, channels="last")
 
 
 @st.composite
