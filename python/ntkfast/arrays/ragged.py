@@ -251,6 +251,6 @@ def _check_finite(name: str, found: Sequences, finite: NDArray[np.bool_]) -> Non
     if found.dtype == np.float64:  # squares of which are float64
         sizes = np.abs(found.values).max(axis=1)
         if ((sizes > 0) & (sizes < SHORT)).any():
-            inside = [sizes[a : a + n] for a, n in zip(found.first, found.lengths, strict=True)]
-            largest = np.array([steps.max() for steps in inside])
+            ends = zip(found.first, found.first + found.lengths, strict=True)
+            largest = np.array([sizes[first:end].max() for first, end in ends])
             checks.directions(name, "sequence", largest, SHORT)

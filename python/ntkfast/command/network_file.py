@@ -37,8 +37,8 @@ def load(text: str) -> Network | Kernel:
     try:
         found = runpy.run_path(str(path), run_name="network_file")
     except (Exception, SystemExit) as error:
-        places = [one.lineno for one in traceback.extract_tb(error.__traceback__)
-                  if one.filename == str(path)]  # fmt: skip
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [frame.lineno for frame in frames if frame.filename == str(path)]
         line = getattr(error, "lineno", None) or (places[-1] if places else None)
         where = file if line is None else f"{file}, line {line}"
         raise ValueError(f"{where}: {type(error).__name__}: {error} (for {FLAG})") from error

@@ -62,6 +62,14 @@ class Engine:
     def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
         self.call(name, dtype, *arguments, threads, self._where())
 
+    def _compute_rows(
+        self, name: str, plan: Map, X: Rows, Y: Rows | None, *arguments: object, threads: int
+    ) -> None:
+        """Call a function that takes rows, columns and a map before its own arguments."""
+        columns = (None, None) if Y is None else (Y.data, Y.norms)
+        given = X.data, X.norms, *columns, self._compiled(plan), *arguments
+        self._compute(name, X.data.dtype, *given, threads=threads)
+
     def _compiled(self, plan: Map) -> Any:
         """Hand a map to C++; tables of neurons may be large, the others are kept."""
         hand = _compiled if isinstance(plan, NeuronMap) else _kept
@@ -81,14 +89,11 @@ class Engine:
         Two profiles give two matrices; a `LayerMap` by itself gives NTK and NNGP, a `NeuronMap`
         the features of the directions and of their negatives.
         """
-        self._compute(
+        self._compute_rows(
             "gram",
-            X.data.dtype,
-            X.data,
-            X.norms,
-            None if Y is None else Y.data,
-            None if Y is None else Y.norms,
-            self._compiled(plan),
+            plan,
+            X,
+            Y,
             None if second is None else self._compiled(second),
             *outs,
             X.series,
@@ -101,14 +106,11 @@ class Engine:
         self, plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
     ) -> None:
         """Write K(X, Y) V to `out`; Y = None is symmetric: every pair is evaluated once."""
-        self._compute(
+        self._compute_rows(
             "matmul",
-            X.data.dtype,
-            X.data,
-            X.norms,
-            None if Y is None else Y.data,
-            None if Y is None else Y.norms,
-            self._compiled(plan),
+            plan,
+            X,
+            Y,
             V,
             out,
             isinstance(plan, LayerMap) and plan.second,
@@ -127,14 +129,11 @@ class Engine:
         """
         rows, others, total = groups
         left, right = X[rows], None if rows == others else X[others]
-        self._compute(
+        self._compute_rows(
             "products",
-            X.data.dtype,
-            left.data,
-            left.norms,
-            None if right is None else right.data,
-            None if right is None else right.norms,
-            self._compiled(plan),
+            plan,
+            left,
+            right,
             V[rows],
             V[others],
             out[rows],
@@ -161,14 +160,11 @@ class Engine:
 
         A profile comes with its derivative by the angle, `slope`.
         """
-        self._compute(
+        self._compute_rows(
             "vjp",
-            X.data.dtype,
-            X.data,
-            X.norms,
-            None if Y is None else Y.data,
-            None if Y is None else Y.norms,
-            self._compiled(plan),
+            plan,
+            X,
+            Y,
             None if slope is None else self._compiled(slope),
             isinstance(plan, LayerMap) and plan.second,
             X.series,
@@ -191,14 +187,11 @@ class Engine:
         threads: int,
     ) -> None:
         """Write dK(x_i, y_j)/dx_i . dX_i to `out`, whose rows have unit stride."""
-        self._compute(
+        self._compute_rows(
             "jvp",
-            X.data.dtype,
-            X.data,
-            X.norms,
-            Y.data,
-            Y.norms,
-            self._compiled(plan),
+            plan,
+            X,
+            Y,
             None if slope is None else self._compiled(slope),
             isinstance(plan, LayerMap) and plan.second,
             X.series,
@@ -227,14 +220,11 @@ class Engine:
         `turned`, or by their sum. Without weights it gets the matrix, of one step.
         """
         weighs = V.left is not None or V.matrix is not None or turned is not None
-        self._compute(
+        self._compute_rows(
             "by_parameters",
-            X.data.dtype,
-            X.data,
-            X.norms,
-            Y.data,
-            Y.norms,
-            self._compiled(plan),
+            plan,
+            X,
+            Y,
             steps,
             plan.second,
             X.series,

@@ -202,10 +202,8 @@ def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
     least = q
     for step in steps:
         if isinstance(step, Skip):
-            (branch, low), (way, other) = (
-                _variances(part, q) for part in (step.branch, step.shortcut)
-            )
-            q, least = branch + way, min(least, low, other)
+            ends, lows = zip(*(_variances(way, q) for way in step.ways), strict=True)
+            q, least = sum(ends), min(least, *lows)
         elif isinstance(step, Conv):
             q = step.w_std**2 * q + step.b_std**2
         elif isinstance(step, AvgPool):
