@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ STEP_SECONDS = 0.8  # between two moves of a bar
 TRIAL_SECONDS = 0.2  # that measure a pair well enough
 ONCE_SECONDS = 4.0  # trials that take longer are not repeated
 LARGEST_TRIAL = 512  # rows and columns
+FIRST_STEP = 16  # inputs
 
 # Writes the Gram matrix of some inputs, and of others or None, to an array of any strides.
 Writer: TypeAlias = Callable[[Any, Any, FloatArray], Any]
@@ -115,6 +116,20 @@ def fill_with_bar(
                 fill_in_steps(write, X, Y, out, step_edge(rate, threads), bar.update)
             return
     write(X, Y, out)
+
+
+def steps(count: int) -> Iterator[slice]:
+    """Yield parts of some inputs, one after the other, so large that each takes the time of a step.
+
+    How long the caller takes for one says how large the next one is.
+    """
+    first, size = 0, FIRST_STEP
+    while first < count:
+        began = time.perf_counter()
+        yield slice(first, min(first + size, count))
+        first += size
+        room = STEP_SECONDS / max(time.perf_counter() - began, 1e-9)
+        size = max(1, int(size * min(room, 2.0)))
 
 
 def middle(length: int, count: int) -> slice:
