@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from clusters import workers
 from ntkfast.batch.journal import Journal
 from ntkfast.dask.session import Session
 
@@ -170,19 +172,45 @@ def test_too_little_memory() -> None:
                 list(Session(small).ordered(hoard, [(0,)]))
 
 
-def test_worker_without_the_native_engine() -> None:
-    """Each worker computes with what its environment says, and a warning that bits depend on it."""
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[Any]:
+    """Yield a client of two workers, one of which has no native engine."""
+    with workers(native={"NTKFAST_ENGINE": "native"}, numba={"NTKFAST_ENGINE": "numba"}) as found:
+        yield found
 
-    def worker(name: str) -> dict[str, Any]:
-        options = {"nthreads": 1, "env": {"NTKFAST_ENGINE": name}, "dashboard_address": ":0"}
-        return {"cls": distributed.Nanny, "options": options}
 
-    workers = {name: worker(name) for name in ("native", "numba")}
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0"}}
-    with (
-        distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster,
-        distributed.Client(cluster, set_as_default=False) as mixed,
-        pytest.warns(nf.dask.ClusterWarning, match=r"workers compute with native .* and numba"),
-    ):
-        found = list(Session(mixed).ordered(napping, [(i,) for i in range(20)], 0.05))
-    assert found == [i * i for i in range(20)]
+def test_worker_without_the_native_engine(mixed: Any, tmp_path: Path) -> None:
+    """Each worker has its own engine and a warning says so; with engine= all compute alike."""
+    X, kernel = rows(4700), nf.FullyConnected(2).ntk  # four groups
+    V = np.random.default_rng(0).normal(size=(4700, 2))
+    unlike = r"workers compute with native .* and numba"
+    with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+        found = nf.dask.matmul(kernel, X, None, V, client=mixed)
+    for engine in ("native", "numba"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            told = nf.dask.matmul(kernel, X, None, V, client=mixed, engine=engine)
+        known = kernel.matmul(X, None, V, engine=engine)
+        np.testing.assert_array_equal(told, known)
+        bound = 16 * np.finfo(float).eps * kernel.matmul(X, None, np.abs(V))  # K is positive
+        assert np.all(np.abs(found - known) <= bound)
+    with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+        K = nf.dask.gram(kernel, X[:600], out=tmp_path / "K.npy", tile=100, client=mixed)
+    np.testing.assert_array_equal(K, K.T)
+    np.testing.assert_allclose(K, kernel(X[:600]), rtol=1e-13)
+
+
+def paced(_: int, times: int) -> str:
+    """Take so many times as long on one of two workers."""
+    name = str(distributed.get_worker().name)
+    time.sleep(0.01 if name == "native" else 0.01 * times)
+    return name
+
+
+@pytest.mark.filterwarnings("ignore::ntkfast.dask.ClusterWarning")
+@pytest.mark.parametrize(("times", "most"), [(4, 100), (20, 25)])
+def test_a_slow_worker_does_less(mixed: Any, times: int, most: int) -> None:
+    """By measured speed: 60 and 15 calls where the machine has nothing else to do."""
+    found = list(Session(mixed).ordered(paced, [(i, times) for i in range(300)], 0.1))
+    slow = found.count("numba")
+    assert 0 < slow < most and slow + found.count("native") == 300

@@ -139,7 +139,8 @@ def _written(
         (where, job.kernel, left[i], right[j], (i, j), job.dtype, step, job.engine)
         for i, j in tiles
     )
-    for tile, _ in zip(tiles, session.ordered(write_tile, work), strict=True):
+    written = session.ordered(write_tile, work, engine=job.engine)
+    for tile, _ in zip(tiles, written, strict=True):
         yield tile
 
 

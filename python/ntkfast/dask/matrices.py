@@ -19,6 +19,7 @@ from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
 
 SECONDS = 0.05  # of a task, about
+PAIRS = 2e8  # that a processor does in a second, about: until it is measured
 
 
 def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
@@ -165,7 +166,9 @@ def rectangular(
     """Return K(X, Y) V: a task for each block of X."""
     pieces = Y.like(V)
     work = ((kernel, block, Y.pieces, pieces, engine) for block in X.pieces)
-    return _stacked(session.ordered(tasks.products, work, SECONDS, together=True), bar, len(Y))
+    guess = max(SECONDS, _length(X.slices[0]) * len(Y) / PAIRS)
+    found = session.ordered(tasks.products, work, guess, together=True, engine=engine)
+    return _stacked(found, bar, len(Y))
 
 
 def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
@@ -197,7 +200,8 @@ def symmetric(
 
     sums = np.zeros(V.shape)
     work = (call(i, j) for i, j in pairs)
-    results = session.ordered(tasks.group_products, work, SECONDS, together=True)
+    guess = max(SECONDS, _length(X.slices[0]) ** 2 / PAIRS)
+    results = session.ordered(tasks.group_products, work, guess, together=True, engine=engine)
     for (i, j), found in zip(pairs, results, strict=True):
         for k, part in zip((i, j), found, strict=False):  # one, if a group is with itself
             sums[X.slices[k]] += part
