@@ -25,7 +25,8 @@ LOSSES = 3  # times that one group may be lost with its workers
 AHEAD = 2  # groups for each thread: one computes, the inputs of the other travel
 HELD = 16  # groups for each thread whose results wait for one before them, at most
 SHARE = 1.25  # times a group that each thread gets is all that is left, at least
-SECONDS = 0.5  # of a group
+SECONDS = 0.5  # of a group, at most; and for each thread of many,
+TASK = 0.008  # twice what one group takes the processor of scheduler and client
 LOOK = 5.0  # seconds after which workers are counted again
 
 
@@ -131,7 +132,7 @@ class Dispatch(Generic[T]):
             if not self._equal:
                 self._even, self._equal = left / SHARE, every
             self._equal -= 1
-            size = self._size(pace[worker])
+            size = self._size(pace[worker], max(SECONDS, TASK * every))
             group = Group(self._calls[self._begun : self._begun + size])
             self._begun += len(group.calls)
             self._groups.append(group)
@@ -147,9 +148,9 @@ class Dispatch(Generic[T]):
             taken, made = self._taken[worker], self._made[worker]
         return max(taken / made, 1e-9) if made else self._guess
 
-    def _size(self, seconds: float) -> int:
+    def _size(self, seconds: float, most: float) -> int:
         """Return how many calls of so many seconds make a group: a share of all, then less."""
-        return max(1, min(math.ceil(self._even / seconds), int(SECONDS / seconds)))
+        return max(1, min(math.ceil(self._even / seconds), int(most / seconds)))
 
     def _submit(self, fresh: dict[str | None, list[Group]]) -> None:
         """Send groups to workers, and first what they need that is nowhere yet."""
