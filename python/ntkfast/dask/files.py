@@ -21,6 +21,7 @@ from ntkfast.batch.journal import header_of
 from ntkfast.batch.matrices import Matrix
 from ntkfast.batch.run import Settings, Work, job_of, store, tiling, write
 from ntkfast.dask.blocks import parts_of
+from ntkfast.dask.leases import Lease, leased
 from ntkfast.dask.session import Session
 from ntkfast.dask.stores import StoreSink, begun, complete, header_in, is_url, opened
 from ntkfast.kernels.base import Kernel
@@ -57,7 +58,8 @@ def gram(
     out : path or URL
         As for `ntkfast.batch.gram`; workers write to its folder, which all of them see. Or a zarr
         array in any store of fsspec, ``"s3://bucket/K.zarr"``, to which workers write too. It has
-        no journal, since the store knows the tiles, and nothing keeps two jobs apart.
+        no journal, since the store knows the tiles. ``K.zarr.lock`` beside it keeps other jobs
+        away, for ten seconds if its own was killed.
     client : distributed.Client or str, optional
         Or the address of a scheduler. Default: the current client of this process.
 
@@ -68,7 +70,7 @@ def gram(
 
     Raises
     ------
-    TypeError, ValueError, OSError
+    TypeError, ValueError, OSError, BatchError
         As for `ntkfast.batch.gram`; dask arrays are refused.
     FileNotFoundError
         If a worker does not see the folder of `out`.
@@ -89,7 +91,11 @@ def gram(
             )
     settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
     if is_url(out):
-        return _to_store(session, job_of(kernel, X, Y, settings), str(out), settings)
+        job, url = job_of(kernel, X, Y, settings), str(out)
+        if not url.rstrip("/").endswith(".zarr"):
+            raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
+        with leased(url) as lease:
+            return _to_store(session, job, url, settings, lease)
     return write(kernel, X, Y, out, settings, partial(_fill, session))
 
 
@@ -101,10 +107,8 @@ def _fill(session: Session, work: Work) -> None:
         work.bar.update(work.grid.pairs(i, j))
 
 
-def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
+def _to_store(session: Session, job: Job, url: str, settings: Settings, lease: Lease) -> Any:
     """Take up or begin a job in a store, and let workers finish it."""
-    if not url.rstrip("/").endswith(".zarr"):
-        raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
     facts = job.fingerprint(Path(url), settings.progress and None)
     header: dict[str, Any] = {"job": facts, "probe": job.probe()}
     old = header_in(opened(url)) if settings.resume else None
@@ -118,9 +122,11 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))
         where = StoreSink, url, grid, told(header_in(opened(url)))
         for i, j in _written(session, job, where, missing, step):
+            lease.check()
             bar.update(grid.pairs(i, j))
     if any(facts[name] != now for name, now in job.contents(settings.progress and None).items()):
         raise BatchError(f"{url}: the inputs changed while the job ran; discard it: resume=False")
+    lease.check()
     complete(url, header)
     return opened(url)
 
@@ -139,7 +145,8 @@ def _written(
         (where, job.kernel, left[i], right[j], (i, j), job.dtype, step, job.engine)
         for i, j in tiles
     )
-    for tile, _ in zip(tiles, session.ordered(write_tile, work), strict=True):
+    written = session.ordered(write_tile, work, engine=job.engine)
+    for tile, _ in zip(tiles, written, strict=True):
         yield tile
 
 
