@@ -195,8 +195,9 @@ def _warn_of_a_constant(targets: Values, errors: Values, weights: Values | None)
         warn(
             f"y: column {column} has mean {mean[column]:.3g} and is predicted with an error of "
             f"{np.sqrt(found[column]):.3g}, more than its standard deviation "
-            f"{np.sqrt(around[column]):.3g}: there is no constant term; subtract the mean first, "
-            "by TransformedTargetRegressor(model, transformer=StandardScaler(with_std=False))",
+            f"{np.sqrt(around[column]):.3g}: there is no constant term; take a network with "
+            "biases, and subtract the mean first, by "
+            "TransformedTargetRegressor(model, transformer=StandardScaler(with_std=False))",
             UserWarning,
         )
 
