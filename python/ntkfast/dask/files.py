@@ -54,7 +54,7 @@ def gram(
     Parameters
     ----------
     kernel, X, Y, dtype, tile, engine, progress, resume, overwrite
-        As for `ntkfast.batch.gram`.
+        As for `ntkfast.batch.gram`. X and Y may be dask arrays too: the client collects them.
     out : path or URL
         As for `ntkfast.batch.gram`; workers write to its folder, which all of them see. Or a zarr
         array in any store of fsspec, ``"s3://bucket/K.zarr"``, to which workers write too. It has
@@ -83,12 +83,8 @@ def gram(
         If workers compute with different engines or instruction sets.
     """
     session = Session(client)
-    for name, value in (("X", X), ("Y", Y)):
-        if is_dask(value):
-            raise TypeError(
-                f"{name}: expected an array, memory map, zarr array or HDF5 dataset, got a dask "
-                "array; store it first: X.to_zarr(path)"
-            )
+    # Far smaller than the result, and what a later run continues with must be the same.
+    X, Y = (one.compute(scheduler=session.client) if is_dask(one) else one for one in (X, Y))
     settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
     if is_url(out):
         job, url = job_of(kernel, X, Y, settings), str(out)
@@ -169,7 +165,8 @@ def write_tile(
     job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1)
     block = np.empty(job.shape, dtype)
     everything = slice(0, job.shape[0]), slice(0, job.shape[1])
-    job.compute(*everything, block, step, lambda pairs: None)
+    rows, columns = grid.span(*tile)
+    job.compute(*everything, block, step, lambda pairs: None, (rows.start, columns.start))
     sink.open()
     try:
         # Once it is open: a job that has begun since then, under this name, has another file.

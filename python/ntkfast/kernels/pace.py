@@ -79,18 +79,32 @@ def step_edge(rate: float, threads: int | None) -> int:
 
 
 def fill_in_steps(
-    write: Writer, X: Any, Y: Any, out: FloatArray, edge: int, done: Callable[[int], None]
+    write: Writer,
+    X: Any,
+    Y: Any,
+    out: FloatArray,
+    edge: int,
+    done: Callable[[int], None],
+    first: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a Gram matrix square by square, and say how many pairs each one had.
 
-    Of a symmetric matrix, Y None, the squares on and above the diagonal are computed.
+    Of a symmetric matrix, Y None, the squares on and above the diagonal are computed. `first` are
+    the numbers of the first rows and columns in what they are parts of, for errors.
     """
     grid = Grid((out.shape[0], out.shape[1]), (edge, edge), Y is None)
     right = X if Y is None else Y
     for i, j in grid.tiles():
         rows, columns = grid.span(i, j)
         block = out[rows, columns]
-        write(X[rows], None if Y is None and i == j else right[columns], block)
+        try:
+            write(X[rows], None if Y is None and i == j else right[columns], block)
+        except ValueError as error:
+            above, before = first[0] + rows.start, first[1] + columns.start
+            if above or before:
+                of = " of X" if Y is None else ""
+                error.add_note(f"here X begins with row {above}, and Y with row {before}{of}")
+            raise
         if Y is None and i != j:
             out[columns, rows] = block.T
         done(block.size * (2 if Y is None and i != j else 1))
