@@ -84,7 +84,8 @@ def gram(
     """
     session = Session(client)
     # Far smaller than the result, and what a later run continues with must be the same.
-    X, Y = (one.compute(scheduler=session.client) if is_dask(one) else one for one in (X, Y))
+    X = collected(session, X)
+    Y = None if Y is None else collected(session, Y)
     settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
     if is_url(out):
         job, url = job_of(kernel, X, Y, settings), str(out)
@@ -93,6 +94,11 @@ def gram(
         with leased(url) as lease:
             return _to_store(session, job, url, settings, lease)
     return write(kernel, X, Y, out, settings, partial(_fill, session))
+
+
+def collected(session: Session, X: Any) -> Matrix:
+    """Return an array of the host: what the workers make of a dask array, anything else as it is."""
+    return X.compute(scheduler=session.client) if is_dask(X) else X
 
 
 def _fill(session: Session, work: Work) -> None:

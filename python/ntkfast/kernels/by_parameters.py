@@ -15,6 +15,7 @@ from ntkfast.arrays.collections import FloatArray, Weights
 from ntkfast.engines import Run
 from ntkfast.kernels.gradients import Differentiable, WeightsLike, check_finite, weights_of
 from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
+from ntkfast.support.telling import did_you_mean
 
 
 class Collected:
@@ -255,5 +256,6 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
     for name in listed:
         if name not in known:
             there = ", ".join(map(repr, known)) or "none"
-            raise ValueError(f"{argument}: expected some of {there}; got {name!r}")
+            meant = did_you_mean(name, known)
+            raise ValueError(f"{argument}: expected some of {there}; got {name!r}{meant}")
     return listed
