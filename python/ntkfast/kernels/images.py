@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import places
+from ntkfast.activations.base import Activation
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
-from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
@@ -41,6 +41,9 @@ class PlansImages(Protocol):
 
     def least_variance(self, first: float) -> float:
         """Return the smallest variance of pixels on the way of one that begins with `first`."""
+
+    def activations(self) -> tuple[Activation, ...]:
+        """Return the activations among the steps of the plan."""
 
     def head_layers(self) -> Layers:
         """Return the dense layers behind the read-out."""
@@ -168,12 +171,6 @@ class ImageKernel(EachPair):
     # ---- derivatives -----------------------------------------------------------------------------
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
-        if self.network.head_layers() or not _has_slopes(self.network.plan(X.shape)):
-            raise TypeError(
-                "kernel: derivatives by pixels are known of networks of ReLU, convolutions of "
-                "stride 1 with odd square filters, averages over blocks, and Skip without a "
-                f"shortcut; got {self!r}"
-            )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
@@ -181,12 +178,13 @@ class ImageKernel(EachPair):
 
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
-        size = np.sqrt(np.mean(np.square(X.data, dtype=np.float64), axis=1))
-        if not plan.homogeneous:
-            size = np.ones_like(size)
-        size = np.where(size > 0, size, 1)
+        size = np.ones(len(X))
+        if plan.homogeneous:  # a power of two: multiples of an image stay what they are
+            mean = X.norms / np.sqrt(height * width * channels)
+            size = np.ldexp(1.0, np.where(mean > 0, np.frexp(mean)[1] - 1, 0))
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
-        geometry, pixels = image_slopes.Geometry(plan), data.transpose(0, 3, 1, 2)
+        geometry = image_slopes.geometry_of(plan, self.network.activations())
+        pixels = data.transpose(0, 3, 1, 2)
         parts = [
             image_slopes.alone(geometry, pixels[part])[0].q
             for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
@@ -207,8 +205,9 @@ class ImageKernel(EachPair):
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
-        nngp = self.kind == "nngp"
-        found = pair_gradients(x.geometry, x.images, y.images, same, nngp)
+        by = np.array([self.kind == "nngp", self.kind == "ntk"], np.float64)
+        by_both = tuple(np.full(n * m, one) for one in by)
+        found = pair_gradients(x.geometry, x.images, y.images, same, by_both)
         found *= y.size[:, None, None, None]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
 
@@ -229,24 +228,6 @@ class ImageKernel(EachPair):
                 f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
             )
         return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
-
-
-def _has_slopes(plan: ImagePlan) -> bool:
-    """Whether the walks of `image_slopes` know all steps of a network."""
-    op = ImageOperation
-    known = {op.CONV, op.RELU, op.POOL, op.SAVE, op.ADD}
-    for step, level, after in zip(plan.steps, plan.levels, plan.levels[1:], strict=False):
-        (rows, columns), (above, left) = step["window"], step["before"]
-        if step["operation"] not in known or rows != columns or above != left:
-            return False
-        if step["operation"] == op.CONV:
-            if rows % 2 == 0 or above not in (0, rows // 2) or tuple(step["stride"]) != (1, 1):
-                return False
-        elif step["operation"] == op.POOL:
-            blocks = all(level[axis] == rows * after[axis] for axis in ("height", "width"))
-            if above or not blocks or not np.isclose(step["gain"], 1 / float(rows) ** 4):
-                return False
-    return True
 
 
 def _check_finite(outs: Outs) -> None:
