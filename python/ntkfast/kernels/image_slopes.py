@@ -44,17 +44,18 @@ from ntkfast.kernels.image_planes import (
     taken,
     with_margin,
 )
-from ntkfast.kernels.sequence_slopes import PARALLEL, told_apart
+from ntkfast.kernels.sequence_slopes import told_apart
 
 CLOSE = 0.01  # v below which it is summed from small quantities
+PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as parallel
 ROUGH = 64 * float(np.finfo(np.float64).eps)  # the rounding of v where it is a difference
 
 
 class Pair(NamedTuple):
     """The pairs of pixels of one displacement, (pairs of images, rows, columns).
 
-    `lost` is the variance of the first less that of the second times `ratio`, (pairs of images, 1,
-    1): multiples of an image have none.
+    `lost` is the variance of the first less that of the second times the square of `ratio`, (pairs
+    of images, 1, 1): multiples of an image have none.
     """
 
     s: Doubles
@@ -62,6 +63,11 @@ class Pair(NamedTuple):
     v: Doubles
     lost: Doubles
     ratio: Doubles
+
+    @property
+    def short(self) -> Doubles:
+        """What the square of the ratio lacks of 1."""
+        return (1 - self.ratio) * (1 + self.ratio)
 
     def part(self, which: Any) -> Pair:
         """Return those of some images."""
@@ -121,12 +127,18 @@ class Whole(NamedTuple):
     pair: Pair
 
     @property
+    def unlike(self) -> NDArray[np.bool_]:
+        """Where the variances are no neighbours, so that differences are no help."""
+        return np.abs(self.pair.lost) > 2 * self.q
+
+    @property
     def sign(self) -> Doubles:
         """Those of the covariances."""
         return np.where(self.pair.s < 0, -1.0, 1.0)
 
-    def bias(self, lost: Doubles) -> Doubles:
-        """Return what a bias of variance 1 adds to v, `lost` the difference of variances."""
+    def bias(self, p: Doubles) -> Doubles:
+        """Return what a bias of variance 1 adds to v, `p` the variances of the second image."""
+        lost = self.pair.lost - self.pair.short * p
         back = np.where(self.pair.s < 0, 2 * self.n * self.m, 0)
         return np.asarray(_inverse_gap(self.n, self.m, lost) ** 2 / 2 + back)
 
@@ -174,6 +186,7 @@ def _share(gain: float, q: Doubles, p: Doubles, part: Pair, whole: Whole) -> Sha
     e, f = np.sqrt(gain * q) * whole.n, np.sqrt(gain * p) * whole.m
     both = whole.q * (e + f)
     turned = (gain * part.lost - f * f * whole.pair.lost) * _inverse(both)
+    turned = np.where(whole.unlike, e - f, turned)
     return Share(e, f, turned, (part.s < 0) == (whole.pair.s < 0), part.v, q)
 
 
@@ -241,8 +254,8 @@ class Walk:
         s = scale * (a * b).sum(axis=1)
         lost = ratio = np.zeros((len(s), 1, 1))
         if at.kinked:
-            ratio, ends = self.ratio**2, (self.multiple, self.rest)
-            multiple, rest = (at.right(end, 0, d) for end in ends)
+            ratio = self.ratio
+            multiple, rest = (at.right(end, 0, d) for end in (self.multiple, self.rest))
             lost = ((a - multiple) - rest) * ((a + multiple) + rest)
             lost = scale * lost.sum(axis=1)
         return Pair(s, np.zeros_like(s), np.ones_like(s), lost, ratio)
@@ -264,13 +277,12 @@ class Walk:
         if not at.kinked:
             return Pair(s, t, v, pair.lost, pair.ratio)
         lost = at.window(pair.lost, k, d) + at.unpaired(self.x.q[k], k, d, 0)
-        lost = gain * (lost - pair.ratio * at.unpaired(self.y.q[k], k, d, 1))
-        found = Pair(s, t, v, lost + bias * (1 - pair.ratio), pair.ratio)
+        lost = gain * (lost - pair.ratio**2 * at.unpaired(self.y.q[k], k, d, 1))
+        found = Pair(s, t, v, lost + bias * pair.short, pair.ratio)
         near = np.flatnonzero((v < CLOSE).any(axis=(1, 2)))
         if near.size:
             whole = self._whole(k + 1, d, found, near)
-            lost = whole.pair.lost + (whole.pair.ratio - 1) * at.right(self.y.q[k + 1], k + 1, d)[near]
-            total = bias * whole.bias(lost)
+            total = bias * whole.bias(at.right(self.y.q[k + 1], k + 1, d)[near])
             if k:
                 for *_, share in self._parts(k, d, pair.part(near), whole, near):
                     total += share.defect()
@@ -293,7 +305,7 @@ class Walk:
             one, two = taken(q, *of_x), taken(p, *of_y)
             s, v, lost = (taken(plane, *place) for plane in planes)
             both = (place[0] >= 0)[:, None] & (place[1] >= 0)
-            part = Pair(s, s, v, np.where(both, lost, one - pair.ratio * two), pair.ratio)
+            part = Pair(s, s, v, np.where(both, lost, one - pair.ratio**2 * two), pair.ratio)
             yield place, of_x, _share(gain, one, two, part, whole)
 
     def _patches(
@@ -304,18 +316,20 @@ class Walk:
         They are those of unit vectors, up to a factor: of both images where the cosine is positive,
         of the second one and the opposite of the first one elsewhere.
         """
-        at, ratio = self.at, np.sqrt(whole.pair.ratio)
+        at, m = self.at, whole.m / whole.pair.ratio
         rows, columns = (at.taps(0, axis, d[axis]) for axis in (0, 1))
         x, multiple, rest = (
             with_margin(a[near]) for a in (self.x.data, self.multiple, self.rest)
         )
-        sign, scale = whole.sign[:, None], (whole.m / ratio)[:, None]
-        shift = whole.sign * _inverse_gap(whole.n, whole.m / ratio, whole.pair.lost)
+        sign, scale = whole.sign[:, None], m[:, None]
+        shift = whole.sign * _inverse_gap(whole.n, m, whole.pair.lost)
+        unlike, other = (np.abs(shift) > 2 * whole.n)[:, None], (whole.sign * whole.n)[:, None]
         for i, j in np.ndindex(len(rows.x), len(columns.x)):
             of_x, of_y = (rows.x[i], columns.x[j]), (rows.y[i], columns.y[j])
             one = taken(x, *of_x)
-            gap = (taken(multiple, *of_y) - sign * one) + taken(rest, *of_y)
-            yield of_x, one, gap * scale + shift[:, None] * one
+            two = taken(multiple, *of_y)
+            gap = ((two - sign * one) + taken(rest, *of_y)) * scale + shift[:, None] * one
+            yield of_x, one, np.where(unlike, two * scale - other * one, gap)
 
     def _angle(self, pair: Pair) -> tuple[Doubles, Doubles]:
         """Return sin^2 and cos^2 of half the angle."""
@@ -381,7 +395,7 @@ class Walk:
             return list(ways)
         found = []
         for level, way in zip((k, self.at.saved(k)), ways, strict=True):
-            lost = way.lost + (way.ratio - 1) * self.at.right(self.y.q[level], level, d)
+            lost = way.lost - way.short * self.at.right(self.y.q[level], level, d)
             found.append(way._replace(lost=lost, ratio=np.ones_like(way.ratio)))
         return found
 
