@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,8 @@ class Geometry:
         self.scales = [(int(level["scale_h"]), int(level["scale_w"])) for level in plan.levels]
         self.operations = [int(step["operation"]) for step in plan.steps]
         some = iter(activations)
-        self.activations = [next(some) if op in (RELU, ACTIVATE) else None for op in self.operations]
+        curved = (RELU, ACTIVATE)
+        self.activations = [next(some) if op in curved else None for op in self.operations]
         self.kinked = any(one.degree is not None for one in activations)
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
@@ -179,14 +180,20 @@ class Geometry:
         return Taps(x, y, np.where((x >= 0) & (y >= 0), x - first, -1))
 
     def _counts(self, k: int, axis: int, d: int) -> tuple[Doubles, ...]:
-        """Return how often windows of convolution k meet pairs; pixels of x that are and are not
-        in pairs; and those of y."""
+        """Return how often windows of convolution k meet pairs, and pixels: four matrices.
+
+        They are pixels of x that are in pairs, and those that are not; and so of y.
+        """
         x, y, pair = self.taps(k, axis, d)
         n = self.sizes[k][axis]
         whole = self._first(k, axis, self._along(k, axis, d))[1]
         return (
             _counted(pair, whole),
-            *(_counted(np.where((pair >= 0) == there, a, -1), n) for a in (x, y) for there in (1, 0)),
+            *(
+                _counted(np.where((pair >= 0) == there, side, -1), n)
+                for side in (x, y)
+                for there in (True, False)
+            ),
         )
 
     def _links(self, k: int, axis: int, d: int) -> dict[int, Doubles]:

@@ -1,33 +1,39 @@
-"""Gradients of convolutional kernels by the pixels of an image, in NumPy.
+"""Pairs of images walked through a convolutional network forth and back, in NumPy.
 
-Pairs of images are walked one displacement (a plane) at a time, forth and back, as in
-csrc/formulas/image_walk.hpp. Pools join planes: what lies behind a pool is kept, and planes before
-it are walked a second time.
-
-A pair of pixels is carried as its covariance S, its tangent kernel T and v = 1 - |u|, u the cosine,
-from small quantities where it is small: see csrc/formulas/pixel_pairs.hpp. Back go derivatives by
-S, by T, and by the variances of the first image, whose way from the pixels is differentiated once.
+They are walked one displacement (a plane) at a time, as in csrc/formulas/image_walk.hpp. Pools join
+planes: what lies behind a pool is kept, and planes before it are walked a second time. Back go
+derivatives by S, by T, and by the variances of the first image: see `image_gradients`.
 
 Functions with a kink have derivatives with a pole at angle 0, by the cosine alone. It goes back by
 itself as in `sequence_slopes`: a cosine is a sum over parts, and moves with them, and as the shares
-of a variance turn. Differences of variances are carried forth, from those of pixels, so that what
-meets the pole is as small as the angle and as exact as the images. Behind a pool, and behind a
-function without a kink, cosines are differences, and their poles derivatives by S and variances.
+of a variance turn. What meets the pole is as small as the angle, and as exact as the images. Behind
+a pool, and behind a function without a kink, cosines are differences, and their poles derivatives
+by S and by variances.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations.base import Activation
-from ntkfast.engines.maps import ImagePlan
+from ntkfast.kernels.image_pairs import (
+    CLOSE,
+    PARALLEL,
+    ROUGH,
+    By,
+    Doubles,
+    Pair,
+    Share,
+    Whole,
+    exact_product,
+    inverse,
+    inverse_gap,
+    share_of,
+)
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,
@@ -36,7 +42,6 @@ from ntkfast.kernels.image_planes import (
     RELU,
     SAVE,
     SWAP,
-    Doubles,
     Geometry,
     Indices,
     Links,
@@ -45,45 +50,6 @@ from ntkfast.kernels.image_planes import (
     with_margin,
 )
 from ntkfast.kernels.sequence_slopes import told_apart
-
-CLOSE = 0.01  # v below which it is summed from small quantities
-PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as parallel
-ROUGH = 64 * float(np.finfo(np.float64).eps)  # the rounding of v where it is a difference
-
-
-class Pair(NamedTuple):
-    """The pairs of pixels of one displacement, (pairs of images, rows, columns).
-
-    `lost` is the variance of the first less that of the second times the square of `ratio`, (pairs
-    of images, 1, 1): multiples of an image have none.
-    """
-
-    s: Doubles
-    t: Doubles
-    v: Doubles
-    lost: Doubles
-    ratio: Doubles
-
-    @property
-    def short(self) -> Doubles:
-        """What the square of the ratio lacks of 1."""
-        return (1 - self.ratio) * (1 + self.ratio)
-
-    def part(self, which: Any) -> Pair:
-        """Return those of some images."""
-        return Pair(*(a[which] for a in self))
-
-
-class By(NamedTuple):
-    """Derivatives by covariances, tangent kernels, and cosines: what has a pole."""
-
-    s: Any
-    t: Any
-    u: Any = 0.0
-
-    def plus(self, other: By) -> By:
-        """Return the sum."""
-        return By(self.s + other.s, self.t + other.t, self.u + other.u)
 
 
 class Images(NamedTuple):
@@ -101,93 +67,6 @@ class Images(NamedTuple):
     def part(self, which: Any) -> Images:
         """Return some of them."""
         return Images(self.data[which], [q[which] for q in self.q])
-
-
-@dataclass(frozen=True, eq=False)
-class Alone:
-    """What walks ask of images by themselves, which were divided by `size`."""
-
-    geometry: Geometry
-    images: Images
-    size: Doubles
-
-    def __len__(self) -> int:
-        return len(self.size)
-
-    def __getitem__(self, which: Any) -> Alone:
-        return Alone(self.geometry, self.images.part(which), self.size[which])
-
-
-class Whole(NamedTuple):
-    """Pairs behind a step, as their parts ask for them; n and m are inverse deviations."""
-
-    q: Doubles
-    n: Doubles
-    m: Doubles
-    pair: Pair
-
-    @property
-    def unlike(self) -> NDArray[np.bool_]:
-        """Where the variances are no neighbours, so that differences are no help."""
-        return np.abs(self.pair.lost) > 2 * self.q
-
-    @property
-    def sign(self) -> Doubles:
-        """Those of the covariances."""
-        return np.where(self.pair.s < 0, -1.0, 1.0)
-
-    def bias(self, p: Doubles) -> Doubles:
-        """Return what a bias of variance 1 adds to v, `p` the variances of the second image."""
-        lost = self.pair.lost - self.pair.short * p
-        back = np.where(self.pair.s < 0, 2 * self.n * self.m, 0)
-        return np.asarray(_inverse_gap(self.n, self.m, lost) ** 2 / 2 + back)
-
-
-@lru_cache(maxsize=16)
-def geometry_of(plan: ImagePlan, activations: tuple[Activation, ...]) -> Geometry:
-    """Return the geometry of a plan."""
-    return Geometry(plan, activations)
-
-
-class Share(NamedTuple):
-    """One part of pairs: shares e and f of both deviations, and what the part is.
-
-    Attributes
-    ----------
-    turned : array
-        e - f.
-    same : array of bool
-        Whether the covariance has the sign of the whole.
-    v, q : arrays
-        That of the part, and its variance in the first image.
-    """
-
-    e: Doubles
-    f: Doubles
-    turned: Doubles
-    same: NDArray[np.bool_]
-    v: Doubles
-    q: Doubles
-
-    def defect(self) -> Doubles:
-        """Return what it adds to v of the whole."""
-        v = np.where(self.same, self.v, 2 - self.v)
-        return np.asarray(self.e * self.f * v + self.turned**2 / 2)
-
-    def back(self, by_u: Doubles, whole: Whole) -> tuple[Doubles, Doubles]:
-        """Return derivatives by the cosine of the part, and by the variance of the first image."""
-        v = whole.pair.v
-        near = self.e * v - self.f * self.v - self.turned
-        rest = np.where(self.same, near, -self.f * (1 - self.v) - self.e * (1 - v))
-        return by_u * self.e * self.f, by_u * self.e * whole.sign * rest / 2 * _inverse(self.q)
-
-
-def _share(gain: float, q: Doubles, p: Doubles, part: Pair, whole: Whole) -> Share:
-    e, f = np.sqrt(gain * q) * whole.n, np.sqrt(gain * p) * whole.m
-    both = whole.q * (e + f)
-    turned = (gain * part.lost - f * f * whole.pair.lost) * _inverse(both)
-    turned = np.where(whole.unlike, e - f, turned)
-    return Share(e, f, turned, (part.s < 0) == (whole.pair.s < 0), part.v, q)
 
 
 class Walk:
@@ -212,9 +91,9 @@ class Walk:
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
         if at.kinked:
             n, m = (np.sqrt(one.q[0].sum(axis=(1, 2))) for one in (x, y))
-            ratio = np.where((n > 0) & (m > 0), n * _inverse(m), 1)
+            ratio = np.where((n > 0) & (m > 0), n * inverse(m), 1)
             self.ratio = ratio[:, None, None]
-            self.multiple, self.rest = _product(self.ratio[:, None], y.data)
+            self.multiple, self.rest = exact_product(self.ratio[:, None], y.data)
 
     # ---- forth -----------------------------------------------------------------------------------
 
@@ -242,7 +121,7 @@ class Walk:
 
     def _inverses(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
         q, p = self._variances(k, d)
-        return _inverse(np.sqrt(q)), _inverse(np.sqrt(p))
+        return inverse(np.sqrt(q)), inverse(np.sqrt(p))
 
     def _whole(self, k: int, d: Shift, pair: Pair, near: Any = slice(None)) -> Whole:
         q, (n, m) = self.at.left(self.x.q[k], k, d), self._inverses(k, d)
@@ -306,7 +185,7 @@ class Walk:
             s, v, lost = (taken(plane, *place) for plane in planes)
             both = (place[0] >= 0)[:, None] & (place[1] >= 0)
             part = Pair(s, s, v, np.where(both, lost, one - pair.ratio**2 * two), pair.ratio)
-            yield place, of_x, _share(gain, one, two, part, whole)
+            yield place, of_x, share_of(gain, one, two, part, whole)
 
     def _patches(
         self, d: Shift, whole: Whole, near: Indices
@@ -322,7 +201,7 @@ class Walk:
             with_margin(a[near]) for a in (self.x.data, self.multiple, self.rest)
         )
         sign, scale = whole.sign[:, None], m[:, None]
-        shift = whole.sign * _inverse_gap(whole.n, m, whole.pair.lost)
+        shift = whole.sign * inverse_gap(whole.n, m, whole.pair.lost)
         unlike, other = (np.abs(shift) > 2 * whole.n)[:, None], (whole.sign * whole.n)[:, None]
         for i, j in np.ndindex(len(rows.x), len(columns.x)):
             of_x, of_y = (rows.x[i], columns.x[j]), (rows.y[i], columns.y[j])
@@ -337,14 +216,14 @@ class Walk:
         return np.where(back, 1 - half, half), np.where(back, half, 1 - half)
 
     def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
-        one: Activation = self.at.activations[k]
+        one: Any = self.at.activations[k]
         (q, p), (after, other) = self._variances(k, d), self._variances(k + 1, d)
         v, vc = self._angle(pair)
         roots = np.sqrt(after) * np.sqrt(other)
         if one.degree is None:
             c = np.sqrt(q) * np.sqrt(p) * (vc - v)
             s, t = one.dual(q, p, c), pair.t * one.derivative_dual(q, p, c)
-            v = np.maximum(1 - np.abs(s) * _inverse(roots), 0)
+            v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
             return Pair(s, t, v, after - other, np.ones_like(pair.ratio))
         defect, slope, _ = one.on_sphere(1.0, v, vc)
         rest = one.on_sphere(1.0, vc, v)[0] if one.is_odd else 2 - defect
@@ -363,7 +242,7 @@ class Walk:
             if d == (0, 0):
                 self.moved[k] = lost.mean(axis=(1, 2), keepdims=True)
             size = self.y.q[k].mean(axis=(1, 2), keepdims=True)
-            lost = n * n * (lost - p * self.moved[k] * _inverse(size))
+            lost = n * n * (lost - p * self.moved[k] * inverse(size))
         elif at.kinked:
             q, p = self._variances(k + 1, d)
             lost = q - p
@@ -374,7 +253,7 @@ class Walk:
         if not self.at.plan.steps[k]["whole"]:
             return self._inverses(k, d)
         n, m = (
-            _inverse(np.sqrt(one.q[k].mean(axis=(1, 2), keepdims=True))) for one in (self.x, self.y)
+            inverse(np.sqrt(one.q[k].mean(axis=(1, 2), keepdims=True))) for one in (self.x, self.y)
         )
         return n, m
 
@@ -404,7 +283,7 @@ class Walk:
     ) -> Iterator[tuple[int, Share]]:
         """Yield the levels and shares of the ways that step k adds."""
         for level, part in ((k, pair), (self.at.saved(k), saved)):
-            yield level, _share(1.0, *self._variances(level, d), part, whole)
+            yield level, share_of(1.0, *self._variances(level, d), part, whole)
 
     def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
         """Add a plane to those behind pool k."""
@@ -501,7 +380,7 @@ class Walk:
         return found[0], found[1]
 
     def _by_activated(self, k: int, d: Shift, pair: Pair, by: By) -> By:
-        one: Activation = self.at.activations[k]
+        one: Any = self.at.activations[k]
         q, p = self._variances(k, d)
         v, vc = self._angle(pair)
         slopes, roots, bent = one.dual_slopes(q, p, v, vc), np.sqrt(q) * np.sqrt(p), by.t * pair.t
@@ -537,119 +416,3 @@ class Walk:
                 by_s += gain * (rows.T @ one @ columns)
                 by_t += gain * (rows.T @ two @ columns)
         return By(by_s, by_t)
-
-
-def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
-    """Return images with their variances, and the walk of each image with itself."""
-    plan = at.plan
-    images = Images(data, [plan.input_scale * (data**2).sum(axis=1)])
-    walk = Walk(at, images, images, np.ones(len(data), bool))
-    for (k, end), planes in zip(at.segments, at.own, strict=True):
-        for step in range(k, end):
-            row, q, operation = plan.steps[step], images.q[-1], at.operations[step]
-            if operation == CONV:
-                q = row["gain"] * at.window(q, step) + row["bias"]
-            elif operation in (RELU, ACTIVATE):
-                q = np.asarray(at.activations[step].variance(q))
-            elif operation == NORMALIZE:
-                size = q.mean(axis=(1, 2), keepdims=True) if row["whole"] else q
-                q = q * _inverse(size)
-                if not row["whole"]:
-                    q = np.where(q > 0, 1.0, 0.0)
-            elif operation == SWAP:
-                q = images.q[at.saved(step)]
-            elif operation == ADD:
-                q = q + images.q[at.saved(step)]
-            images.q.append(q)
-        for d, links in planes.items():
-            walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-        if planes:
-            images.q.append(walk.pooled[end + 1][0, 0][0])
-    return images, walk
-
-
-def pair_gradients(
-    at: Geometry, x: Images, y: Images, same: NDArray[np.bool_], by: tuple[Doubles, Doubles]
-) -> Doubles:
-    """Return the gradients of sums of both kernels of pairs of images by the first ones' pixels.
-
-    Parameters
-    ----------
-    same : (n,) array
-        Which pairs are equal.
-    by : pair of (n,) arrays
-        What the NNGP and the NTK of each are multiplied by.
-    """
-    walk, final = Walk(at, x, y, same), at.segments[-1]
-    nngp, ntk = (a[:, None, None] for a in by)
-    for (k, end), planes in zip(at.segments, at.planes, strict=False):
-        for d, links in planes.items():
-            walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-    for d, weights in at.weights.items():
-        by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
-        walk.back(final[0], d, walk.forth(*final, d), by_end)
-    for (k, end), planes in zip(at.segments[-2::-1], at.planes[::-1], strict=True):
-        for d, links in planes.items():
-            walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
-    return walk.by_data + by_variances(at, x.data, walk.by_q)
-
-
-def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
-    """Return the gradients by pixels, from derivatives by the variances before all steps."""
-    plan, more = at.plan, defaultdict[int, Any](float)
-    images, walk = alone(at, data)
-    for (k, end), planes in zip(at.segments[::-1], at.own[::-1], strict=True):
-        if planes:  # both images move
-            behind = walk.by_pooled.setdefault(end + 1, defaultdict(lambda: [0.0, 0.0]))
-            behind[0, 0] = [behind[0, 0][0] + by_q[end + 1], np.zeros_like(by_q[end + 1])]
-            for d, links in planes.items():
-                walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
-            for level in range(k, end + 1):
-                by_q[level] += 2 * walk.by_q[level]
-        carried: Any = by_q[end]
-        for step in reversed(range(k, end)):
-            row, q, operation = plan.steps[step], images.q[step], at.operations[step]
-            if operation == CONV:
-                carried = row["gain"] * at.turned_window(carried, step)
-            elif operation in (RELU, ACTIVATE):
-                whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
-                carried = (2 * whole.by_q + whole.by_c) * carried
-            elif operation == NORMALIZE and row["whole"]:
-                size = _inverse(q.mean(axis=(1, 2), keepdims=True))
-                mean = (carried * q).mean(axis=(1, 2), keepdims=True)
-                carried = size * (carried - size * mean)
-            elif operation == NORMALIZE:
-                carried = np.zeros_like(carried)
-            elif operation == ADD:
-                more[at.saved(step)] = carried
-            elif operation == SWAP:
-                saved = at.saved(step)
-                carried, more[saved] = more.pop(step), more[saved] + carried
-            elif operation == SAVE:
-                carried = carried + more.pop(step)
-            carried = carried + by_q[step]
-        by_q[k] = carried
-    return 2 * walk.by_data + 2 * plan.input_scale * by_q[0][:, None] * data
-
-
-def _inverse_gap(n: Doubles, m: Doubles, lost: Doubles) -> Doubles:
-    """Return m - n of inverse deviations, from the difference of the variances."""
-    both = n * m
-    return np.asarray(lost * both * both * _inverse(n + m))
-
-
-def _product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
-    """Return a product and its rounding error: Dekker, Numerische Mathematik 18 (1971)."""
-    value = a * b
-    (one, two), (three, four) = (_halves(part) for part in (a, b))
-    return value, two * four - (((value - one * three) - two * three) - one * four)
-
-
-def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
-    scaled = 134217729.0 * a
-    high = scaled - (scaled - a)
-    return high, a - high
-
-
-def _inverse(a: Doubles) -> Doubles:
-    return np.where(a > 0, 1 / np.where(a > 0, a, 1), 0)

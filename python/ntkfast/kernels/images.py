@@ -17,10 +17,10 @@ from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
-from ntkfast.kernels.layers import Diagonal, Layers
+from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 
 if TYPE_CHECKING:
-    from ntkfast.kernels.image_slopes import Alone
+    from ntkfast.kernels.image_gradients import Alone
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -171,10 +171,16 @@ class ImageKernel(EachPair):
     # ---- derivatives -----------------------------------------------------------------------------
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        for layer in self.network.head_layers():
+            if not (layer.activation == IDENTITY or layer.activation.has_slopes):
+                raise TypeError(
+                    "kernel: derivatives by pixels are known of dense layers whose dual kernels "
+                    f"have derivatives in closed form; got {layer.activation.name} in {self!r}"
+                )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
-        from ntkfast.kernels import image_slopes  # rarely needed: imports stay few
+        from ntkfast.kernels import image_gradients  # rarely needed: imports stay few
 
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
@@ -183,14 +189,15 @@ class ImageKernel(EachPair):
             mean = X.norms / np.sqrt(height * width * channels)
             size = np.ldexp(1.0, np.where(mean > 0, np.frexp(mean)[1] - 1, 0))
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
-        geometry = image_slopes.geometry_of(plan, self.network.activations())
+        geometry = image_gradients.geometry_of(plan, self.network.activations())
         pixels = data.transpose(0, 3, 1, 2)
         parts = [
-            image_slopes.alone(geometry, pixels[part])[0].q
+            image_gradients.alone(geometry, pixels[part])[0].q
             for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
         ]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        return image_slopes.Alone(geometry, image_slopes.Images(pixels, variances), size)
+        found = image_gradients.Alone(geometry, image_gradients.Images(pixels, variances), size)
+        return image_gradients.with_own(found) if self.network.head_layers() else found
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
@@ -200,15 +207,28 @@ class ImageKernel(EachPair):
         return 8 * (6 * pixels * len(sizes) + 4 * behind)
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-        from ntkfast.kernels.image_slopes import pair_gradients
+        from ntkfast.kernels.image_gradients import pair_gradients
 
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
-        by = np.array([self.kind == "nngp", self.kind == "ntk"], np.float64)
-        by_both = tuple(np.full(n * m, one) for one in by)
-        found = pair_gradients(x.geometry, x.images, y.images, same, by_both)
+        layers, nngp = self.network.head_layers(), self.kind == "nngp"
+        by_own = np.zeros(n * m)
+
+        def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
+            if not layers:
+                return np.full_like(s, nngp), np.full_like(t, not nngp)
+            from ntkfast.kernels.image_heads import head_slopes
+
+            size = x.size * y.size
+            found = head_slopes(layers, x.variance, y.variance, size * s, size * t, same, nngp)
+            by_own[:] = found[2]
+            return found[:2]
+
+        found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers))
         found *= y.size[:, None, None, None]
+        if layers:
+            found += (by_own * x.size)[:, None, None, None] * x.own.gradient
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:

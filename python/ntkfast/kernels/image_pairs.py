@@ -1,0 +1,149 @@
+"""A pair of pixels of two images on the way through a network, as its derivatives ask for it.
+
+A pair is carried as its covariance S, its tangent kernel T and v = 1 - |u|, u the cosine, from
+small quantities where it is small: see csrc/formulas/pixel_pairs.hpp. What a step makes of several
+pairs is a sum of parts: with shares e and f of the deviations of both images,
+
+    1 - u = sum e f (1 - u_a) + 1/2 sum (e - f)^2,
+    du = sum e f du_a + sum e (f u_a - e u) dq_a / (2 q_a)
+
+as the first image moves. Differences of shares are those of variances, which are carried too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles: TypeAlias = NDArray[np.float64]
+CLOSE = 0.01  # v below which it is summed from small quantities
+PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as parallel
+ROUGH = 64 * float(np.finfo(np.float64).eps)  # the same where v is a difference
+
+
+class Pair(NamedTuple):
+    """The pairs of pixels of one displacement, (pairs of images, rows, columns).
+
+    `lost` is the variance of the first less that of the second times the square of `ratio`, (pairs
+    of images, 1, 1): multiples of an image have none.
+    """
+
+    s: Doubles
+    t: Doubles
+    v: Doubles
+    lost: Doubles
+    ratio: Doubles
+
+    @property
+    def short(self) -> Doubles:
+        """What the square of the ratio lacks of 1."""
+        return (1 - self.ratio) * (1 + self.ratio)
+
+    def part(self, which: Any) -> Pair:
+        """Return those of some images."""
+        return Pair(*(a[which] for a in self))
+
+
+class By(NamedTuple):
+    """Derivatives by covariances, tangent kernels, and cosines: what has a pole."""
+
+    s: Any
+    t: Any
+    u: Any = 0.0
+
+    def plus(self, other: By) -> By:
+        """Return the sum."""
+        return By(self.s + other.s, self.t + other.t, self.u + other.u)
+
+
+class Whole(NamedTuple):
+    """Pairs behind a step, as their parts ask for them; n and m are inverse deviations."""
+
+    q: Doubles
+    n: Doubles
+    m: Doubles
+    pair: Pair
+
+    @property
+    def unlike(self) -> NDArray[np.bool_]:
+        """Where the variances are no neighbours, so that differences are no help."""
+        return np.abs(self.pair.lost) > 2 * self.q
+
+    @property
+    def sign(self) -> Doubles:
+        """Those of the covariances."""
+        return np.where(self.pair.s < 0, -1.0, 1.0)
+
+    def bias(self, p: Doubles) -> Doubles:
+        """Return what a bias of variance 1 adds to v, `p` the variances of the second image."""
+        lost = self.pair.lost - self.pair.short * p
+        back = np.where(self.pair.s < 0, 2 * self.n * self.m, 0)
+        return np.asarray(inverse_gap(self.n, self.m, lost) ** 2 / 2 + back)
+
+
+class Share(NamedTuple):
+    """One part of pairs: shares e and f of both deviations, and what the part is.
+
+    Attributes
+    ----------
+    turned : array
+        e - f.
+    same : array of bool
+        Whether the covariance has the sign of the whole.
+    v, q : arrays
+        That of the part, and its variance in the first image.
+    """
+
+    e: Doubles
+    f: Doubles
+    turned: Doubles
+    same: NDArray[np.bool_]
+    v: Doubles
+    q: Doubles
+
+    def defect(self) -> Doubles:
+        """Return what it adds to v of the whole."""
+        v = np.where(self.same, self.v, 2 - self.v)
+        return np.asarray(self.e * self.f * v + self.turned**2 / 2)
+
+    def back(self, by_u: Doubles, whole: Whole) -> tuple[Doubles, Doubles]:
+        """Return derivatives by the cosine of the part, and by the variance of the first image."""
+        v = whole.pair.v
+        near = self.e * v - self.f * self.v - self.turned
+        rest = np.where(self.same, near, -self.f * (1 - self.v) - self.e * (1 - v))
+        return by_u * self.e * self.f, by_u * self.e * whole.sign * rest / 2 * inverse(self.q)
+
+
+def share_of(gain: float, q: Doubles, p: Doubles, part: Pair, whole: Whole) -> Share:
+    """Return a part of pairs, of variances `q` and `p`, that a step multiplies by `gain`."""
+    e, f = np.sqrt(gain * q) * whole.n, np.sqrt(gain * p) * whole.m
+    both = whole.q * (e + f)
+    turned = (gain * part.lost - f * f * whole.pair.lost) * inverse(both)
+    turned = np.where(whole.unlike, e - f, turned)
+    return Share(e, f, turned, (part.s < 0) == (whole.pair.s < 0), part.v, q)
+
+
+def inverse_gap(n: Doubles, m: Doubles, lost: Doubles) -> Doubles:
+    """Return m - n of inverse deviations, from the difference of the variances."""
+    both = n * m
+    return np.asarray(lost * both * both * inverse(n + m))
+
+
+def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
+    """Return a product and its rounding error: Dekker, Numerische Mathematik 18 (1971)."""
+    value = a * b
+    (one, two), (three, four) = (_halves(part) for part in (a, b))
+    return value, two * four - (((value - one * three) - two * three) - one * four)
+
+
+def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
+    scaled = 134217729.0 * a
+    high = scaled - (scaled - a)
+    return high, a - high
+
+
+def inverse(a: Doubles) -> Doubles:
+    """Return 1 / a, and 0 of 0."""
+    return np.where(a > 0, 1 / np.where(a > 0, a, 1), 0)
