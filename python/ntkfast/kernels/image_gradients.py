@@ -112,7 +112,7 @@ def with_own(one: Alone) -> Alone:
         found.append(nngp)
         return np.ones_like(nngp), np.zeros_like(ntk)
 
-    gradient = 2 * pair_gradients(one.geometry, images, images, same, weigh, True)
+    gradient = 2 * pair_gradients(one.geometry, images, images, same, weigh, True, len(one))
     return replace(one, own=Own(found[0], gradient))
 
 
@@ -123,8 +123,9 @@ def pair_gradients(
     same: NDArray[np.bool_],
     weigh: Weigh,
     seen: bool,
+    rows: int,
 ) -> Doubles:
-    """Return the gradients of functions of both kernels of pairs of images by the first ones' pixels.
+    """Return the gradients of functions of both kernels of pairs of images by the first images.
 
     Parameters
     ----------
@@ -134,6 +135,13 @@ def pair_gradients(
         From the NNGP and the NTK of pairs to the derivatives by both.
     seen : bool
         Whether it looks at them.
+    rows : int
+        How many first images there are, each with as many pairs, one after the other: gradients
+        are summed over these.
+
+    Returns
+    -------
+    (rows, channels, height, width) array
     """
     walk, final = Walk(at, x, y, same), at.segments[-1]
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
@@ -152,7 +160,13 @@ def pair_gradients(
     for (k, end), planes in zip(at.segments[-2::-1], at.planes[::-1], strict=True):
         for d, links in planes.items():
             walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
-    return walk.by_data + by_variances(at, x.data, walk.by_q)
+
+    def summed(a: Doubles) -> Doubles:
+        return a.reshape(rows, -1, *a.shape[1:]).sum(axis=1)
+
+    distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
+    by_q = [summed(a) for a in walk.by_q]
+    return summed(walk.by_data) + by_variances(at, distinct, by_q)
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:

@@ -85,7 +85,7 @@ class Geometry:
             self.rough.append(here or also or smooth or op == POOL)
         # Of a geometry, not of all: it goes with its plan.
         self.taps, self.links = cache(self._taps), cache(self._links)
-        self.counts = cache(self._counts)
+        self.counts, self.pixels = cache(self._counts), cache(self._pixels)
         self.weights = dict(self._weights())
         self.planes, self.own = self._asked(set(self.weights)), self._asked({(0, 0)})
         self.own.append({})
@@ -138,16 +138,19 @@ class Geometry:
 
     def shape(self, k: int, d: Shift) -> tuple[int, int]:
         """Return rows and columns of a plane before step k."""
-        rows, columns = (self._first(k, axis, self._along(k, axis, d[axis]))[1] for axis in (0, 1))
-        return rows, columns
+        rows, columns = (self.pixels(k, axis, d[axis]) for axis in (0, 1))
+        return rows.stop - rows.start, columns.stop - columns.start
+
+    def _pixels(self, k: int, axis: int, d: int) -> slice:
+        """Return the pixels of the first image in a plane before step k, along an axis."""
+        first, count = self._first(k, axis, self._along(k, axis, d))
+        return slice(first, first + count)
 
     def left(self, a: Doubles, k: int, d: Shift) -> Doubles:
         """Return what belongs to the pixels of the first image of a plane before step k."""
         if self.circular:
             return a
-        parts = (self._first(k, axis, self._along(k, axis, d[axis])) for axis in (0, 1))
-        rows, columns = (slice(first, first + count) for first, count in parts)
-        return a[..., rows, columns]
+        return a[..., self.pixels(k, 0, d[0]), self.pixels(k, 1, d[1])]
 
     def right(self, a: Doubles, k: int, d: Shift) -> Doubles:
         """Return the same of the second image."""

@@ -89,6 +89,7 @@ class Walk:
         self.pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
+        self.inverse: dict[tuple[int, int], Doubles] = {}
         if at.kinked:
             n, m = (np.sqrt(one.q[0].sum(axis=(1, 2))) for one in (x, y))
             ratio = np.where((n > 0) & (m > 0), n * inverse(m), 1)
@@ -120,8 +121,10 @@ class Walk:
         return self.at.left(self.x.q[k], k, d), self.at.right(self.y.q[k], k, d)
 
     def _inverses(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
-        q, p = self._variances(k, d)
-        return inverse(np.sqrt(q)), inverse(np.sqrt(p))
+        for number, side in enumerate((self.x, self.y)):
+            if (number, k) not in self.inverse:
+                self.inverse[number, k] = inverse(np.sqrt(side.q[k]))
+        return self.at.left(self.inverse[0, k], k, d), self.at.right(self.inverse[1, k], k, d)
 
     def _whole(self, k: int, d: Shift, pair: Pair, near: Any = slice(None)) -> Whole:
         q, (n, m) = self.at.left(self.x.q[k], k, d), self._inverses(k, d)

@@ -207,29 +207,41 @@ class ImageKernel(EachPair):
         return 8 * (6 * pixels * len(sizes) + 4 * behind)
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return self._gradients(X, Y, own, None).reshape(*own.shape, -1)
+
+    def _weighted(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return self._gradients(X, Y, own, V)
+
+    def _gradients(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the gradients of all pairs, or sums of them over Y with weights V."""
         from ntkfast.kernels.image_gradients import pair_gradients
 
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
-        by_own = np.zeros(n * m)
+        by_own, factor = np.zeros(n * m), y.size if V is None else y.size * V.ravel()
 
         def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
             if not layers:
-                return np.full_like(s, nngp), np.full_like(t, not nngp)
+                return factor * nngp, factor * (not nngp)
             from ntkfast.kernels.image_heads import head_slopes
 
             size = x.size * y.size
             found = head_slopes(layers, x.variance, y.variance, size * s, size * t, same, nngp)
-            by_own[:] = found[2]
-            return found[:2]
+            by_own[:] = found[2] if V is None else found[2] * V.ravel()
+            return factor * found[0], factor * found[1]
 
-        found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers))
-        found *= y.size[:, None, None, None]
+        rows = n * m if V is None else n
+        found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers), rows)
         if layers:
-            found += (by_own * x.size)[:, None, None, None] * x.own.gradient
-        return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
+            by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
+            found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
+        return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
