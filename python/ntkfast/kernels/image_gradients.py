@@ -103,17 +103,22 @@ def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
     return images, walk
 
 
-def with_own(one: Alone) -> Alone:
-    """Add the NNGP of images with themselves."""
-    images, found = one.images, []
-    same = np.ones(len(one), bool)
+def with_own(one: Alone, parts: list[slice]) -> Alone:
+    """Add the NNGP of images with themselves, part by part."""
+    values: list[Doubles] = []
 
     def weigh(nngp: Doubles, ntk: Doubles) -> tuple[Doubles, Doubles]:
-        found.append(nngp)
+        values.append(nngp)
         return np.ones_like(nngp), np.zeros_like(ntk)
 
-    gradient = 2 * pair_gradients(one.geometry, images, images, same, weigh, True, len(one))
-    return replace(one, own=Own(found[0], gradient))
+    gradients = []
+    for part in parts:
+        images = one.images.part(part)
+        count = len(images.data)
+        same = np.ones(count, bool)
+        found = pair_gradients(one.geometry, images, images, same, weigh, True, count)
+        gradients.append(2 * found)  # both images move
+    return replace(one, own=Own(np.concatenate(values), np.concatenate(gradients)))
 
 
 def pair_gradients(
@@ -162,7 +167,7 @@ def pair_gradients(
             walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
 
     def summed(a: Doubles) -> Doubles:
-        return a.reshape(rows, -1, *a.shape[1:]).sum(axis=1)
+        return np.asarray(a.reshape(rows, -1, *a.shape[1:]).sum(axis=1))
 
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +72,9 @@ class Geometry:
         self.operations = [int(step["operation"]) for step in plan.steps]
         some = iter(activations)
         curved = (RELU, ACTIVATE)
-        self.activations = [next(some) if op in curved else None for op in self.operations]
+        self.activations: list[Any] = [
+            next(some) if op in curved else None for op in self.operations
+        ]
         self.kinked = any(one.degree is not None for one in activations)
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
@@ -118,9 +120,7 @@ class Geometry:
         """Return the level that step k, an addition or a swap, finds in its slot."""
         steps, slot = self.plan.steps, self.plan.steps[k]["slot"]
         kept = [
-            j
-            for j in range(k)
-            if self.operations[j] in (SAVE, SWAP) and steps[j]["slot"] == slot
+            j for j in range(k) if self.operations[j] in (SAVE, SWAP) and steps[j]["slot"] == slot
         ]
         return kept[-1]
 

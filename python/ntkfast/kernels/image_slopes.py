@@ -200,9 +200,7 @@ class Walk:
         """
         at, m = self.at, whole.m / whole.pair.ratio
         rows, columns = (at.taps(0, axis, d[axis]) for axis in (0, 1))
-        x, multiple, rest = (
-            with_margin(a[near]) for a in (self.x.data, self.multiple, self.rest)
-        )
+        x, multiple, rest = (with_margin(a[near]) for a in (self.x.data, self.multiple, self.rest))
         sign, scale = whole.sign[:, None], m[:, None]
         shift = whole.sign * inverse_gap(whole.n, m, whole.pair.lost)
         unlike, other = (np.abs(shift) > 2 * whole.n)[:, None], (whole.sign * whole.n)[:, None]
@@ -219,7 +217,7 @@ class Walk:
         return np.where(back, 1 - half, half), np.where(back, half, 1 - half)
 
     def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
-        one: Any = self.at.activations[k]
+        one = self.at.activations[k]
         (q, p), (after, other) = self._variances(k, d), self._variances(k + 1, d)
         v, vc = self._angle(pair)
         roots = np.sqrt(after) * np.sqrt(other)
@@ -265,27 +263,27 @@ class Walk:
         if not self.at.kinked:
             n, m = self._inverses(k + 1, d)
             return Pair(s, t, np.maximum(1 - np.abs(s) * n * m, 0), pair.lost, pair.ratio)
-        pair, saved = self._alike(k, d, pair, saved)
+        pair, saved = self._alike(k, d, (pair, saved))
         whole = self._whole(k + 1, d, Pair(s, t, v, pair.lost + saved.lost, pair.ratio))
-        for _, share in self._ways(k, d, pair, saved, whole):
+        for _, share in self._ways(k, d, (pair, saved), whole):
             v += share.defect()
         return whole.pair
 
-    def _alike(self, k: int, d: Shift, *ways: Pair) -> list[Pair]:
+    def _alike(self, k: int, d: Shift, ways: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
         """Return the ways that step k adds with one ratio."""
         if np.array_equal(ways[0].ratio, ways[1].ratio):
-            return list(ways)
+            return ways
         found = []
         for level, way in zip((k, self.at.saved(k)), ways, strict=True):
             lost = way.lost - way.short * self.at.right(self.y.q[level], level, d)
             found.append(way._replace(lost=lost, ratio=np.ones_like(way.ratio)))
-        return found
+        return found[0], found[1]
 
     def _ways(
-        self, k: int, d: Shift, pair: Pair, saved: Pair, whole: Whole
+        self, k: int, d: Shift, ways: tuple[Pair, Pair], whole: Whole
     ) -> Iterator[tuple[int, Share]]:
         """Yield the levels and shares of the ways that step k adds."""
-        for level, part in ((k, pair), (self.at.saved(k), saved)):
+        for level, part in zip((k, self.at.saved(k)), ways, strict=True):
             yield level, share_of(1.0, *self._variances(level, d), part, whole)
 
     def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
@@ -375,7 +373,7 @@ class Walk:
         if not np.ndim(by.u):
             return by, by
         whole, found = self._whole(k + 1, d, after), []
-        for level, share in self._ways(k, d, *self._alike(k, d, pair, saved), whole):
+        for level, share in self._ways(k, d, self._alike(k, d, (pair, saved)), whole):
             turned, by_own = share.back(by.u, whole)
             self.at.left(self.by_q[level], level, d)[...] += by_own
             moved = np.where(share.q > 0, 0, by.u * whole.n * whole.m)
@@ -383,7 +381,7 @@ class Walk:
         return found[0], found[1]
 
     def _by_activated(self, k: int, d: Shift, pair: Pair, by: By) -> By:
-        one: Any = self.at.activations[k]
+        one = self.at.activations[k]
         q, p = self._variances(k, d)
         v, vc = self._angle(pair)
         slopes, roots, bent = one.dual_slopes(q, p, v, vc), np.sqrt(q) * np.sqrt(p), by.t * pair.t

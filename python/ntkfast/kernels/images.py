@@ -180,7 +180,7 @@ class ImageKernel(EachPair):
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
-        from ntkfast.kernels import image_gradients  # rarely needed: imports stay few
+        from ntkfast.kernels import image_gradients, image_slopes  # rarely needed
 
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
@@ -191,20 +191,18 @@ class ImageKernel(EachPair):
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
         geometry = image_gradients.geometry_of(plan, self.network.activations())
         pixels = data.transpose(0, 3, 1, 2)
-        parts = [
-            image_gradients.alone(geometry, pixels[part])[0].q
-            for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
-        ]
+        some = list(panels(len(X), self._pair_bytes(X), PANEL_BYTES))
+        parts = [image_gradients.alone(geometry, pixels[part])[0].q for part in some]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        found = image_gradients.Alone(geometry, image_gradients.Images(pixels, variances), size)
-        return image_gradients.with_own(found) if self.network.head_layers() else found
+        found = image_gradients.Alone(geometry, image_slopes.Images(pixels, variances), size)
+        return image_gradients.with_own(found, some) if self.network.head_layers() else found
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
         plan = self.network.plan(X.shape)
         sizes = [int(level["height"] * level["width"]) for level in plan.levels]
         behind = sum(after**2 for before, after in pairwise(sizes) if after < before)
-        return 8 * (6 * pixels * len(sizes) + 4 * behind)
+        return 8 * (8 * pixels * len(sizes) + 4 * behind)
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
         return self._gradients(X, Y, own, None).reshape(*own.shape, -1)
@@ -238,6 +236,8 @@ class ImageKernel(EachPair):
 
         rows = n * m if V is None else n
         found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers), rows)
+        if x.geometry.plan.homogeneous:
+            found[~x.images.data[:: n * m // rows].any(axis=(1, 2, 3))] = 0
         if layers:
             by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
