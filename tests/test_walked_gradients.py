@@ -54,10 +54,19 @@ IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
         ),
         (4, 5, 2),
     ),
-    "grows": (ConvNet(Conv(2, 1.3, 0.2, 4), "step", Conv(1, 1.2, 0.1, 1), "relu"), (3, 3, 1)),
+    "grows": (
+        ConvNet(Conv(2, 1.3, 0.2, 4), "step", Conv(1, 1.2, 0.1, 1), "relu", readout="flatten"),
+        (3, 3, 1),
+    ),
     "wide pools": (
         ConvNet(
-            *(Conv(2), LayerNorm("all"), "relu", AvgPool((2, 3), 1, "zero"), Conv(3, stride=2)),
+            *(
+                Conv(2, 1.2, 0.2),
+                LayerNorm("all"),
+                "relu",
+                AvgPool((2, 3), 1, "zero"),
+                Conv(3, stride=2),
+            ),
             *("erf", SumPool((2, 1), 1), Conv(1), LayerNorm(), "sin"),
         ),
         (4, 5, 1),
@@ -209,7 +218,6 @@ CLOSE_IMAGES = {
     ),
     "norm": ConvNet(Conv(3), LayerNorm("all"), "relu", Conv(3, 1.0, 0.3), LayerNorm(), "relu"),
     "step": ConvNet(Conv(3, 1.2, 0.1), "step", Conv(3, 1.1, 0.2), "relu"),
-    "erf": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool((1, 3)), Conv(1), "erf"),
     "pool": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "relu"),
     "mixed": ConvNet(Conv(3, 1.2, 0.1), "erf", Conv(3, 1.1, 0.2), "relu"),
 }
@@ -222,7 +230,7 @@ def close_images(rough: bool) -> list[tuple[float, Array, Array]]:
     empty = x.copy()
     empty[:, 1:] = 0
     found = [(np.inf, *pair) for pair in ((x, x), (x, -2 * x), (4 * x, x), (empty, away))]
-    for d in (1.0, 1e-3, 1e-5, 1e-8, 1e-10, 1e-12)[: 3 if rough else None]:
+    for d in (1.0, 1e-4, 1e-8, 1e-12)[: 2 if rough else None]:
         found += [(d, x, x + d * away), (d, x, -3.7 * (x + d * away)), (d, empty, empty + d * away)]
     flat = np.ones(x.shape)  # pixels of different places are close
     return [
@@ -249,6 +257,7 @@ def test_close_images(name: str) -> None:
         assert np.linalg.norm(found - wanted) <= allowed * np.linalg.norm(wanted), (distance, x, y)
 
 
+@pytest.mark.slow
 def test_images_without_a_derivative() -> None:
     """What has none is 0 or a mean, and never NaN."""
     x = np.random.default_rng(0).standard_normal((1, 3, 3, 1))
