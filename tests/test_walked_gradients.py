@@ -250,7 +250,7 @@ def test_close_images(name: str) -> None:
     for distance, x, y in close_images(rough)[:: 3 if name == "relu" else 1]:
         if name == "step" and x is y:
             continue  # its derivative is not bounded there, and counts as 0
-        with mp.workdps(70):
+        with mp.workdps(110):
             wanted = exact(lambda z, y=y: Oracle().exact(net, z, y)["xy"][1], x)
         found = net.ntk.vjp(x[None], y[None], [[1.0]])[0]
         allowed = 64 * EPS * (1 + rough / distance**2)

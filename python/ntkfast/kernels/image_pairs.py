@@ -26,24 +26,28 @@ ROUGH = 64 * float(np.finfo(np.float64).eps)  # the same where v is a difference
 class Pair(NamedTuple):
     """The pairs of pixels of one displacement, (pairs of images, rows, columns).
 
-    `lost` is the variance of the first less that of the second times the square of `ratio`, (pairs
-    of images, 1, 1): multiples of an image have none.
+    Attributes
+    ----------
+    s, t, v : arrays
+    ratio, lost : arrays
+        Some number close to the ratio of deviations, and the variance of the first image less that
+        of the second times its square: known where v is small, to the rounding of this difference.
+        Pixels that are multiples of each other have none.
     """
 
     s: Doubles
     t: Doubles
     v: Doubles
-    lost: Doubles
     ratio: Doubles
-
-    @property
-    def short(self) -> Doubles:
-        """What the square of the ratio lacks of 1."""
-        return (1 - self.ratio) * (1 + self.ratio)
+    lost: Doubles
 
     def part(self, which: Any) -> Pair:
         """Return those of some images."""
         return Pair(*(a[which] for a in self))
+
+    def gap(self, p: Doubles, ratio: Doubles) -> Doubles:
+        """Return `lost` for another ratio, `p` the variances of the second image."""
+        return self.lost + (self.ratio - ratio) * (self.ratio + ratio) * p
 
 
 class By(NamedTuple):
@@ -67,20 +71,28 @@ class Whole(NamedTuple):
     pair: Pair
 
     @property
-    def unlike(self) -> NDArray[np.bool_]:
-        """Where the variances are no neighbours, so that differences are no help."""
-        return np.abs(self.pair.lost) > 2 * self.q
-
-    @property
     def sign(self) -> Doubles:
         """Those of the covariances."""
         return np.where(self.pair.s < 0, -1.0, 1.0)
 
-    def bias(self, p: Doubles) -> Doubles:
-        """Return what a bias of variance 1 adds to v, `p` the variances of the second image."""
-        lost = self.pair.lost - self.pair.short * p
-        back = np.where(self.pair.s < 0, 2 * self.n * self.m, 0)
-        return np.asarray(inverse_gap(self.n, self.m, lost) ** 2 / 2 + back)
+    def losing(self, lost: Any) -> Whole:
+        """Return the same with other differences of variances."""
+        return self._replace(pair=self.pair._replace(lost=lost))
+
+    def apart(self, x: Doubles, y: Doubles, rest: Doubles) -> Doubles:
+        """Return parts of the unit vector of the second image less those of the first.
+
+        Of the opposite of the first one where the cosine is negative. `x` are its pixels, `y` and
+        `rest` those of the second one times the ratio, with the rounding error of the product.
+        """
+        sign, n, m = self.sign, self.n, self.m / self.pair.ratio
+        shift = sign * self.pair.lost * (n * m) ** 2 * inverse(n + m)  # sign (m - n)
+        return ((y - sign[:, None] * x) + rest) * m[:, None] + shift[:, None] * x
+
+    def bias(self, e: float) -> Share:
+        """Return the part of a bias of variance `e`."""
+        one, ones = np.asarray(e), np.ones_like(self.q)
+        return share_of(1.0, one, one, Pair(ones, ones, 0 * ones, ones, 0 * ones), self)
 
 
 class Share(NamedTuple):
@@ -119,16 +131,9 @@ class Share(NamedTuple):
 def share_of(gain: float, q: Doubles, p: Doubles, part: Pair, whole: Whole) -> Share:
     """Return a part of pairs, of variances `q` and `p`, that a step multiplies by `gain`."""
     e, f = np.sqrt(gain * q) * whole.n, np.sqrt(gain * p) * whole.m
-    both = whole.q * (e + f)
-    turned = (gain * part.lost - f * f * whole.pair.lost) * inverse(both)
-    turned = np.where(whole.unlike, e - f, turned)
+    lost = gain * part.gap(p, whole.pair.ratio) - f * f * whole.pair.lost
+    turned = lost * inverse(whole.q * (e + f))
     return Share(e, f, turned, (part.s < 0) == (whole.pair.s < 0), part.v, q)
-
-
-def inverse_gap(n: Doubles, m: Doubles, lost: Doubles) -> Doubles:
-    """Return m - n of inverse deviations, from the difference of the variances."""
-    both = n * m
-    return np.asarray(lost * both * both * inverse(n + m))
 
 
 def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:

@@ -182,21 +182,10 @@ class Geometry:
         first, _ = self._first(k, axis, self._along(k, axis, d))
         return Taps(x, y, np.where((x >= 0) & (y >= 0), x - first, -1))
 
-    def _counts(self, k: int, axis: int, d: int) -> tuple[Doubles, ...]:
-        """Return how often windows of convolution k meet pairs, and pixels: four matrices.
-
-        They are pixels of x that are in pairs, and those that are not; and so of y.
-        """
-        x, y, pair = self.taps(k, axis, d)
-        n = self.sizes[k][axis]
-        whole = self._first(k, axis, self._along(k, axis, d))[1]
-        return (
-            _counted(pair, whole),
-            *(
-                _counted(np.where((pair >= 0) == there, side, -1), n)
-                for side in (x, y)
-                for there in (True, False)
-            ),
+    def _counts(self, k: int, axis: int, d: int) -> Doubles:
+        """Return how often windows of convolution k meet pairs."""
+        return _counted(
+            self.taps(k, axis, d).pair, self._first(k, axis, self._along(k, axis, d))[1]
         )
 
     def _links(self, k: int, axis: int, d: int) -> dict[int, Doubles]:
@@ -216,23 +205,13 @@ class Geometry:
 
     def window(self, a: Doubles, k: int, d: Shift = (0, 0)) -> Doubles:
         """Return sums over the windows of convolution k."""
-        rows, columns = (self.counts(k, axis, d[axis])[0] for axis in (0, 1))
+        rows, columns = (self.counts(k, axis, d[axis]) for axis in (0, 1))
         return _summed(a, rows, columns)
 
     def turned_window(self, a: Doubles, k: int, d: Shift = (0, 0)) -> Doubles:
         """Apply the transpose of `window`."""
-        rows, columns = (self.counts(k, axis, d[axis])[0].T for axis in (0, 1))
+        rows, columns = (self.counts(k, axis, d[axis]).T for axis in (0, 1))
         return _summed(a, rows, columns)
-
-    def unpaired(self, q: Doubles, k: int, d: Shift, side: int) -> Doubles:
-        """Return sums over pixels of a window whose partners lie outside the other image.
-
-        `side` is 0 for pixels of x and 1 for those of y.
-        """
-        rows, columns = (self.counts(k, axis, d[axis])[1 + 2 * side :][:2] for axis in (0, 1))
-        if not (rows[1].any() or columns[1].any()):
-            return np.zeros(())
-        return _summed(q, rows[1], columns[0] + columns[1]) + _summed(q, rows[0], columns[1])
 
 
 def _counted(at: Indices, size: int) -> Doubles:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,9 @@ from ntkfast.kernels.image_pairs import (
     By,
     Doubles,
     Pair,
-    Share,
     Whole,
     exact_product,
     inverse,
-    inverse_gap,
     share_of,
 )
 from ntkfast.kernels.image_planes import (
@@ -50,6 +48,10 @@ from ntkfast.kernels.image_planes import (
     with_margin,
 )
 from ntkfast.kernels.sequence_slopes import told_apart
+
+Place: TypeAlias = tuple[Indices, Indices]  # rows and columns
+# In a plane and in the first image; variances of both images, and the pair.
+Part: TypeAlias = tuple[Place, Place, Doubles, Doubles, Pair]
 
 
 class Images(NamedTuple):
@@ -90,11 +92,6 @@ class Walk:
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
         self.inverse: dict[tuple[int, int], Doubles] = {}
-        if at.kinked:
-            n, m = (np.sqrt(one.q[0].sum(axis=(1, 2))) for one in (x, y))
-            ratio = np.where((n > 0) & (m > 0), n * inverse(m), 1)
-            self.ratio = ratio[:, None, None]
-            self.multiple, self.rest = exact_product(self.ratio[:, None], y.data)
 
     # ---- forth -----------------------------------------------------------------------------------
 
@@ -134,20 +131,22 @@ class Walk:
         at, scale = self.at, self.at.plan.input_scale
         a, b = at.left(self.x.data, 0, d), at.right(self.y.data, 0, d)
         s = scale * (a * b).sum(axis=1)
-        lost = ratio = np.zeros((len(s), 1, 1))
-        if at.kinked:
-            ratio = self.ratio
-            multiple, rest = (at.right(end, 0, d) for end in (self.multiple, self.rest))
-            lost = ((a - multiple) - rest) * ((a + multiple) + rest)
-            lost = scale * lost.sum(axis=1)
-        return Pair(s, np.zeros_like(s), np.ones_like(s), lost, ratio)
+        return Pair(s, np.zeros_like(s), *3 * [np.ones_like(s)])
+
+    def _ratio(self, k: int, d: Shift) -> Doubles:
+        """Return ratios of deviations, where they are asked for."""
+        if not self.at.kinked:
+            return np.zeros(())
+        q, p = self._variances(k, d)
+        both = (q > 0) & (p > 0)
+        return np.where(both, np.sqrt(q) * self._inverses(k, d)[1], 1)
 
     def _pooled(self, k: int, d: Shift) -> Pair:
-        (s, t), (q, p) = self.pooled[k][d], self._variances(k, d)
+        s, t = self.pooled[k][d]
         n, m = self._inverses(k, d)
         v = np.maximum(1 - np.abs(s) * n * m, 0)
         v = told_apart(np.where(self.same & (d == (0, 0)), 0, v), ROUGH)
-        return Pair(s, t, v, q - p, np.ones((len(s), 1, 1)))
+        return Pair(s, t, v, self._ratio(k, d), np.zeros_like(s))
 
     def _convolved(self, k: int, d: Shift, pair: Pair) -> Pair:
         at, step = self.at, self.at.plan.steps[k]
@@ -156,60 +155,55 @@ class Walk:
         t = gain * at.window(pair.t, k, d) + step["trained"] * s
         n, m = self._inverses(k + 1, d)
         v = np.maximum(1 - np.abs(s) * n * m, 0)
-        if not at.kinked:
-            return Pair(s, t, v, pair.lost, pair.ratio)
-        lost = at.window(pair.lost, k, d) + at.unpaired(self.x.q[k], k, d, 0)
-        lost = gain * (lost - pair.ratio**2 * at.unpaired(self.y.q[k], k, d, 1))
-        found = Pair(s, t, v, lost + bias * pair.short, pair.ratio)
-        near = np.flatnonzero((v < CLOSE).any(axis=(1, 2)))
+        found = Pair(s, t, v, self._ratio(k + 1, d), np.zeros_like(s))
+        near = np.flatnonzero((v < CLOSE).any(axis=(1, 2))) if at.kinked else np.zeros(0, int)
         if near.size:
-            whole = self._whole(k + 1, d, found, near)
-            total = bias * whole.bias(at.right(self.y.q[k + 1], k + 1, d)[near])
+            whole, ratio = self._whole(k + 1, d, found, near), found.ratio[near]
+            lost, total = bias * (1 - ratio) * (1 + ratio), np.zeros(())
             if k:
-                for *_, share in self._parts(k, d, pair.part(near), whole, near):
-                    total += share.defect()
+                parts = list(self._parts(k, d, pair.part(near), near))
+                lost += gain * sum(part.gap(p, ratio) for *_, p, part in parts)
+                whole = whole.losing(lost)
+                for *_, q, p, part in parts:
+                    total = total + share_of(gain, q, p, part, whole).defect()
             else:
-                for *_, gap in self._patches(d, whole, near):
-                    total += gain * at.plan.input_scale / 2 * (gap**2).sum(axis=1)
+                scale = gain * at.plan.input_scale
+                for _, x, y, rest in self._patches(d, whole, near):
+                    lost += scale * (((x - y) - rest) * ((x + y) + rest)).sum(axis=1)
+                whole = whole.losing(lost)
+                for _, *pixels in self._patches(d, whole, near):
+                    total = total + scale / 2 * (whole.apart(*pixels) ** 2).sum(axis=1)
+            found.lost[near] = lost
+            total = total + whole.bias(bias).defect()
             v[near] = np.where(v[near] < CLOSE, total, v[near])
         return found
 
-    def _parts(
-        self, k: int, d: Shift, pair: Pair, whole: Whole, near: Indices
-    ) -> Iterator[tuple[tuple[Indices, Indices], tuple[Indices, Indices], Share]]:
-        """Yield places in a plane and in the first image, and shares, of a window before step k."""
-        at, gain = self.at, float(self.at.plan.steps[k]["gain"])
+    def _parts(self, k: int, d: Shift, pair: Pair, near: Indices) -> Iterator[Part]:
+        """Yield what a window of convolution k adds up: one pair of pixels at a time."""
+        at = self.at
         rows, columns = (at.taps(k, axis, d[axis]) for axis in (0, 1))
         q, p = with_margin(self.x.q[k][near]), with_margin(self.y.q[k][near])
-        planes = [with_margin(a) for a in (pair.s, pair.v, pair.lost)]
+        planes = [with_margin(a) for a in (pair.s, pair.v, pair.ratio, pair.lost)]
         for i, j in np.ndindex(len(rows.x), len(columns.x)):
             of_x, of_y, place = ((a[i], b[j]) for a, b in zip(rows, columns, strict=True))
             one, two = taken(q, *of_x), taken(p, *of_y)
-            s, v, lost = (taken(plane, *place) for plane in planes)
+            s, v, ratio, lost = (taken(plane, *place) for plane in planes)
             both = (place[0] >= 0)[:, None] & (place[1] >= 0)
-            part = Pair(s, s, v, np.where(both, lost, one - pair.ratio**2 * two), pair.ratio)
-            yield place, of_x, share_of(gain, one, two, part, whole)
+            # A pixel beside none: its own variance is lost, or that of the second image times 0.
+            yield place, of_x, one, two, Pair(s, s, v, ratio, np.where(both, lost, one))
 
     def _patches(
         self, d: Shift, whole: Whole, near: Indices
-    ) -> Iterator[tuple[tuple[Indices, Indices], Doubles, Doubles]]:
-        """Yield places in the first image, its pixels and differences, of the first windows.
+    ) -> Iterator[tuple[Place, Doubles, Doubles, Doubles]]:
+        """Yield places in the first image, its pixels, and those of the second times the ratio.
 
-        They are those of unit vectors, up to a factor: of both images where the cosine is positive,
-        of the second one and the opposite of the first one elsewhere.
+        These as products and their rounding errors, of the windows of the first convolution.
         """
-        at, m = self.at, whole.m / whole.pair.ratio
-        rows, columns = (at.taps(0, axis, d[axis]) for axis in (0, 1))
-        x, multiple, rest = (with_margin(a[near]) for a in (self.x.data, self.multiple, self.rest))
-        sign, scale = whole.sign[:, None], m[:, None]
-        shift = whole.sign * inverse_gap(whole.n, m, whole.pair.lost)
-        unlike, other = (np.abs(shift) > 2 * whole.n)[:, None], (whole.sign * whole.n)[:, None]
+        rows, columns = (self.at.taps(0, axis, d[axis]) for axis in (0, 1))
+        x, y = with_margin(self.x.data[near]), with_margin(self.y.data[near])
         for i, j in np.ndindex(len(rows.x), len(columns.x)):
             of_x, of_y = (rows.x[i], columns.x[j]), (rows.y[i], columns.y[j])
-            one = taken(x, *of_x)
-            two = taken(multiple, *of_y)
-            gap = ((two - sign * one) + taken(rest, *of_y)) * scale + shift[:, None] * one
-            yield of_x, one, np.where(unlike, two * scale - other * one, gap)
+            yield of_x, taken(x, *of_x), *exact_product(whole.pair.ratio[:, None], taken(y, *of_y))
 
     def _angle(self, pair: Pair) -> tuple[Doubles, Doubles]:
         """Return sin^2 and cos^2 of half the angle."""
@@ -225,29 +219,31 @@ class Walk:
             c = np.sqrt(q) * np.sqrt(p) * (vc - v)
             s, t = one.dual(q, p, c), pair.t * one.derivative_dual(q, p, c)
             v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
-            return Pair(s, t, v, after - other, np.ones_like(pair.ratio))
+            return Pair(s, t, v, self._ratio(k + 1, d), 0 * s)
         defect, slope, _ = one.on_sphere(1.0, v, vc)
         rest = one.on_sphere(1.0, vc, v)[0] if one.is_odd else 2 - defect
         gain = float(one.variance(1.0))
         s = roots * np.where(defect < rest, 1 - defect, rest - 1)
         if one.degree == 0:
-            return Pair(s, 0 * s, np.minimum(defect, rest), 0 * s, np.ones_like(pair.ratio))
+            return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
         v = np.minimum(defect, rest)
-        return Pair(s, pair.t * slope * gain, v, gain * pair.lost, pair.ratio)
+        return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
 
     def _normalized(self, k: int, d: Shift, pair: Pair) -> Pair:
-        at, (n, m) = self.at, self._scales(k, d)
-        p, ones, lost = at.right(self.y.q[k], k, d), np.ones_like(pair.ratio), pair.lost
-        if at.kinked and at.plan.steps[k]["whole"]:
-            # Planes of other displacements are walked after this one, in any walk.
+        (n, m), (q, p) = self._scales(k, d), self._variances(k, d)
+        ratio, lost = np.ones_like(pair.s), q * n * n - p * m * m
+        if self.at.kinked and self.at.plan.steps[k]["whole"]:
+            whole = m * inverse(
+                n
+            )  # of the images, and what it loses: by the plane that comes first
+            whole = np.where(whole > 0, inverse(whole), 1)
             if d == (0, 0):
-                self.moved[k] = lost.mean(axis=(1, 2), keepdims=True)
-            size = self.y.q[k].mean(axis=(1, 2), keepdims=True)
-            lost = n * n * (lost - p * self.moved[k] * inverse(size))
-        elif at.kinked:
-            q, p = self._variances(k + 1, d)
-            lost = q - p
-        return Pair(pair.s * n * m, pair.t * n * m, pair.v, lost, ones)
+                self.moved[k] = pair.gap(p, whole).mean(axis=(1, 2), keepdims=True) * m * m
+            ratio = pair.ratio * inverse(whole)
+            multiple, rest = exact_product(ratio, whole)
+            lost = pair.lost + ((pair.ratio - multiple) - rest) * (pair.ratio + multiple) * p
+            lost = n * n * (lost - ratio**2 * self.moved[k] * p)
+        return Pair(pair.s * n * m, pair.t * n * m, pair.v, ratio, lost)
 
     def _scales(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
         """Return what normalization k multiplies by: inverse deviations."""
@@ -263,28 +259,19 @@ class Walk:
         if not self.at.kinked:
             n, m = self._inverses(k + 1, d)
             return Pair(s, t, np.maximum(1 - np.abs(s) * n * m, 0), pair.lost, pair.ratio)
-        pair, saved = self._alike(k, d, (pair, saved))
-        whole = self._whole(k + 1, d, Pair(s, t, v, pair.lost + saved.lost, pair.ratio))
-        for _, share in self._ways(k, d, (pair, saved), whole):
-            v += share.defect()
+        ratio, ways = self._ratio(k + 1, d), (pair, saved)
+        whole = self._whole(k + 1, d, Pair(s, t, v, ratio, 0 * s))
+        whole = whole.losing(sum(part.gap(p, ratio) for _, (_, p), part in self._ways(k, d, ways)))
+        for _, variances, part in self._ways(k, d, ways):
+            v += share_of(1.0, *variances, part, whole).defect()
         return whole.pair
 
-    def _alike(self, k: int, d: Shift, ways: tuple[Pair, Pair]) -> tuple[Pair, Pair]:
-        """Return the ways that step k adds with one ratio."""
-        if np.array_equal(ways[0].ratio, ways[1].ratio):
-            return ways
-        found = []
-        for level, way in zip((k, self.at.saved(k)), ways, strict=True):
-            lost = way.lost - way.short * self.at.right(self.y.q[level], level, d)
-            found.append(way._replace(lost=lost, ratio=np.ones_like(way.ratio)))
-        return found[0], found[1]
-
     def _ways(
-        self, k: int, d: Shift, ways: tuple[Pair, Pair], whole: Whole
-    ) -> Iterator[tuple[int, Share]]:
-        """Yield the levels and shares of the ways that step k adds."""
+        self, k: int, d: Shift, ways: tuple[Pair, Pair]
+    ) -> Iterator[tuple[int, tuple[Doubles, Doubles], Pair]]:
+        """Yield the levels and variances of the ways that step k adds."""
         for level, part in zip((k, self.at.saved(k)), ways, strict=True):
-            yield level, share_of(1.0, *self._variances(level, d), part, whole)
+            yield level, self._variances(level, d), part
 
     def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
         """Add a plane to those behind pool k."""
@@ -348,14 +335,15 @@ class Walk:
             scale = gain * at.plan.input_scale
             found = with_margin(np.zeros_like(self.by_data[near]))
             lean = (whole.sign * whole.pair.v * whole.n)[:, None]
-            for (rows, columns), pixels, gap in self._patches(d, whole, near):
-                part = scale * (by_u * whole.n)[:, None] * (gap + lean * pixels)
-                found[..., rows[:, None], columns] += part
+            for (rows, columns), x, y, rest in self._patches(d, whole, near):
+                moved = whole.apart(x, y, rest) + lean * x
+                found[..., rows[:, None], columns] += scale * (by_u * whole.n)[:, None] * moved
             self.by_data[near] += found[..., :-1, :-1]
             return By(by_s, by_t)
         planes = [with_margin(np.zeros_like(pair.s[near])) for _ in range(2)]
         by_q = with_margin(np.zeros_like(self.by_q[k][near]))
-        for (rows, columns), (i, j), share in self._parts(k, d, pair.part(near), whole, near):
+        for (rows, columns), (i, j), q, p, part in self._parts(k, d, pair.part(near), near):
+            share = share_of(gain, q, p, part, whole)
             by_part, by_own = share.back(by_u, whole)
             planes[0][..., rows[:, None], columns] += by_part
             by_q[..., i[:, None], j] += by_own
@@ -373,7 +361,8 @@ class Walk:
         if not np.ndim(by.u):
             return by, by
         whole, found = self._whole(k + 1, d, after), []
-        for level, share in self._ways(k, d, self._alike(k, d, (pair, saved)), whole):
+        for level, variances, part in self._ways(k, d, (pair, saved)):
+            share = share_of(1.0, *variances, part, whole)
             turned, by_own = share.back(by.u, whole)
             self.at.left(self.by_q[level], level, d)[...] += by_own
             moved = np.where(share.q > 0, 0, by.u * whole.n * whole.m)
