@@ -216,7 +216,10 @@ CLOSE_IMAGES = {
         Skip("abs", Conv(2, 0.9, 0.2, stride=(1, 2)), shortcut=(Conv(1, stride=(1, 2)))),
         *("leaky_relu(0.3)", Conv((1, 2)), "relu"),
     ),
-    "norm": ConvNet(Conv(3), LayerNorm("all"), "relu", Conv(3, 1.0, 0.3), LayerNorm(), "relu"),
+    "norm": ConvNet(
+        *(Conv((1, 2), 1.2), LayerNorm("all"), "relu"),
+        *(Conv((1, 2), 1.0, 0.3), LayerNorm(), "relu"),
+    ),
     "step": ConvNet(Conv(3, 1.2, 0.1), "step", Conv(3, 1.1, 0.2), "relu"),
     "pool": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "relu"),
     "mixed": ConvNet(Conv(3, 1.2, 0.1), "erf", Conv(3, 1.1, 0.2), "relu"),

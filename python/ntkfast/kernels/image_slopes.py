@@ -133,20 +133,21 @@ class Walk:
         s = scale * (a * b).sum(axis=1)
         return Pair(s, np.zeros_like(s), *3 * [np.ones_like(s)])
 
-    def _ratio(self, k: int, d: Shift) -> Doubles:
-        """Return ratios of deviations, where they are asked for."""
-        if not self.at.kinked:
-            return np.zeros(())
+    def _ratio(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        """Return ratios of deviations, and what is lost by subtraction; if they are asked for."""
         q, p = self._variances(k, d)
+        if not self.at.kinked:
+            return q, q
         both = (q > 0) & (p > 0)
-        return np.where(both, np.sqrt(q) * self._inverses(k, d)[1], 1)
+        ratio = np.where(both, np.sqrt(q) * self._inverses(k, d)[1], 1)
+        return ratio, np.where(both, 0, q - p)
 
     def _pooled(self, k: int, d: Shift) -> Pair:
         s, t = self.pooled[k][d]
         n, m = self._inverses(k, d)
         v = np.maximum(1 - np.abs(s) * n * m, 0)
         v = told_apart(np.where(self.same & (d == (0, 0)), 0, v), ROUGH)
-        return Pair(s, t, v, self._ratio(k, d), np.zeros_like(s))
+        return Pair(s, t, v, *self._ratio(k, d))
 
     def _convolved(self, k: int, d: Shift, pair: Pair) -> Pair:
         at, step = self.at, self.at.plan.steps[k]
@@ -155,7 +156,7 @@ class Walk:
         t = gain * at.window(pair.t, k, d) + step["trained"] * s
         n, m = self._inverses(k + 1, d)
         v = np.maximum(1 - np.abs(s) * n * m, 0)
-        found = Pair(s, t, v, self._ratio(k + 1, d), np.zeros_like(s))
+        found = Pair(s, t, v, *self._ratio(k + 1, d))
         near = np.flatnonzero((v < CLOSE).any(axis=(1, 2))) if at.kinked else np.zeros(0, int)
         if near.size:
             whole, ratio = self._whole(k + 1, d, found, near), found.ratio[near]
@@ -219,7 +220,7 @@ class Walk:
             c = np.sqrt(q) * np.sqrt(p) * (vc - v)
             s, t = one.dual(q, p, c), pair.t * one.derivative_dual(q, p, c)
             v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
-            return Pair(s, t, v, self._ratio(k + 1, d), 0 * s)
+            return Pair(s, t, v, *self._ratio(k + 1, d))
         defect, slope, _ = one.on_sphere(1.0, v, vc)
         rest = one.on_sphere(1.0, vc, v)[0] if one.is_odd else 2 - defect
         gain = float(one.variance(1.0))
@@ -233,11 +234,8 @@ class Walk:
         (n, m), (q, p) = self._scales(k, d), self._variances(k, d)
         ratio, lost = np.ones_like(pair.s), q * n * n - p * m * m
         if self.at.kinked and self.at.plan.steps[k]["whole"]:
-            whole = m * inverse(
-                n
-            )  # of the images, and what it loses: by the plane that comes first
-            whole = np.where(whole > 0, inverse(whole), 1)
-            if d == (0, 0):
+            whole = np.where((n > 0) & (m > 0), m * inverse(n), 1)
+            if d == (0, 0):  # the plane that comes first in any walk
                 self.moved[k] = pair.gap(p, whole).mean(axis=(1, 2), keepdims=True) * m * m
             ratio = pair.ratio * inverse(whole)
             multiple, rest = exact_product(ratio, whole)
@@ -259,8 +257,8 @@ class Walk:
         if not self.at.kinked:
             n, m = self._inverses(k + 1, d)
             return Pair(s, t, np.maximum(1 - np.abs(s) * n * m, 0), pair.lost, pair.ratio)
-        ratio, ways = self._ratio(k + 1, d), (pair, saved)
-        whole = self._whole(k + 1, d, Pair(s, t, v, ratio, 0 * s))
+        (ratio, lost), ways = self._ratio(k + 1, d), (pair, saved)
+        whole = self._whole(k + 1, d, Pair(s, t, v, ratio, lost))
         whole = whole.losing(sum(part.gap(p, ratio) for _, (_, p), part in self._ways(k, d, ways)))
         for _, variances, part in self._ways(k, d, ways):
             v += share_of(1.0, *variances, part, whole).defect()
