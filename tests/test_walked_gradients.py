@@ -187,6 +187,7 @@ CLOSE_SEQUENCES = {
     ),
     "step": (nf.Recurrent(2, activation="step", b_std=0.4), oracle.step),
     "erf": (nf.Recurrent(2, activation="erf"), oracle.erf),
+    "no biases": (nf.Recurrent(2, w_std=1.2), oracle.relu),
 }
 
 
@@ -196,7 +197,7 @@ def test_close_sequences(case: Any) -> None:
     net, dual = case
     found = pairs(np.random.default_rng(4).standard_normal((2, 2)))
     x, y = found[-1][1:]
-    found += [(1e-11, x, x + 1e-4 * (y - x)), (1e-9, x, -3 * x + 1e-2 * (y - x))]
+    found += [(1e-11, x, x + 1e-4 * (y - x)), (1e-9, x, -3.7 * (x + 1e-2 * (y - x)))]
     if case is not CLOSE_SEQUENCES["relu"]:  # of other lengths: all but the first steps are close
         longer = np.vstack([[[0.7, -0.2]], x])
         found += [(1e-7, longer, y), (1e-7, y, longer)]

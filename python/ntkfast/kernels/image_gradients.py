@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.engines.maps import ImagePlan
-from ntkfast.kernels.image_pairs import By, Doubles, inverse
+from ntkfast.kernels.close_pairs import Doubles, inverse
+from ntkfast.kernels.image_pairs import By
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,

@@ -14,10 +14,10 @@ import numpy as np
 
 from ntkfast.arrays.collections import FloatArray, Images
 from ntkfast.arrays.panels import panels
-from ntkfast.kernels.image_pairs import ROUGH, inverse
+from ntkfast.kernels.close_pairs import inverse, told_apart
+from ntkfast.kernels.image_pairs import ROUGH
 from ntkfast.kernels.layers import Diagonal, Layer, Layers, carry, diagonal
 from ntkfast.kernels.pairwise import Doubles, Pairs, walk
-from ntkfast.kernels.sequence_slopes import told_apart
 
 Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 PANEL_BYTES = 1 << 24

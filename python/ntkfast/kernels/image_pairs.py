@@ -12,12 +12,13 @@ as the first image moves. Differences of shares are those of variances, which ar
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles: TypeAlias = NDArray[np.float64]
+from ntkfast.kernels.close_pairs import Doubles, inverse, lost_at
+
 CLOSE = 0.01  # v below which it is summed from small quantities
 PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as parallel
 ROUGH = 64 * float(np.finfo(np.float64).eps)  # the same where v is a difference
@@ -47,7 +48,7 @@ class Pair(NamedTuple):
 
     def gap(self, p: Doubles, ratio: Doubles) -> Doubles:
         """Return `lost` for another ratio, `p` the variances of the second image."""
-        return self.lost + (self.ratio - ratio) * (self.ratio + ratio) * p
+        return lost_at(self.lost, self.ratio, p, ratio)
 
 
 class By(NamedTuple):
@@ -134,21 +135,3 @@ def share_of(gain: float, q: Doubles, p: Doubles, part: Pair, whole: Whole) -> S
     lost = gain * part.gap(p, whole.pair.ratio) - f * f * whole.pair.lost
     turned = lost * inverse(whole.q * (e + f))
     return Share(e, f, turned, (part.s < 0) == (whole.pair.s < 0), part.v, q)
-
-
-def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
-    """Return a product and its rounding error: Dekker, Numerische Mathematik 18 (1971)."""
-    value = a * b
-    (one, two), (three, four) = (_halves(part) for part in (a, b))
-    return value, two * four - (((value - one * three) - two * three) - one * four)
-
-
-def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
-    scaled = 134217729.0 * a
-    high = scaled - (scaled - a)
-    return high, a - high
-
-
-def inverse(a: Doubles) -> Doubles:
-    """Return 1 / a, and 0 of 0."""
-    return np.where(a > 0, 1 / np.where(a > 0, a, 1), 0)

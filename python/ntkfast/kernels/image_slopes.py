@@ -20,16 +20,14 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.kernels.close_pairs import Doubles, exact_product, inverse, ratio_of, told_apart
 from ntkfast.kernels.image_pairs import (
     CLOSE,
     PARALLEL,
     ROUGH,
     By,
-    Doubles,
     Pair,
     Whole,
-    exact_product,
-    inverse,
     share_of,
 )
 from ntkfast.kernels.image_planes import (
@@ -47,7 +45,6 @@ from ntkfast.kernels.image_planes import (
     taken,
     with_margin,
 )
-from ntkfast.kernels.sequence_slopes import told_apart
 
 Place: TypeAlias = tuple[Indices, Indices]  # rows and columns
 # In a plane and in the first image; variances of both images, and the pair.
@@ -138,9 +135,7 @@ class Walk:
         q, p = self._variances(k, d)
         if not self.at.kinked:
             return q, q
-        both = (q > 0) & (p > 0)
-        ratio = np.where(both, np.sqrt(q) * self._inverses(k, d)[1], 1)
-        return ratio, np.where(both, 0, q - p)
+        return ratio_of(np.sqrt(q), np.sqrt(p)), np.where((q > 0) & (p > 0), 0, q - p)
 
     def _pooled(self, k: int, d: Shift) -> Pair:
         s, t = self.pooled[k][d]
@@ -234,7 +229,7 @@ class Walk:
         (n, m), (q, p) = self._scales(k, d), self._variances(k, d)
         ratio, lost = np.ones_like(pair.s), q * n * n - p * m * m
         if self.at.kinked and self.at.plan.steps[k]["whole"]:
-            whole = np.where((n > 0) & (m > 0), m * inverse(n), 1)
+            whole = ratio_of(m, n)
             if d == (0, 0):  # the plane that comes first in any walk
                 self.moved[k] = pair.gap(p, whole).mean(axis=(1, 2), keepdims=True) * m * m
             ratio = pair.ratio * inverse(whole)
