@@ -40,7 +40,6 @@ IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
     "lap": (nf.Convolutional(2, readout="lap", window=3, padding="circular"), (4, 3, 2)),
     "valid": (nf.Convolutional(2, padding="valid", readout="gap"), (5, 5, 1)),
     "skip": (ConvNet(Conv(3), Skip("relu", Conv(3, 1.0, 0.2)), "relu", Conv(3)), (3, 3, 2)),
-    "pool": (ConvNet(*PLAIN, AvgPool(2), *PLAIN), (4, 4, 1)),
     "pools": (
         ConvNet(*PLAIN, AvgPool(2), *PLAIN, AvgPool(2), Conv(1, 1, 0.1), "relu", readout="flatten"),
         (4, 4, 2),
@@ -69,7 +68,7 @@ IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
             ),
             *("erf", SumPool((2, 1), 1), Conv(1), LayerNorm(), "sin"),
         ),
-        (4, 5, 1),
+        (3, 4, 1),
     ),
     "circular strides": (
         ConvNet(WIDE, "cos", Conv(3, 1.2, 0.1, "circular", stride=(2, 3)), "gaussian"),

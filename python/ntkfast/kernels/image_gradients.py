@@ -69,7 +69,7 @@ class Alone:
         return self.size**2 * self.own.value
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def geometry_of(plan: ImagePlan, activations: tuple[Activation, ...]) -> Geometry:
     """Return the geometry of a plan."""
     return Geometry(plan, activations)
