@@ -96,8 +96,8 @@ def gram(
     return write(kernel, X, Y, out, settings, partial(_fill, session))
 
 
-def collected(session: Session, X: Any) -> Matrix:
-    """Return an array of the host: what the workers make of a dask array, anything else as it is."""
+def collected(session: Session, X: Any) -> Any:
+    """Return what a dask array becomes on the host, and anything else as it is."""
     return X.compute(scheduler=session.client) if is_dask(X) else X
 
 
