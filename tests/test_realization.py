@@ -19,6 +19,7 @@ SMOOTH: dict[str, Any] = {
         *(nf.Concatenate("gelu", ("sin", D()), shares=(1, 2)), D(1.1, trained=False)),
         *(nf.Add(("erf", D()), ()), D(1.1)),
     ),
+    "dropout": nf.compose(D(1.5), "erf", nf.Dropout(0.3), D(), "erf", nf.Dropout(0.2), D(1.1)),
     "standard": nf.compose(
         *(D(1.5, 0.1, width=7), "erf", D(1.1, width=5), nf.LayerNorm(), "gelu", D(0.5, 0.5)),
         parameterization="standard",

@@ -36,7 +36,8 @@ py::dict codes() {
                                         {"SINE", A::kSine},
                                         {"EXP", A::kExp},
                                         {"GAUSSIAN", A::kGaussian},
-                                        {"HERMITE", A::kHermite}});
+                                        {"HERMITE", A::kHermite},
+                                        {"DROPOUT", A::kDropout}});
     found["ImageOperation"] = named<I>({{"CONV", I::kConv},
                                         {"RELU", I::kRelu},
                                         {"POOL", I::kPool},

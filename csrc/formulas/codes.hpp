@@ -36,6 +36,7 @@ enum class ActivationKind : std::int32_t {
     kExp,       // a exp(b x)
     kGaussian,  // a exp(b x^2)
     kHermite,   // Hermite coefficients given per data row
+    kDropout,   // a is the share that is kept: variances grow to q / a, covariances stay
 };
 
 // One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =

@@ -54,6 +54,7 @@ class ActivationKind(IntEnum):
     EXP = 6
     GAUSSIAN = 7
     HERMITE = 8
+    DROPOUT = 9
 
 
 class ImageOperation(IntEnum):

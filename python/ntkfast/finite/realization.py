@@ -20,6 +20,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Shape
 from ntkfast.finite.cnn import TILE_BYTES
 from ntkfast.finite.factors import Factors, PixelFactors
+from ntkfast.finite.masks import Masks
 from ntkfast.finite.network import FiniteNetwork, times
 from ntkfast.finite.weights import Init
 from ntkfast.finite.weights import resolve as init_of
@@ -28,7 +29,7 @@ from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense
 from ntkfast.networks.convolutional import ImageNetwork, checked_shape
 from ntkfast.networks.gaussian import Branches
-from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout
+from ntkfast.networks.steps import AvgPool, Conv, Dropout, LayerNorm, Readout
 from ntkfast.support.randomness import RNG
 
 Pull: TypeAlias = Callable[[Pixels], Pixels]  # derivatives, (n, outputs, height, width, channels)
@@ -84,6 +85,8 @@ class Realization(FiniteNetwork):
     Notes
     -----
     Branches of `Concatenate` have as many neurons as they have; their shares are weights of these.
+    With `Dropout` a network has its masks as it has its weights: one for every input that there is,
+    chosen by its numbers, so that it has the same one in all calls, in X and in Y.
 
     Examples
     --------
@@ -101,6 +104,7 @@ class Realization(FiniteNetwork):
     shape: Shape
     outputs: int
     layers: tuple[_Weights, ...]
+    seed: int
     zero_bias = False
 
     def __init__(
@@ -125,6 +129,7 @@ class Realization(FiniteNetwork):
             shape=_shape(network, shape),
             outputs=checks.count("outputs", outputs, least=1),
             init=init_of(init),
+            seed=0,
         )
         found: list[_Weights] = []
 
@@ -141,6 +146,10 @@ class Realization(FiniteNetwork):
             trained=tuple(one.trained for one in found),
         )
         self._draw(np.random.default_rng(rng))
+
+    def _draw(self, generator: np.random.Generator) -> None:
+        super()._draw(generator)
+        checks.store(self, seed=int(generator.integers(1 << 62)))
 
     def __repr__(self) -> str:
         return f"Realization({self.network!r}, {self.width}, shape={self.shape})"
@@ -229,15 +238,15 @@ class Realization(FiniteNetwork):
         return F, h, B, back
 
     def _run(self, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
-        network = self.network
+        network, size = self.network, _Sizes(self, Masks(self.seed, z))
         if network.parameterization == "unit":  # inner products are not divided by channels
             z = z * z.dtype.type(np.sqrt(z.shape[-1]))
         if isinstance(network, Composed):
-            return _serial(_dense_last(self, network.elements), z, weigh)
+            return _serial(size.dense_last(network.elements), z, weigh)
         head = getattr(network, "head", ())
-        steps = [_sized(self, one) for one in network.steps()]
+        steps = [size(one) for one in network.steps()]
         readout = _Sized(network.last(), self.width if head else self.outputs)
-        return _serial([*steps, readout, *_dense_last(self, head)], z, weigh)
+        return _serial([*steps, readout, *size.dense_last(head)], z, weigh)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -267,21 +276,34 @@ def _shape(network: Any, shape: int | Shape | None) -> Shape:
     return found
 
 
-def _dense_last(net: Realization, elements: Sequence[Any]) -> list[Any]:
-    """Return elements with their sizes, the last one with that of the outputs."""
-    if elements and not isinstance(elements[-1], Dense):
-        raise ValueError(f"network: expected a Dense at its end, got {elements[-1]!r}")
-    steps = [_sized(net, one) for one in elements]
-    return [*steps[:-1], _Sized(elements[-1], net.outputs)] if steps else []
+class _Masked(NamedTuple):
+    """Dropout with the masks of some inputs."""
+
+    rate: float
+    masks: Masks
 
 
-def _sized(net: Realization, step: Any) -> Any:
-    if isinstance(step, Branches):
-        ways = tuple([_sized(net, one) for one in way] for way in step.ways)
-        return _Ways(ways, step.joined, getattr(step, "shares", None))
-    if isinstance(step, (Conv, Dense)):
-        return _Sized(step, getattr(step, "width", None) or net.width)
-    return step
+class _Sizes(NamedTuple):
+    """What steps are in a network: their widths, and the masks of some inputs."""
+
+    net: Realization
+    masks: Masks
+
+    def __call__(self, step: Any) -> Any:
+        """Return a step as `_step` takes it."""
+        if isinstance(step, Branches):
+            ways = tuple([self(one) for one in way] for way in step.ways)
+            return _Ways(ways, step.joined, getattr(step, "shares", None))
+        if isinstance(step, (Conv, Dense)):
+            return _Sized(step, getattr(step, "width", None) or self.net.width)
+        return _Masked(step.rate, self.masks) if isinstance(step, Dropout) else step
+
+    def dense_last(self, elements: Sequence[Any]) -> list[Any]:
+        """Return elements with their sizes, the last one with that of the outputs."""
+        if elements and not isinstance(elements[-1], Dense):
+            raise ValueError(f"network: expected a Dense at its end, got {elements[-1]!r}")
+        steps = [self(one) for one in elements]
+        return [*steps[:-1], _Sized(elements[-1], self.net.outputs)] if steps else []
 
 
 def _serial(steps: Sequence[Any], z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
@@ -314,6 +336,9 @@ def _step(step: Any, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
         return _pool(step, z)
     if isinstance(step, LayerNorm):
         return _layer_norm(step, z)
+    if isinstance(step, _Masked):
+        mask = step.masks(step.rate, z)
+        return z * mask, lambda back: back * mask[:, None]
     activation = resolve(step)
     after = np.asarray(activation(z), z.dtype)
     slope = np.asarray(activation.derivative(z), z.dtype)[:, None]

@@ -16,7 +16,7 @@ from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
 from ntkfast.networks.presets import myrtle, resnet, wide_resnet
 from ntkfast.networks.recurrent import Recurrent
-from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout, Skip, SumPool
+from ntkfast.networks.steps import AvgPool, Conv, Dropout, LayerNorm, Readout, Skip, SumPool
 
 __all__ = [
     "Add",
@@ -27,6 +27,7 @@ __all__ = [
     "ConvNet",
     "Convolutional",
     "Dense",
+    "Dropout",
     "FullyConnected",
     "LayerNorm",
     "Multiply",

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.names import resolve
-from ntkfast.activations.polynomials import Standardization
+from ntkfast.activations.polynomials import Masking, Standardization
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
+from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.dropout import DropoutKernel
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.dense import affine
-from ntkfast.networks.gaussian import Branch, Branches, Weights, check_gaussian
-from ntkfast.networks.steps import LayerNorm
+from ntkfast.networks.gaussian import Branch, Branches, Weights, check_gaussian, each_step
+from ntkfast.networks.steps import Dropout, LayerNorm
 
 STANDARD = "standard"
 STANDARDIZED = Standardization()
@@ -202,20 +205,20 @@ class Concatenate(Add):
         return shown if self.shares is None else f"{shown[:-1]}, shares={self.shares})"
 
 
-Element: TypeAlias = Dense | Residual | Add | LayerNorm | Activation
+Element: TypeAlias = Dense | Residual | Add | LayerNorm | Dropout | Activation
 
 
 def _element(part: Any) -> Element:
     if isinstance(part, LayerNorm) and part.over != "channels":
         raise ValueError(f"over: expected LayerNorm() in a dense network, got {part!r}")
-    if isinstance(part, (Dense, Residual, Add, LayerNorm)):
+    if isinstance(part, (Dense, Residual, Add, LayerNorm, Dropout)):
         return part
     try:
         return resolve(part)
     except TypeError:
         raise TypeError(
-            "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm or an "
-            f"activation, got {part!r}; layers of images belong into ConvNet"
+            "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm, Dropout or "
+            f"an activation, got {part!r}; layers of images belong into ConvNet"
         ) from None
 
 
@@ -236,7 +239,7 @@ class Composed(DenseNetwork):
         )
         check_gaussian("elements", self.elements, "Dense")
         if self.parameterization != STANDARD and any(
-            one.width is not None for one in _dense(self.elements)
+            isinstance(one, Dense) and one.width is not None for one in each_step(self.elements)
         ):
             raise ValueError('width: belongs to parameterization="standard"')
         self.layers(1)  # for what it refuses
@@ -246,6 +249,20 @@ class Composed(DenseNetwork):
         if self.parameterization != "ntk":
             parts.append(f"parameterization={self.parameterization!r}")
         return f"compose({', '.join(parts)})"
+
+    @property
+    def ntk(self) -> Any:
+        """The neural tangent kernel."""
+        return self._kernel("ntk")
+
+    @property
+    def nngp(self) -> Any:
+        """The kernel of the Gaussian process that the network is at initialisation."""
+        return self._kernel("nngp")
+
+    def _kernel(self, kind: str) -> KernelOfNetwork:
+        drops = any(isinstance(one, Dropout) for one in each_step(self.elements))
+        return DropoutKernel(self, kind) if drops else NetworkKernel(self, kind)
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
@@ -257,15 +274,6 @@ class Composed(DenseNetwork):
 def dense_layers(elements: Sequence[Element]) -> Layers:
     """Return the layers of elements that follow on a dense layer."""
     return merge(_lower(elements, 0, None)[0])
-
-
-def _dense(elements: Sequence[Element]) -> Iterator[Dense]:
-    for part in elements:
-        if isinstance(part, Branches):
-            for way in part.ways:
-                yield from _dense(way)
-        elif isinstance(part, Dense):
-            yield part
 
 
 UNKNOWN = 0  # the width of a layer that does not say it
@@ -290,8 +298,15 @@ def _lower(
             branches, fan_in = _lower_branches(part, slot, fan_in)
             layers += branches
         else:
-            layers.append(Layer(STANDARDIZED if isinstance(part, LayerNorm) else part))
+            layers.append(Layer(_pointwise(part)))
     return layers, fan_in
+
+
+def _pointwise(part: LayerNorm | Dropout | Activation) -> Activation:
+    """Return what acts on neurons, as if it were a function of theirs."""
+    if isinstance(part, LayerNorm):
+        return STANDARDIZED
+    return Masking(1 - part.rate) if isinstance(part, Dropout) else part
 
 
 def _lower_branches(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ from ntkfast.activations.base import Activation
 from ntkfast.activations.names import relu, resolve
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
-from ntkfast.networks.gaussian import Branch, Normalization, Weights
+from ntkfast.networks.gaussian import Branch, Masks, Normalization, Weights, each_step
 
 PADDINGS = ("zero", "valid", "circular")
 POOL_PADDINGS = ("valid", "zero")
@@ -273,6 +273,39 @@ class LayerNorm(Normalization):
         checks.store(self, over=checks.choice("over", self.over, ("channels", "all")))
 
 
+@dataclass(frozen=True)
+class Dropout(Masks):
+    """Dropout in a dense network, as in training: some neurons are zero, the others are larger.
+
+    A neuron is zero with the probability `rate`, else it is divided by ``1 - rate``. Every input has a mask of its own in every such layer, drawn anew at every place where it is
+    passed: an input with itself, on the diagonal of ``kernel(X)``, has one mask, and its variance
+    and NTK are divided by ``1 - rate``. Two inputs have two, even if they are equal, and
+    independent ones, which leave their covariance as it is: two equal rows of X, and the same row
+    in X and in Y. After training nothing is dropped: that is the network without this step.
+
+    Attributes
+    ----------
+    rate : float
+        The probability of being dropped, in [0, 1), as in PyTorch. ``Dropout`` of neural-tangents
+        takes that of being kept, ``1 - rate``.
+
+    Examples
+    --------
+    >>> import numpy as np, ntkfast as nf
+    >>> net = nf.compose(nf.Dense(), "relu", nf.Dropout(0.5), nf.Dense())
+    >>> net.nngp(np.ones((2, 3))).round(4)  # two masks for two equal rows
+    array([[1. , 0.5],
+           [0.5, 1. ]])
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        checks.store(self, rate=checks.number("rate", self.rate, least=0.0))
+        if self.rate >= 1:
+            raise ValueError(f"rate: expected a probability below 1 of being dropped, got {self.rate}")
+
+
 @dataclass(frozen=True, init=False)
 class Skip(Branch):
     """A residual branch: the identity plus the branch, or what a shortcut makes of the identity.
@@ -369,6 +402,11 @@ def checked_steps(steps: Sequence[Any]) -> tuple[Any, ...]:
 def _checked(step: Any) -> Any:
     if isinstance(step, (Conv, AvgPool, LayerNorm, Skip)):
         return step
+    if isinstance(step, Dropout):
+        raise ValueError(
+            f"steps: expected no {step!r}, which networks on rows have only (compose): here an "
+            "image with itself, whose pixels have one mask each, would be no pair like others"
+        )
     try:
         found = resolve(step)
     except (TypeError, ValueError) as error:
@@ -385,15 +423,6 @@ def _checked(step: Any) -> Any:
             "gaussian"
         )
     return found
-
-
-def each_step(steps: Sequence[Any]) -> Iterator[Any]:
-    """Yield the steps, those of branches and shortcuts too."""
-    for step in steps:
-        yield step
-        if isinstance(step, Skip):
-            yield from each_step(step.branch)
-            yield from each_step(step.shortcut)
 
 
 def is_circular(steps: Sequence[Any]) -> bool:

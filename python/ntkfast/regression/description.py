@@ -18,7 +18,7 @@ CLASSES: dict[str, type] = {
     for room, names in (
         (kernels, "ArcCosine ExponentialPower Gaussian Laplace"),
         (networks, "AvgPool Conv ConvNet Convolutional Dense FullyConnected Readout Recurrent"),
-        (networks, "Add Concatenate LayerNorm Multiply ResNet Residual Skip SumPool"),
+        (networks, "Add Concatenate Dropout LayerNorm Multiply ResNet Residual Skip SumPool"),
         (activations, "ABReLU Erf Exp GELU Gaussian HermiteSeries Identity Polynomial"),
         (activations, "RectifiedMonomial Sine Step"),
     )

@@ -1,0 +1,32 @@
+"""Masks of dropout in a finite network: the inputs choose them, so that they are parts of a value."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from hashlib import blake2b
+from itertools import count
+
+import numpy as np
+
+from ntkfast.finite.windows import Pixels
+
+
+class Masks:
+    """Masks of inputs, which their numbers choose: an input has one, wherever it stands."""
+
+    def __init__(self, seed: int, inputs: Pixels) -> None:
+        self.seed, self.inputs, self.layers = seed, inputs, count()
+
+    @cached_property
+    def keys(self) -> list[int]:
+        """A number of each input."""
+        rows = self.inputs.astype(np.float64) + 0.0  # no -0
+        digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
+        return [int.from_bytes(digest, "little") for digest in digests]
+
+    def __call__(self, rate: float, z: Pixels) -> Pixels:
+        """Return what neurons are multiplied by in the next layer with dropout."""
+        layer = next(self.layers)
+        generators = (np.random.default_rng((self.seed, layer, key)) for key in self.keys)
+        draws = np.array([one.random(z.shape[1:]) for one in generators])
+        return np.where(draws < rate, 0, 1 / (1 - rate)).astype(z.dtype)
