@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from ntkfast.networks.base import Network
-from ntkfast.networks.composed import (
-    Add,
-    Composed,
-    Concatenate,
-    Dense,
-    Multiply,
-    Residual,
-    compose,
-)
+from ntkfast.networks.branches import Add, Concatenate, Multiply
+from ntkfast.networks.compose import compose
+from ntkfast.networks.composed import Composed, Dense, Residual
 from ntkfast.networks.convolutional import ConvNet, Convolutional
 from ntkfast.networks.dense import FullyConnected, ResNet
 from ntkfast.networks.presets import myrtle, resnet, wide_resnet
-from ntkfast.networks.recurrent import Recurrent
+from ntkfast.networks.recurrent import RNN, Recurrent
 from ntkfast.networks.steps import AvgPool, Conv, Dropout, LayerNorm, Readout, Skip, SumPool
 
 __all__ = [
+    "RNN",
     "Add",
     "AvgPool",
     "Composed",

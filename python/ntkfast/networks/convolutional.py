@@ -22,7 +22,7 @@ from ntkfast.networks.steps import (
     Dropout,
     Pair,
     Readout,
-    Step,
+    ImageStep,
     checked_steps,
     is_circular,
     nesting,
@@ -47,7 +47,7 @@ class ImageNetwork(Network):
     channels: str | None
 
     @abstractmethod
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
 
     @abstractmethod
@@ -143,7 +143,7 @@ class ConvNet(ImageNetwork):
            [2.9891, 2.9891]])
     """
 
-    elements: tuple[Step, ...]
+    elements: tuple[ImageStep, ...]
     readout: Readout
     parameterization: str
     shape: Shape | None
@@ -152,7 +152,7 @@ class ConvNet(ImageNetwork):
 
     def __init__(
         self,
-        *steps: Step,
+        *steps: ImageStep,
         readout: Readout | str = "gap",
         parameterization: str = "ntk",
         shape: Shape | None = None,
@@ -187,7 +187,7 @@ class ConvNet(ImageNetwork):
         parts += [f"head={self.head!r}"] * bool(self.head)
         return f"ConvNet({', '.join(parts)})"
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
         return self.elements
 
@@ -320,7 +320,7 @@ class Convolutional(ImageNetwork):
         rows, columns = Conv(self.filter_size).window
         return float(rows) if rows == columns else math.sqrt(rows * columns)
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
         q, w, b = self.filter_size, self.w_std, self.b_std
         # Weights of variance 1: the first window sum of "unit" is not divided by its pixels.

@@ -10,25 +10,40 @@ and neither are concatenated ones, whose variances differ.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from ntkfast.activations.base import Activation
 from ntkfast.kernels.layers import IDENTITY
 
 
-class Weights:
+ROWS, IMAGES, SEQUENCES = "rows", "images", "sequences"
+
+
+class Step:
+    """A step of a network, that is no activation.
+
+    Attributes
+    ----------
+    of : str
+        Of which networks it is one, of those on rows, images or sequences; empty: of any.
+    """
+
+    of: ClassVar[str] = ""
+
+
+class Weights(Step):
     """A step that multiplies by fresh random weights."""
 
 
-class Normalization:
+class Normalization(Step):
     """A step that divides by standard deviations, which are constants of a wide layer."""
 
 
-class Masks:
+class Masks(Step):
     """A step that multiplies by fresh random numbers of mean 1, for every input."""
 
 
-class Branches:
+class Branches(Step):
     """A step that joins what several ways, tuples of steps, make of one signal."""
 
     joined = "sum"  # or "product", or "concatenation"

@@ -12,7 +12,18 @@ from ntkfast.activations.base import Activation
 from ntkfast.activations.names import relu, resolve
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
-from ntkfast.networks.gaussian import Branch, Masks, Normalization, Weights, each_step
+from ntkfast.networks.gaussian import (
+    IMAGES,
+    ROWS,
+    SEQUENCES,
+    Branch,
+    Branches,
+    Masks,
+    Normalization,
+    Step,
+    Weights,
+    each_step,
+)
 
 PADDINGS = ("zero", "valid", "circular")
 POOL_PADDINGS = ("valid", "zero")
@@ -58,9 +69,10 @@ def _padding(value: object, words: tuple[str, ...]) -> str | tuple[Pair, Pair]:
     return (rows, rows), (columns, columns)
 
 
-class Windowed(ABC):
+class Windowed(Step, ABC):
     """A step that looks at windows of pixels: what `Conv` and pools have in common."""
 
+    of = IMAGES
     padding: Any
 
     @property
@@ -299,6 +311,7 @@ class Dropout(Masks):
     """
 
     rate: float
+    of = ROWS
 
     def __post_init__(self) -> None:
         checks.store(self, rate=checks.number("rate", self.rate, least=0.0))
@@ -324,20 +337,15 @@ class Skip(Branch):
 
     branch: tuple[Any, ...]
     shortcut: tuple[Any, ...]
+    of = IMAGES
 
-    def __init__(self, *branch: Step, shortcut: Step | tuple[Step, ...] | list[Step] = ()) -> None:
+    def __init__(self, *branch: ImageStep, shortcut: ImageStep | Sequence[ImageStep] = ()) -> None:
         if not branch:
             raise ValueError("branch: expected at least one step")
         other = tuple(shortcut) if isinstance(shortcut, (tuple, list)) else (shortcut,)
         ways: tuple[tuple[Any, ...], ...] = branch, other
-        for way in ways:
-            if any(isinstance(step, AvgPool) for step in way):
-                raise ValueError(
-                    "Skip: expected no pool in a branch, whose sums over pairs of pixels would "
-                    "have to be kept for all of them at once; put it before or behind, or give "
-                    "a Conv a stride"
-                )
         checks.store(self, branch=checked_steps(ways[0]), shortcut=checked_steps(ways[1]))
+        _check_ways(self)
 
     def __repr__(self) -> str:
         parts = [*map(repr, self.branch)]
@@ -347,11 +355,11 @@ class Skip(Branch):
         return f"Skip({', '.join(parts)})"
 
 
-Step: TypeAlias = Conv | AvgPool | LayerNorm | Skip | Activation | str
+ImageStep: TypeAlias = Conv | AvgPool | LayerNorm | Branches | Activation | str
 
 
 @dataclass(frozen=True)
-class Readout:
+class Readout(Step):
     """The last, linear layer: one output from all pixels and channels.
 
     Attributes
@@ -376,6 +384,7 @@ class Readout:
     b_std: float = 0.0
     trained: bool = True
     mean: bool = True
+    of = IMAGES
 
     def __post_init__(self) -> None:
         kind = checks.choice("readout", self.kind, READOUTS)
@@ -400,12 +409,22 @@ def checked_steps(steps: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _checked(step: Any) -> Any:
-    if isinstance(step, (Conv, AvgPool, LayerNorm, Skip)):
+    if isinstance(step, Branches):
+        _check_ways(step)
         return step
+    if isinstance(step, (Conv, AvgPool, LayerNorm)):
+        return step
+    if isinstance(step, Step) and step.of == SEQUENCES:
+        raise ValueError(f"steps: expected steps on images, got {step!r}, one on sequences")
     if isinstance(step, Dropout):
         raise ValueError(
             f"steps: expected no {step!r}, which networks on rows have only (compose): here an "
             "image with itself, whose pixels have one mask each, would be no pair like others"
+        )
+    if isinstance(step, Step):
+        raise ValueError(
+            f"steps: expected steps on images, got {step!r}; dense layers stand behind the "
+            "read-out, and Conv(1) is one at every pixel"
         )
     try:
         found = resolve(step)
@@ -423,6 +442,24 @@ def _checked(step: Any) -> Any:
             "gaussian"
         )
     return found
+
+
+def _check_ways(step: Branches) -> None:
+    """Raise an error if the steps of branches are not those of images."""
+    name = type(step).__name__
+    if step.joined == "product":
+        raise ValueError(
+            f"steps: expected no {name} on images, whose product of planes no engine forms; behind "
+            "the read-out, in dense layers, there are products"
+        )
+    for way in step.ways:
+        if any(isinstance(one, AvgPool) for one in way):
+            raise ValueError(
+                f"{name}: expected no pool in a branch, whose sums over pairs of pixels would "
+                "have to be kept for all of them at once; put it before or behind, or give "
+                "a Conv a stride"
+            )
+        checked_steps(way)
 
 
 def is_circular(steps: Sequence[Any]) -> bool:
@@ -446,8 +483,17 @@ def is_homogeneous(steps: Sequence[Any]) -> bool:
 def nesting(steps: Sequence[Any], slot: int) -> None:
     """Raise an error if branches are nested too deeply."""
     for step in steps:
-        if isinstance(step, Skip):
-            if slot >= SLOTS:
-                raise ValueError(f"Skip: expected at most {SLOTS} nested branches")
-            nesting(step.branch, slot + 1)
-            nesting(step.shortcut, slot + 1)
+        if isinstance(step, Branches):
+            inner = slot + slots_of(step)
+            if inner > SLOTS:
+                twice = ", of which three ways or more count twice" if inner > slot + 1 else ""
+                raise ValueError(
+                    f"{type(step).__name__}: expected at most {SLOTS} nested branches{twice}"
+                )
+            for way in step.ways:
+                nesting(way, inner)
+
+
+def slots_of(step: Branches) -> int:
+    """Return how many saved states branches on images need: where they begin, and their sum."""
+    return 1 + (len(step.ways) > 2)

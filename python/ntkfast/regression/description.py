@@ -10,7 +10,8 @@ from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels import Kernel, KernelOfNetwork, Named, makers
 from ntkfast.kernels.parameters import parameters_of
-from ntkfast.networks.composed import Composed, Serial
+from ntkfast.networks.branches import Serial
+from ntkfast.networks.composed import Composed
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {
