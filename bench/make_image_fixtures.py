@@ -54,6 +54,11 @@ def networks() -> dict[str, Any]:
         stax.serial(stax.Relu(), shaped((3, 3), (2, 2)), stax.Relu(), conv()),
         shaped((1, 1), (2, 2)),
     )
+    three = stax.parallel(
+        stax.serial(stax.Relu(), shaped((3, 3), (2, 2))),
+        shaped((1, 1), (2, 2)),
+        stax.serial(stax.Erf(), shaped((2, 2), (2, 2))),
+    )
     activations = {
         "erf": stax.Erf(),
         "gelu": stax.Gelu(),
@@ -107,6 +112,11 @@ def networks() -> dict[str, Any]:
             conv(), stax.Relu(), flat, last, stax.Erf(), stax.Dense(1, W, B), stax.Relu(), last
         ),
         "head-gap": stax.serial(conv(), stax.Gelu(), mean, last, stax.Relu(), last),
+        "branches": stax.serial(
+            *[conv(), stax.FanOut(3), three, stax.FanInSum(), stax.FanOut(2)],
+            *[stax.parallel(stax.Relu(), stax.Erf()), stax.FanInConcat(-1), conv()],
+            *[stax.Relu(), mean, last],
+        ),
     } | {
         name: stax.serial(conv(), one, shaped((3, 3), (2, 2)), one, mean, last)
         for name, one in activations.items()

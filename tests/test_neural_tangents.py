@@ -38,7 +38,9 @@ ROUNDINGS = 2
 
 def name_of(case: dict[str, Any]) -> str:
     """Return the test id of a case."""
-    numbers = [f"{key}={case[key]:.3g}" for key in ("w_std", "alpha", "b_std", "rate") if key in case]
+    numbers = [
+        f"{key}={case[key]:.3g}" for key in ("w_std", "alpha", "b_std", "rate") if key in case
+    ]
     return "-".join([case["network"], activation_of(case), f"depth={case['depth']}", *numbers])
 
 

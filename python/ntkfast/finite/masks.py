@@ -1,4 +1,4 @@
-"""Masks of dropout in a finite network: the inputs choose them, so that they are parts of a value."""
+"""Masks of dropout in a finite network, parts of its value: the inputs choose them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ class Masks:
 
     @cached_property
     def keys(self) -> list[int]:
-        """A number of each input."""
-        rows = self.inputs.astype(np.float64) + 0.0  # no -0
+        """A number of each input, the same in both precisions."""
+        with np.errstate(over="ignore"):
+            rows = self.inputs.astype(np.float32) + np.float32(0)  # no -0
         digests = (blake2b(row.tobytes(), digest_size=16).digest() for row in rows)
         return [int.from_bytes(digest, "little") for digest in digests]
 

@@ -113,9 +113,7 @@ def _on_rows(steps: Elements, last: Elements, parameterization: str, _: Options)
     return Composed((*steps, *last), parameterization)
 
 
-def _on_images(
-    steps: Elements, last: Elements, parameterization: str, options: Options
-) -> Network:
+def _on_images(steps: Elements, last: Elements, parameterization: str, options: Options) -> Network:
     end = {"readout": last[0], "head": last[1:]} if last else {}
     return ConvNet(*steps, parameterization=parameterization, **end, **options)
 

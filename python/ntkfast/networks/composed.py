@@ -15,8 +15,8 @@ from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.dropout import DropoutKernel
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
-from ntkfast.networks.dense import affine
 from ntkfast.networks.branches import Add, Concatenate, resolved
+from ntkfast.networks.dense import affine
 from ntkfast.networks.gaussian import (
     ROWS,
     Branch,
@@ -106,8 +106,8 @@ def _element(part: Any) -> Element:
             raise ValueError(f"over: expected LayerNorm() in a dense network, got {one!r}")
         if isinstance(one, Step) and one.of not in ("", ROWS):
             raise TypeError(
-                "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm, Dropout "
-                f"or an activation in a dense network, got {one!r}, a step of {one.of}"
+                "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm, "
+                f"Dropout or an activation in a dense network, got {one!r}, a step of {one.of}"
             )
     return found
 

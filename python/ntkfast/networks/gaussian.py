@@ -15,7 +15,6 @@ from typing import Any, ClassVar, NamedTuple
 from ntkfast.activations.base import Activation
 from ntkfast.kernels.layers import IDENTITY
 
-
 ROWS, IMAGES, SEQUENCES = "rows", "images", "sequences"
 
 

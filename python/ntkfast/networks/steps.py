@@ -289,11 +289,12 @@ class LayerNorm(Normalization):
 class Dropout(Masks):
     """Dropout in a dense network, as in training: some neurons are zero, the others are larger.
 
-    A neuron is zero with the probability `rate`, else it is divided by ``1 - rate``. Every input has a mask of its own in every such layer, drawn anew at every place where it is
-    passed: an input with itself, on the diagonal of ``kernel(X)``, has one mask, and its variance
-    and NTK are divided by ``1 - rate``. Two inputs have two, even if they are equal, and
-    independent ones, which leave their covariance as it is: two equal rows of X, and the same row
-    in X and in Y. After training nothing is dropped: that is the network without this step.
+    A neuron is zero with the probability `rate`, else it is divided by ``1 - rate``. Every input
+    has a mask of its own in every such layer, drawn anew at every place where it is passed. An
+    input with itself, on the diagonal of ``kernel(X)``, has one mask: its variance and NTK are
+    divided by ``1 - rate``. Two inputs have two independent ones, which leave their covariance as
+    it is, even if they are equal: two equal rows of X, and one row in X and in Y. After training
+    nothing is dropped: that is the network without this step.
 
     Attributes
     ----------
@@ -316,7 +317,9 @@ class Dropout(Masks):
     def __post_init__(self) -> None:
         checks.store(self, rate=checks.number("rate", self.rate, least=0.0))
         if self.rate >= 1:
-            raise ValueError(f"rate: expected a probability below 1 of being dropped, got {self.rate}")
+            raise ValueError(
+                f"rate: expected a probability below 1 of being dropped, got {self.rate}"
+            )
 
 
 @dataclass(frozen=True, init=False)
