@@ -148,7 +148,7 @@ def test_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("error", "make", "message"),
     [
-        (ValueError, lambda: P(1.0), "rate: expected the share that is dropped, below 1"),
+        (ValueError, lambda: P(1.0), "rate: expected a probability below 1"),
         (ValueError, lambda: P(-0.1), "rate: expected a finite number >= 0"),
         (ValueError, lambda: nf.compose(P(0.1), D()), "a Dense before Dropout, .*average out"),
         (ValueError, lambda: nf.compose(D(), P(0.1), "erf"), "that holds the output of Dropout"),

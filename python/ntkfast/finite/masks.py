@@ -1,4 +1,4 @@
-"""Masks of dropout in a finite network, parts of its value: the inputs choose them."""
+"""Random numbers of single inputs in a finite network, as dropout has: the inputs choose them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ntkfast.finite.windows import Pixels
 
 
 class Masks:
-    """Masks of inputs, which their numbers choose: an input has one, wherever it stands."""
+    """Numbers drawn for inputs, which these choose: an input has the same, wherever it stands."""
 
     def __init__(self, seed: int, inputs: Pixels) -> None:
         self.seed, self.inputs, self.layers = seed, inputs, count()
@@ -27,7 +27,14 @@ class Masks:
 
     def __call__(self, rate: float, z: Pixels) -> Pixels:
         """Return what neurons are multiplied by in the next layer with dropout."""
-        layer = next(self.layers)
-        generators = (np.random.default_rng((self.seed, layer, key)) for key in self.keys)
-        draws = np.array([one.random(z.shape[1:]) for one in generators])
+        draws = np.array([one.random(z.shape[1:]) for one in self._generators()])
         return np.where(draws < rate, 0, 1 / (1 - rate)).astype(z.dtype)
+
+    def normal(self, count: int) -> Pixels:
+        """Return standard normal numbers of each input for the next layer."""
+        draws = np.array([one.standard_normal(count) for one in self._generators()])
+        return draws.astype(self.inputs.dtype)
+
+    def _generators(self) -> list[np.random.Generator]:
+        layer = next(self.layers)
+        return [np.random.default_rng((self.seed, layer, key)) for key in self.keys]

@@ -26,7 +26,7 @@ from ntkfast.networks.gaussian import (
     check_gaussian,
     each_step,
 )
-from ntkfast.networks.steps import Dropout, LayerNorm
+from ntkfast.networks.neurons import Dropout, LayerNorm
 
 STANDARD = "standard"
 STANDARDIZED = Standardization()

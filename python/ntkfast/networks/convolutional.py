@@ -16,10 +16,10 @@ from ntkfast.kernels.layers import Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
 from ntkfast.networks.gaussian import check_gaussian, each_step
+from ntkfast.networks.neurons import Dropout
 from ntkfast.networks.steps import (
     SQRT2,
     Conv,
-    Dropout,
     ImageStep,
     Pair,
     Readout,

@@ -21,11 +21,11 @@ from ntkfast.arrays.collections import Shape
 from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ActivationKind, ImageOperation
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.networks.gaussian import Branches
+from ntkfast.networks.neurons import LayerNorm
 from ntkfast.networks.steps import (
     RELU,
     AvgPool,
     Conv,
-    LayerNorm,
     Pair,
     Readout,
     Skip,
