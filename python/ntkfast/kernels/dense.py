@@ -153,12 +153,16 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
         layers = facts_of(self, X.data.shape[1]).layers
-        stated = [one.activation for one in layers if not one.activation.has_series]
-        if stated:
-            raise TypeError(f"kernel: derivatives by inputs are not known for {stated[0].name}")
         plan = self._profile(X, Y) if self.is_zonal else None
         if plan is not None:
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
+        stated = [one.activation for one in layers if not one.activation.has_series]
+        if stated:
+            raise TypeError(
+                f"kernel: derivatives by inputs are not known for {stated[0].name} where norms and "
+                "angles count together, as its duals state no derivatives; with degree= and without "
+                "biases the angle alone is asked for, and there are some"
+            )
         if short := pairwise.short_of(layers, X, Y):
             raise TypeError(
                 f"kernel: derivatives by inputs are not known where the Hermite series of "

@@ -68,7 +68,7 @@ def described(value: Any) -> Any:
         )
         raise TypeError(
             f"kernel: expected networks, kernels and activations of ntkfast, got {what}, which a "
-            "file without code cannot hold"
+            "file without code cannot hold; pickle can"
         )
     content = parameters_of(value) or {one.name: getattr(value, one.name) for one in fields(value)}
     return {"class": NAMES[type(value)]} | {name: described(one) for name, one in content.items()}
