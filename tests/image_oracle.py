@@ -187,8 +187,16 @@ class Oracle:
         return state
 
     def join(self, step: Any, state: Any) -> Any:
-        """Add what branches make of a state, or their means weighted by shares."""
+        """Add what branches make of a state, or their means weighted by shares, or multiply it."""
         ways = [self.steps(one.elements, state) for one in step.branches]
+        if isinstance(step, nf.Multiply):
+            product = ways[0]
+            for way in ways[1:]:
+                product = {
+                    k: (s * way[k][0], s * way[k][1] + t * way[k][0])
+                    for k, (s, t) in product.items()
+                }
+            return product
         weights = [1] * len(ways)
         if isinstance(step, nf.Concatenate):
             shares = step.shares or weights

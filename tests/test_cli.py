@@ -215,7 +215,12 @@ def test_mistakes_give_one_line_and_status_2(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "bad.csv").write_text("1,2\n3,x\n")
-    for name, text in (("net", NET), ("bad", "a = 1\nb = 1 / 0\n"), ("odd", "a = (\n"), ("dual", DUAL)):
+    for name, text in (
+        ("net", NET),
+        ("bad", "a = 1\nb = 1 / 0\n"),
+        ("odd", "a = (\n"),
+        ("dual", DUAL),
+    ):
         (folder / f"{name}.py").write_text(text)
     np.save(folder / "narrow.npy", np.ones((4, 5)))
     np.save(folder / "nan.npy", np.full((4, 6), np.nan))

@@ -68,7 +68,8 @@ def test_branches_on_images_are_those_on_rows() -> None:
         return [
             dense(1.2, 0.1),
             nf.Concatenate("relu", ("relu", dense(1.3), "erf"), (), shares=(1, 2, 3)),
-            *(dense(1.1), nf.Add(("relu", dense()), (), ("erf", dense(0.5, 0.2))), "relu"),
+            *(dense(1.1), nf.Multiply((), ("relu", dense(0.8, 0.1)), dense()), dense(0.9)),
+            *(nf.Add(("relu", dense()), (), ("erf", dense(0.5, 0.2))), "relu"),
         ]
 
     x = np.random.default_rng(1).normal(size=(4, 3))
@@ -105,7 +106,7 @@ def test_branches_on_images_are_those_on_rows() -> None:
         (ValueError, lambda: nf.compose(R(), D(1.0, 0.1)), "trained weights alone"),
         (ValueError, lambda: nf.compose(R(), parameterization="unit"), "leave it out"),
         (ValueError, lambda: R(activation="identity"), "closed form"),
-        (ValueError, lambda: nf.ConvNet(C(), nf.Multiply(C(), C())), "no Multiply on images"),
+        (ValueError, lambda: nf.ConvNet(C(), nf.Multiply(C(), ()), "relu"), "the product of Mul"),
         (ValueError, lambda: nf.ConvNet(C(), nf.Add(nf.AvgPool(), C())), "Add: expected no pool"),
         (ValueError, lambda: nf.ConvNet(C(), nf.Add(D(), C())), r"Conv\(1\) is one at every"),
         (ValueError, lambda: nf.ConvNet(C(), R()), "one on sequences"),

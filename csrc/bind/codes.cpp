@@ -45,7 +45,8 @@ py::dict codes() {
                                         {"ADD", I::kAdd},
                                         {"SWAP", I::kSwap},
                                         {"ACTIVATE", I::kActivate},
-                                        {"NORMALIZE", I::kNormalize}});
+                                        {"NORMALIZE", I::kNormalize},
+                                        {"MULTIPLY", I::kMultiply}});
     found["NeuronKind"] = named<NeuronKind>(
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
     found["Answer"] = named<Answer>(

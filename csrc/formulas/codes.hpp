@@ -61,6 +61,7 @@ enum class ImageOperation : std::int32_t {
     kSwap,  // where the branch ends and the shortcut begins: both change places
     kActivate,
     kNormalize,
+    kMultiply,  // the end of a branch whose factor waits
 };
 
 // One step of a convolutional network on the covariances of pixel pairs. A convolution sums over

@@ -87,9 +87,9 @@ class Add(Branches):
 
 
 class Multiply(Add):
-    """The product of branches of `compose` on rows, neuron by neuron, as gates have it.
+    """The product of branches of `compose`, neuron by neuron, as gates have it.
 
-    There need to be weights on all branches but one, so that they are independent, and a `Dense`
+    There need to be weights on all branches but one, so that they are independent, and others
     behind the product, which is not Gaussian. With K and T the NNGP and NTK of the branches, those
     of the product are prod_b K_b and sum_b T_b prod_(c != b) K_c.
 

@@ -98,7 +98,7 @@ class ConvNet(ImageNetwork):
 
     Parameters
     ----------
-    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, or an activation
+    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, Add, Multiply, Concatenate, or an activation
         Applied in order, the first one a convolution. Activations by name or as
         `ntkfast.Activation`: those whose dual kernel has a closed form, ReLU the fastest.
     readout : Readout or str, default "gap"

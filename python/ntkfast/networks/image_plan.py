@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ Op = ImageOperation
 
 
 def _shares(step: Branches) -> tuple[float, ...]:
-    """Return what the kernels of branches are multiplied by before they are added."""
-    if step.joined == "sum":
+    """Return what the kernels of branches are multiplied by before they are joined."""
+    if step.joined != "concatenation":
         return (1.0,) * len(step.ways)
     parts = getattr(step, "shares", None) or (1.0,) * len(step.ways)
     return tuple(one / sum(parts) for one in parts)
@@ -102,7 +103,7 @@ class _Table:
                     f"got {height} x {width} beside {rows} x {columns}"
                 )
             if k:
-                self._put(Op.ADD, slot=slot)
+                self._put(Op.MULTIPLY if step.joined == "product" else Op.ADD, slot=slot)
                 slot, other = other, slot
 
     def _windows(self, op: Op, step: Windowed, **numbers: float) -> None:
@@ -155,7 +156,7 @@ def _scales(table: _Table, axis: int, start: int, end: int) -> list[int]:
         slot = row.get("slot", 0)
         if row["operation"] == Op.CONV:
             scale *= row["stride"][axis]
-        elif row["operation"] == Op.ADD:
+        elif row["operation"] in (Op.ADD, Op.MULTIPLY):
             waiting[slot] = scale
         elif row["operation"] == Op.SWAP:
             scale, waiting[slot] = waiting[slot], scale
@@ -227,8 +228,11 @@ def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
     for step in steps:
         if isinstance(step, Branches):
             ends, lows = zip(*(_variances(way, q) for way in step.ways), strict=True)
-            q = sum(share * end for share, end in zip(_shares(step), ends, strict=True))
             least = min(least, *lows)
+            if step.joined == "product":
+                q = prod(ends)
+            else:
+                q = sum(share * end for share, end in zip(_shares(step), ends, strict=True))
         elif isinstance(step, Conv):
             q = step.w_std**2 * q + step.b_std**2
         elif isinstance(step, AvgPool):

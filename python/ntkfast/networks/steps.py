@@ -359,7 +359,8 @@ def _checked(step: Any) -> Any:
         found = resolve(step)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"steps: expected Conv, AvgPool, SumPool, LayerNorm, Skip or an activation; {error}"
+            "steps: expected Conv, AvgPool, SumPool, LayerNorm, Skip, Add, ... or an activation; "
+            f"{error}"
         ) from None
     if found == relu:
         return RELU
@@ -376,11 +377,6 @@ def _checked(step: Any) -> Any:
 def _check_ways(step: Branches) -> None:
     """Raise an error if the steps of branches are not those of images."""
     name = type(step).__name__
-    if step.joined == "product":
-        raise ValueError(
-            f"steps: expected no {name} on images, whose product of planes no engine forms; behind "
-            "the read-out, in dense layers, there are products"
-        )
     for way in step.ways:
         if any(isinstance(one, AvgPool) for one in way):
             raise ValueError(
@@ -405,6 +401,7 @@ def is_homogeneous(steps: Sequence[Any]) -> bool:
         (isinstance(step, Conv) and step.b_std)
         or isinstance(step, LayerNorm)
         or (isinstance(step, Activation) and step.degree != 1)
+        or (isinstance(step, Branches) and step.joined == "product")
         for step in each_step(steps)
     )
 
