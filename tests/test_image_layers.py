@@ -98,7 +98,7 @@ NETWORKS["all-of-it"] = nf.ConvNet(
 NETWORKS["gates"] = nf.ConvNet(
     Conv(3, 1.1, 0.2),
     nf.Multiply((Conv(3, 0.8, 0.1, stride=2), "relu"), Conv(2, 1.3, stride=2)),
-    *(Conv(3, 0.9), nf.Multiply((), ("relu", Conv(2)), nf.Concatenate(Conv(3), Conv(1, 0.5)))),
+    *(Conv(3, 0.9), nf.Multiply((), ("relu", Conv(2)), Conv(1, 0.5))),
     *(Conv(2, 1.2, 0.1), "relu"),
 )
 NETWORKS["branches"] = nf.ConvNet(

@@ -169,5 +169,8 @@ def test_bad_input() -> None:
         nf.finite.Realization(nf.ConvNet(C()))
     with pytest.raises(ValueError, match="network: expected a Dense at its end, got GELU"):
         nf.finite.Realization(nf.compose(D(), "gelu"), shape=3)
+    wide = nf.compose(D(), nf.Add(D(), nf.Concatenate(D(), D())), D())
+    with pytest.raises(ValueError, match=r"neurons in all branches of a sum, got \[5, 10\]"):
+        nf.finite.Realization(wide, 5, shape=3)
     with pytest.raises(ValueError, match=r"X: expected shape \(\*, 4\), got \(3, 5\)"):
         realization(SMOOTH["dense"], 5)(np.ones((3, 5)))

@@ -384,12 +384,16 @@ def _branches(step: _Ways, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
     def collected(parts: Iterator[Pixels]) -> Pixels:
         return np.asarray(sum(pull(part) for pull, part in zip(pulls, parts, strict=True)))
 
+    widths = [end.shape[-1] for end in ends]
+    if step.joined != "concatenation" and len(set(widths)) > 1:
+        raise ValueError(
+            f"network: expected as many neurons in all branches of a {step.joined}, got {widths}"
+        )
     if step.joined == "sum":
         return np.asarray(sum(ends)), lambda back: collected(back for _ in ends)
     if step.joined == "product":
         others = [np.prod([e for e in ends if e is not end], axis=0) for end in ends]
         return np.prod(ends, axis=0), lambda back: collected(back * o[:, None] for o in others)
-    widths = [end.shape[-1] for end in ends]
     shares = step.shares or (1.0,) * len(ends)
     parts = widths if step.shares is None else shares
     # Neurons of a branch count by its share, however many they are.

@@ -153,15 +153,12 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
         layers = facts_of(self, X.data.shape[1]).layers
-        plan = self._profile(X, Y) if self.is_zonal else None
-        if plan is not None:
+        if self.is_zonal and (plan := self._profile(X, Y)) is not None:
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
-        stated = [one.activation for one in layers if not one.activation.has_series]
-        if stated:
+        if stated := [one.activation for one in layers if not one.activation.has_series]:
             raise TypeError(
-                f"kernel: derivatives by inputs are not known for {stated[0].name} where norms and "
-                "angles count together, as its duals state no derivatives; with degree= and without "
-                "biases the angle alone is asked for, and there are some"
+                f"kernel: derivatives by inputs are not known for {stated[0].name}, whose duals "
+                "state none by norms; with degree= and without biases angles alone count"
             )
         if short := pairwise.short_of(layers, X, Y):
             raise TypeError(
@@ -358,8 +355,7 @@ def facts_of(kernel: NetworkKernel, dim: int) -> Facts:
 
 
 def _on_host(X: Rows) -> bool:
-    data: object = X.data
-    return isinstance(data, np.ndarray)
+    return isinstance(cast(object, X.data), np.ndarray)
 
 
 def _share_factors(first: Map, second: Map) -> bool:

@@ -12,7 +12,6 @@ from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.dense import NetworkKernel
-from ntkfast.kernels.dropout import DropoutKernel
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
 from ntkfast.networks.branches import Add, Concatenate, resolved
@@ -152,7 +151,11 @@ class Composed(DenseNetwork):
 
     def _kernel(self, kind: str) -> KernelOfNetwork:
         drops = any(isinstance(one, Dropout) for one in each_step(self.elements))
-        return DropoutKernel(self, kind) if drops else NetworkKernel(self, kind)
+        if not drops:
+            return NetworkKernel(self, kind)
+        from ntkfast.kernels.dropout import DropoutKernel  # rarely needed: imports stay few
+
+        return DropoutKernel(self, kind)
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
