@@ -112,9 +112,21 @@ class Realization(FiniteNetwork):
     seed: int
     zero_bias = False
 
-    def __new__(cls, network: Any = None, *_: Any, **__: Any) -> Realization:
+    def __new__(
+        cls,
+        network: Network,
+        width: int = 256,
+        *,
+        shape: int | tuple[int, ...] | None = None,
+        outputs: int = 1,
+        init: str | Init = "gaussian",
+        rng: RNG = 0,
+    ) -> Realization:
         """Return an object of the class that makes finite networks of this kind."""
         return object.__new__(KINDS.get(type(network), cls))
+
+    def __getnewargs__(self) -> tuple[Any]:
+        return (self.network,)
 
     def __init_subclass__(cls, of: type) -> None:
         KINDS[of] = cls

@@ -72,8 +72,8 @@ def compose(
     >>> net = nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense())
     >>> net.nngp(np.ones((1, 3))).round(6)
     array([[1.817111]])
-    >>> nf.compose(nf.Conv(), "relu", nf.Readout("flatten"), "relu", nf.Dense())
-    XX
+    >>> nf.compose(nf.RNN(u_std=0.5), nf.Dense(1.2), readout="average")
+    Recurrent(1, u_std=0.5, v_std=1.2, readout='average')
     """
     if not elements:
         raise ValueError("elements: expected at least one layer")
