@@ -19,7 +19,7 @@ from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Shape
 from ntkfast.finite.cnn import TILE_BYTES
-from ntkfast.finite.factors import Factors, PixelFactors
+from ntkfast.finite.factors import gradients_of
 from ntkfast.finite.masks import Masks
 from ntkfast.finite.network import FiniteNetwork, times
 from ntkfast.finite.weights import Init
@@ -244,7 +244,7 @@ class Realization(FiniteNetwork):
         start = every if V is None else V[:, None, :]
         back(start[:, :, None, None, :])
         return [
-            _gradients(F[k], B[k], *self._gradient_scales(k))
+            gradients_of(F[k], B[k], *self._gradient_scales(k))
             for k, trained in enumerate(self.trained)
             if trained
         ]
@@ -446,11 +446,3 @@ def _readout(step: Readout, width: int, z: Pixels, weigh: Weigh) -> tuple[Pixels
         return whole if pull_pool is None else pull_pool(whole)
 
     return after, back
-
-
-def _gradients(F: Pixels, B: Pixels, scale: float, offset: float) -> Factors | PixelFactors:
-    """Return gradients by one layer; one pixel makes them outer products."""
-    if F.shape[1] * F.shape[2] == 1:
-        n, outputs = B.shape[:2]
-        return Factors(F.reshape(n, -1), B.reshape(n, outputs, -1), scale, offset)
-    return PixelFactors.of(F, B, scale, offset)
