@@ -54,6 +54,12 @@ def networks() -> dict[str, Any]:
         stax.serial(stax.Relu(), shaped((3, 3), (2, 2)), stax.Relu(), conv()),
         shaped((1, 1), (2, 2)),
     )
+    gate = stax.serial(stax.Relu(), shaped((2, 3), (2, 1)))
+    three = stax.parallel(
+        stax.serial(stax.Relu(), shaped((3, 3), (2, 2))),
+        shaped((1, 1), (2, 2)),
+        stax.serial(stax.Erf(), shaped((2, 2), (2, 2))),
+    )
     activations = {
         "erf": stax.Erf(),
         "gelu": stax.Gelu(),
@@ -107,6 +113,15 @@ def networks() -> dict[str, Any]:
             conv(), stax.Relu(), flat, last, stax.Erf(), stax.Dense(1, W, B), stax.Relu(), last
         ),
         "head-gap": stax.serial(conv(), stax.Gelu(), mean, last, stax.Relu(), last),
+        "gate": stax.serial(
+            *[conv(), stax.FanOut(2), stax.parallel(shaped((3, 3), (2, 1)), gate)],
+            *[stax.FanInProd(), conv(), stax.Relu(), mean, last],
+        ),
+        "branches": stax.serial(
+            *[conv(), stax.FanOut(3), three, stax.FanInSum(), stax.FanOut(2)],
+            *[stax.parallel(stax.Relu(), stax.Erf()), stax.FanInConcat(-1), conv()],
+            *[stax.Relu(), mean, last],
+        ),
     } | {
         name: stax.serial(conv(), one, shaped((3, 3), (2, 2)), one, mean, last)
         for name, one in activations.items()

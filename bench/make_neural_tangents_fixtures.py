@@ -123,13 +123,24 @@ def residual_cases() -> Iterator[Case]:
                "alpha": 0.5, "b_std": b_std}  # fmt: skip
 
 
+def dropout_cases() -> Iterator[Case]:
+    """Yield fully connected networks with dropout behind each activation."""
+    for name, rate, b_std in (("relu", 0.3, 0.0), ("relu", 0.1, 0.2), ("erf", 0.5, 0.0),
+                              ("gelu", 0.02, 0.1), ("leaky_relu", 0.2, 0.5)):  # fmt: skip
+        args = list(ACTIVATIONS[name][1])
+        yield {"network": "dropout", "activation": name, "args": args, "depth": 3,
+               "w_std": 1.3, "b_std": b_std, "rate": rate}  # fmt: skip
+
+
 def layers_of(case: Case, dimension: int) -> list[Any]:
     """Return the neural-tangents layers of a case."""
     layer, _ = ACTIVATIONS[case["activation"]]
     args, depth, b_std = case["args"], case["depth"], case["b_std"] or None
-    if case["network"] == "fully_connected":
-        w_std = case["w_std"]
-        hidden = [(stax.Dense(1, w_std, b_std), layer(*args)) for _ in range(depth)]
+    if case["network"] in ("fully_connected", "dropout"):
+        w_std, drop = case["w_std"], ()
+        if "rate" in case:  # it takes the share that is kept
+            drop = (stax.Dropout(1 - case["rate"]),)
+        hidden = [(stax.Dense(1, w_std, b_std), layer(*args), *drop) for _ in range(depth)]
         return [*itertools.chain.from_iterable(hidden), stax.Dense(1, w_std, b_std)]
 
     def block() -> Any:
@@ -182,7 +193,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
     X, Y = inputs()
-    cases = [*fully_connected_cases(), *residual_cases()]
+    cases = [*fully_connected_cases(), *residual_cases(), *dropout_cases()]
     values, conditions = [], []
     for case in cases:
         values.append(evaluate(case, X, Y))

@@ -174,6 +174,8 @@ class Oracle:
             if isinstance(step, nf.Skip):
                 branch, other = (self.steps(way, state) for way in (step.branch, step.shortcut))
                 state = {k: (other[k][0] + branch[k][0], other[k][1] + branch[k][1]) for k in PAIRS}
+            elif isinstance(step, nf.Add):
+                state = self.join(step, state)
             elif isinstance(step, nf.Conv):
                 state = {k: self.convolve(step, *state[k]) for k in PAIRS}
             elif isinstance(step, nf.AvgPool):
@@ -183,6 +185,27 @@ class Oracle:
             else:
                 state = self.activate(step, state)
         return state
+
+    def join(self, step: Any, state: Any) -> Any:
+        """Add what branches make of a state, or their means weighted by shares, or multiply it."""
+        ways = [self.steps(one.elements, state) for one in step.branches]
+        if isinstance(step, nf.Multiply):
+            product = ways[0]
+            for way in ways[1:]:
+                product = {
+                    k: (s * way[k][0], s * way[k][1] + t * way[k][0])
+                    for k, (s, t) in product.items()
+                }
+            return product
+        weights = [1] * len(ways)
+        if isinstance(step, nf.Concatenate):
+            shares = step.shares or weights
+            weights = [self.numbers.number(one) / int(sum(shares)) for one in shares]
+        found = {}
+        for which in PAIRS:
+            parts = [[w * a for a in way[which]] for w, way in zip(weights, ways, strict=True)]
+            found[which] = tuple(sum(one[k] for one in parts) for k in range(2))
+        return found
 
     def variances(self, state: Any) -> dict[str, dict[tuple[int, int], Any]]:
         """Return those of the pixels of x and of y."""
@@ -201,7 +224,7 @@ class Oracle:
             after, tangent = np.zeros_like(s), np.zeros_like(t)
             for p in np.ndindex(*s.shape):
                 both = own[which[0]][p[:2]], own[which[1]][p[2:]]
-                if activation == "relu":
+                if activation in ("relu", nf.Activation("relu")):
                     value, slope = self.numbers.relu(s[p], *both)
                 else:
                     value, slope = self.numbers.dual(activation, s[p], *both)

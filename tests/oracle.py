@@ -619,6 +619,7 @@ def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 
     """Network of ("dense", w_std, b_std, trained), ("activation", dual), ("residual", elements).
 
     ("sum" or "product", branches) and ("mean", branches, weights) join branches, lists of elements.
+    ("dropout", rate, shared) has one mask for both inputs if it is shared.
 
     The state of a pair is (q, p, c, t): two variances, the covariance and the NTK. A dense layer
     with a fan-in behind `trained` has the standard parameterization of Sohl-Dickstein et al.
@@ -638,6 +639,9 @@ def composed(elements: Sequence[tuple], *, which: str = "ntk", dimension: int = 
                 (dual,) = arguments
                 value, slope = dual(q, p, c)
                 state = dual(q, q, q)[0], dual(p, p, p)[0], value, slope * t
+            elif kind == "dropout":  # rate, and whether both inputs have one mask
+                kept, shared = 1 - mpf(arguments[0]), 1 - mpf(arguments[0]) if arguments[1] else 1
+                state = q / kept, p / kept, c / shared, t / shared
             elif kind == "residual":
                 branch = apply(arguments[0], state)
                 state = tuple(a + b for a, b in zip(state, branch, strict=True))

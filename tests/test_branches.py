@@ -221,11 +221,6 @@ def test_errors(make: Any, message: str) -> None:
         make()
 
 
-def test_layers_of_images_in_branches() -> None:
-    with pytest.raises(TypeError, match=r"elements: expected Dense, .* got Conv\(.*ConvNet"):
-        nf.ConvNet(nf.Conv(), nf.Multiply(nf.Conv(), nf.Conv()))
-
-
 def test_what_has_no_features() -> None:
     with pytest.raises(TypeError, match="network: expected one without Multiply"):
         NTKRandomFeatures(NETWORKS["homogeneous"][0]).fit(np.eye(3))

@@ -141,6 +141,10 @@ def test_gram_writes_zarr(folder: Path) -> None:
 
 FC = "--network fc --depth 3"
 FILE = "--network-file net.py"
+DUAL = """import numpy as np, ntkfast as nf
+d = nf.Dual(lambda u: np.exp(u - 1), lambda u: np.exp(u - 1), degree=1)
+a = nf.FullyConnected(1, activation=d)
+"""
 NET = """import ntkfast as nf
 a = nf.compose(nf.Dense(1.5, 0.1), nf.Multiply((), ("erf", nf.Dense())), nf.Dense())
 k = nf.Laplace(2.0) + a.ntk
@@ -175,6 +179,7 @@ def test_gram_of_a_network_in_a_file(folder: Path) -> None:
         (f"gram X.npy {FILE}:n --out K.npy", "expected n in net.py to be a network or a kernel"),
         ("gram X.npy --network-file bad.py:a --out K.npy", "bad.py, line 2: ZeroDivisionError"),
         ("gram X.npy --network-file odd.py:a --out K.npy", "odd.py, line 1: SyntaxError"),
+        ("fit X.npy X.npy --network-file dual.py:a --out M.npz", "the class Dual, which a file"),
         (f"gram X.npy {FILE}:a --lengths X.npy --out K.npy", "--lengths belongs to recurrent net"),
         ("gram X.npy --network rnn --out K.npy", "invalid choice: 'rnn'"),
         ("gram X.npy --network fc --out K.npy", "--network fc needs --depth"),
@@ -210,7 +215,12 @@ def test_mistakes_give_one_line_and_status_2(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     (folder / "bad.csv").write_text("1,2\n3,x\n")
-    for name, text in (("net", NET), ("bad", "a = 1\nb = 1 / 0\n"), ("odd", "a = (\n")):
+    for name, text in (
+        ("net", NET),
+        ("bad", "a = 1\nb = 1 / 0\n"),
+        ("odd", "a = (\n"),
+        ("dual", DUAL),
+    ):
         (folder / f"{name}.py").write_text(text)
     np.save(folder / "narrow.npy", np.ones((4, 5)))
     np.save(folder / "nan.npy", np.full((4, 6), np.nan))

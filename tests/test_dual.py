@@ -89,6 +89,25 @@ def test_in_composed_networks() -> None:
     np.testing.assert_allclose(same.ntk(x), shared.ntk(x), rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", ["ntk", "nngp"])
+def test_derivatives_of_homogeneous_networks(kind: str) -> None:
+    """They ask for the angle alone, near 0 and pi too: those of the closed form."""
+    x, y, V = cases.rows(6, 4, seed=1), cases.rows(5, 4, seed=2), cases.rows(6, 5, seed=3)
+    x[1], y[2], y[3] = -2 * x[0], x[3] + 1e-8, x[4]
+    found, wanted = (
+        getattr(nf.FullyConnected(2, activation=one), kind) for one in (NARROW, "relu")
+    )
+    for a, b in (
+        (found.vjp(x, y, V), wanted.vjp(x, y, V)),
+        (found.vjp(x, None, V @ V.T), wanted.vjp(x, None, V @ V.T)),
+        (found.jvp(x, y, x[::-1]), wanted.jvp(x, y, x[::-1])),
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-12 * np.abs(b).max())
+    name = "w_std"
+    slopes = [kernel.parameter_gradient(x, y, V)[name] for kernel in (found, wanted)]
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-12)
+
+
 def test_what_is_near_and_not_known() -> None:
     x = cases.rows(6, 3, seed=2)
     x[1] = x[0] * (1 + 1e-9) + 1e-9
@@ -105,9 +124,8 @@ def test_what_is_near_and_not_known() -> None:
     with pytest.warns(RuntimeWarning, match="averages of Dual.<lambda>. over pairs .*e-08"):
         found = biased(x)
     assert np.max(np.abs(found - exact)) < 1e-7 * exact.max()
-    for kernel in (biased, nf.FullyConnected(2, activation=RELU).ntk):
-        with pytest.raises(TypeError, match="derivatives by inputs are not known for Dual"):
-            kernel.vjp(x, None, np.ones((6, 6)))
+    with pytest.raises(TypeError, match=r"not known for Dual.*with degree= and without biases"):
+        biased.vjp(x, None, np.ones((6, 6)))
     with pytest.raises(TypeError, match=r"Dual\(relu_nngp\) states kernels"):
         NTKRandomFeatures(nf.FullyConnected(1, activation=RELU)).fit_transform(x)
     with pytest.raises(ValueError, match="steps: expected an activation whose dual kernel"):

@@ -95,11 +95,26 @@ NETWORKS["all-of-it"] = nf.ConvNet(
     *(nf.LayerNorm(), "erf", nf.AvgPool(2, 1), Conv(2, 0.8, 0.1), "sin"),
     **FLAT,
 )
+NETWORKS["gates"] = nf.ConvNet(
+    Conv(3, 1.1, 0.2),
+    nf.Multiply((Conv(3, 0.8, 0.1, stride=2), "relu"), Conv(2, 1.3, stride=2)),
+    *(Conv(3, 0.9), nf.Multiply((), ("relu", Conv(2)), Conv(1, 0.5))),
+    *(Conv(2, 1.2, 0.1), "relu"),
+)
+NETWORKS["branches"] = nf.ConvNet(
+    Conv(3, 1.1, 0.2),
+    nf.Add(("erf", Conv(3, 0.8, stride=2)), Conv(1, 0.5, stride=2), ("relu", Conv(2, stride=2))),
+    nf.Concatenate(
+        *("relu", ("erf", Conv(3), nf.Add("relu", (Conv(2, 0.7, 0.1), nf.LayerNorm())))),
+        shares=(1, 3),
+    ),
+    *(Conv(2, 0.9), nf.Add((), ("relu", Conv()), ("relu", Conv(2, 0.4))), "relu"),
+)
 SHAPES = {"circular": (4, 6), "series": (1, 7), "strides": (6, 5), "sums": (6, 5), "nested": (5, 4)}
 QUICK = ("stride", "shortcut", "overlap", "gelu")
 # All formulas of activations are compiled for each dtype, half a minute on the Numba engine: one of
 # the two does there, as they do not differ in images.
-SMOOTH = (*ACTIVATIONS, "step", "all-of-it")
+SMOOTH = (*ACTIVATIONS, "step", "all-of-it", "branches")
 
 
 def case(name: str) -> tuple[np.ndarray, dict[str, tuple[float, float]]]:
@@ -191,6 +206,15 @@ PEERS: dict[str, Any] = {
     ),
     "head": nf.ConvNet(_c(), "relu", readout=_last("flatten"), head=("erf", DENSE, "relu", DENSE)),
     "head-gap": nf.ConvNet(_c(), "gelu", readout=_last(), head=("relu", DENSE)),
+    "gate": nf.ConvNet(
+        *(_c(), nf.Multiply(_c(3, (2, 1)), ("relu", _c((2, 3), (2, 1)))), _c(), "relu"),
+        readout=_last(),
+    ),
+    "branches": nf.ConvNet(
+        *(_c(), nf.Add(("relu", _c(3, 2)), _c(1, 2), ("erf", _c(2, 2)))),
+        *(nf.Concatenate("relu", "erf"), _c(), "relu"),
+        readout=_last(),
+    ),
 } | {
     name: nf.ConvNet(_c(), word, _c(3, 2), word, readout=_last())
     for name, word in {

@@ -38,7 +38,9 @@ ROUNDINGS = 2
 
 def name_of(case: dict[str, Any]) -> str:
     """Return the test id of a case."""
-    numbers = [f"{key}={case[key]:.3g}" for key in ("w_std", "alpha", "b_std") if key in case]
+    numbers = [
+        f"{key}={case[key]:.3g}" for key in ("w_std", "alpha", "b_std", "rate") if key in case
+    ]
     return "-".join([case["network"], activation_of(case), f"depth={case['depth']}", *numbers])
 
 
@@ -58,6 +60,10 @@ def network(case: dict[str, Any]) -> Any:
             w_std=case["w_std"],
             b_std=case["b_std"],
         )
+    if case["network"] == "dropout":
+        dense = nf.Dense(case["w_std"], case["b_std"])
+        block = dense, activation_of(case), nf.Dropout(case["rate"])
+        return nf.compose(*block * case["depth"], dense)
     if case["activation"] == "relu" and case["b_std"] == 0:
         return nf.ResNet(case["depth"], alpha=case["alpha"], trained="all")
     return composed(case)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ SMOOTH: dict[str, Any] = {
         *(D(1.5, 0.1), nf.Multiply((), ("erf", D(0.7, 0.2))), D(1.1), nf.LayerNorm()),
         *(nf.Concatenate("gelu", ("sin", D()), shares=(1, 2)), D(1.1, trained=False)),
         *(nf.Add(("erf", D()), ()), D(1.1)),
+    ),
+    "dropout": nf.compose(D(1.5), "erf", nf.Dropout(0.3), D(), "erf", nf.Dropout(0.2), D(1.1)),
+    "recurrent": nf.compose(
+        *[nf.RNN(1.2, 0.7, 0.1, 0.3, "erf")] * 2,
+        D(0.8),
+        direction="bidirectional",
+        readout="average",
     ),
     "standard": nf.compose(
         *(D(1.5, 0.1, width=7), "erf", D(1.1, width=5), nf.LayerNorm(), "gelu", D(0.5, 0.5)),
@@ -39,23 +47,25 @@ SMOOTH: dict[str, Any] = {
         C(3, 1.1, 0.2, "circular"), "erf", C(3, padding="circular", stride=(1, 2)), "erf"
     ),
 }
-X = {False: np.random.default_rng(0).normal(size=(3, 4)),
-     True: np.random.default_rng(1).normal(size=(3, 5, 4, 2))}  # fmt: skip
+SIZES: dict[type, Any] = {nf.ConvNet: (5, 4, 2), nf.Recurrent: (4, 2)}
+
+
+def inputs(net: Any) -> np.ndarray:
+    shape = SIZES.get(type(net), (4,))
+    return np.random.default_rng(len(shape)).normal(size=(3, *shape))
 
 
 def realization(net: Any, width: int, outputs: int = 1) -> Any:
-    images = isinstance(net, nf.ConvNet)
-    return nf.finite.Realization(
-        net, width, shape=(5, 4, 2) if images else 4, outputs=outputs, rng=3
-    )
+    shape = SIZES.get(type(net), 4)
+    return nf.finite.Realization(net, width, shape=shape, outputs=outputs, rng=3)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_by_finite_differences(name: str) -> None:
     net = SMOOTH[name]
-    x, one, h = X[isinstance(net, nf.ConvNet)], realization(net, 5, 2), 1e-6
+    x, one, h = inputs(net), realization(net, 5, 2), 1e-6
     J, first = one.gradients(x), 0
-    standard = net.parameterization == "standard"
+    standard = getattr(net, "parameterization", "") == "standard"
     for layer, trained in enumerate(one.trained):
         for kind, scale in zip(("weights", "biases"), one.scales(layer), strict=True):
             if not trained or (kind == "biases" and not one.b_std[layer]):
@@ -110,12 +120,44 @@ def test_dense_limits(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nested", "sums", "pools", "lap", "layernorm", "all-of-it"])
+@pytest.mark.parametrize("name", ["nested", "branches", "gates", "pools", "lap", "layernorm"])
 def test_image_limits(name: str) -> None:
     net, shape = IMAGES[name], SHAPES.get(name, (4, 3))
     x = np.random.default_rng(3).standard_normal((2, *shape, 2))
     x[1] = 0.7 * x[0] + 0.5 * x[1]
     check_limit(net, x, nf.finite.Realization(net, 48, shape=(*shape, 2)), 30, 0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["last", "average", "released", "bidirectional"])
+def test_recurrent_limits(name: str) -> None:
+    net = {
+        "last": nf.Recurrent(2, b_std=0.1, h_std=0.5, fixed_layers=1),
+        "average": nf.Recurrent(1, w_std=1.1, b_std=0.2, activation="gelu", readout="average"),
+        "released": nf.Recurrent(1, u_std=0.7, v_std=1.3, readout="average_released"),
+        "bidirectional": SMOOTH["recurrent"],
+    }[name]
+    x = np.random.default_rng(3).normal(size=(3, 4, 2))
+    x[1] = 0.7 * x[0] + 0.5 * x[1]
+    check_limit(net, x, nf.finite.Realization(net, 200, shape=(4, 2)), 30, 0.03)
+
+
+def test_recurrent_inputs() -> None:
+    """Arrays of sequences in either order, rows, and the initial states that they choose."""
+    net = nf.Recurrent(1, h_std=1.0, channels="first")
+    one = nf.finite.Realization(net, 7, shape=(4, 2), rng=1)
+    x = inputs(SMOOTH["recurrent"])
+    np.testing.assert_array_equal(one(x.swapaxes(1, 2)), one(x.reshape(3, 8)))
+    np.testing.assert_allclose(one(x.reshape(3, 8)[1:2]), one(x.reshape(3, 8))[1:2], rtol=1e-13)
+    single = nf.finite.Realization(nf.Recurrent(1), 7, shape=8)
+    assert single(x.reshape(3, 8)).shape == (3, 1)
+    assert not np.array_equal(pickle.loads(pickle.dumps(one)).redraw(2).weights[0], one.weights[0])
+    with pytest.raises(ValueError, match="X: expected sequences of 4 steps and 2 channels"):
+        one(x)
+    with pytest.raises(ValueError, match=r"shape: expected \(steps, channels\), got \(4, 2, 1\)"):
+        nf.finite.Realization(net, shape=(4, 2, 1))
+    with pytest.raises(TypeError, match=r"^shape: "):
+        nf.finite.Realization(net)
 
 
 def test_bad_input() -> None:
@@ -127,5 +169,8 @@ def test_bad_input() -> None:
         nf.finite.Realization(nf.ConvNet(C()))
     with pytest.raises(ValueError, match="network: expected a Dense at its end, got GELU"):
         nf.finite.Realization(nf.compose(D(), "gelu"), shape=3)
+    wide = nf.compose(D(), nf.Add(D(), nf.Concatenate(D(), D())), D())
+    with pytest.raises(ValueError, match=r"neurons in all branches of a sum, got \[5, 10\]"):
+        nf.finite.Realization(wide, 5, shape=3)
     with pytest.raises(ValueError, match=r"X: expected shape \(\*, 4\), got \(3, 5\)"):
         realization(SMOOTH["dense"], 5)(np.ones((3, 5)))

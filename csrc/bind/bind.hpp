@@ -47,7 +47,7 @@ inline void check_layers(const LayerRows& rows) {
     expect(rows.ndim() == 1, "numbers: expected one row per layer");
     for (py::ssize_t l = 0; l < rows.shape(0); ++l) {
         const LayerRow& layer = rows.data()[l];
-        expect(layer.kind >= ActivationKind::kIdentity && layer.kind <= ActivationKind::kHermite,
+        expect(layer.kind >= ActivationKind::kIdentity && layer.kind <= ActivationKind::kDropout,
                "numbers: unknown activation");
         expect(layer.save < kSlots && layer.add < kSlots && layer.times < kSlots,
                "numbers: too many slots");

@@ -36,7 +36,8 @@ py::dict codes() {
                                         {"SINE", A::kSine},
                                         {"EXP", A::kExp},
                                         {"GAUSSIAN", A::kGaussian},
-                                        {"HERMITE", A::kHermite}});
+                                        {"HERMITE", A::kHermite},
+                                        {"DROPOUT", A::kDropout}});
     found["ImageOperation"] = named<I>({{"CONV", I::kConv},
                                         {"RELU", I::kRelu},
                                         {"POOL", I::kPool},
@@ -44,7 +45,8 @@ py::dict codes() {
                                         {"ADD", I::kAdd},
                                         {"SWAP", I::kSwap},
                                         {"ACTIVATE", I::kActivate},
-                                        {"NORMALIZE", I::kNormalize}});
+                                        {"NORMALIZE", I::kNormalize},
+                                        {"MULTIPLY", I::kMultiply}});
     found["NeuronKind"] = named<NeuronKind>(
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
     found["Answer"] = named<Answer>(

@@ -95,7 +95,7 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
     for (int64_t k = 0; k < count; ++k) {
         const ImageStep& step = holder->steps[static_cast<std::size_t>(k)];
         const ImageOperation op = step.operation;
-        expect(op >= ImageOperation::kConv && op <= ImageOperation::kNormalize,
+        expect(op >= ImageOperation::kConv && op <= ImageOperation::kMultiply,
                "steps: unknown operation");
         expect(step.slot >= 0 && step.slot < kSlots, "steps: slot out of range");
         const Level &now = holder->levels[static_cast<std::size_t>(k)],
@@ -112,7 +112,8 @@ std::unique_ptr<ImageNetHolder> make_net(const Dense<ImageStep>& steps,
             if (op == ImageOperation::kPool) std::fill(saved, saved + kSlots, nullptr);
             continue;
         }
-        if (op == ImageOperation::kSwap || op == ImageOperation::kAdd)
+        if (op == ImageOperation::kSwap || op == ImageOperation::kAdd ||
+            op == ImageOperation::kMultiply)
             expect(like(saved[step.slot]), "steps: nothing of this shape was saved");
         if (op != ImageOperation::kSwap) expect(like(&now), "levels: wrong shape");
         if (op == ImageOperation::kSave || op == ImageOperation::kSwap) saved[step.slot] = &now;

@@ -44,7 +44,7 @@ LayerRow closed_layer(const LayerRows& activation) {
     check_layers(activation);
     expect(activation.size() == 1, "activation: expected one row");
     const LayerRow layer = *activation.data();
-    expect(layer.kind != ActivationKind::kHermite, "activation: expected a closed form");
+    expect(layer.kind < ActivationKind::kHermite, "activation: expected a closed form");
     return layer;
 }
 

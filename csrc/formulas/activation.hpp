@@ -92,6 +92,10 @@ NTK_FN void with_activation(const ntkfast::LayerConstants<T>& layer, const Stats
         case A::kExp: return smooth(Exponential<T, Row>{stats, first});
         case A::kGaussian: return smooth(Gaussian<T, Row>{stats});
         case A::kHermite: return smooth(Series<T, Row>{stats, static_cast<int>(layer.terms)});
+        case A::kDropout:  // u and t over the roots of what they are of inputs and themselves
+            return each([=](int, const Carried<T>& s) NTK_LAMBDA {
+                return Carried<T>{second + first * s.w, second + first * s.co, first * s.t};
+            });
     }
 }
 

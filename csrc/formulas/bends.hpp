@@ -189,6 +189,10 @@ NTK_FN Bend<T> bend(const ntkfast::LayerConstants<T>& layer, const Stats<T>& sta
         case A::kSine: return bend_sine<T>(layer, stats, rates, k, w, co);
         case A::kExp: return bend_exp<T>(layer, stats, k, w, co);
         case A::kGaussian: return bend_gaussian<T>(stats, k, w, co);
+        case A::kDropout: {
+            const Vec<T> kept = broadcast<T>(layer.constant[0]), zero{};
+            return {kept, zero, kept, zero, zero};
+        }
         default: return bend_series<T>(static_cast<int>(layer.terms), stats, rates, k, w, co);
     }
 }

@@ -36,6 +36,7 @@ enum class ActivationKind : std::int32_t {
     kExp,       // a exp(b x)
     kGaussian,  // a exp(b x^2)
     kHermite,   // Hermite coefficients given per data row
+    kDropout,   // a is the share that is kept: variances grow to q / a, covariances stay
 };
 
 // One layer of a dense network acting on a pair, in absolute terms: first the state (c, t) =
@@ -60,6 +61,7 @@ enum class ImageOperation : std::int32_t {
     kSwap,  // where the branch ends and the shortcut begins: both change places
     kActivate,
     kNormalize,
+    kMultiply,  // the end of a branch whose factor waits
 };
 
 // One step of a convolutional network on the covariances of pixel pairs. A convolution sums over

@@ -80,6 +80,13 @@ NTK_LOOP void next_deviations(const Pair& p, int64_t k) {
             const Vec<T> own = norm(at), other = norm(at + to_saved);
             return deviation<T>(other * other + own * own);
         });
+    } else if (op == ImageOperation::kMultiply) {
+        const int64_t to_saved = saved_level(p.net, k).offset - now.offset;
+        each([&](int64_t at) {
+            const Vec<T> one = load<T>(side.inverse + at * kLanes<T>);
+            const Vec<T> other = load<T>(side.inverse + (at + to_saved) * kLanes<T>);
+            return deviation<T>(norm(at) * norm(at + to_saved), one * other);
+        });
     } else {
         each([&](int64_t at) { return deviation<T>(norm(at) * norm(at)); });
     }
@@ -114,6 +121,16 @@ NTK_LOOP void add_plane(const Pair& p, int64_t k) {
     const int64_t to_saved = here - saved_level(p.net, k).offset;
     p.each_pair(k + 1, [&](int64_t at, int64_t x, int64_t y) {
         plane.put(at, added<T>(p, x, y, plane.get(at), to_branch, saved.get(at), to_saved));
+    });
+}
+
+// Step k multiplies by a saved plane.
+template <class T, class Pair>
+NTK_LOOP void multiply_plane(const Pair& p, int64_t k) {
+    const Planes<T> plane = p.work.plane, saved = p.work.slot[p.net.step[k].slot];
+    p.each_pair(k + 1, [&](int64_t at, int64_t, int64_t) {
+        const PixelPair<T> a = plane.get(at), b = saved.get(at);
+        plane.put(at, {a.s * b.s, a.v * (T(1) - b.v) + b.v, a.t * b.s + a.s * b.t});
     });
 }
 
@@ -157,6 +174,7 @@ NTK_LOOP void run_steps(const Pair& p, int64_t k, int64_t end) {
             case ImageOperation::kSave: p.save(k); break;
             case ImageOperation::kSwap: p.swap(k); break;
             case ImageOperation::kAdd: add_plane<T>(p, k); break;
+            case ImageOperation::kMultiply: multiply_plane<T>(p, k); break;
             case ImageOperation::kNormalize: normalize_plane<T>(p, k); break;
             case ImageOperation::kActivate: p.activate(k); break;
             case ImageOperation::kPool: break;

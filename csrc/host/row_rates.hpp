@@ -71,7 +71,8 @@ void row_rates(const Layers<T>& map, T norm, const T* series, T* out) {
             share = std::sqrt(sum);
             const double root = a[layer.count];
             after = root * root;
-        } else if (layer.kind != ActivationKind::kIdentity) {
+        } else if (layer.kind != ActivationKind::kIdentity &&
+                   layer.kind != ActivationKind::kDropout) {
             grown = growth(layer, own.variance, after);
         }
         emit(share);

@@ -30,6 +30,7 @@ inline double variance_after(const LayerRow& layer, double q) {
             return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
         case ActivationKind::kExp: return a * a * std::exp(2 * b * b * q);
         case ActivationKind::kGaussian: return a * a / std::sqrt(1 - 4 * b * q);
+        case ActivationKind::kDropout: return q / a;
         default: return q;
     }
 }
@@ -53,6 +54,7 @@ inline double slope_after(const LayerRow& layer, double q) {
             const double square = 1 - 4 * b * q;
             return 4 * a * a * b * b * q / (square * std::sqrt(square));
         }
+        case ActivationKind::kDropout: return 1 / a;
         default: return 1;
     }
 }
@@ -80,6 +82,7 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
         case ActivationKind::kStep: set(2 * b / (a + b), 2 * a / (a + b), 0); break;
         case ActivationKind::kSine: set(b * b, a * a / 2, c); break;
         case ActivationKind::kExp: set(b * b, 0, 0); break;
+        case ActivationKind::kDropout: set(a, 1 - a, 0); break;
         default: break;
     }
     return row;

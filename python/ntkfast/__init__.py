@@ -14,6 +14,7 @@ from ntkfast.engines.config import show_config
 from ntkfast.engines.threadpool import register as _register_threadpool
 from ntkfast.kernels import ArcCosine, ExponentialPower, Gaussian, Kernel, Laplace
 from ntkfast.networks import (
+    RNN,
     Add,
     AvgPool,
     Concatenate,
@@ -21,6 +22,7 @@ from ntkfast.networks import (
     ConvNet,
     Convolutional,
     Dense,
+    Dropout,
     FullyConnected,
     LayerNorm,
     Multiply,
@@ -56,6 +58,7 @@ _LAZY = (
 _NEED_EXTRAS = ("dask", "features", "gpytorch", "jax", "sklearn", "torch")
 
 __all__ = [
+    "RNN",
     "Activation",
     "Add",
     "ArcCosine",
@@ -65,6 +68,7 @@ __all__ = [
     "ConvNet",
     "Convolutional",
     "Dense",
+    "Dropout",
     "Dual",
     "ExponentialPower",
     "FullyConnected",

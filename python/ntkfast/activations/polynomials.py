@@ -154,6 +154,58 @@ class Standardization(Activation):
 
 
 @dataclass(frozen=True)
+class Masking(Activation):
+    """Masks that keep a share of the neurons, which are divided by it, drawn for each input.
+
+    `dual` is that of two inputs, whose masks are independent, also where they are equal: it leaves
+    covariances as they are. `variance` is that of an input with itself, of one mask. So nothing is
+    missing from `dual` at the angle 0 that is not missing from `variance` too, and `on_sphere` does
+    not begin with 0.
+    """
+
+    kept: float
+
+    @property
+    def name(self) -> str:
+        return f"dropout of {1 - self.kept:g}"
+
+    @property
+    def degree(self) -> float | None:
+        return 1.0
+
+    @property
+    def code(self) -> Code:
+        return ActivationKind.DROPOUT, (self.kept,)
+
+    def __call__(self, x: ArrayLike) -> Array:
+        raise TypeError("activation: dropout is a function of random masks too")
+
+    def derivative(self, x: ArrayLike) -> Array:
+        return self(x)
+
+    def dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        q, p, c = np.broadcast_arrays(*_floats(q, p, c))
+        return np.array(c)
+
+    def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
+        return np.ones_like(self.dual(q, p, c))
+
+    def variance(self, q: ArrayLike) -> Array:
+        return np.asarray(_floats(q)[0] / self.kept)
+
+    def derivative_variance(self, q: ArrayLike) -> Array:
+        return np.full_like(_floats(q)[0], 1 / self.kept)
+
+    def hermite(self, q: ArrayLike, count: int) -> Array:
+        raise TypeError("activation: dropout has no Hermite series, which knows equal inputs only")
+
+    def _sphere_map(self, q: Array, v: Array, vc: Array) -> SphereMap:
+        kept = v.dtype.type(self.kept)
+        one = np.ones_like(v)
+        return (1 - kept) + 2 * kept * v, kept * one, (1 - kept) * one
+
+
+@dataclass(frozen=True)
 class _Series(Activation):
     """A finite sum of powers or Hermite polynomials; K = sum_l R_l(q) R_l(p) c^l.
 

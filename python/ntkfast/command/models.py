@@ -21,6 +21,7 @@ from ntkfast.command.networks import kernel_of
 from ntkfast.features.classifier import best_class
 from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
+from ntkfast.regression.description import described
 
 PART_BYTES = 1 << 26  # of inputs
 
@@ -28,6 +29,7 @@ PART_BYTES = 1 << 26  # of inputs
 def fit(arguments: argparse.Namespace) -> None:
     """Fit a model, save it, and say how well it predicts what it has not seen."""
     kernel = kernel_of(arguments)
+    described(kernel)  # what no file can hold is told before the work
     files = [arguments.X, arguments.y, arguments.lengths, arguments.sample_weight]
     check_tables(arguments, *files)
     out = Path(arguments.out)

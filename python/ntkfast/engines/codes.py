@@ -54,6 +54,7 @@ class ActivationKind(IntEnum):
     EXP = 6
     GAUSSIAN = 7
     HERMITE = 8
+    DROPOUT = 9
 
 
 class ImageOperation(IntEnum):
@@ -67,6 +68,7 @@ class ImageOperation(IntEnum):
     SWAP = 5
     ACTIVATE = 6
     NORMALIZE = 7
+    MULTIPLY = 8
 
 
 # One layer: its activation, slots it saves to before and adds after (or -1), parameters, the affine

@@ -17,6 +17,7 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.features import neurons, projections
 from ntkfast.features.base import FeatureMap, norms_of
 from ntkfast.features.sketches import PRODUCTS, CountProduct, HadamardSketch
+from ntkfast.kernels import checked_row_kernel
 from ntkfast.kernels.layers import Layer, carry, merge
 from ntkfast.networks.base import DenseNetwork
 from ntkfast.networks.dense import FullyConnected
@@ -112,6 +113,7 @@ class NTKRandomFeatures(FeatureMap):
         network = FullyConnected(self.depth) if self.network is None else self.network
         if not isinstance(network, DenseNetwork):
             raise TypeError(f"network: expected a dense Network, got {type(network).__name__}")
+        checked_row_kernel(network.ntk)  # which one of a network with Dropout is not
         layers = merge(network.layers(X.shape[1]))
         plan = _Plan(
             total=self.n_components,

@@ -9,6 +9,7 @@ from ntkfast.finite.mlp import MLP
 from ntkfast.finite.monte_carlo import Convergence, MeanKernel, convergence, mean_kernel
 from ntkfast.finite.network import FiniteKernel, FiniteNetwork
 from ntkfast.finite.realization import Realization
+from ntkfast.finite.recurrent import RecurrentRealization as _Recurrent  # noqa: F401 - is known so
 from ntkfast.finite.smallest import SmallestEigenvalues, smallest_eigenvalues
 from ntkfast.finite.tangent_hierarchy import Hierarchy, gradient_flow, hierarchy, trained
 from ntkfast.finite.trajectory import Growth, trajectory_growth

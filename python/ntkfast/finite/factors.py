@@ -155,6 +155,16 @@ class PixelFactors(NamedTuple):
         return self.J
 
 
+def gradients_of(
+    F: NDArray[Any], B: NDArray[Any], scale: float, offset: float
+) -> Factors | PixelFactors:
+    """Return gradients by one layer; one pixel makes them outer products."""
+    if F.shape[1] * F.shape[2] == 1:
+        n, outputs = B.shape[:2]
+        return Factors(F.reshape(n, -1), B.reshape(n, outputs, -1), scale, offset)
+    return PixelFactors.of(F, B, scale, offset)
+
+
 def tile_ntk(left: Layered, right: Layered, shape: tuple[int, int], dtype: Any) -> FloatArray:
     """Return what layers contribute to a tile of the NTK together."""
     parts = (a.ntk(b) for a, b in zip(left, right, strict=True))

@@ -1,4 +1,4 @@
-"""Finite networks of everything that `compose` and `ConvNet` can state.
+"""Finite networks of everything that `compose` states; of recurrent layers: recurrent.py.
 
 Signals are images throughout: those of dense layers have one pixel. A step makes what follows of a
 signal, and a function that carries derivatives of the outputs back through it.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import prod
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,23 +19,26 @@ from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Shape
 from ntkfast.finite.cnn import TILE_BYTES
-from ntkfast.finite.factors import Factors, PixelFactors
+from ntkfast.finite.factors import gradients_of
+from ntkfast.finite.masks import Masks
 from ntkfast.finite.network import FiniteNetwork, times
 from ntkfast.finite.weights import Init
 from ntkfast.finite.weights import resolve as init_of
-from ntkfast.finite.windows import Pixels, Windows
+from ntkfast.finite.windows import Pixels, Pull, Windows, pooled
 from ntkfast.networks.base import Network
 from ntkfast.networks.composed import Composed, Dense
 from ntkfast.networks.convolutional import ImageNetwork, checked_shape
 from ntkfast.networks.gaussian import Branches
-from ntkfast.networks.steps import AvgPool, Conv, LayerNorm, Readout
+from ntkfast.networks.neurons import Dropout, LayerNorm
+from ntkfast.networks.recurrent import Recurrent
+from ntkfast.networks.steps import AvgPool, Conv, Readout
 from ntkfast.support.randomness import RNG
 
-Pull: TypeAlias = Callable[[Pixels], Pixels]  # derivatives, (n, outputs, height, width, channels)
 ONE = Conv(1)  # the window of a dense layer
+KINDS: dict[type, type] = {}  # of networks, and what makes finite ones where that is no Realization
 
 
-class _Weights(NamedTuple):
+class LayerWeights(NamedTuple):
     """What a layer of weights is: its sizes, scales, and whether it is trained."""
 
     fan_in: int
@@ -45,25 +48,27 @@ class _Weights(NamedTuple):
     trained: bool
 
 
-Weigh: TypeAlias = Callable[[_Weights, Pixels], tuple[Pixels, Pull]]
+Weigh: TypeAlias = Callable[[LayerWeights, Pixels], tuple[Pixels, Pull]]
 
 
 @dataclass(frozen=True, eq=False, repr=False, init=False)
 class Realization(FiniteNetwork):
-    """One network of finite width of an architecture that `compose` or `ConvNet` states.
+    """One network of finite width of an architecture that `compose` states.
 
-    Every step of these has its finite form: strides, pools, projections, sums, products and
-    concatenations of branches, layer normalization, dense heads, the standard parameterization.
+    Every step has its finite form: strides, pools, projections, sums, products and concatenations
+    of branches, layer normalization, dropout, dense heads, the standard parameterization, recurrent
+    layers.
 
     Parameters
     ----------
     network : network
-        Made by `compose`, `ConvNet`, `Convolutional` or a preset, a `Dense` or a read-out at its
-        end.
+        Made by `compose`, `ConvNet`, `Convolutional`, `Recurrent` or a preset, a `Dense` or a
+        read-out at its end.
     width : int, default 256
         Neurons or channels of all hidden layers, but for `Dense` with a width of its own.
-    shape : int or (height, width, channels)
-        Number of features, or shape of the images. Default: the shape that the network has.
+    shape : int, (height, width, channels) or (steps, channels)
+        Number of features, or shape of the images or sequences, which have one length here.
+        Default: the shape that the network has.
     outputs : int, default 1
     init : {"gaussian", "orthogonal", "sparse"}, Sparse or Orthogonal
     rng : int, Generator or None
@@ -71,7 +76,8 @@ class Realization(FiniteNetwork):
     Attributes
     ----------
     weights, biases : tuples of arrays
-        Of all layers in the order of the network, those of a shortcut before those of its branch.
+        Of all layers in the order of the network, those of a shortcut before those of its branch,
+        recurrent ones before those from below.
     limit : network
     ntk, nngp : Kernel
         The empirical kernels of these very weights.
@@ -84,6 +90,8 @@ class Realization(FiniteNetwork):
     Notes
     -----
     Branches of `Concatenate` have as many neurons as they have; their shares are weights of these.
+    With `Dropout` a network has its masks as it has its weights: one for every input that there is,
+    chosen by its numbers, so that it has the same one in all calls, in X and in Y.
 
     Examples
     --------
@@ -98,41 +106,56 @@ class Realization(FiniteNetwork):
 
     network: Any
     width: int
-    shape: Shape
+    shape: tuple[int, ...]
     outputs: int
-    layers: tuple[_Weights, ...]
+    layers: tuple[LayerWeights, ...]
+    seed: int
     zero_bias = False
+
+    def __new__(
+        cls,
+        network: Network,
+        width: int = 256,
+        *,
+        shape: int | tuple[int, ...] | None = None,
+        outputs: int = 1,
+        init: str | Init = "gaussian",
+        rng: RNG = 0,
+    ) -> Realization:
+        """Return an object of the class that makes finite networks of this kind."""
+        return object.__new__(KINDS.get(type(network), cls))
+
+    def __getnewargs__(self) -> tuple[Any]:
+        return (self.network,)
+
+    def __init_subclass__(cls, of: type) -> None:
+        KINDS[of] = cls
 
     def __init__(
         self,
         network: Network,
         width: int = 256,
         *,
-        shape: int | Shape | None = None,
+        shape: int | tuple[int, ...] | None = None,
         outputs: int = 1,
         init: str | Init = "gaussian",
         rng: RNG = 0,
     ) -> None:
-        if not isinstance(network, (Composed, ImageNetwork)):
+        if not isinstance(network, (Composed, ImageNetwork, Recurrent)):
             raise TypeError(
-                "network: expected one made by compose, ConvNet or Convolutional, got "
+                "network: expected one made by compose, ConvNet, Convolutional or Recurrent, got "
                 f"{type(network).__name__}; MLP has the others"
             )
         checks.store(
             self,
             network=network,
             width=checks.count("width", width, least=1),
-            shape=_shape(network, shape),
+            shape=self._shape(network, shape),
             outputs=checks.count("outputs", outputs, least=1),
             init=init_of(init),
+            seed=0,
         )
-        found: list[_Weights] = []
-
-        def record(layer: _Weights, z: Pixels) -> tuple[Pixels, Pull]:
-            found.append(layer)
-            return np.zeros((*z.shape[:3], layer.fan_out)), lambda back: back
-
-        self._run(np.zeros((1, *self.shape)), record)
+        found = self._found_layers()
         checks.store(
             self,
             layers=tuple(found),
@@ -141,6 +164,30 @@ class Realization(FiniteNetwork):
             trained=tuple(one.trained for one in found),
         )
         self._draw(np.random.default_rng(rng))
+
+    def _shape(self, network: Any, shape: Any) -> tuple[int, ...]:
+        """Return the shape of inputs, checked."""
+        if isinstance(network, Composed):
+            return 1, 1, checks.count("shape", shape, least=1)
+        found = checked_shape(network.shape if shape is None else shape)
+        if found is None:
+            raise ValueError("shape: expected (height, width, channels), which the network has not")
+        return found
+
+    def _found_layers(self) -> list[LayerWeights]:
+        """Return the layers of weights in their order."""
+        found: list[LayerWeights] = []
+
+        def record(layer: LayerWeights, z: Pixels) -> tuple[Pixels, Pull]:
+            found.append(layer)
+            return np.zeros((*z.shape[:3], layer.fan_out)), lambda back: back
+
+        self._run(np.zeros((1, *self.shape)), record)
+        return found
+
+    def _draw(self, generator: np.random.Generator) -> None:
+        super()._draw(generator)
+        checks.store(self, seed=int(generator.integers(1 << 62)))
 
     def __repr__(self) -> str:
         return f"Realization({self.network!r}, {self.width}, shape={self.shape})"
@@ -168,7 +215,7 @@ class Realization(FiniteNetwork):
         if isinstance(self.network, Composed):
             checks.matrix_shape(name, shape, self.shape[2])
         else:
-            checks.image_shape(name, shape, self.shape)
+            checks.image_shape(name, shape, cast(Shape, self.shape))
 
     def rows(self, X: ArrayLike, name: str = "X") -> FloatArray:
         """Return inputs as a matrix, one input per row.
@@ -182,7 +229,7 @@ class Realization(FiniteNetwork):
             matrix = checks.matrix(name, X)
             self.check_shape(name, matrix.shape)
             return matrix
-        images = checks.images(name, X, self.shape)
+        images = checks.images(name, X, cast(Shape, self.shape))
         return np.ascontiguousarray(images).reshape(len(images), -1)
 
     def _forward(self, X: ArrayLike) -> tuple[list[Pixels], list[Pixels]]:
@@ -197,14 +244,14 @@ class Realization(FiniteNetwork):
         start = every if V is None else V[:, None, :]
         back(start[:, :, None, None, :])
         return [
-            _gradients(F[k], B[k], *self._gradient_scales(k))
+            gradients_of(F[k], B[k], *self._gradient_scales(k))
             for k, trained in enumerate(self.trained)
             if trained
         ]
 
     def _gradient_scales(self, layer: int) -> tuple[float, float]:
         """Return the derivatives of what weights and biases add, by themselves."""
-        if self.network.parameterization == "standard":
+        if getattr(self.network, "parameterization", "") == "standard":
             return 1.0, float(self.b_std[layer] > 0)
         return self.scales(layer)
 
@@ -214,7 +261,7 @@ class Realization(FiniteNetwork):
         F, h, B, at = list[Pixels](), list[Pixels](), dict[int, Pixels](), count()
         weights = self._weights(inputs.dtype)
 
-        def weigh(layer: _Weights, z: Pixels) -> tuple[Pixels, Pull]:
+        def weigh(layer: LayerWeights, z: Pixels) -> tuple[Pixels, Pull]:
             k = next(at)
             F.append(z)
             h.append(self._apply(k, z))
@@ -229,15 +276,15 @@ class Realization(FiniteNetwork):
         return F, h, B, back
 
     def _run(self, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
-        network = self.network
+        network, size = self.network, _Sizes(self, Masks(self.seed, z))
         if network.parameterization == "unit":  # inner products are not divided by channels
             z = z * z.dtype.type(np.sqrt(z.shape[-1]))
         if isinstance(network, Composed):
-            return _serial(_dense_last(self, network.elements), z, weigh)
+            return _serial(size.dense_last(network.elements), z, weigh)
         head = getattr(network, "head", ())
-        steps = [_sized(self, one) for one in network.steps()]
+        steps = [size(one) for one in network.steps()]
         readout = _Sized(network.last(), self.width if head else self.outputs)
-        return _serial([*steps, readout, *_dense_last(self, head)], z, weigh)
+        return _serial([*steps, readout, *size.dense_last(head)], z, weigh)
 
 
 # ---- steps ---------------------------------------------------------------------------------------
@@ -258,30 +305,34 @@ class _Ways(NamedTuple):
     shares: tuple[float, ...] | None
 
 
-def _shape(network: Any, shape: int | Shape | None) -> Shape:
-    if isinstance(network, Composed):
-        return 1, 1, checks.count("shape", shape, least=1)
-    found = checked_shape(network.shape if shape is None else shape)
-    if found is None:
-        raise ValueError("shape: expected (height, width, channels), which the network has not")
-    return found
+class _Masked(NamedTuple):
+    """Dropout with the masks of some inputs."""
+
+    rate: float
+    masks: Masks
 
 
-def _dense_last(net: Realization, elements: Sequence[Any]) -> list[Any]:
-    """Return elements with their sizes, the last one with that of the outputs."""
-    if elements and not isinstance(elements[-1], Dense):
-        raise ValueError(f"network: expected a Dense at its end, got {elements[-1]!r}")
-    steps = [_sized(net, one) for one in elements]
-    return [*steps[:-1], _Sized(elements[-1], net.outputs)] if steps else []
+class _Sizes(NamedTuple):
+    """What steps are in a network: their widths, and the masks of some inputs."""
 
+    net: Realization
+    masks: Masks
 
-def _sized(net: Realization, step: Any) -> Any:
-    if isinstance(step, Branches):
-        ways = tuple([_sized(net, one) for one in way] for way in step.ways)
-        return _Ways(ways, step.joined, getattr(step, "shares", None))
-    if isinstance(step, (Conv, Dense)):
-        return _Sized(step, getattr(step, "width", None) or net.width)
-    return step
+    def __call__(self, step: Any) -> Any:
+        """Return a step as `_step` takes it."""
+        if isinstance(step, Branches):
+            ways = tuple([self(one) for one in way] for way in step.ways)
+            return _Ways(ways, step.joined, getattr(step, "shares", None))
+        if isinstance(step, (Conv, Dense)):
+            return _Sized(step, getattr(step, "width", None) or self.net.width)
+        return _Masked(step.rate, self.masks) if isinstance(step, Dropout) else step
+
+    def dense_last(self, elements: Sequence[Any]) -> list[Any]:
+        """Return elements with their sizes, the last one with that of the outputs."""
+        if elements and not isinstance(elements[-1], Dense):
+            raise ValueError(f"network: expected a Dense at its end, got {elements[-1]!r}")
+        steps = [self(one) for one in elements]
+        return [*steps[:-1], _Sized(elements[-1], self.net.outputs)] if steps else []
 
 
 def _serial(steps: Sequence[Any], z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
@@ -307,30 +358,20 @@ def _step(step: Any, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
             return _readout(one, step.width, z, weigh)
         windows = Windows(one if isinstance(one, Conv) else ONE, (z.shape[1], z.shape[2]))
         seen = windows.read(z)
-        layer = _Weights(seen.shape[-1], step.width, one.w_std, one.b_std, one.trained)
+        layer = LayerWeights(seen.shape[-1], step.width, one.w_std, one.b_std, one.trained)
         after, pull = weigh(layer, seen)
         return after, lambda back: windows.unread(pull(back))
     if isinstance(step, AvgPool):
-        return _pool(step, z)
+        return pooled(step, z)
     if isinstance(step, LayerNorm):
         return _layer_norm(step, z)
+    if isinstance(step, _Masked):
+        mask = step.masks(step.rate, z)
+        return z * mask, lambda back: back * mask[:, None]
     activation = resolve(step)
     after = np.asarray(activation(z), z.dtype)
     slope = np.asarray(activation.derivative(z), z.dtype)[:, None]
     return after, lambda back: back * slope
-
-
-def _pool(step: AvgPool, z: Pixels) -> tuple[Pixels, Pull]:
-    windows = Windows(step, (z.shape[1], z.shape[2]))
-    area, weight = prod(step.window), z.dtype.type(np.sqrt(step.gain))
-    seen = windows.read(z)
-    after = seen.reshape(*seen.shape[:3], area, -1).sum(axis=3) * weight
-
-    def pull(back: Pixels) -> Pixels:
-        parts = np.repeat(back[..., None, :] * weight, area, axis=-2)
-        return windows.unread(parts.reshape(*back.shape[:4], -1))
-
-    return after, pull
 
 
 def _layer_norm(step: LayerNorm, z: Pixels) -> tuple[Pixels, Pull]:
@@ -355,12 +396,16 @@ def _branches(step: _Ways, z: Pixels, weigh: Weigh) -> tuple[Pixels, Pull]:
     def collected(parts: Iterator[Pixels]) -> Pixels:
         return np.asarray(sum(pull(part) for pull, part in zip(pulls, parts, strict=True)))
 
+    widths = [end.shape[-1] for end in ends]
+    if step.joined != "concatenation" and len(set(widths)) > 1:
+        raise ValueError(
+            f"network: expected as many neurons in all branches of a {step.joined}, got {widths}"
+        )
     if step.joined == "sum":
         return np.asarray(sum(ends)), lambda back: collected(back for _ in ends)
     if step.joined == "product":
         others = [np.prod([e for e in ends if e is not end], axis=0) for end in ends]
         return np.prod(ends, axis=0), lambda back: collected(back * o[:, None] for o in others)
-    widths = [end.shape[-1] for end in ends]
     shares = step.shares or (1.0,) * len(ends)
     parts = widths if step.shares is None else shares
     # Neurons of a branch count by its share, however many they are.
@@ -383,13 +428,13 @@ def _readout(step: Readout, width: int, z: Pixels, weigh: Weigh) -> tuple[Pixels
     area, pull_pool = prod(pixels), None
     if step.kind == "lap":
         assert step.window is not None
-        z, pull_pool = _pool(AvgPool(step.window, stride=1, padding="zero"), z)
+        z, pull_pool = pooled(AvgPool(step.window, stride=1, padding="zero"), z)
     w, seen = step.w_std, z.reshape(len(z), 1, 1, -1)
     if step.kind == "gap":
         seen = z.mean(axis=(1, 2), keepdims=True)
     elif not step.mean:  # a trace: weights are not divided by pixels
         w *= np.sqrt(area)
-    layer = _Weights(seen.shape[-1], width, w, step.b_std, step.trained)
+    layer = LayerWeights(seen.shape[-1], width, w, step.b_std, step.trained)
     after, pull = weigh(layer, seen)
 
     def back(derivatives: Pixels) -> Pixels:
@@ -401,11 +446,3 @@ def _readout(step: Readout, width: int, z: Pixels, weigh: Weigh) -> tuple[Pixels
         return whole if pull_pool is None else pull_pool(whole)
 
     return after, back
-
-
-def _gradients(F: Pixels, B: Pixels, scale: float, offset: float) -> Factors | PixelFactors:
-    """Return gradients by one layer; one pixel makes them outer products."""
-    if F.shape[1] * F.shape[2] == 1:
-        n, outputs = B.shape[:2]
-        return Factors(F.reshape(n, -1), B.reshape(n, outputs, -1), scale, offset)
-    return PixelFactors.of(F, B, scale, offset)

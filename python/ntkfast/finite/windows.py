@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.networks.steps import Pair, Windowed
+from ntkfast.networks.steps import AvgPool, Pair, Windowed
 
 Pixels: TypeAlias = NDArray[Any]  # (..., height, width, channels)
+Pull: TypeAlias = Callable[[Pixels], Pixels]  # derivatives, (n, outputs, height, width, channels)
 
 
 @dataclass(frozen=True)
@@ -79,3 +82,17 @@ def _folded(whole: Pixels, axis: int, edge: int, size: int) -> Pixels:
     result = np.zeros((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
     np.add.at(np.moveaxis(result, axis, 0), index, np.moveaxis(whole, axis, 0))
     return result
+
+
+def pooled(step: AvgPool, z: Pixels) -> tuple[Pixels, Pull]:
+    """Return the means or sums over windows, and what carries derivatives back."""
+    windows = Windows(step, (z.shape[1], z.shape[2]))
+    area, weight = prod(step.window), z.dtype.type(np.sqrt(step.gain))
+    seen = windows.read(z)
+    after = seen.reshape(*seen.shape[:3], area, -1).sum(axis=3) * weight
+
+    def pull(back: Pixels) -> Pixels:
+        parts = np.repeat(back[..., None, :] * weight, area, axis=-2)
+        return windows.unread(parts.reshape(*back.shape[:4], -1))
+
+    return after, pull

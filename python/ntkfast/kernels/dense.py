@@ -74,7 +74,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     @property
     def homogeneity(self) -> float | None:
         """The power p of the norms; see `is_zonal`."""
-        return _facts(self, 1).degree
+        return facts_of(self, 1).degree
 
     def profile(self, u: ArrayLike, radius: float = 1.0) -> NDArray[np.float64]:
         """Evaluate the kernel between two inputs of one norm as a function of their cosine.
@@ -113,7 +113,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _curve(self, dim: int, q: float) -> NetworkCurve:
         from ntkfast.kernels.network_curve import NetworkCurve
 
-        facts = _facts(self, dim)
+        facts = facts_of(self, dim)
         return NetworkCurve(facts.layers, self.kind, q, facts.scales[self._slot], facts.exponent)
 
     def at_complex_cosines(
@@ -122,7 +122,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Return the kernel at complex cosines; see `RowKernel.at_complex_cosines`."""
         from ntkfast.kernels.points import at_complex_cosines
 
-        facts = _facts(self, dim)
+        facts = facts_of(self, dim)
         pair = at_complex_cosines(facts.layers, p, q, u)
         value = pair.c if self.kind == "nngp" else pair.t
         return np.asarray(scaled(facts.scales[self._slot], facts.exponent) * value)
@@ -133,7 +133,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
-        facts, both = _facts(self, dim), np.empty((len(norms), 2))
+        facts, both = facts_of(self, dim), np.empty((len(norms), 2))
         values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
         with np.errstate(over="ignore", under="ignore"):
             for k, value in enumerate((values.ntk, values.nngp)):
@@ -141,7 +141,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return both
 
     def _power_of_norms(self, dim: int) -> float | None:
-        return _facts(self, dim).degree
+        return facts_of(self, dim).degree
 
     def _at_equal(self, X: Rows) -> FloatArray:
         profile = self._profile(X, X)
@@ -152,13 +152,14 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
-        layers = _facts(self, X.data.shape[1]).layers
-        stated = [one.activation for one in layers if not one.activation.has_series]
-        if stated:
-            raise TypeError(f"kernel: derivatives by inputs are not known for {stated[0].name}")
-        plan = self._profile(X, Y) if self.is_zonal else None
-        if plan is not None:
+        layers = facts_of(self, X.data.shape[1]).layers
+        if self.is_zonal and (plan := self._profile(X, Y)) is not None:
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
+        if stated := [one.activation for one in layers if not one.activation.has_series]:
+            raise TypeError(
+                f"kernel: derivatives by inputs are not known for {stated[0].name}, whose duals "
+                "state none by norms; with degree= and without biases angles alone count"
+            )
         if short := pairwise.short_of(layers, X, Y):
             raise TypeError(
                 f"kernel: derivatives by inputs are not known where the Hermite series of "
@@ -171,7 +172,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         from ntkfast.kernels.layer_parameters import Walk, known_steps
 
         dim, other = X.data.shape[1], X if Y is None else Y
-        layers = _facts(self, dim).layers
+        layers = facts_of(self, dim).layers
         steps = known_steps(self, names, dim, len(layers))
         if not steps or pairwise.short_of(layers, X, other):
             return None
@@ -181,7 +182,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         """Return the profile of these rows, if there is a good one."""
         dim, dtype = X.data.shape[1], X.data.dtype
-        facts = _facts(self, dim)
+        facts = facts_of(self, dim)
         if facts.degree:
             self._check_scale(X, Y)
         radius = 1.0 if facts.degree is not None else common_norm(X.norms, Y.norms)
@@ -236,7 +237,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
         """Return the activations whose series are too short."""
-        facts = _facts(self, X.data.shape[1])
+        facts = facts_of(self, X.data.shape[1])
         if not facts.asking or facts.degree is not None:
             return ()
         self._check_range(X, Y)
@@ -250,7 +251,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _walk(self, X: Rows, Y: Rows | None, outs: pairwise.Outs) -> None:
         """Write NTK and NNGP pair by pair."""
         dim = X.data.shape[1]
-        facts, radius = _facts(self, dim), self._sphere(X, Y)
+        facts, radius = facts_of(self, dim), self._sphere(X, Y)
         own = self._own(X.norms, dim)
         if radius is not None:  # averages at one variance are the cheapest
             X, Y = _with_norm(X, radius), None if Y is None else _with_norm(Y, radius)
@@ -343,7 +344,7 @@ class Facts(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _facts(kernel: NetworkKernel, dim: int) -> Facts:
+def facts_of(kernel: NetworkKernel, dim: int) -> Facts:
     """Ask the network; cached, since small calls would spend their time here."""
     network = kernel.network
     layers, exponent = balanced(network.layers(dim))
@@ -354,8 +355,7 @@ def _facts(kernel: NetworkKernel, dim: int) -> Facts:
 
 
 def _on_host(X: Rows) -> bool:
-    data: object = X.data
-    return isinstance(data, np.ndarray)
+    return isinstance(cast(object, X.data), np.ndarray)
 
 
 def _share_factors(first: Map, second: Map) -> bool:
@@ -380,7 +380,7 @@ def _compiled(
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     ends = np.zeros(1, np.longdouble)
-    top, degree = float(curve.split(ends, 1 - ends)[0]), _facts(kernel, dim).degree or 0.0
+    top, degree = float(curve.split(ends, 1 - ends)[0]), facts_of(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
         return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=top))
 
@@ -388,7 +388,7 @@ def _compiled(
 @lru_cache(maxsize=256)
 def _tell_compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, dim: int) -> None:
     """Warn once of a profile that is used, or refuse it."""
-    layers = _facts(kernel, dim).layers
+    layers = facts_of(kernel, dim).layers
     error = _compiled(kernel, dtype, radius, dim).error
     tell_profile((layer.activation for layer in layers), error, dtype)
 
@@ -396,7 +396,7 @@ def _tell_compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, d
 @lru_cache(maxsize=256)
 def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
     """Return the constants of the layers, with these numbers of Hermite coefficients."""
-    facts = _facts(kernel, dim)
+    facts = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
     return LayerMap(numbers(facts.layers, terms), second, facts.scales, facts.exponent)
 
@@ -405,7 +405,7 @@ def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
 def _in_range(kernel: NetworkKernel, dim: int, low: int, high: int) -> bool:
     """Whether no variance of norms from 2^(low - 1) to 2^high leaves the range of float64."""
     try:
-        check_variances("X", _facts(kernel, dim).layers, np.ldexp(1.0, [low - 1, high]))
+        check_variances("X", facts_of(kernel, dim).layers, np.ldexp(1.0, [low - 1, high]))
     except ValueError:
         return False
     return True
@@ -414,7 +414,7 @@ def _in_range(kernel: NetworkKernel, dim: int, low: int, high: int) -> bool:
 def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]:
     """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
     dim, dtype = X.data.shape[1], X.data.dtype
-    layers, *_, asking = _facts(kernel, dim)
+    layers, *_, asking = facts_of(kernel, dim)
     for name, side in (("X", X), ("Y", Y)):
         some = side.norms[side.norms > 0]
         if some.size and not _in_range(kernel, dim, *np.frexp([some.min(), some.max()])[1]):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.names import resolve
-from ntkfast.activations.polynomials import Standardization
+from ntkfast.activations.polynomials import Masking, Standardization
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
+from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.layers import Layer, Layers, merge
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, DenseNetwork
+from ntkfast.networks.branches import Add, Concatenate, resolved
 from ntkfast.networks.dense import affine
-from ntkfast.networks.gaussian import Branch, Branches, Weights, check_gaussian
-from ntkfast.networks.steps import LayerNorm
+from ntkfast.networks.gaussian import (
+    ROWS,
+    Branch,
+    Branches,
+    Step,
+    Weights,
+    check_gaussian,
+    each_step,
+)
+from ntkfast.networks.neurons import Dropout, LayerNorm
 
 STANDARD = "standard"
 STANDARDIZED = Standardization()
@@ -44,6 +54,7 @@ class Dense(Weights):
     b_std: float = 0.0
     trained: bool = True
     width: int | None = None
+    of = ROWS
 
     def __post_init__(self) -> None:
         checks.store(
@@ -72,6 +83,7 @@ class Residual(Branch):
     """
 
     branch: tuple[Any, ...]
+    of = ROWS
 
     def __init__(self, *branch: Dense | Residual | Add | LayerNorm | ActivationLike) -> None:
         if not branch:
@@ -82,141 +94,21 @@ class Residual(Branch):
         return f"Residual({', '.join(repr(part) for part in self.branch)})"
 
 
-@dataclass(frozen=True, init=False)
-class Serial:
-    """One of several branches: elements in their order; none of them are the identity."""
-
-    elements: tuple[Any, ...]
-
-    def __init__(self, *elements: Any) -> None:
-        checks.store(self, elements=tuple(_element(part) for part in elements))
-
-    def __repr__(self) -> str:
-        return repr(self.elements[0] if len(self.elements) == 1 else self.elements)
-
-
-@dataclass(frozen=True, init=False)
-class Add(Branches):
-    """The sum of branches of `compose`.
-
-    There need to be weights on all branches but one, so that they are uncorrelated, and behind the
-    last activation of all of them but one.
-
-    Attributes
-    ----------
-    branches : tuple
-        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
-
-    Examples
-    --------
-    >>> import ntkfast as nf
-    >>> branches = nf.Add(("relu", nf.Dense()), ("erf", nf.Dense()))
-    >>> nf.compose(nf.Dense(), branches, "relu", nf.Dense()).ntk([[1.0, 2.0]]).round(4)
-    array([[2.982]])
-    """
-
-    branches: tuple[Serial, ...]
-
-    def __init__(self, *branches: Any) -> None:
-        self._keep(branches)
-
-    def _keep(self, branches: tuple[Any, ...]) -> None:
-        if len(branches) < 2:
-            raise ValueError(f"branches: expected two or more, got {len(branches)}")
-        found = []
-        for one in branches:
-            parts = one if isinstance(one, (tuple, list)) else (one,)
-            found.append(one if isinstance(one, Serial) else Serial(*parts))
-        checks.store(self, branches=tuple(found))
-
-    @property
-    def ways(self) -> tuple[tuple[Any, ...], ...]:
-        """The elements of each branch."""
-        return tuple(one.elements for one in self.branches)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(repr(one) for one in self.branches)})"
-
-
-class Multiply(Add):
-    """The product of branches of `compose`, neuron by neuron, as gates have it.
-
-    There need to be weights on all branches but one, so that they are independent, and a `Dense`
-    behind the product, which is not Gaussian. With K and T the NNGP and NTK of the branches, those
-    of the product are prod_b K_b and sum_b T_b prod_(c != b) K_c.
-
-    Attributes
-    ----------
-    branches : tuple
-        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
-
-    Examples
-    --------
-    >>> import ntkfast as nf
-    >>> gated = nf.Multiply(nf.Dense(), ("sigmoid_like", nf.Dense()))
-    >>> nf.compose(nf.Dense(), gated, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
-    array([[0.8171]])
-    """
-
-    joined = "product"
-
-
-@dataclass(frozen=True, init=False, repr=False)
-class Concatenate(Add):
-    """The neurons of branches of `compose` beside each other, as inputs of the next `Dense`.
-
-    Its kernels are the means of those of the branches, weighted by their shares of the neurons.
-    They may be correlated. Their variances differ, so that an activation needs a `Dense` before it.
-
-    Attributes
-    ----------
-    branches : tuple
-        Each is one element of `compose`, or a tuple of them; ``()`` is the identity.
-    shares : tuple of floats, optional
-        In proportion to which the branches have neurons. Default: equal numbers; in
-        ``parameterization="standard"`` their widths.
-
-    Examples
-    --------
-    >>> import ntkfast as nf
-    >>> both = nf.Concatenate("relu", "erf", shares=(3, 1))
-    >>> nf.compose(nf.Dense(), both, nf.Dense()).nngp([[1.0, 2.0]]).round(4)
-    array([[1.0943]])
-    """
-
-    shares: tuple[float, ...] | None
-    joined = "concatenation"
-
-    def __init__(self, *branches: Any, shares: Sequence[float] | None = None) -> None:
-        self._keep(branches)
-        if shares is not None:
-            shares = tuple(checks.number("shares", one, above=0.0) for one in shares)
-            if len(shares) != len(branches):
-                raise ValueError(
-                    f"shares: expected one for each of {len(branches)} branches, got {len(shares)}"
-                )
-        checks.store(self, shares=shares)
-
-    def __repr__(self) -> str:
-        shown = super().__repr__()
-        return shown if self.shares is None else f"{shown[:-1]}, shares={self.shares})"
-
-
-Element: TypeAlias = Dense | Residual | Add | LayerNorm | Activation
+Element: TypeAlias = Dense | Residual | Add | LayerNorm | Dropout | Activation
 
 
 def _element(part: Any) -> Element:
-    if isinstance(part, LayerNorm) and part.over != "channels":
-        raise ValueError(f"over: expected LayerNorm() in a dense network, got {part!r}")
-    if isinstance(part, (Dense, Residual, Add, LayerNorm)):
-        return part
-    try:
-        return resolve(part)
-    except TypeError:
-        raise TypeError(
-            "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm or an "
-            f"activation, got {part!r}; layers of images belong into ConvNet"
-        ) from None
+    """Return an element of a dense network."""
+    found: Element = resolved(part)
+    for one in each_step((found,)):
+        if isinstance(one, LayerNorm) and one.over != "channels":
+            raise ValueError(f"over: expected LayerNorm() in a dense network, got {one!r}")
+        if isinstance(one, Step) and one.of not in ("", ROWS):
+            raise TypeError(
+                "elements: expected Dense, Residual, Add, Multiply, Concatenate, LayerNorm, "
+                f"Dropout or an activation in a dense network, got {one!r}, a step of {one.of}"
+            )
+    return found
 
 
 @dataclass(frozen=True, init=False)
@@ -236,7 +128,7 @@ class Composed(DenseNetwork):
         )
         check_gaussian("elements", self.elements, "Dense")
         if self.parameterization != STANDARD and any(
-            one.width is not None for one in _dense(self.elements)
+            isinstance(one, Dense) and one.width is not None for one in each_step(self.elements)
         ):
             raise ValueError('width: belongs to parameterization="standard"')
         self.layers(1)  # for what it refuses
@@ -246,6 +138,24 @@ class Composed(DenseNetwork):
         if self.parameterization != "ntk":
             parts.append(f"parameterization={self.parameterization!r}")
         return f"compose({', '.join(parts)})"
+
+    @property
+    def ntk(self) -> Any:
+        """The neural tangent kernel."""
+        return self._kernel("ntk")
+
+    @property
+    def nngp(self) -> Any:
+        """The kernel of the Gaussian process that the network is at initialisation."""
+        return self._kernel("nngp")
+
+    def _kernel(self, kind: str) -> KernelOfNetwork:
+        drops = any(isinstance(one, Dropout) for one in each_step(self.elements))
+        if not drops:
+            return NetworkKernel(self, kind)
+        from ntkfast.kernels.dropout import DropoutKernel  # rarely needed: imports stay few
+
+        return DropoutKernel(self, kind)
 
     def layers(self, dim: int) -> Layers:
         """Return the recursion for inputs with `dim` features."""
@@ -257,15 +167,6 @@ class Composed(DenseNetwork):
 def dense_layers(elements: Sequence[Element]) -> Layers:
     """Return the layers of elements that follow on a dense layer."""
     return merge(_lower(elements, 0, None)[0])
-
-
-def _dense(elements: Sequence[Element]) -> Iterator[Dense]:
-    for part in elements:
-        if isinstance(part, Branches):
-            for way in part.ways:
-                yield from _dense(way)
-        elif isinstance(part, Dense):
-            yield part
 
 
 UNKNOWN = 0  # the width of a layer that does not say it
@@ -290,8 +191,15 @@ def _lower(
             branches, fan_in = _lower_branches(part, slot, fan_in)
             layers += branches
         else:
-            layers.append(Layer(STANDARDIZED if isinstance(part, LayerNorm) else part))
+            layers.append(Layer(_pointwise(part)))
     return layers, fan_in
+
+
+def _pointwise(part: LayerNorm | Dropout | Activation) -> Activation:
+    """Return what acts on neurons, as if it were a function of theirs."""
+    if isinstance(part, LayerNorm):
+        return STANDARDIZED
+    return Masking(1 - part.rate) if isinstance(part, Dropout) else part
 
 
 def _lower_branches(
@@ -354,53 +262,3 @@ def _weights(part: Dense, fan_in: int | None) -> Layer:
         )
     # Weights themselves are trained, not multiples of them: a sum over the neurons before.
     return Layer(w=w, e=b, x=trained * fan_in, y=trained * (b > 0))
-
-
-def compose(
-    *elements: Dense | Residual | Add | LayerNorm | ActivationLike, parameterization: str = "ntk"
-) -> Composed:
-    """Compose a dense network in the vocabulary of neural-tangents' stax.
-
-    Parameters
-    ----------
-    *elements : Dense, Residual, Add, Multiply, Concatenate, LayerNorm, or an activation
-        Applied in order; activations by name, as `ntkfast.Activation`, or as a Python function.
-        ``Residual(...)`` is ``serial(FanOut(2), parallel(serial(...), Identity()), FanInSum())``,
-        ``Multiply(...)`` and ``Concatenate(...)`` have FanInProd and FanInConcat.
-    parameterization : {"ntk", "unit", "standard"}, default "ntk"
-        "unit": the inner product of the inputs is not divided by d. "standard": as in most code,
-        weights have the variance w_std^2 / fan-in and are trained themselves [1]_, so that the NTK
-        is a sum over the neurons of each layer, as many as its `Dense` has by ``width``: the kernel
-        of a network of finite, large widths, whose learning rate is smaller by as much. There,
-        biases are trained where b_std is not 0. **The default is not that of**
-        `FullyConnected` **and** `ResNet`, which speak the language of theory, "unit": composition
-        speaks that of neural-tangents, where every layer states its scales and the first one
-        divides by d, so that networks can be carried over word by word.
-
-    Returns
-    -------
-    network
-        With `ntk` and `nngp` like any other.
-
-    Raises
-    ------
-    ValueError
-        If an activation follows another one, or the inputs, or a sum with the output of one, with
-        no `Dense` between: its input is not Gaussian and its kernel has no closed form. If a
-        branch is correlated with what it is added to or multiplied by. If a width is missing.
-
-    References
-    ----------
-    .. [1] J. Sohl-Dickstein, R. Novak, S. Schoenholz, J. Lee, "On the infinite width limit of
-       neural networks with a standard parameterization", arXiv:2001.07301.
-
-    Examples
-    --------
-    >>> import numpy as np, ntkfast as nf
-    >>> net = nf.compose(nf.Dense(1.5, 0.1), nf.Residual("erf", nf.Dense(1.5)), "relu", nf.Dense())
-    >>> net.nngp(np.ones((1, 3))).round(6)
-    array([[1.817111]])
-    """
-    if not elements:
-        raise ValueError("elements: expected at least one layer")
-    return Composed(elements, parameterization)

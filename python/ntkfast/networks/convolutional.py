@@ -17,13 +17,14 @@ from ntkfast.kernels.images import ImageKernel
 from ntkfast.kernels.layers import IDENTITY, Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
-from ntkfast.networks.gaussian import check_gaussian
+from ntkfast.networks.gaussian import check_gaussian, each_step
+from ntkfast.networks.neurons import Dropout
 from ntkfast.networks.steps import (
     SQRT2,
     Conv,
+    ImageStep,
     Pair,
     Readout,
-    Step,
     checked_steps,
     each_step,
     is_circular,
@@ -49,7 +50,7 @@ class ImageNetwork(Network):
     channels: str | None
 
     @abstractmethod
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
 
     @abstractmethod
@@ -105,7 +106,7 @@ class ConvNet(ImageNetwork):
 
     Parameters
     ----------
-    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, or an activation
+    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, Add, Multiply, Concatenate, or an activation
         Applied in order, the first one a convolution. Activations by name or as
         `ntkfast.Activation`: those whose dual kernel has a closed form, ReLU the fastest.
     readout : Readout or str, default "gap"
@@ -150,7 +151,7 @@ class ConvNet(ImageNetwork):
            [2.9891, 2.9891]])
     """
 
-    elements: tuple[Step, ...]
+    elements: tuple[ImageStep, ...]
     readout: Readout
     parameterization: str
     shape: Shape | None
@@ -159,7 +160,7 @@ class ConvNet(ImageNetwork):
 
     def __init__(
         self,
-        *steps: Step,
+        *steps: ImageStep,
         readout: Readout | str = "gap",
         parameterization: str = "ntk",
         shape: Shape | None = None,
@@ -177,6 +178,11 @@ class ConvNet(ImageNetwork):
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
+        if any(isinstance(one, Dropout) for one in each_step(self.head)):
+            raise ValueError(
+                "head: expected no Dropout, which networks on rows have only: the kernel of an "
+                "image with itself is taken for that of equal images here"
+            )
         is_circular(self.elements)
         nesting(self.elements, 0)
         check_gaussian("steps", self.elements, "Conv")
@@ -189,7 +195,7 @@ class ConvNet(ImageNetwork):
         parts += [f"head={self.head!r}"] * bool(self.head)
         return f"ConvNet({', '.join(parts)})"
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
         return self.elements
 
@@ -322,7 +328,7 @@ class Convolutional(ImageNetwork):
         rows, columns = Conv(self.filter_size).window
         return float(rows) if rows == columns else math.sqrt(rows * columns)
 
-    def steps(self) -> tuple[Step, ...]:
+    def steps(self) -> tuple[ImageStep, ...]:
         """Return the steps from the image to the read-out."""
         q, w, b = self.filter_size, self.w_std, self.b_std
         # Weights of variance 1: the first window sum of "unit" is not divided by its pixels.

@@ -9,22 +9,40 @@ and neither are concatenated ones, whose variances differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 from ntkfast.activations.base import Activation
 from ntkfast.kernels.layers import IDENTITY
 
+ROWS, IMAGES, SEQUENCES = "rows", "images", "sequences"
 
-class Weights:
+
+class Step:
+    """A step of a network, that is no activation.
+
+    Attributes
+    ----------
+    of : str
+        Of which networks it is one, of those on rows, images or sequences; empty: of any.
+    """
+
+    of: ClassVar[str] = ""
+
+
+class Weights(Step):
     """A step that multiplies by fresh random weights."""
 
 
-class Normalization:
+class Normalization(Step):
     """A step that divides by standard deviations, which are constants of a wide layer."""
 
 
-class Branches:
+class Masks(Step):
+    """A step that multiplies by fresh random numbers of mean 1, for every input."""
+
+
+class Branches(Step):
     """A step that joins what several ways, tuples of steps, make of one signal."""
 
     joined = "sum"  # or "product", or "concatenation"
@@ -48,6 +66,15 @@ class Branch(Branches):
     def ways(self) -> tuple[tuple[Any, ...], ...]:
         """The shortcut, and the branch."""
         return self.shortcut, self.branch
+
+
+def each_step(steps: Sequence[Any]) -> Iterator[Any]:
+    """Yield the steps of a network, those of all branches too."""
+    for step in steps:
+        yield step
+        if isinstance(step, Branches):
+            for way in step.ways:
+                yield from each_step(way)
 
 
 class _Signal(NamedTuple):
@@ -89,6 +116,14 @@ def _after(steps: Sequence[Any], signal: _Signal, weights: str) -> _Signal:
             signal = _Signal()
         elif isinstance(step, Branches):
             signal = _joined(step, signal, weights)
+        elif isinstance(step, Masks):
+            name = type(step).__name__
+            if signal.other == INPUTS:
+                raise ValueError(
+                    f"expected a {weights} before {name}, got {signal.other}: over their few "
+                    "features masks do not average out"
+                )
+            signal = signal._replace(other=f"the output of {name}")
         elif isinstance(step, (str, Activation, Normalization)) and step != IDENTITY:
             name = step if isinstance(step, str) else getattr(step, "name", type(step).__name__)
             if signal.other:

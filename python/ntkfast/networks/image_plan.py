@@ -10,29 +10,41 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.names import relu
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ActivationKind, ImageOperation
 from ntkfast.engines.maps import ImagePlan
+from ntkfast.networks.gaussian import Branches
+from ntkfast.networks.neurons import LayerNorm
 from ntkfast.networks.steps import (
     RELU,
     AvgPool,
     Conv,
-    LayerNorm,
     Pair,
     Readout,
     Skip,
     Windowed,
     is_circular,
     is_homogeneous,
+    slots_of,
 )
 
 Op = ImageOperation
+
+
+def _shares(step: Branches) -> tuple[float, ...]:
+    """Return what the kernels of branches are multiplied by before they are joined."""
+    if step.joined != "concatenation":
+        return (1.0,) * len(step.ways)
+    parts = getattr(step, "shares", None) or (1.0,) * len(step.ways)
+    return tuple(one / sum(parts) for one in parts)
 
 
 class _Table:
@@ -44,8 +56,8 @@ class _Table:
 
     def add(self, steps: Sequence[Any], slot: int = 0) -> None:
         for step in steps:
-            if isinstance(step, Skip):
-                self._branch(step, slot)
+            if isinstance(step, Branches):
+                self._join(step, slot)
             elif isinstance(step, Conv):
                 gain = step.w_std**2 / (step.window[0] * step.window[1])
                 trained = float(step.trained)
@@ -54,7 +66,7 @@ class _Table:
                 self._windows(Op.POOL, step, gain=step.gain)
             elif isinstance(step, LayerNorm):
                 self._put(Op.NORMALIZE, whole=step.over == "all")
-            elif step == RELU:
+            elif step in (RELU, relu):
                 self._put(Op.RELU)
             else:
                 self._activate(step)
@@ -64,22 +76,35 @@ class _Table:
         if kind != ActivationKind.IDENTITY:
             self._put(Op.ACTIVATE, kind=kind, parameter=(*parameters, 0.0, 0.0, 0.0)[:3])
 
-    def _branch(self, step: Skip, slot: int) -> None:
-        start = self.shapes[-1]
+    def _join(self, step: Branches, slot: int) -> None:
+        """Walk the ways of branches, the identity last; what they began with waits in a slot."""
+        start, ends = self.shapes[-1], list[Pair]()
+        both = zip(step.ways, _shares(step), strict=True)
+        ways = sorted([*both][::-1], key=lambda way: not way[0])
+        inner, other = slot + slots_of(step), slot + 1
         self._put(Op.SAVE, slot=slot)
-        self.add(step.branch, slot + 1)
-        end = self.shapes[-1]
-        if step.shortcut:
-            self._put(Op.SWAP, slot=slot, shape=start)
-            self.add(step.shortcut, slot + 1)
-        other = self.shapes[-1] if step.shortcut else start
-        if other != end:
-            short = "the shortcut makes" if step.shortcut else "the identity has"
-            raise ValueError(
-                f"Skip: expected a branch that makes the pixels that {short}, got {end[0]} x "
-                f"{end[1]} beside {other[0]} x {other[1]}"
-            )
-        self._put(Op.ADD, slot=slot)
+        for k, (way, share) in enumerate(ways):
+            plain = not way and share == 1  # the identity is what waits
+            if k and not (plain and k == len(ways) - 1):
+                self._put(Op.SWAP, slot=slot, shape=start)
+                if k < len(ways) - 1:
+                    self._put(Op.SAVE, slot=other)
+            self.add(way, inner)
+            if share != 1:
+                self._windows(Op.CONV, Conv(1), gain=share, trained=0.0)
+            ends.append(start if plain else self.shapes[-1])
+            if ends[k] != ends[0]:
+                short = "the identity has" if plain else "another one makes"
+                if isinstance(step, Skip) and step.shortcut:
+                    short = "the shortcut makes"
+                (height, width), (rows, columns) = ends[0], ends[k]
+                raise ValueError(
+                    f"{type(step).__name__}: expected a branch that makes the pixels that {short}, "
+                    f"got {height} x {width} beside {rows} x {columns}"
+                )
+            if k:
+                self._put(Op.MULTIPLY if step.joined == "product" else Op.ADD, slot=slot)
+                slot, other = other, slot
 
     def _windows(self, op: Op, step: Windowed, **numbers: float) -> None:
         rows, columns = (step.along(axis, size) for axis, size in enumerate(self.shapes[-1]))
@@ -131,7 +156,7 @@ def _scales(table: _Table, axis: int, start: int, end: int) -> list[int]:
         slot = row.get("slot", 0)
         if row["operation"] == Op.CONV:
             scale *= row["stride"][axis]
-        elif row["operation"] == Op.ADD:
+        elif row["operation"] in (Op.ADD, Op.MULTIPLY):
             waiting[slot] = scale
         elif row["operation"] == Op.SWAP:
             scale, waiting[slot] = waiting[slot], scale
@@ -201,9 +226,13 @@ def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
     """Return the variance behind the steps, and the smallest one on the way."""
     least = q
     for step in steps:
-        if isinstance(step, Skip):
+        if isinstance(step, Branches):
             ends, lows = zip(*(_variances(way, q) for way in step.ways), strict=True)
-            q, least = sum(ends), min(least, *lows)
+            least = min(least, *lows)
+            if step.joined == "product":
+                q = prod(ends)
+            else:
+                q = sum(share * end for share, end in zip(_shares(step), ends, strict=True))
         elif isinstance(step, Conv):
             q = step.w_std**2 * q + step.b_std**2
         elif isinstance(step, AvgPool):
@@ -211,6 +240,6 @@ def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
         elif isinstance(step, LayerNorm):
             q = float(q > 0)
         else:
-            q = q / 2 if step == RELU else float(step.variance(q))
+            q = q / 2 if step in (RELU, relu) else float(step.variance(q))
         least = min(least, q)
     return q, least

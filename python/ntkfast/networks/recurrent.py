@@ -11,6 +11,7 @@ from ntkfast.engines.maps import SequenceMap
 from ntkfast.kernels.layers import IDENTITY, Layer, numbers
 from ntkfast.kernels.sequences import RecurrentKernel
 from ntkfast.networks.base import ActivationLike, Network, short_repr
+from ntkfast.networks.gaussian import SEQUENCES, Step
 
 DIRECTIONS = ("forward", "bidirectional")
 
@@ -23,6 +24,44 @@ READOUTS = {
     "average_normalized": (1.0, 1.0, True),
     "average_released": (1.0, 2.0, True),
 }
+
+
+@dataclass(frozen=True, repr=False)
+class RNN(Step):
+    """A recurrent (Elman) layer of `compose`, with its activation; see `Recurrent`.
+
+    Attributes
+    ----------
+    w_std, u_std, b_std, h_std : float
+        Scales of the recurrent weights, the weights from below, the biases and the initial state.
+    activation : str, Activation or callable, default "relu"
+        Any one whose dual has a closed form.
+    trained : bool, default True
+        Whether its parameters contribute to the NTK; a layer that is not stands below all others.
+
+    Examples
+    --------
+    >>> import ntkfast as nf
+    >>> nf.compose(nf.RNN(b_std=0.1), nf.RNN(b_std=0.1), nf.Dense(1.2), direction="bidirectional")
+    Recurrent(2, b_std=0.1, v_std=1.2, direction='bidirectional')
+    """
+
+    w_std: float = 2**0.5
+    u_std: float = 1.0
+    b_std: float = 0.0
+    h_std: float = 0.0
+    activation: ActivationLike = "relu"
+    trained: bool = True
+    of = SEQUENCES
+
+    def __post_init__(self) -> None:
+        net = Recurrent(1, **{name: getattr(self, name) for name in LAYER})
+        checks.store(self, **{name: getattr(net, name) for name in LAYER})
+
+    __repr__ = short_repr
+
+
+LAYER = ("w_std", "u_std", "b_std", "h_std", "activation")  # what layers have in common
 
 
 @dataclass(frozen=True, repr=False)

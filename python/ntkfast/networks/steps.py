@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +12,16 @@ from ntkfast.activations.base import Activation
 from ntkfast.activations.names import relu, resolve
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
-from ntkfast.networks.gaussian import Branch, Normalization, Weights
+from ntkfast.networks.gaussian import (
+    IMAGES,
+    SEQUENCES,
+    Branch,
+    Branches,
+    Step,
+    Weights,
+    each_step,
+)
+from ntkfast.networks.neurons import Dropout, LayerNorm
 
 PADDINGS = ("zero", "valid", "circular")
 POOL_PADDINGS = ("valid", "zero")
@@ -58,9 +67,10 @@ def _padding(value: object, words: tuple[str, ...]) -> str | tuple[Pair, Pair]:
     return (rows, rows), (columns, columns)
 
 
-class Windowed(ABC):
+class Windowed(Step, ABC):
     """A step that looks at windows of pixels: what `Conv` and pools have in common."""
 
+    of = IMAGES
     padding: Any
 
     @property
@@ -238,41 +248,6 @@ class SumPool(AvgPool):
         return 1.0
 
 
-@dataclass(frozen=True)
-class LayerNorm(Normalization):
-    """Layer normalization: division by the deviation of a layer's signals, input by input.
-
-    It takes the mean off the neurons or channels and divides by their root mean square [1]_. In a
-    wide layer the mean is zero and the variance that of the recursion, so that the layer divides by
-    a constant of the input. Gains and shifts of neurons are not part of it: the next layer has
-    weights and biases. Pixels without variance stay zero; of a dense layer without variance, of a
-    row of zeros without biases, the NTK lacks what is trained before.
-
-    Attributes
-    ----------
-    over : {"channels", "all"}, default "channels"
-        In images every pixel by the deviation of its own channels, or all pixels by that of all
-        pixels and channels: ``LayerNorm(axis=-1)`` and ``LayerNorm(axis=(1, 2, 3))`` of
-        neural-tangents. In `compose` there are neurons only.
-
-    References
-    ----------
-    .. [1] J. Ba, J. Kiros, G. Hinton, "Layer normalization", arXiv:1607.06450.
-
-    Examples
-    --------
-    >>> import numpy as np, ntkfast as nf
-    >>> net = nf.compose(nf.Dense(2.0), nf.LayerNorm(), "relu", nf.Dense(2**0.5))
-    >>> net.nngp.diag(np.array([[3.0, 4.0], [6.0, 8.0]])).round(12)
-    array([1., 1.])
-    """
-
-    over: str = "channels"
-
-    def __post_init__(self) -> None:
-        checks.store(self, over=checks.choice("over", self.over, ("channels", "all")))
-
-
 @dataclass(frozen=True, init=False)
 class Skip(Branch):
     """A residual branch: the identity plus the branch, or what a shortcut makes of the identity.
@@ -291,20 +266,15 @@ class Skip(Branch):
 
     branch: tuple[Any, ...]
     shortcut: tuple[Any, ...]
+    of = IMAGES
 
-    def __init__(self, *branch: Step, shortcut: Step | tuple[Step, ...] | list[Step] = ()) -> None:
+    def __init__(self, *branch: ImageStep, shortcut: ImageStep | Sequence[ImageStep] = ()) -> None:
         if not branch:
             raise ValueError("branch: expected at least one step")
         other = tuple(shortcut) if isinstance(shortcut, (tuple, list)) else (shortcut,)
         ways: tuple[tuple[Any, ...], ...] = branch, other
-        for way in ways:
-            if any(isinstance(step, AvgPool) for step in way):
-                raise ValueError(
-                    "Skip: expected no pool in a branch, whose sums over pairs of pixels would "
-                    "have to be kept for all of them at once; put it before or behind, or give "
-                    "a Conv a stride"
-                )
         checks.store(self, branch=checked_steps(ways[0]), shortcut=checked_steps(ways[1]))
+        _check_ways(self)
 
     def __repr__(self) -> str:
         parts = [*map(repr, self.branch)]
@@ -314,11 +284,11 @@ class Skip(Branch):
         return f"Skip({', '.join(parts)})"
 
 
-Step: TypeAlias = Conv | AvgPool | LayerNorm | Skip | Activation | str
+ImageStep: TypeAlias = Conv | AvgPool | LayerNorm | Branches | Activation | str
 
 
 @dataclass(frozen=True)
-class Readout:
+class Readout(Step):
     """The last, linear layer: one output from all pixels and channels.
 
     Attributes
@@ -343,6 +313,7 @@ class Readout:
     b_std: float = 0.0
     trained: bool = True
     mean: bool = True
+    of = IMAGES
 
     def __post_init__(self) -> None:
         kind = checks.choice("readout", self.kind, READOUTS)
@@ -367,13 +338,29 @@ def checked_steps(steps: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _checked(step: Any) -> Any:
-    if isinstance(step, (Conv, AvgPool, LayerNorm, Skip)):
+    if isinstance(step, Branches):
+        _check_ways(step)
         return step
+    if isinstance(step, (Conv, AvgPool, LayerNorm)):
+        return step
+    if isinstance(step, Step) and step.of == SEQUENCES:
+        raise ValueError(f"steps: expected steps on images, got {step!r}, one on sequences")
+    if isinstance(step, Dropout):
+        raise ValueError(
+            f"steps: expected no {step!r}, which networks on rows have only (compose): here an "
+            "image with itself, whose pixels have one mask each, would be no pair like others"
+        )
+    if isinstance(step, Step):
+        raise ValueError(
+            f"steps: expected steps on images, got {step!r}; dense layers stand behind the "
+            "read-out, and Conv(1) is one at every pixel"
+        )
     try:
         found = resolve(step)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"steps: expected Conv, AvgPool, SumPool, LayerNorm, Skip or an activation; {error}"
+            "steps: expected Conv, AvgPool, SumPool, LayerNorm, Skip, Add, ... or an activation; "
+            f"{error}"
         ) from None
     if found == relu:
         return RELU
@@ -387,13 +374,17 @@ def _checked(step: Any) -> Any:
     return found
 
 
-def each_step(steps: Sequence[Any]) -> Iterator[Any]:
-    """Yield the steps, those of branches and shortcuts too."""
-    for step in steps:
-        yield step
-        if isinstance(step, Skip):
-            yield from each_step(step.branch)
-            yield from each_step(step.shortcut)
+def _check_ways(step: Branches) -> None:
+    """Raise an error if the steps of branches are not those of images."""
+    name = type(step).__name__
+    for way in step.ways:
+        if any(isinstance(one, AvgPool) for one in way):
+            raise ValueError(
+                f"{name}: expected no pool in a branch, whose sums over pairs of pixels would "
+                "have to be kept for all of them at once; put it before or behind, or give "
+                "a Conv a stride"
+            )
+        checked_steps(way)
 
 
 def is_circular(steps: Sequence[Any]) -> bool:
@@ -410,6 +401,7 @@ def is_homogeneous(steps: Sequence[Any]) -> bool:
         (isinstance(step, Conv) and step.b_std)
         or isinstance(step, LayerNorm)
         or (isinstance(step, Activation) and step.degree != 1)
+        or (isinstance(step, Branches) and step.joined == "product")
         for step in each_step(steps)
     )
 
@@ -417,8 +409,17 @@ def is_homogeneous(steps: Sequence[Any]) -> bool:
 def nesting(steps: Sequence[Any], slot: int) -> None:
     """Raise an error if branches are nested too deeply."""
     for step in steps:
-        if isinstance(step, Skip):
-            if slot >= SLOTS:
-                raise ValueError(f"Skip: expected at most {SLOTS} nested branches")
-            nesting(step.branch, slot + 1)
-            nesting(step.shortcut, slot + 1)
+        if isinstance(step, Branches):
+            inner = slot + slots_of(step)
+            if inner > SLOTS:
+                twice = ", of which three ways or more count twice" if inner > slot + 1 else ""
+                raise ValueError(
+                    f"{type(step).__name__}: expected at most {SLOTS} nested branches{twice}"
+                )
+            for way in step.ways:
+                nesting(way, inner)
+
+
+def slots_of(step: Branches) -> int:
+    """Return how many saved states branches on images need: where they begin, and their sum."""
+    return 1 + (len(step.ways) > 2)

@@ -10,7 +10,8 @@ from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
 from ntkfast.kernels import Kernel, KernelOfNetwork, Named, makers
 from ntkfast.kernels.parameters import parameters_of
-from ntkfast.networks.composed import Composed, Serial
+from ntkfast.networks.branches import Serial
+from ntkfast.networks.composed import Composed
 
 # Names in files; what a class is made with, where that is not one keyword per field.
 CLASSES: dict[str, type] = {
@@ -18,7 +19,7 @@ CLASSES: dict[str, type] = {
     for room, names in (
         (kernels, "ArcCosine ExponentialPower Gaussian Laplace"),
         (networks, "AvgPool Conv ConvNet Convolutional Dense FullyConnected Readout Recurrent"),
-        (networks, "Add Concatenate LayerNorm Multiply ResNet Residual Skip SumPool"),
+        (networks, "Add Concatenate Dropout LayerNorm Multiply ResNet Residual Skip SumPool"),
         (activations, "ABReLU Erf Exp GELU Gaussian HermiteSeries Identity Polynomial"),
         (activations, "RectifiedMonomial Sine Step"),
     )
@@ -67,7 +68,7 @@ def described(value: Any) -> Any:
         )
         raise TypeError(
             f"kernel: expected networks, kernels and activations of ntkfast, got {what}, which a "
-            "file without code cannot hold"
+            "file without code cannot hold; pickle can"
         )
     content = parameters_of(value) or {one.name: getattr(value, one.name) for one in fields(value)}
     return {"class": NAMES[type(value)]} | {name: described(one) for name, one in content.items()}

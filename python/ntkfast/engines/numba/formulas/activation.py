@@ -12,6 +12,7 @@ from ntkfast.engines.numba.formulas.pair_state import (
     NEAR,
     OLD,
     keep_old,
+    put,
     put_dual,
     put_far,
     put_near,
@@ -22,7 +23,7 @@ from ntkfast.engines.numba.formulas.simd import fetch, load, real, select, store
 from ntkfast.engines.numba.formulas.waves import exponential_layer, sine_layer
 from ntkfast.engines.numba.problem import KEPT, ROWS, WIDTH, Array
 
-IDENTITY, RELU, STEP, ERF, GELU, SINE, EXP, GAUSSIAN, HERMITE = map(int, ActivationKind)
+IDENTITY, RELU, STEP, ERF, GELU, SINE, EXP, GAUSSIAN, HERMITE, DROPOUT = map(int, ActivationKind)
 OLD_T = KEPT + 2 * WIDTH
 
 
@@ -57,7 +58,20 @@ def activate(
         terms = int(here["count"])
         series_layer(terms, left, p, right, o, state, start)
         return terms + 1
+    elif kind == DROPOUT:
+        dropout_layer(a, state, start)
     return 0
+
+
+@compiled
+def dropout_layer(a: float, state: Array, start: int) -> None:
+    """Keep a share: u and t over the roots of what they are of inputs and themselves."""
+    wide()
+    like = load(state, 0)
+    kept, rest = real(like, a), real(like, 1 - a)
+    for j in range(start, WIDTH):
+        w, co, t = load(state, j), load(state, WIDTH + j), load(state, 2 * WIDTH + j)
+        put(state, j, rest + kept * w, rest + kept * co, kept * t)
 
 
 @compiled

@@ -10,6 +10,7 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from ntkfast.engines.codes import DIRECTIONS, MOVES, RATES, SLOTS
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import (
+    DROPOUT,
     ERF,
     EXP,
     GAUSSIAN,
@@ -90,7 +91,7 @@ def row_rates(
                 total += k * number * number
                 grown += number * (math.sqrt((k + 1) * (k + 2)) * following + k * number)
             share, after = math.sqrt(total), np.float64(series[row, first + terms]) ** 2
-        elif kind != IDENTITY:
+        elif kind not in (IDENTITY, DROPOUT):
             grown = growth(kind, a, b, c, q, after)
         at = emit(share, out, at, 1)
         at = emit(grown, out, at, 1)

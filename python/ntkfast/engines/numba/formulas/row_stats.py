@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ntkfast.engines.codes import SLOTS
 from ntkfast.engines.numba.compiling import compiled
 from ntkfast.engines.numba.formulas.activation import (
+    DROPOUT,
     ERF,
     EXP,
     GAUSSIAN,
@@ -187,6 +188,8 @@ def variance_after(kind: int, a: float, b: float, c: float, q: float) -> float:
         return a * a * math.exp(2 * b * b * q)
     if kind == GAUSSIAN:
         return a * a / math.sqrt(1 - 4 * b * q)
+    if kind == DROPOUT:
+        return q / a
     return q
 
 
@@ -209,6 +212,8 @@ def slope_after(kind: int, a: float, b: float, c: float, q: float) -> float:
     if kind == GAUSSIAN:
         square = 1 - 4 * b * q
         return 4 * a * a * b * b * q / (square * math.sqrt(square))
+    if kind == DROPOUT:
+        return 1 / a
     return 1.0
 
 

@@ -12,6 +12,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     ADD,
     CONV,
     LANES,
+    MULTIPLY,
     NORMALIZE,
     NUMBERS,
     OFFSET,
@@ -100,7 +101,7 @@ def next_norms(net: Net, k: int, side: Pixels) -> None:
     h, w, now = net.levels[k, 0], net.levels[k, 1], net.levels[k, OFFSET]
     next_h, next_w, after = net.levels[k + 1, 0], net.levels[k + 1, 1], net.levels[k + 1, OFFSET]
     gain, bias = net.gain[k], net.bias[k]
-    saved = saved_level(net, k) if op == ADD or op == SWAP else 0
+    saved = saved_level(net, k) if op == ADD or op == SWAP or op == MULTIPLY else 0
     if op == SWAP:
         now = saved
     for i in range(next_h):
@@ -116,6 +117,9 @@ def next_norms(net: Net, k: int, side: Pixels) -> None:
                     if op == ADD:
                         n = load(side.norm, (saved + pixel) * LANES + lane)
                         total += n * n
+                    if op == MULTIPLY:
+                        n = load(side.norm, (saved + pixel) * LANES + lane)
+                        total *= n * n
                 else:
                     top, left = window_at(net, k, 0, i), window_at(net, k, 1, j)
                     for a in range(top, top + net.window[k, 0]):

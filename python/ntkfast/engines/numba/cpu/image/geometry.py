@@ -14,7 +14,7 @@ from ntkfast.engines.numba.formulas.simd import load, store
 from ntkfast.engines.numba.problem import Array
 
 LANES = 16
-CONV, RELU, POOL, SAVE, ADD, SWAP, ACTIVATE, NORMALIZE = map(int, ImageOperation)
+CONV, RELU, POOL, SAVE, ADD, SWAP, ACTIVATE, NORMALIZE, MULTIPLY = map(int, ImageOperation)
 OFFSET, NUMBERS = 8, 9  # columns of `levels` behind those of LEVEL
 
 

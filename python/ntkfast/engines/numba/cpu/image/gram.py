@@ -10,6 +10,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
     ACTIVATE,
     CONV,
     LANES,
+    MULTIPLY,
     NORMALIZE,
     OFFSET,
     RELU,
@@ -33,6 +34,7 @@ from ntkfast.engines.numba.cpu.image.geometry import (
 )
 from ntkfast.engines.numba.cpu.image.pairs import (
     add_plane,
+    multiply_plane,
     normalize_plane,
     relu_row,
     start_plane,
@@ -65,6 +67,8 @@ def run_steps(
             swap_planes(plane, saved, slot_at(net, saved, k), size)
         elif op == NORMALIZE:
             normalize_plane(pair, k, di, dj)
+        elif op == MULTIPLY:
+            multiply_plane(pair, k, di, dj)
         elif op == ACTIVATE:
             if smooth is not None:
                 activate_plane(pair, k, di, dj, own)

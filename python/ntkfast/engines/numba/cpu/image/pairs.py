@@ -118,6 +118,21 @@ def add_plane(pair: Pair, k: int, di: int, dj: int) -> None:
 
 
 @compiled
+def multiply_plane(pair: Pair, k: int, di: int, dj: int) -> None:
+    """Multiply by what is in a slot."""
+    plane, slot, first = pair.work.plane, pair.work.saved, slot_at(pair.net, pair.work.saved, k)
+    f = frame(pair.net, k, di, dj)
+    for at in range(f.rows * f.columns * LANES):
+        s, v, t = load(plane.s, at), load(plane.v, at), load(plane.t, at)
+        s_, v_, t_ = (
+            load(slot.s, first + at),
+            load(slot.v, first + at),
+            load(slot.t, first + at),
+        )
+        put(plane, at, s * s_, v * (real(s, 1) - v_) + v_, t * s_ + s * t_)
+
+
+@compiled
 def normalize_plane(pair: Pair, k: int, di: int, dj: int) -> None:
     """Divide by deviations."""
     net, x, y, plane = pair.net, pair.x, pair.y, pair.work.plane

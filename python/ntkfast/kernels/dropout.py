@@ -1,0 +1,157 @@
+"""Kernels of networks with dropout: those of independent masks, but for inputs with themselves.
+
+Every input has masks of its own. An input with itself has one mask, two inputs have two, be they
+equal or not: so the diagonal of a symmetric matrix is another function than the rest. The rest is
+a kernel of rows like that of any network, as continuous, and positive semidefinite by itself: that
+of the means over the masks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ntkfast import places
+from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.engines import Run
+from ntkfast.kernels.balance import scaled
+from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.dense import NetworkKernel, facts_of
+from ntkfast.kernels.layers import Array, Layer, Layers, carry
+from ntkfast.kernels.network_curve import NetworkCurve
+
+
+class DropoutKernel(KernelOfNetwork):
+    """The NTK or NNGP of a network with `Dropout`.
+
+    Attributes
+    ----------
+    network : Network
+    kind : {"ntk", "nngp"}
+    """
+
+    @property
+    def _apart(self) -> Apart:
+        return Apart(self.network, self.kind)
+
+    def check_shapes(self, X: tuple[int, ...], Y: tuple[int, ...] | None = None) -> None:
+        """Raise an error naming the array that is no matrix, or has other columns than X."""
+        self._apart.check_shapes(X, Y)
+
+    def collect(self, X: ArrayLike) -> FloatArray:
+        """Validate a matrix once, for many calls; see `Kernel.collect`."""
+        return self._apart.collect(X)
+
+    def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
+        if place is not places.HOST:
+            raise TypeError(
+                "X: kernels with Dropout are computed in the memory of the host, got an array on a "
+                'device; pass NumPy arrays, for which engine="cuda" will do'
+            )
+        return place.rows(X, Y)
+
+    def _values(self, X: Collection) -> FloatArray:
+        return self._own(cast(Rows, X))[self.kind == "nngp"]
+
+    def _own(self, X: Rows) -> tuple[FloatArray, FloatArray]:
+        """Return NTK and NNGP of rows with themselves, in their dtype."""
+        both = NetworkKernel._own(self._apart, X.norms, X.data.shape[1])
+        mine = both[:, self._apart._slot]
+        if not mine.max() <= np.finfo(X.dtype).max:
+            raise ValueError(
+                f"X: the kernel of a row with norm {X.norms[mine.argmax()]:.3g} overflows "
+                f"{X.dtype}; scale the rows or the weights down"
+            )
+        with np.errstate(over="ignore"):  # of the other one
+            return both[:, 0].astype(X.dtype), both[:, 1].astype(X.dtype)
+
+    def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        self._apart._gram(X, Y, out, run)
+        if Y is None:
+            np.fill_diagonal(out, self._values(X))
+
+    def _both(
+        self, X: Collection, Y: Collection | None, outs: tuple[FloatArray, FloatArray], run: Run
+    ) -> None:
+        self._apart._both(X, Y, outs, run)
+        for out, own in zip(outs, self._own(cast(Rows, X)), strict=True):
+            if Y is None:
+                np.fill_diagonal(out, own)
+
+    def _product(
+        self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
+    ) -> None:
+        if Y is None:
+            super()._product(X, Y, V, out, run)
+        else:
+            self._apart._product(X, Y, V, out, run)
+
+
+class Apart(NetworkKernel):
+    """The kernel between inputs with masks of their own, equal inputs too."""
+
+    def _curve(self, dim: int, q: float) -> NetworkCurve:
+        facts = facts_of(self, dim)
+        return ApartCurve(facts.layers, self.kind, q, facts.scales[self._slot], facts.exponent)
+
+    def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+        facts, both = facts_of(self, dim), np.empty((len(norms), 2))
+        values = at_equal(facts.layers, norms.astype(np.longdouble) ** 2)
+        with np.errstate(over="ignore", under="ignore"):
+            for k, value in enumerate((values.ntk, values.nngp)):
+                both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
+        return both
+
+
+class ApartCurve(NetworkCurve):
+    """Such a kernel on a sphere, whose value at equal inputs is that of two masks."""
+
+    @property
+    def top(self) -> float:  # type: ignore[override]
+        """k(1)."""
+        values = at_equal(self.layers, np.array([self.q], np.longdouble))
+        value = values.nngp if self.kind == "nngp" else values.ntk
+        return scaled(float(self.scale * value[0]), self.exponent)
+
+    def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
+        """Return 1 - k from the layers."""
+        first = super().missing(np.zeros_like(v[:1]), np.ones_like(v[:1]))
+        return np.asarray((super().missing(v, vc) - first) / (1 - first))
+
+    def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
+        """Return the value at equal inputs, and what is missing from it, in the precision of v."""
+        return self.top, self.top * self.missing(v, vc)
+
+
+class Equal(NamedTuple):
+    """Variances of inputs, and NNGP and NTK of two equal ones with masks of their own."""
+
+    variance: Array
+    nngp: Array
+    ntk: Array
+
+
+def at_equal(layers: Layers, q: Array) -> Equal:
+    """Return the kernels of equal inputs with squared norms `q` and independent masks."""
+
+    def activate(layer: Layer, state: Equal) -> Equal:
+        q, c, t = state
+        one = layer.activation
+        t = np.where(t == 0, 0, one.derivative_dual(q, q, c) * t)
+        return Equal(one.variance(q), one.dual(q, q, c), t)
+
+    def affine(layer: Layer, state: Equal) -> Equal:
+        q, c, t = state
+        w, e = layer.w, layer.e
+        return Equal(w * q + e, w * c + e, w * t + layer.x * c + layer.y)
+
+    def join(a: Equal, b: Equal) -> Equal:
+        return Equal(*(one + other for one, other in zip(a, b, strict=True)))
+
+    def multiply(a: Equal, b: Equal) -> Equal:
+        t = a.ntk * b.nngp + a.nngp * b.ntk
+        return Equal(a.variance * b.variance, a.nngp * b.nngp, t)
+
+    return carry(layers, Equal(q, q, np.zeros_like(q)), activate, affine, join, multiply)
