@@ -26,7 +26,6 @@ from ntkfast.networks.steps import (
     Pair,
     Readout,
     checked_steps,
-    each_step,
     is_circular,
     nesting,
 )
