@@ -210,6 +210,8 @@ def test_refused(library: Any) -> None:  # noqa: F811
     ):
         with pytest.raises(TypeError, match=here):
             call()
+    with pytest.raises(ValueError, match=r'engine: derivatives of Recurrent.* need "native"'):
+        nf.Recurrent(1).ntk.vjp(X, None, np.ones((6, 6)), engine="cuda")
     with pytest.raises(TypeError, match=r"X: .* takes arrays of the host"):
         (kernel + laplace).vjp(x, None, v)
     with pytest.raises(TypeError, match="V: expected an array on a CUDA device, got a NumPy array"):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from ntkfast import places
 from ntkfast.arrays.collections import Collection, FloatArray, Weights
 from ntkfast.arrays.panels import panels
-from ntkfast.engines import Run
+from ntkfast.engines import Run, cuda
 
 WeightsLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
@@ -216,7 +216,12 @@ class Differentiable(ABC):
         place = places.of(X)
         if not self._on_devices:
             on_host(place, "derivatives are computed")
-        return place, place.run(engine, threads)
+        run = place.run(engine, threads)
+        if not self._on_devices and run.engine is cuda.engine:
+            raise ValueError(
+                f'engine: derivatives of {self!r} need "native" or "numba", got {engine!r}'
+            )
+        return place, run
 
 
 def on_host(place: places.Place, what: str) -> None:
