@@ -21,6 +21,7 @@ from ntkfast.kernels.gradients import (
     weights_of,
 )
 from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
+from ntkfast.support.telling import did_you_mean
 
 
 class Collected:
@@ -262,5 +263,6 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
     for name in listed:
         if name not in known:
             there = ", ".join(map(repr, known)) or "none"
-            raise ValueError(f"{argument}: expected some of {there}; got {name!r}")
+            meant = did_you_mean(name, known)
+            raise ValueError(f"{argument}: expected some of {there}; got {name!r}{meant}")
     return listed
