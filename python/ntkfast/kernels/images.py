@@ -18,6 +18,7 @@ from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
 from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
+from ntkfast.kernels.lost_digits import tell_close_images
 
 if TYPE_CHECKING:
     from ntkfast.kernels.image_gradients import Alone
@@ -222,6 +223,8 @@ class ImageKernel(EachPair):
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
+        if self._loses(x.geometry):
+            tell_close_images(x.images.data, y.images.data, same)
         by_own, factor = np.zeros(n * m), y.size if V is None else y.size * V.ravel()
 
         def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
@@ -242,6 +245,15 @@ class ImageKernel(EachPair):
             by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
+
+    def _loses(self, geometry: Any) -> bool:
+        """Whether gradients lose digits at close images: averages of ReLU have no kink, slopes one."""
+        head = [one.activation for one in self.network.head_layers()]
+        kinks = [one for one in head if one != IDENTITY and one.degree is not None]
+        sharp = self.kind == "ntk" or 0 in {
+            one.degree for one in (*self.network.activations(), *kinks)
+        }
+        return sharp and (geometry.loses or bool(kinks))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
