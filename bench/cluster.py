@@ -7,7 +7,8 @@
 Workers are processes of this machine with one thread each, compared in turns with as many threads
 of one process: the least seconds of the clock, and of all processors together, which other work on
 the machine moves less. The last lines simulate a large cluster: calls that sleep as long as a tile
-takes, real messages.
+takes, real messages. In one process 64 workers share one interpreter, and that is what is measured
+there; with two, this process has scheduler and client alone, as on a cluster.
 """
 
 from __future__ import annotations
@@ -197,7 +198,7 @@ def simulate(workers: int, processes: int, seconds: float, tiles: int) -> None:
     where = f"in {processes} processes" if processes else "in the process of the scheduler"
     print(
         f"{workers} simulated workers {where}, {count} tiles of {seconds:.2f} s: "
-        f"{100 * efficiency:.0f} % busy"
+        f"{100 * efficiency:.0f} % busy; {least.cpu:.1f} s of processors in this process"
     )
 
 

@@ -39,10 +39,15 @@ ROOT = HERE.parent
 FORMAT = 1  # of the JSON file
 EMULATED = "ntkfast._cuda_emulated"
 
-DEVICE_TESTS = ("tests/test_cuda_device.py", "tests/test_device_arrays.py")
+DEVICE_TESTS = (
+    "tests/test_cuda_device.py",
+    "tests/test_device_arrays.py",
+    "tests/test_device_gradients.py",
+)
 ORACLE_TESTS = ("tests/test_zonal.py", "tests/test_layers.py", "tests/test_near_duplicates.py")
 SANITIZED = (
     "fwht_in_chunks or test_both or many_layers or outside_shared or (test_rows and profile)"
+    " or (test_symmetric_vjp and profile) or (test_jvp and layers)"
 )
 MEMORY_ERROR = 86  # the exit status that compute-sanitizer is asked for
 

@@ -21,7 +21,6 @@ import ntkfast as nf
 from ntkfast.plot.style import INK, dress, figure_of, legend, shades
 
 DIM, DEGREES = 3, 1000
-DEPTHS = (1, 10, 100, 1000)
 
 
 def kernels() -> dict[str, nf.Kernel]:
@@ -49,11 +48,11 @@ def print_decays() -> None:
             )
 
 
-def print_shapes() -> None:
+def print_shapes(depths: list[int]) -> None:
     """Print the values of the kernels at four angles, and their rates at the diagonal."""
     print("\n| kernel | c | θ = 45° | 90° | 135° | 180° |\n|---|---|---|---|---|---|")
     for title, rule in rules().items():
-        for depth in DEPTHS:
+        for depth in depths:
             found = nf.spectrum.shape(rule(depth))
             values = " | ".join(f"{value:.4f}" for value in found.values)
             print(f"| {title}, L = {depth} | {found.rate:.4f} | {values} |")
@@ -68,7 +67,7 @@ def rules() -> dict[str, Callable[[int], nf.Kernel]]:
     }
 
 
-def draw(out: str) -> None:
+def draw(depths: list[int], out: str) -> None:
     """Draw the spectra and, for each rule, the profiles by depth."""
     figure = figure_of(15.0, 4.2)
     left, *panels = figure.subplots(1, 4)
@@ -88,7 +87,7 @@ def draw(out: str) -> None:
     degrees = np.linspace(0, 180, 721)
     for panel, (title, rule) in zip(panels, rules().items(), strict=True):
         dress(panel, f"ResNTK, {title}")
-        for depth, shade in zip(DEPTHS, shades(len(DEPTHS)), strict=True):
+        for depth, shade in zip(depths, shades(len(depths)), strict=True):
             kernel = rule(depth)
             values = kernel.profile(np.cos(np.deg2rad(degrees))) / kernel.profile(1.0)
             panel.plot(degrees, values, color=shade, label=f"L = {depth}")
@@ -104,10 +103,11 @@ def main() -> None:
     """Print both tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", default="belfer.png", help="the picture (default: belfer.png)")
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 10, 100, 1000])
     arguments = parser.parse_args()
     print_decays()
-    print_shapes()
-    draw(arguments.out)
+    print_shapes(arguments.depths)
+    draw(arguments.depths, arguments.out)
     print(f"\npicture: {arguments.out}")
 
 

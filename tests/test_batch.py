@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -774,3 +775,18 @@ def test_memory_does_not_grow_with_the_matrix(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (tmp_path / "large.npy").stat().st_size > 128_000_000
     assert int(done.stdout) < 40_000  # kB
+
+
+@pytest.mark.parametrize("tile", [None, 10])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_errors_say_which_rows_are_meant(symmetric: bool, tile: int | None, tmp_path: Path) -> None:
+    X = np.ones((50, 3))
+    X[33] *= 1e200
+    Y = None if symmetric else X[:3]
+    with pytest.raises(ValueError, match=r"[XY]: row \d+ has norm 1.73e\+200") as caught:
+        nf.batch.gram(nf.FullyConnected(1).ntk, X, Y, out=tmp_path / "K.npy", tile=tile)
+    side, row = str(caught.value).split()[0][0], int(str(caught.value).split()[2])
+    for note in getattr(caught.value, "__notes__", []):
+        begins = dict(zip("XY", (int(word) for word in re.findall(r"\d+", note)), strict=True))
+        row += begins[side]
+    assert row == 33

@@ -128,3 +128,19 @@ def test_branches_on_images_are_those_on_rows() -> None:
 def test_errors(error: Any, make: Any, message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_arguments_of_neural_tangents_are_noticed() -> None:
+    """Its layers take a number of neurons first, which would be a standard deviation here."""
+    with pytest.warns(UserWarning, match="w_std: got 512; layers of infinite width have no number"):
+        nf.Dense(512)
+    with pytest.warns(UserWarning, match="filter_size: got 64; layers of infinite width"):
+        nf.Conv(64)
+    with (
+        pytest.warns(UserWarning, match="w_std: got 512"),
+        pytest.raises(TypeError, match=r"trained: expected True or False, got 0\.1"),
+    ):
+        nf.Dense(512, 1.5, 0.1)
+    with pytest.raises(TypeError, match="trained: expected True or False, got 'yes'"):
+        nf.FullyConnected(1, parameterization="ntk", trained=("yes", True))
+    nf.Dense(15), nf.Dense(512.0), nf.Conv((1, 80)), nf.Dense(trained=np.bool_(False))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import ntkfast as nf
+from clusters import workers
 from ntkfast.engines import cuda
 from ntkfast.engines.groups import Groups
 from ntkfast.kernels.group_products import of_groups, validated
@@ -299,6 +301,31 @@ def test_matmul_on_a_cluster(module: Any, dtype: Any) -> None:
             found = nf.dask.matmul(kernel, X, Y, factor, client=client, engine="cuda")
             here = kernel.matmul(X, Y, factor, engine="cuda")
             assert_close(found, here, size, PRODUCT)
+
+
+@pytest.mark.slow
+def test_a_cluster_with_and_without_a_device(module: Any, tmp_path: Path) -> None:
+    """Each worker computes with what its environment says, and a warning tells of it."""
+    pytest.importorskip("distributed")
+    X, V = (rows(1700, d, np.float32, seed=d) for d in (5, 2))
+    kernel = nf.FullyConnected(2).ntk
+    norms = np.sqrt(kernel.diag(X.astype(float)))[:, None]
+    size = norms * (norms.T @ np.abs(V))
+    device = {"NTKFAST_ENGINE": "cuda", "NTKFAST_CUDA_MODULE": module.__name__}
+    processor = {"NTKFAST_ENGINE": "native", "NTKFAST_CUDA_MODULE": "none"}
+    unlike = r"workers compute with cuda and native"
+    with workers(device=device, processor=processor) as client:
+        with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+            found = nf.dask.matmul(kernel, X, None, V, client=client)
+        known, units = kernel.matmul(X, None, V, engine="native"), 64 * np.sqrt(5)
+        assert_close(found, known, size, PRODUCT + units)  # of sums, and of kernels
+        with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+            K = nf.dask.gram(kernel, X[:300], out=tmp_path / "K.npy", tile=60, client=client)
+        assert_kernel(kernel, X[:300], X[:300], np.asarray(K), 0.0)
+        told = nf.dask.matmul(kernel, X, None, V, client=client, engine="native")
+        np.testing.assert_array_equal(told, known)
+        with pytest.raises(RuntimeError, match="engine: 'cuda' cannot run here"):
+            nf.dask.matmul(kernel, X, None, V, client=client, engine="cuda")
 
 
 @pytest.mark.parametrize("columns", [1, 3, 8, 130])

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from clusters import workers
 from ntkfast.batch.journal import Journal
+from ntkfast.dask import files, leases
 from ntkfast.dask.session import Session
 
 dask = pytest.importorskip("dask")
@@ -93,6 +97,82 @@ def test_killed_worker(client: Any) -> None:
     np.testing.assert_array_equal(nf.dask.matmul(kernel, X, None, X, client=client), known)
 
 
+def test_worker_killed_in_a_tile(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tiles that are done stay, the one under way is computed by another worker."""
+    X, seen, record = rows(1100), [], Journal.record
+
+    def kill(journal: Journal, i: int, j: int) -> None:
+        record(journal, i, j)
+        seen.append((i, j))
+        if len(seen) == 3:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    monkeypatch.setattr(Journal, "record", kill)
+    K = nf.dask.gram(KERNEL, X, out=tmp_path / "K.npy", tile=100, client=client)
+    assert sorted(seen) == [(i, j) for i in range(11) for j in range(i, 11)]  # each once
+    np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
+
+
+def limit_files(size: int) -> None:
+    """Let this process write no larger files: what is beyond is an error as on a full disk."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_full_disk_on_one_worker(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("resource")
+    X, out = rows(1100), tmp_path / "K.npy"  # of 9.7 MB
+    one = list(client.nthreads())[:1]
+    client.run(limit_files, 6_000_000, workers=one)
+    try:
+        with pytest.raises(nf.batch.DiskSpaceError, match=r"disk became full .* tiles are kept"):
+            nf.dask.gram(KERNEL, X, out=out, tile=100, client=client)
+    finally:
+        client.run(limit_files, -1, workers=one)
+    kept = tiles_in(out)
+    seen = recorded(monkeypatch)
+    K = nf.dask.gram(KERNEL, X, out=out, tile=100, client=client)
+    assert 0 < kept < 66 and len(seen) == 66 - kept
+    np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
+
+
+def test_a_tile_that_raises(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error comes here, and what others have done stays."""
+    X, out = rows(1100), tmp_path / "K.npy"
+    X[1050] *= 1e160  # too long, in the last column of tiles
+    gram = partial(nf.dask.gram, KERNEL, X, out=out, tile=100, client=client)
+    with pytest.raises(ValueError, match=r"has norm 2\.58e\+160"):
+        gram()
+    kept = tiles_in(out)
+    seen = recorded(monkeypatch)
+    with pytest.raises(ValueError, match=r"has norm 2\.58e\+160"):
+        gram()
+    assert kept >= 1 and len(seen) < 66 - kept
+
+
+def pretend(version: str) -> None:
+    """Be a worker with another version of the package."""
+    from ntkfast.dask import dispatch
+
+    dispatch.__version__ = version
+
+
+def test_another_version_is_refused(client: Any) -> None:
+    X, one = rows(4700), list(client.nthreads())[:1]
+    client.run(pretend, "0.0.1", workers=one)
+    try:
+        told = rf"a worker has ntkfast 0\.0\.1, the client {nf.__version__}"
+        with pytest.raises(RuntimeError, match=told):
+            nf.dask.matmul(nf.FullyConnected(2).ntk, X, None, X, client=client)
+    finally:
+        client.run(pretend, nf.__version__, workers=one)
+
+
 def test_client_that_ends(client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C, then kill -9: the next run goes on with the tiles that are missing."""
     X, out = rows(1100), tmp_path / "K.npy"
@@ -112,6 +192,38 @@ def test_client_that_ends(client: Any, tmp_path: Path, monkeypatch: pytest.Monke
     K = nf.dask.gram(KERNEL, X, out=out, tile=100, client=client)
     assert len(seen) == 66 - kept
     np.testing.assert_array_equal(K, K.T)
+    np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
+
+
+def test_two_clients_and_one_store(
+    client: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused as long as the first lives; killed, it is waited for and replaced."""
+    pytest.importorskip("zarr")
+    monkeypatch.setattr(leases, "PATIENCE", 4.0)
+    X, url = rows(1100), f"file://{tmp_path}/K.zarr"
+    np.save(tmp_path / "X.npy", X)
+    command = [sys.executable, "-c", JOB, client.scheduler.address, str(tmp_path / "X.npy"), url]
+    gram = partial(nf.dask.gram, KERNEL, X, out=url, tile=100, client=client)
+    job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(list(tmp_path.glob("K.zarr/c/*/*"))) > 5)
+        with pytest.raises(nf.batch.BatchError, match=rf"another job \(process {job.pid} on"):
+            gram()
+    finally:
+        job.kill()
+        job.wait()
+    assert (tmp_path / "K.zarr.lock").exists()
+    written, missing = files._written, []
+
+    def counted(*arguments: Any) -> Iterator[tuple[int, int]]:
+        missing.extend(arguments[3])
+        return written(*arguments)
+
+    monkeypatch.setattr(files, "_written", counted)
+    K = gram()
+    assert 0 < len(missing) < 64
+    assert not (tmp_path / "K.zarr.lock").exists()
     np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
 
 
@@ -170,19 +282,45 @@ def test_too_little_memory() -> None:
                 list(Session(small).ordered(hoard, [(0,)]))
 
 
-def test_worker_without_the_native_engine() -> None:
-    """Each worker computes with what its environment says, and a warning that bits depend on it."""
+@pytest.fixture(scope="module")
+def mixed() -> Iterator[Any]:
+    """Yield a client of two workers, one of which has no native engine."""
+    with workers(native={"NTKFAST_ENGINE": "native"}, numba={"NTKFAST_ENGINE": "numba"}) as found:
+        yield found
 
-    def worker(name: str) -> dict[str, Any]:
-        options = {"nthreads": 1, "env": {"NTKFAST_ENGINE": name}, "dashboard_address": ":0"}
-        return {"cls": distributed.Nanny, "options": options}
 
-    workers = {name: worker(name) for name in ("native", "numba")}
-    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0"}}
-    with (
-        distributed.SpecCluster(workers=workers, scheduler=scheduler) as cluster,
-        distributed.Client(cluster, set_as_default=False) as mixed,
-        pytest.warns(nf.dask.ClusterWarning, match=r"workers compute with native .* and numba"),
-    ):
-        found = list(Session(mixed).ordered(napping, [(i,) for i in range(20)], 0.05))
-    assert found == [i * i for i in range(20)]
+def test_worker_without_the_native_engine(mixed: Any, tmp_path: Path) -> None:
+    """Each worker has its own engine and a warning says so; with engine= all compute alike."""
+    X, kernel = rows(3200), nf.FullyConnected(2).ntk  # three groups
+    V = np.random.default_rng(0).normal(size=(3200, 2))
+    unlike = r"workers compute with native .* and numba"
+    with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+        found = nf.dask.matmul(kernel, X, None, V, client=mixed)
+    for engine in ("native", "numba"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            told = nf.dask.matmul(kernel, X, None, V, client=mixed, engine=engine)
+        known = kernel.matmul(X, None, V, engine=engine)
+        np.testing.assert_array_equal(told, known)
+        bound = 16 * np.finfo(float).eps * kernel.matmul(X, None, np.abs(V))  # K is positive
+        assert np.all(np.abs(found - known) <= bound)
+    with pytest.warns(nf.dask.ClusterWarning, match=unlike):
+        K = nf.dask.gram(kernel, X[:600], out=tmp_path / "K.npy", tile=200, client=mixed)
+    np.testing.assert_array_equal(K, K.T)
+    np.testing.assert_allclose(K, kernel(X[:600]), rtol=1e-13)
+
+
+def paced(_: int, times: int) -> str:
+    """Take so many times as long on one of two workers."""
+    name = str(distributed.get_worker().name)
+    time.sleep(0.01 if name == "native" else 0.01 * times)
+    return name
+
+
+@pytest.mark.filterwarnings("ignore::ntkfast.dask.ClusterWarning")
+@pytest.mark.parametrize(("times", "most"), [(4, 100), (20, 25)])
+def test_a_slow_worker_does_less(mixed: Any, times: int, most: int) -> None:
+    """By measured speed: 60 and 15 calls where the machine has nothing else to do."""
+    found = list(Session(mixed).ordered(paced, [(i, times) for i in range(300)], 0.1))
+    slow = found.count("numba")
+    assert 0 < slow < most and slow + found.count("native") == 300

@@ -55,7 +55,7 @@ def test_words_and_defaults(name: str, function: Any) -> None:
 
 
 def mmd(rng: Any) -> Any:
-    return nf.statistics.ntk_mmd_test(X[:20], X[20:], n_permutations=9, rng=rng).null_distribution
+    return nf.statistics.ntk_mmd_test(X[:20], X[20:], n_permutations=19, rng=rng).null_distribution
 
 
 REPEATED: dict[str, Callable[[Any], Any]] = {

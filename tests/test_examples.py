@@ -14,15 +14,20 @@ pytest.importorskip("matplotlib")
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 # The dearest run on a part of their grid; what they do with it is the same.
 PARTS = {
+    "additive_kernels": ["--largest", "400"],
     "bayesian_optimisation": ["--runs", "1", "--steps", "2"],
-    "cheng_xie_power": ["--runs", "12"],
+    "belfer_spectra": ["--depths", "1", "10"],
+    "bombari_memorisation": ["--steps", "100"],
+    "bombari_smallest": ["--largest", "10000", "--repeats", "1"],
+    "cheng_xie_mnist": ["--runs", "3"],
+    "cheng_xie_power": ["--runs", "4"],
     "distilled_digits": ["--steps", "4", "--rows", "300"],
     "feature_machine": ["--rows", "60"],
-    "huang_depth": ["--seeds", "1", "--steps", "400"],
-    "huang_orthogonal": ["--largest", "7"],
-    "huang_training": ["--largest", "7", "--seeds", "2"],
+    "huang_depth": ["--depths", "12", "--seeds", "1", "--steps", "200"],
+    "huang_orthogonal": ["--largest", "6"],
+    "huang_training": ["--largest", "6", "--seeds", "1"],
     "karhadkar_separation": ["--largest", "200"],
-    "price_tanner_growth": ["--width", "64", "--draws", "4"],
+    "price_tanner_growth": ["--width", "64", "--draws", "2"],
 }
 
 

@@ -25,6 +25,7 @@ from ntkfast.features import (
     DualActivationFeatures,
     FeatureClassifier,
     FeatureRidge,
+    NystromFeatures,
 )
 
 generator = np.random.default_rng(5)
@@ -204,3 +205,26 @@ def test_classes_that_make_no_sense() -> None:
         model.partial_fit(X, LABELS, classes=["cat", "dog"])
     with pytest.raises(ValueError, match="other: expected classes"):
         model.merge(FeatureClassifier(FEATURES).fit(X, LABELS == "cat"))
+
+
+def test_inputs_that_are_no_rows() -> None:
+    """Images as arrays and as rows of pixels give one model; sequences in all their forms."""
+    pixels, y = X[:60].repeat(4, axis=1) * generator.normal(size=(60, 16)), X[:60, 0]
+    found = []
+    for shape, inputs in ((None, pixels.reshape(-1, 4, 4, 1)), ((4, 4, 1), pixels)):
+        kernel = nf.Convolutional(1, readout="gap", shape=shape).ntk
+        model = FeatureRidge(NystromFeatures(kernel, 20, random_state=0)).fit(inputs, y)
+        found.append(model.predict(inputs))
+        labels = FeatureClassifier(NystromFeatures(kernel, 20, random_state=0)).fit(inputs, y > 0)
+        assert set(labels.predict(inputs)) <= {False, True}
+    assert model.n_features_in_ == 16
+    assert_allclose(found[0], found[1], rtol=1e-9)
+    series = [row[: 8 + i % 5, None] for i, row in enumerate(pixels)]
+    for inputs in (series, nf.sequences(series)):
+        model = FeatureRidge(NystromFeatures(nf.Recurrent(1).ntk, 20, random_state=0))
+        found.append(model.fit(inputs, y).predict(inputs))
+    assert_array_equal(found[2], found[3])
+    with pytest.raises(TypeError, match="X: expected rows, got sequences"):
+        clone(model).set_params(features=FEATURES).fit(series, y)
+    with pytest.raises(ValueError, match="X: expected rows of one length"):
+        clone(model).set_params(features=FEATURES).fit([[1, 2], [3]], y[:2])

@@ -349,6 +349,7 @@ def test_random_features_of_deep_networks() -> None:
         NTKRandomFeatures(network, n_components=64, random_state=0).fit(X)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("Features", [NTKSketch, DualActivationFeatures, NTKRandomFeatures])
 def test_features_say_what_overflows_and_vanishes(Features: Any) -> None:
     """Deep networks whose kernel leaves float32, or vanishes."""
@@ -899,6 +900,7 @@ def test_what_chaotic_kernels_lose_is_said(map_: Any) -> None:
     assert np.abs(error - np.diag(np.diag(error))).max() < 0.1
 
 
+@pytest.mark.slow
 def test_error_of_a_fit_counts_what_its_series_lacks() -> None:
     """Of rows of different norms, too: 201 powers hold nothing of this kernel but rounding."""
     X = np.random.default_rng(0).normal(size=(20, 4))

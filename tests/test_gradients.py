@@ -13,6 +13,7 @@ import gradient_oracle
 import ntkfast as nf
 import oracle
 from interrupting import assert_interrupted
+from ntkfast.engines.native import force_isa
 from tolerances import epsilon
 
 # Rounding of a gradient, in units of eps times the sum of |V_ij| times the size of gradients and of
@@ -99,6 +100,12 @@ def test_against_the_oracle(case: Any, special: bool, dtype: Any) -> None:
 
 def test_layers_at_angles() -> None:
     against_the_oracle(cases.BY_NAME["bias3"], False, "native", np.float64)
+
+
+@precisions
+def test_without_fused_multiply_add(special: bool, dtype: Any) -> None:
+    with force_isa("baseline"):
+        against_the_oracle(cases.BY_NAME["fc3"], special, "native", dtype)
 
 
 @pytest.mark.slow

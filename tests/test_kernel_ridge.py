@@ -91,6 +91,23 @@ def test_ridge_follows_the_formula(ridge: float, columns: Any) -> None:
     assert model.solution_.converged
 
 
+def test_a_mean_that_is_lost_is_said() -> None:
+    y = 100 + np.sin(X[:, 0])
+    with pytest.warns(UserWarning, match=r"y: column 0 has mean 100 .*no constant term"):
+        KernelRidgeCV(NET).fit(X, y)
+    KernelRidgeCV(NET).fit(X, y - y.mean())  # warnings are errors
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_predictions_show_a_bar(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    model = KernelRidge(NET).fit(X, Y)
+    wanted = model.predict(Z)
+    capsys.readouterr()
+    assert_array_equal(model.set_params(progress=progress).predict(Z), wanted)
+    assert ("predict" in capsys.readouterr().err) == progress
+
+
 @pytest.mark.parametrize("method", ["cholesky", "eigh", "cg"])
 @pytest.mark.parametrize("weights", [W, np.full(40, 3.0), 0.5, W * (np.arange(40) % 4 > 0)])
 def test_weights_are_those_of_scikit_learn(weights: Any, method: str) -> None:

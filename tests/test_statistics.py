@@ -30,14 +30,14 @@ def test_statistic_is_the_squared_discrepancy() -> None:
 
 @pytest.mark.parametrize("bootstrap", ["full", "test"])
 def test_split_statistic(bootstrap: str) -> None:
-    found = ntk_mmd_test(X, Y, kernel=NTK, split=0.4, bootstrap=bootstrap, n_permutations=9)
+    found = ntk_mmd_test(X, Y, kernel=NTK, split=0.4, bootstrap=bootstrap, n_permutations=19)
     generator = np.random.default_rng(0)
     train, test = pool(X, Y).split(0.4, generator)
     assert [int(train.labels.sum()), len(train.labels)] == [12, 20]
-    W = test.permuted(9, generator)
-    before = np.repeat(train.weights()[:, None], 10, axis=1)
+    W = test.permuted(19, generator)
+    before = np.repeat(train.weights()[:, None], 20, axis=1)
     if bootstrap == "full":
-        before = train.permuted(9, generator)
+        before = train.permuted(19, generator)
     wanted = np.diag(W.T @ NTK(test.Z, train.Z) @ before)
     assert found.statistic == pytest.approx(wanted[0], rel=1e-10)
     np.testing.assert_allclose(found.null_distribution, wanted[1:], rtol=1e-9)
@@ -61,9 +61,28 @@ def test_threshold_and_p_value_agree() -> None:
         found = ntk_mmd_test(X, Y, kernel=NTK, n_permutations=59, significance_level=0.1, rng=seed)
         assert found.rejected == (found.pvalue <= 0.1)
         assert "level 0.1" in repr(found)
-    few = ntk_mmd_test(X, Y + 9, kernel=NTK, n_permutations=10, significance_level=0.05)
+    with pytest.warns(UserWarning, match="cannot reject at level 0.05; expected at least 19"):
+        few = ntk_mmd_test(X, Y + 9, kernel=NTK, n_permutations=10, significance_level=0.05)
     assert few.threshold == np.inf
     assert not few.rejected
+
+
+@pytest.mark.parametrize("split", [None, 0.5])
+def test_lists_of_sequences(split: float | None) -> None:
+    """Of one length the test of the arrays; of several that of the collections."""
+    kernel, steps = nf.Recurrent(1).ntk, np.random.default_rng(1).normal(size=(30, 5, 2))
+    one, other = steps[:14], 2 * steps[14:]
+    found = ntk_mmd_test(list(one), list(other), kernel=kernel, split=split, n_permutations=19)
+    same = ntk_mmd_test(one, other, kernel=kernel, split=split, n_permutations=19)
+    np.testing.assert_allclose(found.null_distribution, same.null_distribution, rtol=1e-12)
+    short = [x[: 3 + i % 3] for i, x in enumerate(one)]
+    for first in (short, nf.sequences(short)):
+        ragged = ntk_mmd_test(first, list(other), kernel=kernel, split=split, n_permutations=19)
+        assert ragged.statistic > 0
+    w = np.repeat([1 / 14, -1 / 16], [14, 16])
+    if split is None:
+        wanted = w @ kernel([*short, *other]) @ w
+        assert ragged.statistic == pytest.approx(wanted, rel=1e-12)
 
 
 def null(generator: np.random.Generator) -> tuple[Any, Any]:

@@ -84,7 +84,7 @@ def test_corners_of_pytorch() -> None:
         k(X, w_std=torch.ones(2))
     with pytest.raises(TypeError, match="X: expected a tensor, got ndarray"):
         k(A)
-    with pytest.raises(TypeError, match="X: derivatives are computed in the memory of the host"):
+    with pytest.raises(TypeError, match="X: expected a tensor on the CPU or CUDA"):
         k(X.to("meta"))
 
 

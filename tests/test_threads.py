@@ -243,7 +243,10 @@ def test_spawn(engine_name: str, tmp_path: Any) -> None:
 
 @pytest.mark.grid(1)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
-@pytest.mark.parametrize("operation", ["gram", "matmul", "symmetric"])
+@pytest.mark.parametrize(
+    "operation",
+    ["matmul", *(pytest.param(one, marks=pytest.mark.slow) for one in ("gram", "symmetric"))],
+)
 def test_keyboard_interrupt(engine_name: str, operation: str) -> None:
     """Control-C in a computation of many seconds stops it at once; the engine works afterwards."""
     assert_interrupted(

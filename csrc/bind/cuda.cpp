@@ -100,6 +100,19 @@ void pair_products(const py::array_t<T>& x, const Dense<int64_t>& left, const De
 }
 
 template <class T>
+void add_turned(const std::optional<py::array_t<T>>& part, py::array_t<T> out,
+                const std::string& where) {
+    const TurnedSum<T> problem{
+        part ? part->data() : nullptr,        out.mutable_data(),    out.shape(0), out.shape(1),
+        part ? row_stride(*part, "part") : 0, row_stride(out, "out")};
+    expect(
+        part ? part->shape(0) == problem.m && part->shape(1) == problem.n : problem.n == problem.m,
+        "part: wrong shape");
+    call(where, 1,
+         [&](const Device& device, const Poll& poll) { run_on_device(problem, device, poll); });
+}
+
+template <class T>
 void bind_dtype(py::module_& m, const std::string& suffix) {
     m.def(("multiply_" + suffix).c_str(), &multiply<T>, py::arg("a").noconvert(),
           py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("diagonal").noconvert(),
@@ -107,6 +120,8 @@ void bind_dtype(py::module_& m, const std::string& suffix) {
     m.def(("scale_rows_" + suffix).c_str(), &scale_rows<T>, py::arg("x").noconvert(),
           py::arg("divisors").noconvert(), py::arg("factors").noconvert(),
           py::arg("out").noconvert(), py::arg("scale"), py::arg("where"));
+    m.def(("add_turned_" + suffix).c_str(), &add_turned<T>, py::arg("part").noconvert(),
+          py::arg("out").noconvert(), py::arg("where"));
     m.def(("pair_products_" + suffix).c_str(), &pair_products<T>, py::arg("x").noconvert(),
           py::arg("left").noconvert(), py::arg("right").noconvert(), py::arg("shifts").noconvert(),
           py::arg("factors").noconvert(), py::arg("out").noconvert(), py::arg("where"));

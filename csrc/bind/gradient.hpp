@@ -35,6 +35,7 @@ struct GradientCall {
         : call(x, y) {
         call.use(map, slope, x, y);
         Problem<T>& p = call.problem;
+        problem.pairs = p;
         bool smooth = false;
         if (p.radial) {
             problem.degree = map.cast<const RadialHolder&>().degree;
@@ -80,14 +81,22 @@ struct GradientCall {
     }
 };
 
-// V = left right^T.
+// V = v, or left right^T, or nothing.
 template <class T>
-void use_factors(Gradient<T>& g, const Rows<T>& left, const Rows<T>& right, int64_t n, int64_t m) {
-    g.left = left.data(), g.ld_left = row_stride(left, "left");
-    g.right = right.data(), g.ld_right = row_stride(right, "right");
-    g.rank = left.shape(1);
-    expect(left.shape(0) == n && right.shape(0) == m && right.shape(1) == g.rank && g.rank > 0,
-           "left, right: wrong shape");
+void use_weights(Gradient<T>& g, const std::optional<Rows<T>>& v,
+                 const std::optional<Rows<T>>& left, const std::optional<Rows<T>>& right) {
+    const int64_t n = g.pairs.n, m = g.pairs.m;
+    if (v) {
+        g.v = v->data(), g.ldv = row_stride(*v, "v");
+        expect(v->shape(0) == n && v->shape(1) == m, "v: wrong shape");
+    } else if (left) {
+        const Rows<T>& other = right.value();
+        g.left = left->data(), g.ld_left = row_stride(*left, "left");
+        g.right = other.data(), g.ld_right = row_stride(other, "right");
+        g.rank = left->shape(1);
+        expect(left->shape(0) == n && other.shape(0) == m && other.shape(1) == g.rank && g.rank > 0,
+               "left, right: wrong shape");
+    }
 }
 
 // out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, V = v or left right^T; without y of v + v^T, the rows being one
@@ -101,13 +110,9 @@ void vjp(Rows<T> x, Rows<T> norm_x, std::optional<Rows<T>> y, std::optional<Rows
     const Side<T> columns = y ? Side<T>{*y, norm_y.value(), series_y, {}} : rows;
     GradientCall<T> made(rows, columns, map, slope, second);
     Gradient<T>& g = made.problem;
-    if (v) {
-        g.v = v->data(), g.ldv = row_stride(*v, "v");
-        expect(v->shape(0) == x.shape(0) && v->shape(1) == columns.rows.shape(0), "v: wrong shape");
-        if (!y) g.turned = g.v, g.ld_turned = g.ldv;
-    } else {
-        use_factors(g, left.value(), right.value(), x.shape(0), columns.rows.shape(0));
-    }
+    expect(v || left, "v: missing");
+    use_weights<T>(g, v, left, right);
+    if (v && !y) g.turned = g.v, g.ld_turned = g.ldv;
     made.write_to(out, x.shape(1));
     made.run(isa, threads);
 }
@@ -139,15 +144,11 @@ void by_parameters(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const p
     made.use_steps(steps);
     Gradient<T>& g = made.problem;
     const int64_t n = x.shape(0), m = y.shape(0);
-    if (v) {
-        g.v = v->data(), g.ldv = row_stride(*v, "v");
-        expect(v->shape(0) == n && v->shape(1) == m, "v: wrong shape");
-    }
+    use_weights<T>(g, v, left, right);
     if (turned) {
         g.turned = turned->data(), g.ld_turned = row_stride(*turned, "turned");
         expect(turned->shape(0) == m && turned->shape(1) == n, "turned: wrong shape");
     }
-    if (left) use_factors(g, *left, right.value(), n, m);
     if (sums) {
         expect(row_stride(*sums, "sums") == steps.shape(0) && sums->shape(0) == n &&
                    sums->shape(1) == steps.shape(0),
@@ -160,8 +161,34 @@ void by_parameters(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const p
     made.run(isa, threads);
 }
 
+#if defined(NTKFAST_CUDA)
+// sums[i] = sum_j V_ij K(x_i, y_j) of a profile.
+template <class T>
+void weigh(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const ProfileHolder<T>& map,
+           std::optional<Rows<T>> v, std::optional<Rows<T>> left, std::optional<Rows<T>> right,
+           Steps sums, int threads, const std::string& where) {
+    Call<T> made({x, norm_x, {}, {}}, {y, norm_y, {}, {}});
+    made.use(map, nullptr);
+    Gradient<T> g{};
+    g.pairs = made.problem;
+    use_weights<T>(g, v, left, right);
+    expect(sums.ndim() == 1 && sums.shape(0) == x.shape(0), "sums: wrong shape");
+    g.outer_x = made.problem.norm_x;  // not used
+    g.sums = sums.mutable_data();
+    call(where, threads,
+         [&](const Device& device, const Poll& poll) { run_on_device(g, device, poll); });
+}
+#endif
+
 template <class T>
 void bind_gradient_dtype(py::module_& m, const std::string& suffix) {
+#if defined(NTKFAST_CUDA)
+    m.def(("weigh_" + suffix).c_str(), &weigh<T>, py::arg("x").noconvert(),
+          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
+          py::arg("map"), py::arg("v").noconvert(), py::arg("left").noconvert(),
+          py::arg("right").noconvert(), py::arg("sums").noconvert(), py::arg("threads"),
+          py::arg("where"));
+#endif
     m.def(("vjp_" + suffix).c_str(), &vjp<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),

@@ -1,10 +1,7 @@
 // Gram matrices and products in the Python module: maps, rows and arrays of results.
 #include <tuple>
 
-#include "bind/call.hpp"
-#if !defined(NTKFAST_CUDA)
 #include "bind/gradient.hpp"
-#endif
 
 namespace ntkfast {
 namespace {
@@ -190,10 +187,8 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
 void bind_gram(py::module_& m) {
     bind_gram_dtype<float>(m, "f32");
     bind_gram_dtype<double>(m, "f64");
-#if !defined(NTKFAST_CUDA)
     bind_gradient_dtype<float>(m, "f32");
     bind_gradient_dtype<double>(m, "f64");
-#endif
     py::class_<RadialHolder>(m, "Radial", py::module_local())
         .def(py::init([](double c, double gamma, bool euclidean, double degree) {
                  return RadialHolder{c, gamma, euclidean, degree};

@@ -139,7 +139,7 @@ void load_weights(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i0,
 template <class T>
 double weigh_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, int r, int64_t j0,
                  int width, double* to) {
-    const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-300) : T(1e-37));
+    const Vec<T> tiny = broadcast<T>(kTiniest<T>);
     double own = 0;
     for (int j = 0; j < width; j += kStrip) {
         const T* const weights = s.weights + r * kTileColumns<T> + j;
@@ -188,7 +188,7 @@ void start_tile(const Gradient<T>& g, int64_t i0, int rows, int width,
 template <class T>
 void move_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, int r, int64_t j0,
               int width, T own) {
-    const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-300) : T(1e-37));
+    const Vec<T> tiny = broadcast<T>(kTiniest<T>);
     for (int j = 0; j < width; j += kStrip) {
         Slopes<T> slopes;
         strip_slopes<T>(g, s, i, r, j0, j, width, slopes);

@@ -1,4 +1,4 @@
-// What stands between the products of random features, number by number.
+// What stands between products, number by number: of random features, and of derivatives.
 #include "cuda/device.hpp"
 #include "cuda/run.hpp"
 
@@ -23,6 +23,17 @@ NTK_KERNEL multiply_pairs(PairProducts<T> p) {
         const int64_t i = at / p.m, j = at % p.m;
         const T* const row = p.x + i * p.ldx;
         p.out[i * p.ldo + j] = (row[p.left[j]] * row[p.right[j]] - p.shifts[j]) * p.factors[j];
+    }
+}
+
+template <class T>
+NTK_KERNEL add_turned(TurnedSum<T> p) {
+    for (int64_t at = first_element(); at < p.n * p.m; at += element_step()) {
+        const int64_t i = at / p.m, j = at % p.m;
+        if (p.part)
+            p.out[i * p.ldo + j] += p.part[j * p.ldp + i];
+        else if (i <= j)  // for both
+            p.out[i * p.ldo + j] = p.out[j * p.ldo + i] += p.out[i * p.ldo + j];
     }
 }
 
@@ -59,6 +70,12 @@ void run_on_device(const PairProducts<float>& p, const Device& device, const Pol
 }
 void run_on_device(const PairProducts<double>& p, const Device& device, const Poll&) {
     run_pairs(p, device);
+}
+void run_on_device(const TurnedSum<float>& p, const Device& device, const Poll&) {
+    launch_over(device, add_turned<float>, p.n * p.m, p);
+}
+void run_on_device(const TurnedSum<double>& p, const Device& device, const Poll&) {
+    launch_over(device, add_turned<double>, p.n * p.m, p);
 }
 
 }  // namespace ntkfast

@@ -131,12 +131,13 @@ void launch_gram(const Device& device, const GramTiles<T>& tiles) {
     });
 }
 
-// Columns of V that have room for their sums in shared memory, beside another block there.
+// Columns of V that have room for their sums in shared memory, beside `extra` bytes and another block.
 template <class Product>
-int64_t columns_with_room(const Device& device) {
+int64_t columns_with_room(const Device& device, std::size_t extra = 0) {
     constexpr int64_t kQuad = Quad<typename Product::Number>::kSize;
     const auto all = static_cast<int64_t>(largest_shared(device));
-    const int64_t room = smaller(all, 100 * 1024) / 8 - static_cast<int64_t>(kSumsAt<Product>);
+    const auto used = static_cast<int64_t>(kSumsAt<Product> + extra / 8);
+    const int64_t room = smaller(all, 100 * 1024) / 8 - used;
     return larger(room / Product::kRows / kQuad, 1) * kQuad;
 }
 

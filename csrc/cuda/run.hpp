@@ -42,6 +42,14 @@ struct ScaledRows {
     T scale;
 };
 
+// out[n][m] += the transpose of part[m][n], or of itself, if that is null; both in memory of the device.
+template <class T>
+struct TurnedSum {
+    const T* part;
+    T* out;
+    std::int64_t n, m, ldp, ldo;
+};
+
 // out[i][j] = (x[i][left[j]] x[i][right[j]] - shifts[j]) factors[j]; x and out in memory of the device.
 template <class T>
 struct PairProducts {
@@ -60,12 +68,14 @@ NTK_ON_DEVICE(RowNorms)
 NTK_ON_DEVICE(DenseProduct)
 NTK_ON_DEVICE(ScaledRows)
 NTK_ON_DEVICE(PairProducts)
+NTK_ON_DEVICE(TurnedSum)
 NTK_ON_DEVICE(Hadamard)
 NTK_ON_DEVICE(Sketch)
 NTK_ON_DEVICE(Structured)
 NTK_ON_DEVICE(Sequences)
 NTK_ON_DEVICE(Images)
 NTK_ON_DEVICE(Problem)
+NTK_ON_DEVICE(Gradient)
 #undef NTK_ON_DEVICE
 
 }  // namespace ntkfast

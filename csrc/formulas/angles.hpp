@@ -27,13 +27,13 @@ NTK_BOTH Apart<T> apart(const T* x, const T* y, int64_t d, T norm, T ratio) {
     int64_t k = 0;
     for (; k + kLanes<T> <= d; k += kLanes<T>) {
         const Vec<T> a = load<T>(x + k);
-        const Vec<T> difference = (a - ratio * load<T>(y + k)) * inverse;
+        const Vec<T> difference = minus_product(a, ratio, load<T>(y + k)) * inverse;
         square += difference * difference;
         along += difference * (a * inverse);
     }
     T total = sum_lanes<T>(square), radial = sum_lanes<T>(along);
     for (; k < d; ++k) {
-        const T difference = (x[k] - ratio * y[k]) * inverse;
+        const T difference = minus_product(x[k], ratio, y[k]) * inverse;
         total += difference * difference;
         radial += difference * (x[k] * inverse);
     }
@@ -99,7 +99,7 @@ NTK_BOTH void zero_row(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[k
 // Whether the map asks for the products themselves. Else those with columns of unit length are
 // formed, so that they cannot overflow.
 template <class T>
-bool takes_products(const Problem<T>& p) {
+NTK_FN bool takes_products(const Problem<T>& p) {
     return p.neuron || (p.radial && p.radial->radius == ntkfast::Radius::kEuclidean);
 }
 

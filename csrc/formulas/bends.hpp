@@ -20,13 +20,14 @@ struct Bend {
 // numbers of directions.
 template <class T>
 struct Rates {
-    const T *row, *shares;  // of the columns: [kStrip]
+    const T *row, *shares;  // those of the columns of one layer, and of the next one `stride` on
     std::int64_t directions;
+    std::int64_t stride = kStrip;
 
     NTK_FN Vec<T> share(int k) const { return row[0] * load<T>(shares + k); }
     NTK_FN T grown() const { return row[1]; }
     NTK_FN const T* moves(std::int64_t i) const { return row + kRates + i * kMoves; }
-    NTK_FN void next() { row += kRates + kMoves * directions, shares += kStrip; }
+    NTK_FN void next() { row += kRates + kMoves * directions, shares += stride; }
 };
 
 template <class T>

@@ -15,7 +15,7 @@ using ntkfast::kDirections;
 
 template <class T>
 struct Tangent {
-    alignas(64) T u[kStrip], ntk[kStrip];
+    alignas(kOnePair ? sizeof(T) : 64) T u[kStrip], ntk[kStrip];
 };
 
 template <class T>

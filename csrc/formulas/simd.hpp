@@ -7,6 +7,7 @@
 // nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for the device.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -134,6 +135,27 @@ NTK_FN Vec<T> product(Vec<T> a, Vec<T> b) {
 #endif
     return result;
 }
+
+// a - b c rounded once: what is left of nearly equal numbers is exact then.
+#if defined(__GNUC__) || defined(__CUDA_ARCH__)
+NTK_FN double minus_product(double a, double b, double c) { return __builtin_fma(-b, c, a); }
+NTK_FN float minus_product(float a, float b, float c) { return __builtin_fmaf(-b, c, a); }
+#else
+NTK_FN double minus_product(double a, double b, double c) { return std::fma(-b, c, a); }
+NTK_FN float minus_product(float a, float b, float c) { return std::fma(-b, c, a); }
+#endif
+#if defined(NTK_VECTORS)
+template <class T>
+NTK_FN Vec<T> minus_product(Vec<T> a, T b, Vec<T> c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return a - b * c;  // compilers fuse both
+#else
+    for (int k = 0; k < kLanes<T>; ++k) a[k] = minus_product(a[k], b, c[k]);
+    return a;
+#endif
+}
+#endif
+
 template <class T>
 NTK_FN IVec<T> bits_of(Vec<T> v) {
     IVec<T> i;

@@ -19,8 +19,12 @@ using ntkfast::Gradient;
 template <class T>
 struct Slopes {
     // `inverse` is 1 / sin t, or 0 of close pairs
-    alignas(64) T u[kStrip], inverse[kStrip], radial[kStrip], turn[kStrip];
+    alignas(kOnePair ? sizeof(T) : 64) T u[kStrip], inverse[kStrip], radial[kStrip], turn[kStrip];
 };
+
+// Below this 1 / sin t is 0.
+template <class T>
+constexpr T kTiniest = sizeof(T) == 8 ? T(1e-300) : T(1e-37);
 
 template <class T>
 constexpr T kNearby = static_cast<T>(ntkfast::kNearTangent);
@@ -190,7 +194,7 @@ NTK_FN void each_tangent(const Gradient<T>& g, int64_t i, int64_t j, bool back, 
         scale = (back ? 1 : -1) / root(sine2);
     }
     for (int64_t k = 0; k < p.d; ++k) {
-        const T difference = (x[k] - ratio * y[k]) * inverse;
+        const T difference = minus_product(x[k], ratio, y[k]) * inverse;
         take(k, scale * (difference - along * (x[k] * inverse)));
     }
 }

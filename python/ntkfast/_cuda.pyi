@@ -18,6 +18,8 @@ from ntkfast._core import Neuronf64 as Neuronf64
 from ntkfast._core import Profilef32 as Profilef32
 from ntkfast._core import Profilef64 as Profilef64
 from ntkfast._core import Radial as Radial
+from ntkfast._core import by_parameters_f32 as by_parameters_f32
+from ntkfast._core import by_parameters_f64 as by_parameters_f64
 from ntkfast._core import codes as codes
 from ntkfast._core import gram_f32 as gram_f32
 from ntkfast._core import gram_f64 as gram_f64
@@ -25,6 +27,8 @@ from ntkfast._core import hadamard_f32 as hadamard_f32
 from ntkfast._core import hadamard_f64 as hadamard_f64
 from ntkfast._core import images_f32 as images_f32
 from ntkfast._core import images_f64 as images_f64
+from ntkfast._core import jvp_f32 as jvp_f32
+from ntkfast._core import jvp_f64 as jvp_f64
 from ntkfast._core import matmul_f32 as matmul_f32
 from ntkfast._core import matmul_f64 as matmul_f64
 from ntkfast._core import records as records
@@ -34,6 +38,8 @@ from ntkfast._core import sketch_f32 as sketch_f32
 from ntkfast._core import sketch_f64 as sketch_f64
 from ntkfast._core import structured_f32 as structured_f32
 from ntkfast._core import structured_f64 as structured_f64
+from ntkfast._core import vjp_f32 as vjp_f32
+from ntkfast._core import vjp_f64 as vjp_f64
 
 class Memory:
     def __init__(self, bytes: _Int, where: str) -> None: ...
@@ -85,5 +91,33 @@ def pair_products_f64(
     shifts: _F64,
     factors: _F64,
     out: _F64,
+    where: str,
+) -> None: ...
+def add_turned_f32(part: _F32 | None, out: _F32, where: str) -> None: ...
+def weigh_f32(
+    x: _F32,
+    norm_x: _F32,
+    y: _F32,
+    norm_y: _F32,
+    map: Any,
+    v: _F32 | None,
+    left: _F32 | None,
+    right: _F32 | None,
+    sums: _F64,
+    threads: _Int,
+    where: str,
+) -> None: ...
+def add_turned_f64(part: _F64 | None, out: _F64, where: str) -> None: ...
+def weigh_f64(
+    x: _F64,
+    norm_x: _F64,
+    y: _F64,
+    norm_y: _F64,
+    map: Any,
+    v: _F64 | None,
+    left: _F64 | None,
+    right: _F64 | None,
+    sums: _F64,
+    threads: _Int,
     where: str,
 ) -> None: ...

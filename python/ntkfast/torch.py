@@ -58,7 +58,7 @@ def kernel(
 class TorchKernel:
     """A kernel of tensors; see `ntkfast.torch.kernel`.
 
-    Tensors lie on the CPU. Those of a CUDA device are taken where nothing asks for a gradient.
+    Tensors lie on the CPU, or rows on a CUDA device, where gradients are computed and lie too.
     Gradients are first derivatives, those of `Kernel.vjp` and `Kernel.parameter_gradient`: exact,
     and never NaN at equal rows. A second derivative raises a RuntimeError.
 
@@ -97,7 +97,7 @@ class TorchKernel:
         Raises
         ------
         TypeError, ValueError
-            As for calling the kernel, or if tensors on a device ask for gradients.
+            As for calling the kernel, and in `backward` as for `Kernel.vjp`.
         """
         return self._apply(_Gram, X, Y, {**(parameters or {}), **named})
 
@@ -157,19 +157,12 @@ class TorchKernel:
                     raise ValueError(f"{name}: expected one number, got {len(number)}")
             values = torch.cat(flat)
         host = Pullback(self.kernel, names, self.engine, self.threads)
-        sides = [one for one in (X, Y, *V) if one is not None]
         for name, one in zip(("X", "Y", "V"), (X, Y, *V), strict=False):
             if one is not None and not isinstance(one, torch.Tensor):
                 raise TypeError(f"{name}: expected a tensor, got {type(one).__name__}")
-        if all(one.device.type == "cpu" for one in sides):
-            return function.apply(host, X, Y, values, *V)
-        if any(one.requires_grad for one in (*sides, values) if one is not None):
-            raise TypeError(
-                "X: derivatives are computed in the memory of the host, got a tensor on a device "
-                "that asks for its gradient, or parameters that do; pass X.cpu()"
-            )
-        at = None if values is None else values.numpy()
-        return host.product(X, Y, at, *V) if V else host.gram(X, Y, at)
+            if one is not None and (place := one.device.type) not in ("cpu", "cuda"):
+                raise TypeError(f"{name}: expected a tensor on the CPU or CUDA, got one on {place}")
+        return function.apply(host, X, Y, values, *V)
 
 
 def _number(value: Any) -> Any:
@@ -178,13 +171,23 @@ def _number(value: Any) -> Any:
 
 
 def _array(tensor: Any) -> Any:
-    return None if tensor is None else tensor.detach().numpy()
+    """Return an array of the host, or a tensor elsewhere as it is."""
+    if tensor is None:
+        return None
+    own = tensor.detach()
+    return own.numpy() if own.device.type == "cpu" else own
+
+
+def _tensor(found: Any) -> Any:
+    if isinstance(found, torch.Tensor):
+        return found
+    return torch.from_numpy(np.ascontiguousarray(found))
 
 
 def _tensors(found: Iterable[Any], like: Iterable[Any]) -> tuple[Any, ...]:
     """Return gradients as tensors of the dtypes of what they are by."""
     return tuple(
-        None if one is None else torch.from_numpy(np.ascontiguousarray(one)).to(by.dtype)
+        None if one is None else _tensor(one).to(by.dtype)
         for one, by in zip(found, like, strict=True)
     )
 
@@ -194,7 +197,7 @@ class _Gram(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, host: Pullback, X: Any, Y: Any, values: Any) -> Any:
         ctx.host = host
         ctx.save_for_backward(X, Y, values)
-        return torch.from_numpy(host.gram(_array(X), _array(Y), _array(values)))
+        return _tensor(host.gram(_array(X), _array(Y), _array(values)))
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
@@ -206,7 +209,7 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, host: Pullback, X: Any, Y: Any, values: Any, V: Any) -> Any:
         ctx.host = host
         ctx.save_for_backward(X, Y, values, V)
-        return torch.from_numpy(host.product(_array(X), _array(Y), _array(values), _array(V)))
+        return _tensor(host.product(_array(X), _array(Y), _array(values), _array(V)))
 
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
@@ -228,7 +231,7 @@ class _GramBack(_Once):
     def forward(
         ctx: Any, host: Pullback, wanted: Any, grad: Any, X: Any, Y: Any, values: Any
     ) -> Any:
-        weights = np.ascontiguousarray(_array(grad))
+        weights = _array(grad.contiguous())
         found = host.gradients(_array(X), _array(Y), _array(values), weights, wanted)
         return _tensors(found, (X, Y, values))
 
@@ -239,7 +242,7 @@ class _ProductBack(_Once):
         ctx: Any, host: Pullback, wanted: Any, grad: Any, X: Any, Y: Any, values: Any, V: Any
     ) -> Any:
         left, right, at = _array(X), _array(Y), _array(values)
-        G = np.ascontiguousarray(_array(grad))
+        G = _array(grad.contiguous())
         found = host.gradients(left, right, at, (G, _array(V)), wanted[:3])
         back = None
         if wanted[3]:

@@ -131,6 +131,11 @@ class Activation(ABC):
         return self.code[0] != ActivationKind.HERMITE
 
     @property
+    def has_slopes(self) -> bool:
+        """Whether `dual_slopes` is known."""
+        return type(self).dual_slopes is not Activation.dual_slopes
+
+    @property
     def is_odd(self) -> bool:
         """Whether s(-x) = -s(x)."""
         return False

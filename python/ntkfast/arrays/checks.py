@@ -371,6 +371,19 @@ def choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
+def flag(name: str, value: object) -> bool:
+    """Return True or False.
+
+    Raises
+    ------
+    TypeError
+        If it is something else, which would count as one of them.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
 def cosines(name: str, value: ArrayLike) -> NDArray[np.float64]:
     """Return cosines in [-1, 1] as float64.
 

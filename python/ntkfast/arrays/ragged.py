@@ -59,7 +59,8 @@ class Sequences:
     def __repr__(self) -> str:
         short, long = int(self.lengths.min()), int(self.lengths.max())
         span = f"length {short}" if short == long else f"lengths {short} to {long}"
-        return f"<{len(self)} sequences of {span}, {self.channels} channels, {self.dtype}>"
+        noun = "channel" if self.channels == 1 else "channels"
+        return f"<{len(self)} sequences of {span}, {self.channels} {noun}, {self.dtype}>"
 
     @property
     def channels(self) -> int:
@@ -113,7 +114,7 @@ def sequences(
     >>> nf.sequences([np.ones((3, 2)), np.ones((5, 2))])
     <2 sequences of lengths 3 to 5, 2 channels, float64>
     >>> nf.sequences(np.array([[1.0, 2.0], [3.0, np.nan]]), lengths=[2, 1])
-    <2 sequences of lengths 1 to 2, 1 channels, float64>
+    <2 sequences of lengths 1 to 2, 1 channel, float64>
     """
     X = channels_last("X", X, layout.checked_channels(channels))
     if lengths is None:

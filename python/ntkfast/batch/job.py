@@ -54,15 +54,22 @@ class Job:
         out: NDArray[Any],
         edge: int,
         done: Callable[[int], None],
+        first: tuple[int, int] = (0, 0),
     ) -> None:
-        """Fill one tile in squares of some edge; one on the diagonal of a symmetric job is such."""
+        """Fill one tile in squares of some edge; one on the diagonal of a symmetric job is such.
+
+        `first`: where this job begins in a larger one.
+        """
         a = rows_of(self.X, rows, self.dtype)
         if self.Y is None and rows == columns:
             b = None
         else:
             b = rows_of(self._right, columns, self.dtype)
         run: dict[str, Any] = {"engine": self.engine, "threads": self.threads}
-        fill_in_steps(lambda X, Y, out: self.kernel(X, Y, out=out, **run), a, b, out, edge, done)
+        first = first[0] + rows.start, first[1] + columns.start
+        fill_in_steps(
+            lambda X, Y, out: self.kernel(X, Y, out=out, **run), a, b, out, edge, done, first
+        )
 
     def pairs_per_second(self, enough: float) -> float:
         """Time the kernel on some inputs; how much faster than `enough` it is does not matter."""
@@ -73,9 +80,12 @@ class Job:
         def evaluate(X: Any, Y: Any) -> NDArray[Any]:
             return self.kernel(X, Y, engine=self.engine, threads=self.threads)
 
-        return pairs_per_second(
-            evaluate, some(self.X), some(self._right), self.shape, enough=enough
-        )
+        try:
+            return pairs_per_second(
+                evaluate, some(self.X), some(self._right), self.shape, enough=enough
+            )
+        except ValueError:  # the tile with these inputs will say which ones they are
+            return enough
 
     @property
     def _right(self) -> Matrix:

@@ -80,7 +80,7 @@ def write_parts(
     if path.suffix != ".npy":
         raise ValueError(f"out: expected a path ending in .npy, got {out}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
+        raise FileNotFoundError(f"{path.parent}: no such folder, for out")
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
     try:

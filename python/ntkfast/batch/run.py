@@ -240,7 +240,7 @@ def _output(out: str | os.PathLike[str]) -> Path:
             f"out: expected {wanted}, got {out}{'' if path == Path(out) else f' -> {path}'}"
         )
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder (for out)")
+        raise FileNotFoundError(f"{path.parent}: no such folder, for out")
     if path.suffix in EXTRAS:
         require(*EXTRAS[path.suffix])
     return path

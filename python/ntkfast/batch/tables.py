@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -142,6 +143,10 @@ def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
                         hint = "; numbers have points, not commas"
                     raise ValueError(
                         f"line {number}, column {column}: expected a number, got {cell!r}{hint}"
+                    )
+                if not math.isfinite(float(cell)):
+                    raise ValueError(
+                        f"line {number}, column {column}: expected a finite number, got {cell!r}"
                     )
             rows.append([float(cell) for cell in cells])
     return np.array(rows)

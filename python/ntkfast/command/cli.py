@@ -67,7 +67,8 @@ def _show_warning(command: str, message: Warning | str, *_: object, **__: object
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return " ".join(told.split()) or type(error).__name__
 
 
 def _for_shell(message: str, arguments: argparse.Namespace) -> str:

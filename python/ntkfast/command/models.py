@@ -36,7 +36,7 @@ def fit(arguments: argparse.Namespace) -> None:
     if out.suffix.lower() != ".npz":
         raise ValueError(f"out: expected a path ending in .npz, got {out}")
     if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder (for out)")
+        raise FileNotFoundError(f"{out.parent}: no such folder, for out")
     if any(is_same(file, arguments.out) for file in files if file):
         raise ValueError(f"out: expected another file than the inputs, got {out}")
     if out.exists() and not arguments.overwrite:
@@ -88,9 +88,9 @@ def _accuracy(model: Any, y: NDArray[Any]) -> str:
 
 
 def _error(model: Any, y: NDArray[Any]) -> str:
-    """Return the root mean square of what the others miss training targets by."""
-    error = float(np.sqrt(np.mean((y - model.held_out_) ** 2)))
-    return f"root mean square error {error:.4g}, of y {float(np.sqrt(np.mean(np.square(y)))):.4g}"
+    """Return the root mean square of what the others miss training targets by, beside their own."""
+    error, deviation = float(np.sqrt(np.mean((y - model.held_out_) ** 2))), float(np.std(y))
+    return f"root mean square error {error:.4g}, standard deviation of y {deviation:.4g}"
 
 
 def predict(arguments: argparse.Namespace) -> None:

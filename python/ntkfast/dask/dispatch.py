@@ -2,7 +2,8 @@
 
 A group is what one task computes. Groups are long where calls are short, and short where few calls
 are left, so that all workers end together. Each worker has one group to compute and one whose
-inputs travel; who is faster gets more of them. Results do not depend on any of this.
+inputs travel. How long calls take is measured for each worker: who is faster gets longer groups,
+and more of them. Results do not depend on any of this.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ LOSSES = 3  # times that one group may be lost with its workers
 AHEAD = 2  # groups for each thread: one computes, the inputs of the other travel
 HELD = 16  # groups for each thread whose results wait for one before them, at most
 SHARE = 1.25  # times a group that each thread gets is all that is left, at least
-SECONDS = 0.5  # of a group
+SECONDS = 0.5  # of a group, at most; and for each thread of many,
+TASK = 0.008  # twice what one group takes the processor of scheduler and client
 LOOK = 5.0  # seconds after which workers are counted again
 
 
@@ -62,6 +64,8 @@ class Dispatch(Generic[T]):
         Arguments of each.
     seconds : float
         Of a call, until it is measured.
+    engine : str or None
+        That calls ask for; None: the best one of each worker.
     told : callable
         Called with the name of the engine of each group.
     """
@@ -72,20 +76,22 @@ class Dispatch(Generic[T]):
         function: Callable[[Calls], list[T]],
         calls: Calls,
         seconds: float,
+        engine: str | None,
         told: Callable[[str], None],
     ) -> None:
         import distributed
 
         as_completed: Any = distributed.as_completed
-        self._client, self._told = client, told
+        self._client, self._engine, self._told = client, engine, told
         self._function, self._calls, self._begun = function, calls, 0
         self._groups: deque[Group] = deque()  # in order, until they are given out
         self._by_future: dict[Any, Group] = {}  # those under way
         self._completed = as_completed(loop=client.loop)
         self._threads: dict[str | None, int] = {}
         self._looked = -LOOK
-        self._seconds, self._timed = seconds, 0
-        self._even, self._equal = 1, 0  # calls of a group, and groups that get as many
+        self._guess = seconds
+        self._taken, self._made = Counter[str](), Counter[str]()  # by each worker: seconds, calls
+        self._even, self._equal = 0.0, 0  # seconds of a group, and groups that get as many
 
     def __iter__(self) -> Iterator[T]:
         try:
@@ -110,15 +116,23 @@ class Dispatch(Generic[T]):
         load = Counter(group.worker for group in self._by_future.values())
         fresh: dict[str | None, list[Group]] = {}
         every = sum(self._threads.values())
+        pace = {worker: self._pace(worker) for worker in self._threads}
+        rate = sum(count / pace[worker] for worker, count in self._threads.items())
+        quickest = min(pace.values())
 
         def fill(worker: str | None) -> float:
             return load[worker] / self._threads[worker]
 
         while self._begun < len(self._calls) and len(self._groups) < HELD * every:
-            worker = min(self._threads, key=fill)
+            left = (len(self._calls) - self._begun) / rate  # seconds
+            useful = [w for w in pace if pace[w] <= left + AHEAD * quickest]  # others end too late
+            worker = min(useful, key=fill)
             if fill(worker) >= AHEAD:
                 break
-            size = self._size(every)
+            if not self._equal:
+                self._even, self._equal = left / SHARE, every
+            self._equal -= 1
+            size = self._size(pace[worker], max(SECONDS, TASK * every))
             group = Group(self._calls[self._begun : self._begun + size])
             self._begun += len(group.calls)
             self._groups.append(group)
@@ -127,14 +141,16 @@ class Dispatch(Generic[T]):
         self._submit(fresh)
         return bool(self._groups)
 
-    def _size(self, threads: int) -> int:
-        """Return the calls of the next group: as many for each thread, then fewer."""
-        if not self._equal:
-            fair = math.ceil((len(self._calls) - self._begun) / (SHARE * threads))
-            self._even = max(1, min(fair, int(SECONDS / max(self._seconds, 1e-9))))
-            self._equal = threads
-        self._equal -= 1
-        return self._even
+    def _pace(self, worker: str | None) -> float:
+        """Return the seconds that a call takes a worker, as far as they are known."""
+        taken, made = self._taken.total(), self._made.total()
+        if worker is not None and self._made[worker]:
+            taken, made = self._taken[worker], self._made[worker]
+        return max(taken / made, 1e-9) if made else self._guess
+
+    def _size(self, seconds: float, most: float) -> int:
+        """Return how many calls of so many seconds make a group: a share of all, then less."""
+        return max(1, min(math.ceil(self._even / seconds), int(most / seconds)))
 
     def _submit(self, fresh: dict[str | None, list[Group]]) -> None:
         """Send groups to workers, and first what they need that is nowhere yet."""
@@ -147,6 +163,7 @@ class Dispatch(Generic[T]):
             futures = self._client.map(
                 _run,
                 [__version__] * len(groups),
+                [self._engine] * len(groups),
                 [self._function] * len(groups),
                 [calls for calls, _ in works[worker]],
                 [[part.future for part in needed] for _, needed in works[worker]],
@@ -184,12 +201,11 @@ class Dispatch(Generic[T]):
         good = list(takewhile(lambda group: group.future.status != "error", ready))
         try:
             found = self._client.gather([group.future for group in good])
-            for results, seconds, engine in found:
+            for results, seconds, worker, engine in found:
                 self._groups.popleft().future = None  # let go of what the worker holds
                 self._told(engine)
-                self._seconds = self._seconds * self._timed + seconds
-                self._timed += len(results)
-                self._seconds /= self._timed
+                self._taken[worker] += seconds
+                self._made[worker] += len(results)
                 yield from results
             if len(good) < len(ready):
                 ready[len(good)].future.result()
@@ -215,26 +231,29 @@ def one_by_one(function: Callable[..., T], calls: Calls) -> list[T]:
 
 def _run(
     version: str,
+    engine: str | None,
     function: Callable[[Calls], list[T]],
     calls: Calls,
     parts: Sequence[Any],
-) -> tuple[list[T], float, str]:
-    """Compute a group, on a worker; and say how long it took, and with what."""
+) -> tuple[list[T], float, str, str]:
+    """Compute a group, on a worker; and say how long it took, where, and with what."""
     if version != __version__:
         raise RuntimeError(
             f"a worker has ntkfast {__version__}, the client {version}: their numbers may differ; "
             "install the same version everywhere"
         )
+    from distributed import get_worker
+
     began = time.perf_counter()
     results = function([tuple(filled(arguments, parts)) for arguments in calls])
-    return results, time.perf_counter() - began, _engine()
+    return results, time.perf_counter() - began, get_worker().address, _named(engine)
 
 
-def _engine() -> str:
-    """Return what computes here."""
+def _named(engine: str | None) -> str:
+    """Return what computes here, if this engine is asked for."""
     from ntkfast import engines
     from ntkfast.engines import native
 
-    chosen = engines.select()
+    chosen = engines.select(engine)
     name = next(name for name in engines.NAMES if engines.load(name) is chosen)
     return f"{name} {native.active_isa()}" if name == "native" else name

@@ -60,7 +60,7 @@ class ClusterEvaluation(Evaluation):
             return self.kernel, rows.pieces[i], other, self.engine
 
         work = (arguments(i, j) for i, j in grid.tiles())
-        tiles = self._on().ordered(tasks.tile, work, SECONDS)
+        tiles = self._on().ordered(tasks.tile, work, SECONDS, engine=self.engine)
         for (i, j), tile in zip(grid.tiles(), tiles, strict=True):
             down, across = grid.span(i, j)
             K[down, across] = tile

@@ -21,6 +21,7 @@ from ntkfast.batch.journal import header_of
 from ntkfast.batch.matrices import Matrix
 from ntkfast.batch.run import Settings, Work, job_of, store, tiling, write
 from ntkfast.dask.blocks import parts_of
+from ntkfast.dask.leases import Lease, leased
 from ntkfast.dask.session import Session
 from ntkfast.dask.stores import StoreSink, begun, complete, header_in, is_url, opened
 from ntkfast.kernels.base import Kernel
@@ -53,11 +54,12 @@ def gram(
     Parameters
     ----------
     kernel, X, Y, dtype, tile, engine, progress, resume, overwrite
-        As for `ntkfast.batch.gram`.
+        As for `ntkfast.batch.gram`. X and Y may be dask arrays too: the client collects them.
     out : path or URL
         As for `ntkfast.batch.gram`; workers write to its folder, which all of them see. Or a zarr
         array in any store of fsspec, ``"s3://bucket/K.zarr"``, to which workers write too. It has
-        no journal, since the store knows the tiles, and nothing keeps two jobs apart.
+        no journal, since the store knows the tiles. ``K.zarr.lock`` beside it keeps other jobs
+        away, for ten seconds if its own was killed.
     client : distributed.Client or str, optional
         Or the address of a scheduler. Default: the current client of this process.
 
@@ -68,7 +70,7 @@ def gram(
 
     Raises
     ------
-    TypeError, ValueError, OSError
+    TypeError, ValueError, OSError, BatchError
         As for `ntkfast.batch.gram`; dask arrays are refused.
     FileNotFoundError
         If a worker does not see the folder of `out`.
@@ -81,16 +83,22 @@ def gram(
         If workers compute with different engines or instruction sets.
     """
     session = Session(client)
-    for name, value in (("X", X), ("Y", Y)):
-        if is_dask(value):
-            raise TypeError(
-                f"{name}: expected an array, memory map, zarr array or HDF5 dataset, got a dask "
-                "array; store it first: X.to_zarr(path)"
-            )
+    # Far smaller than the result, and what a later run continues with must be the same.
+    X = collected(session, X)
+    Y = None if Y is None else collected(session, Y)
     settings = Settings(dtype, tile, engine, 1, progress, resume, overwrite)
     if is_url(out):
-        return _to_store(session, job_of(kernel, X, Y, settings), str(out), settings)
+        job, url = job_of(kernel, X, Y, settings), str(out)
+        if not url.rstrip("/").endswith(".zarr"):
+            raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
+        with leased(url) as lease:
+            return _to_store(session, job, url, settings, lease)
     return write(kernel, X, Y, out, settings, partial(_fill, session))
+
+
+def collected(session: Session, X: Any) -> Any:
+    """Return what a dask array becomes on the host, and anything else as it is."""
+    return X.compute(scheduler=session.client) if is_dask(X) else X
 
 
 def _fill(session: Session, work: Work) -> None:
@@ -101,10 +109,8 @@ def _fill(session: Session, work: Work) -> None:
         work.bar.update(work.grid.pairs(i, j))
 
 
-def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
+def _to_store(session: Session, job: Job, url: str, settings: Settings, lease: Lease) -> Any:
     """Take up or begin a job in a store, and let workers finish it."""
-    if not url.rstrip("/").endswith(".zarr"):
-        raise ValueError(f"out: expected a URL ending in .zarr, got {url}")
     facts = job.fingerprint(Path(url), settings.progress and None)
     header: dict[str, Any] = {"job": facts, "probe": job.probe()}
     old = header_in(opened(url)) if settings.resume else None
@@ -118,9 +124,11 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings) -> Any:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))
         where = StoreSink, url, grid, told(header_in(opened(url)))
         for i, j in _written(session, job, where, missing, step):
+            lease.check()
             bar.update(grid.pairs(i, j))
     if any(facts[name] != now for name, now in job.contents(settings.progress and None).items()):
         raise BatchError(f"{url}: the inputs changed while the job ran; discard it: resume=False")
+    lease.check()
     complete(url, header)
     return opened(url)
 
@@ -139,7 +147,8 @@ def _written(
         (where, job.kernel, left[i], right[j], (i, j), job.dtype, step, job.engine)
         for i, j in tiles
     )
-    for tile, _ in zip(tiles, session.ordered(write_tile, work), strict=True):
+    written = session.ordered(write_tile, work, engine=job.engine)
+    for tile, _ in zip(tiles, written, strict=True):
         yield tile
 
 
@@ -162,7 +171,8 @@ def write_tile(
     job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1)
     block = np.empty(job.shape, dtype)
     everything = slice(0, job.shape[0]), slice(0, job.shape[1])
-    job.compute(*everything, block, step, lambda pairs: None)
+    rows, columns = grid.span(*tile)
+    job.compute(*everything, block, step, lambda pairs: None, (rows.start, columns.start))
     sink.open()
     try:
         # Once it is open: a job that has begun since then, under this name, has another file.

@@ -14,11 +14,12 @@ from ntkfast.dask import tasks
 from ntkfast.dask.blocks import Blocks, read, strips, wholes
 from ntkfast.dask.parts import whole
 from ntkfast.dask.session import Session
-from ntkfast.engines.groups import Groups, block_pair, count_pairs
+from ntkfast.engines.groups import BlockPair, Groups, block_pair, count_pairs
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.support.progress import Bar
 
 SECONDS = 0.05  # of a task, about
+PAIRS = 2e8  # that a processor does in a second, about: until it is measured
 
 
 def diag(kernel: Kernel, X: Any, *, client: Any = None, progress: bool | None = None) -> FloatArray:
@@ -165,7 +166,9 @@ def rectangular(
     """Return K(X, Y) V: a task for each block of X."""
     pieces = Y.like(V)
     work = ((kernel, block, Y.pieces, pieces, engine) for block in X.pieces)
-    return _stacked(session.ordered(tasks.products, work, SECONDS, together=True), bar, len(Y))
+    guess = max(SECONDS, _length(X.slices[0]) * len(Y) / PAIRS)
+    found = session.ordered(tasks.products, work, guess, together=True, engine=engine)
+    return _stacked(found, bar, len(Y))
 
 
 def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatArray:
@@ -180,27 +183,32 @@ def _stacked(results: Iterable[FloatArray], bar: Bar, pairs: int = 1) -> FloatAr
 def symmetric(
     session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
-    """Return K(X, X) V in float64: a task for each pair of groups, added in their order."""
+    """Return K(X, X) V in float64: a call for each pair of groups, added in their order."""
     factors, count = X.like(V), len(X.slices)
-    pairs = [block_pair(task, count)[:2] for task in range(count_pairs(count))]
+    pairs = [block_pair(task, count) for task in range(count_pairs(count))]
     inputs, factor = whole(X.pieces), whole(factors)
 
-    def call(i: int, j: int) -> tuple[Any, ...]:
+    def call(pair: BlockPair) -> tuple[Any, ...]:
+        i, j, *_ = pair
         if inputs is not None and factor is not None:  # which no task has to join
-            return kernel, [inputs], [factor], Groups(X.slices[i], X.slices[j], len(X)), engine
+            groups = Groups(X.slices[i], X.slices[j], len(X))
+            return kernel, [inputs], [factor], groups, engine, pair
         some = [i] if i == j else [i, j]
         rows, columns = (slice(0, _length(X.slices[k])) for k in (i, j))
         if i != j:
             columns = slice(rows.stop, rows.stop + columns.stop)
         groups = Groups(rows, columns, len(X))
-        return kernel, [X.pieces[k] for k in some], [factors[k] for k in some], groups, engine
+        parts = [X.pieces[k] for k in some], [factors[k] for k in some]
+        return kernel, *parts, groups, engine, pair
 
     sums = np.zeros(V.shape)
-    work = (call(i, j) for i, j in pairs)
-    results = session.ordered(tasks.group_products, work, SECONDS, together=True)
-    for (i, j), found in zip(pairs, results, strict=True):
+    work = map(call, pairs)
+    guess = max(SECONDS, _length(X.slices[0]) ** 2 / PAIRS)
+    results = session.ordered(tasks.group_products, work, guess, together=True, engine=engine)
+    for (i, j, *_), found in zip(pairs, results, strict=True):
         for k, part in zip((i, j), found, strict=False):  # one, if a group is with itself
-            sums[X.slices[k]] += part
+            if part is not None:
+                sums[X.slices[k]] += part
         size, other = _length(X.slices[i]), _length(X.slices[j])
         bar.update(size * other if i != j else size * (size + 1) // 2)
     return sums

@@ -62,13 +62,15 @@ class Session:
         calls: Iterable[tuple[Any, ...]],
         seconds: float = 1.0,
         together: bool = False,
+        engine: str | None = None,
     ) -> Iterator[Any]:
         """Yield function(*arguments) for each tuple of arguments, in their order.
 
         With `together` a function takes several tuples, and returns a list of as many results.
 
         An argument that is a `Piece`, or a list of them, is sent as what it stands for, and again
-        when it was lost with a worker. `seconds` is what a call may take, until it is measured.
+        when it was lost with a worker. `seconds` is what a call may take, until it is measured,
+        and `engine` what it is told to compute with.
 
         Raises
         ------
@@ -76,7 +78,7 @@ class Session:
             If a worker has another version of the package, or workers are lost again and again.
         """
         work = function if together else partial(one_by_one, function)
-        return iter(Dispatch(self.client, work, list(calls), seconds, self._told))
+        return iter(Dispatch(self.client, work, list(calls), seconds, engine, self._told))
 
     def _told(self, engine: str) -> None:
         """Warn once of workers that do not compute like those before."""

@@ -15,6 +15,7 @@ from ntkfast.arrays.grid import Grid
 from ntkfast.batch.errors import BatchError
 from ntkfast.batch.grid import TILE_STEP
 from ntkfast.batch.journal import differences
+from ntkfast.dask.leases import options_of, system_of
 from ntkfast.support.optional import require
 
 ATTRIBUTE = "ntkfast"
@@ -74,9 +75,7 @@ class StoreSink:
 
     def done(self) -> set[tuple[int, int]]:
         """Return the tiles that are there, with their mirrors."""
-        from fsspec.core import url_to_fs
-
-        system, root = url_to_fs(self.partial)
+        system, root = system_of(self.partial)
         files = {tuple(name.split("/")[-2:]) for name in system.find(f"{root}/c")}
         there = {(int(i), int(j)) for i, j in files}
         if not self._grid.symmetric:
@@ -138,5 +137,5 @@ def opened(url: str, mode: str = "r") -> Any:
 
 
 def _store(url: str) -> Any:
-    options = {"auto_mkdir": True} if url.startswith("file:") else {}
-    return require("zarr", "zarr").storage.FsspecStore.from_url(url, storage_options=options)
+    kind = require("zarr", "zarr").storage.FsspecStore
+    return kind.from_url(url, storage_options=options_of(url))

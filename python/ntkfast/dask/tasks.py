@@ -34,19 +34,34 @@ def products(calls: Sequence[Sequence[Any]]) -> list[FloatArray]:
     return np.split(found, np.cumsum([len(block) for block in blocks[:-1]]))
 
 
-def group_products(calls: Sequence[Sequence[Any]]) -> list[list[Values]]:
+def group_products(calls: Sequence[Sequence[Any]]) -> list[list[Values | None]]:
     """Return what pairs of groups add to K(X, X) V: to the rows of either, or of the only one.
 
-    Calls are (kernel, X, V, groups, engine), of all inputs or of two parts that are the groups.
+    Calls are (kernel, X, V, groups, engine, pair), of all inputs or of two parts that are the
+    groups; `pair` is their `BlockPair`. Where all that was added to a group so far was found here,
+    the sums travel once: with the last call, and None with those before.
     """
-    found: list[list[Values]] = []
+    found: list[list[Values | None]] = []
+    last: dict[int, tuple[list[Values | None], int]] = {}  # of groups that began here
     seen: list[Any] = []
-    for kernel, X, V, groups, engine in calls:
+    for kernel, X, V, groups, engine, pair in calls:
         if len(seen) != len(V) or any(one is not other for one, other in zip(seen, V, strict=True)):
             seen, factor = V, _aligned(_one(V))
         out = of_groups(kernel, validated(kernel, _one(X)), factor, groups, engine)
-        some = groups[:1] if groups.rows == groups.columns else groups[:2]
-        found.append([out[rows] for rows in some])
+        parts: list[Values | None] = []
+        both = (
+            (pair.first, pair.turn_first, groups.rows),
+            (pair.second, pair.turn_second, groups.columns),
+        )
+        for group, turn, rows in both[: 1 if pair.first == pair.second else 2]:
+            part = out[rows]
+            if group in last:
+                before, place = last[group]
+                part, before[place] = before[place] + part, None
+            if group in last or turn == 0:
+                last[group] = parts, len(parts)
+            parts.append(part)
+        found.append(parts)
     return found
 
 

@@ -39,8 +39,6 @@ class Engine:
         Returns the extension module.
     where : callable
         Returns the text that says where to compute: an instruction set, or device and precision.
-    differentiates : bool, default True
-        Whether it has gradients.
     """
 
     def __init__(
@@ -48,10 +46,8 @@ class Engine:
         unavailable: Callable[[], str],
         module: Callable[[], Any],
         where: Callable[[], str],
-        differentiates: bool = True,
     ) -> None:
         self.unavailable = unavailable
-        self.differentiates = differentiates
         self._module = module
         self._where = where
 

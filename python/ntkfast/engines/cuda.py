@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.maps import Map, SequenceMap, SequenceSide
+from ntkfast.engines.maps import Map, ProfileMap, SequenceMap, SequenceSide
 
 if TYPE_CHECKING:
     from ntkfast.engines.groups import Groups
@@ -72,8 +72,8 @@ def device(ordinal: int) -> Iterator[None]:
 def precision(name: str) -> Iterator[None]:
     """Form the inner products of float32 rows in this precision inside a ``with`` block.
 
-    Products of float64 are those of float64 in all of them, on tensor cores or not. Devices before
-    the generation sm_80 compute strictly whatever is asked.
+    Products of float64 are those of float64 in all of them, on tensor cores or not. Derivatives,
+    and devices before the generation sm_80, compute strictly whatever is asked.
 
     Parameters
     ----------
@@ -157,6 +157,13 @@ class _Devices(Engine):
             self.matmul(plan, X[to], None if to == by else X[by], V[by], part, threads)
             out[to] = part
 
+    def weighed(self, plan: ProfileMap, X: Rows, Y: Rows, V: Weights, threads: int) -> float:
+        """Return sum_ij V_ij K(x_i, y_j)."""
+        sums = np.empty(len(X))
+        factors = V.matrix, V.left, V.right
+        self._compute_rows("weigh", plan, X, Y, *factors, sums, threads=threads)
+        return float(sums.sum())
+
     def sequences(
         self,
         plan: SequenceMap,
@@ -184,7 +191,7 @@ def here() -> str:
     return _place(_device.get(), _stream.get())
 
 
-engine = _Devices(unavailable, module, here, differentiates=False)
+engine = _Devices(unavailable, module, here)
 call = engine.call
 
 

@@ -15,6 +15,7 @@ from ntkfast.arrays import checks, dask_arrays
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
+from ntkfast.arrays.ragged import Sequences
 from ntkfast.places import blocks
 from ntkfast.support.optional import require
 
@@ -163,6 +164,8 @@ class FeatureMap(
             "order": "C",
             "ensure_all_finite": False,  # the norms tell, and which row it is
         }
+        if isinstance(X, Sequences):
+            raise TypeError("X: expected rows, got sequences; NystromFeatures takes them")
         given = host_array("X", X) if isinstance(X, (list, tuple)) else X  # says what is ragged
         rows = validate_data(self, given, reset=reset, **options)
         rows = rows if sparse.issparse(rows) else checks.real_array("X", rows)

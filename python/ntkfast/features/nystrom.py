@@ -101,6 +101,9 @@ class NystromFeatures(FeatureMap):
         kernel = self._given()
         if kernel.of_rows or places.of(X) is not places.HOST:
             return super()._rows(X, reset, first)  # type: ignore[no-any-return]
+        columns = X.shape[1] if hasattr(X, "shape") and len(X.shape) == 2 else None
+        if reset and columns is not None:  # rows of pixels, of a network that knows the shape
+            self.n_features_in_ = int(columns)
         return kernel.collect(X)  # type: ignore[no-any-return] # behaves like an array here
 
     def _draw(self, X: FloatArray, generator: Generator) -> int:

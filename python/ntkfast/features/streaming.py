@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -12,7 +13,9 @@ from sklearn.base import RegressorMixin, clone
 
 from ntkfast import places
 from ntkfast.arrays import checks, dask_arrays
+from ntkfast.arrays.foreign import host_array
 from ntkfast.arrays.panels import panels
+from ntkfast.arrays.ragged import sequences
 from ntkfast.engines.norms import row_norms
 from ntkfast.features import dask_sums
 from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
@@ -254,7 +257,9 @@ class FeatureRidge(
             raise TypeError(f"features: expected {wanted}, got {self.features!r}")
         features = clone(self.features).fit(some)
         size = len(features.get_feature_names_out())
-        self.features_, self.n_features_in_ = features, features.n_features_in_
+        self.features_ = features
+        if hasattr(features, "n_features_in_"):  # not where inputs are no rows
+            self.n_features_in_ = features.n_features_in_
         self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
         self.probe_ = X[:PROBE]  # by which `merge` knows equal maps
 
@@ -262,10 +267,11 @@ class FeatureRidge(
         """Add rows, the first of which has this number, if all of them are right."""
         self._alphas()
         rows, features = self._checked(X, first)
-        targets, vector = checks.columns("y", y, rows.shape[0], first)
+        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        targets, vector = checks.columns("y", y, count, first)
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
-        weights = sample_weights(sample_weight, rows.shape[0], first)
+        weights = sample_weights(sample_weight, count, first)
         if weights is not None and not weights.all():
             kept = np.flatnonzero(weights)
             rows, targets, weights = rows[kept], targets[kept], weights[kept]
@@ -374,7 +380,8 @@ class FeatureRidge(
             )
         posterior = self._posterior() if return_std else None
         rows, features = self._checked(X, 0)
-        result = np.empty((rows.shape[0], len(found.constant)))
+        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        result = np.empty((count, len(found.constant)))
         spread = np.empty_like(result) if return_std else None
         row_bytes = 8 * len(found.coefficients)
         for part in panels(len(result), row_bytes, places.HOST.feature_bytes, least=16):
@@ -416,19 +423,24 @@ def sample_weights(value: Any, count: int, first: int = 0) -> Array | None:
 
 
 def sliceable(X: Any) -> Any:
-    """Return what gives rows for a slice: arrays as they are, sparse ones by rows, lists too."""
+    """Return what gives rows for a slice: arrays as they are, sparse ones by rows, lists too.
+
+    A list of arrays of different lengths is one of sequences.
+    """
     if sparse.issparse(X):
         return X.tocsr()
-    return X if hasattr(X, "shape") else np.asarray(X)
+    if isinstance(X, (list, tuple)) and X and all(hasattr(one, "shape") for one in X):
+        return np.asarray(X) if len({one.shape for one in X}) == 1 else sequences(X)
+    return X if hasattr(X, "shape") else host_array("X", X)
 
 
 def parts(X: Any, y: Any, sample_weight: Any = None) -> Iterator[tuple[Any, ...]]:
     """Yield parts of an array, its targets and its weights, read when they are needed."""
-    if len(X.shape) != 2:
+    if len(X.shape) < 2:
         raise ValueError(f"X: expected shape (rows, features), got {X.shape}")
     if y.shape[:1] != X.shape[:1]:
         shape = f"({X.shape[0]},)" if len(y.shape) == 1 else f"({X.shape[0]}, *)"
         raise ValueError(f"y: expected shape {shape}, got {y.shape}")
     weights = sample_weights(sample_weight, X.shape[0])
-    for part in panels(X.shape[0], 8 * X.shape[1], PART_BYTES):
+    for part in panels(X.shape[0], 8 * math.prod(X.shape[1:]), PART_BYTES):
         yield X[part], y[part], None if weights is None else weights[part]

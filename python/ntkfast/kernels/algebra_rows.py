@@ -128,6 +128,7 @@ class CombinedRows(RowKernel, Combined):
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         if self._has_slope(X, Y):
             return super()._movable(X, Y)
+        self._require_host(X.memory)
         return super(RowKernel, self)._movable(X, Y)
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:

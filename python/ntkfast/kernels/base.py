@@ -439,5 +439,8 @@ def checked_kernel(kernel: object) -> Kernel:
     """Return `kernel`, or raise an error saying what it is instead."""
     if not isinstance(kernel, Kernel):
         hint = "; a network has two: .ntk and .nngp" if hasattr(kernel, "ntk") else ""
-        raise TypeError(f"kernel: expected a Kernel, got {type(kernel).__name__}{hint}")
+        found = type(kernel).__name__
+        if isinstance(kernel, type):
+            found, hint = f"the class {kernel.__name__}", "; call it with its parameters"
+        raise TypeError(f"kernel: expected a Kernel, got {found}{hint}")
     return kernel

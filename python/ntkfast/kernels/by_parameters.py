@@ -13,8 +13,15 @@ from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Weights
 from ntkfast.engines import Run
-from ntkfast.kernels.gradients import Differentiable, WeightsLike, check_finite, weights_of
+from ntkfast.kernels.gradients import (
+    Differentiable,
+    WeightsLike,
+    check_finite,
+    on_host,
+    weights_of,
+)
 from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
+from ntkfast.support.telling import did_you_mean
 
 
 class Collected:
@@ -136,16 +143,15 @@ class Parametrised(Differentiable):
         {'w_std': 6.0, 'bias': 0.0}
         """
         Y = None if Y is X else Y
-        place, run = self._on_host(X, engine, threads)
+        place, run = self._place(X, engine, threads)
         left, right = self._inputs(place, X, Y)
-        count = len(left if right is None else right)
-        weights = weights_of(V, len(left), count, left.dtype, False)
+        weights = weights_of(place, V, left, right, False)
         known = self.parameters()
         wanted = list(known) if names is None else _known("names", known, names)
         given = Collected(self, X, Y)
         with np.errstate(over="ignore", invalid="ignore"):
             found = self._by_parameters(wanted, given, left, right, weights, run)
-        check_finite(place, np.array([list(found.values())]))
+        check_finite(places.HOST, np.array([list(found.values())]))
         return found
 
     def _by_parameters(
@@ -156,6 +162,7 @@ class Parametrised(Differentiable):
         moving = [name for name in names if self._moves(name)]
         if not moving:  # before V is copied
             return found
+        on_host(places.of(X.memory), f"derivatives by {moving[0]} are computed")
         parts = (V.matrix, V.left, V.right)
         weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
         for name in moving:
@@ -203,7 +210,8 @@ class Parametrised(Differentiable):
                [-0.036631,  0.      ]])
         """
         Y = None if Y is X else Y
-        place, run = self._on_host(X, engine, threads)
+        place, run = self._place(X, engine, threads)
+        on_host(place, "derivatives of matrices by parameters are computed")
         left, right = self._inputs(place, X, Y)
         given = Collected(self, X, Y)
         result = np.zeros((len(left), len(left if right is None else right)), left.dtype)
@@ -255,5 +263,6 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
     for name in listed:
         if name not in known:
             there = ", ".join(map(repr, known)) or "none"
-            raise ValueError(f"{argument}: expected some of {there}; got {name!r}")
+            meant = did_you_mean(name, known)
+            raise ValueError(f"{argument}: expected some of {there}; got {name!r}{meant}")
     return listed

@@ -16,7 +16,8 @@ from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.moving import gradient_weights
 
 PANEL_BYTES = 1 << 23  # of what a walk keeps of its pairs
-Block = tuple[slice, slice, NDArray[np.float64]]  # rows, columns, and gradients of their kernels
+# Rows and columns, and their inputs: which of them are one and the same.
+Block = tuple[slice, slice, tuple[Any, Any, NDArray[np.bool_]]]
 
 
 class EachPair(KernelOfNetwork):
@@ -49,22 +50,30 @@ class EachPair(KernelOfNetwork):
         (n, m, numbers of the longest input) array
         """
 
+    def _weighted(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the sums over Y of these gradients with weights V, (n, numbers) array."""
+        return np.asarray(np.einsum("ij,ijk->ik", V, self._each_gradient(X, Y, own)))
+
     @np.errstate(all="ignore")  # results that are not finite are told
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
         left = self._alone(X)
         right = left if Y is None else self._alone(Y)
         for part, weights in gradient_weights(X, Y, V):
             total = np.zeros(out[part].shape)
-            for rows, columns, each in self._blocks(X, left[part], right, part.start, Y is None):
+            for rows, columns, block in self._blocks(X, left[part], right, part.start, Y is None):
                 weight = weights[rows, columns].astype(np.float64)
-                total[rows, : each.shape[2]] += np.einsum("ij,ijk->ik", weight, each)
+                each = self._weighted(*block, weight)
+                total[rows, : each.shape[1]] += each
             out[part] = total
 
     @np.errstate(all="ignore")
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         left = self._alone(X)
         right = left if Y is X else self._alone(Y)
-        for rows, columns, each in self._blocks(X, left, right, 0, Y is X):
+        for rows, columns, block in self._blocks(X, left, right, 0, Y is X):
+            each = self._each_gradient(*block)
             steps = dX[rows, : each.shape[2]].astype(np.float64)
             out[rows, columns] = np.einsum("ijk,ik->ij", each, steps)
 
@@ -78,4 +87,4 @@ class EachPair(KernelOfNetwork):
             for rows in panels(len(left), size * len(others), PANEL_BYTES):
                 numbers = np.arange(start + rows.start, start + rows.stop)
                 own = numbers[:, None] == np.arange(columns.start, columns.stop)
-                yield rows, columns, self._each_gradient(left[rows], others, own & symmetric)
+                yield rows, columns, (left[rows], others, own & symmetric)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from ntkfast import places
-from ntkfast.arrays import checks
-from ntkfast.arrays.collections import FloatArray, Weights
+from ntkfast.arrays.collections import Collection, FloatArray, Weights
 from ntkfast.arrays.panels import panels
-from ntkfast.engines import Run
+from ntkfast.engines import Run, cuda
 
 WeightsLike: TypeAlias = ArrayLike | tuple[ArrayLike, ArrayLike]
 
 
 class Differentiable(ABC):
     """A function of pairs of inputs with derivatives, by default none."""
+
+    _on_devices = False  # whether it has derivatives by inputs on a CUDA device
 
     @abstractmethod
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Any, Any]:
@@ -34,10 +34,10 @@ class Differentiable(ABC):
 
     def _steps(self, name: str, value: Any, side: Any, columns: int) -> FloatArray:
         """Return directions in which inputs move, one row per input, in their dtype."""
-        matrix, _ = checks.columns(name, value, len(side))
+        matrix, _ = places.of(side.memory).factor(value, len(side), side, name)
         if matrix.shape != (len(side), columns):
             raise ValueError(f"{name}: expected shape {(len(side), columns)}, got {matrix.shape}")
-        return checks.narrowed(name, matrix, side.dtype)
+        return matrix
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         """Return the shape of a gradient by X, after all that may be wrong with these inputs.
@@ -78,7 +78,7 @@ class Differentiable(ABC):
             A pair (A, B) means A @ B.T, which is never formed.
         out : (n, d) array, optional
         engine, threads
-            As for calling the kernel; "native" or "numba".
+            As for calling the kernel.
 
         Returns
         -------
@@ -97,6 +97,9 @@ class Differentiable(ABC):
         -----
         Neither the kernel nor anything of its size is stored: each thread has a few megabytes.
 
+        On a CUDA device kernels of rows have derivatives, those of one profile or of layers: `V`
+        and the result lie there too. Inner products are strict there, see `engines.cuda.precision`.
+
         Kernels with a cusp, those of ReLU networks and the Laplace kernel among them, have no
         derivative where two rows are parallel: the part across the rows counts as 0 there, which
         is its mean over all directions, and the part along them is exact. The gradient by a row of
@@ -110,11 +113,10 @@ class Differentiable(ABC):
         array([[5.2732, 4.    ],
                [2.    , 8.6366]])
         """
-        place, run = self._on_host(X, engine, threads)
+        place, run = self._place(X, engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = self._movable(left, right)
-        count = len(left if right is None else right)
-        weights = weights_of(V, len(left), count, left.dtype, right is None)
+        weights = weights_of(place, V, left, right, right is None)
         result = place.product_output(
             out,
             shape,
@@ -159,7 +161,7 @@ class Differentiable(ABC):
             Left out: Y stays.
         out : (n, m) array, optional
         engine, threads
-            As for calling the kernel; "native" or "numba".
+            As for calling the kernel.
 
         Returns
         -------
@@ -178,7 +180,7 @@ class Differentiable(ABC):
         array([[4.    , 3.9549],
                [3.9549, 8.    ]])
         """
-        place, run = self._on_host(X, engine, threads)
+        place, run = self._place(X, engine, threads)
         symmetric = Y is None or Y is X
         if symmetric and dY is not None:
             raise ValueError("dY: expected none where Y is X, which moves along dX")
@@ -196,70 +198,71 @@ class Differentiable(ABC):
             out, (len(left), len(right)), left, False, X=left, Y=right, dX=ways[0], dY=ways[1]
         )
         if ways[0] is None:
-            result.target[...] = 0
+            place.clear(result.target)
         else:
             self._moving(left, right, ways[0], result.target, run)
-        for rows in panels(len(right), len(left) * left.dtype.itemsize):
-            if ways[1] is None:
-                break
-            if symmetric:
-                _add_mirrored(result.target, rows)
-                continue
-            part = np.empty((len(right[rows]), len(left)), left.dtype)
-            self._moving(right[rows], left, ways[1][rows], part, run)
-            result.target[:, rows] += part.T
+        if symmetric:
+            place.add_mirrored(result.target)
+        elif ways[1] is not None:
+            for rows in panels(len(right), len(left) * left.dtype.itemsize, place.panel_bytes):
+                part = place.empty(result.target, (len(right[rows]), len(left)))
+                self._moving(right[rows], left, ways[1][rows], part, run)
+                place.add_turned(result.target[:, rows], part)
         check_finite(place, result.target)
         derivative: FloatArray = result.finish()
         return derivative
 
-    @staticmethod
-    def _on_host(X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:
+    def _place(self, X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:
         place = places.of(X)
-        if place is not places.HOST:
-            raise TypeError(
-                "X: derivatives are computed in the memory of the host, got an array on a device; "
-                "pass a copy on the host, as X.get() of CuPy or X.cpu().numpy() of PyTorch"
-            )
+        if not self._on_devices:
+            on_host(place, "derivatives are computed")
         run = place.run(engine, threads)
-        if not run.engine.differentiates:
-            raise ValueError(f'engine: derivatives need "native" or "numba", got {engine!r}')
+        if not self._on_devices and run.engine is cuda.engine:
+            raise ValueError(
+                f'engine: derivatives of {self!r} need "native" or "numba", got {engine!r}'
+            )
         return place, run
 
 
-def _add_mirrored(matrix: FloatArray, rows: slice) -> None:
-    """Add the transpose where it is in some rows, from their diagonal on, or in as many columns."""
-    rest = slice(rows.start, None)
-    both = matrix[rows, rest] + matrix[rest, rows].T
-    matrix[rows, rest], matrix[rest, rows] = both, both.T
+def on_host(place: places.Place, what: str) -> None:
+    """Raise an error saying what is so in the memory of the host alone, if inputs are elsewhere."""
+    if place is not places.HOST:
+        raise TypeError(
+            f"X: {what} in the memory of the host, got an array on a device; "
+            "pass a copy on the host, as X.get() of CuPy or X.cpu().numpy() of PyTorch"
+        )
 
 
 def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> None:
     """Raise an error naming what to scale down, if a derivative overflows."""
-    if result.size and not place.finite(result):
+    if 0 not in result.shape and not place.finite(result):
         raise ValueError(
             f"{name}: the derivative of the kernel overflows {result.dtype}; scale {name} down, or "
             "pass X as float64"
         )
 
 
-def weights_of(V: Any, n: int, m: int, dtype: np.dtype[Any], symmetric: bool) -> Weights:
+def weights_of(
+    place: places.Place, V: Any, X: Collection, Y: Collection | None, symmetric: bool
+) -> Weights:
     """Return V in the dtype of the inputs; factors of V + V^T if both places move."""
+    n, m = len(X), len(X if Y is None else Y)
     if not isinstance(V, tuple):
-        matrix, vector = checks.columns("V", V, n)
+        matrix, vector = place.factor(V, n, X)
         if vector or matrix.shape[1] != m:
             got = (len(matrix),) if vector else matrix.shape
             raise ValueError(f"V: expected shape ({n}, {m}), got {got}")
-        return Weights(checks.narrowed("V", matrix, dtype))
+        return Weights(matrix)
     if len(V) != 2:
         raise ValueError(f"V: expected a matrix or a pair of matrices, got a tuple of {len(V)}")
     sides = []
     for name, value, count in (("V[0]", V[0], n), ("V[1]", V[1], m)):
-        sides.append(checks.narrowed(name, checks.columns(name, value, count)[0], dtype))
+        sides.append(place.factor(value, count, X, name)[0])
     left, right = sides
     if left.shape[1] != right.shape[1]:
         raise ValueError(
             f"V: expected factors with as many columns, got {left.shape[1]} and {right.shape[1]}"
         )
     if symmetric:
-        left, right = np.hstack([left, right]), np.hstack([right, left])
+        left, right = place.beside(left, right), place.beside(right, left)
     return Weights(None, left, right)

@@ -8,13 +8,15 @@ data.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray, Images
 from ntkfast.arrays.panels import panels
-from ntkfast.kernels.layers import Diagonal, Layers, diagonal
+from ntkfast.kernels.close_pairs import inverse, told_apart
+from ntkfast.kernels.image_pairs import ROUGH
+from ntkfast.kernels.layers import Diagonal, Layer, Layers, carry, diagonal
 from ntkfast.kernels.pairwise import Doubles, Pairs, walk
 
 Outs: TypeAlias = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
@@ -80,3 +82,92 @@ def carry_pairs(
                 out[part, : part.start] = out[: part.start, part].T
                 block = out[part, part]
                 block[:] = np.triu(block) + np.triu(block, 1).T
+
+
+# ---- derivatives ---------------------------------------------------------------------------------
+
+
+class Moving(NamedTuple):
+    """Pairs on their way through dense layers, and how they move.
+
+    Attributes
+    ----------
+    q, p : (n,) arrays
+        NNGP of the first and of the second inputs with themselves.
+    c, t : (n,) arrays
+        NNGP and NTK of pairs.
+    by_q, by_c, by_t : (3, n) arrays
+        Derivatives of q, c and t by those before the layers: by c, t and q.
+    """
+
+    q: Doubles
+    p: Doubles
+    c: Doubles
+    t: Doubles
+    by_q: Doubles
+    by_c: Doubles
+    by_t: Doubles
+
+
+def head_slopes(
+    layers: Layers, q: Doubles, p: Doubles, c: Doubles, t: Doubles, same: Doubles, nngp: bool
+) -> Doubles:
+    """Return the derivatives of a kernel behind dense layers by what stands before them.
+
+    Parameters
+    ----------
+    q, p, c, t : (n,) arrays
+        NNGP of the first and of the second inputs with themselves, NNGP and NTK of pairs.
+    same : (n,) array of bool
+        Which pairs are equal up to a factor.
+    nngp : bool
+        Whether it is the NNGP, not the NTK.
+
+    Returns
+    -------
+    (3, n) array
+        By c, by t and by q.
+    """
+
+    def activate(layer: Layer, state: Moving) -> Moving:
+        one, (q, p, c, t, by_q, by_c, by_t) = layer.activation, state
+        roots = np.sqrt(q) * np.sqrt(p)
+        u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
+        v, vc = told_apart((1 - u) / 2, ROUGH), told_apart((1 + u) / 2, ROUGH)
+        by = one.dual_slopes(q, p, v, vc)
+        # Of functions with a kink by the angle that they have: a difference has a root of rounding.
+        slope = by.by_c if one.degree == 1 else one.derivative_dual(q, p, c)
+        whole = one.dual_slopes(q, q, np.zeros(()), np.ones(()))
+        return Moving(
+            np.asarray(one.variance(q)),
+            np.asarray(one.variance(p)),
+            np.asarray(one.dual(q, p, c)),
+            slope * t,
+            (2 * whole.by_q + whole.by_c) * by_q,
+            by.by_c * by_c + by.by_q * by_q,
+            slope * by_t + t * (by.slope_by_c * by_c + by.slope_by_q * by_q),
+        )
+
+    def affine(layer: Layer, state: Moving) -> Moving:
+        q, p, c, t, by_q, by_c, by_t = state
+        w, e, x = layer.w, layer.e, layer.x
+        t, by_t = w * t + x * c + layer.y, w * by_t + x * by_c
+        return Moving(w * q + e, w * p + e, w * c + e, t, w * by_q, w * by_c, by_t)
+
+    def join(a: Moving, b: Moving) -> Moving:
+        return Moving(*(one + two for one, two in zip(a, b, strict=True)))
+
+    def multiply(a: Moving, b: Moving) -> Moving:
+        return Moving(
+            *(a.q * b.q, a.p * b.p, a.c * b.c, a.t * b.c + a.c * b.t),
+            a.by_q * b.q + a.q * b.by_q,
+            a.by_c * b.c + a.c * b.by_c,
+            a.by_t * b.c + a.t * b.by_c + a.by_c * b.t + a.c * b.by_t,
+        )
+
+    start = np.where(same, np.sqrt(q) * np.sqrt(p), c)
+    of_c, of_t, of_q = np.eye(3)[:, :, None] * np.ones_like(c)
+    found = carry(
+        layers, Moving(q, p, start, t, of_q, of_c, of_t), activate, affine, join, multiply
+    )
+    return found.by_c if nngp else found.by_t

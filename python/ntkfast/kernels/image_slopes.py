@@ -1,44 +1,54 @@
-"""Gradients of convolutional kernels by the pixels of an image, in NumPy.
+"""Pairs of images walked through a convolutional network forth and back, in NumPy.
 
-A window keeps the displacement of a pair of pixels, so that pairs of images are walked one
-displacement (a plane) at a time, forth and back, as in csrc/formulas/image_walk.hpp. Pools join
-planes: what lies behind a pool is kept, and planes before it are walked a second time.
+They are walked one displacement (a plane) at a time, as in csrc/formulas/image_walk.hpp. Pools join
+planes: what lies behind a pool is kept, and planes before it are walked a second time. Back go
+derivatives by S, by T, and by the variances of the first image: see `image_gradients`.
 
-A pair of pixels is carried as its covariance S, its tangent kernel T and v = 1 - |u|, u the cosine,
-from small quantities where it is small: see csrc/formulas/pixel_pairs.hpp. Back go derivatives by
-S, by T, and by the variances of the first image, whose way from the pixels is differentiated once.
+Functions with a kink have derivatives with a pole at angle 0, by the cosine alone. It goes back by
+itself as in `sequence_slopes`: a cosine is a sum over parts, and moves with them, and as the shares
+of a variance turn. What meets the pole is as small as the angle, and as exact as the images. Behind
+a pool, and behind a function without a kink, cosines are differences, and their poles derivatives
+by S and by variances.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.activations import resolve
-from ntkfast.engines.codes import ImageOperation
-from ntkfast.engines.maps import ImagePlan
-from ntkfast.kernels.sequence_slopes import PARALLEL, told_apart
+from ntkfast.kernels.close_pairs import Doubles, exact_product, inverse, ratio_of, told_apart
+from ntkfast.kernels.image_pairs import (
+    CLOSE,
+    PARALLEL,
+    ROUGH,
+    By,
+    Pair,
+    Whole,
+    share_of,
+)
+from ntkfast.kernels.image_planes import (
+    ACTIVATE,
+    ADD,
+    CONV,
+    NORMALIZE,
+    RELU,
+    SAVE,
+    SWAP,
+    Geometry,
+    Indices,
+    Links,
+    Shift,
+    taken,
+    with_margin,
+)
 
-Doubles = NDArray[np.float64]
-Shift = tuple[int, int]  # displacement of the pixels of a pair
-CLOSE = 0.01  # v below which it is summed from small quantities
-POOLED = 64 * float(np.finfo(np.float64).eps)  # the rounding of v behind a pool, a difference there
-CONV, RELU_STEP, POOL, SAVE, ADD, *_ = ImageOperation
-RELU: Any = resolve("relu")
-
-
-class Pair(NamedTuple):
-    """The pairs of pixels of one displacement, (pairs of images, rows, columns)."""
-
-    s: Doubles
-    v: Doubles
-    t: Doubles
+Place: TypeAlias = tuple[Indices, Indices]  # rows and columns
+# In a plane and in the first image; variances of both images, and the pair.
+Part: TypeAlias = tuple[Place, Place, Doubles, Doubles, Pair]
 
 
 class Images(NamedTuple):
@@ -56,116 +66,6 @@ class Images(NamedTuple):
     def part(self, which: Any) -> Images:
         """Return some of them."""
         return Images(self.data[which], [q[which] for q in self.q])
-
-
-@dataclass(frozen=True, eq=False)
-class Alone:
-    """What walks ask of images by themselves; of homogeneous networks they have mean square 1."""
-
-    geometry: Geometry
-    images: Images
-    size: Doubles
-
-    def __len__(self) -> int:
-        return len(self.size)
-
-    def __getitem__(self, which: Any) -> Alone:
-        return Alone(self.geometry, self.images.part(which), self.size[which])
-
-
-class Geometry:
-    """Where pixels of a plane lie in both images, and sums over their windows."""
-
-    def __init__(self, plan: ImagePlan) -> None:
-        self.plan, self.circular = plan, plan.circular
-        self.sizes = [(int(level["height"]), int(level["width"])) for level in plan.levels]
-        steps = [int(step["operation"]) for step in plan.steps]
-        self.pools = [k for k, step in enumerate(steps) if step == POOL]
-        starts = [0, *(k + 1 for k in self.pools)]
-        self.segments = list(zip(starts, [*self.pools, len(steps)], strict=True))
-
-    def size(self, k: int) -> int:
-        """Return the rows of the windows of step k."""
-        return int(self.plan.steps[k]["window"][0])
-
-    def left(self, a: Doubles, k: int, d: Shift) -> Doubles:
-        """Return what belongs to the pixels of the first image of a plane before step k."""
-        if self.circular:
-            return a
-        rows, columns = (
-            slice(max(0, -e), n - max(0, e)) for e, n in zip(d, self.sizes[k], strict=True)
-        )
-        return a[..., rows, columns]
-
-    def right(self, a: Doubles, k: int, d: Shift) -> Doubles:
-        """Return the same of the second image."""
-        if self.circular:
-            return np.roll(a, (-d[0], -d[1]), (-2, -1))
-        return self.left(a, k, (-d[0], -d[1]))
-
-    def every(self, k: int) -> Iterator[Shift]:
-        """Yield all displacements before step k."""
-        h, w = self.sizes[k]
-        low = (0, 0) if self.circular else (1 - h, 1 - w)
-        return itertools.product(range(low[0], h), range(low[1], w))
-
-    def before_pool(self, k: int, later: set[Shift]) -> set[Shift]:
-        """Return the displacements that a pool joins to these."""
-        size, (h, w) = self.size(k), self.sizes[k]
-        around = range(1 - size, size)
-        found = {(size * a + i, size * b + j) for a, b in later for i in around for j in around}
-        if self.circular:
-            return {(a % h, b % w) for a, b in found}
-        return {(a, b) for a, b in found if abs(a) < h and abs(b) < w}
-
-    def blocks(self, k: int, d: Shift) -> Iterator[tuple[Shift, tuple[Any, ...]]]:
-        """Yield the displacements behind pool k to which a plane adds, and which of its pixels."""
-        size = self.size(k)
-        for corner in itertools.product(range(size), range(size)):
-            to, where = [], []
-            for o, e, n in zip(corner, d, self.sizes[k + 1], strict=True):
-                behind = (o + e) // size
-                to.append(behind % n if self.circular else behind)
-                first = 0 if self.circular else size * max(0, -behind) - max(0, -e)
-                where.append(slice(first + o, None, size))
-            yield (to[0], to[1]), (..., *where)
-
-    def taps(self, a: Doubles, k: int) -> Doubles:
-        """Surround an image or a plane before convolution k by what its windows see there."""
-        reach = int(self.plan.steps[k]["before"][0])
-        if self.circular:
-            return np.pad(a, [(0, 0)] * (a.ndim - 2) + [(reach, reach)] * 2, mode="wrap")
-        return _surrounded(a, reach)
-
-    def window(self, a: Doubles, k: int) -> Doubles:
-        """Return the sums over the windows of convolution k."""
-        return _sums(self.taps(a, k), self.size(k))
-
-    def turned_window(self, a: Doubles, k: int) -> Doubles:
-        """Apply the transpose of `window`."""
-        if self.plan.steps[k]["before"][0]:
-            return self.window(a, k)
-        return _sums(_surrounded(a, self.size(k) - 1), self.size(k))
-
-    def saved(self, k: int) -> int:
-        """Return the level that step k adds."""
-        slot = self.plan.steps[k]["slot"]
-        steps = self.plan.steps[:k]
-        return int(np.flatnonzero((steps["operation"] == SAVE) & (steps["slot"] == slot))[-1])
-
-
-def _sums(a: Doubles, size: int) -> Doubles:
-    h, w = a.shape[-2] - size + 1, a.shape[-1] - size + 1
-    rows: Any = sum(a[..., i : i + h, :] for i in range(size))
-    found: Any = sum(rows[..., j : j + w] for j in range(size))
-    return np.asarray(found)
-
-
-def _surrounded(a: Doubles, reach: int) -> Doubles:
-    """Put zeros around images."""
-    found = np.zeros((*a.shape[:-2], a.shape[-2] + 2 * reach, a.shape[-1] + 2 * reach))
-    found[..., reach : reach + a.shape[-2], reach : reach + a.shape[-1]] = a
-    return found
 
 
 class Walk:
@@ -187,257 +87,315 @@ class Walk:
         self.by_data = np.zeros((count, *y.data.shape[1:]))
         self.pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
+        self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
+        self.inverse: dict[tuple[int, int], Doubles] = {}
 
     # ---- forth -----------------------------------------------------------------------------------
 
     def forth(self, k: int, end: int, d: Shift) -> list[Pair]:
         """Return the pairs of a plane before each step of a segment and after the last."""
-        states = [self._start(k, d)]
+        at, states = self.at, [self._pooled(k, d) if k else self._start(d)]
         for step in range(k, end):
-            operation = self.at.plan.steps[step]["operation"]
-            now = states[-1]._replace(v=told_apart(states[-1].v, POOLED if k else PARALLEL))
-            states[-1] = now
+            operation, now = at.operations[step], states[-1]
             if operation == CONV:
                 now = self._convolved(step, d, now)
-            elif operation == RELU_STEP:
-                now = self._rectified(step, d, now)
+            elif operation in (RELU, ACTIVATE):
+                now = self._activated(step, d, now)
+            elif operation == NORMALIZE:
+                now = self._normalized(step, d, now)
+            elif operation == SWAP:
+                now = states[at.saved(step) - k]
             elif operation == ADD:
-                now = self._added(step, d, now, states[self.at.saved(step) - k])
-            states.append(now)
+                now = self._added(step, d, now, states[at.saved(step) - k])
+            least = ROUGH if at.rough[step + 1] else PARALLEL
+            states.append(now._replace(v=told_apart(now.v, least)))
         return states
 
-    def _norms(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
-        at = self.at
-        return np.sqrt(at.left(self.x.q[k], k, d)), np.sqrt(at.right(self.y.q[k], k, d))
+    def _variances(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        return self.at.left(self.x.q[k], k, d), self.at.right(self.y.q[k], k, d)
 
-    def _start(self, k: int, d: Shift) -> Pair:
-        n, m = self._norms(k, d)
-        if k:
-            s, t = self.pooled[k][d]
-            v = np.maximum(1 - np.abs(s) * _inverse(n) * _inverse(m), 0)
-            return Pair(s, np.where(self.same & (d == (0, 0)), 0, v), t)
-        scale = self.at.plan.input_scale
-        a, b = self.at.left(self.x.data, 0, d), self.at.right(self.y.data, 0, d)
+    def _inverses(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        for number, side in enumerate((self.x, self.y)):
+            if (number, k) not in self.inverse:
+                self.inverse[number, k] = inverse(np.sqrt(side.q[k]))
+        return self.at.left(self.inverse[0, k], k, d), self.at.right(self.inverse[1, k], k, d)
+
+    def _whole(self, k: int, d: Shift, pair: Pair, near: Any = slice(None)) -> Whole:
+        q, (n, m) = self.at.left(self.x.q[k], k, d), self._inverses(k, d)
+        return Whole(q[near], n[near], m[near], pair.part(near))
+
+    def _start(self, d: Shift) -> Pair:
+        at, scale = self.at, self.at.plan.input_scale
+        a, b = at.left(self.x.data, 0, d), at.right(self.y.data, 0, d)
         s = scale * (a * b).sum(axis=1)
-        sign = np.where(s < 0, -1, 1)[:, None]
-        gap = a * _inverse(n)[:, None] - sign * b * _inverse(m)[:, None]
-        v = np.where((n > 0) & (m > 0), scale / 2 * (gap**2).sum(axis=1), 1)
-        return Pair(s, v, np.zeros_like(s))
+        return Pair(s, np.zeros_like(s), *3 * [np.ones_like(s)])
+
+    def _ratio(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        """Return ratios of deviations, and what is lost by subtraction; if they are asked for."""
+        q, p = self._variances(k, d)
+        if not self.at.kinked:
+            return q, q
+        return ratio_of(np.sqrt(q), np.sqrt(p)), np.where((q > 0) & (p > 0), 0, q - p)
+
+    def _pooled(self, k: int, d: Shift) -> Pair:
+        s, t = self.pooled[k][d]
+        n, m = self._inverses(k, d)
+        v = np.maximum(1 - np.abs(s) * n * m, 0)
+        v = told_apart(np.where(self.same & (d == (0, 0)), 0, v), ROUGH)
+        return Pair(s, t, v, *self._ratio(k, d))
 
     def _convolved(self, k: int, d: Shift, pair: Pair) -> Pair:
-        step = self.at.plan.steps[k]
-        s = step["gain"] * self.at.window(pair.s, k) + step["bias"]
-        t = step["gain"] * self.at.window(pair.t, k) + step["trained"] * s
-        n, m = self._norms(k + 1, d)
-        v = np.maximum(1 - np.abs(s) * _inverse(n) * _inverse(m), 0)
-        if (v < CLOSE).any():
-            v = np.where(v < CLOSE, self._window_defect(k, d, pair, s, n, m), v)
-        return Pair(s, v, t)
+        at, step = self.at, self.at.plan.steps[k]
+        gain, bias = float(step["gain"]), float(step["bias"])
+        s = gain * at.window(pair.s, k, d) + bias
+        t = gain * at.window(pair.t, k, d) + step["trained"] * s
+        n, m = self._inverses(k + 1, d)
+        v = np.maximum(1 - np.abs(s) * n * m, 0)
+        found = Pair(s, t, v, *self._ratio(k + 1, d))
+        near = np.flatnonzero((v < CLOSE).any(axis=(1, 2))) if at.kinked else np.zeros(0, int)
+        if near.size:
+            whole, ratio = self._whole(k + 1, d, found, near), found.ratio[near]
+            lost, total = bias * (1 - ratio) * (1 + ratio), np.zeros(())
+            if k:
+                parts = list(self._parts(k, d, pair.part(near), near))
+                lost += gain * sum(part.gap(p, ratio) for *_, p, part in parts)
+                whole = whole.losing(lost)
+                for *_, q, p, part in parts:
+                    total = total + share_of(gain, q, p, part, whole).defect()
+            else:
+                scale = gain * at.plan.input_scale
+                for _, x, y, rest in self._patches(d, whole, near):
+                    lost += scale * (((x - y) - rest) * ((x + y) + rest)).sum(axis=1)
+                whole = whole.losing(lost)
+                for _, *pixels in self._patches(d, whole, near):
+                    total = total + scale / 2 * (whole.apart(*pixels) ** 2).sum(axis=1)
+            found.lost[near] = lost
+            total = total + whole.bias(bias).defect()
+            v[near] = np.where(v[near] < CLOSE, total, v[near])
+        return found
 
-    def _window_defect(
-        self, k: int, d: Shift, pair: Pair, s: Doubles, n: Doubles, m: Doubles
-    ) -> Doubles:
-        at, step, size = self.at, self.at.plan.steps[k], self.at.size(k)
-        back = s < 0
-        norms = at.taps(np.sqrt(self.x.q[k]), k), at.taps(np.sqrt(self.y.q[k]), k)
-        planes = [at.taps(a, k) for a in (pair.s, pair.v, np.ones_like(pair.v))]
-        h, w = at.sizes[k + 1]
-        inverse, other = _inverse(n), _inverse(m)
-        total = np.zeros_like(s)
-        for i, j in itertools.product(range(size), range(size)):
-            a, b = (norm[..., i : i + h, j : j + w] for norm in norms)
-            a, b = at.left(a, k + 1, d) * inverse, at.right(b, k + 1, d) * other
-            sums, v, inside = (p[..., i : i + s.shape[1], j : j + s.shape[2]] for p in planes)
-            total += inside * a * b * np.where((sums < 0) == back, v, 2 - v) + (a - b) ** 2 / 2
-        bias = step["bias"]
-        apart = bias / 2 * (inverse - other) ** 2 + np.where(back, 2 * bias * inverse * other, 0)
-        return np.asarray(step["gain"] * total + apart)
+    def _parts(self, k: int, d: Shift, pair: Pair, near: Indices) -> Iterator[Part]:
+        """Yield what a window of convolution k adds up: one pair of pixels at a time."""
+        at = self.at
+        rows, columns = (at.taps(k, axis, d[axis]) for axis in (0, 1))
+        q, p = with_margin(self.x.q[k][near]), with_margin(self.y.q[k][near])
+        planes = [with_margin(a) for a in (pair.s, pair.v, pair.ratio, pair.lost)]
+        for i, j in np.ndindex(len(rows.x), len(columns.x)):
+            of_x, of_y, place = ((a[i], b[j]) for a, b in zip(rows, columns, strict=True))
+            one, two = taken(q, *of_x), taken(p, *of_y)
+            s, v, ratio, lost = (taken(plane, *place) for plane in planes)
+            both = (place[0] >= 0)[:, None] & (place[1] >= 0)
+            # A pixel beside none: its own variance is lost, or that of the second image times 0.
+            yield place, of_x, one, two, Pair(s, s, v, ratio, np.where(both, lost, one))
+
+    def _patches(
+        self, d: Shift, whole: Whole, near: Indices
+    ) -> Iterator[tuple[Place, Doubles, Doubles, Doubles]]:
+        """Yield places in the first image, its pixels, and those of the second times the ratio.
+
+        These as products and their rounding errors, of the windows of the first convolution.
+        """
+        rows, columns = (self.at.taps(0, axis, d[axis]) for axis in (0, 1))
+        x, y = with_margin(self.x.data[near]), with_margin(self.y.data[near])
+        for i, j in np.ndindex(len(rows.x), len(columns.x)):
+            of_x, of_y = (rows.x[i], columns.x[j]), (rows.y[i], columns.y[j])
+            yield of_x, taken(x, *of_x), *exact_product(whole.pair.ratio[:, None], taken(y, *of_y))
 
     def _angle(self, pair: Pair) -> tuple[Doubles, Doubles]:
         """Return sin^2 and cos^2 of half the angle."""
         back, half = pair.s < 0, pair.v / 2
         return np.where(back, 1 - half, half), np.where(back, half, 1 - half)
 
-    def _rectified(self, k: int, d: Shift, pair: Pair) -> Pair:
-        n, m = self._norms(k, d)
-        defect, slope, _ = RELU.on_sphere(1.0, *self._angle(pair))
-        return Pair(n * m / 2 * (1 - defect), defect, pair.t * slope / 2)
+    def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
+        one = self.at.activations[k]
+        (q, p), (after, other) = self._variances(k, d), self._variances(k + 1, d)
+        v, vc = self._angle(pair)
+        roots = np.sqrt(after) * np.sqrt(other)
+        if one.degree is None:
+            c = np.sqrt(q) * np.sqrt(p) * (vc - v)
+            s, t = one.dual(q, p, c), pair.t * one.derivative_dual(q, p, c)
+            v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
+            return Pair(s, t, v, *self._ratio(k + 1, d))
+        defect, slope, _ = one.on_sphere(1.0, v, vc)
+        rest = one.on_sphere(1.0, vc, v)[0] if one.is_odd else 2 - defect
+        gain = float(one.variance(1.0))
+        s = roots * np.where(defect < rest, 1 - defect, rest - 1)
+        if one.degree == 0:
+            return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
+        v = np.minimum(defect, rest)
+        return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
+
+    def _normalized(self, k: int, d: Shift, pair: Pair) -> Pair:
+        (n, m), (q, p) = self._scales(k, d), self._variances(k, d)
+        ratio, lost = np.ones_like(pair.s), q * n * n - p * m * m
+        if self.at.kinked and self.at.plan.steps[k]["whole"]:
+            whole = ratio_of(m, n)
+            if d == (0, 0):  # the plane that comes first in any walk
+                self.moved[k] = pair.gap(p, whole).mean(axis=(1, 2), keepdims=True) * m * m
+            ratio = pair.ratio * inverse(whole)
+            multiple, rest = exact_product(ratio, whole)
+            lost = pair.lost + ((pair.ratio - multiple) - rest) * (pair.ratio + multiple) * p
+            lost = n * n * (lost - ratio**2 * self.moved[k] * p)
+        return Pair(pair.s * n * m, pair.t * n * m, pair.v, ratio, lost)
+
+    def _scales(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        """Return what normalization k multiplies by: inverse deviations."""
+        if not self.at.plan.steps[k]["whole"]:
+            return self._inverses(k, d)
+        n, m = (
+            inverse(np.sqrt(one.q[k].mean(axis=(1, 2), keepdims=True))) for one in (self.x, self.y)
+        )
+        return n, m
 
     def _added(self, k: int, d: Shift, pair: Pair, saved: Pair) -> Pair:
-        n, m = (_inverse(side) for side in self._norms(k + 1, d))
-        s, v = pair.s + saved.s, np.zeros_like(pair.s)
-        for part, level in ((pair, k), (saved, self.at.saved(k))):
-            a, b = self._norms(level, d)
-            a, b = a * n, b * m
-            v += a * b * np.where((part.s < 0) == (s < 0), part.v, 2 - part.v) + (a - b) ** 2 / 2
-        return Pair(s, v, pair.t + saved.t)
+        s, t, v = pair.s + saved.s, pair.t + saved.t, np.zeros_like(pair.s)
+        if not self.at.kinked:
+            n, m = self._inverses(k + 1, d)
+            return Pair(s, t, np.maximum(1 - np.abs(s) * n * m, 0), pair.lost, pair.ratio)
+        (ratio, lost), ways = self._ratio(k + 1, d), (pair, saved)
+        whole = self._whole(k + 1, d, Pair(s, t, v, ratio, lost))
+        whole = whole.losing(sum(part.gap(p, ratio) for _, (_, p), part in self._ways(k, d, ways)))
+        for _, variances, part in self._ways(k, d, ways):
+            v += share_of(1.0, *variances, part, whole).defect()
+        return whole.pair
 
-    def pool(self, k: int, d: Shift, pair: Pair) -> None:
+    def _ways(
+        self, k: int, d: Shift, ways: tuple[Pair, Pair]
+    ) -> Iterator[tuple[int, tuple[Doubles, Doubles], Pair]]:
+        """Yield the levels and variances of the ways that step k adds."""
+        for level, part in zip((k, self.at.saved(k)), ways, strict=True):
+            yield level, self._variances(level, d), part
+
+    def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
         """Add a plane to those behind pool k."""
-        share = 1 / float(self.at.size(k)) ** 4
+        gain = float(self.at.plan.steps[k]["gain"])
         found = self.pooled.setdefault(k + 1, defaultdict(lambda: [0.0, 0.0]))
-        for to, where in self.at.blocks(k, d):
-            h, w = self._plane(k + 1, to)
-            for sums, part in zip((0, 1), (pair.s, pair.t), strict=True):
-                found[to][sums] = found[to][sums] + share * part[where][:, :h, :w]
-
-    def _plane(self, k: int, d: Shift) -> tuple[int, int]:
-        h, w = self.at.sizes[k]
-        return (h, w) if self.at.circular else (h - abs(d[0]), w - abs(d[1]))
+        for to, rows, columns in links:
+            for number, part in enumerate((pair.s, pair.t)):
+                found[to][number] = found[to][number] + gain * (rows @ part @ columns.T)
 
     # ---- back ------------------------------------------------------------------------------------
 
-    def back(self, k: int, d: Shift, states: list[Pair], by_s: Any, by_t: Any) -> None:
+    def back(self, k: int, d: Shift, states: list[Pair], by: By) -> None:
         """Take derivatives by the end of a segment to its start."""
-        at, saved = self.at, dict[int, list[Any]]()
+        at, more = self.at, defaultdict[int, By](lambda: By(0.0, 0.0))
         for step in reversed(range(k, k + len(states) - 1)):
-            row, pair = at.plan.steps[step], states[step - k]
-            if row["operation"] == CONV:
-                by_s = at.turned_window(row["gain"] * (by_s + row["trained"] * by_t), step)
-                by_t = at.turned_window(row["gain"] * by_t, step)
-            elif row["operation"] == RELU_STEP:
-                by_s, by_t = self._by_rectified(step, d, pair, by_s, by_t)
-            elif row["operation"] == ADD:
-                saved[at.saved(step)] = [by_s, by_t]
-            elif row["operation"] == SAVE:
-                one, two = saved[step]
-                by_s, by_t = by_s + one, by_t + two
+            operation, pair, after = at.operations[step], states[step - k], states[step + 1 - k]
+            by = self._settled(step + 1, d, after, by)
+            if operation == CONV:
+                by = self._by_convolved(step, d, pair, after, by)
+            elif operation in (RELU, ACTIVATE):
+                by = self._by_activated(step, d, pair, by)
+            elif operation == NORMALIZE:
+                by = self._by_normalized(step, d, after, by)
+            elif operation == ADD:
+                saved = at.saved(step)
+                by, more[saved] = self._by_added(step, d, pair, states[saved - k], after, by)
+            elif operation == SWAP:
+                saved = at.saved(step)
+                by, more[saved] = more.pop(step), more[saved].plus(by)
+            elif operation == SAVE:
+                by = by.plus(more.pop(step))
         if k:
+            by = self._settled(k, d, states[0], by)
             found = self.by_pooled.setdefault(k, defaultdict(lambda: [0.0, 0.0]))
-            found[d] = [found[d][0] + by_s, found[d][1] + by_t]
+            found[d] = [found[d][0] + by.s, found[d][1] + by.t]
         else:
-            moved = at.right(self.y.data, 0, d) * by_s[:, None]
+            moved = at.right(self.y.data, 0, d) * by.s[:, None]
             at.left(self.by_data, 0, d)[...] += at.plan.input_scale * moved
 
-    def _by_rectified(
-        self, k: int, d: Shift, pair: Pair, by_s: Doubles, by_t: Doubles
-    ) -> tuple[Doubles, Doubles]:
-        q, p = self.at.left(self.x.q[k], k, d), self.at.right(self.y.q[k], k, d)
-        slopes = RELU.dual_slopes(q, p, *self._angle(pair))
-        bent = by_t * pair.t
-        self.at.left(self.by_q[k], k, d)[...] += by_s * slopes.by_q + bent * slopes.slope_by_q
-        return by_s * slopes.by_c + bent * slopes.slope_by_c, by_t * slopes.by_c
+    def _settled(self, k: int, d: Shift, pair: Pair, by: By) -> By:
+        """Keep derivatives by cosines where v is small and exact, and make others of the rest."""
+        if not np.ndim(by.u):
+            return by
+        close = (pair.v < CLOSE) & (not self.at.rough[k])
+        n, m = self._inverses(k, d)
+        moved = np.where(close, 0, by.u) * n * m
+        self.at.left(self.by_q[k], k, d)[...] -= moved * pair.s * n * n / 2
+        rest = np.where(close, by.u, 0)
+        return By(by.s + moved, by.t, rest if rest.any() else 0.0)
 
-    def by_plane(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+    def _by_convolved(self, k: int, d: Shift, pair: Pair, after: Pair, by: By) -> By:
+        at, step = self.at, self.at.plan.steps[k]
+        gain, turned = float(step["gain"]), np.zeros_like(pair.s)
+        by_s = gain * at.turned_window(by.s + step["trained"] * by.t, k, d)
+        by_t = gain * at.turned_window(by.t, k, d)
+        if not np.ndim(by.u):
+            return By(by_s, by_t)
+        near = np.flatnonzero(by.u.any(axis=(1, 2)))
+        whole, by_u = self._whole(k + 1, d, after, near), by.u[near]
+        if not k:
+            scale = gain * at.plan.input_scale
+            found = with_margin(np.zeros_like(self.by_data[near]))
+            lean = (whole.sign * whole.pair.v * whole.n)[:, None]
+            for (rows, columns), x, y, rest in self._patches(d, whole, near):
+                moved = whole.apart(x, y, rest) + lean * x
+                found[..., rows[:, None], columns] += scale * (by_u * whole.n)[:, None] * moved
+            self.by_data[near] += found[..., :-1, :-1]
+            return By(by_s, by_t)
+        planes = [with_margin(np.zeros_like(pair.s[near])) for _ in range(2)]
+        by_q = with_margin(np.zeros_like(self.by_q[k][near]))
+        for (rows, columns), (i, j), q, p, part in self._parts(k, d, pair.part(near), near):
+            share = share_of(gain, q, p, part, whole)
+            by_part, by_own = share.back(by_u, whole)
+            planes[0][..., rows[:, None], columns] += by_part
+            by_q[..., i[:, None], j] += by_own
+            # Where the first image has no variance, the covariance alone moves.
+            moved = np.where(share.q > 0, 0, gain * by_u * whole.n * whole.m)
+            planes[1][..., rows[:, None], columns] += moved
+        self.by_q[k][near] += by_q[..., :-1, :-1]
+        turned[near] = planes[0][..., :-1, :-1]
+        by_s[near] += planes[1][..., :-1, :-1]
+        return By(by_s, by_t, turned)
+
+    def _by_added(
+        self, k: int, d: Shift, pair: Pair, saved: Pair, after: Pair, by: By
+    ) -> tuple[By, By]:
+        if not np.ndim(by.u):
+            return by, by
+        whole, found = self._whole(k + 1, d, after), []
+        for level, variances, part in self._ways(k, d, (pair, saved)):
+            share = share_of(1.0, *variances, part, whole)
+            turned, by_own = share.back(by.u, whole)
+            self.at.left(self.by_q[level], level, d)[...] += by_own
+            moved = np.where(share.q > 0, 0, by.u * whole.n * whole.m)
+            found.append(By(by.s + moved, by.t, turned))
+        return found[0], found[1]
+
+    def _by_activated(self, k: int, d: Shift, pair: Pair, by: By) -> By:
+        one = self.at.activations[k]
+        q, p = self._variances(k, d)
+        v, vc = self._angle(pair)
+        slopes, roots, bent = one.dual_slopes(q, p, v, vc), np.sqrt(q) * np.sqrt(p), by.t * pair.t
+        by_s, by_q, by_u = by.s * slopes.by_c, by.s * slopes.by_q, 0.0
+        if one.degree is None:
+            by_t = by.t * one.derivative_dual(q, p, roots * (vc - v))
+            by_s = by_s + bent * slopes.slope_by_c
+            by_q = by_q + bent * slopes.slope_by_q
+        else:
+            n, m = self._inverses(k + 1, d)
+            pole = bent * slopes.slope_by_c if one.degree else by_s
+            by_u = roots * (pole + by.u * slopes.by_c * n * m)
+            by_s, by_q, by_t = (one.degree * a for a in (by_s, by_q, by.t * slopes.by_c))
+        self.at.left(self.by_q[k], k, d)[...] += by_q
+        return By(by_s, by_t, by_u)
+
+    def _by_normalized(self, k: int, d: Shift, after: Pair, by: By) -> By:
+        at, (n, m) = self.at, self._scales(k, d)
+        moved = -(by.s * after.s + by.t * after.t) * n * n / 2
+        if at.plan.steps[k]["whole"]:
+            self.by_q[k] += moved.sum(axis=(1, 2), keepdims=True) / np.prod(at.sizes[k])
+        else:
+            at.left(self.by_q[k], k, d)[...] += moved
+        return By(by.s * n * m, by.t * n * m, by.u)
+
+    def by_plane(self, k: int, d: Shift, links: Links) -> By:
         """Return the derivatives by a plane before pool k from those behind it."""
-        share = 1 / float(self.at.size(k)) ** 4
-        shape = (len(self.y.data), *self._plane(k, d))
-        by_s, by_t = np.zeros(shape), np.zeros(shape)
-        for to, where in self.at.blocks(k, d):
-            if to not in self.by_pooled.get(k + 1, {}):
-                continue
-            h, w = self._plane(k + 1, to)
-            one, two = self.by_pooled[k + 1][to]
-            by_s[where][:, :h, :w] += share * one
-            by_t[where][:, :h, :w] += share * two
-        return by_s, by_t
-
-
-def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
-    """Return images with their variances, and the walk of each image with itself."""
-    plan = at.plan
-    images = Images(data, [plan.input_scale * (data**2).sum(axis=1)])
-    walk = Walk(at, images, images, np.ones(len(data), bool))
-    needed = _own_planes(at)
-    for (k, end), planes in zip(at.segments, needed, strict=True):
-        for step in range(k, end):
-            row, q = plan.steps[step], images.q[-1]
-            if row["operation"] == CONV:
-                q = row["gain"] * at.window(q, step) + row["bias"]
-            elif row["operation"] == RELU_STEP:
-                q = q / 2
-            elif row["operation"] == ADD:
-                q = q + images.q[at.saved(step)]
-            images.q.append(q)
-        for d in planes:
-            walk.pool(end, d, walk.forth(k, end, d)[-1])
-        if planes:
-            images.q.append(walk.pooled[end + 1][0, 0][0])
-    return images, walk
-
-
-def _own_planes(at: Geometry) -> list[list[Shift]]:
-    """Return the displacements of an image and itself that variances behind pools ask for."""
-    found, later = [list[Shift]()], {(0, 0)}
-    for k in reversed(at.pools):
-        later = at.before_pool(k, later | {(0, 0)})
-        found.append(sorted(later))
-    return found[::-1]
-
-
-def pair_gradients(
-    at: Geometry, x: Images, y: Images, same: NDArray[np.bool_], nngp: bool
-) -> Doubles:
-    """Return the gradients of the kernels of pairs of images by the pixels of the first ones."""
-    plan, last = at.plan, len(at.segments) - 1
-    walk = Walk(at, x, y, same)
-    final = at.segments[-1][1]
-    weights = {}
-    for d in at.every(final):
-        rows, columns = (
-            _diagonal(weight, e, at.circular)
-            for weight, e in zip((plan.weight_h, plan.weight_w), d, strict=True)
-        )
-        if rows.any() and columns.any():
-            weights[d] = rows[:, None] * columns
-    planes = [set(weights)]
-    for k in reversed(at.pools):
-        planes.insert(0, at.before_pool(k, planes[0]))
-    for (k, end), some in zip(at.segments[:-1], planes, strict=False):
-        for d in sorted(some):
-            walk.pool(end, d, walk.forth(k, end, d)[-1])
-    for number in reversed(range(last + 1)):
-        k, end = at.segments[number]
-        for d in sorted(planes[number]):
-            states = walk.forth(k, end, d)
-            if number == last:
-                by_t = np.broadcast_to(weights[d], states[-1].s.shape)
-                by_s, by_t = by_t * (1.0 if nngp else plan.trained), by_t * (not nngp)
-            else:
-                by_s, by_t = walk.by_plane(end, d)
-            walk.back(k, d, states, by_s, by_t)
-    return walk.by_data + by_variances(at, x.data, walk.by_q)
-
-
-def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
-    """Return the gradients by pixels, from derivatives by the variances before all steps."""
-    plan = at.plan
-    walk = alone(at, data)[1] if at.pools else None
-    found, needed = np.zeros_like(data), _own_planes(at)
-    saved: dict[int, Doubles] = {}
-    for number in reversed(range(len(at.segments))):
-        k, end = at.segments[number]
-        if number + 1 < len(at.segments) and walk:  # both images move
-            behind = walk.by_pooled.setdefault(end + 1, defaultdict(lambda: [0.0, 0.0]))
-            behind[0, 0] = [behind[0, 0][0] + by_q[end + 1], np.zeros_like(by_q[end + 1])]
-            for d in needed[number]:
-                walk.back(k, d, walk.forth(k, end, d), *walk.by_plane(end, d))
-            for level in range(k, end):
-                by_q[level] += 2 * walk.by_q[level]
-        carried = np.zeros_like(by_q[end])
-        for step in reversed(range(k, end)):
-            row, carried = plan.steps[step], carried + by_q[step + 1] * (step + 1 < end)
-            if row["operation"] == CONV:
-                carried = row["gain"] * at.turned_window(carried, step)
-            elif row["operation"] == RELU_STEP:
-                carried = carried / 2
-            elif row["operation"] == ADD:
-                saved[at.saved(step)] = carried
-            elif row["operation"] == SAVE:
-                carried = carried + saved[step]
-        by_q[k] = by_q[k] + carried
-    if walk:
-        found += 2 * walk.by_data
-    return found + 2 * plan.input_scale * by_q[0][:, None] * data
-
-
-def _diagonal(weight: Doubles, d: int, circular: bool) -> Doubles:
-    """Return weights of the pairs of pixels of a displacement along one axis."""
-    if not circular:
-        return np.diagonal(weight, d)
-    at = np.arange(len(weight))
-    return np.asarray(weight[at, (at + d) % len(weight)])
-
-
-def _inverse(a: Doubles) -> Doubles:
-    return np.where(a > 0, 1 / np.where(a > 0, a, 1), 0)
+        gain = float(self.at.plan.steps[k]["gain"])
+        by_s, by_t = (np.zeros((len(self.y.data), *self.at.shape(k, d))) for _ in range(2))
+        for to, rows, columns in links:
+            if to in self.by_pooled.get(k + 1, {}):
+                one, two = self.by_pooled[k + 1][to]
+                by_s += gain * (rows.T @ one @ columns)
+                by_t += gain * (rows.T @ two @ columns)
+        return By(by_s, by_t)

@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import places
+from ntkfast.activations.base import Activation
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
-from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
-from ntkfast.kernels.layers import Diagonal, Layers
+from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 
 if TYPE_CHECKING:
-    from ntkfast.kernels.image_slopes import Alone
+    from ntkfast.kernels.image_gradients import Alone
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -41,6 +41,9 @@ class PlansImages(Protocol):
 
     def least_variance(self, first: float) -> float:
         """Return the smallest variance of pixels on the way of one that begins with `first`."""
+
+    def activations(self) -> tuple[Activation, ...]:
+        """Return the activations among the steps of the plan."""
 
     def head_layers(self) -> Layers:
         """Return the dense layers behind the read-out."""
@@ -168,49 +171,77 @@ class ImageKernel(EachPair):
     # ---- derivatives -----------------------------------------------------------------------------
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
-        if self.network.head_layers() or not _has_slopes(self.network.plan(X.shape)):
-            raise TypeError(
-                "kernel: derivatives by pixels are known of networks of ReLU, convolutions of "
-                "stride 1 with odd square filters, averages over blocks, and Skip without a "
-                f"shortcut; got {self!r}"
-            )
+        for layer in self.network.head_layers():
+            if not (layer.activation == IDENTITY or layer.activation.has_slopes):
+                raise TypeError(
+                    "kernel: derivatives by pixels are known of dense layers whose dual kernels "
+                    f"have derivatives in closed form; got {layer.activation.name} in {self!r}"
+                )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
-        from ntkfast.kernels import image_slopes  # rarely needed: imports stay few
+        from ntkfast.kernels import image_gradients, image_slopes  # rarely needed
 
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
-        size = np.sqrt(np.mean(np.square(X.data, dtype=np.float64), axis=1))
-        if not plan.homogeneous:
-            size = np.ones_like(size)
-        size = np.where(size > 0, size, 1)
+        size = np.ones(len(X))
+        if plan.homogeneous:  # a power of two: multiples of an image stay what they are
+            mean = X.norms / np.sqrt(height * width * channels)
+            size = np.ldexp(1.0, np.where(mean > 0, np.frexp(mean)[1] - 1, 0))
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
-        geometry, pixels = image_slopes.Geometry(plan), data.transpose(0, 3, 1, 2)
-        parts = [
-            image_slopes.alone(geometry, pixels[part])[0].q
-            for part in panels(len(X), self._pair_bytes(X), PANEL_BYTES)
-        ]
+        geometry = image_gradients.geometry_of(plan, self.network.activations())
+        pixels = data.transpose(0, 3, 1, 2)
+        some = list(panels(len(X), self._pair_bytes(X), PANEL_BYTES))
+        parts = [image_gradients.alone(geometry, pixels[part])[0].q for part in some]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        return image_slopes.Alone(geometry, image_slopes.Images(pixels, variances), size)
+        found = image_gradients.Alone(geometry, image_slopes.Images(pixels, variances), size)
+        return image_gradients.with_own(found, some) if self.network.head_layers() else found
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
         plan = self.network.plan(X.shape)
         sizes = [int(level["height"] * level["width"]) for level in plan.levels]
         behind = sum(after**2 for before, after in pairwise(sizes) if after < before)
-        return 8 * (6 * pixels * len(sizes) + 4 * behind)
+        return 8 * (8 * pixels * len(sizes) + 4 * behind)
 
     def _each_gradient(self, X: Any, Y: Any, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-        from ntkfast.kernels.image_slopes import pair_gradients
+        return self._gradients(X, Y, own, None).reshape(*own.shape, -1)
+
+    def _weighted(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        return self._gradients(X, Y, own, V)
+
+    def _gradients(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the gradients of all pairs, or sums of them over Y with weights V."""
+        from ntkfast.kernels.image_gradients import pair_gradients
 
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
-        nngp = self.kind == "nngp"
-        found = pair_gradients(x.geometry, x.images, y.images, same, nngp)
-        found *= y.size[:, None, None, None]
-        return np.asarray(found.transpose(0, 2, 3, 1).reshape(n, m, -1))
+        layers, nngp = self.network.head_layers(), self.kind == "nngp"
+        by_own, factor = np.zeros(n * m), y.size if V is None else y.size * V.ravel()
+
+        def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
+            if not layers:
+                return factor * nngp, factor * (not nngp)
+            from ntkfast.kernels.image_heads import head_slopes
+
+            size = x.size * y.size
+            found = head_slopes(layers, x.variance, y.variance, size * s, size * t, same, nngp)
+            by_own[:] = found[2] if V is None else found[2] * V.ravel()
+            return factor * found[0], factor * found[1]
+
+        rows = n * m if V is None else n
+        found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers), rows)
+        if x.geometry.plan.homogeneous:
+            found[~x.images.data[:: n * m // rows].any(axis=(1, 2, 3))] = 0
+        if layers:
+            by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
+            found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
+        return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
@@ -229,24 +260,6 @@ class ImageKernel(EachPair):
                 f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
             )
         return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
-
-
-def _has_slopes(plan: ImagePlan) -> bool:
-    """Whether the walks of `image_slopes` know all steps of a network."""
-    op = ImageOperation
-    known = {op.CONV, op.RELU, op.POOL, op.SAVE, op.ADD}
-    for step, level, after in zip(plan.steps, plan.levels, plan.levels[1:], strict=False):
-        (rows, columns), (above, left) = step["window"], step["before"]
-        if step["operation"] not in known or rows != columns or above != left:
-            return False
-        if step["operation"] == op.CONV:
-            if rows % 2 == 0 or above not in (0, rows // 2) or tuple(step["stride"]) != (1, 1):
-                return False
-        elif step["operation"] == op.POOL:
-            blocks = all(level[axis] == rows * after[axis] for axis in ("height", "width"))
-            if above or not blocks or not np.isclose(step["gain"], 1 / float(rows) ** 4):
-                return False
-    return True
 
 
 def _check_finite(outs: Outs) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast import places
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
@@ -97,7 +98,8 @@ class Walk:
                 return [(X, X, V, V.matrix)]
             return [(X, Y, V, None), (Y, X, Weights(), V.matrix)]
         if Y is None:
-            both = np.hstack([V.left, V.right]), np.hstack([V.right, V.left])
+            place = places.of(X.memory)
+            both = place.beside(V.left, V.right), place.beside(V.right, V.left)
             return [(X, X, Weights(None, *both), None)]
         return [(X, Y, V, None), (Y, X, Weights(None, V.right, V.left), None)]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast import places
 from ntkfast.activations.base import Complex
 from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
@@ -19,6 +20,7 @@ from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve
+from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import Layer
 from ntkfast.kernels.moving import contracted
 from ntkfast.kernels.profile import Reals, compile_profile
@@ -241,6 +243,7 @@ class ExponentialPower(RowKernel):
         def slope(X: Any, Y: Any, out: FloatArray) -> None:
             self._slope(X, Y, out, run)
 
+        on_host(places.of(X.memory), f"derivatives of {self!r} by c are computed")
         return {name: contracted(slope, None, X, Y, V) for name in names}
 
     def _add_slope(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,6 +18,7 @@ STEP_SECONDS = 0.8  # between two moves of a bar
 TRIAL_SECONDS = 0.2  # that measure a pair well enough
 ONCE_SECONDS = 4.0  # trials that take longer are not repeated
 LARGEST_TRIAL = 512  # rows and columns
+FIRST_STEP = 16  # inputs
 
 # Writes the Gram matrix of some inputs, and of others or None, to an array of any strides.
 Writer: TypeAlias = Callable[[Any, Any, FloatArray], Any]
@@ -78,18 +79,32 @@ def step_edge(rate: float, threads: int | None) -> int:
 
 
 def fill_in_steps(
-    write: Writer, X: Any, Y: Any, out: FloatArray, edge: int, done: Callable[[int], None]
+    write: Writer,
+    X: Any,
+    Y: Any,
+    out: FloatArray,
+    edge: int,
+    done: Callable[[int], None],
+    first: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a Gram matrix square by square, and say how many pairs each one had.
 
-    Of a symmetric matrix, Y None, the squares on and above the diagonal are computed.
+    Of a symmetric matrix, Y None, the squares on and above the diagonal are computed. `first` are
+    the numbers of the first rows and columns in what they are parts of, for errors.
     """
     grid = Grid((out.shape[0], out.shape[1]), (edge, edge), Y is None)
     right = X if Y is None else Y
     for i, j in grid.tiles():
         rows, columns = grid.span(i, j)
         block = out[rows, columns]
-        write(X[rows], None if Y is None and i == j else right[columns], block)
+        try:
+            write(X[rows], None if Y is None and i == j else right[columns], block)
+        except ValueError as error:
+            above, before = first[0] + rows.start, first[1] + columns.start
+            if above or before:
+                of = " of X" if Y is None else ""
+                error.add_note(f"here X begins with row {above}, and Y with row {before}{of}")
+            raise
         if Y is None and i != j:
             out[columns, rows] = block.T
         done(block.size * (2 if Y is None and i != j else 1))
@@ -115,6 +130,20 @@ def fill_with_bar(
                 fill_in_steps(write, X, Y, out, step_edge(rate, threads), bar.update)
             return
     write(X, Y, out)
+
+
+def steps(count: int) -> Iterator[slice]:
+    """Yield parts of some inputs, one after the other, so large that each takes the time of a step.
+
+    How long the caller takes for one says how large the next one is.
+    """
+    first, size = 0, FIRST_STEP
+    while first < count:
+        began = time.perf_counter()
+        yield slice(first, min(first + size, count))
+        first += size
+        room = STEP_SECONDS / max(time.perf_counter() - began, 1e-9)
+        size = max(1, int(size * min(room, 2.0)))
 
 
 def middle(length: int, count: int) -> slice:

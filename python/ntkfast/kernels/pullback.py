@@ -23,7 +23,7 @@ def chosen(value: Any, kind: str) -> Kernel:
 
 @dataclass(frozen=True)
 class Pullback:
-    """A kernel with parameters that are given at each call, in arrays of the host.
+    """A kernel with parameters that are given at each call, in arrays of the host or of a device.
 
     Attributes
     ----------
@@ -68,6 +68,8 @@ class Pullback:
         kernel = self.at(values)
         found: list[Any] = [None, None, None]
         other = V[::-1] if isinstance(V, tuple) else V.T
+        if by_y and hasattr(other, "contiguous"):  # a tensor: rows have unit stride
+            other = other.contiguous()
         if by_x:
             found[0] = kernel.vjp(X, Y, V, **self.how)
         if by_y:

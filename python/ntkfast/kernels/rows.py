@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast import engines, places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
-from ntkfast.engines import Run
+from ntkfast.engines import Run, cuda
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.base import Kernel, checked_kernel, fill
 from ntkfast.kernels.by_parameters import Given
@@ -33,6 +33,7 @@ class RowKernel(Kernel):
     """A kernel whose inputs are rows of a matrix and enter by their norms and their angle."""
 
     of_rows = True
+    _on_devices = True
 
     @property
     def by_angle(self) -> bool:
@@ -166,6 +167,9 @@ class RowKernel(Kernel):
                 continue
             slope = self._parameter_profile(name, X, Y)
             if slope is None:
+                continue
+            if places.of(X.memory) is not places.HOST:
+                found[name] = cuda.engine.weighed(slope, X, X if Y is None else Y, V, run.threads)
                 continue
 
             def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:

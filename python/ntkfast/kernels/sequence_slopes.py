@@ -22,18 +22,18 @@ from ntkfast.activations.base import DualSlopes
 from ntkfast.activations.pairs import covariance, root_share
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.engines.maps import SequenceMap
+from ntkfast.kernels.close_pairs import (
+    Doubles,
+    exact_product,
+    inverse,
+    lost_at,
+    ratio_of,
+    told_apart,
+)
 from ntkfast.kernels.pairwise import angles
 from ntkfast.kernels.recurrence import Direction, Recursion
 
-Doubles = NDArray[np.float64]
-
-
 PARALLEL = 1e-26  # half of 1 - |u| below which a pair differs by rounding, and counts as parallel
-
-
-def told_apart(v: Doubles, least: float = PARALLEL) -> Doubles:
-    """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
-    return np.where(v < least, 0, v)
 
 
 class Apart(NamedTuple):
@@ -45,13 +45,14 @@ class Apart(NamedTuple):
         1 - u and 1 + u, u the cosine.
     tangent : (n, m, channels) array
         What is left of the direction of the second without that of the first.
-    squares : (n, m) array
-        The difference of squared norms.
+    ratio, squares : (n, m) arrays
+        A ratio of norms, and the difference of their squares for it.
     """
 
     w: Doubles
     co: Doubles
     tangent: Doubles
+    ratio: Doubles
     squares: Doubles
 
 
@@ -59,21 +60,25 @@ def apart(X: Doubles, Y: Doubles) -> Apart:
     """Compare all pairs of rows; a row of zeros has no direction."""
     r, s = (np.linalg.norm(side, axis=1) for side in (X, Y))
     back = np.where(X @ Y.T < 0, -1.0, 1.0)[..., None]
-    x, y = X[:, None], back * Y
-    gap, inverse = y - x, np.where(r > 0, 1 / np.where(r > 0, r, 1), 0)[:, None]
+    ratio, one = ratio_of(r[:, None], s), inverse(r)[:, None]
+    x, (y, rest) = X[:, None], exact_product(ratio[..., None], back * Y)
+    gap = (y - x) + rest
     squares = np.einsum("ijc,ijc->ij", gap, x + y)
-    size = s * (r[:, None] + s)
-    ratio = squares / np.where(size > 0, size, 1)
-    across = (gap - y * ratio[..., None]) * inverse[..., None]
+    size = ratio * s * (r[:, None] + ratio * s)
+    across = (gap - y * (squares * inverse(size))[..., None]) * one[..., None]
     small = np.einsum("ijc,ijc->ij", across, across) / 2
-    tangent = back * (across + (small * inverse)[..., None] * x)
+    tangent = back * (across + (small * one)[..., None] * x)
     empty, other = r[:, None] == 0, s == 0
     small = np.where(empty & other, 0, np.where(empty | other, 1, small))
     unit = Y / np.where(s > 0, s, 1)[:, None]
     tangent = np.where(empty[..., None], unit, np.where(other[:, None], 0, tangent))
     front = back[..., 0] > 0
     return Apart(
-        np.where(front, small, 2 - small), np.where(front, 2 - small, small), tangent, -squares
+        np.where(front, small, 2 - small),
+        np.where(front, 2 - small, small),
+        tangent,
+        ratio,
+        -squares,
     )
 
 
@@ -176,16 +181,20 @@ class Walk:
         self.duals: dict[tuple[int, int], DualSlopes] = {}
         self.shares: dict[tuple[int, int], tuple[Doubles, Doubles]] = {}
         self.inputs: dict[int, Apart] = {}
-        lost = np.zeros(self.shape)  # past of the first less that of the second
+        lost = np.zeros(self.shape)  # past of the first less that of the second, for some ratio
+        ratio = np.ones(self.shape)
         before = np.zeros(self.shape[1:], bool)
         for k in reversed(range(self.count)):
-            live, below = self.live[k], np.zeros(self.shape[1:])
+            live, below, at = self.live[k], np.zeros(self.shape[1:]), np.ones(self.shape[1:])
+            p_below: Any = 0.0
             w_below: Any
             co_below: Any
             if self.kinked:
                 self.inputs[k] = apart(self.x.inputs[k], self.Y.inputs[k])
                 w_below, co_below = self.inputs[k][:2]
-                below = net.u_std**2 / self.x.inputs.shape[2] * self.inputs[k].squares
+                scale = net.u_std**2 / self.x.inputs.shape[2]
+                below, at = scale * self.inputs[k].squares, self.inputs[k].ratio
+                p_below = scale * np.einsum("jc,jc->j", self.Y.inputs[k], self.Y.inputs[k])
             else:
                 w_below, co_below = angles(self.x.inputs[k], self.Y.inputs[k])
             t_below: Any = 0.0
@@ -194,16 +203,21 @@ class Walk:
                 e, f = self.x.shares[:, k, layer, :, None], self.Y.shares[:, k, layer, None]
                 both, apart_ = e * f, e - f
                 if self.kinked:
-                    first = self.x.past[k, layer, :, None] - self.Y.past[k, layer]
-                    first = np.where(before, lost[layer], first)
-                    apart_ = _turned(e, f, np.array([first, below, 0 * below]), q[:, None])
+                    own, past = ratio_of(np.sqrt(q)[:, None], np.sqrt(p)), self.Y.past[k, layer]
+                    first = lost_at(lost[layer], ratio[layer], past, own)
+                    other = self.x.past[k, layer, :, None] - past  # of sequences not begun
+                    other = lost_at(other, 1.0, past, own)
+                    first = np.where(before, first, other)
+                    below = lost_at(below, at, p_below, own)
+                    bias = net.b_std**2 * (1 - own) * (1 + own)
+                    apart_ = _turned(e, f, np.array([first, below, bias]), q[:, None])
                 gap = (apart_**2).sum(axis=0) / 2
                 turned = ((apart_[:2] ** 2).sum(axis=0) + (e[2] + f[2]) ** 2) / 2
                 defect = both[0] * w[layer] + both[1] * w_below + gap
                 rest = both[0] * co[layer] + both[1] * co_below + turned
                 near = defect < rest
-                v = told_apart(np.where(near, defect, 2 - rest) / 2)
-                vc = told_apart(np.where(near, 2 - defect, rest) / 2)
+                v = told_apart(np.where(near, defect, 2 - rest) / 2, PARALLEL)
+                vc = told_apart(np.where(near, 2 - defect, rest) / 2, PARALLEL)
                 theta = t[layer] + t_below
                 if layer >= net.fixed_layers:
                     theta = theta + covariance(q[:, None], p, v, vc)
@@ -216,7 +230,8 @@ class Walk:
                     behind = apart_[:2] + f[:2] * ways[1] - e[:2] * (2 * vc)
                     self.shares[k, layer] = both[:2], np.where(vc < 0.25, behind, front)
                     gain = self.degree * self.x.v[k, layer] / np.where(q > 0, q, 1)
-                    below_ = gain[:, None] * (first + below)
+                    below_ = gain[:, None] * (first + below + bias)
+                    at = own if self.degree else np.ones_like(own)
                 defect, slope, _ = one.pair_duals(q, p, v, vc)
                 rest = one.pair_duals(q, p, vc, v)[0] if one.is_odd else 2 - defect
                 self.duals[k, layer] = one.dual_slopes(q[:, None], p, v, vc)
@@ -228,6 +243,7 @@ class Walk:
                 t_below = net.u_std**2 * slope * theta
                 if self.kinked:
                     lost[layer], below = net.w_std**2 * below_, net.u_std**2 * below_
+                    ratio[layer], p_below = at, net.u_std**2 * self.Y.v[k, layer]
             before = live
 
     def _back(self) -> None:
@@ -279,9 +295,9 @@ class Walk:
         past, below = by_u * both
         moved = by_u * x.shares[:2, k, layer, :, None] * turned * (self.degree / 2)
         if k + 1 < len(x.q):
-            self.by_q[k + 1, layer] += moved[0] * _inverse(x.q[k + 1, layer])[:, None]
+            self.by_q[k + 1, layer] += moved[0] * inverse(x.q[k + 1, layer])[:, None]
         if layer:
-            self.by_q[k, layer - 1] += moved[1] * _inverse(x.q[k, layer - 1])[:, None]
+            self.by_q[k, layer - 1] += moved[1] * inverse(x.q[k, layer - 1])[:, None]
         else:
             self.by_u[k] = by_u
         return past, below
@@ -310,8 +326,8 @@ class Walk:
         found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)
         found *= scale
         for k, inputs in self.inputs.items():
-            size = self.by_u[k] * np.sqrt(scale * _inverse(x.q[k, 0]))[:, None]
-            unit = x.inputs[k] * _inverse(np.linalg.norm(x.inputs[k], axis=1))[:, None]
+            size = self.by_u[k] * np.sqrt(scale * inverse(x.q[k, 0]))[:, None]
+            unit = x.inputs[k] * inverse(np.linalg.norm(x.inputs[k], axis=1))[:, None]
             shares, turned = self.Y.shares[1, k, 0], self.shares[k, 0][1][1]
             found[:, :, k] += (size * shares)[..., None] * inputs.tangent
             found[:, :, k] += (size * turned)[..., None] * unit[:, None]
@@ -323,7 +339,3 @@ def _turned(e: Doubles, f: Doubles, lost: Doubles, q: Doubles) -> Doubles:
     rest = lost - f * f * lost.sum(axis=0)
     both = q * (e + f)
     return np.asarray(rest / np.where(both > 0, both, 1))
-
-
-def _inverse(q: Doubles) -> Doubles:
-    return np.where(q > 0, 1 / np.where(q > 0, q, 1), 0)

@@ -57,10 +57,12 @@ class Dense(Weights):
     of = ROWS
 
     def __post_init__(self) -> None:
+        self._warn_of_width("w_std", self.w_std, 16)
         checks.store(
             self,
             w_std=checks.deviation("w_std", self.w_std),
             b_std=checks.deviation("b_std", self.b_std, zero=True),
+            trained=checks.flag("trained", self.trained),
             width=None if self.width is None else checks.count("width", self.width, least=1),
         )
 

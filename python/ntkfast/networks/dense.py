@@ -103,7 +103,7 @@ class FullyConnected(DenseNetwork):
             w_std=each("w_std", self.w_std, weights, checks.deviation),
             b_std=each("b_std", self.b_std, weights, partial(checks.deviation, zero=True)),
             bias=checks.deviation("bias", self.bias, zero=True),
-            trained=each("trained", self.trained, weights, lambda _, one: bool(one)),
+            trained=each("trained", self.trained, weights, checks.flag),
         )
         if kind == "unit" and self.b_std:
             raise ValueError('b_std: belongs to parameterization="ntk"; use bias in "unit"')

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from ntkfast.activations.base import Activation
 from ntkfast.kernels.layers import IDENTITY
+from ntkfast.support.telling import warn
 
 ROWS, IMAGES, SEQUENCES = "rows", "images", "sequences"
 
@@ -32,6 +33,16 @@ class Step:
 
 class Weights(Step):
     """A step that multiplies by fresh random weights."""
+
+    @staticmethod
+    def _warn_of_width(name: str, value: object, least: int) -> None:
+        """Warn of an integer so large that it was meant for a number of neurons."""
+        if isinstance(value, int) and value >= least:
+            warn(
+                f"{name}: got {value}; layers of infinite width have no number of neurons or "
+                "channels (the out_dim of neural-tangents): leave it out",
+                UserWarning,
+            )
 
 
 class Normalization(Step):

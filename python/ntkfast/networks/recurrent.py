@@ -201,7 +201,8 @@ class Recurrent(Network):
 
 def _closed(activation: Activation) -> Activation:
     if activation == IDENTITY or not activation.is_compiled:
+        name = repr(getattr(activation, "label", "") or activation)
         raise ValueError(
-            f"activation: expected one with a closed form, like 'relu' or 'erf', got {activation!r}"
+            f"activation: expected one with a closed form, like 'relu' or 'erf', got {name}"
         )
     return activation

@@ -145,13 +145,14 @@ class Conv(Weights, Windowed):
     stride: int | Pair = 1
 
     def __post_init__(self) -> None:
+        self._warn_of_width("filter_size", self.filter_size, 33)
         checks.store(
             self,
             filter_size=_short(_both("filter_size", self.filter_size, 1)),
             w_std=checks.deviation("w_std", self.w_std),
             b_std=checks.deviation("b_std", self.b_std, zero=True),
             padding=_padding(self.padding, PADDINGS),
-            trained=bool(self.trained),
+            trained=checks.flag("trained", self.trained),
             stride=_short(_both("stride", self.stride, 1)),
         )
         if self.padding == "circular" and any(size % 2 == 0 for size in self.window):
@@ -327,7 +328,7 @@ class Readout(Step):
             window=None if self.window is None else odd("window", self.window),
             w_std=checks.deviation("w_std", self.w_std),
             b_std=checks.deviation("b_std", self.b_std, zero=True),
-            trained=bool(self.trained),
+            trained=checks.flag("trained", self.trained),
             mean=bool(self.mean),
         )
 

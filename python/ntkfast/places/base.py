@@ -107,7 +107,9 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def factor(self, V: Any, count: int, like: Collection) -> tuple[FloatArray, bool]:
+    def factor(
+        self, V: Any, count: int, like: Collection, name: str = "V"
+    ) -> tuple[FloatArray, bool]:
         """Return V of a product as a matrix of `count` rows, and whether it was a vector.
 
         Raises
@@ -163,6 +165,22 @@ class Place(ABC):
     @abstractmethod
     def empty(self, like: Any, shape: tuple[int, int]) -> FloatArray:
         """Return memory of the dtype of `like`, in which anything may be."""
+
+    @abstractmethod
+    def clear(self, array: Any) -> None:
+        """Write zeros."""
+
+    @abstractmethod
+    def beside(self, left: Any, right: Any) -> FloatArray:
+        """Return the columns of both matrices in one."""
+
+    @abstractmethod
+    def add_turned(self, matrix: Any, part: Any) -> None:
+        """Add the transpose of `part` to a matrix."""
+
+    @abstractmethod
+    def add_mirrored(self, matrix: Any) -> None:
+        """Add its transpose to a square matrix: the sum is symmetric to the bit."""
 
     @abstractmethod
     def multiply(self, A: Any, V: Any, out: Any, diagonal: FloatArray | None, shift: int) -> None:

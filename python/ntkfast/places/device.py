@@ -74,16 +74,18 @@ class Device(Place):
             for name, array in arrays.items()
         ]
 
-    def factor(self, V: Any, count: int, like: Collection) -> tuple[FloatArray, bool]:
+    def factor(
+        self, V: Any, count: int, like: Collection, name: str = "V"
+    ) -> tuple[FloatArray, bool]:
         """Return the view of V."""
-        given = view("V", V)
+        given = view(name, V)
         vector = given.ndim == 1
-        factor = _matrix("V", given.column() if vector else given)
-        _together(X=_memory(like), V=factor)
+        factor = _matrix(name, given.column() if vector else given)
+        _together(**{"X": _memory(like), name: factor})
         if len(factor) != count:
             wanted = f"({count},)" if vector else f"({count}, *)"
-            raise ValueError(f"V: expected shape {wanted}, got {given.shape}")
-        _rows("V", factor)  # finite?
+            raise ValueError(f"{name}: expected shape {wanted}, got {given.shape}")
+        _rows(name, factor)  # finite?
         return cast(FloatArray, factor), vector
 
     def output(
@@ -152,6 +154,26 @@ class Device(Place):
     def empty(self, like: Any, shape: tuple[int, int]) -> FloatArray:
         """Return memory on the device and in the stream of `like`."""
         return cast(FloatArray, device_memory.scratch(like, shape))
+
+    def clear(self, array: Any) -> None:
+        """Write zeros."""
+        device_memory.scale_rows(None, array, scale=0.0)
+
+    def beside(self, left: Any, right: Any) -> FloatArray:
+        """Return the columns of both matrices in one."""
+        width = left.shape[1]
+        both = device_memory.scratch(left, (len(left), width + right.shape[1]))
+        device_memory.scale_rows(left, both[:, :width])
+        device_memory.scale_rows(right, both[:, width:])
+        return cast(FloatArray, both)
+
+    def add_turned(self, matrix: Any, part: Any) -> None:
+        """Add the transpose of `part` to a matrix."""
+        device_memory.add_turned(matrix, part)
+
+    def add_mirrored(self, matrix: Any) -> None:
+        """Add its transpose to a square matrix."""
+        device_memory.add_turned(matrix, None)
 
     def multiply(self, A: Any, V: Any, out: Any, diagonal: FloatArray | None, shift: int) -> None:
         """Write A V by a kernel."""

@@ -14,6 +14,7 @@ from ntkfast.engines.cuda import device_of
 from ntkfast.places.device_array import DeviceArray, dense
 
 __all__ = [
+    "add_turned",
     "device_of",
     "multiply",
     "numbers",
@@ -70,6 +71,13 @@ def multiply(
     with cuda.on_device_of(arrays):
         seen = (array.described() for array in arrays)
         cuda.call("multiply", A.dtype, *seen, diagonal, shift, cuda.here())
+
+
+def add_turned(out: DeviceArray, part: DeviceArray | None) -> None:
+    """Add the transpose of `part` to `out`; None: that of `out` itself, which is square."""
+    with cuda.on_device_of([out] if part is None else [out, part]):
+        given = None if part is None else part.described()
+        cuda.call("add_turned", out.dtype, given, out.described(), cuda.here())
 
 
 def scale_rows(

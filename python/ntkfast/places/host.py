@@ -12,7 +12,7 @@ from ntkfast import engines
 from ntkfast.arrays import checks, ragged
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Rows, Shape
 from ntkfast.arrays.foreign import host_array
-from ntkfast.arrays.panels import PANEL_BYTES
+from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.places.base import Output, Place
 
@@ -65,10 +65,12 @@ class Host(Place):
         left, right = ragged.matched(left, ragged.checked("Y", Y))
         return [(left, left.values), (right, right.values)]
 
-    def factor(self, V: Any, count: int, like: Collection) -> tuple[FloatArray, bool]:
+    def factor(
+        self, V: Any, count: int, like: Collection, name: str = "V"
+    ) -> tuple[FloatArray, bool]:
         """Return V in the dtype of the inputs."""
-        matrix, vector = checks.columns("V", V, count)
-        return checks.narrowed("V", matrix, like.dtype), vector
+        matrix, vector = checks.columns(name, V, count)
+        return checks.narrowed(name, matrix, like.dtype), vector
 
     def output(
         self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
@@ -119,6 +121,25 @@ class Host(Place):
     def empty(self, like: Any, shape: tuple[int, int]) -> FloatArray:
         """Return memory of the dtype of `like`."""
         return np.empty(shape, like.dtype)
+
+    def clear(self, array: Any) -> None:
+        """Write zeros."""
+        array[...] = 0
+
+    def beside(self, left: Any, right: Any) -> FloatArray:
+        """Return the columns of both matrices in one."""
+        return np.hstack([left, right])
+
+    def add_turned(self, matrix: Any, part: Any) -> None:
+        """Add the transpose of `part` to a matrix."""
+        matrix += part.T
+
+    def add_mirrored(self, matrix: Any) -> None:
+        """Add its transpose to a square matrix, panel by panel from the diagonal on."""
+        for rows in panels(len(matrix), len(matrix) * matrix.itemsize):
+            rest = slice(rows.start, None)
+            both = matrix[rows, rest] + matrix[rest, rows].T
+            matrix[rows, rest], matrix[rest, rows] = both, both.T
 
     def multiply(self, A: Any, V: Any, out: Any, diagonal: FloatArray | None, shift: int) -> None:
         """Write A V by BLAS."""

@@ -22,6 +22,7 @@ DRAWN = 400  # points of a line
 PARITY = ("even degrees", "odd degrees")
 LOG10 = math.log(10)
 DASHES = (0, (6, 4))
+BELOW = 12  # decades that are shown below the lowest value of the slowest decay
 FEW_DECADES = 2.2  # with ticks between the powers of ten
 
 
@@ -82,14 +83,15 @@ def spectrum(
 
 def _named(spectra: Any, labels: Sequence[str] | None) -> list[tuple[str, MercerSpectrum]]:
     if isinstance(spectra, Mapping):
-        named = list(spectra.items())
+        several = list(spectra.values())
     else:
         several = list(spectra) if isinstance(spectra, Sequence) else [spectra]
-        for one in several:
-            if not hasattr(one, "eigenvalues"):
-                raise TypeError(
-                    f"spectra: expected what ntkfast.spectrum.mercer returns, got {one!r}"
-                )
+    for one in several:
+        if not hasattr(one, "eigenvalues"):
+            raise TypeError(f"spectra: expected what ntkfast.spectrum.mercer returns, got {one!r}")
+    if isinstance(spectra, Mapping):
+        named = list(spectra.items())
+    else:
         named = [(f"{one.kernel!r}, d = {one.dim}", one) for one in several]
     if labels is not None:
         if len(labels) != len(named):
@@ -121,12 +123,18 @@ def _draw(axes: Axes, one: MercerSpectrum, label: str, shade: Any, asymptotes: b
 
 
 def _keep_in_view(axes: Axes, named: Sequence[tuple[str, MercerSpectrum]]) -> None:
-    """Limit the height to the eigenvalues: asymptotes rise far above them at low degrees."""
-    heights = np.concatenate([one.log_eigenvalues[1:] for _, one in named]) / LOG10
-    heights = heights[np.isfinite(heights)]
-    if not len(heights):
+    """Limit the height to the eigenvalues: asymptotes rise far above them at low degrees.
+
+    One that falls far below all others, as those of smooth kernels do, leaves the picture.
+    """
+    drawn = [one.log_eigenvalues[1:] / LOG10 for _, one in named]
+    drawn = [heights[np.isfinite(heights)] for heights in drawn]
+    drawn = [heights for heights in drawn if len(heights)]
+    if not drawn:
         return
-    low, high = float(heights.min()), float(heights.max())
+    high = float(max(heights.max() for heights in drawn))
+    lowest = [float(heights.min()) for heights in drawn]
+    low = max(min(lowest), max(lowest) - BELOW)
     if high - low <= FEW_DECADES:  # their powers of ten are numbers
         ticks, labels = log_ticks(10**low, 10**high)
         places = [math.log10(tick) for tick in ticks]

@@ -22,11 +22,13 @@ from ntkfast.features.base import BaseEstimator, check_is_fitted, validate_data
 from ntkfast.features.streaming import sample_weights
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.kernels.pace import steps
 from ntkfast.kernels.parameters import changed, parameters_of
 from ntkfast.regression.parameters import kernel_of, or_default
 from ntkfast.regression.saved import save
 from ntkfast.regression.solution import Solution
 from ntkfast.regression.solver import evaluation_on, solve
+from ntkfast.support.progress import Bar, is_shown
 
 PART_BYTES = 1 << 26  # in float64 at a time: of inputs, or of a panel of K(Z, X)
 PART_INPUTS = 2048  # the same for images and sequences
@@ -249,9 +251,14 @@ class KernelEstimator(KernelModel):
         evaluate, known = self._evaluation(), self.X_fit_.astype(np.float64, copy=False)
         result = np.empty((len(inputs), *self.dual_coef_.shape[1:]), inputs.dtype)
         width = 8 * inputs.shape[1] if isinstance(inputs, np.ndarray) else PART_BYTES // PART_INPUTS
-        for part in panels(len(inputs), width, PART_BYTES):
-            some = inputs[part].astype(np.float64, copy=False)
-            result[part] = evaluate.matmul(some, known, self.dual_coef_)
+        watched = is_shown(self.progress) and not evaluate.is_remote
+        with Bar(self.progress if watched else False, "predict", len(inputs), "rows") as bar:
+            for panel in panels(len(inputs), width, PART_BYTES):
+                whole = inputs[panel]
+                for part in steps(len(whole)) if watched else [slice(None)]:
+                    some = whole[part].astype(np.float64, copy=False)
+                    result[panel][part] = evaluate.matmul(some, known, self.dual_coef_)
+                    bar.update(len(some))
         return result
 
 

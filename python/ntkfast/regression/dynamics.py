@@ -15,8 +15,10 @@ from ntkfast.regression.eigen import Eigen
 from ntkfast.regression.krylov import Krylov, SolvedByProducts, Spaces
 from ntkfast.regression.positive import factorised
 from ntkfast.regression.repeated import Repeated
+from ntkfast.regression.solution import SolverWarning
 from ntkfast.regression.training_time import Descent, largest_eigenvalue
 from ntkfast.spectrum.gram.cholesky import Cholesky
+from ntkfast.support.telling import warn
 
 
 class Moment(Protocol):
@@ -224,9 +226,11 @@ class Dynamics:
             return self.descent.flow(w, time)
         factors, left = self.descent.steps(w, steps)
         if not (np.isfinite(factors).all() and np.isfinite(left).all()):
-            limit = self.descent.largest * self.targets.size / self.largest
-            raise ValueError(
-                f"learning_rate: {steps} steps diverge and overflow, expected less than "
-                f"{limit:.6g}, got {self.descent.rate * self.targets.size:.6g}"
-            )
+            raise ValueError(f"learning_rate: {steps} steps diverge and overflow, {self._beyond()}")
+        if self.descent.rate * self.largest > self.descent.largest * (1 + 1e-9):
+            warn(f"learning_rate: steps diverge, {self._beyond()}", SolverWarning)
         return factors, left
+
+    def _beyond(self) -> str:
+        limit = self.descent.largest * self.targets.size / self.largest
+        return f"expected less than {limit:.6g}, got {self.descent.rate * self.targets.size:.6g}"

@@ -15,6 +15,7 @@ from ntkfast.arrays.collections import Values
 from ntkfast.regression.base import KernelEstimator, KernelRegressor, weighed
 from ntkfast.regression.held_out import Path, estimated_path, exact_path
 from ntkfast.regression.solver import DIRECT
+from ntkfast.support.telling import warn
 
 Self = TypeVar("Self", bound="KernelRidgeCV")
 RELATIVE = np.geomspace(1e-8, 10, 28)  # three ridges in each decade, over the mean of the diagonal
@@ -178,10 +179,27 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
         inputs, targets, weights = weighed(sample_weight, inputs, targets)
         path = self._along_path(inputs, targets, weights, self.ridges, criterion)
         self.X_fit_ = inputs
+        _warn_of_a_constant(targets, path.errors, weights)
         held_out, coefficients = targets - path.errors, path.coefficients
         self.dual_coef_ = coefficients[:, 0] if vector else coefficients
         self.held_out_ = held_out[:, 0] if vector else held_out
         return self
+
+
+def _warn_of_a_constant(targets: Values, errors: Values, weights: Values | None) -> None:
+    """Warn where the mean of the targets would have been a far better prediction."""
+    mean = np.average(targets, axis=0, weights=weights)
+    around = np.average((targets - mean) ** 2, axis=0, weights=weights)
+    found = np.average(errors**2, axis=0, weights=weights)
+    for column in np.flatnonzero((around > 0) & (found > 1.5 * around) & (mean**2 > around)):
+        warn(
+            f"y: column {column} has mean {mean[column]:.3g} and is predicted with an error of "
+            f"{np.sqrt(found[column]):.3g}, more than its standard deviation "
+            f"{np.sqrt(around[column]):.3g}: there is no constant term; take a network with "
+            "biases, and subtract the mean first, by "
+            "TransformedTargetRegressor(model, transformer=StandardScaler(with_std=False))",
+            UserWarning,
+        )
 
 
 def _ridges(given: Any, default: Values, estimated: bool) -> Values:

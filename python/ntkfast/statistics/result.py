@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,3 +81,22 @@ def checked_level(significance_level: object) -> float:
     if number >= 1:
         raise ValueError(f"significance_level: expected a number < 1, got {significance_level}")
     return number
+
+
+def checked_permutations(n_permutations: object, level: float) -> int:
+    """Return the number of permutations, with a warning if too few of them can reject.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no positive integer.
+    """
+    count = checks.count("n_permutations", n_permutations, least=1)
+    least = int(np.ceil(1 / level - 1e-9)) - 1
+    if count < least:
+        warnings.warn(
+            f"n_permutations: with {count} no p-value is below {1 / (1 + count):.3g}, so that the "
+            f"test cannot reject at level {level:g}; expected at least {least}",
+            stacklevel=3,
+        )
+    return count

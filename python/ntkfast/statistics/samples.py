@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.foreign import host_array
+from ntkfast.kernels.base import Kernel
 
 Weights = NDArray[np.float64]
 
@@ -21,11 +22,11 @@ class Pool:
 
     Attributes
     ----------
-    Z : (N, ...) array
+    Z : (N, ...) array, or a collection of inputs
     labels : (N,) array of bool
     """
 
-    Z: NDArray[Any]
+    Z: Any
     labels: NDArray[np.bool_]
 
     def weights(self) -> Weights:
@@ -56,18 +57,25 @@ class Pool:
                     f"split: a share of {share:g} of {len(members)} inputs leaves a part empty"
                 )
             chosen[generator.choice(members, count, replace=False)] = True
-        part, rest = (Pool(self.Z[some], self.labels[some]) for some in (chosen, ~chosen))
+        parts = (np.flatnonzero(some) for some in (chosen, ~chosen))
+        part, rest = (Pool(self.Z[some], self.labels[some]) for some in parts)
         return part, rest
 
 
-def pool(X: ArrayLike, Y: ArrayLike) -> Pool:
-    """Join two samples.
+def pool(X: Any, Y: Any, kernel: Kernel | None = None) -> Pool:
+    """Join two samples; lists and sequences as the kernel reads them, if its inputs are no rows.
 
     Raises
     ------
     TypeError, ValueError
         If they are no arrays of numbers, or inputs of X and of Y have different shapes.
     """
+    if (
+        kernel is not None
+        and not kernel.of_rows
+        and not (hasattr(X, "ndim") and hasattr(Y, "ndim"))
+    ):
+        return Pool(kernel.collect([*X, *Y]), np.arange(len(X) + len(Y)) < len(X))
     first, second = (checks.real_array(n, host_array(n, a)) for n, a in (("X", X), ("Y", Y)))
     if first.ndim < 2 or 0 in first.shape:
         raise ValueError(f"X: expected shape (inputs, features), got {first.shape}")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ntkfast.arrays import checks
 from ntkfast.finite import MLP
 from ntkfast.kernels.base import Kernel, checked_kernel
-from ntkfast.statistics.result import TwoSampleTest, checked_level
+from ntkfast.statistics.result import TwoSampleTest, checked_level, checked_permutations
 from ntkfast.statistics.samples import Pool, pool
 from ntkfast.support.randomness import RNG
 
@@ -38,7 +38,7 @@ def ntk_mmd_test(
     Parameters
     ----------
     X : (n, ...) array
-        Inputs of the kernel.
+        Inputs of the kernel; for kernels of sequences also a list.
     Y : (m, ...) array
     kernel : Kernel, optional
         The NTK or NNGP of any network, finite (``MLP.ntk``) or not. Default: the time-zero NTK of
@@ -88,12 +88,11 @@ def ntk_mmd_test(
     True
     """
     rate = checked_level(significance_level)
-    count = checks.count("n_permutations", n_permutations, least=1)
-    both, generator = pool(X, Y), np.random.default_rng(rng)
+    count = checked_permutations(n_permutations, rate)
+    able = None if kernel is None else checked_kernel(kernel)
+    both, generator = pool(X, Y, able), np.random.default_rng(rng)
     checks.choice("bootstrap", bootstrap, BOOTSTRAPS)
-    if kernel is None:
-        kernel = softplus_network(both.Z.shape[-1], rng=rng).ntk
-    k = checked_kernel(kernel)
+    k = softplus_network(both.Z.shape[-1], rng=rng).ntk if able is None else able
     if split is None:
         if bootstrap == "test":
             raise ValueError('bootstrap: "test" needs a test part, give split=0.5')
@@ -196,7 +195,7 @@ def trained_mmd_test(
     True
     """
     rate = checked_level(significance_level)
-    count = checks.count("n_permutations", n_permutations, least=1)
+    count = checked_permutations(n_permutations, rate)
     step = checks.number("learning_rate", learning_rate, above=0.0)
     both, generator = pool(X, Y), np.random.default_rng(rng)
     net = softplus_network(both.Z.shape[-1], rng=rng) if network is None else network

@@ -22,5 +22,6 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """Return the end of a message, "; did you mean 'relu'?", or nothing if no word is near."""
     from difflib import get_close_matches  # needed by those who err
 
-    close = get_close_matches(str(word), list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    small = {name.lower(): name for name in known}
+    close = get_close_matches(str(word).lower(), list(small), 1)
+    return f"; did you mean {small[close[0]]!r}?" if close else ""

@@ -22,7 +22,6 @@ class Lazy:
     """The functions of `ntkfast.engines.Engine`; looking one up that computes imports Numba."""
 
     unavailable = staticmethod(unavailable)
-    differentiates = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(importlib.import_module("ntkfast.engines.numba.functions"), name)

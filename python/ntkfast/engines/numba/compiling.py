@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from numba import njit
+from numba import njit, types
 from numba.core.options import DefaultOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -21,8 +21,16 @@ if hasattr(DefaultOptions, "_nrt"):
 def compiled(function: Function) -> Function:
     """Compile a function called from compiled code; products and sums may be fused."""
     wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # half of the time
-    result: Function = njit(**wrappers, **_OPTIONS)(function)
-    return result
+    result = njit(**wrappers, **_OPTIONS)(function)
+    # Numba compiles a function anew for every literal that it is called with: 0, 1 and a variable.
+    resolve = result.get_call_template
+
+    def for_all_numbers(args: tuple[types.Type, ...], kws: dict[str, types.Type]) -> Any:
+        named = {name: types.unliteral(kind) for name, kind in kws.items()}
+        return resolve(tuple(map(types.unliteral, args)), named)
+
+    result.get_call_template = for_all_numbers
+    return cast(Function, result)
 
 
 def inlined(function: Function) -> Function:

@@ -1,0 +1,57 @@
+"""What derivatives of close pairs share, of images and of sequences: differences that keep digits.
+
+Two deviations n and m of a pair are compared by n^2 - c^2 m^2, c any float near their ratio: inputs
+that are multiples of each other differ by nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Doubles: TypeAlias = NDArray[np.float64]
+
+
+def told_apart(v: Doubles, least: float) -> Doubles:
+    """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
+    return np.where(v < least, 0, v)
+
+
+def inverse(a: Doubles) -> Doubles:
+    """Return 1 / a, and 0 of 0."""
+    return np.where(a > 0, 1 / np.where(a > 0, a, 1), 0)
+
+
+def ratio_of(n: Doubles, m: Doubles) -> Doubles:
+    """Return ratios of deviations, and 1 where one vanishes."""
+    both = (n > 0) & (m > 0)
+    return np.where(both, n * inverse(m), 1)
+
+
+def lost_at(lost: Any, before: Any, p: Any, ratio: Doubles) -> Doubles:
+    """Return a difference of variances for one ratio from that for another.
+
+    Parameters
+    ----------
+    lost, before : arrays
+        The variance of the first input less that of the second times the square of `before`.
+    p : array
+        Variances of the second input.
+    ratio : array
+    """
+    return np.asarray(lost + (before - ratio) * (before + ratio) * p)
+
+
+def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
+    """Return a product and its rounding error: Dekker, Numerische Mathematik 18 (1971)."""
+    value = a * b
+    (one, two), (three, four) = (_halves(part) for part in (a, b))
+    return value, two * four - (((value - one * three) - two * three) - one * four)
+
+
+def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
+    scaled = 134217729.0 * a
+    high = scaled - (scaled - a)
+    return high, a - high

@@ -1,0 +1,213 @@
+"""Gradients of convolutional kernels by the pixels of an image, pair after pair.
+
+A kernel depends on the pixels of the first image by covariances and by its variances; their way
+from the pixels is differentiated once for all pairs of pixels. Behind a pool a variance is a sum of
+covariances of an image with itself, which are walked back like others.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.activations.base import Activation
+from ntkfast.engines.maps import ImagePlan
+from ntkfast.kernels.close_pairs import Doubles, inverse
+from ntkfast.kernels.image_pairs import By
+from ntkfast.kernels.image_planes import (
+    ACTIVATE,
+    ADD,
+    CONV,
+    NORMALIZE,
+    RELU,
+    SAVE,
+    SWAP,
+    Geometry,
+)
+from ntkfast.kernels.image_slopes import Images, Walk
+
+# From NNGP and NTK of pairs to the derivatives by both.
+Weigh: TypeAlias = Callable[[Doubles, Doubles], tuple[Doubles, Doubles]]
+
+
+class Own(NamedTuple):
+    """The NNGP of images with themselves, and its gradients by pixels."""
+
+    value: Doubles
+    gradient: Doubles
+
+
+@dataclass(frozen=True, eq=False)
+class Alone:
+    """What walks ask of images by themselves, which were divided by `size`.
+
+    `own` is what dense layers behind the read-out ask for, or None.
+    """
+
+    geometry: Geometry
+    images: Images
+    size: Doubles
+    own: Own | None = None
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, which: Any) -> Alone:
+        own = None if self.own is None else Own(*(one[which] for one in self.own))
+        return Alone(self.geometry, self.images.part(which), self.size[which], own)
+
+    @property
+    def variance(self) -> Doubles:
+        """The NNGP of the images themselves with themselves, where dense layers ask for it."""
+        assert self.own is not None
+        return self.size**2 * self.own.value
+
+
+@lru_cache(maxsize=4)
+def geometry_of(plan: ImagePlan, activations: tuple[Activation, ...]) -> Geometry:
+    """Return the geometry of a plan."""
+    return Geometry(plan, activations)
+
+
+def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
+    """Return images with their variances, and the walk of each image with itself."""
+    plan = at.plan
+    images = Images(data, [plan.input_scale * (data**2).sum(axis=1)])
+    walk = Walk(at, images, images, np.ones(len(data), bool))
+    for (k, end), planes in zip(at.segments, at.own, strict=True):
+        for step in range(k, end):
+            row, q, operation = plan.steps[step], images.q[-1], at.operations[step]
+            if operation == CONV:
+                q = row["gain"] * at.window(q, step) + row["bias"]
+            elif operation in (RELU, ACTIVATE):
+                q = np.asarray(at.activations[step].variance(q))
+            elif operation == NORMALIZE:
+                size = q.mean(axis=(1, 2), keepdims=True) if row["whole"] else q
+                q = q * inverse(size)
+                if not row["whole"]:
+                    q = np.where(q > 0, 1.0, 0.0)
+            elif operation == SWAP:
+                q = images.q[at.saved(step)]
+            elif operation == ADD:
+                q = q + images.q[at.saved(step)]
+            images.q.append(q)
+        for d, links in planes.items():
+            walk.pool(end, d, walk.forth(k, end, d)[-1], links)
+        if planes:
+            images.q.append(walk.pooled[end + 1][0, 0][0])
+    return images, walk
+
+
+def with_own(one: Alone, parts: list[slice]) -> Alone:
+    """Add the NNGP of images with themselves, part by part."""
+    values: list[Doubles] = []
+
+    def weigh(nngp: Doubles, ntk: Doubles) -> tuple[Doubles, Doubles]:
+        values.append(nngp)
+        return np.ones_like(nngp), np.zeros_like(ntk)
+
+    gradients = []
+    for part in parts:
+        images = one.images.part(part)
+        count = len(images.data)
+        same = np.ones(count, bool)
+        found = pair_gradients(one.geometry, images, images, same, weigh, True, count)
+        gradients.append(2 * found)  # both images move
+    return replace(one, own=Own(np.concatenate(values), np.concatenate(gradients)))
+
+
+def pair_gradients(
+    at: Geometry,
+    x: Images,
+    y: Images,
+    same: NDArray[np.bool_],
+    weigh: Weigh,
+    seen: bool,
+    rows: int,
+) -> Doubles:
+    """Return the gradients of functions of both kernels of pairs of images by the first images.
+
+    Parameters
+    ----------
+    same : (n,) array
+        Which pairs are equal.
+    weigh : callable
+        From the NNGP and the NTK of pairs to the derivatives by both.
+    seen : bool
+        Whether it looks at them.
+    rows : int
+        How many first images there are, each with as many pairs, one after the other: gradients
+        are summed over these.
+
+    Returns
+    -------
+    (rows, channels, height, width) array
+    """
+    walk, final = Walk(at, x, y, same), at.segments[-1]
+    for (k, end), planes in zip(at.segments, at.planes, strict=False):
+        for d, links in planes.items():
+            walk.pool(end, d, walk.forth(k, end, d)[-1], links)
+    s, t = np.zeros((2, len(same)))
+    for d, weights in at.weights.items() if seen else ():
+        pair = walk.forth(*final, d)[-1]
+        s += (weights * pair.s).sum(axis=(1, 2))
+        t += (weights * pair.t).sum(axis=(1, 2))
+    s += at.plan.bias
+    nngp, ntk = (a[:, None, None] for a in weigh(s, t + at.plan.trained * s))
+    for d, weights in at.weights.items():
+        by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
+        walk.back(final[0], d, walk.forth(*final, d), by_end)
+    for (k, end), planes in zip(at.segments[-2::-1], at.planes[::-1], strict=True):
+        for d, links in planes.items():
+            walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
+
+    def summed(a: Doubles) -> Doubles:
+        return np.asarray(a.reshape(rows, -1, *a.shape[1:]).sum(axis=1))
+
+    distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
+    by_q = [summed(a) for a in walk.by_q]
+    return summed(walk.by_data) + by_variances(at, distinct, by_q)
+
+
+def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
+    """Return the gradients by pixels, from derivatives by the variances before all steps."""
+    plan, more = at.plan, defaultdict[int, Any](float)
+    images, walk = alone(at, data)
+    for (k, end), planes in zip(at.segments[::-1], at.own[::-1], strict=True):
+        if planes:  # both images move
+            behind = walk.by_pooled.setdefault(end + 1, defaultdict(lambda: [0.0, 0.0]))
+            behind[0, 0] = [behind[0, 0][0] + by_q[end + 1], np.zeros_like(by_q[end + 1])]
+            for d, links in planes.items():
+                walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
+            for level in range(k, end + 1):
+                by_q[level] += 2 * walk.by_q[level]
+        carried: Any = by_q[end]
+        for step in reversed(range(k, end)):
+            row, q, operation = plan.steps[step], images.q[step], at.operations[step]
+            if operation == CONV:
+                carried = row["gain"] * at.turned_window(carried, step)
+            elif operation in (RELU, ACTIVATE):
+                whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
+                carried = (2 * whole.by_q + whole.by_c) * carried
+            elif operation == NORMALIZE and row["whole"]:
+                size = inverse(q.mean(axis=(1, 2), keepdims=True))
+                mean = (carried * q).mean(axis=(1, 2), keepdims=True)
+                carried = size * (carried - size * mean)
+            elif operation == NORMALIZE:
+                carried = np.zeros_like(carried)
+            elif operation == ADD:
+                more[at.saved(step)] = carried
+            elif operation == SWAP:
+                saved = at.saved(step)
+                carried, more[saved] = more.pop(step), more[saved] + carried
+            elif operation == SAVE:
+                carried = carried + more.pop(step)
+            carried = carried + by_q[step]
+        by_q[k] = carried
+    return 2 * walk.by_data + 2 * plan.input_scale * by_q[0][:, None] * data
