@@ -24,7 +24,7 @@ Indices: TypeAlias = NDArray[np.intp]
 Shift: TypeAlias = tuple[int, int]  # displacement behind the steps up to the next pool
 # The planes that a pool makes of one, with the counts of rows and columns.
 Links: TypeAlias = list[tuple[Shift, Doubles, Doubles]]
-CONV, RELU, POOL, SAVE, ADD, SWAP, ACTIVATE, NORMALIZE = map(int, ImageOperation)
+CONV, RELU, POOL, SAVE, ADD, SWAP, ACTIVATE, NORMALIZE, MULTIPLY = map(int, ImageOperation)
 
 
 class Taps(NamedTuple):

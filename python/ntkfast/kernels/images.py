@@ -14,6 +14,7 @@ from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
+from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
@@ -177,6 +178,11 @@ class ImageKernel(EachPair):
                     "kernel: derivatives by pixels are known of dense layers whose dual kernels "
                     f"have derivatives in closed form; got {layer.activation.name} in {self!r}"
                 )
+        if ImageOperation.MULTIPLY in self.network.plan(X.shape).steps["operation"]:
+            raise TypeError(
+                "kernel: derivatives by pixels are not known where branches are multiplied, as in "
+                f"{self!r}; of sums and concatenations they are"
+            )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
