@@ -91,6 +91,7 @@ def test_branches_on_images_are_those_on_rows() -> None:
     [
         nf.Add(("relu", C(3, 0.8, stride=2)), C(1, 0.5, stride=2), ("erf", C(2, stride=2))),
         nf.Skip("relu", C(2), shortcut=("gelu", C(1, 0.7))),
+        nf.Multiply(C(2), ("erf", C(3)), (C(1), "relu")),
         nf.Concatenate("relu", ("erf", C(), nf.Add("sin", C(2, 0.5))), shares=(1, 3)),
     ],
 )
@@ -128,13 +129,6 @@ def test_derivatives_where_branches_meet(block: Any) -> None:
         (ValueError, lambda: nf.ConvNet(C(), nf.Add(nf.AvgPool(), C())), "Add: expected no pool"),
         (ValueError, lambda: nf.ConvNet(C(), nf.Add(D(), C())), r"Conv\(1\) is one at every"),
         (ValueError, lambda: nf.ConvNet(C(), R()), "one on sequences"),
-        (
-            TypeError,
-            lambda: nf.ConvNet(C(), nf.Multiply(C(), ())).ntk.vjp(
-                *2 * [np.ones((1, 2, 2, 1))], [[1]]
-            ),
-            "not known where branches are multiplied",
-        ),
         (ValueError, lambda: nf.ConvNet(C(), nf.Add("relu", "erf")), "correlated"),
         (ValueError, lambda: nf.ConvNet(C(), nf.Concatenate("relu", ()), "relu"), "concatenation"),
         (TypeError, lambda: nf.Residual(C()), "dense network, got Conv"),

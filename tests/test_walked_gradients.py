@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +74,15 @@ IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
     "circular strides": (
         ConvNet(WIDE, "cos", Conv(3, 1.2, 0.1, "circular", stride=(2, 3)), "gaussian"),
         (4, 6, 1),
+    ),
+    "branches": (
+        ConvNet(
+            Conv(2, 1.2, 0.2),
+            nf.Multiply(("relu", Conv(2, 0.9, 0.1)), ("erf", Conv(1)), ()),
+            nf.Concatenate((Conv(1), "gelu"), (Conv(1), "abs"), shares=(0.3, 0.7)),
+            *(Conv(2, 1.1, 0.1), nf.Add((), ("relu", Conv(1), nf.Multiply((), Conv(1)))), Conv(1)),
+        ),
+        (3, 2, 2),
     ),
     "head": (
         ConvNet(
@@ -220,6 +230,11 @@ CLOSE_IMAGES = {
         *(Conv((1, 2), 1.2), LayerNorm("all"), "relu"),
         *(Conv((1, 2), 1.0, 0.3), LayerNorm(), "relu"),
     ),
+    "product": ConvNet(
+        Conv((1, 2), 1.2, 0.1),
+        nf.Multiply(("abs", Conv(2, 0.9, 0.2)), ("leaky_relu(0.3)", Conv(1))),
+        *(Conv((1, 2)), "relu"),
+    ),
     "step": ConvNet(Conv(3, 1.2, 0.1), "step", Conv(3, 1.1, 0.2), "relu"),
     "pool": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "relu"),
     "mixed": ConvNet(Conv(3, 1.2, 0.1), "erf", Conv(3, 1.1, 0.2), "relu"),
@@ -261,6 +276,17 @@ def test_close_images(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["pool", "mixed", "relu"])
+def test_gradients_of_close_images_say_what_they_lose(name: str) -> None:
+    net, x = CLOSE_IMAGES[name], np.random.default_rng(4).standard_normal((2, 1, 3, 1))
+    said = pytest.warns(RuntimeWarning, match="X: images at an angle of .* lose up to 1e\\+00 of")
+    with contextlib.nullcontext() if name == "relu" else said:
+        net.ntk.vjp(x, x[::-1] * 2 + 1e-9, np.ones((2, 2)))
+    net.ntk.vjp(x, x[::-1] * 2, np.ones((2, 2)))
+    net.nngp.vjp(x, x[::-1] * 2 + 1e-9, np.ones((2, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:X. images at an angle:RuntimeWarning")
 def test_images_without_a_derivative() -> None:
     """What has none is 0 or a mean, and never NaN."""
     x = np.random.default_rng(0).standard_normal((1, 3, 3, 1))

@@ -24,6 +24,7 @@ from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,
     CONV,
+    MULTIPLY,
     NORMALIZE,
     RELU,
     SAVE,
@@ -96,6 +97,8 @@ def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
                 q = images.q[at.saved(step)]
             elif operation == ADD:
                 q = q + images.q[at.saved(step)]
+            elif operation == MULTIPLY:
+                q = q * images.q[at.saved(step)]
             images.q.append(q)
         for d, links in planes.items():
             walk.pool(end, d, walk.forth(k, end, d)[-1], links)
@@ -203,6 +206,9 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
                 carried = np.zeros_like(carried)
             elif operation == ADD:
                 more[at.saved(step)] = carried
+            elif operation == MULTIPLY:
+                saved = at.saved(step)
+                carried, more[saved] = carried * images.q[saved], carried * q
             elif operation == SWAP:
                 saved = at.saved(step)
                 carried, more[saved] = more.pop(step), more[saved] + carried

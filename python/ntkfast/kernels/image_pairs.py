@@ -62,6 +62,11 @@ class By(NamedTuple):
         """Return the sum."""
         return By(self.s + other.s, self.t + other.t, self.u + other.u)
 
+    def by_factor(self, other: Pair) -> By:
+        """Return the derivatives by one of two factors."""
+        u = np.where(other.s < 0, other.v - 1, 1 - other.v)
+        return By(self.s * other.s + self.t * other.t, self.t * other.s, self.u * u)
+
 
 class Whole(NamedTuple):
     """Pairs behind a step, as their parts ask for them; n and m are inverse deviations."""

@@ -58,6 +58,8 @@ class Geometry:
         Whether some activation has a kink or a jump.
     rough : list of bool
         Whether cosines before a step, and after the last, are differences.
+    loses : bool
+        Whether such cosines meet a kink.
     weights : dict
         Those of the read-out, by planes.
     planes, own : lists of dicts
@@ -79,10 +81,11 @@ class Geometry:
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
         self.segments = list(zip(starts, [*self.pools, len(plan.steps)], strict=True))
-        self.rough = [False]
+        self.rough, self.loses = [False], False
         for k, (op, one) in enumerate(zip(self.operations, self.activations, strict=True)):
-            also = self.rough[self.saved(k)] if op in (ADD, SWAP) else False
+            also = self.rough[self.saved(k)] if op in (ADD, MULTIPLY, SWAP) else False
             smooth = one is not None and one.degree is None
+            self.loses |= self.rough[k] and one is not None and not smooth
             here = self.rough[k] and op != SWAP
             self.rough.append(here or also or smooth or op == POOL)
         # Of a geometry, not of all: it goes with its plan.
@@ -117,7 +120,7 @@ class Geometry:
         return found[::-1]
 
     def saved(self, k: int) -> int:
-        """Return the level that step k, an addition or a swap, finds in its slot."""
+        """Return the level that step k, which joins or swaps, finds in its slot."""
         steps, slot = self.plan.steps, self.plan.steps[k]["slot"]
         kept = [
             j for j in range(k) if self.operations[j] in (SAVE, SWAP) and steps[j]["slot"] == slot

@@ -34,6 +34,7 @@ from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,
     CONV,
+    MULTIPLY,
     NORMALIZE,
     RELU,
     SAVE,
@@ -107,6 +108,8 @@ class Walk:
                 now = states[at.saved(step) - k]
             elif operation == ADD:
                 now = self._added(step, d, now, states[at.saved(step) - k])
+            elif operation == MULTIPLY:
+                now = self._multiplied(step, d, now, states[at.saved(step) - k])
             least = ROUGH if at.rough[step + 1] else PARALLEL
             states.append(now._replace(v=told_apart(now.v, least)))
         return states
@@ -259,6 +262,14 @@ class Walk:
             v += share_of(1.0, *variances, part, whole).defect()
         return whole.pair
 
+    def _multiplied(self, k: int, d: Shift, pair: Pair, saved: Pair) -> Pair:
+        (q, _), (_, other) = (self._variances(level, d) for level in (self.at.saved(k), k))
+        p = self._variances(k + 1, d)[1]
+        ratio, rest = exact_product(pair.ratio, saved.ratio)
+        lost = pair.lost * q + pair.ratio**2 * other * saved.lost + (2 * ratio + rest) * rest * p
+        v = pair.v * (1 - saved.v) + saved.v
+        return Pair(pair.s * saved.s, pair.t * saved.s + pair.s * saved.t, v, ratio, lost)
+
     def _ways(
         self, k: int, d: Shift, ways: tuple[Pair, Pair]
     ) -> Iterator[tuple[int, tuple[Doubles, Doubles], Pair]]:
@@ -291,6 +302,10 @@ class Walk:
             elif operation == ADD:
                 saved = at.saved(step)
                 by, more[saved] = self._by_added(step, d, pair, states[saved - k], after, by)
+            elif operation == MULTIPLY:
+                saved = at.saved(step)
+                one, other = pair, states[saved - k]
+                by, more[saved] = by.by_factor(other), by.by_factor(one)
             elif operation == SWAP:
                 saved = at.saved(step)
                 by, more[saved] = more.pop(step), more[saved].plus(by)

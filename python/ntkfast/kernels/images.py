@@ -14,11 +14,11 @@ from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
-from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
 from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
+from ntkfast.kernels.lost_digits import tell_close_images
 
 if TYPE_CHECKING:
     from ntkfast.kernels.image_gradients import Alone
@@ -178,11 +178,6 @@ class ImageKernel(EachPair):
                     "kernel: derivatives by pixels are known of dense layers whose dual kernels "
                     f"have derivatives in closed form; got {layer.activation.name} in {self!r}"
                 )
-        if ImageOperation.MULTIPLY in self.network.plan(X.shape).steps["operation"]:
-            raise TypeError(
-                "kernel: derivatives by pixels are not known where branches are multiplied, as in "
-                f"{self!r}; of sums and concatenations they are"
-            )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
@@ -228,6 +223,8 @@ class ImageKernel(EachPair):
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
+        if self._loses(x.geometry):
+            tell_close_images(x.images.data, y.images.data, same)
         by_own, factor = np.zeros(n * m), y.size if V is None else y.size * V.ravel()
 
         def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
@@ -248,6 +245,15 @@ class ImageKernel(EachPair):
             by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
+
+    def _loses(self, geometry: Any) -> bool:
+        """Whether gradients lose digits at close images: slopes of ReLU have kinks, averages none."""
+        head = [one.activation for one in self.network.head_layers()]
+        kinks = [one for one in head if one != IDENTITY and one.degree is not None]
+        sharp = self.kind == "ntk" or 0 in {
+            one.degree for one in (*self.network.activations(), *kinks)
+        }
+        return sharp and (geometry.loses or bool(kinks))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):

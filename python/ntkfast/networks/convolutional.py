@@ -9,12 +9,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.names import resolve
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.images import ImageKernel
-from ntkfast.kernels.layers import IDENTITY, Layers
+from ntkfast.kernels.layers import Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
 from ntkfast.networks.gaussian import check_gaussian, each_step
@@ -62,8 +61,9 @@ class ImageNetwork(Network):
 
     def activations(self) -> tuple[Activation, ...]:
         """Return the activations among the steps of the plan, in its order."""
-        found = [one for one in each_step(self.steps()) if isinstance(one, (str, Activation))]
-        return tuple(one for one in map(resolve, found) if one != IDENTITY)
+        from ntkfast.networks.image_plan import activations_of
+
+        return tuple(activations_of(self.steps()))
 
     @property
     def divides_by_channels(self) -> bool:

@@ -80,11 +80,11 @@ class Branch(Branches):
 
 
 def each_step(steps: Sequence[Any]) -> Iterator[Any]:
-    """Yield the steps of a network, those of branches too: the last way first, as plans have it."""
+    """Yield the steps of a network, those of all branches too."""
     for step in steps:
         yield step
         if isinstance(step, Branches):
-            for way in reversed(step.ways):
+            for way in step.ways:
                 yield from each_step(way)
 
 

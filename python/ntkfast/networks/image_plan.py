@@ -8,7 +8,7 @@ those that differ by less than its window.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.names import relu
+from ntkfast.activations.names import relu, resolve
 from ntkfast.arrays.collections import Shape
 from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ActivationKind, ImageOperation
 from ntkfast.engines.maps import ImagePlan
+from ntkfast.kernels.layers import IDENTITY
 from ntkfast.networks.gaussian import Branches
 from ntkfast.networks.neurons import LayerNorm
 from ntkfast.networks.steps import (
@@ -37,6 +38,21 @@ from ntkfast.networks.steps import (
 )
 
 Op = ImageOperation
+
+
+def order_of(ways: Sequence[tuple[Any, ...]]) -> list[int]:
+    """Return in which order a plan has ways of branches: the last one first, identities last."""
+    return sorted(reversed(range(len(ways))), key=lambda k: not ways[k])
+
+
+def activations_of(steps: Sequence[Any]) -> Iterator[Activation]:
+    """Yield the activations of a network in the order of its plan."""
+    for step in steps:
+        if isinstance(step, Branches):
+            for k in order_of(step.ways):
+                yield from activations_of(step.ways[k])
+        elif isinstance(step, (str, Activation)) and resolve(step) != IDENTITY:
+            yield resolve(step)
 
 
 def _shares(step: Branches) -> tuple[float, ...]:
@@ -79,8 +95,8 @@ class _Table:
     def _join(self, step: Branches, slot: int) -> None:
         """Walk the ways of branches, the identity last; what they began with waits in a slot."""
         start, ends = self.shapes[-1], list[Pair]()
-        both = zip(step.ways, _shares(step), strict=True)
-        ways = sorted([*both][::-1], key=lambda way: not way[0])
+        shares = _shares(step)
+        ways = [(step.ways[k], shares[k]) for k in order_of(step.ways)]
         inner, other = slot + slots_of(step), slot + 1
         self._put(Op.SAVE, slot=slot)
         for k, (way, share) in enumerate(ways):
