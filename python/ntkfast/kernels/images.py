@@ -247,7 +247,7 @@ class ImageKernel(EachPair):
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
 
     def _loses(self, geometry: Any) -> bool:
-        """Whether gradients lose digits at close images: slopes of ReLU have kinks, averages none."""
+        """Whether gradients lose digits at close images: slopes of ReLU have a kink, means none."""
         head = [one.activation for one in self.network.head_layers()]
         kinks = [one for one in head if one != IDENTITY and one.degree is not None]
         sharp = self.kind == "ntk" or 0 in {
