@@ -87,6 +87,25 @@ def test_branches_on_images_are_those_on_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    "block",
+    [
+        nf.Add(("relu", C(3, 0.8, stride=2)), C(1, 0.5, stride=2), ("erf", C(2, stride=2))),
+        nf.Skip("relu", C(2), shortcut=("gelu", C(1, 0.7))),
+        nf.Multiply(C(2), ("erf", C(3)), (C(1), "relu")),
+        nf.Concatenate("relu", ("erf", C(), nf.Add("sin", C(2, 0.5))), shares=(1, 3)),
+    ],
+)
+def test_derivatives_where_branches_meet(block: Any) -> None:
+    net, rng = nf.compose(C(3, 1.1, 0.2), block, C(2), "relu"), np.random.default_rng(0)
+    x, y, step = (rng.normal(size=(2, 4, 3, 2)) for _ in range(3))
+    V = rng.normal(size=(2, 2))
+    for kernel in (net.ntk, net.nngp):
+        ends = [np.sum(V * kernel(x + h * step, y)) for h in (1e-5, -1e-5)]
+        found = np.sum(kernel.vjp(x, y, V) * step)
+        assert found == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("error", "make", "message"),
     [
         (ValueError, lambda: nf.compose(), "at least one layer"),
