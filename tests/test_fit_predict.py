@@ -53,7 +53,7 @@ def test_regression(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
         "y.npy: float64 are taken as numbers to predict; --task says otherwise"
     )
     assert f"model.npz: 60 rows, ridge {wanted.ridge_:.4g}, " in said
-    assert f"leave-one-out root mean square error {error:.4g}, of y" in said
+    assert f"leave-one-out root mean square error {error:.4g}, standard deviation of y" in said
     said = ran(capfd, "predict", "model.npz", "Z.npy", "--out", "f.npy", "--rows", "7")
     assert said == "f.npy: 25 float64\n"
     assert_allclose(np.load("f.npy"), wanted.predict(Z), rtol=1e-12)
