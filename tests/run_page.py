@@ -29,7 +29,7 @@ NEEDS = {
     "matplotlib": r"\bnf\.plot\.|\.png\b|\bplt\.|ntkfast demo",
     "sklearn": r"\bnf\.(?:features|regression)\b|^(?:>>> )?from (?:sklearn|ntkfast\.\w+) import|"
     r"ntkfast (?:fit|predict|demo)",
-    "torch": r"^(?:>>> )?import torch|\bnf\.torch\b",
+    "torch": r"^(?:>>> )?import torch|\btorch\.|\bnf\.torch\b",
     "zarr": r"\.zarr\b",
 }
 DEVICE = re.compile(r"""device="cuda"|engine="cuda"|cuda\.(?:device|precision)""")

@@ -75,6 +75,8 @@ def _for_shell(message: str, arguments: argparse.Namespace) -> str:
     """Name options where a message has the Python arguments that they stand for."""
     options = set(vars(arguments)) - {*ALONE, "command"}
     name, colon, rest = message.partition(": ")
+    if name == "path":  # of what plots and models save
+        name = "out"
     if colon and name in options:
         message = f"{flag(name)}: {rest}"
 
@@ -84,7 +86,8 @@ def _for_shell(message: str, arguments: argparse.Namespace) -> str:
     # "--overwrite, overwrite=True" says it for both, 'take method="cg"' for Python alone
     given = rf"(?:{'|'.join(options)})=(?:True|False)(?: or False)?"
     message = re.sub(rf", {given}(?=\))| \({given}\)", "", message)
-    return re.sub(r'\b(take |example |with it, got )(\w+)=("?)([\w.-]+)\3', advice, message)
+    said = r'\b(take |example |with it, got |belongs to )(\w+)=("?)([\w.-]+)\3'
+    return re.sub(said, advice, message)
 
 
 def _gram(arguments: argparse.Namespace) -> None:
