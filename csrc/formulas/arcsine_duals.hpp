@@ -48,7 +48,7 @@ struct ArcSpread {
         const Vec<T> small = T(0.5) * (a * cosine_ + cosine * a_) / large;
         const auto acute = doubled > Vec<T>{};
         const Vec<T> middle = (acute ? small : large) * e1 + (acute ? large : small) * z1;
-        const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-290) : T(1e-37));
+        const Vec<T> tiny = broadcast<T>(static_cast<T>(sizeof(T) == 8 ? 1e-290 : 1e-37));
         const Vec<T> bent =
             min2(sine * (sine / (T(2) * (T(1) + near) * max2(middle, tiny))), broadcast<T>(T(1)));
         bend = arc_sine<T>(bent, (T(1) - bent) * (T(1) + bent));

@@ -101,7 +101,7 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     State<T> state, slots[ntkfast::kSlots];
     const Problem<T>& p = pairs.problem;
     // w is 0 or far above this
-    const Vec<T> tiny = broadcast<T>(sizeof(T) == 8 ? T(1e-300) : T(1e-37));
+    const Vec<T> tiny = broadcast<T>(static_cast<T>(sizeof(T) == 8 ? 1e-300 : 1e-37));
     std::uint64_t equal = 0;
     constexpr int kWidth = kGroup * kLanes<T>;
     for (int first = 0; first < kStrip; first += kWidth) {

@@ -24,7 +24,7 @@ struct Slopes {
 
 // Below this 1 / sin t is 0.
 template <class T>
-constexpr T kTiniest = sizeof(T) == 8 ? T(1e-300) : T(1e-37);
+constexpr T kTiniest = static_cast<T>(sizeof(T) == 8 ? 1e-300 : 1e-37);
 
 template <class T>
 constexpr T kNearby = static_cast<T>(ntkfast::kNearTangent);
