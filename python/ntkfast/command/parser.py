@@ -109,10 +109,9 @@ class Parser(argparse.ArgumentParser):
                     meant = did_you_mean(name, self._option_string_actions)
                     self.error(f"unrecognized arguments: {name}{meant}")
             found, rest = super().parse_known_args(args, namespace)
-            if rest and "--Y" in self._option_string_actions:
-                self.error(f"unrecognized arguments: {' '.join(rest)}; the second input is --Y")
             if rest:
-                self.error(f"unrecognized arguments: {' '.join(rest)}")
+                hint = "; the second input is --Y" if "--Y" in self._option_string_actions else ""
+                self.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
             return found, rest
         return super().parse_known_args(args, namespace)
 

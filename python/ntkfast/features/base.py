@@ -126,7 +126,7 @@ class FeatureMap(
     def _features(self, rows: Any) -> FloatArray:
         """Compute the features of rows that are known to be right."""
         make_dense = sparse.issparse(rows) and self._sparse == "parts"
-        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        count = count_of(rows)
         place = places.of(rows)
         out = place.output(None, (count, self._n_features_out), rows)
         width = max(self._n_features_out, self._width(), rows.shape[1] if make_dense else 0)
@@ -196,6 +196,11 @@ class FeatureMap(
     @abstractmethod
     def _write(self, X: FloatArray, out: FloatArray) -> None:
         """Write the features of the rows `X` to `out`."""
+
+
+def count_of(rows: Any) -> int:
+    """Return the number of inputs: rows, dense or sparse, or a collection of others."""
+    return int(rows.shape[0]) if sparse.issparse(rows) else len(rows)
 
 
 def norms_of(X: Any) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from ntkfast.arrays.panels import panels
 from ntkfast.arrays.ragged import sequences
 from ntkfast.engines.norms import row_norms
 from ntkfast.features import dask_sums
-from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted
+from ntkfast.features.base import FIT_ROWS, BaseEstimator, FeatureMap, check_is_fitted, count_of
 from ntkfast.features.normal import Array, NormalEquations, Posterior, Solution
 from ntkfast.support.progress import Bar
 
@@ -267,7 +267,7 @@ class FeatureRidge(
         """Add rows, the first of which has this number, if all of them are right."""
         self._alphas()
         rows, features = self._checked(X, first)
-        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
+        count = count_of(rows)
         targets, vector = checks.columns("y", y, count, first)
         if (targets.shape[1], vector) != (self.sums_.cross.shape[1], self.vector_):
             raise ValueError(f"y: expected targets shaped like before, got {np.shape(y)}")
@@ -380,8 +380,7 @@ class FeatureRidge(
             )
         posterior = self._posterior() if return_std else None
         rows, features = self._checked(X, 0)
-        count = rows.shape[0] if sparse.issparse(rows) else len(rows)
-        result = np.empty((count, len(found.constant)))
+        result = np.empty((count_of(rows), len(found.constant)))
         spread = np.empty_like(result) if return_std else None
         row_bytes = 8 * len(found.coefficients)
         for part in panels(len(result), row_bytes, places.HOST.feature_bytes, least=16):

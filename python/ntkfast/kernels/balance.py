@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,15 @@ def scaled(value: float, exponent: int) -> float:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.copysign(math.inf, value)
+
+
+def both_scaled(values: Any, scales: tuple[float, float], exponent: int) -> NDArray[np.float64]:
+    """Return NTK and NNGP of inputs with themselves, (n, 2), from the values of the layers."""
+    both = np.empty((len(values.nngp), 2))
+    with np.errstate(over="ignore", under="ignore"):
+        for k, value in enumerate((values.ntk, values.nngp)):
+            both[:, k] = np.ldexp(scales[k] * value, exponent)
+    return both
 
 
 def _wide(value: float, exponent: int) -> Wide:

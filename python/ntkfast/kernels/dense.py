@@ -18,7 +18,7 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
-from ntkfast.kernels.balance import balanced, check_variances, scaled
+from ntkfast.kernels.balance import balanced, both_scaled, check_variances, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
@@ -133,12 +133,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
         """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
-        facts, both = facts_of(self, dim), np.empty((len(norms), 2))
+        facts = facts_of(self, dim)
         values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
-        with np.errstate(over="ignore", under="ignore"):
-            for k, value in enumerate((values.ntk, values.nngp)):
-                both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
-        return both
+        return both_scaled(values, facts.scales, facts.exponent)
 
     def _power_of_norms(self, dim: int) -> float | None:
         return facts_of(self, dim).degree

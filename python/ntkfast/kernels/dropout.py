@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ntkfast import places
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
-from ntkfast.kernels.balance import scaled
+from ntkfast.kernels.balance import both_scaled, scaled
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.dense import NetworkKernel, facts_of
 from ntkfast.kernels.layers import Array, Layer, Layers, carry
@@ -97,12 +97,9 @@ class Apart(NetworkKernel):
         return ApartCurve(facts.layers, self.kind, q, facts.scales[self._slot], facts.exponent)
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
-        facts, both = facts_of(self, dim), np.empty((len(norms), 2))
+        facts = facts_of(self, dim)
         values = at_equal(facts.layers, norms.astype(np.longdouble) ** 2)
-        with np.errstate(over="ignore", under="ignore"):
-            for k, value in enumerate((values.ntk, values.nngp)):
-                both[:, k] = np.ldexp(facts.scales[k] * value, facts.exponent)
-        return both
+        return both_scaled(values, facts.scales, facts.exponent)
 
 
 class ApartCurve(NetworkCurve):

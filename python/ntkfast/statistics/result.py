@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays import checks
+from ntkfast.support.telling import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +94,9 @@ def checked_permutations(n_permutations: object, level: float) -> int:
     count = checks.count("n_permutations", n_permutations, least=1)
     least = int(np.ceil(1 / level - 1e-9)) - 1
     if count < least:
-        warnings.warn(
+        warn(
             f"n_permutations: with {count} no p-value is below {1 / (1 + count):.3g}, so that the "
             f"test cannot reject at level {level:g}; expected at least {least}",
-            stacklevel=3,
+            UserWarning,
         )
     return count
