@@ -5,6 +5,7 @@ The code of the pages is executed by tests/test_pages.py, as a reader would past
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ html_math_renderer = "mathml"
 # Reference
 autodoc_typehints = "none"  # the NumPy-style sections already say the types
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["torch", "gpytorch", "jax"]  # large, and the pages need no more than names
 autosummary_generate = True
 # Names that differ by letter case alone would share a file on Windows and macOS: the one with a
 # capital letter has another file.
@@ -92,6 +94,18 @@ def keep_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: lis
         lines[number] = line
 
 
+def show_arguments(
+    app: Any, what: str, name: str, obj: Any, options: Any, arguments: str | None, returns: Any
+) -> tuple[str, Any] | None:
+    """Show how a class is made whose base stands in for one of a package that is not there."""
+    if what != "class" or arguments != "(*args, **kwargs)":
+        return None
+    signature = inspect.signature(obj.__init__)
+    _, *own = (one.replace(annotation=one.empty) for one in signature.parameters.values())
+    return str(inspect.Signature(own)), returns
+
+
 def setup(app: Any) -> None:
-    """Register the hook above."""
+    """Register the hooks above."""
     app.connect("autodoc-process-docstring", keep_text)
+    app.connect("autodoc-process-signature", show_arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import signal
 import subprocess
 import sys
@@ -202,7 +203,7 @@ def test_gram_of_a_network_in_a_file(folder: Path) -> None:
         (f"gram X.npy {FC} --header --out K.npy", "--header is for tables of text, .csv or .tsv"),
         (f"gram X.npy {FC} --delimiter ab --out K.npy", "expected one character or tab, got ab"),
         (f"gram X.npy {FC} --out K.mat", "--out: expected a path ending in .npy or .zarr"),
-        (f"gram X.npy {FC} --out no/K.npy", "no: no such folder"),
+        (f"gram X.npy {FC} --out no/K.npy", "--out: no such folder: no"),
         (f"gram X.npy {FC} --over --out K.npy", "unrecognized arguments: --over"),
         ("gram X.npy --network exponential --out K.npy", "--network exponential needs --gamma"),
     ],
@@ -272,7 +273,10 @@ def test_interrupt_gives_130_and_the_same_command_resumes(tmp_path: Path) -> Non
     refused = run(tmp_path, *options, "--dtype", "float32")
     assert refused.returncode == 2
     assert "--no-resume" in refused.stderr
-    assert run(tmp_path, *options).returncode == 0
+    done = run(tmp_path, *options)
+    assert done.returncode == 0
+    told = r"ntkfast gram: K.npy: goes on, \d+ of 325 tiles are there already\n"
+    assert re.fullmatch(told, done.stderr)
     K = np.load(tmp_path / "K.npy")
     assert np.array_equal(K, K.T)
     np.testing.assert_allclose(K, nf.FullyConnected(3).ntk(inputs), rtol=1e-12, atol=1e-12)

@@ -140,7 +140,7 @@ def test_images_and_sequences(folder: Path, capfd: pytest.CaptureFixture[str]) -
         ("fit X.npy no.npy --network fc --depth 1 --out m.npz", "no.npy: no such file"),
         ("fit X.npy name.csv --network fc --depth 1 --out m.npz", "'cat' can be a name or a class"),
         ("fit bad.npy y.npy --network fc --depth 1 --out m.npz", "X: expected finite numbers, row"),
-        ("fit X.npy y.npy --network fc --depth 1 --out no/m.npz", "no such folder"),
+        ("fit X.npy y.npy --network fc --depth 1 --out no/m.npz", "--out: no such folder: no"),
         ("predict X.npy Z.npy --out f.npy", "X.npy: expected a model that save wrote"),
         ("predict model.npz Z.npy --out f.csv", "--out: expected a path ending in .npy"),
         ("predict model.npz bad.npy --out f.npy", "X: expected finite numbers, row 5 holds NaN"),

@@ -25,7 +25,9 @@ from ntkfast.batch.errors import BatchError
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.run import require_absent
 from ntkfast.kernels.pace import TRIAL_SECONDS
+from ntkfast.support.files import require_folder
 from ntkfast.support.progress import Bar
+from ntkfast.support.telling import goes_on
 
 PART_SECONDS = 1.0
 
@@ -79,8 +81,7 @@ def write_parts(
     path = Path(os.path.realpath(out))
     if path.suffix != ".npy":
         raise ValueError(f"out: expected a path ending in .npy, got {out}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder, for out")
+    require_folder("out", path)
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
     try:
@@ -98,6 +99,7 @@ def write_parts(
         known = journal.header if resume and partial.exists() else None
         if known is not None:
             compare(journal, known, header)
+            goes_on(path, len(journal.done), "parts")
         else:
             if is_most:
                 rows = _by_cost(compute, min(rows, count))

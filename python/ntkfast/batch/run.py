@@ -30,8 +30,10 @@ from ntkfast.batch.matrices import (
 )
 from ntkfast.batch.sinks import EXTRAS, SINKS, Sink, open_result
 from ntkfast.kernels.pace import STEP_SECONDS, step_edge
+from ntkfast.support.files import require_folder
 from ntkfast.support.optional import require
 from ntkfast.support.progress import Bar
+from ntkfast.support.telling import goes_on
 
 
 def gram(
@@ -239,8 +241,7 @@ def _output(out: str | os.PathLike[str]) -> Path:
         raise ValueError(
             f"out: expected {wanted}, got {out}{'' if path == Path(out) else f' -> {path}'}"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder, for out")
+    require_folder("out", path)
     if path.suffix in EXTRAS:
         require(*EXTRAS[path.suffix])
     return path
@@ -286,6 +287,7 @@ def _write(
         compare(journal, old, header)
     if old is not None and sink.exists():
         done = journal.done
+        goes_on(path, len(done), f"of {len(list(grid.tiles()))} tiles")
         require_space(sink.partial, sink.size - sink.allocated())
     else:
         done = set()

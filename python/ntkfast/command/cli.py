@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = make_parser().parse_args(argv)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _what_goes_on_shown(arguments.command):
             warnings.showwarning = partial(_show_warning, arguments.command)
             COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
@@ -58,6 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ntkfast {arguments.command}: error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+@contextmanager
+def _what_goes_on_shown(command: str) -> Iterator[None]:
+    logger, handler = logging.getLogger("ntkfast"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"ntkfast {command}: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
 
 
 def _show_warning(command: str, message: Warning | str, *_: object, **__: object) -> None:

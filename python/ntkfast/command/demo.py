@@ -19,6 +19,7 @@ from ntkfast.command.bench import (
     milliseconds,
 )
 from ntkfast.datasets import load_digits
+from ntkfast.support.files import require_folder
 
 if TYPE_CHECKING:
     from ntkfast.kernels.base import Kernel
@@ -92,8 +93,7 @@ def run(
 
 def _check(picture: Path) -> None:
     """Refuse a place where no picture can be, before the work."""
-    if not picture.parent.is_dir():
-        raise FileNotFoundError(f"{picture.parent}: no such folder (for picture)")
+    require_folder("picture", picture)
     if picture.suffix.lower() not in PICTURES:
         known = ", ".join(PICTURES)
         raise ValueError(f"picture: expected a path ending in {known}, got {picture}")

@@ -22,6 +22,7 @@ from ntkfast.features.classifier import best_class
 from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
 from ntkfast.regression.description import described
+from ntkfast.support.files import require_folder
 
 PART_BYTES = 1 << 26  # of inputs
 
@@ -35,8 +36,7 @@ def fit(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     if out.suffix.lower() != ".npz":
         raise ValueError(f"out: expected a path ending in .npz, got {out}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder, for out")
+    require_folder("out", out)
     if any(is_same(file, arguments.out) for file in files if file):
         raise ValueError(f"out: expected another file than the inputs, got {out}")
     if out.exists() and not arguments.overwrite:

@@ -26,6 +26,7 @@ from ntkfast.dask.session import Session
 from ntkfast.dask.stores import StoreSink, begun, complete, header_in, is_url, opened
 from ntkfast.kernels.base import Kernel
 from ntkfast.support.progress import Bar
+from ntkfast.support.telling import goes_on
 
 # The class of a sink, its path or URL, the tiles, and what the job says of itself.
 Where: TypeAlias = tuple[Any, Any, Grid, str]
@@ -119,6 +120,8 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings, lease: L
     grid = Grid(job.shape, edges, job.Y is None)
     sink = StoreSink(url, grid, job.dtype)
     done = begun(sink, header, settings.resume, settings.overwrite)
+    if done:
+        goes_on(url, len(done), f"of {len(list(grid.tiles()))} tiles")
     missing = [tile for tile in grid.tiles() if tile not in done]
     with Bar(settings.progress, url, grid.total, "pairs") as bar:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))

@@ -26,7 +26,7 @@ from ntkfast.regression.stopping import OVER, Step, Validation, Watch
 from ntkfast.regression.system import MEMORY, System, double
 from ntkfast.support.progress import Bar
 from ntkfast.support.randomness import RNG, root
-from ntkfast.support.telling import warn
+from ntkfast.support.telling import goes_on, warn
 
 METHODS = ("auto", "cholesky", "eigh", "cg")
 DIRECT = 8192  # rows up to which a factorisation is the faster way
@@ -282,6 +282,8 @@ class _Work:
             state = solver.start(loaded[0].found)
         else:
             state = solver.start(None if guess is None else guess / self.scale)
+        if state.iterations and watch.checkpoint is not None:
+            goes_on(watch.checkpoint.path, state.iterations, "iterations")
         if loaded is not None and watch.validation is not None:
             watch.validation.kept = loaded[2]
         watch.bar.skip(state.iterations)

@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def require_folder(name: str, path: Path) -> None:
+    """Refuse a path, the argument of that name, whose folder is not there."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: no such folder: {path.parent}")
+
+
 @contextmanager
 def appearing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to that becomes `path` at the end, unless an error comes first.

@@ -1,7 +1,8 @@
-"""What users are told: warnings at their line, and the word that they may have meant."""
+"""What users are told: warnings at their line, what goes on, the word that they may have meant."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterable
@@ -16,6 +17,11 @@ def warn(message: str, category: type[Warning] = RuntimeWarning) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def goes_on(name: object, done: int, of: str) -> None:
+    """Log that an earlier run goes on: to the logger "ntkfast", which the command line shows."""
+    logging.getLogger("ntkfast").info(f"{name}: goes on, {done} {of} are there already")
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
