@@ -62,6 +62,8 @@ def test_text_tables(tmp_path: Path, name: str, text: str) -> None:
         ("1:2\n3:4\n", {"delimiter": ":"}, [[1, 2], [3, 4]]),
         ("1,2;3,4\n", {"delimiter": ";"}, "line 1, column 1: .* got '1,2'; numbers have points"),
         ("1,2;3,4\n5;6\n", {"delimiter": ";"}, "line 1, column 1: .* got '1,2'; numbers have"),
+        ("a;b\n1,5;2,5\n", {}, "line 2, column 1: .* got '1,5'; numbers have points"),
+        ("1;-2,5e3\n", {}, "line 1, column 2: .* got '-2,5e3'; numbers have points"),
         ("?,-\n1,2\n", {}, "line 1, column 1: expected a number, got '\\?'; say --header"),
         ("0,1,2\n.5,1.5,2.5\n", {}, "line 1: 0, 1, 2 can be column names or data; say --header or"),
         ('"0","1"\n.5,1.5\n', {}, "can be column names or data"),

@@ -88,10 +88,16 @@ def _delimiter(path: Path) -> str:
     with open(path, encoding="utf-8-sig", newline="") as file:
         sample = list(islice(file, _SAMPLE))
     split = {one: [cells for _, cells in _records(sample, one) if len(cells) > 1] for one in tried}
-    for one, found in split.items():
-        if any(all(map(is_number, cells)) for cells in found):
-            return one
+    for is_cell in (is_number, _has_comma):
+        for one, found in split.items():
+            if any(all(map(is_cell, cells)) for cells in found):
+                return one
     return next((one for one, found in split.items() if found and one != " "), tried[0])
+
+
+def _has_comma(cell: str) -> bool:
+    """Whether a cell is a number, perhaps with a comma in it."""
+    return is_number(cell.replace(",", ""))
 
 
 def _head(path: Path, delimiter: str, header: bool | None) -> tuple[int, int]:
@@ -139,7 +145,7 @@ def _line_by_line(path: Path, delimiter: str, skip: int) -> NDArray[np.float64]:
             for column, cell in enumerate(cells, 1):
                 if not is_number(cell):
                     hint = f"; {ASK}" if not rows and not skip else ""
-                    if cell.replace(",", "").lstrip("+-").isdecimal():
+                    if _has_comma(cell):
                         hint = "; numbers have points, not commas"
                     raise ValueError(
                         f"line {number}, column {column}: expected a number, got {cell!r}{hint}"

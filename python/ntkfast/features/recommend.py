@@ -22,6 +22,7 @@ from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.rows import checked_row_kernel
 from ntkfast.support.columns import Table
 from ntkfast.support.progress import track
+from ntkfast.support.randomness import RNG
 
 CRITERIA = ("frobenius", "spectral", "whitened")
 MEASURED = 1000  # rows that errors are measured on, at most
@@ -108,7 +109,7 @@ def choose(
     criterion: str = "frobenius",
     n_draws: int = 3,
     candidates: Sequence[Any] | None = None,
-    random_state: int | None = 0,
+    rng: RNG = 0,
     engine: str | None = None,
     threads: int | None = None,
     progress: bool | None = None,
@@ -134,8 +135,8 @@ def choose(
     candidates : sequence of feature maps, optional
         Default: `NystromFeatures`, `DualActivationFeatures`, `NTKSketch`, and `NTKRandomFeatures`
         for the NTK of a network.
-    random_state : int or None, default 0
-        Seed of the choice of rows.
+    rng : int, Generator or None, default 0
+        Chooses the rows.
     engine, threads
         As for calling a kernel.
     progress : bool, optional
@@ -165,7 +166,7 @@ def choose(
     maps = _default(checked_row_kernel(kernel), count) if candidates is None else list(candidates)
     if not maps or not all(isinstance(one, BaseEstimator) for one in maps):
         raise TypeError("candidates: expected a sequence of at least one feature map")
-    fitted, test = _split(checks.matrix("X", X), count, random_state)
+    fitted, test = _split(checks.matrix("X", X), count, rng)
     options = {"n_draws": n_draws, "engine": engine, "threads": threads, "progress": False}
     table = [
         _measure(kernel, one, fitted, test, count, limit, **options)
@@ -189,13 +190,11 @@ def _default(kernel: Kernel, count: int) -> list[Any]:
     return maps
 
 
-def _split(
-    X: NDArray[Any], count: int, random_state: int | None
-) -> tuple[NDArray[Any], NDArray[Any]]:
+def _split(X: NDArray[Any], count: int, rng: RNG) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return rows to fit to, enough for landmarks, and other rows to measure on."""
     if len(X) < 20:
         raise ValueError(f"X: expected at least 20 rows, got {len(X)}")
-    order = np.random.default_rng(random_state).permutation(len(X))
+    order = np.random.default_rng(rng).permutation(len(X))
     measured = min(MEASURED, len(X) // 3)
     most = max(4 * count, 2000)
     return X[order[measured : measured + most]], X[order[:measured]]

@@ -198,8 +198,9 @@ class DualActivationFeatures(_ZonalFeatures):
     n_components : int, default 1024
         Number of features, the exact ones included. Fewer if the exact ones are all there is.
     exact : {"auto", -1, 0, 1, 2}, default "auto"
-        Highest degree with exact features, of which there are 1, d and d(d+1)/2; -1 stands for
-        none. "auto" is the highest that takes at most half of `n_components`.
+        Highest degree with exact features, of which there are 1, d and d(d+1)/2, times the number
+        of functions of the norm (two to eight, see the guide) where norms matter, as with biases;
+        -1 stands for none. "auto" is the highest that takes at most half of `n_components`.
     weights : {"gaussian", "orthogonal"}, default "orthogonal"
         Independent directions, or orthogonal ones in blocks of d.
     max_degree : int, default 60
