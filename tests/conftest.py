@@ -1,8 +1,7 @@
 """Fixtures shared by all tests: the engines and instruction sets at hand, and the two dtypes.
 
-Also what runs: ``slow`` tests and much of every ``grid`` wait for ``-m slow``, the rest of a grid
-and what Numba compiles for long in both dtypes for ``--all``; and where: with pytest-xdist the
-tests of a file stay in one process.
+Also what runs: ``slow`` tests and most of every ``grid`` wait for ``-m slow`` or ``--all``; and
+where: with pytest-xdist the tests of a file stay in one process.
 """
 
 from __future__ import annotations
@@ -173,7 +172,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out lower instruction sets, repeated skips and, without --all, parts of grids."""
+    """Leave out lower instruction sets and repeated skips, and mark as slow most of every grid."""
     dropped = {*_lower_instruction_sets(items), *_repeated_skips(items)}
     if dropped:
         config.hook.pytest_deselected(items=[item for item in items if item in dropped])
@@ -181,21 +180,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if _waits_for_numba(item):
             item.add_marker(pytest.mark.slow)
-    for kept, grid in _grids(items, slow=False):
+    for kept, grid in _grids(items):
         for index, item in enumerate(grid):
             if index not in kept:
                 item.add_marker(pytest.mark.slow)
-    if config.option.all:
-        return
-    dropped = {item for item in items if _is_compiled_twice(item)}
-    for kept, grid in _grids(items, slow=True):
-        dropped |= {
-            item
-            for index, item in enumerate(grid)
-            if index not in kept and item.get_closest_marker("slow")
-        }
-    config.hook.pytest_deselected(items=list(dropped))
-    items[:] = [item for item in items if item not in dropped]
 
 
 def _lower_instruction_sets(items: list[pytest.Item]) -> Iterator[pytest.Item]:
@@ -241,30 +229,22 @@ def _waits_for_numba(item: pytest.Item) -> bool:
     return single or long or again or item.get_closest_marker("grid") is not None
 
 
-def _is_compiled_twice(item: pytest.Item) -> bool:
-    """Whether Numba would compile for long, in float32, what it compiles in float64 too."""
-    if not _instruction_sets() or item.path.stem not in LONG_TO_COMPILE:
-        return False
-    return _engine_of(item) == "numba" and item.callspec.params.get("dtype") is np.float32
+def _grids(items: list[pytest.Item]) -> Iterator[tuple[set[int], list[Any]]]:
+    """Yield which points of every grid stand for all, and its items that are not slow anyway.
 
-
-def _grids(items: list[pytest.Item], *, slow: bool) -> Iterator[tuple[set[int], list[Any]]]:
-    """Yield which points of every grid stand for all, and its items.
-
-    By default of those that are not slow anyway. With ``slow`` of all, with the combinations of one
-    parameter more. Those on a device are not among them: who has one tests all of it.
+    Those on a device are not among them: who has one tests all of it.
     """
     grids: dict[str, list[Any]] = {}
     for item in items:
         if not item.get_closest_marker("grid") or _engine_of(item) == "cuda":
             continue
-        if slow or not item.get_closest_marker("slow"):
+        if not item.get_closest_marker("slow"):
             grids.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for grid in grids.values():
         points = [
             {name: id(value) for name, value in item.callspec.params.items()} for item in grid
         ]
-        yield covering(points, grid[0].get_closest_marker("grid").args[0] + slow), grid
+        yield covering(points, grid[0].get_closest_marker("grid").args[0]), grid
 
 
 @pytest.fixture(params=_engines())
