@@ -128,15 +128,14 @@ def test_small_residual_at_opposite_rows(engine: str) -> None:
         lambda: nf.FullyConnected(3, bias=0.5).ntk,
         lambda: nf.FullyConnected(100, bias=0.1).nngp,
         lambda: nf.FullyConnected(5, activation="erf").ntk,
-        pytest.param(lambda: nf.FullyConnected(2, activation=np.tanh).nngp, marks=pytest.mark.slow),
         lambda: nf.ResNet(20, alpha=0.3).ntk,
         lambda: nf.ArcCosine(2),
         lambda: nf.Laplace(inputs="homogeneous"),
     ],
 )
-def test_diagonals_are_one_number(make: Any, engine: str, dtype: Any) -> None:
+def test_diagonals_are_one_number(make: Any, engine: str, dtype: Any, count: int = 60) -> None:
     """``diag``, the diagonal, and pairs of duplicates on one side or on both agree to the bit."""
-    kernel, x = make(), np.random.default_rng(0).normal(size=(60, 9)).astype(dtype)
+    kernel, x = make(), np.random.default_rng(0).normal(size=(count, 9)).astype(dtype)
     x[7], x[11], x[13] = x[3], 0, 0
     own, gram, rectangle = (
         kernel.diag(x),
@@ -147,6 +146,14 @@ def test_diagonals_are_one_number(make: Any, engine: str, dtype: Any) -> None:
         np.testing.assert_array_equal(found, own)
     for i, j in ((3, 7), (11, 13)):
         assert gram[i, j] == gram[j, i] == rectangle[i, j] == own[i] == own[j]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_diagonals_of_a_function_are_one_number(engine: str, dtype: Any) -> None:
+    kernel = nf.FullyConnected(2, activation=np.tanh).nngp  # a quadrature for each pair
+    test_diagonals_are_one_number(lambda: kernel, engine, dtype, count=17)
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.1])
