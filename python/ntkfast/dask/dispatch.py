@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import Any, Generic, TypeVar
 
 from ntkfast._version import __version__
-from ntkfast.dask.parts import Calls, filled, numbered, send, without_scheduler
+from ntkfast.dask.parts import Calls, filled, is_here, numbered, send, without_scheduler
 
 T = TypeVar("T")
 LOSSES = 3  # times that one group may be lost with its workers
@@ -88,6 +88,7 @@ class Dispatch(Generic[T]):
         self._by_future: dict[Any, Group] = {}  # those under way
         self._completed = as_completed(loop=client.loop)
         self._threads: dict[str | None, int] = {}
+        self._direct: bool | None = client.direct_to_workers
         self._looked = -LOOK
         self._guess = seconds
         self._taken, self._made = Counter[str](), Counter[str]()  # by each worker: seconds, calls
@@ -113,6 +114,8 @@ class Dispatch(Generic[T]):
             except OSError as error:
                 raise without_scheduler() from error
             self._looked = time.monotonic()
+            if self._direct is None and all(map(is_here, self._threads)):
+                self._direct = True
         load = Counter(group.worker for group in self._by_future.values())
         fresh: dict[str | None, list[Group]] = {}
         every = sum(self._threads.values())
@@ -158,7 +161,7 @@ class Dispatch(Generic[T]):
             worker: [numbered(group.calls) for group in groups] for worker, groups in fresh.items()
         }
         parts = [part for work in works.values() for _, needed in work for part in needed]
-        send(self._client, list(dict.fromkeys(parts)))
+        send(self._client, list(dict.fromkeys(parts)), self._direct)
         for worker, groups in fresh.items():
             futures = self._client.map(
                 _run,
@@ -200,7 +203,7 @@ class Dispatch(Generic[T]):
         ready = list(takewhile(lambda group: group.is_done, self._groups))
         good = list(takewhile(lambda group: group.future.status != "error", ready))
         try:
-            found = self._client.gather([group.future for group in good])
+            found = self._client.gather([group.future for group in good], direct=self._direct)
             for results, seconds, worker, engine in found:
                 self._groups.popleft().future = None  # let go of what the worker holds
                 self._told(engine)

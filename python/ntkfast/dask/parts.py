@@ -60,8 +60,20 @@ def whole(pieces: Sequence[Piece]) -> Piece | None:
     return Piece(one, slice(0, pieces[-1].rows.stop))
 
 
-def send(client: Any, parts: Sequence[Part]) -> None:
-    """Bring values to the cluster, many at a time: each to one worker, others fetch it."""
+def is_here(worker: str | None) -> bool:
+    """Whether a worker is a process of this machine that needs no scheduler between, by address."""
+    if worker is None:
+        return False
+    scheme, _, place = worker.partition("://")
+    host = place.rpartition(":")[0].strip("[]")
+    return scheme == "inproc" or host == "::1" or host.startswith("127.")
+
+
+def send(client: Any, parts: Sequence[Part], direct: bool | None = None) -> None:
+    """Bring values to the cluster, many at a time: each to one worker, others fetch it.
+
+    `direct`: past the scheduler, as for `distributed.Client.scatter`.
+    """
     from dask.sizeof import sizeof
 
     missing = [part for part in parts if part.is_missing]
@@ -74,7 +86,7 @@ def send(client: Any, parts: Sequence[Part]) -> None:
             assert part.read is not None
             values.append(part.read())
             size += sizeof(values[-1])
-        futures = _scattered(client, values)
+        futures = _scattered(client, values, direct)
         for part, future in zip(missing, futures, strict=False):
             part.future = future
         missing = missing[len(values) :]
@@ -85,10 +97,10 @@ def without_scheduler() -> RuntimeError:
     return RuntimeError("client: the scheduler is gone; what is on a disk is kept")
 
 
-def _scattered(client: Any, values: list[Any]) -> list[Any]:
+def _scattered(client: Any, values: list[Any], direct: bool | None) -> list[Any]:
     for _ in range(TRIES):
         try:
-            return list(client.scatter(values, hash=False))
+            return list(client.scatter(values, hash=False, direct=direct))
         except OSError as error:  # the worker that was to have them died
             if client.status != "running":
                 raise without_scheduler() from error
