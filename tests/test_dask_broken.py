@@ -201,7 +201,7 @@ def test_two_clients_and_one_store(
     """The second is refused as long as the first lives; killed, it is waited for and replaced."""
     pytest.importorskip("zarr")
     monkeypatch.setattr(leases, "PATIENCE", 4.0)
-    X, url = rows(1100), f"file://{tmp_path}/K.zarr"
+    X, url = rows(2200), f"file://{tmp_path}/K.zarr"
     np.save(tmp_path / "X.npy", X)
     command = [sys.executable, "-c", JOB, client.scheduler.address, str(tmp_path / "X.npy"), url]
     gram = partial(nf.dask.gram, KERNEL, X, out=url, tile=100, client=client)

@@ -99,7 +99,7 @@ def write_parts(
         known = journal.header if resume and partial.exists() else None
         if known is not None:
             compare(journal, known, header)
-            goes_on(path, len(journal.done), "parts")
+            goes_on(out, len(journal.done), "parts")
         else:
             if is_most:
                 rows = _by_cost(compute, min(rows, count))
