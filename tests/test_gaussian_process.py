@@ -349,7 +349,12 @@ def test_other_inputs(kernel: Any, inputs: Any) -> None:
         ({"scale": 0.0}, ValueError, "scale: expected a finite number > 0"),
         ({"tune": ("colour",)}, ValueError, "tune: .*colour: expected one of depth, "),
         ({"tune": "alpha"}, ValueError, "alpha: expected one of depth, "),
-        ({"bounds": {"w_std": (1, 2)}}, ValueError, "bounds: 'w_std' is not among what is tuned"),
+        (
+            {"bounds": {"w_std": (1, 2)}},
+            ValueError,
+            "expected some of none, .*; got 'w_std'",
+        ),
+        ({"bounds": {"noise": (1, 2)}}, ValueError, "noise and scale have no bounds"),
         ({"tune": "depth", "bounds": {"depth": (0,)}}, ValueError, r"bounds\['depth'\]: expected"),
         ({"tune": "w_std", "bounds": {"w_std": (2, 1)}}, ValueError, "bounds: expected 'w_std'"),
         ({"tune": "parameterization"}, ValueError, "bounds: expected a range"),

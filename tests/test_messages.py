@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,6 +187,61 @@ def test_pictures_say_what_they_take() -> None:
         nf.plot.profiles(nf.FullyConnected(2))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"expected what ntkfast\.spectrum\.mercer returns"):
         nf.plot.spectrum(nf.FullyConnected(2))  # type: ignore[arg-type]
+
+
+ROWS = np.arange(12.0).reshape(4, 3) / 7
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: nf.FullyConnected(1).ntk(ROWS[0]),
+            ValueError,
+            r"X\[:, None\], for one row X\[None",
+        ),
+        (
+            lambda: nf.FullyConnected(1, bias=0.1).ntk.with_parameters({"b_std": 1.0}),
+            ValueError,
+            "parameters: expected some of .*; got 'b_std'; did you mean 'bias'",
+        ),
+        (
+            lambda: nf.batch.gram(nf.FullyConnected(1).ntk, "X.npy", out="K.npy"),
+            TypeError,
+            r"X: .* name of a file; pass ntkfast.batch.load_matrix\('X.npy'\)",
+        ),
+        (
+            lambda: nf.plot.prediction(ROWS, ROWS[:, 0]),
+            ValueError,
+            r"x: expected shape \(m,\), one coordinate, got \(4, 3\)",
+        ),
+        (
+            lambda: nf.plot.ridge_path(nf.regression.KernelRidgeCV()),
+            TypeError,
+            "found: expected a fitted KernelRidgeCV",
+        ),
+        (
+            lambda: nf.regression.KernelRidge().fit(ROWS, list("abab")),
+            TypeError,
+            "y: .*; words as classes: KernelClassifier",
+        ),
+        (
+            lambda: nf.regression.KernelRidge().fit(ROWS, ROWS[:, 0] * 1e200),
+            ValueError,
+            "y: the squares overflow",
+        ),
+        (
+            lambda: nf.regression.GaussianProcess(nf.FullyConnected(1), tune="dept").fit(
+                ROWS, ROWS[:, 0]
+            ),
+            ValueError,
+            "dept: expected one of depth, .*; did you mean 'depth'",
+        ),
+    ],
+)
+def test_what_a_newcomer_tries(call: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
 
 
 def test_a_misspelt_name_of_the_package_is_suggested() -> None:

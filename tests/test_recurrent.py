@@ -506,3 +506,13 @@ def test_close_and_opposite_sequences(depth: int, engine: str) -> None:
         wanted, own = oracle(net, x, y), oracle(net, x, x)
         found = [net.nngp([x], [y], engine=engine)[0, 0], net.ntk([x], [y], engine=engine)[0, 0]]
         assert np.all(np.abs(found - wanted) <= 2 * 100 * np.finfo(np.float64).eps * own)
+
+
+def test_an_array_of_arrays_is_a_list() -> None:
+    """As pandas and older files have them."""
+    parts = [np.ones((3, 2)), np.full((5, 2), 0.5)]
+    column = np.empty(2, object)
+    column[:] = parts
+    kernel = nf.Recurrent(1).ntk
+    np.testing.assert_array_equal(kernel(column), kernel(parts))
+    np.testing.assert_array_equal(nf.sequences(column).lengths, [3, 5])

@@ -273,6 +273,20 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         FeatureRidge(FEATURES, progress=True).fit(X, Y)
 
 
+def test_the_bar_moves_within_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One read of a million rows takes minutes."""
+    told: list[int] = []
+    monkeypatch.setattr(
+        "ntkfast.support.progress.Bar.update", lambda bar, count: told.append(count)
+    )
+    monkeypatch.setattr(type(places.HOST), "feature_bytes", 8 * 60 * 100)
+    weights = np.ones(900)
+    weights[5:9] = 0
+    FeatureRidge(FEATURES, progress=False).fit(X, Y, sample_weight=weights)
+    assert sum(told) == 900
+    assert max(told) <= 100
+
+
 @pytest.mark.parametrize(
     "scheduler", ["synchronous", "threads", pytest.param("processes", marks=pytest.mark.slow)]
 )

@@ -16,8 +16,8 @@ from ntkfast.support.telling import did_you_mean
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
 _PROMOTED = "bui"
 ONE_ROW = (
-    "; estimators of scikit-learn that call their kernel with one row at a time, like KernelRidge, "
-    "take ntkfast.sklearn.NTKKernel(network)"
+    "; for one column write X[:, None], for one row X[None]; estimators of scikit-learn that call "
+    "their kernel with one row at a time, like KernelRidge, take ntkfast.sklearn.NTKKernel(network)"
 )
 OF_IMAGES = "; networks on images are Convolutional, ConvNet and myrtle, in a shell --network cntk"
 
@@ -55,7 +55,8 @@ def real_array(name: str, array: NDArray[Any]) -> FloatArray:
         array = array.astype(np.float64)
     dtype = array.dtype.newbyteorder("=")
     if dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64 (or integers), got {array.dtype}")
+        hint = "; words as classes: KernelClassifier" if name == "y" and dtype.kind in "UST" else ""
+        raise TypeError(f"{name}: expected float32 or float64 (or integers), got {dtype}{hint}")
     if not array.flags.aligned:  # compiled code reads whole numbers where they may lie
         array = array.copy()
     return np.asarray(array, dtype)

@@ -68,7 +68,7 @@ def _of_scipy(name: str, value: Any) -> NDArray[Any]:
         return _converted(name, value)
     raise TypeError(
         f"{name}: expected a dense array, got {type(value).__name__}; its toarray() is one, and "
-        "the maps of ntkfast.features take sparse rows"
+        "most maps of ntkfast.features take sparse rows"
     )
 
 

@@ -164,6 +164,8 @@ def checked(name: str, X: Any) -> Sequences:
     """Return what a user passed as sequences."""
     if isinstance(X, Sequences):
         return X
+    if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+        X = list(X)  # of arrays
     found = _ragged(name, X) if isinstance(X, (list, tuple)) else _uniform(_array(name, X))
     _check_finite(name, found, _finite(found))
     return found

@@ -37,6 +37,9 @@ class Matrix(Protocol):
 
 def as_matrix(name: str, value: Matrix) -> Matrix:
     """Return what has a shape and a dtype as it is, and is read in parts, else an array."""
+    if isinstance(value, (str, Path)):
+        load = f"ntkfast.batch.load_matrix({str(value)!r})"
+        raise TypeError(f"{name}: expected an array, got the name of a file; pass {load}")
     if hasattr(value, "shape") and hasattr(value, "dtype") and not is_foreign(value):
         return value
     try:

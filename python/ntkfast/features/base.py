@@ -69,7 +69,7 @@ class FeatureMap(
 
         Parameters
         ----------
-        X : (n, d) array, sparse matrix or dask array
+        X : (n, d) array or dask array, or sparse matrix where a map takes them
             Training rows; of a dask array the first 16,384.
         y : object
             Not used.
@@ -97,7 +97,7 @@ class FeatureMap(
 
         Parameters
         ----------
-        X : (n, d) array, sparse matrix or dask array
+        X : (n, d) array or dask array, or sparse matrix where a map takes them
             float32 and float64 are kept, everything else becomes float64. Arrays on a CUDA device
             give one of the same library there; `CountSketch`, `TensorSketch`, `NystromFeatures` and
             `GradientFeatures` do not take them, nor do maps with count sketches, nor

@@ -181,8 +181,7 @@ class FeatureRidge(
             for X, y, *weights in some:
                 if not seen:
                     self._start(X, y)
-                self._add(X, y, seen, *weights)
-                bar.update(np.shape(X)[0])
+                self._add(X, y, seen, *weights, bar=bar)
                 seen += np.shape(X)[0]
         if not seen:
             raise ValueError("X: expected at least one part, got an empty iterable")
@@ -263,8 +262,11 @@ class FeatureRidge(
         self.vector_, self.sums_ = vector, NormalEquations.empty(size, targets.shape[1])
         self.probe_ = X[:PROBE]  # by which `merge` knows equal maps
 
-    def _add(self, X: Any, y: Any, first: int, sample_weight: Any = None) -> None:
+    def _add(
+        self, X: Any, y: Any, first: int, sample_weight: Any = None, bar: Bar | None = None
+    ) -> None:
         """Add rows, the first of which has this number, if all of them are right."""
+        bar = bar or Bar(False, "", None, "rows")
         self._alphas()
         rows, features = self._checked(X, first)
         count = count_of(rows)
@@ -275,6 +277,7 @@ class FeatureRidge(
         if weights is not None and not weights.all():
             kept = np.flatnonzero(weights)
             rows, targets, weights = rows[kept], targets[kept], weights[kept]
+            bar.update(count - len(kept))
         found = NormalEquations.empty(*self.sums_.cross.shape)
         # Adding to F^T F costs as much as some hundred rows: take more of them at a time.
         most = max(places.HOST.feature_bytes, found.gram.nbytes // 2)
@@ -282,6 +285,7 @@ class FeatureRidge(
             F = features(rows[part])
             some = None if weights is None else weights[part]
             found.add(F.toarray() if sparse.issparse(F) else F, targets[part], some)
+            bar.update(part.stop - part.start)
         self.sums_.merge(found)
         self.__dict__.pop("solution_", None)
 

@@ -23,6 +23,8 @@ from ntkfast.kernels.gradients import (
 from ntkfast.kernels.moving import REACH, Stencil, contracted, enters_by_square, stencil
 from ntkfast.support.telling import did_you_mean
 
+ALIASES = {"b_std": "bias", "bias": "b_std"}  # in the two parameterisations
+
 
 class Collected:
     """X and Y as `Kernel.collect` returns them, once they are asked for; None where there is no Y.
@@ -70,12 +72,12 @@ class Parametrised(Differentiable):
         """
         return {}
 
-    def with_parameters(self, values: Mapping[str, float]) -> Self:
+    def with_parameters(self, parameters: Mapping[str, float]) -> Self:
         """Return the kernel with other values of some parameters.
 
         Parameters
         ----------
-        values : mapping
+        parameters : mapping
             From names of `parameters` to numbers.
 
         Raises
@@ -85,8 +87,8 @@ class Parametrised(Differentiable):
         """
         known = self.parameters()
         kernel = self
-        for name in _known("values", known, values):
-            kernel = kernel._moved(name, values[name])
+        for name in _known("parameters", known, parameters):
+            kernel = kernel._moved(name, parameters[name])
         return kernel
 
     def _moved(self, name: str, value: float) -> Self:
@@ -263,6 +265,7 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
     for name in listed:
         if name not in known:
             there = ", ".join(map(repr, known)) or "none"
-            meant = did_you_mean(name, known)
+            other = ALIASES.get(name)
+            meant = f"; did you mean {other!r}?" if other in known else did_you_mean(name, known)
             raise ValueError(f"{argument}: expected some of {there}; got {name!r}{meant}")
     return listed

@@ -9,6 +9,7 @@ from typing import Any
 
 from ntkfast.kernels.base import Kernel
 from ntkfast.kernels.combined import Named
+from ntkfast.support.telling import did_you_mean
 
 
 def parameters_of(value: Any) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def changed(value: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
     for name in changes:
         if name not in known:
             names = ", ".join(known) or "none"
-            raise ValueError(f"{prefix}{name}: expected one of {names}, of {value!r}")
+            meant = did_you_mean(name, known)
+            raise ValueError(f"{prefix}{name}: expected one of {names}, of {value!r}{meant}")
     if isinstance(value, Named):
         return _with_parts(value, changes)
     made = type(core)(**known | dict(changes))

@@ -65,7 +65,9 @@ def prediction(
     """
     across, lines = np.asarray(x, np.float64), np.atleast_2d(np.asarray(mean, np.float64))
     bands = None if std is None else np.atleast_2d(np.asarray(std, np.float64))
-    if across.ndim != 1 or lines.ndim != 2 or lines.shape[1] != len(across):
+    if across.ndim != 1:
+        raise ValueError(f"x: expected shape (m,), one coordinate, got {across.shape}")
+    if lines.ndim != 2 or lines.shape[1] != len(across):
         raise ValueError(f"mean: expected shape (t, {across.size}), got {np.shape(mean)}")
     if bands is not None and bands.shape != lines.shape:
         raise ValueError(f"std: expected shape {lines.shape}, got {bands.shape}")

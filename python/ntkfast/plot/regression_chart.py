@@ -119,8 +119,8 @@ def ridge_path(found: Any, *, title: str = "", ax: Axes | None = None) -> Figure
     ------
     ImportError
         Without matplotlib, the extra "plot".
-    ValueError
-        If the shapes differ, or no error is finite.
+    TypeError, ValueError
+        If `found` is neither, or not fitted; if the shapes differ, or no error is finite.
 
     Examples
     --------
@@ -130,6 +130,9 @@ def ridge_path(found: Any, *, title: str = "", ax: Axes | None = None) -> Figure
     >>> figure = nf.plot.ridge_path(path)
     """
     fitted = hasattr(found, "ridges_")
+    if not fitted and not hasattr(found, "errors"):
+        wanted = "a fitted KernelRidgeCV or KernelClassifier, or an object with ridges and errors"
+        raise TypeError(f"found: expected {wanted}, got {found!r}")
     ridges = np.asarray(found.ridges_ if fitted else found.ridges, np.float64)
     errors = np.asarray(found.scores_ if fitted else found.errors, np.float64)
     if ridges.ndim != 1 or ridges.shape != errors.shape:

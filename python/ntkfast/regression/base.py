@@ -107,8 +107,13 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
         values = host_array("y", self._required(y))
         if values.dtype == object:  # a column of a mixed table
             values = values.astype(np.float64)
-        targets, vector = checks.columns("y", values, len(inputs))
-        return inputs, targets.astype(np.float64, copy=False), vector
+        found, vector = checks.columns("y", values, len(inputs))
+        targets = found.astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.vdot(targets, targets)):
+                most = np.abs(targets).max()
+                raise ValueError(f"y: the squares overflow, the largest is of {most:.3g}; scale y")
+        return inputs, targets, vector
 
     def _required(self, y: Any) -> Any:
         if y is None:

@@ -25,6 +25,7 @@ from ntkfast.regression.parameters import METHODS, budget_of, is_dense
 from ntkfast.regression.positive import clipped, deviations, symmetrised
 from ntkfast.regression.posterior import Factor, Inverse, Products
 from ntkfast.regression.tuning import Search, dotted, singular, tunable, with_values
+from ntkfast.support.telling import did_you_mean
 
 Self = TypeVar("Self", bound="GaussianProcess")
 OWN = ("noise", "scale")  # found from eigenvalues, for each kernel anew
@@ -238,7 +239,12 @@ class GaussianProcess(
         asked = {one: name for name in names for one in tunable(kernel, name)}
         for name in given:
             if name not in asked and name not in names:
-                raise ValueError(f"bounds: {name!r} is not among what is tuned, {tuple(self.tune)}")
+                there = ", ".join(map(repr, asked)) or "none"
+                raise ValueError(
+                    f"bounds: expected some of {there}, the parameters of the kernel that are "
+                    "tuned (noise and scale have no bounds); "
+                    f"got {name!r}{did_you_mean(name, asked)}"
+                )
         ranges: dict[str, Sequence[float]] = {}
         for name, above in asked.items():
             if name not in parameters_of(kernel) and dotted(name) not in kernel.parameters():
