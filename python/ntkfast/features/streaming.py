@@ -263,7 +263,7 @@ class FeatureRidge(
         self.probe_ = X[:PROBE]  # by which `merge` knows equal maps
 
     def _add(
-        self, X: Any, y: Any, first: int, sample_weight: Any = None, bar: Bar | None = None
+        self, X: Any, y: Any, first: int, sample_weight: Any = None, *, bar: Bar | None = None
     ) -> None:
         """Add rows, the first of which has this number, if all of them are right."""
         bar = bar or Bar(False, "", None, "rows")
