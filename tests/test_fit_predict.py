@@ -85,7 +85,7 @@ def test_ridge_of_ones_own_and_weights(folder: Path, capfd: pytest.CaptureFixtur
 def test_classes(folder: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
     Path("labels.csv").write_text("\n".join(LABELS))
     np.savetxt("X.csv", X, delimiter=",", fmt="%.17g")
-    np.savetxt("Z.csv", Z, delimiter=",", fmt="%.17g", header="a,b,c,d", comments="")
+    np.savetxt("Z.csv", Z, delimiter=",", fmt="%.17g")
     said = ran(capfd, "fit", f"X.{suffix}", f"labels.{suffix}", *FC, "--out", "model.npz")
     wanted = KernelClassifier(nf.FullyConnected(2)).fit(X, LABELS)
     right = wanted.classes_[(wanted.held_out_ > 0).astype(int)] == LABELS
@@ -109,6 +109,128 @@ def test_task_is_said(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     common[1] = "y.npy"
     assert "int64 are taken as classes" in ran(capfd, "fit", *common)
     assert "root mean square" in ran(capfd, "fit", *common, "--task", "regression")
+
+
+def test_whole_numbers_of_a_table_may_be_classes(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    np.savetxt("y.csv", np.arange(60) % 3, fmt="%d")
+    common = ["X.npy", "y.csv", *FC, "--overwrite", "--out", "m.npz"]
+    said = ran(capfd, "fit", *common)
+    assert "the values are whole numbers; for classes: --task classification\n" in said
+    said = ran(capfd, "fit", *common, "--task", "classification")
+    assert "whole" not in said
+    assert_array_equal(load("m.npz").classes_, [0, 1, 2], strict=True)
+    np.savetxt("y.csv", np.arange(60) % 3 + 0.5)
+    assert "; --task says otherwise\n" in ran(capfd, "fit", *common)
+
+
+# --- Column names --------------------------------------------------------------------------------
+
+
+def table(name: str, values: Any, *names: str) -> None:
+    """Write a table, with a line of names if there are any."""
+    lines = [",".join(map(str, row)) for row in np.asarray(values).tolist()]
+    Path(name).write_text("\n".join([",".join(names), *lines] if names else lines))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("dcba", "X: expected the columns of fit, a, b, c, d, in this order; column 1 is d, was a"),
+        ("abcz", "in this order; unknown: z; missing: d"),
+        ("abdc", "column 3 is d, was c"),
+    ],
+)
+def test_columns_are_those_of_fit(
+    folder: Path, capfd: pytest.CaptureFixture[str], columns: str, message: str
+) -> None:
+    table("X.csv", X, *"abcd")
+    table("Z.csv", Z, *columns)
+    ran(capfd, "fit", "X.csv", "y.npy", *FC, "--out", "m.npz")
+    assert message in ran(capfd, "predict", "m.npz", "Z.csv", "--out", "f.npy", status=2)
+    assert not Path("f.npy").exists()
+    table("Z.csv", Z, *"abcd")
+    ran(capfd, "predict", "m.npz", "Z.csv", "--out", "f.npy")
+    assert_allclose(np.load("f.npy"), KernelRidgeCV(nf.FullyConnected(2)).fit(X, Y).predict(Z))
+
+
+def test_names_are_compared_with_those_of_data_frames(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    table("X.csv", X, *"abcd")
+    ran(capfd, "fit", "X.csv", "y.npy", *FC, "--out", "m.npz")
+    with pytest.raises(ValueError, match="Feature names must be in the same order"):
+        load("m.npz").predict(pandas.DataFrame(Z, columns=list("dcba")))
+    KernelRidgeCV(nf.FullyConnected(2)).fit(pandas.DataFrame(X, columns=list("abcd")), Y).save(
+        "frame.npz"
+    )
+    table("Z.csv", Z, *"dcba")
+    said = ran(capfd, "predict", "frame.npz", "Z.csv", "--out", "f.npy", status=2)
+    assert "column 1 is d, was a" in said
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("names", "of_z", "message"),
+    [
+        ("abcd", "", "Z.csv has no column names; its columns are taken for those of fit, a, b, c"),
+        ("", "abcd", "Z.csv has column names, the model was fitted without"),
+    ],
+)
+def test_names_on_one_side_are_said_once(
+    folder: Path, capfd: pytest.CaptureFixture[str], names: str, of_z: str, message: str
+) -> None:
+    table("X.csv", X, *names)
+    table("Z.csv", Z, *of_z)
+    ran(capfd, "fit", "X.csv", "y.npy", *FC, "--out", "m.npz")
+    assert cli.main(["predict", "m.npz", "Z.csv", "--rows", "3", "--out", "f.npy"]) == 0
+    said = capfd.readouterr().err
+    assert said.startswith(f"ntkfast predict: warning: {message}")
+    assert said.count("\n") == 1
+
+
+def test_gram_compares_the_names_of_both_tables(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table("X.csv", X, *"abcd")
+    table("Z.csv", Z, *"abdc")
+    common = ["gram", "X.csv", "--Y", "Z.csv", "--out", "K.npy"]
+    said = ran(capfd, *common, *FC, status=2)
+    assert "--Y: expected the columns of X, a, b, c, d, in this order; column 3 is d, was c" in said
+    # of sequences they are steps
+    ran(capfd, *common, *"--network rntk --depth 1".split())
+
+
+def test_each_table_has_its_own_line_of_names(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table("X.csv", X)
+    table("kinds.csv", LABELS[:, None], "kind")
+    table("Y.csv", Y[:, None], "height")
+    fitted = ["X.csv", "kinds.csv", *FC, "--out", "m.npz"]
+    said = ran(capfd, "fit", *fitted, status=2)
+    assert "'kind' can be a name or a class; say --y-header or --no-y-header" in said
+    ran(capfd, "fit", *fitted, "--y-header")
+    assert_array_equal(load("m.npz").classes_, ["other", "same"])
+    said = ran(capfd, "fit", *fitted, "--y-header", "--header", "--overwrite", status=2)
+    assert (
+        "y: expected 59 targets, one for each row of X, got 60; X.csv is read with a line of "
+        "names, --no-header says otherwise; kinds.csv is read with a line of names, "
+        "--no-y-header says otherwise"
+    ) in said
+    said = ran(capfd, "fit", "X.npy", "kinds.csv", *FC, "--header", "--out", "n.npz", status=2)
+    assert "--header is for tables of text, .csv or .tsv; of y: --y-header" in said
+    ran(capfd, "fit", "X.csv", "Y.csv", *FC, "--no-header", "--out", "n.npz")
+    table("w.csv", np.arange(60)[:, None])
+    weighed = ["fit", "X.csv", "Y.csv", *FC, "--sample-weight", "w.csv", "--out", "w.npz"]
+    assert "w.csv" in (said := ran(capfd, *weighed, status=2))
+    assert "0 can be column names or data; write a name above it" in said
+    table("Z.csv", Z, "1", "2", "3", "4")
+    compared = ["gram", "X.csv", "--Y", "Z.csv", *FC, "--out", "K.npy"]
+    ran(capfd, *compared, "--no-header", "--Y-header")
+    assert np.load("K.npy").shape == (60, 25)
 
 
 def test_images_and_sequences(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

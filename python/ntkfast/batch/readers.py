@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.batch.tables import ASK, is_number, read_table, read_words
+from ntkfast.batch.tables import ASK, is_number, read_names, read_table, read_words
 from ntkfast.support.optional import require
 
 
@@ -85,6 +85,13 @@ def load_targets(
     FileNotFoundError, ValueError
         With the name of the file, what was wanted and what was found.
     """
+    return named_targets(path, delimiter=delimiter, header=header)[0]
+
+
+def named_targets(
+    path: str | os.PathLike[str], *, delimiter: str | None = None, header: bool | None = None
+) -> tuple[NDArray[Any], list[str] | None]:
+    """Read targets as `load_targets` does, and the names of their columns if they have any."""
     words = read_words(Path(path)) if is_text(path) and Path(path).exists() else None
     if words:
         if header is None and words[0] in words[1:]:
@@ -92,14 +99,17 @@ def load_targets(
         if not all(map(is_number, words[1:] or words)):
             if header is None:
                 raise ValueError(f"{path}: {words[0]!r} can be a name or a class; {ASK}")
-            return np.array(words[1:] if header else words)
+            return np.array(words[1:] if header else words), words[:1] if header else None
     file, found = _opened(path, None, delimiter, header)
     values = np.asarray(found)
     if values.ndim not in (1, 2) or not values.size:
         raise ValueError(f"{file}: expected targets (n,) or (n, c), got shape {values.shape}")
     if values.dtype.kind not in "fiubU":
         raise ValueError(f"{file}: expected real numbers or strings, got dtype {values.dtype}")
-    return values[:, 0] if is_text(path) and values.shape[1] == 1 else values
+    if not is_text(path):
+        return values, None
+    names = read_names(file, delimiter=delimiter, header=header)
+    return values[:, 0] if values.shape[1] == 1 else values, names
 
 
 def load_lengths(

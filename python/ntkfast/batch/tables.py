@@ -27,10 +27,7 @@ def read_table(
     ValueError, OSError
         With the line of what is no number, or what can be names as well as data.
     """
-    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"#\r\n'):
-        raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
-    if delimiter is None:
-        delimiter = _delimiter(path)
+    delimiter = _delimiter(path, delimiter)
     skip, names = _head(path, delimiter, header)
     try:
         table = np.loadtxt(
@@ -44,12 +41,19 @@ def read_table(
         )
     except ValueError:  # its message counts neither blank lines nor names
         table = _line_by_line(path, delimiter, skip)
-    if names not in (0, table.shape[1]):
+    if names and len(names) != table.shape[1]:
         raise ValueError(
-            f"line {skip} has {names} column names, and there are {table.shape[1]} columns; "
+            f"line {skip} has {len(names)} column names, and there are {table.shape[1]} columns; "
             "a line of anything else begins with '#'"
         )
     return table
+
+
+def read_names(
+    path: Path, *, delimiter: str | None = None, header: bool | None = None
+) -> list[str] | None:
+    """Read the column names of a table that `read_table` reads; None if it has none."""
+    return _head(path, _delimiter(path, delimiter), header)[1] or None
 
 
 def read_words(path: Path) -> list[str] | None:
@@ -82,8 +86,12 @@ def _records(lines: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[s
             yield reader.line_num, [cell.strip() for cell in cells]
 
 
-def _delimiter(path: Path) -> str:
+def _delimiter(path: Path, given: str | None) -> str:
     """Choose the delimiter between whose cells a line of numbers stands; else one that is there."""
+    if given is not None:
+        if len(given) != 1 or given in '"#\r\n':
+            raise ValueError(f"delimiter: expected one character, got {given!r}")
+        return given
     tried = "\t,;| " if path.suffix.lower() == ".tsv" else DELIMITERS
     with open(path, encoding="utf-8-sig", newline="") as file:
         sample = list(islice(file, _SAMPLE))
@@ -100,8 +108,8 @@ def _has_comma(cell: str) -> bool:
     return is_number(cell.replace(",", ""))
 
 
-def _head(path: Path, delimiter: str, header: bool | None) -> tuple[int, int]:
-    """Count the lines up to and with a line of column names, and the names."""
+def _head(path: Path, delimiter: str, header: bool | None) -> tuple[int, list[str]]:
+    """Count the lines up to and with a line of column names, and return the names."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         records = _records(file, delimiter)
         number, first = next(records, (0, []))
@@ -112,7 +120,7 @@ def _head(path: Path, delimiter: str, header: bool | None) -> tuple[int, int]:
             data = next(records, None) is not None
     if not data:
         raise ValueError("it has no data")
-    return (number, len(first)) if header else (0, 0)
+    return (number, first) if header else (0, [])
 
 
 def _are_names(number: int, cells: list[str]) -> bool:

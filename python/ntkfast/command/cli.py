@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ntkfast.command.inputs import check_tables, inputs
+from ntkfast.command.inputs import check_names, check_tables, column_names, inputs
 from ntkfast.command.networks import flag, kernel_of
 from ntkfast.command.parser import make_parser
 
@@ -113,9 +113,12 @@ def _gram(arguments: argparse.Namespace) -> None:
     kernel = kernel_of(arguments)
     if arguments.Y_lengths is not None and arguments.Y is None:
         raise ValueError("--Y-lengths needs --Y")
-    check_tables(arguments, arguments.X, arguments.Y, arguments.lengths, arguments.Y_lengths)
+    check_tables(arguments, "X", "Y", "lengths", "Y_lengths")
     X = inputs(arguments, "X", "lengths", kernel)
     Y = inputs(arguments, "Y", "Y_lengths", kernel)
+    columns, others = (column_names(arguments, name) for name in "XY")
+    if columns and others and kernel.of_rows:
+        check_names("Y", others, columns, "X")
     names = "out", "dtype", "tile", "engine", "progress", "resume", "overwrite"
     options = {name: getattr(arguments, name) for name in names}
     before = stamp(Path(arguments.out))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast import batch
+from ntkfast.arrays.ragged import Sequences
 from ntkfast.batch.matrices import digest, width_of
 from ntkfast.batch.parts import write_parts
+from ntkfast.batch.readers import is_text
 from ntkfast.command.cluster import client_of
-from ntkfast.command.inputs import check_tables, inputs, is_same, table_options
-from ntkfast.command.networks import kernel_of
+from ntkfast.command.inputs import (
+    HEADERS,
+    check_names,
+    check_tables,
+    column_names,
+    inputs,
+    is_same,
+    listed,
+    targets,
+)
+from ntkfast.command.networks import flag, kernel_of
 from ntkfast.features.classifier import best_class
 from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
@@ -25,35 +36,43 @@ from ntkfast.regression.description import described
 from ntkfast.support.files import require_folder
 
 PART_BYTES = 1 << 26  # of inputs
+EXACT = 2.0**53  # whole numbers below are exact in float64
 
 
 def fit(arguments: argparse.Namespace) -> None:
     """Fit a model, save it, and say how well it predicts what it has not seen."""
     kernel = kernel_of(arguments)
     described(kernel)  # what no file can hold is told before the work
-    files = [arguments.X, arguments.y, arguments.lengths, arguments.sample_weight]
-    check_tables(arguments, *files)
+    names = "X", "y", "lengths", "sample_weight"
+    check_tables(arguments, *names)
     out = Path(arguments.out)
     if out.suffix.lower() != ".npz":
         raise ValueError(f"out: expected a path ending in .npz, got {out}")
     require_folder("out", out)
-    if any(is_same(file, arguments.out) for file in files if file):
+    if any(is_same(file, arguments.out) for file in map(vars(arguments).get, names) if file):
         raise ValueError(f"out: expected another file than the inputs, got {out}")
     if out.exists() and not arguments.overwrite:
         raise FileExistsError(
             f"{out}: exists already; choose another name or allow its replacement (--overwrite)"
         )
     X = inputs(arguments, "X", "lengths", kernel)
-    y = batch.load_targets(arguments.y, **table_options(arguments, arguments.y))
-    weights = _weights(arguments)
+    columns = column_names(arguments, "X")
+    y, target_names = targets(arguments, "y")
+    _check_count(arguments, X.shape[0], len(y), columns, target_names)
+    weights = None if arguments.sample_weight is None else targets(arguments, "sample_weight")[0]
     options = {
         name: getattr(arguments, name)
         for name in ("exact_rows", "method", "memory", "tol", "progress", "engine", "threads")
     }
     classes = y.dtype.kind != "f" if arguments.task is None else arguments.task == "classification"
+    whole = y.dtype.kind == "f" and bool(np.all((np.trunc(y) == y) & (abs(y) < EXACT)))
     if arguments.task is None:
         kind = "classes" if classes else "numbers to predict"
-        print(f"{arguments.y}: {_kind(y)} are taken as {kind}; --task says otherwise")
+        hint = "the values are whole numbers; for classes: --task classification"
+        hint = hint if whole and not classes else "--task says otherwise"
+        print(f"{arguments.y}: {_kind(y)} are taken as {kind}; {hint}")
+    if whole and classes and is_text(arguments.y):  # which has floats only
+        y = y.astype(np.int64)
     model: Any
     if classes:
         model = KernelClassifier(kernel, arguments.ridge, **options)
@@ -64,6 +83,10 @@ def fit(arguments: argparse.Namespace) -> None:
         start = time.perf_counter()
         model.set_params(client=client).fit(X, y, sample_weight=weights)
         seconds = time.perf_counter() - start
+    if columns is not None and not isinstance(model.X_fit_, Sequences):  # whose columns are steps
+        model.feature_names_in_ = np.array(columns, object)
+    if target_names is not None:
+        model.target_names_ = np.array(target_names, object)
     model.save(out)
     y = y if weights is None else y[weights > 0]
     estimated = "" if len(y) <= arguments.exact_rows else ", estimated"
@@ -76,9 +99,24 @@ def _kind(y: NDArray[Any]) -> str:
     return "strings" if y.dtype.kind == "U" else str(y.dtype)
 
 
-def _weights(arguments: argparse.Namespace) -> NDArray[Any] | None:
-    file = arguments.sample_weight
-    return None if file is None else batch.load_targets(file, **table_options(arguments, file))
+def _check_count(
+    arguments: argparse.Namespace,
+    rows: int,
+    count: int,
+    columns: list[str] | None,
+    target_names: list[str] | None,
+) -> None:
+    """Say how tables were read where one line more or less would make them fit each other."""
+    files = {"X": (arguments.X, columns), "y": (arguments.y, target_names)}
+    tables = {name: found for name, found in files.items() if is_text(found[0])}
+    if abs(rows - count) != 1 or not tables:
+        return
+    told = "; ".join(
+        f"{file} is read {'without' if names is None else 'with'} a line of names, "
+        f"{flag(HEADERS[name]) if names is None else flag('no_' + HEADERS[name])} says otherwise"
+        for name, (file, names) in tables.items()
+    )
+    raise ValueError(f"y: expected {rows} targets, one for each row of X, got {count}; {told}")
 
 
 def _accuracy(model: Any, y: NDArray[Any]) -> str:
@@ -96,11 +134,12 @@ def _error(model: Any, y: NDArray[Any]) -> str:
 def predict(arguments: argparse.Namespace) -> None:
     """Predict part by part; an interrupted job goes on."""
     model = load(arguments.model)
-    check_tables(arguments, arguments.X, arguments.lengths)
+    check_tables(arguments, "X", "lengths")
     recurrent = isinstance(getattr(model.kernel_, "network", None), Recurrent)
     if arguments.lengths is not None and not recurrent:
         raise ValueError(f"--lengths is for models of sequences, got one of {model.kernel_!r}")
     X = inputs(arguments, "X", "lengths", model.kernel_)
+    _check_columns(model, column_names(arguments, "X"), arguments.X)
     if not hasattr(model, arguments.method):
         raise ValueError(f"method: expected predict, got {arguments.method}: this is a regression")
     if any(is_same(file, arguments.out) for file in (arguments.model, arguments.X)):
@@ -135,6 +174,24 @@ def predict(arguments: argparse.Namespace) -> None:
     shape = " x ".join(map(str, found.shape))
     state = "complete already, " if complete else ""
     print(f"{arguments.out}: {state}{shape} {_kind(found)}")
+
+
+def _check_columns(model: Any, found: list[str] | None, file: str) -> None:
+    """Compare column names with those of `fit`, as scikit-learn does, once for all parts."""
+    known = vars(model).pop("feature_names_in_", None)
+    if known is not None and found is not None:
+        check_names("X", found, list(known), "fit")
+    elif known is not None:
+        warnings.warn(
+            f"{file} has no column names; its columns are taken for those of fit, "
+            f"{listed(list(known))}",
+            stacklevel=2,
+        )
+    elif found is not None and not isinstance(model.X_fit_, Sequences):
+        warnings.warn(
+            f"{file} has column names, the model was fitted without: they are not compared",
+            stacklevel=2,
+        )
 
 
 def _part(model: Any, method: str, X: Any) -> Callable[[slice], NDArray[Any]]:

@@ -52,13 +52,14 @@ FIT_EPILOG = """\
 examples:
   regression, with the ridge that predicts each row best from all others:
     ntkfast fit X.npy y.npy --network fc --depth 3 --out model.npz
-  classes, from tables:
-    ntkfast fit points.csv kinds.csv --task classification --network laplace --c 2 --out model.npz
+  classes, from tables, of which the second has a name in its first line:
+    ntkfast fit points.csv kinds.csv --y-header --task classification --network laplace --c 2 --out model.npz
   images, with a ridge of one's own:
     ntkfast fit data.npz:images data.npz:labels --network cntk --depth 3 --ridge 0.1 --out model.npz
 
 Integers, bools and strings are classes, floats are numbers to predict, and so is all of a table of
-numbers; --task says otherwise. The file has no code: ntkfast.regression.load reads it in Python.
+numbers; --task says otherwise. The file has the column names of X, which predict compares, and no
+code: ntkfast.regression.load reads it in Python.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
@@ -163,7 +164,7 @@ def _add_gram(commands: Any) -> None:
     parser.add_argument("--Y-lengths", metavar="N", help="rntk: the same for Y")
     parser.add_argument("--out", required=True, metavar="K", help="output, .npy, .h5 or .zarr")
     add_options(parser)
-    _add_table(parser)
+    _add_table(parser, "Y")
     job = parser.add_argument_group("the job")
     job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
     job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
@@ -171,8 +172,8 @@ def _add_gram(commands: Any) -> None:
     cluster.add_options(job)
 
 
-def _add_table(parser: argparse.ArgumentParser) -> None:
-    """Add how tables are written."""
+def _add_table(parser: argparse.ArgumentParser, other: str | None = None) -> None:
+    """Add how tables are written, X and another argument."""
     table = parser.add_argument_group("tables of text")
     table.add_argument(
         "--delimiter", type=_character, metavar="C", help="default: , ; tab | or spaces"
@@ -180,8 +181,15 @@ def _add_table(parser: argparse.ArgumentParser) -> None:
     table.add_argument(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether column names come first; default: if no numbers do",
+        help="whether column names come first in X; default: if no numbers do",
     )
+    if other is not None:
+        default = {"Y": "as for X", "y": "if no numbers do"}[other]
+        table.add_argument(
+            f"--{other}-header",
+            action=argparse.BooleanOptionalAction,
+            help=f"the same for {other}; default: {default}",
+        )
 
 
 def _add_job(job: Any, *, resume: bool) -> None:
@@ -226,7 +234,7 @@ def _add_fit(commands: Any) -> None:
         help="a number, or auto: by leave-one-out, the default",
     )
     add_options(parser)
-    _add_table(parser)
+    _add_table(parser, "y")
     job = parser.add_argument_group("the job")
     job.add_argument(
         "--exact-rows", type=int, default=5000, metavar="N", help=EXACT_ROWS + "; default: 5000"
