@@ -482,6 +482,16 @@ def test_saved_models_predict_the_same_bits(kernel: Any, inputs: Any, tmp_path: 
         assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
 
 
+def test_files_hold_nothing_of_the_run(tmp_path: Path) -> None:
+    model = KernelRidge(NET, 0.1, progress=False, engine="numba", threads=1, tol=1e-3)
+    model.fit(X, Y).save(tmp_path / "model.npz")
+    again = load(tmp_path / "model.npz")
+    assert (again.progress, again.engine, again.threads) == (None, None, None)
+    assert (again.ridge, again.tol) == (0.1, 1e-3)
+    again.set_params(engine="numba")
+    assert_array_equal(again.predict(X), model.predict(X))
+
+
 def test_activations_with_a_name_are_described_by_it() -> None:
     network = nf.compose(nf.Dense(), "tanh", nf.Dense())
     text = json.dumps(described(network.nngp))

@@ -181,6 +181,22 @@ def test_panels(monkeypatch: pytest.MonkeyPatch, on_disk: bool, single: bool) ->
     assert np.linalg.cond(A) / 4 <= factor.condition() <= 1.01 * np.linalg.cond(A)
 
 
+def test_the_rate_of_a_bar_is_that_of_this_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    tqdm = pytest.importorskip("tqdm").tqdm
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    bar = Bar(True, "K", 2_000_000, "pairs")
+    assert isinstance(shown := bar._bar, tqdm)
+    for done in (0, 500_000, 500_000):  # by an earlier run: at first, and among the others
+        bar.skip(done)
+        now[0] += 2
+        bar.update(8)
+        assert shown.n == shown.last_print_n
+        assert shown.format_dict["rate"] == pytest.approx(4)
+    assert shown.n == 1_000_024
+    bar.__exit__()
+
+
 def test_memory_chooses_the_factor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ntkfast.regression.direct.WIDTH", 16)
     X, B = data(100)

@@ -30,7 +30,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     KernelRidge, KernelRidgeCV, KernelClassifier, GaussianProcess or GradientFlow
-        Fitted; it predicts the same bits on the same machine. Matrices of n x n numbers are not in
+        Fitted; it predicts the same bits on the same machine with the same engine. `engine`,
+        `threads`, `progress` and `client` have their defaults. Matrices of n x n numbers are not in
         the file: the last two make them when they are first needed.
 
     Raises

@@ -26,6 +26,7 @@ from ntkfast.support.files import appearing
 
 FORMAT = 1
 MODEL = "model"  # the array that holds the description
+OF_THE_RUN = "client", "engine", "progress", "threads"  # parameters that no file holds
 RECORDS: dict[str, tuple[type, tuple[str, ...]]] = {  # by their parts
     "images": (Images, ("data", "shape", "norms")),
     "sequences": (Sequences, ("values", "first", "lengths")),
@@ -38,7 +39,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted estimator to a file that appears when it is complete.
 
     The description has the class, the parameters, the attributes that are numbers, and what the
-    arrays are. Solutions, which tell of a run, are left out.
+    arrays are. What belongs to a run and its machine is left out: solutions, and the parameters
+    that say how the work is done.
     """
     if Path(path).suffix.lower() != ".npz":
         raise ValueError(f"path: expected one of .npz, got {os.fspath(path)!r}")
@@ -51,7 +53,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     parameters = {
         name: _parameter(name, value)
         for name, value in model.get_params(deep=False).items()
-        if name != "client"  # of this session
+        if name not in OF_THE_RUN
     }
     description = {
         "format": FORMAT,

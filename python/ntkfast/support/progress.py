@@ -51,6 +51,7 @@ class Bar(AbstractContextManager["Bar"]):
         if self._bar is not None and not self._bar.disable:
             self._bar.initial += count
             self._bar.n += count
+            self._bar.last_print_n += count  # else the next step counts as that much more
 
     def show(self, stage: str, residual: float | None = None) -> None:
         """Say what is going on."""
