@@ -125,6 +125,56 @@ def test_whole_numbers_of_a_table_may_be_classes(
     assert "; --task says otherwise\n" in ran(capfd, "fit", *common)
 
 
+# --- Tables of predictions -----------------------------------------------------------------------
+
+
+def test_predictions_are_tables(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table("two.csv", np.stack([Y, 2 * Y], axis=1), "height", '"twice, really"')
+    ran(capfd, "fit", "X.npy", "two.csv", *FC, "--out", "m.npz")
+    said = ran(capfd, "predict", "m.npz", "Z.npy", "--rows", "7", "--out", "f.csv")
+    assert said == "f.csv: 25 rows\n"
+    said = ran(capfd, "predict", "m.npz", "Z.npy", "--out", "f.csv")
+    assert said == "f.csv: complete already, 25 rows\n"
+    assert Path("f.csv").read_text().splitlines()[0] == '"height","twice, really"'
+    ran(capfd, "predict", "m.npz", "Z.npy", "--rows", "7", "--out", "f.npy")
+    assert_array_equal(load_targets("f.csv"), np.load("f.npy"), strict=True)  # to the last bit
+    ran(capfd, "fit", "X.npy", "y.npy", *FC, "--out", "plain.npz")
+    ran(capfd, "predict", "plain.npz", "Z.npy", "--out", "g.csv")
+    assert_array_equal(load_targets("g.csv"), load("plain.npz").predict(Z))
+    np.save("short.npy", Z.astype(np.float32))
+    ran(capfd, "predict", "plain.npz", "short.npy", "--out", "h.csv")
+    found, wanted = load_targets("h.csv"), load("plain.npz").predict(Z.astype(np.float32))
+    assert_array_equal(found.astype(np.float32), wanted, strict=True)
+    assert max(map(len, Path("h.csv").read_text().split())) < 14  # no digits of float64
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (LABELS, ["other", "same"]),
+        (np.arange(60) % 3, ["class 0", "class 1", "class 2"]),
+    ],
+    ids=["strings", "numbers"],
+)
+def test_columns_of_classes_have_their_names(
+    folder: Path, capfd: pytest.CaptureFixture[str], labels: Any, names: list[str]
+) -> None:
+    table("kinds.csv", labels[:, None], "kind")
+    options = "--y-header --task classification --out m.npz".split()
+    ran(capfd, "fit", "X.npy", "kinds.csv", *FC, *options)
+    model = load("m.npz")
+    for method in "predict", "predict_proba", "decision_function":
+        ran(capfd, "predict", "m.npz", "Z.npy", "--method", method, "--out", f"{method}.csv")
+        head, *_ = Path(f"{method}.csv").read_text().splitlines()
+        kept = {"predict": ["kind"], "predict_proba": names}.get(
+            method, names[-1:] if len(names) == 2 else names
+        )
+        assert head == ",".join(f'"{name}"' for name in kept)
+        header = True if method == "predict" else None
+        found, wanted = load_targets(f"{method}.csv", header=header), getattr(model, method)(Z)
+        (assert_array_equal if wanted.dtype.kind == "U" else assert_allclose)(found, wanted)
+
+
 # --- Column names --------------------------------------------------------------------------------
 
 
@@ -265,7 +315,7 @@ def test_images_and_sequences(folder: Path, capfd: pytest.CaptureFixture[str]) -
         ("fit bad.npy y.npy --network fc --depth 1 --out m.npz", "X: expected finite numbers, row"),
         ("fit X.npy y.npy --network fc --depth 1 --out no/m.npz", "--out: no such folder: no"),
         ("predict X.npy Z.npy --out f.npy", "X.npy: expected a model that save wrote"),
-        ("predict model.npz Z.npy --out f.csv", "--out: expected a path ending in .npy"),
+        ("predict model.npz Z.npy --out f.tsv", "--out: expected a path ending in .npy or .csv"),
         ("predict model.npz bad.npy --out f.npy", "X: expected finite numbers, row 5 holds NaN"),
         ("predict model.npz Z.npy --out Z.npy --overwrite", "--out: expected another file"),
         (
@@ -326,12 +376,11 @@ def test_an_interrupted_job_goes_on(tmp_path: Path) -> None:
     assert "2 parts of 6 rows are done and kept" in caught.value.__notes__[0]
     assert not out.exists()
     work = Work()
-    found, was_complete = work.run(out, rows=7)
-    assert not was_complete
+    assert not work.run(out, rows=7)
     assert work.rows == list(range(12, 20))
-    assert_array_equal(found, np.arange(20)[:, None] * [1.0, 10.0])
+    assert_array_equal(np.load(out), np.arange(20)[:, None] * [1.0, 10.0])
     work = Work()
-    assert work.run(out)[1]
+    assert work.run(out)
     assert not work.rows
     work.facts = {"contents": "2"}
     with pytest.raises(FileExistsError, match="of another job"):
@@ -350,6 +399,35 @@ def test_an_interrupted_job_of_another_kind_is_in_the_way(tmp_path: Path) -> Non
         work.run(out)
     work.run(out, resume=False)
     assert set(work.rows) == set(range(20))
+
+
+@pytest.mark.parametrize("at", ["parts", "text", "end"])
+def test_an_interrupted_table_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    out, names = tmp_path / "f.csv", ["one", "ten"]
+    note = "2 parts of 6 rows are done" if at == "parts" else "all parts are done and kept"
+    if at == "text":
+
+        def half(path: Path, *_: object) -> None:
+            path.write_text("0.0,0")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("ntkfast.batch.parts.write_table", half)
+    elif at == "end":
+        monkeypatch.setattr("os.replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError if at == "end" else KeyboardInterrupt) as caught:
+        Work(13 if at == "parts" else 1000).run(out, names=names)
+    assert at == "end" or note in caught.value.__notes__[0]
+    assert not out.exists()
+    monkeypatch.undo()
+    work = Work()
+    assert not work.run(out, names=names)
+    assert work.rows == (list(range(12, 20)) if at == "parts" else [])
+    lines = [f"{float(i)},{10.0 * i}" for i in range(20)]
+    assert out.read_text().splitlines() == ['"one","ten"', *lines]
+    assert {path.name for path in tmp_path.iterdir()} == {"f.csv", "f.csv.journal"}
+    assert Work().run(out, names=names)
 
 
 def test_inputs_that_change_on_the_way_give_no_file(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from ntkfast.batch.disk import (
 from ntkfast.batch.errors import BatchError
 from ntkfast.batch.journal import Journal, compare, differences
 from ntkfast.batch.run import require_absent
+from ntkfast.batch.tables import write_table
 from ntkfast.kernels.pace import TRIAL_SECONDS
 from ntkfast.support.files import require_folder
 from ntkfast.support.progress import Bar
@@ -43,8 +44,11 @@ def write_parts(
     progress: bool | None = None,
     resume: bool = True,
     overwrite: bool = False,
-) -> tuple[NDArray[Any], bool]:
+    names: Sequence[str] | None = None,
+) -> bool:
     """Write ``compute(slice(0, count))``, with a journal beside it as `gram` has one.
+
+    A table of text is written from the whole array at the end; until then that is kept beside it.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def write_parts(
         Returns a dict of values of JSON, all that the result depends on: a run that is to resume
         another one has the same, and it must be the same in the end.
     out : path
-        Ends in ``.npy``.
+        Ends in ``.npy`` or ``.csv``.
     rows : int
         Of a part.
     is_most : bool
@@ -65,13 +69,13 @@ def write_parts(
         those that it began with.
     progress, resume, overwrite
         As for `gram`.
+    names : sequence of str, optional
+        Of the columns of a table.
 
     Returns
     -------
-    array : memory map
-        The finished file.
-    was_complete : bool
-        Whether nothing was left to do.
+    bool
+        Whether the file was complete, with nothing left to do.
 
     Raises
     ------
@@ -79,8 +83,8 @@ def write_parts(
         As for `gram`.
     """
     path = Path(os.path.realpath(out))
-    if path.suffix != ".npy":
-        raise ValueError(f"out: expected a path ending in .npy, got {out}")
+    if path.suffix not in (".npy", ".csv"):
+        raise ValueError(f"out: expected a path ending in .npy or .csv, got {out}")
     require_folder("out", path)
     with failures_explained(path, resumable=False):
         journal = Journal.locked(path)
@@ -89,13 +93,14 @@ def write_parts(
         header = {"job": {"version of ntkfast": __version__, **facts}, "probe": []}
         complete = journal.describes(path)
         other = differences(journal.header, header) if complete else []
+        partial = Path(f"{path}.partial")
         if complete and resume and not other:
-            return _opened(path), True
+            partial.unlink(missing_ok=True)  # the array of a table, if a crash has left it
+            return True
         if not overwrite:
             require_absent(path, other)
         if complete:
             journal.clear()
-        partial = Path(f"{path}.partial")
         known = journal.header if resume and partial.exists() else None
         if known is not None:
             compare(journal, known, header)
@@ -115,13 +120,15 @@ def write_parts(
         if not overwrite:
             require_absent(path)  # somebody else may have made it in the meantime
         with failures_explained(path, resumable=True):
-            sync_path(partial)
-            journal.finish(partial)
-            os.replace(partial, path)
+            whole = partial if path.suffix == ".npy" else _as_text(partial, path, names)
+            sync_path(whole)
+            journal.finish(whole)
+            os.replace(whole, path)
             sync_folder(path.parent)
+            partial.unlink(missing_ok=True)
     finally:
         journal.close()
-    return _opened(path), False
+    return False
 
 
 def _by_cost(compute: Callable[[slice], NDArray[Any]], most: int) -> int:
@@ -138,8 +145,20 @@ def _by_cost(compute: Callable[[slice], NDArray[Any]], most: int) -> int:
         rows = min(2 * rows, most)
 
 
-def _opened(path: Path) -> NDArray[Any]:
-    return np.asanyarray(np.load(path, mmap_mode="r", allow_pickle=False))
+def _as_text(partial: Path, path: Path, names: Sequence[str] | None) -> Path:
+    """Write an array as a table under a name of its own, or leave nothing behind."""
+    text = Path(f"{path}.text")
+    try:
+        write_table(text, np.load(partial, mmap_mode="r", allow_pickle=False), names)
+    except BaseException as error:
+        text.unlink(missing_ok=True)
+        if isinstance(error, KeyboardInterrupt):
+            error.add_note(
+                f"{path}: all parts are done and kept; the same job writes the table from them "
+                "when it is run again"
+            )
+        raise
+    return text
 
 
 def _begin(

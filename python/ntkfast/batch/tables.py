@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.panels import panels
+
 DELIMITERS = ",;\t| "  # the order in which they are tried
 _SAMPLE = 20  # lines that are looked at
+_WRITTEN = 1 << 22  # bytes of an array that become text at a time
 _MISSING = {"na", "n/a", "nan", "null", "none", "missing"}
 ASK = "say --header or --no-header (header=True or False)"
 
@@ -61,6 +65,19 @@ def read_words(path: Path) -> list[str] | None:
     with open(path, encoding="utf-8-sig", newline="") as file:
         lines = [cells for _, cells in _records(file, ",")]
     return [cells[0] for cells in lines] if all(len(cells) == 1 for cells in lines) else None
+
+
+def write_table(path: Path, values: NDArray[Any], names: Sequence[str] | None = None) -> None:
+    """Write rows of numbers, with digits that give them back, or of strings, which get quotes."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        if names is not None:
+            writer.writerow(names)
+        for part in panels(len(values), values[:1].nbytes, _WRITTEN):
+            block = values[part].reshape(-1, values[0].size)
+            if block.dtype == np.float32:  # the digits that are its own
+                block = block.astype(str).astype(np.float64)
+            writer.writerows(block.tolist())
 
 
 def is_number(cell: str) -> bool:

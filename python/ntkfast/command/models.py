@@ -163,17 +163,39 @@ def predict(arguments: argparse.Namespace) -> None:
                 kind = type(model).__name__
                 raise ValueError(f"--scheduler: a {kind} predicts on one machine; leave it out")
             model.client = client
-        found, complete = write_parts(
+        complete = write_parts(
             _part(model, arguments.method, X),
             X.shape[0],
             job,
             rows=arguments.rows or max(1, PART_BYTES // (8 * width_of(X))),
             is_most=arguments.rows is None,
+            names=_output_names(model, arguments.method),
             **{name: getattr(arguments, name) for name in names},
         )
-    shape = " x ".join(map(str, found.shape))
     state = "complete already, " if complete else ""
-    print(f"{arguments.out}: {state}{shape} {_kind(found)}")
+    print(f"{arguments.out}: {state}{_form(Path(arguments.out), X.shape[0])}")
+
+
+def _form(out: Path, rows: int) -> str:
+    if out.suffix == ".csv":
+        return f"{rows} rows"
+    found = np.load(out, mmap_mode="r")
+    return f"{' x '.join(map(str, found.shape))} {_kind(found)}"
+
+
+def _output_names(model: Any, method: str) -> list[str] | None:
+    """Return what the columns of predictions are: targets, or classes, where they have names."""
+    if method == "predict":
+        names = getattr(model, "target_names_", None)
+        return None if names is None else list(names)
+    classes = model.classes_ if method == "predict_proba" else model.classes_[-_outputs(model) :]
+    # Numbers alone would be read as data.
+    return [one if isinstance(one, str) else f"class {one}" for one in classes.tolist()]
+
+
+def _outputs(model: Any) -> int:
+    """Return how many decision values there are: one for two classes, that of the second."""
+    return 1 if model.dual_coef_.ndim == 1 else int(model.dual_coef_.shape[1])
 
 
 def _check_columns(model: Any, found: list[str] | None, file: str) -> None:

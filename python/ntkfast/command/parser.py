@@ -53,13 +53,13 @@ examples:
   regression, with the ridge that predicts each row best from all others:
     ntkfast fit X.npy y.npy --network fc --depth 3 --out model.npz
   classes, from tables, of which the second has a name in its first line:
-    ntkfast fit points.csv kinds.csv --y-header --task classification --network laplace --c 2 --out model.npz
+    ntkfast fit points.csv kinds.csv --y-header --network laplace --c 2 --out model.npz
   images, with a ridge of one's own:
     ntkfast fit data.npz:images data.npz:labels --network cntk --depth 3 --ridge 0.1 --out model.npz
 
 Integers, bools and strings are classes, floats are numbers to predict, and so is all of a table of
-numbers; --task says otherwise. The file has the column names of X, which predict compares, and no
-code: ntkfast.regression.load reads it in Python.
+numbers; --task says otherwise. The file has the column names of X, which predict compares. It has
+no code: ntkfast.regression.load reads it in Python.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
@@ -67,10 +67,11 @@ exit status: 0 done, 2 wrong usage or data, 130 interrupted
 PREDICT_EPILOG = """\
 examples:
     ntkfast predict model.npz Z.npy --out f.npy
-    ntkfast predict model.npz Z.csv --method predict_proba --out probabilities.npy
+    ntkfast predict model.npz Z.csv --method predict_proba --out probabilities.csv
 
 An interrupted or killed job goes on where it stopped when the same command is run again. f.npy
 appears when it is complete; until then there is f.npy.partial, and f.npy.journal says what it is.
+A table, .csv, has a column for each target or class, and their names where fit has seen them.
 
 exit status: 0 done, 2 wrong usage or data, 130 interrupted
 """
@@ -258,7 +259,7 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence"
     )
-    parser.add_argument("--out", required=True, metavar="F", help="output, .npy")
+    parser.add_argument("--out", required=True, metavar="F", help="output, .npy or .csv")
     parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: predict")
     _add_table(parser)
     job = parser.add_argument_group("the job")
