@@ -205,6 +205,10 @@ def test_gram_of_a_network_in_a_file(folder: Path) -> None:
         (f"gram X.npy {FC} --out K.mat", "--out: expected a path ending in .npy or .zarr"),
         (f"gram X.npy {FC} --out no/K.npy", "--out: no such folder: no"),
         (f"gram X.npy {FC} --over --out K.npy", "unrecognized arguments: --over"),
+        (f"gram X.npy {FC} --b-std .3 --out K.npy", 'ation ntk; use --bias in "unit"'),
+        (f"spectrum {FC} --dim 3 --out no/s.csv", "--out: no such folder: no"),
+        ("bench --repeats 1", "--repeats: expected an integer >= 2, got 1"),
+        ("demo --repeats 1", "--repeats: expected an integer >= 2, got 1"),
         ("gram X.npy --network exponential --out K.npy", "--network exponential needs --gamma"),
     ],
 )
@@ -304,6 +308,15 @@ def test_every_option_of_a_network_is_explained() -> None:
     assert set(networks.HELP) == {name for one in constructors for name in one}
 
 
+@pytest.mark.parametrize("command", ["bench", "demo"])
+def test_help_says_the_least_number_of_rounds(
+    command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "rounds, at least 2" in " ".join(capfd.readouterr().out.split())
+
+
 def test_info_names_the_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info"]) == 0
     assert nf.__version__ in capfd.readouterr().out
@@ -344,12 +357,15 @@ def test_spectrum_writes_whole_files(
 
 
 def test_spectrum_refuses_unknown_formats(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr("ntkfast.spectrum.mercer", lambda *_, **__: pytest.fail("before the work"))
     command = ["spectrum", "--network", "fc", "--depth", "3", "--dim", "3"]
-    assert cli.main([*command, "--out", str(tmp_path / "s.foo")]) == 2
-    assert ".png" in capfd.readouterr().err
+    assert cli.main([*command, "--out", str(tmp_path / "s.npy")]) == 2
+    said = capfd.readouterr().err
+    assert "--out: expected a path ending in .csv, or for a picture in " in said
+    assert ".png" in said
     assert not list(tmp_path.iterdir())
 
 

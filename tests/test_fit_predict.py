@@ -21,6 +21,7 @@ pytest.importorskip("sklearn")
 from ntkfast.batch import BatchError, load_targets
 from ntkfast.batch.parts import write_parts
 from ntkfast.command import cli
+from ntkfast.command.models import _end_of_path
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
 
 generator = np.random.default_rng(3)
@@ -348,6 +349,33 @@ def test_ridge_is_a_number_or_auto(ridge: str, capfd: pytest.CaptureFixture[str]
     assert "expected a number >= 0 or auto" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kernel", "targets", "told"),
+    [
+        (FC, "noise", "this ridge, 10 times the mean of K_ii, is the largest that was tried"),
+        (FC, "y", ""),
+        (["--network", "gaussian", "--c", "0.1"], "smooth", "1e-08 times the mean of K_ii, is the"),
+        ([*FC, "--ridge", "1e-9"], "smooth", ""),
+    ],
+)
+def test_a_ridge_at_an_end_of_the_path_is_told(
+    folder: Path, capfd: pytest.CaptureFixture[str], kernel: list[str], targets: str, told: str
+) -> None:
+    np.save("noise.npy", np.random.default_rng(0).normal(size=60))
+    np.save("smooth.npy", np.sin(X[:, 0]))
+    said = ran(capfd, "fit", "X.npy", f"{targets}.npy", *kernel, "--out", "m.npz")
+    assert told in said
+    assert bool(told) == ("that was tried" in said)
+
+
+def test_no_smaller_ridge_is_asked_for_below_the_rounding_errors() -> None:
+    model = KernelRidgeCV(nf.FullyConnected(1))
+    model.ridges_, model.scores_ = np.geomspace(1e-8, 10, 28), np.arange(28.0)
+    for rows, told in ((100, True), (4900, False)):
+        model.X_fit_ = np.zeros((rows, 1))
+        assert bool(_end_of_path(model)) == told
+
+
 # --- A job that stops ----------------------------------------------------------------------------
 
 
@@ -367,6 +395,18 @@ class Work:
     def run(self, out: Path, **options: Any) -> Any:
         """Write 20 rows."""
         return write_parts(self, 20, lambda: self.facts, out=out, **{"rows": 6, **options})
+
+
+def test_an_interrupted_fit_says_that_nothing_is_kept(
+    folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KernelRidgeCV, "fit", stop)
+    said = ran(capfd, "fit", "X.npy", "y.npy", *FC, "--out", "m.npz", status=130)
+    assert "interrupted; m.npz: nothing is kept, fit begins anew when it is run again" in said
+    assert not Path("m.npz").exists()
 
 
 def test_an_interrupted_job_goes_on(tmp_path: Path) -> None:

@@ -86,10 +86,11 @@ def test_python_arguments_are_left_out_on_the_command_line(
         ("--no-header (header=True or False)", "--no-header"),
         ("(--overwrite, overwrite=True)", "(--overwrite)"),
         ("write it without (index=False)", "write it without (index=False)"),
+        ('use bias in "unit"', 'use --bias in "unit"'),
     ],
 )
 def test_arguments_have_their_names_of_the_shell(told: str, wanted: str) -> None:
-    options = dict.fromkeys(("X", "command", "radius", "method", "header", "overwrite"))
+    options = dict.fromkeys(("X", "command", "radius", "method", "header", "overwrite", "bias"))
     assert cli._for_shell(told, argparse.Namespace(**options)) == wanted
 
 

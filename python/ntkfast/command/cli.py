@@ -101,6 +101,7 @@ def _for_shell(message: str, arguments: argparse.Namespace) -> str:
     # "--overwrite, overwrite=True" says it for both, 'take method="cg"' for Python alone
     given = rf"(?:{'|'.join(options)})=(?:True|False)(?: or False)?"
     message = re.sub(rf", {given}(?=\))| \({given}\)", "", message)
+    message = re.sub(rf"\buse ({'|'.join(options)})\b", lambda one: "use " + flag(one[1]), message)
     said = r'\b(take |example |with it, got |belongs to )(\w+)=("?)([\w.-]+)\3'
     return re.sub(said, advice, message)
 
@@ -150,6 +151,8 @@ def _spectrum(arguments: argparse.Namespace) -> None:
     from ntkfast import plot, spectrum
 
     out = arguments.out
+    if out is not None:
+        _check_spectrum_file(Path(out))
     found = spectrum.mercer(
         kernel_of(arguments), arguments.dim, arguments.max_degree, radius=arguments.radius
     )
@@ -159,6 +162,22 @@ def _spectrum(arguments: argparse.Namespace) -> None:
         plot.save(plot.spectrum(found), out)
     if out is not None:
         print(f"{out}: {found!r}")
+
+
+def _check_spectrum_file(out: Path) -> None:
+    """Refuse what is neither a table nor a picture, before the work."""
+    from ntkfast.support.files import require_folder
+    from ntkfast.support.optional import require
+
+    require_folder("out", out)
+    if out.suffix.lower() != ".csv":
+        canvas = require("matplotlib.backend_bases", "plot").FigureCanvasBase
+        known = sorted(canvas.get_supported_filetypes())
+        if out.suffix.lower().removeprefix(".") not in known:
+            raise ValueError(
+                "out: expected a path ending in .csv, or for a picture in "
+                f".{', .'.join(known)}, got {out}"
+            )
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,8 @@ import argparse
 import hashlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from ntkfast.features.classifier import best_class
 from ntkfast.networks import Recurrent
 from ntkfast.regression import KernelClassifier, KernelRidgeCV, load
 from ntkfast.regression.description import described
+from ntkfast.regression.ridge_cv import RELATIVE, RELATIVE_FEW
 from ntkfast.support.files import require_folder
 
 PART_BYTES = 1 << 26  # of inputs
@@ -79,7 +81,7 @@ def fit(arguments: argparse.Namespace) -> None:
     else:
         ridges = None if arguments.ridge == "auto" else [arguments.ridge]
         model = KernelRidgeCV(kernel, ridges, **options)
-    with client_of(arguments) as client:
+    with _nothing_kept(out), client_of(arguments) as client:
         start = time.perf_counter()
         model.set_params(client=client).fit(X, y, sample_weight=weights)
         seconds = time.perf_counter() - start
@@ -93,6 +95,40 @@ def fit(arguments: argparse.Namespace) -> None:
     found = _accuracy(model, y) if classes else _error(model, y)
     print(f"{out}: {len(y)} rows, ridge {model.ridge_:.4g}, {seconds:.1f} s")
     print(f"leave-one-out {found}{estimated}")
+    if end := _end_of_path(model):
+        print(end)
+
+
+@contextmanager
+def _nothing_kept(out: Path) -> Iterator[None]:
+    """Say what an interruption costs."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f"{out}: nothing is kept, fit begins anew when it is run again")
+        raise
+
+
+def _end_of_path(model: Any) -> str:
+    """Return what to do where a ridge beyond the path may be better, or nothing."""
+    ridges, n = model.ridges_, len(model.X_fit_)
+    best = int(np.argmin(model.scores_))
+    if len(ridges) == 1 or best not in (0, len(ridges) - 1):
+        return ""
+    relative = RELATIVE_FEW if n > model.exact_rows else RELATIVE
+    if best:
+        return (
+            f"this ridge, {relative[-1]:g} times the mean of K_ii, is the largest that was tried: "
+            "the inputs say little about y; scale them, try another network, or give a larger "
+            "--ridge"
+        )
+    # Rounding errors of the largest eigenvalue, at most n times the mean, hide smaller ridges.
+    if relative[0] < 2 * n * n * float(np.finfo(np.float64).eps):
+        return ""
+    return (
+        f"this ridge, {relative[0]:g} times the mean of K_ii, is the least that was tried: y has "
+        "hardly any noise, and a smaller --ridge may predict better"
+    )
 
 
 def _kind(y: NDArray[Any]) -> str:

@@ -290,12 +290,17 @@ def _add_demo(commands: Any) -> None:
         help="predictions for real digits with error bars, timings and a picture",
         description="Learn handwritten digits with some kernels, time them, draw predictions.",
     )
-    parser.add_argument("--picture", default="ntkfast-predictions.png", metavar="FILE")
+    parser.add_argument(
+        "--picture",
+        default="ntkfast-predictions.png",
+        metavar="FILE",
+        help="where to draw predictions, .png, .pdf or .svg; default: ntkfast-predictions.png",
+    )
     parser.add_argument(
         "--no-picture", dest="picture", action="store_const", const=None, help="draw nothing"
     )
     parser.add_argument("--threads", type=_positive, metavar="N", help="default: all cores")
-    parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="default: 7")
+    _add_repeats(parser)
 
 
 def _add_bench(commands: Any) -> None:
@@ -314,7 +319,19 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument(
         "--threads", type=_positive, metavar="N", help="for both; default: all cores"
     )
-    parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="default: 7")
+    _add_repeats(parser)
+
+
+def _add_repeats(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--repeats", type=_rounds, default=7, metavar="N", help="rounds, at least 2; default: 7"
+    )
+
+
+def _rounds(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:  # quartiles need two
+        raise argparse.ArgumentTypeError(f"expected an integer >= 2, got {text}")
+    return int(text)
 
 
 def _positive(text: str) -> int:
