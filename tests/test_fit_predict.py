@@ -354,7 +354,11 @@ def test_ridge_is_a_number_or_auto(ridge: str, capfd: pytest.CaptureFixture[str]
     [
         (FC, "noise", "this ridge, 10 times the mean of K_ii, is the largest that was tried"),
         (FC, "y", ""),
-        (["--network", "gaussian", "--c", "0.1"], "smooth", "1e-08 times the mean of K_ii, is the"),
+        (
+            ["--network", "gaussian", "--c", "0.03"],
+            "smooth",
+            "1e-08 times the mean of K_ii, is the",
+        ),
         ([*FC, "--ridge", "1e-9"], "smooth", ""),
     ],
 )
@@ -362,18 +366,20 @@ def test_a_ridge_at_an_end_of_the_path_is_told(
     folder: Path, capfd: pytest.CaptureFixture[str], kernel: list[str], targets: str, told: str
 ) -> None:
     np.save("noise.npy", np.random.default_rng(0).normal(size=60))
-    np.save("smooth.npy", np.sin(X[:, 0]))
+    np.save("smooth.npy", np.sin(X[:, 0] / 3))
     said = ran(capfd, "fit", "X.npy", f"{targets}.npy", *kernel, "--out", "m.npz")
     assert told in said
     assert bool(told) == ("that was tried" in said)
 
 
-def test_no_smaller_ridge_is_asked_for_below_the_rounding_errors() -> None:
+def test_no_smaller_ridge_is_asked_for_in_vain() -> None:
     model = KernelRidgeCV(nf.FullyConnected(1))
-    model.ridges_, model.scores_ = np.geomspace(1e-8, 10, 28), np.arange(28.0)
+    model.ridges_, model.scores_ = np.geomspace(1e-8, 10, 28), 1 + np.arange(28.0)
     for rows, told in ((100, True), (4900, False)):
         model.X_fit_ = np.zeros((rows, 1))
         assert bool(_end_of_path(model)) == told
+    model.X_fit_, model.scores_ = np.zeros((100, 1)), 1 + 1e-4 * np.arange(28.0)
+    assert not _end_of_path(model)  # nothing to gain
 
 
 # --- A job that stops ----------------------------------------------------------------------------

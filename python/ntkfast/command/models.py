@@ -38,6 +38,7 @@ from ntkfast.regression.ridge_cv import RELATIVE, RELATIVE_FEW
 from ntkfast.support.files import require_folder
 
 PART_BYTES = 1 << 26  # of inputs
+GAIN = 1e-3  # of a step to a smaller ridge, below which it is not worth a word
 EXACT = 2.0**53  # whole numbers below are exact in float64
 
 
@@ -123,11 +124,12 @@ def _end_of_path(model: Any) -> str:
             "--ridge"
         )
     # Rounding errors of the largest eigenvalue, at most n times the mean, hide smaller ridges.
-    if relative[0] < 2 * n * n * float(np.finfo(np.float64).eps):
+    is_least = relative[0] < 2 * n * n * float(np.finfo(np.float64).eps)
+    if is_least or model.scores_[1] < (1 + GAIN) * model.scores_[0]:
         return ""
     return (
-        f"this ridge, {relative[0]:g} times the mean of K_ii, is the least that was tried: y has "
-        "hardly any noise, and a smaller --ridge may predict better"
+        f"this ridge, {relative[0]:g} times the mean of K_ii, is the least that was tried, and "
+        "errors still fall: a smaller --ridge may predict better"
     )
 
 
