@@ -209,6 +209,7 @@ class DeviceArray:
             "typestr": self.dtype.str,
             "data": (self.pointer, False),
             "strides": None,
+            "stream": 1,  # the default one: without it every call would wait
             "version": 3,
         }
 

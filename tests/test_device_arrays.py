@@ -423,18 +423,18 @@ def test_result_in_the_stream_of_the_array(library: Any, monkeypatch: pytest.Mon
     place = cuda._place
     monkeypatch.setattr(cuda, "_place", lambda *a: seen.append(a) or place(*a))
     nf.FullyConnected(1).ntk(x, y)
-    assert (0, 1) in seen
+    assert (0, 0) in seen  # both numbers of the default stream are one
     assert (0, 2) in seen
     waits: list[str] = []
     monkeypatch.setattr(cuda, "module", lambda: Watched(library.cuda, waits))
-    x.facts, y.facts = {"stream": 1}, {"stream": 1}
+    x.facts, y.facts = {"stream": 1}, {"stream": 0}
     kernel, out = nf.FullyConnected(1).ntk, library.empty((4, 5), dtype=x.dtype, device="gpu")
     out.facts = {"stream": 1}
     kernel(x, y, out=out)
     assert waits == []  # the result is waited for by who reads it in that stream
     out.facts = {"stream": 2}
     kernel(x, y, out=out)
-    assert waits == ["0:strict:2", "0:strict:1"]  # before the work, and for it
+    assert waits == ["0:strict:2", "0:strict:0"]  # before the work, and for it
     out.facts = x.facts = y.facts = {}
     kernel(x, y, out=out)
     assert set(waits[2:]) == {"0:strict:0"}
@@ -460,11 +460,11 @@ def test_sequences_in_the_stream_of_the_array(
     kernel(x, out=out)
     kernel.matmul(x, None, V, out=product)
     assert waits == []
-    assert set(places) == {(0, 1)}
+    assert set(places) == {(0, 0)}
     out.facts = {"stream": 2}
     places.clear()
     kernel(x, out=out)
-    assert waits == ["0:strict:2", "0:strict:1"]  # before the work, and for it
+    assert waits == ["0:strict:2", "0:strict:0"]  # before the work, and for it
     assert places.count((0, 2)) == 1  # which is that of the first wait
 
 

@@ -117,10 +117,12 @@ struct Call {
         expect(y.norms.strides(0) == sizeof(T) || problem.m == 1, "norms: expected unit stride");
         problem.norm_x = x.norms.data();
         problem.norm_y = y.norms.data();
+#if !defined(NTKFAST_CUDA)  // a device takes powers of norms, which may lie there
         fill(inverse_x, problem.norm_x, problem.n, -1);
         fill(inverse_y, problem.norm_y, problem.m, -1);
         problem.inverse_x = inverse_x.data();
         problem.inverse_y = inverse_y.data();
+#endif
     }
 
     static void fill(std::vector<T>& to, const T* norms, int64_t count, double power) {
@@ -138,10 +140,13 @@ struct Call {
     }
 
     void scale_by(double degree) {
+        problem.power = degree;
+#if !defined(NTKFAST_CUDA)
         fill(factor_x, problem.norm_x, problem.n, degree);
         fill(factor_y, problem.norm_y, problem.m, degree);
         problem.factor_x = factor_x.data();
         problem.factor_y = factor_y.data();
+#endif
     }
 
     void use(const ProfileHolder<T>& first, const ProfileHolder<T>* second) {
@@ -163,8 +168,8 @@ struct Call {
 
     void use(const NeuronHolder<T>& map, const Side<T>& x) {
         scale_by(map.degree);
-        neuron = {map.kind, map.table.data(), map.table.shape(1), nullptr,
-                  static_cast<T>(map.scale)};
+        neuron = {map.kind,           map.table.data(), map.table.shape(0),
+                  map.table.shape(1), nullptr,          static_cast<T>(map.scale)};
         if (map.table.shape(0) > 1) {
             expect(x.series && x.series->ndim() == 2 && x.series->shape(0) == problem.n &&
                        x.series->shape(1) == 1,
@@ -212,6 +217,7 @@ struct Call {
         }
         problem.factor_x = problem.inverse_x;  // unused by the layer map, but packed
         problem.factor_y = problem.inverse_y;
+        problem.power = -1;
         problem.layers = &layers;
         problem.refine_below[0] = problem.refine_below[1] = static_cast<T>(kRefineLayers);
     }

@@ -3,10 +3,13 @@
 // The argument that names an instruction set there is told to use_device here.
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "bind/bind.hpp"
 
@@ -30,6 +33,36 @@ void copy(py::array to, const py::array& from, const std::string& where) {
     const auto bytes = static_cast<std::size_t>(from.nbytes());
     call(where, 1,
          [&](const Device& device, const Poll&) { copy_bytes(device, target, source, bytes); });
+}
+
+// The norms of the rows of some matrices on a device, one after the other, which stay there, and of each
+// matrix what they lie between: the host waits for that alone, once.
+template <class T>
+std::pair<Memory, std::vector<std::array<double, 4>>> measure(
+    const std::vector<py::array_t<T>>& matrices, const std::string& where) {
+    std::vector<RowNorms<T>> tasks;
+    int64_t rows = 0;
+    for (const py::array_t<T>& x : matrices) {
+        tasks.push_back({x.data(), row_stride(x, "matrices"), x.shape(0), x.shape(1)});
+        rows += x.shape(0);
+    }
+    std::vector<NormRange> found(tasks.size());
+    Memory norms;
+    call(where, 1, [&](const Device& device, const Poll& poll) {
+        norms.bytes = Numbers<char>(device, rows * static_cast<int64_t>(sizeof(T)));
+        const Numbers<NormRange> ranges(device, static_cast<int64_t>(tasks.size()));
+        T* to = reinterpret_cast<T*>(norms.bytes.get());
+        for (std::size_t k = 0; k < tasks.size(); ++k) {
+            tasks[k].out = to, tasks[k].range = ranges.get() + k;
+            to += tasks[k].n;
+            run_on_device(tasks[k], device, poll);
+        }
+        copy_bytes(device, found.data(), ranges.get(), sizeof(NormRange) * found.size());
+    });
+    std::vector<std::array<double, 4>> between;
+    for (const NormRange& one : found)
+        between.push_back({one.least, one.positive, one.top, one.mean});
+    return {std::move(norms), std::move(between)};
 }
 
 // Rows of a times the columns of v, on a device; a row's own entry is that of `diagonal`, if given.
@@ -114,6 +147,8 @@ void add_turned(const std::optional<py::array_t<T>>& part, py::array_t<T> out,
 
 template <class T>
 void bind_dtype(py::module_& m, const std::string& suffix) {
+    m.def(("measure_" + suffix).c_str(), &measure<T>, py::arg("matrices").noconvert(),
+          py::arg("where"));
     m.def(("multiply_" + suffix).c_str(), &multiply<T>, py::arg("a").noconvert(),
           py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("diagonal").noconvert(),
           py::arg("shift"), py::arg("where"));
@@ -135,6 +170,14 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
     bind_transform(m);
     bind_image(m);
     bind_sequences(m);
+    py::class_<Memory>(m, "Memory", py::module_local())
+        .def(py::init([](std::int64_t bytes, const std::string& where) {
+                 expect(bytes >= 0, "bytes: expected no negative number");
+                 const KeepCurrent keep;
+                 return Memory{Numbers<char>(use_device(where, 1), bytes)};
+             }),
+             py::arg("bytes"), py::arg("where"))
+        .def_property_readonly("pointer", &Memory::pointer);
     bind_dtype<float>(m, "f32");
     bind_dtype<double>(m, "f64");
     m.def("devices", [] {
@@ -153,13 +196,13 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
         },
         py::arg("where"));
     m.def("copy", &copy, py::arg("to"), py::arg("source"), py::arg("where"));
-    py::class_<Memory>(m, "Memory", py::module_local())
-        .def(py::init([](std::int64_t bytes, const std::string& where) {
-                 expect(bytes >= 0, "bytes: expected no negative number");
-                 const KeepCurrent keep;
-                 return Memory{Numbers<char>(use_device(where, 1), bytes)};
-             }),
-             py::arg("bytes"), py::arg("where"))
-        .def_property_readonly("pointer", &Memory::pointer);
+    m.def("counts", [] {
+        const Counts& all = counts();
+        return std::map<std::string, std::int64_t>{{"allocations", all.allocations},
+                                                   {"uploads", all.uploads},
+                                                   {"waits", all.waits},
+                                                   {"ways_back", all.ways_back},
+                                                   {"bytes_back", all.bytes_back}};
+    });
     m.def("set_chunk", &set_chunk_numbers, py::arg("numbers"));
 }

@@ -49,11 +49,15 @@ struct GradientCall {
         if (!(p.radial && p.radial->radius == Radius::kEuclidean))
             for (T& limit : p.refine_below) limit = std::max(limit, static_cast<T>(kRefineLayers));
         problem.tiny = sizeof(T) == 8 ? T(1e-140) : T(1e-15);
-        Call<T>::fill(outer, p.norm_x, p.n, problem.degree - 1);
-        for (int64_t i = 0; i < p.n; ++i)  // elsewhere the gradient of a row of zeros counts as 0
-            if (p.inverse_x[i] == 0)
-                outer[static_cast<std::size_t>(i)] = smooth ? 1 / problem.tiny : 0;
+        // Elsewhere the gradient of a row of zeros counts as 0.
+        problem.outer_power = problem.degree - 1;
+        problem.outer_at_zero = smooth ? 1 / problem.tiny : 0;
+#if !defined(NTKFAST_CUDA)
+        Call<T>::fill(outer, p.norm_x, p.n, problem.outer_power);
+        for (int64_t i = 0; i < p.n; ++i)
+            if (p.inverse_x[i] == 0) outer[static_cast<std::size_t>(i)] = problem.outer_at_zero;
         problem.outer_x = outer.data();
+#endif
     }
 
     // By what parameters move of the layers, and of rows of zeros too.
@@ -65,6 +69,7 @@ struct GradientCall {
         call.layers.directions = steps.shape(0);
         call.layers.steps = reinterpret_cast<const LayerSteps*>(steps.data());
         problem.tiny = 0;
+        problem.outer_power = 0, problem.outer_at_zero = 1;
         outer.assign(outer.size(), 1);
     }
 
@@ -173,7 +178,6 @@ void weigh(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const ProfileHo
     g.pairs = made.problem;
     use_weights<T>(g, v, left, right);
     expect(sums.ndim() == 1 && sums.shape(0) == x.shape(0), "sums: wrong shape");
-    g.outer_x = made.problem.norm_x;  // not used
     g.sums = sums.mutable_data();
     call(where, threads,
          [&](const Device& device, const Poll& poll) { run_on_device(g, device, poll); });

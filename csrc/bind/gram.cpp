@@ -8,16 +8,7 @@ namespace {
 
 // ---- row norms ----------------------------------------------------------------------------------
 
-#if defined(NTKFAST_CUDA)
-template <class T>
-py::array_t<T> row_norms(py::array_t<T> x, const std::string& where) {
-    RowNorms<T> problem{x.data(), row_stride(x, "x"), x.shape(0), x.shape(1), nullptr};
-    py::array_t<T> norms(problem.n);
-    problem.out = norms.mutable_data();
-    call(where, 1, [&](const Device& device, auto poll) { run_on_device(problem, device, poll); });
-    return norms;
-}
-#else
+#if !defined(NTKFAST_CUDA)
 // Euclidean norm without overflow or underflow; NaN or inf if the row holds one.
 template <class T>
 T norm_of(const T* row, int64_t d) {
@@ -154,10 +145,7 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
     py::class_<NeuronHolder<T>>(m, (std::string("Neuron") + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
-#if defined(NTKFAST_CUDA)
-    m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert(),
-          py::arg("where"));
-#else
+#if !defined(NTKFAST_CUDA)
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
 #endif
     m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),

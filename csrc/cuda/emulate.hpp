@@ -12,6 +12,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <stdexcept>
@@ -23,6 +24,13 @@ namespace ntkfast::emulation {
 #define NTK_APART __attribute__((noinline))
 
 constexpr int kWarp = 32;
+
+// Whether kernels are not run at all and memory holds zeros, by NTKFAST_CUDA_IDLE: what is left of a
+// call is what the host does.
+inline bool is_idle() {
+    static const bool idle = std::getenv("NTKFAST_CUDA_IDLE") != nullptr;
+    return idle;
+}
 
 struct Index {
     unsigned x = 0;
@@ -45,6 +53,7 @@ class Machine {
     }
 
     void run(const Grid& grid, const std::function<void()>& body) {
+        if (is_idle()) return;
         body_ = &body;
         const auto threads = static_cast<std::size_t>(grid.threads);
         while (fibers_.size() < threads) fibers_.emplace_back().stack.resize(kStack);

@@ -40,9 +40,13 @@ class GradientOnDevice {
           poll_(poll),
           there_(device_, g.pairs, poll, g.tiny),
           operands_(device_, there_.view),
-          outer_(device_, g.outer_x, g.pairs.n),
+          outer_(device_, g.pairs.n),
           right_(device_, g.right, g.ld_right, g.pairs.m, g.rank) {
         if (g.pairs.layers) shares_ = shares_of(*g.pairs.layers);
+        run_on_device(NormPowers<T>{{{there_.view.norm_x, outer_.get(), g.pairs.n, g.outer_power,
+                                      true, g.outer_at_zero}},
+                                    1},
+                      device_, poll);
     }
 
     void run() {

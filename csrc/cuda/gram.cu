@@ -62,6 +62,7 @@ template <class T>
 struct Block {
     const T* values;
     int64_t begin, end, first;
+    int64_t numbers(int64_t m) const { return (end - begin) * (m - first); }
 };
 
 // Writes it, and across the diagonal too.
@@ -99,15 +100,17 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
         for (int k = 0; k < 2; ++k) {
             if (!p.out[k]) continue;
             tiles.out[k] = memory, tiles.ld[k] = p.m - now.first;
-            memory += rows * p.m;
+            memory += now.numbers(p.m);
         }
         launch_gram(device, tiles);
+        return outs * now.numbers(p.m);
     };
     const auto write = [&](int64_t piece, const T* values) {
         for (int k = 0; k < 2; ++k) {
             if (!p.out[k]) continue;
-            write_block(p, p.out[k], p.ldo[k], block(piece, values), device, poll);
-            values += rows * p.m;
+            const Block<T> now = block(piece, values);
+            write_block(p, p.out[k], p.ldo[k], now, device, poll);
+            values += now.numbers(p.m);
         }
     };
     by_pieces<T>(device, ceil_div(p.n, rows), outs * rows * p.m, poll, compute, write);

@@ -1,6 +1,10 @@
 // Memory of a device, through the CUDA runtime or as plain memory of the emulating host.
 #include "cuda/memory.hpp"
 
+#if defined(__CUDACC__)
+#include <cuda.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -11,6 +15,10 @@
 #include <stdexcept>
 #include <string>
 #include <vector>
+
+#if !defined(__CUDACC__)
+#include "cuda/emulate.hpp"
+#endif
 
 namespace ntkfast {
 
@@ -49,6 +57,10 @@ class OutOfMemory : public std::bad_alloc {
 
 }  // namespace
 
+Counts& counts() {
+    static Counts all;
+    return all;
+}
 std::int64_t chunk_numbers() { return chunk; }
 void set_chunk_numbers(std::int64_t numbers) { chunk = numbers < 1 ? 1 : numbers; }
 
@@ -73,26 +85,104 @@ int count_devices(std::string* reason) {
     return count;
 }
 
+// Work in a capture does not run, and there is no waiting for it.
+void refuse_capture(const Device& device) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    const cudaError_t error =
+        cudaStreamIsCapturing(static_cast<cudaStream_t>(device.stream), &status);
+    if (error != cudaErrorStreamCaptureImplicit) check(error);
+    cudaGetLastError();
+    if (error != cudaSuccess || status != cudaStreamCaptureStatusNone)
+        throw std::runtime_error(
+            "CUDA: the stream is being captured into a graph, of which no call of ntkfast can be a "
+            "part: the host waits for norms of rows; capture what stands between the calls");
+}
+
 Device use_device(const std::string& where, int threads) {
     const Device device = parse(where, threads);
     check(cudaSetDevice(device.ordinal));
+    refuse_capture(device);
     return device;
 }
 
+namespace {
+
+// Functions of the driver: setting device 0 again by the runtime would make a context there for those
+// who had none.
+struct Contexts {
+    decltype(&cuCtxGetCurrent) get = nullptr;
+    decltype(&cuCtxSetCurrent) set = nullptr;
+
+    Contexts() { find("cuCtxGetCurrent", get), find("cuCtxSetCurrent", set); }
+
+    template <class F>
+    static void find(const char* name, F& to) {
+        void* found = nullptr;
+#if CUDART_VERSION >= 12050
+        const auto error = cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault);
+#else
+        const auto error = cudaGetDriverEntryPoint(name, &found, cudaEnableDefault);
+#endif
+        if (error == cudaSuccess)
+            to = reinterpret_cast<F>(found);
+        else
+            cudaGetLastError();  // no driver: nothing else will run either
+    }
+
+    static const Contexts& here() {
+        static const Contexts found;
+        return found;
+    }
+};
+
+cudaMemoryType kind_of(const void* memory, int* device = nullptr) {
+    cudaPointerAttributes found{};
+    check(cudaPointerGetAttributes(&found, memory));
+    if (device) *device = found.device;
+    return found.type;
+}
+
+bool is_there(cudaMemoryType kind) {
+    return kind == cudaMemoryTypeDevice || kind == cudaMemoryTypeManaged;
+}
+
+// The pool of a device, made at its first use; null where the driver has none. It keeps what calls
+// take again and again, and leaves the rest to other libraries.
+cudaMemPool_t pool_of(const Device& device) {
+    constexpr std::uint64_t kKept = std::uint64_t{1} << 28;  // bytes
+    static std::mutex guard;
+    static std::map<int, cudaMemPool_t> pools;
+    const std::lock_guard lock(guard);
+    const auto [found, is_new] = pools.try_emplace(device.ordinal, nullptr);
+    if (!is_new) return found->second;
+    int has = 0;
+    check(cudaDeviceGetAttribute(&has, cudaDevAttrMemoryPoolsSupported, device.ordinal));
+    if (!has) return nullptr;
+    cudaMemPoolProps wanted{};
+    wanted.allocType = cudaMemAllocationTypePinned;
+    wanted.location.type = cudaMemLocationTypeDevice;
+    wanted.location.id = device.ordinal;
+    cudaMemPool_t pool = nullptr;
+    check(cudaMemPoolCreate(&pool, &wanted));
+    std::uint64_t kept = kKept;
+    check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept));
+    return found->second = pool;
+}
+
+}  // namespace
+
 KeepCurrent::KeepCurrent() {
-    if (cudaGetDevice(&ordinal_) == cudaSuccess) return;
-    cudaGetLastError();
-    ordinal_ = -1;
+    CUcontext current = nullptr;
+    if (Contexts::here().get) Contexts::here().get(&current);
+    context_ = current;
 }
 KeepCurrent::~KeepCurrent() {
-    if (ordinal_ >= 0) cudaSetDevice(ordinal_);
+    if (Contexts::here().set) Contexts::here().set(static_cast<CUcontext>(context_));
 }
 
 int device_of(const void* memory) {
-    cudaPointerAttributes found{};
-    check(cudaPointerGetAttributes(&found, memory));
-    const bool there = found.type == cudaMemoryTypeDevice || found.type == cudaMemoryTypeManaged;
-    return there ? found.device : -1;
+    int device = -1;
+    return is_there(kind_of(memory, &device)) ? device : -1;
 }
 
 int generation(const Device& device) {
@@ -109,9 +199,13 @@ std::size_t largest_shared(const Device& device) {
 }
 
 void* allocate(const Device& device, std::size_t bytes) {
+    ++counts().allocations;
     void* memory = nullptr;
+    const cudaMemPool_t pool = pool_of(device);
+    const auto stream = static_cast<cudaStream_t>(device.stream);
     const cudaError_t error =
-        cudaMallocAsync(&memory, bytes ? bytes : 1, static_cast<cudaStream_t>(device.stream));
+        pool ? cudaMallocFromPoolAsync(&memory, bytes ? bytes : 1, pool, stream)
+             : cudaMalloc(&memory, bytes ? bytes : 1);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         throw OutOfMemory(device, bytes);
@@ -122,9 +216,12 @@ void* allocate(const Device& device, std::size_t bytes) {
 
 void release(const Device& device, void* memory) noexcept {
     const KeepCurrent keep;
-    if (cudaSetDevice(device.ordinal) != cudaSuccess ||
-        cudaFreeAsync(memory, static_cast<cudaStream_t>(device.stream)) != cudaSuccess)
-        cudaGetLastError();  // there is nobody to tell
+    try {  // cudaFree waits for the device
+        check(cudaSetDevice(device.ordinal));
+        check(pool_of(device) ? cudaFreeAsync(memory, static_cast<cudaStream_t>(device.stream))
+                              : cudaFree(memory));
+    } catch (const std::exception&) {  // there is nobody to tell
+    }
 }
 
 std::size_t free_bytes(const Device&) {
@@ -151,7 +248,14 @@ void copy_rows(const Device& device, Span to, ConstSpan from, std::size_t width,
             check(cudaMemcpyAsync(static_cast<char*>(to.data) + i * to.pitch,
                                   static_cast<const char*>(from.data) + i * from.pitch, width,
                                   cudaMemcpyDefault, stream));
-    if (!on_device(to.data) || !on_device(from.data)) finish(device);
+    // What is not pinned has been staged when a copy returns, if the device cannot read it.
+    const cudaMemoryType kind = kind_of(from.data);
+    if (!is_there(kind)) ++counts().uploads;
+    int reads_host = 0;
+    if (kind == cudaMemoryTypeUnregistered)
+        check(cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccessUsesHostPageTables,
+                                     device.ordinal));
+    if (kind == cudaMemoryTypeHost || reads_host || !on_device(to.data)) finish(device);
 }
 
 void clear(const Device& device, void* memory, std::size_t bytes) {
@@ -159,40 +263,8 @@ void clear(const Device& device, void* memory, std::size_t bytes) {
 }
 
 void finish(const Device& device) {
+    ++counts().waits;
     check(cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream)));
-}
-
-struct Return::Way {
-    cudaStream_t before, own = nullptr;
-    cudaEvent_t ready = nullptr, done = nullptr;
-    void* pinned = nullptr;
-
-    ~Way() {  // what was queued must not outlive the memory it goes to
-        if (own) cudaStreamSynchronize(own), cudaStreamDestroy(own);
-        if (ready) cudaEventDestroy(ready);
-        if (done) cudaEventDestroy(done);
-        if (pinned) cudaFreeHost(pinned);
-    }
-};
-
-Return::Return(const Device& device, std::size_t bytes) : way_(std::make_unique<Way>()) {
-    way_->before = static_cast<cudaStream_t>(device.stream);
-    check(cudaStreamCreateWithFlags(&way_->own, cudaStreamNonBlocking));
-    check(cudaEventCreateWithFlags(&way_->ready, cudaEventDisableTiming));
-    check(cudaEventCreateWithFlags(&way_->done, cudaEventDisableTiming));
-    check(cudaMallocHost(&way_->pinned, bytes));
-}
-
-void Return::start(const void* from, std::size_t bytes) {
-    check(cudaEventRecord(way_->ready, way_->before));
-    check(cudaStreamWaitEvent(way_->own, way_->ready));
-    check(cudaMemcpyAsync(way_->pinned, from, bytes, cudaMemcpyDeviceToHost, way_->own));
-    check(cudaEventRecord(way_->done, way_->own));
-}
-
-const void* Return::wait() {
-    check(cudaEventSynchronize(way_->done));
-    return way_->pinned;
 }
 
 #else
@@ -208,7 +280,7 @@ std::map<const char*, Block> blocks;
 
 }  // namespace
 
-KeepCurrent::KeepCurrent() : ordinal_(-1) {}
+KeepCurrent::KeepCurrent() = default;
 KeepCurrent::~KeepCurrent() = default;
 
 // Two devices: one with the tensor cores that products use, and one from before them.
@@ -235,11 +307,12 @@ std::size_t largest_shared(const Device& device) { return (device.ordinal == 0 ?
 
 // Poisoned, so that reading what was not written shows.
 void* allocate(const Device& device, std::size_t bytes) {
+    ++counts().allocations;
     const std::size_t size = bytes ? bytes : 1;
     if (size > free_bytes(device)) throw OutOfMemory(device, size);
-    void* const memory = std::malloc(size);
+    void* const memory = emulation::is_idle() ? std::calloc(size, 1) : std::malloc(size);
     if (!memory) throw OutOfMemory(device, size);
-    std::memset(memory, 0xff, size);
+    if (!emulation::is_idle()) std::memset(memory, 0xff, size);
     const std::lock_guard lock(guard);
     blocks[static_cast<const char*>(memory)] = {size, device.ordinal};
     return memory;
@@ -259,31 +332,24 @@ void copy_rows(const Device&, Span to, ConstSpan from, std::size_t width, std::i
     for (std::size_t i = 0; i < static_cast<std::size_t>(rows); ++i)
         std::memmove(static_cast<char*>(to.data) + i * to.pitch,
                      static_cast<const char*>(from.data) + i * from.pitch, width);
+    if (width == 0 || rows == 0) return;
+    if (!on_device(from.data)) ++counts().uploads;
+    if (!on_device(to.data)) ++counts().waits;
 }
 
 void clear(const Device&, void* memory, std::size_t bytes) { std::memset(memory, 0, bytes); }
 
-void finish(const Device&) {}
-
-// Copies no sooner than it must, so that results that are overwritten too early show.
-struct Return::Way {
-    std::vector<char> here;
-    const void* from;
-    std::size_t bytes;
-};
-
-Return::Return(const Device&, std::size_t bytes)
-    : way_(new Way{std::vector<char>(bytes), nullptr, 0}) {}
-
-void Return::start(const void* from, std::size_t bytes) { way_->from = from, way_->bytes = bytes; }
-
-const void* Return::wait() {
-    std::memcpy(way_->here.data(), way_->from, way_->bytes);
-    return way_->here.data();
-}
+void finish(const Device&) { ++counts().waits; }
 
 #endif
 
-Return::~Return() = default;
+void Upload::send(const Device& device) {
+    if (targets_.empty()) return;
+    there_ = Numbers<char>(device, bytes_.data(), static_cast<std::int64_t>(bytes_.size()));
+    for (const Target& target : targets_) {
+        const void* const place = there_.get() + target.at;
+        std::memcpy(target.pointer, &place, sizeof place);
+    }
+}
 
 }  // namespace ntkfast

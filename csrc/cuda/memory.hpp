@@ -1,11 +1,14 @@
 // Memory of a device and its errors: what the host does besides starting kernels.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #if defined(__CUDACC__)
 #include <cuda_runtime.h>
@@ -36,11 +39,17 @@ int count_devices(std::string* reason);
 // Throws std::runtime_error if there is none of that number.
 Device use_device(const std::string& where, int threads);
 
+// What calls have asked of devices so far: tests read it.
+struct Counts {
+    std::atomic<std::int64_t> allocations, uploads, waits, ways_back, bytes_back;
+};
+Counts& counts();
+
 // The number of the device that memory belongs to, or -1 for memory of the host.
 int device_of(const void* memory);
 inline bool on_device(const void* memory) { return device_of(memory) >= 0; }
 
-// Makes the device that was this thread's before that again: other libraries count on it.
+// Makes the context that was this thread's before that again, or none: other libraries count on it.
 class KeepCurrent {
   public:
     KeepCurrent();
@@ -49,7 +58,7 @@ class KeepCurrent {
     KeepCurrent& operator=(const KeepCurrent&) = delete;
 
   private:
-    int ordinal_;
+    void* context_ = nullptr;
 };
 
 // The generation of a device, as 80 for sm_80.
@@ -62,7 +71,7 @@ std::size_t largest_shared(const Device& device);
 std::int64_t chunk_numbers();
 void set_chunk_numbers(std::int64_t numbers);
 
-// Memory of a device from the pool of a stream: free for what comes later on that stream.
+// Memory of a device from a pool of our own: once released, free for what comes later on that stream.
 //
 // Throws std::bad_alloc, which says what was asked for and what is free.
 void* allocate(const Device& device, std::size_t bytes);
@@ -80,15 +89,16 @@ struct ConstSpan {
     ConstSpan(const Span& span) : data(span.data), pitch(span.pitch) {}
 };
 
-// Copies rows of `width` bytes, from and to memory of any kind. Memory of the host that is not
-// pinned has been read or written when it returns.
+// Copies rows of `width` bytes, from and to memory of any kind. Memory of the host has been read or
+// written when it returns.
 void copy_rows(const Device& device, Span to, ConstSpan from, std::size_t width, std::int64_t rows);
 inline void copy_bytes(const Device& device, void* to, const void* from, std::size_t bytes) {
     copy_rows(device, {to, bytes}, {from, bytes}, bytes, 1);
 }
 void clear(const Device& device, void* memory, std::size_t bytes);
 
-// A way back to the host, into memory of its own, beside what the device goes on with.
+// A way back to the host, into memory of its own, beside what the device goes on with. What it takes
+// is kept for the next one.
 class Return {
   public:
     Return(const Device& device, std::size_t bytes);
@@ -99,8 +109,10 @@ class Return {
     void start(const void* from, std::size_t bytes);
     const void* wait();  // until it is here
 
-  private:
     struct Way;
+
+  private:
+    Device device_;
     std::unique_ptr<Way> way_;
 };
 void finish(const Device& device);  // waits for all work
@@ -135,6 +147,36 @@ class Numbers {
   private:
     Device device_{};
     T* data_ = nullptr;
+};
+
+// Small arrays of the host that go to a device in one copy.
+class Upload {
+  public:
+    // Room on the host for what `to` points at on the device once all is sent; fill it at once.
+    template <class T>
+    T* add(const T*& to, std::int64_t count) {
+        const std::size_t at = (bytes_.size() + 15) / 16 * 16;  // as wide as loads are
+        bytes_.resize(at + sizeof(T) * static_cast<std::size_t>(count));
+        targets_.push_back({const_cast<void*>(static_cast<const void*>(&to)), at});
+        return reinterpret_cast<T*>(bytes_.data() + at);
+    }
+    // The same of a copy, unless it is null or on the device already.
+    template <class T>
+    void keep(const T*& to, std::int64_t count) {
+        if (!to || on_device(to)) return;
+        const T* const from = to;
+        std::memcpy(add(to, count), from, sizeof(T) * static_cast<std::size_t>(count));
+    }
+    void send(const Device& device);
+
+  private:
+    struct Target {
+        void* pointer;
+        std::size_t at;
+    };
+    std::vector<char> bytes_;
+    std::vector<Target> targets_;
+    Numbers<char> there_;
 };
 
 template <class T>

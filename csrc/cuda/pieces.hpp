@@ -11,7 +11,8 @@ namespace ntkfast {
 // The numbers of a piece of the result.
 inline std::int64_t piece_numbers() { return std::min(chunk_numbers(), std::int64_t{1} << 24); }
 
-// Calls compute(k, memory of the device) and write(k, the same numbers on the host) for all pieces.
+// Calls compute(k, memory of the device), which says how many numbers it has filled there, and
+// write(k, these numbers on the host) for all pieces.
 template <class T, class Compute, class Write>
 void by_pieces(const Device& device, std::int64_t pieces, std::int64_t numbers, const Poll& poll,
                Compute compute, Write write) {
@@ -21,8 +22,8 @@ void by_pieces(const Device& device, std::int64_t pieces, std::int64_t numbers, 
     for (std::int64_t k = 0; k <= pieces; ++k) {
         poll();
         if (k < pieces) {
-            compute(k, memory[k % 2].get());
-            back[k % 2].start(memory[k % 2].get(), bytes);
+            const std::int64_t filled = compute(k, memory[k % 2].get());
+            back[k % 2].start(memory[k % 2].get(), sizeof(T) * static_cast<std::size_t>(filled));
         }
         if (k > 0) write(k - 1, static_cast<const T*>(back[(k - 1) % 2].wait()));
     }

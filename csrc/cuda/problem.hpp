@@ -1,8 +1,6 @@
 // What a problem of pairs keeps on a device: its arrays, its maps, and the numbers of its layers.
 #pragma once
 
-#include <vector>
-
 #include "cuda/gram_tiles.hpp"
 #include "cuda/pieces.hpp"
 
@@ -25,56 +23,66 @@ struct ProblemOnDevice {
           poll(between),
           view(p),
           tiny_(tiny),
+          one_side_(p.x == p.y && p.ldx == p.ldy && p.n == p.m && p.norm_x == p.norm_y),
           x_(on, p.x, p.ldx, p.n, p.d),
-          y_(on, p.symmetric ? x_.data : p.y, p.symmetric ? x_.ld : p.ldy, p.m, p.d) {
+          y_(on, one_side_ ? x_.data : p.y, one_side_ ? x_.ld : p.ldy, p.m, p.d) {
         view.x = x_.data, view.ldx = x_.ld;
         view.y = y_.data, view.ldy = y_.ld;
-        view.norm_x = keep(p.norm_x, p.n), view.norm_y = keep(p.norm_y, p.m);
-        view.inverse_x = keep(p.inverse_x, p.n), view.inverse_y = keep(p.inverse_y, p.m);
-        view.factor_x = keep(p.factor_x, p.n), view.factor_y = keep(p.factor_y, p.m);
+        upload_.keep(view.norm_x, p.n);
+        if (!one_side_) upload_.keep(view.norm_y, p.m);
         for (int k = 0; k < 2; ++k)
             if (p.profile[k]) {
                 Profile<T>& profile = maps.profile[k] = *p.profile[k];
-                profile.table = keep(profile.table, 2 * kPieces * (profile.degree + 1));
+                upload_.keep(profile.table, 2 * kPieces * (profile.degree + 1));
             }
         if (p.radial) maps.radial = *p.radial;
         if (p.neuron) use(*p.neuron);
         if (p.layers) use(*p.layers, p);
+        upload_.send(device);
+        if (one_side_) view.norm_y = view.norm_x;
+        take_powers();
     }
 
   private:
     T tiny_;
+    bool one_side_;
     Matrix<T> x_, y_;
-    std::vector<Numbers<char>> kept_;
+    Upload upload_;
+    Numbers<T> powers_;
 
-    template <class U>
-    const U* keep(const U* from, int64_t count) {
-        if (!from) return nullptr;
-        kept_.emplace_back(device, reinterpret_cast<const char*>(from),
-                           count * static_cast<int64_t>(sizeof(U)));
-        return reinterpret_cast<const U*>(kept_.back().get());
+    // Inverses and factors: [2][n] of x, and of y, if it is another.
+    void take_powers() {
+        Problem<T>& p = view;
+        const int64_t others = one_side_ ? 0 : p.m;
+        powers_ = Numbers<T>(device, 2 * (p.n + others));
+        T* const x = powers_.get();
+        T* const y = one_side_ ? x : x + 2 * p.n;
+        p.inverse_x = x, p.factor_x = x + p.n;
+        p.inverse_y = y, p.factor_y = y + p.m;
+        run_on_device(NormPowers<T>{{{p.norm_x, x, p.n, -1, false, 0},
+                                     {p.norm_x, x + p.n, p.n, p.power, false, 0},
+                                     {p.norm_y, y, p.m, -1, false, 0},
+                                     {p.norm_y, y + p.m, p.m, p.power, false, 0}},
+                                    one_side_ ? 2 : 4},
+                      device, poll);
     }
 
     void use(Neuron<T> neuron) {
-        int64_t last = 0;
-        if (neuron.place)
-            for (int64_t i = 0; i < view.n; ++i)
-                last = larger(last, static_cast<int64_t>(neuron.place[i]) + 1);
-        neuron.table = keep(neuron.table, (last + 1) * neuron.knots);
-        neuron.place = keep(neuron.place, view.n);
         maps.neuron = neuron;
+        upload_.keep(maps.neuron.table, neuron.rows * neuron.knots);
+        upload_.keep(maps.neuron.place, view.n);
     }
 
     void use(Layers<T> map, const Problem<T>& p) {
         const T* const series_y = p.symmetric ? map.series_x : map.series_y;
-        numbers_x = numbers_of(map, {p.n, p.norm_x, map.series_x, tiny_}, false);
-        numbers_y = numbers_of(map, {p.m, p.norm_y, series_y, T(0)}, true);
-        map.rows = keep(map.rows, map.count);
+        add_numbers(numbers_x, map, {p.n, p.norm_x, map.series_x, tiny_}, false);
+        add_numbers(numbers_y, map, {p.m, p.norm_y, series_y, T(0)}, true);
         map.layer = nullptr;
-        map.diagonal = keep(map.diagonal, 2 * p.n);
         map.series_x = map.series_y = nullptr;
         map.row_stats = nullptr, map.row_rates = nullptr;
         maps.layers = map;
+        upload_.keep(maps.layers.rows, map.count);
+        upload_.keep(maps.layers.diagonal, 2 * p.n);
     }
 
     struct Side {
@@ -85,15 +93,13 @@ struct ProblemOnDevice {
     };
 
     // [count][stats], or [stats][count] for the columns.
-    const T* numbers_of(const Layers<T>& map, const Side& side, bool columns) {
-        std::vector<T> numbers(static_cast<std::size_t>(side.count * map.stats));
+    void add_numbers(const T*& to, const Layers<T>& map, const Side& side, bool columns) {
+        T* const numbers = upload_.add(to, side.count * map.stats);
         by_rows(device, side.count, 100 * map.stats, poll, [&](int64_t first, int64_t last) {
             for (int64_t i = first; i < last; ++i)
                 map.row_stats(map, side.norm(i), given_series(map, side.series, i),
-                              columns ? side.count : 1,
-                              numbers.data() + i * (columns ? 1 : map.stats));
+                              columns ? side.count : 1, numbers + i * (columns ? 1 : map.stats));
         });
-        return keep(numbers.data(), side.count * map.stats);
     }
 };
 

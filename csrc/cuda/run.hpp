@@ -15,12 +15,35 @@ namespace ntkfast {
 
 using Poll = std::function<void()>;
 
+// Of norms: the least one, the least above 0 or infinity, the largest or a NaN, and their mean.
+struct NormRange {
+    double least, positive, top, mean;
+};
+
+// out[n] = Euclidean norms of rows, as row_norms of the host, and what lies between them; all in
+// memory of the device.
 template <class T>
-struct
-    RowNorms {  // out[n] = Euclidean norms of rows in memory of the device, as row_norms of the host
+struct RowNorms {
     const T* x;
     std::int64_t ld, n, d;
     T* out;
+    NormRange* range;
+};
+
+// Powers of norms, all in memory of the device.
+template <class T>
+struct NormPower {
+    const T* norms;
+    T* to;
+    std::int64_t n;
+    double power;
+    bool keeps_zeros;  // where the inverse of a norm counts as 0, the result is at_zero
+    T at_zero;
+};
+template <class T>
+struct NormPowers {
+    NormPower<T> of[4];
+    std::int64_t count;
 };
 
 // out[rows][columns] = a[rows][inner] v, all in memory of the device; a[i][i + shift] is diagonal[i],
@@ -65,6 +88,7 @@ struct PairProducts {
     void run_on_device(const Kind<double>& problem, const Device&, const Poll& poll);
 
 NTK_ON_DEVICE(RowNorms)
+NTK_ON_DEVICE(NormPowers)
 NTK_ON_DEVICE(DenseProduct)
 NTK_ON_DEVICE(ScaledRows)
 NTK_ON_DEVICE(PairProducts)

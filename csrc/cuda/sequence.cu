@@ -183,7 +183,10 @@ void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll
         }
         return;
     }
-    const auto compute = [&](int64_t k, T* out) { launcher.start(k * rows, end_of(k), out); };
+    const auto compute = [&](int64_t k, T* out) {
+        launcher.start(k * rows, end_of(k), out);
+        return (end_of(k) - k * rows) * m;
+    };
     const auto write = [&](int64_t k, const T* values) {
         const int64_t begin = k * rows;
         by_rows(device, end_of(k) - begin, m, poll, [&](int64_t first, int64_t last) {

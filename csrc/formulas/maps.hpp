@@ -34,7 +34,7 @@ template <class T>
 struct Neuron {
     NeuronKind kind;
     const T* table;  // [rows][knots]
-    std::int64_t knots;
+    std::int64_t rows, knots;
     const T* place;  // [n], or null for a single row
     T scale;
 };

@@ -14,7 +14,8 @@ struct Problem {
     const T *x, *y;
     std::int64_t ldx, ldy, n, m, d;
     const T *norm_x, *norm_y, *inverse_x, *inverse_y;  // inverse of a zero norm: 0
-    const T *factor_x, *factor_y;                      // the result is scaled by both
+    const T *factor_x, *factor_y;                      // the result is scaled by both:
+    double power;                                      // that of the norms, which devices take
     bool symmetric;                                    // y is x: compute j >= i alone
 
     const Profile<T>* profile[2];  // exactly one of profile[0], layers, radial and neuron is set
@@ -44,9 +45,11 @@ constexpr int kProductUnit = 384;
 // instead: sums[i][direction], or out[i][j] in the one direction.
 template <class T>
 struct Gradient {
-    Problem<T> pairs;     // profile[1], if there are profiles, is the derivative by the angle
-    double degree;        // of homogeneity in x, of profiles and radial kernels of directions
-    const T* outer_x;     // |x|^(degree - 1)
+    Problem<T> pairs;    // profile[1], if there are profiles, is the derivative by the angle
+    double degree;       // of homogeneity in x, of profiles and radial kernels of directions
+    const T* outer_x;    // |x|^outer_power, but outer_at_zero where the inverse norm is 0;
+    double outer_power;  // from these devices make it
+    T outer_at_zero;
     const T *v, *turned;  // V is the sum of [n][m] and the transpose of [m][n]; either may be null
     std::int64_t ldv, ld_turned;
     const T *left, *right;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -59,6 +61,26 @@ class Rows:
     def memory(self) -> NDArray[Any]:
         """The data."""
         return self.data
+
+    @cached_property
+    def least(self) -> float:
+        """The least norm."""
+        return float(self.norms.min())
+
+    @cached_property
+    def least_positive(self) -> float:
+        """The least norm above 0; infinity if there is none."""
+        return self.least or float(self.norms[self.norms > 0].min(initial=math.inf))
+
+    @cached_property
+    def top(self) -> float:
+        """The largest norm."""
+        return float(self.norms.max())
+
+    @cached_property
+    def mean(self) -> float:
+        """The mean of the norms, summed in float64."""
+        return float(self.norms.mean(dtype=np.float64))
 
     def __getitem__(self, part: slice) -> Rows:
         series = None if self.series is None else self.series[part]

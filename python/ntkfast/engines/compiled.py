@@ -62,9 +62,14 @@ class Engine:
         self, name: str, plan: Map, X: Rows, Y: Rows | None, *arguments: object, threads: int
     ) -> None:
         """Call a function that takes rows, columns and a map before its own arguments."""
-        columns = (None, None) if Y is None else (Y.data, Y.norms)
-        given = X.data, X.norms, *columns, self._compiled(plan), *arguments
+        left = X.data, self._norms(plan, X)
+        right = (None, None) if Y is None else (Y.data, self._norms(plan, Y))
+        given = *left, *right, self._compiled(plan), *arguments
         self._compute(name, X.data.dtype, *given, threads=threads)
+
+    def _norms(self, plan: Map, X: Rows) -> Any:
+        """Return the norms as the module takes them."""
+        return X.norms
 
     def _compiled(self, plan: Map) -> Any:
         """Hand a map to C++; tables of neurons may be large, the others are kept."""

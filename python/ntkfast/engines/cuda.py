@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
@@ -20,14 +21,13 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.maps import Map, ProfileMap, SequenceMap, SequenceSide
+from ntkfast.engines.maps import LayerMap, Map, ProfileMap, SequenceMap, SequenceSide
 
 if TYPE_CHECKING:
     from ntkfast.engines.groups import Groups
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
-_stream: ContextVar[int] = ContextVar("ntkfast_cuda_stream", default=0)
 
 T = TypeVar("T")
 
@@ -36,7 +36,10 @@ PRECISIONS = ("strict", "3xtf32", "tf32")
 
 def module() -> Any:
     """Return the extension module."""
-    return importlib.import_module(os.environ.get("NTKFAST_CUDA_MODULE") or "ntkfast._cuda")
+    return _load(os.environ.get("NTKFAST_CUDA_MODULE") or "ntkfast._cuda")
+
+
+_load = cache(importlib.import_module)
 
 
 def unavailable() -> str:
@@ -144,8 +147,13 @@ class _Devices(Engine):
     def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
         remote = [a for a in arguments if _is_remote(a)]
         seen = [a.described() if _is_remote(a) else a for a in arguments]
-        with on_device_of(remote):
-            super()._compute(name, dtype, *seen, threads=threads)
+        with on_device_of(remote) as where:
+            self.call(name, dtype, *seen, threads, where)
+
+    def _norms(self, plan: Map, X: Rows) -> Any:
+        """Leave them where they are, unless the host computes numbers of rows from them."""
+        there = None if isinstance(plan, LayerMap) else getattr(X, "measured", None)
+        return X.norms if there is None else there
 
     def products(
         self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
@@ -188,7 +196,7 @@ def _place(ordinal: int, stream: int) -> str:
 
 def here() -> str:
     """Return where this context computes."""
-    return _place(_device.get(), _stream.get())
+    return _place(_device.get(), 0)
 
 
 engine = _Devices(unavailable, module, here)
@@ -210,20 +218,22 @@ def device_of(array: Remote) -> int:
 
 
 @contextmanager
-def on_device_of(arrays: Sequence[Remote]) -> Iterator[None]:
-    """Compute on the device of the first array in its stream, after what the others wait for.
+def on_device_of(arrays: Sequence[Remote]) -> Iterator[str]:
+    """Say where to compute: on the device of the first array in its stream, after what others hold.
+
+    Without arrays it is where this context computes.
 
     Where another stream is in play, or a library does not say which one is, nothing would make it
     wait for the results: then they are waited for here.
     """
     if not arrays:
-        yield
+        yield here()
         return
     ordinal, stream = device_of(arrays[0]), arrays[0].stream or 0
     others = {a.stream or 0 for a in arrays} - {stream}
     for other in others:
         module().finish(_place(ordinal, other))
-    with _set(_device, ordinal), _set(_stream, stream):
-        yield
+    where = _place(ordinal, stream)
+    yield where
     if others or any(a.stream is None for a in arrays):
-        module().finish(_place(ordinal, stream))
+        module().finish(where)

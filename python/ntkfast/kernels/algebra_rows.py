@@ -85,7 +85,7 @@ class CombinedRows(RowKernel, Combined):
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
         dim, dtype = X.data.shape[1], X.data.dtype
-        radius = 1.0 if self.is_zonal else common_norm(X.norms, Y.norms)
+        radius = 1.0 if self.is_zonal else common_norm(X, Y)
         if radius is None:
             return None
         worst = PROFILE_ERROR * float(np.finfo(dtype).eps)

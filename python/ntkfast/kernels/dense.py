@@ -182,7 +182,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         facts = facts_of(self, dim)
         if facts.degree:
             self._check_scale(X, Y)
-        radius = 1.0 if facts.degree is not None else common_norm(X.norms, Y.norms)
+        radius = 1.0 if facts.degree is not None else common_norm(X, Y)
         if radius is not None:
             profile = _compiled(self, dtype, radius, dim)
             if facts.asking and _on_host(X) and not profile.error <= WALK_ERROR:
@@ -230,7 +230,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return self._sphere(X, Y) is not None or pairwise.can_walk(short, X, Y)
 
     def _sphere(self, X: Rows, Y: Rows | None) -> float | None:
-        return common_norm(*(side.norms for side in (X, Y) if side is not None))
+        return common_norm(*(side for side in (X, Y) if side is not None))
 
     def _short(self, X: Rows, Y: Rows | None) -> tuple[Activation, ...]:
         """Return the activations whose series are too short."""
@@ -283,7 +283,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Raise an error where long rows make up for a factor that is no normal number."""
         tiny, dim = np.finfo(X.data.dtype).tiny, X.data.shape[1]
         for name, side in (("X", X), ("Y", Y)) if at_power(self, 0, dim) < tiny else ():
-            top = side.norms.max()
+            top = side.top
             if self.diagonal_of(np.array([top]), dim)[0] >= tiny:
                 raise ValueError(
                     f"{name}: the kernel vanishes in {X.data.dtype} for unit rows, but not for one "
@@ -294,7 +294,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         """Whether all values at equal inputs are rounded to 0: other values are smaller."""
         number, dim = rows.data.dtype.type, rows.data.shape[1]
         # The power of two below the largest norm settles nearly every call.
-        if number(at_power(self, math.frexp(float(rows.norms.max()))[1] - 1, dim)) > 0:
+        if number(at_power(self, math.frexp(rows.top)[1] - 1, dim)) > 0:
             return False
         return not np.any(self.diagonal_of(rows.norms, dim).astype(number))
 

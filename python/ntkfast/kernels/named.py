@@ -270,7 +270,7 @@ class ExponentialPower(RowKernel):
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         for name, side in (("X", X), ("Y", Y)) if self.inputs == "euclidean" else ():
-            top = float(side.norms.max())
+            top = side.top
             if not 4 * top * top < float(np.finfo(side.data.dtype).max):
                 raise ValueError(
                     f"{name}: squared distances of rows with norm {top:.3g} overflow "

@@ -225,9 +225,10 @@ class RowKernel(Kernel):
         for name, side in (("X", X), ("Y", Y)):
             if side is None:
                 continue
-            if self.by_angle:
-                checks.directions(name, "row", side.norms, float(np.finfo(side.dtype).tiny))
-            top, dim = float(side.norms.max()), side.data.shape[1]
+            tiny = float(np.finfo(side.dtype).tiny)
+            if self.by_angle and side.least_positive < tiny:
+                checks.directions(name, "row", side.norms, tiny)
+            top, dim = side.top, side.data.shape[1]
             limit = float(np.finfo(side.data.dtype).max)  # float64 compared in float32 overflows
             # The next power of two settles nearly every call, and its value is remembered.
             if at_power(self, math.frexp(top)[1], dim) <= limit:
@@ -249,10 +250,9 @@ class RowKernel(Kernel):
             return
         tiny, unit = math.log2(np.finfo(X.data.dtype).tiny), at_power(self, 0, X.data.shape[1])
         for name, side, facing in (("X", X, other), ("Y", other, X)):
-            norms = side.norms[side.norms > 0]
-            if not len(norms):
+            least, top = side.least_positive, facing.top
+            if least == math.inf:
                 return
-            least, top = float(norms.min()), float(facing.norms.max())
             power = degree * math.log2(least)
             if power >= tiny or top == 0 or unit == 0:
                 continue
@@ -271,18 +271,18 @@ def at_equal_rows(plan: ProfileMap | RadialMap, X: Rows) -> FloatArray:
     return np.asarray(factors * (factors * X.dtype.type(scale)))
 
 
-def common_norm(*norms: FloatArray) -> float | None:
+def common_norm(*sides: Rows) -> float | None:
     """Return the norm that all rows share up to rounding, if it is not zero."""
-    norms = norms[:1] if norms[0] is norms[-1] else norms
-    low, high = min(float(n.min()) for n in norms), max(float(n.max()) for n in norms)
-    if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(norms[0].dtype).eps) * high:
+    sides = sides[:1] if sides[0] is sides[-1] else sides
+    low, high = min(side.least for side in sides), max(side.top for side in sides)
+    if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(sides[0].dtype).eps) * high:
         return None
     if low == high:
         return high
     # A few ulps coarser than the mean, so that parts of one data set share a compiled profile.
-    mean = float(np.mean([n.mean(dtype=np.float64) for n in norms]))
+    mean = sum(side.mean for side in sides) / len(sides)
     mantissa, exponent = math.frexp(mean)
-    grid = 2.0 ** (np.finfo(norms[0].dtype).nmant - 1)
+    grid = 2.0 ** (np.finfo(sides[0].dtype).nmant - 1)
     return math.ldexp(round(mantissa * grid) / grid, exponent)
 
 

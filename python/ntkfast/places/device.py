@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from ntkfast.arrays.ragged import Sequences
 from ntkfast.places import device_memory
 from ntkfast.places.base import Output, Place
 from ntkfast.places.device_array import DeviceArray, dense, empty_like, view
+from ntkfast.places.device_rows import measured
 
 
 class Device(Place):
@@ -34,15 +36,16 @@ class Device(Place):
         return cast(FloatArray, _matrix(name, value))
 
     def rows(self, X: Any, Y: Any) -> tuple[Rows, Rows | None]:
-        """Return rows with their norms, which are read by the host."""
+        """Return rows with their norms, which stay there."""
         self.engine(None)  # says what is missing, where something is
         left = _matrix("X", X)
         if Y is None:
-            return _rows("X", left), None
+            return measured(X=left)[0], None
         right = _matrix("Y", Y)
         _together(X=left, Y=right)
         checks.matrix_shape("Y", right.shape, left.shape[1])
-        return _rows("X", left), _rows("Y", right)
+        rows, columns = measured(X=left, Y=right)
+        return rows, columns
 
     def images(
         self, X: Any, Y: Any, wanted: Shape | None, fits: Callable[[Shape], object]
@@ -85,7 +88,7 @@ class Device(Place):
         if len(factor) != count:
             wanted = f"({count},)" if vector else f"({count}, *)"
             raise ValueError(f"{name}: expected shape {wanted}, got {given.shape}")
-        _rows(name, factor)  # finite?
+        measured(**{name: factor})  # finite?
         return cast(FloatArray, factor), vector
 
     def output(
@@ -145,11 +148,12 @@ class Device(Place):
 
     def row_norms(self, X: Any) -> FloatArray:
         """Return the norms by a kernel."""
-        return device_memory.row_norms(X)
+        return device_memory.numbers(device_memory.measure([X])[0][0])
 
     def finite(self, array: Any) -> bool:
         """Whether all numbers of a matrix are finite, by the norms of its rows."""
-        return bool(np.isfinite(device_memory.row_norms(array)).all())
+        _, (*_, top, _) = device_memory.measure([array])[0]
+        return math.isfinite(top)
 
     def empty(self, like: Any, shape: tuple[int, int]) -> FloatArray:
         """Return memory on the device and in the stream of `like`."""
@@ -203,17 +207,6 @@ def _matrix(name: str, value: Any) -> DeviceArray:
             f"{name}: expected rows with unit stride on a CUDA device, got strides {array.strides}"
         )
     return array
-
-
-def _rows(name: str, array: DeviceArray) -> Rows:
-    norms = device_memory.row_norms(array)
-    largest = float(np.max(norms))
-    if not largest < 1e150:
-        row = int(np.argmax(~(norms < 1e150)))
-        raise ValueError(
-            f"{name}: expected finite numbers and norms below 1e150, row {row} has {norms[row]:.3g}"
-        )
-    return Rows(cast(FloatArray, array), norms)
 
 
 def _copy(name: str, array: DeviceArray) -> FloatArray:

@@ -8,6 +8,7 @@ their library.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from dataclasses import dataclass, replace
 from typing import Any
@@ -104,16 +105,16 @@ class DeviceArray:
         """
         if self.strides[1:] != dense(self.shape[1:], self.itemsize):
             raise ValueError(f"{name}: expected images without gaps, got strides {self.strides}")
-        shape = len(self), int(np.prod(self.shape[1:], dtype=int))
+        shape = len(self), math.prod(self.shape[1:])
         return replace(self, shape=shape, strides=(self.strides[0], self.itemsize))
 
     def described(self) -> NDArray[Any]:
         """Return an array for C++ code that takes shape and pointer from it: nobody may read it."""
-        if self.bytes == 0:
+        size = self.bytes
+        if size == 0:
             return np.empty(self.shape, self.dtype)
-        memory = (ctypes.c_char * self.bytes).from_address(self.pointer)
-        buffer: Any = memory  # whose type NumPy's stubs do not list
-        array: NDArray[Any] = np.ndarray(self.shape, self.dtype, buffer, 0, self.strides)
+        buffer: Any = (ctypes.c_char * size).from_address(self.pointer)  # no type of NumPy's stubs
+        array: NDArray[Any] = _Described(self.shape, self.dtype, buffer, 0, self.strides)
         array.flags.writeable = self.writeable
         return array
 
@@ -122,6 +123,15 @@ class DeviceArray:
         return (
             self.pointer < other.pointer + other.bytes and other.pointer < self.pointer + self.bytes
         )
+
+
+class _Described(np.ndarray[Any, Any]):
+    """An array of numbers that the host cannot read: errors print the arguments of a call."""
+
+    def __repr__(self) -> str:
+        return f"<{self.dtype} array of shape {self.shape} on a CUDA device>"
+
+    __str__ = __repr__
 
 
 def lies_on_device(value: object) -> bool:
@@ -144,10 +154,11 @@ def view(name: str, value: Any) -> DeviceArray:
     """
     if isinstance(value, DeviceArray):
         return value
+    facts = getattr(value, "__cuda_array_interface__", None)  # asked once: it takes some time
+    if facts is not None:
+        return _from_interface(name, value, facts)
     if not lies_on_device(value):
         raise TypeError(f"{name}: expected an array on a CUDA device, got {_kind(value)}")
-    if hasattr(value, "__cuda_array_interface__"):
-        return _from_interface(name, value)
     return _from_dlpack(name, value)
 
 
@@ -155,9 +166,8 @@ def _kind(value: object) -> str:
     return "a NumPy array" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def _from_interface(name: str, value: Any) -> DeviceArray:
+def _from_interface(name: str, value: Any, facts: dict[str, Any]) -> DeviceArray:
     """Read the CUDA array interface, versions 2 and 3."""
-    facts = value.__cuda_array_interface__
     if facts.get("mask") is not None:
         raise TypeError(f"{name}: expected an array without a mask")
     dtype, shape = np.dtype(facts["typestr"]), tuple(facts["shape"])
@@ -214,7 +224,7 @@ def _from_dlpack(name: str, value: Any) -> DeviceArray:
 
 def dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Return the strides of an array without gaps, in C order."""
-    return tuple(itemsize * int(np.prod(shape[k + 1 :], dtype=int)) for k in range(len(shape)))
+    return tuple(itemsize * math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 def _rising(name: str, strides: Any) -> tuple[int, ...]:
@@ -225,13 +235,23 @@ def _rising(name: str, strides: Any) -> tuple[int, ...]:
 
 
 def _stream(value: Any, said: int | None) -> int | None:
-    """Return the stream that a library works on, or the one that the array itself names, if any."""
+    """Return the stream that a library works on, or the one that the array itself names, if any.
+
+    The default stream has two numbers, 0 and 1: here it is 0.
+    """
+    found = _current(value)
+    found = said if found is None else found
+    return 0 if found == 1 else found
+
+
+def _current(value: Any) -> int | None:
+    """Return the current stream of the library of an array, if it is known to have one."""
     if _is(value, "torch", "Tensor"):
         return int(sys.modules["torch"].cuda.current_stream(value.device).cuda_stream)
     if _is(value, "cupy", "ndarray"):
         with value.device:  # every device has a current stream
             return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
-    return said
+    return None
 
 
 def _is(value: object, library: str, kind: str) -> bool:

@@ -16,42 +16,55 @@ from ntkfast.places.device_array import DeviceArray, dense
 __all__ = [
     "add_turned",
     "device_of",
+    "measure",
     "multiply",
     "numbers",
     "pair_products",
     "put",
-    "row_norms",
     "scale_rows",
     "scratch",
 ]
 
 
-def row_norms(X: DeviceArray) -> FloatArray:
-    """Return the Euclidean norms of rows, on the host."""
-    with cuda.on_device_of([X]):
-        norms: FloatArray = cuda.call("row_norms", X.dtype, X.described(), cuda.here())
-    return norms
+def measure(
+    matrices: list[DeviceArray],
+) -> list[tuple[DeviceArray, tuple[float, float, float, float]]]:
+    """Return the norms of rows of matrices of one type, there, and what they lie between.
+
+    That is their least one, the least above 0, the largest, NaN if one is, and the mean.
+    """
+    first = matrices[0]
+    with cuda.on_device_of(matrices) as where:
+        seen = [matrix.described() for matrix in matrices]
+        memory, between = cuda.call("measure", first.dtype, seen, where)
+    pointer, result = memory.pointer, []
+    for matrix, (least, positive, top, mean) in zip(matrices, between, strict=True):
+        shape, step = (len(matrix),), (first.itemsize,)
+        norms = DeviceArray(pointer, shape, step, first.dtype, first.stream, True, memory, memory)
+        result.append((norms, (least, positive, top, mean)))
+        pointer += len(matrix) * first.itemsize
+    return result
 
 
 def put(array: FloatArray, to: DeviceArray) -> None:
     """Copy an array without gaps to a device, between arrays of one size."""
-    with cuda.on_device_of([to]):
-        cuda.module().copy(to.described(), array, cuda.here())
+    with cuda.on_device_of([to]) as where:
+        cuda.module().copy(to.described(), array, where)
 
 
 def numbers(array: DeviceArray) -> FloatArray:
     """Return a copy on the host of an array without gaps."""
     result = np.empty(array.shape, array.dtype)
-    with cuda.on_device_of([array]):
-        cuda.module().copy(result, array.described(), cuda.here())
+    with cuda.on_device_of([array]) as where:
+        cuda.module().copy(result, array.described(), where)
     return result
 
 
 def scratch(like: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
     """Return memory on the device and in the stream of an array; anything may be in it."""
     size = max(1, math.prod(shape)) * like.itemsize
-    with cuda.on_device_of([like]):
-        memory = cuda.module().Memory(size, cuda.here())
+    with cuda.on_device_of([like]) as where:
+        memory = cuda.module().Memory(size, where)
     return replace(
         like,
         pointer=memory.pointer,
@@ -68,16 +81,16 @@ def multiply(
 ) -> None:
     """Write A V, sums in float64; entries (i, i + shift) of A are those of `diagonal`, if given."""
     arrays = [A, V, out]
-    with cuda.on_device_of(arrays):
+    with cuda.on_device_of(arrays) as where:
         seen = (array.described() for array in arrays)
-        cuda.call("multiply", A.dtype, *seen, diagonal, shift, cuda.here())
+        cuda.call("multiply", A.dtype, *seen, diagonal, shift, where)
 
 
 def add_turned(out: DeviceArray, part: DeviceArray | None) -> None:
     """Add the transpose of `part` to `out`; None: that of `out` itself, which is square."""
-    with cuda.on_device_of([out] if part is None else [out, part]):
+    with cuda.on_device_of([out] if part is None else [out, part]) as where:
         given = None if part is None else part.described()
-        cuda.call("add_turned", out.dtype, given, out.described(), cuda.here())
+        cuda.call("add_turned", out.dtype, given, out.described(), where)
 
 
 def scale_rows(
@@ -89,10 +102,10 @@ def scale_rows(
     scale: float = 1.0,
 ) -> None:
     """Write scale factors X / divisors, numbers per row of the host; X = None stands for ones."""
-    with cuda.on_device_of([out] if X is None else [out, X]):
+    with cuda.on_device_of([out] if X is None else [out, X]) as where:
         given = None if X is None else X.described()
         rows = (given, divisors, factors, out.described())
-        cuda.call("scale_rows", out.dtype, *rows, scale, cuda.here())
+        cuda.call("scale_rows", out.dtype, *rows, scale, where)
 
 
 def pair_products(
@@ -104,6 +117,6 @@ def pair_products(
     out: DeviceArray,
 ) -> None:
     """Write (X[:, left] X[:, right] - shifts) factors."""
-    with cuda.on_device_of([X, out]):
+    with cuda.on_device_of([X, out]) as where:
         columns = (left.astype(np.int64), right.astype(np.int64), shifts, factors)
-        cuda.call("pair_products", X.dtype, X.described(), *columns, out.described(), cuda.here())
+        cuda.call("pair_products", X.dtype, X.described(), *columns, out.described(), where)

@@ -1,0 +1,113 @@
+"""What a call asks of the host: waits, copies and memory, counted by the engine, and messages.
+
+``emulated`` runs where the CUDA engine is played by the host, ``device`` on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ntkfast as nf
+from ntkfast.places import device_array, device_memory
+from test_cuda_device import module  # noqa: F401
+from test_device_arrays import Array, DeviceLibrary, assert_same, library, rows  # noqa: F401
+
+
+def on_stream(library: DeviceLibrary, array: np.ndarray) -> Array:  # noqa: F811
+    """Return an array of a library that says its stream, the default one."""
+    found = library.asarray(array)
+    found.facts = {"stream": 1}
+    return found
+
+
+def counted(cuda: Any, call: Callable[[], object]) -> dict[str, int]:
+    """Return what a call adds to the counts of the engine."""
+    before = cuda.counts()
+    call()
+    return {name: count - before[name] for name, count in cuda.counts().items()}
+
+
+def test_a_call_waits_once(
+    library: Any,  # noqa: F811
+    dtype: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For what lies between the norms, which stay on the device as all numbers per row do."""
+    X, Y = rows(70, 5, dtype), rows(67, 5, dtype, seed=1)
+    x, y, out, square = (
+        on_stream(library, a) for a in (X, Y, np.empty((70, 67), dtype), np.empty((70, 70), dtype))
+    )
+    kernels = [nf.FullyConnected(3).ntk, nf.Laplace(0.5), nf.ArcCosine(2), nf.ArcCosine(0)]
+    wanted = [(kernel(X, engine="native"), kernel(X, Y, engine="native")) for kernel in kernels]
+
+    def read(*_: object) -> None:
+        raise AssertionError("the host asks for numbers")
+
+    monkeypatch.setattr(device_memory, "numbers", read)
+    for kernel, (own, both) in zip(kernels, wanted, strict=True):
+        kernel(x, out=square)  # compiles
+        one = counted(library.cuda, lambda kernel=kernel: kernel(x, out=square))
+        two = counted(library.cuda, lambda kernel=kernel: kernel(x, y, out=out))
+        for counts in (one, two):
+            assert counts["waits"] == 1
+            assert counts["uploads"] <= 1
+            assert counts["allocations"] <= 6
+            assert counts["bytes_back"] == 0
+        assert_same(square.get(), own)
+        assert_same(out.get(), both)
+
+
+def test_the_host_asks_for_norms_where_layers_need_them(library: Any, dtype: Any) -> None:  # noqa: F811
+    kernel, X = nf.FullyConnected(2, parameterization="ntk", b_std=0.3).ntk, rows(70, 5, dtype)
+    x, out = on_stream(library, X), on_stream(library, np.empty((70, 70), dtype))
+    kernel(x, out=out)
+    counts = counted(library.cuda, lambda: kernel(x, out=out))
+    assert counts["waits"] == 2
+    assert counts["uploads"] == 1  # packed
+    assert_same(out.get(), kernel(X, engine="native"))
+
+
+def test_norms_of_rows_without_length(library: Any, dtype: Any) -> None:  # noqa: F811
+    """The least norm above zero is told apart from zero, and from directions that are lost."""
+    kernel, X = nf.FullyConnected(2).ntk, np.zeros((5, 3), dtype)
+    assert_same(kernel(library.asarray(X)).get(), kernel(X))
+    X[1], X[3] = 1, np.finfo(dtype).tiny / 4
+    for array in (X, library.asarray(X)):
+        with pytest.raises(ValueError, match=r"X: row 3 has size .* too small for its direction"):
+            kernel(array)
+
+
+@pytest.mark.parametrize("outs", [1, 2])
+def test_streaming_back_copies_what_is_needed(module: Any, dtype: Any, outs: int) -> None:  # noqa: F811
+    """Of a symmetric matrix the blocks from the diagonal on, by ways that are kept."""
+    X = rows(200, 5, dtype)
+    network = nf.FullyConnected(3)
+
+    def grams() -> Any:
+        if outs == 1:
+            return (network.ntk(X, engine="cuda"),)
+        return network.both(X, engine="cuda")
+
+    wanted = grams()
+    module.set_chunk(64 * 200 * outs)
+    found = grams()
+    counts = counted(module, grams)
+    assert counts["ways_back"] == 0
+    heights = ((0, 64), (64, 64), (128, 64), (192, 8))
+    numbers = sum(height * (200 - begin) for begin, height in heights)
+    assert counts["bytes_back"] == outs * numbers * np.dtype(dtype).itemsize
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_errors_do_not_read_the_device(library: Any) -> None:  # noqa: F811
+    """A signature that does not match prints its arguments."""
+    given = device_array.view("x", library.asarray(np.ones((3, 2)))).described()
+    assert repr(given) == "<float64 array of shape (3, 2) on a CUDA device>"
+    assert str(given[1:]) == "<float64 array of shape (2, 2) on a CUDA device>"
+    with pytest.raises(TypeError, match=r"on a CUDA device"):
+        library.cuda.measure_f32([given], "0")
