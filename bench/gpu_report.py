@@ -150,17 +150,20 @@ def gram_lines(results: Results) -> Iterator[Line]:
     for row in results.get("gram", ()):
         times = {name: t["median"] for name, t in row["times"].items()}
         name = f"gram, d = {row['d']}, {row['dtype']} {row['precision']}"
+        call, kernels = times["depth 1"], times.get("depth 1, kernels")
         if row["d"] <= STORE_COLUMNS:
             stored = row["itemsize"] * row["n"] ** 2
-            share = fraction(stored, times["depth 1"], rates.get("store"))
+            share = fraction(stored, call, rates.get("store"))
             yield judged(f"{name}: of the stores", share, STORE_GOAL, least=True)
         else:
             base = times.get("product")
-            over = None if base is None else times["depth 1"] / base
+            over = None if base is None else call / base
             goal = PRODUCT_GOAL.get((row["dtype"], row["precision"]))
             what = f"{name}: over {row['base']}"
             yield Line(what, over, "") if goal is None else judged(what, over, goal)
-        deep = times["depth 100"] / times["depth 1"]
+        if kernels is not None:
+            yield Line(f"{name}: kernels alone, of the call", kernels / call, "")
+        deep = times["depth 100"] / call
         yield judged(f"{name}: depth 100 over 1", deep, DEPTH_GOAL)
 
 
@@ -201,6 +204,12 @@ def lines(results: Results) -> list[Line]:
     """Return the whole summary."""
     parts = (roofline_lines, gram_lines, matmul_lines, rate_lines, peer_lines)
     return [line for part in parts for line in part(results)]
+
+
+def most_telling(rows: Sequence[Line], count: int) -> list[Line]:
+    """Return so many lines at most, in their order: those with goals, then the first others."""
+    chosen = sorted(range(len(rows)), key=lambda k: (not rows[k].goal, k))[:count]
+    return [rows[k] for k in sorted(chosen)]
 
 
 def number(value: float | None) -> str:

@@ -226,8 +226,22 @@ def gram_calls(sets: Any) -> dict[str, Turn]:
         for name, kernel in kernels.items()
     }
     one = kernels["depth 1"]
+    calls["depth 1, kernels"] = rotating(
+        [queued(one, *arrays) for arrays in sets], lambda run: run()
+    )
     calls["symmetric, depth 1"] = rotating(sets, lambda X, Y, out: one(X, out=out))
     return calls
+
+
+def queued(kernel: Any, X: Any, Y: Any, out: Any) -> tuple[Callable[[], None]]:
+    """Return what is left of a call once its rows are checked: kernels are queued, no one waits."""
+    from ntkfast import engines, places
+
+    place = places.of(X)
+    left, right = place.rows(X, Y)
+    plan, *_ = kernel._plan(left, right)
+    run, target = place.run(None), place.output(out, out.shape, left).target
+    return (lambda: engines.gram(run, plan, left, right, target),)
 
 
 def product_call(setting: Setting, sets: Any, precision: str) -> tuple[dict[str, Turn], str]:

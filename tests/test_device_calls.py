@@ -110,4 +110,14 @@ def test_errors_do_not_read_the_device(library: Any) -> None:  # noqa: F811
     assert repr(given) == "<float64 array of shape (3, 2) on a CUDA device>"
     assert str(given[1:]) == "<float64 array of shape (2, 2) on a CUDA device>"
     with pytest.raises(TypeError, match=r"on a CUDA device"):
-        library.cuda.measure_f32([given], "0")
+        library.cuda.measure_f32([given], 1.0, "0")
+
+
+def test_large_numbers_are_no_overflow(library: Any) -> None:  # noqa: F811
+    """Products whose rows have norms that are too large for the type are finite all the same."""
+    X, most = np.ones((3, 2), np.float32), float(np.finfo(np.float32).max)
+    kernel, V = nf.FullyConnected(1).nngp, np.full((3, 40), most / 16, np.float32)
+    found = kernel.matmul(library.asarray(X), None, library.asarray(V / 2)).get()
+    np.testing.assert_allclose(found / V, kernel.matmul(X, None, V / 2) / V, rtol=1e-5)
+    with pytest.raises(ValueError, match="V: the product with the kernel overflows"):
+        kernel.matmul(library.asarray(4 * X), None, library.asarray(V))

@@ -185,7 +185,33 @@ def test_arguments() -> None:
     assert options.command == ["bench/gpu.sh", "a"]
     with pytest.raises(argparse.ArgumentTypeError, match="speed: expected some of tests"):
         gpu.names("gram,speed")
-    assert sum(part.limit for part in gpu.PARTS) > 0
+    assert gpu.parse(["--json", "x", "--parts", "all"]).parts == [part.name for part in gpu.PARTS]
+    usual = gpu.parse(["--json", "x"])
+    assert sum(part.limit for part in gpu.PARTS if part.name in usual.parts) <= usual.seconds <= 400
+
+
+@pytest.mark.parametrize("twice", [("--seconds", "9"), ("--parts", "gram")])
+def test_no_option_counts_twice(twice: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        gpu.parse(["--json", "x", *twice, *twice])
+    assert f"argument {twice[0]}: given twice" in capsys.readouterr().err
+
+
+def test_the_table_has_forty_lines() -> None:
+    many, parts = results(), {part.name: done_part(part.name) for part in gpu.PARTS}
+    many["gram"] *= 20
+    found = {"device": {}, "driver": "", "date": "now", "commit": "c" * 40, "emulated": True}
+    text = gpu.final_table({**found, "parts": parts, "results": many}).splitlines()
+    assert len(text) == gpu.LINES
+    assert text[2].startswith("passed: tests, roofline")
+    assert text[3] == "memcheck: skipped no compute-sanitizer"
+    assert all(" NO" in line or " yes" in line for line in text[6:])
+
+
+def done_part(name: str) -> dict[str, str]:
+    if name == "memcheck":
+        return {"status": "skipped", "reason": "no compute-sanitizer"}
+    return {"status": "passed", "reason": "1 passed"}
 
 
 def test_what_failed_before_and_what_has_no_time_left_count(tmp_path: Path) -> None:
@@ -217,6 +243,7 @@ LARGEST_ERROR = {"strict": 64, "3xtf32": 256, "tf32": 2**16}
 def test_everything_runs_where_the_host_plays_the_device(tmp_path: Path) -> None:
     target = tmp_path / "gpu.json"
     command = [sys.executable, "bench/gpu.py", "--emulated", "--quick", "--json", str(target)]
+    command += ["--parts", "all", "--seconds", "540"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads(target.read_text())
@@ -234,7 +261,7 @@ def test_everything_runs_where_the_host_plays_the_device(tmp_path: Path) -> None
     for row in found["results"]["gram"]:
         assert row["largest_error_eps"] < LARGEST_ERROR[row["precision"]]
         assert row["times"]["product"]["runs"] >= 5
+        assert row["times"]["depth 1, kernels"]["median"] > 0
         assert row["input"] == "on the device"
-    table = report.table([report.Line(**line) for line in found["summary"]])
-    assert ran.stdout.rstrip().endswith(table.rstrip())
+    assert ran.stdout.rstrip().endswith(gpu.final_table(found).rstrip())
     assert "no number below means anything" in ran.stdout

@@ -35,15 +35,16 @@ void copy(py::array to, const py::array& from, const std::string& where) {
          [&](const Device& device, const Poll&) { copy_bytes(device, target, source, bytes); });
 }
 
-// The norms of the rows of some matrices on a device, one after the other, which stay there, and of each
+// The norms of the rows of some matrices on a device, times a number, one after the other, which stay there, and of each
 // matrix what they lie between: the host waits for that alone, once.
 template <class T>
 std::pair<Memory, std::vector<std::array<double, 4>>> measure(
-    const std::vector<py::array_t<T>>& matrices, const std::string& where) {
+    const std::vector<py::array_t<T>>& matrices, double scale, const std::string& where) {
     std::vector<RowNorms<T>> tasks;
     int64_t rows = 0;
     for (const py::array_t<T>& x : matrices) {
-        tasks.push_back({x.data(), row_stride(x, "matrices"), x.shape(0), x.shape(1)});
+        tasks.push_back(
+            {x.data(), row_stride(x, "matrices"), x.shape(0), x.shape(1), scale, nullptr, nullptr});
         rows += x.shape(0);
     }
     std::vector<NormRange> found(tasks.size());
@@ -148,7 +149,7 @@ void add_turned(const std::optional<py::array_t<T>>& part, py::array_t<T> out,
 template <class T>
 void bind_dtype(py::module_& m, const std::string& suffix) {
     m.def(("measure_" + suffix).c_str(), &measure<T>, py::arg("matrices").noconvert(),
-          py::arg("where"));
+          py::arg("scale"), py::arg("where"));
     m.def(("multiply_" + suffix).c_str(), &multiply<T>, py::arg("a").noconvert(),
           py::arg("v").noconvert(), py::arg("out").noconvert(), py::arg("diagonal").noconvert(),
           py::arg("shift"), py::arg("where"));

@@ -43,7 +43,7 @@ template <class T>
 NTK_KERNEL norms_of_rows(RowNorms<T> p) {
     for (int64_t i = block(); i < p.n; i += blocks()) {
         const T* const row = p.x + i * p.ld;
-        double norm = sqrt(square_sum(row, p.d, 1.0));
+        double norm = p.scale * sqrt(square_sum(row, p.d, 1.0));
         if (!(norm > 1e-140 && norm < 1e150)) {  // alike for all threads
             double largest = 0;
             for (int64_t k = thread(); k < p.d; k += threads())
@@ -53,7 +53,7 @@ NTK_KERNEL norms_of_rows(RowNorms<T> p) {
             if (largest == 0 || norm != norm)
                 norm += largest;
             else if (largest <= 1.7976931348623157e308)
-                norm = largest * sqrt(square_sum(row, p.d, largest));
+                norm = largest * (p.scale * sqrt(square_sum(row, p.d, largest)));
         }
         if (thread() == 0) p.out[i] = static_cast<T>(norm);
     }

@@ -20,12 +20,13 @@ struct NormRange {
     double least, positive, top, mean;
 };
 
-// out[n] = Euclidean norms of rows, as row_norms of the host, and what lies between them; all in
-// memory of the device.
+// out[n] = Euclidean norms of rows times a number, as row_norms of the host, and what they lie
+// between; all in memory of the device.
 template <class T>
 struct RowNorms {
     const T* x;
     std::int64_t ld, n, d;
+    double scale;
     T* out;
     NormRange* range;
 };

@@ -27,16 +27,16 @@ __all__ = [
 
 
 def measure(
-    matrices: list[DeviceArray],
+    matrices: list[DeviceArray], scale: float = 1.0
 ) -> list[tuple[DeviceArray, tuple[float, float, float, float]]]:
-    """Return the norms of rows of matrices of one type, there, and what they lie between.
+    """Return norms of rows times a number, there, and what they lie between, per matrix of one type.
 
     That is their least one, the least above 0, the largest, NaN if one is, and the mean.
     """
     first = matrices[0]
     with cuda.on_device_of(matrices) as where:
         seen = [matrix.described() for matrix in matrices]
-        memory, between = cuda.call("measure", first.dtype, seen, where)
+        memory, between = cuda.call("measure", first.dtype, seen, scale, where)
     pointer, result = memory.pointer, []
     for matrix, (least, positive, top, mean) in zip(matrices, between, strict=True):
         shape, step = (len(matrix),), (first.itemsize,)
