@@ -161,15 +161,16 @@ def gram_lines(results: Results) -> Iterator[Line]:
             goal = PRODUCT_GOAL.get((row["dtype"], row["precision"]))
             what = f"{name}: over {row['base']}"
             yield Line(what, over, "") if goal is None else judged(what, over, goal)
-        if kernels is not None:
-            yield Line(f"{name}: kernels alone, of the call", kernels / call, "")
-        deep = times["depth 100"] / call
-        yield judged(f"{name}: depth 100 over 1", deep, DEPTH_GOAL)
+            if kernels is not None and goal is not None:
+                yield Line(f"{name}: kernels alone, of the call", kernels / call, "")
+        if row["d"] != STORE_COLUMNS:  # the ends are enough
+            deep = times["depth 100"] / call
+            yield judged(f"{name}: depth 100 over 1", deep, DEPTH_GOAL)
 
 
 def matmul_lines(results: Results) -> Iterator[Line]:
     """Yield pairs per second and the shares of both ceilings."""
-    rates = ceilings(results)
+    rates, last = ceilings(results), []
     for row in results.get("matmul", ()):
         n, d, columns, seconds = row["n"], row["d"], row["columns"], row["median"]
         name = f"matmul, n = {n}, {row['dtype']} {row['precision']}"
@@ -179,7 +180,8 @@ def matmul_lines(results: Results) -> Iterator[Line]:
         yield Line(f"{name}: of the product ceiling", flops, "")
         moved = matmul_bytes(n, n, d, columns, row["itemsize"])
         share = fraction(moved, seconds, rates.get("copy"))
-        yield Line(f"{name}: of the bytes ceiling", share, "")
+        last.append(Line(f"{name}: of the bytes ceiling", share, ""))
+    yield from last
 
 
 def rate_lines(results: Results) -> Iterator[Line]:

@@ -12,9 +12,17 @@ import numpy as np
 import pytest
 
 import ntkfast as nf
+from ntkfast.engines import cuda
 from ntkfast.places import device_array, device_memory
 from test_cuda_device import module  # noqa: F401
-from test_device_arrays import Array, DeviceLibrary, assert_same, library, rows  # noqa: F401
+from test_device_arrays import (  # noqa: F401
+    KERNELS,
+    Array,
+    DeviceLibrary,
+    assert_same,
+    library,
+    rows,
+)
 
 
 def on_stream(library: DeviceLibrary, array: np.ndarray) -> Array:  # noqa: F811
@@ -102,6 +110,35 @@ def test_streaming_back_copies_what_is_needed(module: Any, dtype: Any, outs: int
     assert counts["bytes_back"] == outs * numbers * np.dtype(dtype).itemsize
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["profile", "layers", "series"])
+def test_rows_beyond_the_memory_of_the_device(
+    module: Any,  # noqa: F811
+    name: str,
+    dtype: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They go there block by block."""
+    network, X, Y = KERNELS[name], rows(41, 5, dtype), rows(30, 5, dtype, seed=1)
+    V = np.random.default_rng(2).standard_normal((41, 3)).astype(dtype)
+
+    def compute() -> list[np.ndarray]:
+        kernel = network.ntk
+        found = [kernel(X, engine="cuda"), kernel(X, Y, engine="cuda")]
+        found += network.both(X, engine="cuda")
+        found += [kernel.matmul(X, None, V, engine="cuda")]
+        return [*found, kernel.matmul(Y, X, V, engine="cuda")]
+
+    wanted = compute()
+    monkeypatch.setattr(cuda, "ALWAYS", 0)
+    monkeypatch.setattr(cuda, "_room", lambda: 2 * 2 * 5 * np.dtype(dtype).itemsize * 13)
+    before = module.counts()["uploads"]
+    found = compute()
+    assert module.counts()["uploads"] - before > 6 * 9  # four blocks of X and three of Y
+    for one, other in zip(found, wanted, strict=True):
+        assert_same(one, other)
+    np.testing.assert_array_equal(found[0], found[0].T)
 
 
 def test_errors_do_not_read_the_device(library: Any) -> None:  # noqa: F811

@@ -197,6 +197,13 @@ PYBIND11_MODULE(NTKFAST_CUDA_MODULE, m, py::mod_gil_not_used()) {
         },
         py::arg("where"));
     m.def("copy", &copy, py::arg("to"), py::arg("source"), py::arg("where"));
+    m.def(
+        "free_bytes",
+        [](const std::string& where) {
+            const KeepCurrent keep;
+            return free_bytes(use_device(where, 1));
+        },
+        py::arg("where"));
     m.def("counts", [] {
         const Counts& all = counts();
         return std::map<std::string, std::int64_t>{{"allocations", all.allocations},

@@ -31,6 +31,7 @@ _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="stri
 
 T = TypeVar("T")
 
+ALWAYS = 1 << 28  # bytes of inputs that every device has room for
 PRECISIONS = ("strict", "3xtf32", "tf32")
 
 
@@ -155,6 +156,49 @@ class _Devices(Engine):
         there = None if isinstance(plan, LayerMap) else getattr(X, "measured", None)
         return X.norms if there is None else there
 
+    def run(
+        self,
+        plan: Map,
+        second: Map | None,
+        X: Rows,
+        Y: Rows | None,
+        outs: tuple[FloatArray | None, FloatArray | None],
+        threads: int,
+    ) -> None:
+        """Write Gram matrices, block by block where the inputs do not fit into memory."""
+        height = _rows_with_room(X, Y)
+        if height is None:
+            super().run(plan, second, X, Y, outs, threads)
+            return
+        for rows in _parts(len(X), height):
+            for columns in _parts(len(X if Y is None else Y), height):
+                if Y is None and columns.start < rows.start:
+                    continue
+                other = None if Y is None and rows == columns else (X if Y is None else Y)[columns]
+                blocks = [None if out is None else out[rows, columns] for out in outs]
+                super().run(plan, second, X[rows], other, (blocks[0], blocks[1]), threads)
+                if Y is None and rows != columns:
+                    for out, block in zip(outs, blocks, strict=True):
+                        if out is not None and block is not None:
+                            out[columns, rows] = block.T
+
+    def matmul(
+        self, plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
+    ) -> None:
+        """Write K(X, Y) V, block by block where the inputs do not fit into memory."""
+        height = _rows_with_room(X, Y)
+        if height is None:
+            super().matmul(plan, X, Y, V, out, threads)
+            return
+        for rows in _parts(len(X), height):
+            total = np.zeros(out[rows].shape)
+            for columns in _parts(len(V), height):
+                other = None if Y is None and rows == columns else (X if Y is None else Y)[columns]
+                part = np.empty(total.shape, V.dtype)
+                super().matmul(plan, X[rows], other, V[columns], part, threads)
+                total += part
+            out[rows] = total
+
     def products(
         self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
     ) -> None:
@@ -188,6 +232,26 @@ class _Devices(Engine):
         with on_device_of([given, result]):
             there: Any = replace(out, stream=given.stream)  # type: ignore[type-var]
             super().sequences(plan, X, Y, there, threads)
+
+
+def _rows_with_room(X: Rows, Y: Rows | None) -> int | None:
+    """Return how many rows a block has, if rows of the host are more than a device has room for."""
+    sides = [X] if Y is None else [X, Y]
+    each = 2 * X.data.itemsize * X.data.shape[1]  # of a row, as it comes and as products take it
+    wanted = each * sum(map(len, sides))
+    if _is_remote(X.data) or wanted <= ALWAYS:
+        return None
+    room = max(_room(), ALWAYS)
+    return None if wanted <= room else max(1, room // (2 * each))
+
+
+def _room() -> int:
+    """Return how many bytes inputs may take; results and sums have the rest."""
+    return int(module().free_bytes(here())) // 2
+
+
+def _parts(count: int, height: int) -> list[slice]:
+    return [slice(first, min(first + height, count)) for first in range(0, count, height)]
 
 
 def _place(ordinal: int, stream: int) -> str:

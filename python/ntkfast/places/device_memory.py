@@ -29,7 +29,7 @@ __all__ = [
 def measure(
     matrices: list[DeviceArray], scale: float = 1.0
 ) -> list[tuple[DeviceArray, tuple[float, float, float, float]]]:
-    """Return norms of rows times a number, there, and what they lie between, per matrix of one type.
+    """Return norms of rows times a number, there, and what they lie between, of each matrix.
 
     That is their least one, the least above 0, the largest, NaN if one is, and the mean.
     """
