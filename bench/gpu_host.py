@@ -2,6 +2,7 @@
 
     NTKFAST_CUDA_MODULE=ntkfast._cuda_emulated NTKFAST_CUDA_IDLE=1 python bench/gpu_host.py
 
+On Linux with MALLOC_MMAP_THRESHOLD_=131072, or malloc clears what plays memory of the device.
 Kernels are not run, memory is not filled: what is left is the time of Python, of the bindings and
 of what stands beside kernels in C++. The driver's calls, which are counted, come on top.
 """

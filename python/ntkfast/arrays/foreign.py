@@ -38,6 +38,11 @@ def host_array(name: str, value: Any) -> NDArray[Any]:
     array = _converted(name, value)
     if array.dtype == object:
         found = type(value).__name__
+        if hasattr(value, "__cuda_array_interface__"):
+            raise TypeError(
+                f"{name}: expected an array of the host, got {found} on a CUDA device; copy it to "
+                'the host, where engine="cuda" computes on the device'
+            )
         raise TypeError(f"{name}: expected float32 or float64 (or integers), got {found}")
     return array
 
