@@ -233,6 +233,28 @@ def test_sequences(library: Any, name: str, shape: tuple[int, ...], dtype: Any) 
     np.testing.assert_array_equal(kernel(X, engine="cuda"), square)
 
 
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("tail", [(), (3,)])
+def test_sequences_of_different_lengths(
+    library: Any, name: str, tail: tuple[int, ...], dtype: Any
+) -> None:
+    random, kernel = np.random.default_rng(0), SEQUENCES[name].ntk
+    X, Y = (
+        [random.standard_normal((length, *tail)).astype(dtype) for length in lengths]
+        for lengths in ((3, 1, 5, 3), (2, 4, 4))
+    )
+    x, y = ([library.asarray(one) for one in side] for side in (X, Y))
+    np.testing.assert_array_equal(kernel(x, y).get(), kernel(X, Y, engine="cuda"))
+    np.testing.assert_array_equal(kernel(x).get(), kernel(X, engine="cuda"))
+    np.testing.assert_array_equal(kernel.diag(tuple(x)).get(), kernel.diag(X))
+    whole = np.stack([X[0], X[3]])
+    np.testing.assert_array_equal(
+        kernel(x, library.asarray(whole)).get(), kernel(X, whole, engine="cuda")
+    )
+    v = library.asarray(np.ones(3, dtype))
+    assert_same(kernel.matmul(x, y, v).get(), kernel(X, Y) @ np.ones(3, dtype))
+
+
 def test_sequences_into_strided_rows(library: Any, dtype: Any) -> None:
     X = np.random.default_rng(0).standard_normal((9, 4, 2)).astype(dtype)
     out, kernel = library.asarray(np.zeros((9, 12), dtype)[:, 2:11]), SEQUENCES["forward"].ntk
@@ -271,16 +293,20 @@ def test_products_of_panels(
 def test_bad_sequences(library: Any) -> None:
     kernel, X = SEQUENCES["forward"].ntk, np.ones((4, 5, 2))
     x = library.asarray(X)
+    flat, half = library.asarray(X[0].copy()), library.asarray(X[0].astype("f4"))
     X[2, 1, 1] = np.nan
     for arguments, error, match in (
         ((library.asarray(X),), ValueError, "X: expected finite numbers, sequence 2"),
-        ((x, library.asarray(np.ones((4, 5, 3)))), ValueError, r"Y: expected shape \(\*, T, 2\)"),
+        ((x, library.asarray(np.ones((4, 5, 3)))), ValueError, "Y: expected sequences of 2"),
         ((library.asarray(np.ones(4)),), ValueError, r"X: expected shape \(n, T, m\)"),
         ((x, library.asarray(np.ones((4, 5, 2), "f4"))), TypeError, "Y: expected dtype float64"),
         ((library.asarray(np.ones((4, 5), "f2")),), TypeError, "X: expected float32 or float64"),
         ((library.asarray(X[:, :, :1]),), ValueError, "X: expected an array without gaps"),
         ((x, np.ones((4, 5, 2))), TypeError, "Y: expected an array on a CUDA device, got a NumPy"),
-        (([x],), TypeError, r"X\[0\]: expected an array of the host, got one on a CUDA device"),
+        (([x],), ValueError, r"X\[0\]: expected a sequence"),
+        (([flat, X[0]],), TypeError, r"X\[1\]: expected an array on a CUDA device, got a NumPy"),
+        (([flat, library.asarray(X[2])],), ValueError, "X: expected finite numbers, sequence 1"),
+        ((x, [flat, half]), TypeError, r"Y\[1\]: expected dtype float64 as X, got float32"),
         ((np.ones((4, 5, 2)), x), TypeError, "Y: expected an array of the host, got one on a CUDA"),
     ):
         with pytest.raises(error, match=match):

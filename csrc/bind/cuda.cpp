@@ -35,8 +35,8 @@ void copy(py::array to, const py::array& from, const std::string& where) {
          [&](const Device& device, const Poll&) { copy_bytes(device, target, source, bytes); });
 }
 
-// The norms of the rows of some matrices on a device, times a number, one after the other, which stay there, and of each
-// matrix what they lie between: the host waits for that alone, once.
+// The norms of the rows of some matrices on a device, times a number, one after the other, which stay
+// there, and of each matrix what they lie between: the host waits for that alone, once.
 template <class T>
 std::pair<Memory, std::vector<std::array<double, 4>>> measure(
     const std::vector<py::array_t<T>>& matrices, double scale, const std::string& where) {

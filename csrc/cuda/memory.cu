@@ -85,6 +85,8 @@ int count_devices(std::string* reason) {
     return count;
 }
 
+namespace {
+
 // Work in a capture does not run, and there is no waiting for it.
 void refuse_capture(const Device& device) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -97,15 +99,6 @@ void refuse_capture(const Device& device) {
             "CUDA: the stream is being captured into a graph, of which no call of ntkfast can be a "
             "part: the host waits for norms of rows; capture what stands between the calls");
 }
-
-Device use_device(const std::string& where, int threads) {
-    const Device device = parse(where, threads);
-    check(cudaSetDevice(device.ordinal));
-    refuse_capture(device);
-    return device;
-}
-
-namespace {
 
 // Functions of the driver: setting device 0 again by the runtime would make a context there for those
 // who had none.
@@ -170,6 +163,13 @@ cudaMemPool_t pool_of(const Device& device) {
 }
 
 }  // namespace
+
+Device use_device(const std::string& where, int threads) {
+    const Device device = parse(where, threads);
+    check(cudaSetDevice(device.ordinal));
+    refuse_capture(device);
+    return device;
+}
 
 KeepCurrent::KeepCurrent() {
     CUcontext current = nullptr;

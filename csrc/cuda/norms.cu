@@ -62,7 +62,7 @@ NTK_KERNEL norms_of_rows(RowNorms<T> p) {
 // One block: the same sums in any order of blocks.
 template <class T>
 NTK_KERNEL range_of_norms(RowNorms<T> p) {
-    constexpr double kNone = 1e308 * 10;  // infinity
+    constexpr double kNone = std::numeric_limits<double>::infinity();
     NormRange own{kNone, kNone, 0, 0};
     for (int64_t i = thread(); i < p.n; i += threads()) {
         const double norm = static_cast<double>(p.out[i]);

@@ -12,4 +12,5 @@ HOST, DEVICE = Host(), Device()
 
 def of(array: object) -> Place:
     """Return the place of an argument, or of an array that a place has made."""
-    return DEVICE if isinstance(array, DeviceArray) or lies_on_device(array) else HOST
+    some = array[0] if isinstance(array, (list, tuple)) and array else array  # of sequences
+    return DEVICE if isinstance(some, DeviceArray) or lies_on_device(some) else HOST

@@ -66,16 +66,22 @@ class Device(Place):
     def sequences(self, X: Any, Y: Any) -> list[tuple[Sequences, NDArray[Any]]]:
         """Return copies on the host, which computes the variances of all steps."""
         self.engine(None)
-        arrays = {"X": view("X", X)} if Y is None else {"X": view("X", X), "Y": view("Y", Y)}
-        ragged.check_shape("X", arrays["X"].shape)
-        if Y is not None:
-            ragged.check_shape("Y", arrays["Y"].shape, arrays["X"].shape[2:])
-            _together(**arrays)
-        copies = {name: _copy(name, array) for name, array in arrays.items()}
-        return [
-            (ragged.checked(name, copies[name]), cast("NDArray[Any]", array))
-            for name, array in arrays.items()
-        ]
+        found: list[tuple[Sequences, NDArray[Any]]] = []
+        first: dict[str, DeviceArray] = {}
+        for name, value in {"X": X}.items() if Y is None else {"X": X, "Y": Y}.items():
+            if isinstance(value, (list, tuple)):  # of different lengths
+                arrays = {f"{name}[{i}]": view(f"{name}[{i}]", one) for i, one in enumerate(value)}
+            else:
+                arrays = {name: view(name, value)}
+                ragged.check_shape(name, arrays[name].shape)
+            first = first or dict([next(iter(arrays.items()))])
+            _together(**(first | arrays))
+            copies: Any = [_copy(place, array) for place, array in arrays.items()]
+            sequences = ragged.checked(name, copies if name not in arrays else copies[0])
+            if found:
+                ragged.matched(found[0][0], sequences)
+            found.append((sequences, cast("NDArray[Any]", next(iter(arrays.values())))))
+        return found
 
     def factor(
         self, V: Any, count: int, like: Collection, name: str = "V"
@@ -152,7 +158,7 @@ class Device(Place):
 
     def finite(self, array: Any) -> bool:
         """Whether all numbers of a matrix are finite, by means of their squares in each row."""
-        scale = 0.5 / math.sqrt(array.shape[1])  # norms may overflow where no number does
+        scale = 0.5 / math.sqrt(max(1, array.shape[1]))  # norms overflow before numbers do
         _, (*_, top, _) = device_memory.measure([array], scale)[0]
         return math.isfinite(top)
 
