@@ -151,6 +151,30 @@ def test_solvers_take_arrays_of_the_host(library: Any) -> None:  # noqa: F811
     np.testing.assert_allclose(found.coefficients, wanted.coefficients, rtol=1e-4, atol=1e-6)
 
 
+def test_images_do_not_wait_for_the_result(
+    library: Any,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Values of images with themselves bound the others, unless they are too large."""
+    from ntkfast.kernels import images
+
+    def look(_: object) -> None:
+        raise AssertionError("the host looks at the result")
+
+    X = np.random.default_rng(0).standard_normal((5, 4, 4, 2)).astype(np.float32)
+    x, out = on_stream(library, X), on_stream(library, np.empty((5, 5), np.float32))
+    kernel = nf.Convolutional(2, readout="gap").ntk
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_check_finite", look)
+        kernel(x, out=out)
+    np.testing.assert_allclose(out.get(), kernel(X, engine="native"), rtol=1e-5)
+    top = float(np.finfo(np.float32).max) / float(kernel.diag(X).max())
+    y, z = (library.asarray((X * np.sqrt(top) * factor).astype(np.float32)) for factor in (2, 0.01))
+    assert np.isfinite(kernel(y, z).get()).all()  # though values of y with itself are not
+    with pytest.raises(ValueError, match="X: the kernel overflows"):
+        kernel(y)
+
+
 def test_errors_do_not_read_the_device(library: Any) -> None:  # noqa: F811
     """A signature that does not match prints its arguments."""
     given = device_array.view("x", library.asarray(np.ones((3, 2)))).described()

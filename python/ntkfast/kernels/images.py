@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -148,9 +149,11 @@ class ImageKernel(EachPair):
         """Write the kernels of the read-out."""
         plan = self.network.plan(X.shape)
         self._check_variances(plan, X, Y)
-        right = None if Y is None else _scaled(Y, plan)
-        run.engine.images(plan, _scaled(X, plan), right, outs, diagonal, run.threads)
-        _check_finite(outs)
+        left, right = _scaled(X, plan), None if Y is None else _scaled(Y, plan)
+        is_safe = not diagonal and _is_bounded(plan, left, right, run)
+        run.engine.images(plan, left, right, outs, diagonal, run.threads)
+        if not is_safe:
+            _check_finite(outs)
 
     def _check_variances(self, plan: ImagePlan, X: Images, Y: Images | None) -> None:
         """Raise an error where images, or variances of their pixels on the way, are too small."""
@@ -272,6 +275,22 @@ class ImageKernel(EachPair):
                 f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
             )
         return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
+
+
+def _is_bounded(plan: ImagePlan, X: ScaledImages, Y: ScaledImages | None, run: Run) -> bool:
+    """Whether no value overflows, by those of images with themselves, which bound the others.
+
+    Asked on a device alone, where a look at the result would wait for it.
+    """
+    place = places.of(X.data)
+    if place is places.HOST:
+        return False
+    roots = []
+    for side in (X,) if Y is None else (X, Y):
+        own = [place.empty(side.data, (len(side), 1)) for _ in range(2)]
+        run.engine.images(plan, side, None, (own[0], own[1]), True, run.threads)
+        roots.append(math.sqrt(max(float(place.row_norms(one).max()) for one in own)))
+    return roots[0] * roots[-1] < float(np.finfo(X.data.dtype).max) / 2  # not if it is NaN
 
 
 def _check_finite(outs: Outs) -> None:
