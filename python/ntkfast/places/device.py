@@ -69,15 +69,17 @@ class Device(Place):
         found: list[tuple[Sequences, NDArray[Any]]] = []
         first: dict[str, DeviceArray] = {}
         for name, value in {"X": X}.items() if Y is None else {"X": X, "Y": Y}.items():
-            if isinstance(value, (list, tuple)):  # of different lengths
-                arrays = {f"{name}[{i}]": view(f"{name}[{i}]", one) for i, one in enumerate(value)}
-            else:
-                arrays = {name: view(name, value)}
+            listed = isinstance(value, (list, tuple))  # of different lengths
+            named = (
+                {f"{name}[{i}]": one for i, one in enumerate(value)} if listed else {name: value}
+            )
+            arrays = {place: view(place, one) for place, one in named.items()}
+            if not listed:
                 ragged.check_shape(name, arrays[name].shape)
-            first = first or dict([next(iter(arrays.items()))])
+            first = first or arrays
             _together(**(first | arrays))
             copies: Any = [_copy(place, array) for place, array in arrays.items()]
-            sequences = ragged.checked(name, copies if name not in arrays else copies[0])
+            sequences = ragged.checked(name, copies if listed else copies[0])
             if found:
                 ragged.matched(found[0][0], sequences)
             found.append((sequences, cast("NDArray[Any]", next(iter(arrays.values())))))
