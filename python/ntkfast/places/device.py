@@ -16,7 +16,6 @@ from ntkfast.arrays.ragged import Sequences
 from ntkfast.places import device_memory
 from ntkfast.places.base import Output, Place
 from ntkfast.places.device_array import DeviceArray, dense, empty_like, view
-from ntkfast.places.device_rows import measured
 
 
 class Device(Place):
@@ -40,11 +39,11 @@ class Device(Place):
         self.engine(None)  # says what is missing, where something is
         left = _matrix("X", X)
         if Y is None:
-            return measured(X=left)[0], None
+            return device_memory.measured(X=left)[0], None
         right = _matrix("Y", Y)
         _together(X=left, Y=right)
         checks.matrix_shape("Y", right.shape, left.shape[1])
-        rows, columns = measured(X=left, Y=right)
+        rows, columns = device_memory.measured(X=left, Y=right)
         return rows, columns
 
     def images(
@@ -96,7 +95,7 @@ class Device(Place):
         if len(factor) != count:
             wanted = f"({count},)" if vector else f"({count}, *)"
             raise ValueError(f"{name}: expected shape {wanted}, got {given.shape}")
-        measured(**{name: factor})  # finite?
+        device_memory.measured(**{name: factor})  # finite?
         return cast(FloatArray, factor), vector
 
     def output(

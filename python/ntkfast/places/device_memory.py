@@ -1,22 +1,26 @@
-"""Memory of a device: copies, scratch, and the small kernels that stand between products."""
+"""Memory of a device: copies, scratch, norms, and the small kernels that stand between products."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines import cuda
 from ntkfast.engines.cuda import device_of
 from ntkfast.places.device_array import DeviceArray, dense
 
 __all__ = [
+    "DeviceRows",
     "add_turned",
     "device_of",
     "measure",
+    "measured",
     "multiply",
     "numbers",
     "pair_products",
@@ -43,6 +47,55 @@ def measure(
         norms = DeviceArray(pointer, shape, step, first.dtype, first.stream, True, memory, memory)
         result.append((norms, (least, positive, top, mean)))
         pointer += len(matrix) * first.itemsize
+    return result
+
+
+class DeviceRows(Rows):
+    """Rows whose norms stay on the device: the host is told what they lie between.
+
+    Attributes
+    ----------
+    data : (n, d) DeviceArray
+    measured : (n,) DeviceArray
+        The norms, as engines take them.
+    norms : (n,) array
+        A copy on the host, once one is asked for.
+    """
+
+    measured: DeviceArray
+
+    def __init__(self, data: DeviceArray, measured: DeviceArray) -> None:
+        self.__dict__.update(data=data, measured=measured)  # they are frozen
+
+    @cached_property
+    def norms(self) -> FloatArray:
+        """The norms, on the host."""
+        return numbers(self.measured)
+
+    def __getitem__(self, part: slice) -> Rows:
+        return DeviceRows(cast(DeviceArray, self.data[part]), self.measured[part])
+
+
+def measured(**arrays: DeviceArray) -> list[Rows]:
+    """Return matrices of one type as rows, after one wait for what lies between their norms.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument and the row that holds NaN or infinity, or is too long.
+    """
+    result: list[Rows] = []
+    found = measure(list(arrays.values()))
+    for (name, array), (norms, between) in zip(arrays.items(), found, strict=True):
+        rows = DeviceRows(array, norms)
+        rows.__dict__.update(zip(("least", "least_positive", "top", "mean"), between, strict=True))
+        if not rows.top < 1e150:
+            row = int(np.argmax(~(rows.norms < 1e150)))
+            raise ValueError(
+                f"{name}: expected finite numbers and norms below 1e150, row {row} has "
+                f"{rows.norms[row]:.3g}"
+            )
+        result.append(rows)
     return result
 
 
