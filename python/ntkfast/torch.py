@@ -58,7 +58,7 @@ def kernel(
 class TorchKernel:
     """A kernel of tensors; see `ntkfast.torch.kernel`.
 
-    Tensors lie on the CPU, or rows on a CUDA device, where gradients are computed and lie too.
+    Tensors lie on the CPU or on a CUDA device, and gradients with them.
     Gradients are first derivatives, those of `Kernel.vjp` and `Kernel.parameter_gradient`: exact,
     and never NaN at equal rows. A second derivative raises a RuntimeError.
 

@@ -132,7 +132,7 @@ class Combined(Named, Kernel):
 
     def _require_host(self, array: Any) -> None:
         if places.of(array) is not places.HOST:
-            raise TypeError(
+            raise places.HostOnlyError(
                 f"X: {self!r} takes arrays of the host here, got one on a CUDA device; there it "
                 "takes rows whose values have one profile, as for zonal kernels of one degree"
             )
@@ -306,6 +306,7 @@ class Product(Folded):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
+        self._require_host(X.memory)
         found = dict.fromkeys(names, 0.0)
         for rows, columns in blocks(X, Y):
             weights, part = weight(V, rows, columns, Y), X[rows]

@@ -95,6 +95,7 @@ class Parametrised(Differentiable):
         """Return the kernel with another value of one parameter."""
         return self
 
+    @places.through_host
     def parameter_gradient(
         self,
         X: ArrayLike,
@@ -164,7 +165,7 @@ class Parametrised(Differentiable):
         moving = [name for name in names if self._moves(name)]
         if not moving:  # before V is copied
             return found
-        on_host(places.of(X.memory), f"derivatives by {moving[0]} are computed")
+        on_host(places.of(X.memory))
         parts = (V.matrix, V.left, V.right)
         weights = Weights(*(None if a is None else a.astype(np.float64) for a in parts))
         for name in moving:
@@ -175,6 +176,7 @@ class Parametrised(Differentiable):
             found[name] = float(np.dot(self._stencil(name)[1], np.array(values, np.longdouble)))
         return found
 
+    @places.through_host
     def parameter_jvp(
         self,
         X: ArrayLike,
@@ -213,7 +215,7 @@ class Parametrised(Differentiable):
         """
         Y = None if Y is X else Y
         place, run = self._place(X, engine, threads)
-        on_host(place, "derivatives of matrices by parameters are computed")
+        on_host(place)
         left, right = self._inputs(place, X, Y)
         given = Collected(self, X, Y)
         result = np.zeros((len(left), len(left if right is None else right)), left.dtype)

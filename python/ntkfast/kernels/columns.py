@@ -58,7 +58,7 @@ class OfColumns(Named, Kernel):
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
         if place is not places.HOST:
-            raise TypeError(
+            raise places.HostOnlyError(
                 f"X: {self!r} takes arrays of the host, got one on a CUDA device; change the "
                 "columns there, and pass what comes out to the kernel without .on or .ard"
             )

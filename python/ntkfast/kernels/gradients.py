@@ -56,6 +56,7 @@ class Differentiable(ABC):
         """
         raise NotImplementedError  # not before `_movable` has returned
 
+    @places.through_host
     def vjp(
         self,
         X: ArrayLike,
@@ -97,8 +98,9 @@ class Differentiable(ABC):
         -----
         Neither the kernel nor anything of its size is stored: each thread has a few megabytes.
 
-        On a CUDA device kernels of rows have derivatives, those of one profile or of layers: `V`
-        and the result lie there too. Inner products are strict there, see `engines.cuda.precision`.
+        On a CUDA device `V` and the result lie there too. Kernels of rows have derivatives there,
+        those of one profile or of layers, with strict inner products (see
+        `engines.cuda.precision`); those of other kernels are computed by the host, from copies.
 
         Kernels with a cusp, those of ReLU networks and the Laplace kernel among them, have no
         derivative where two rows are parallel: the part across the rows counts as 0 there, which
@@ -137,6 +139,7 @@ class Differentiable(ABC):
         """Write dK(x_i, y_j)/dx_i . dX_i to an array whose rows have unit stride."""
         raise NotImplementedError  # not before `_movable` has returned
 
+    @places.through_host
     def jvp(
         self,
         X: ArrayLike,
@@ -215,7 +218,7 @@ class Differentiable(ABC):
     def _place(self, X: Any, engine: str | None, threads: int | None) -> tuple[places.Place, Run]:
         place = places.of(X)
         if not self._on_devices:
-            on_host(place, "derivatives are computed")
+            on_host(place)
         run = place.run(engine, threads)
         if not self._on_devices and run.engine is cuda.engine:
             raise ValueError(
@@ -224,13 +227,10 @@ class Differentiable(ABC):
         return place, run
 
 
-def on_host(place: places.Place, what: str) -> None:
-    """Raise an error saying what is so in the memory of the host alone, if inputs are elsewhere."""
+def on_host(place: places.Place) -> None:
+    """Leave what follows to the host, if inputs are elsewhere: `places.through_host`."""
     if place is not places.HOST:
-        raise TypeError(
-            f"X: {what} in the memory of the host, got an array on a device; "
-            "pass a copy on the host, as X.get() of CuPy or X.cpu().numpy() of PyTorch"
-        )
+        raise places.HostOnlyError
 
 
 def check_finite(place: places.Place, result: FloatArray, name: str = "V") -> None:

@@ -243,7 +243,7 @@ class ExponentialPower(RowKernel):
         def slope(X: Any, Y: Any, out: FloatArray) -> None:
             self._slope(X, Y, out, run)
 
-        on_host(places.of(X.memory), f"derivatives of {self!r} by c are computed")
+        on_host(places.of(X.memory))
         return {name: contracted(slope, None, X, Y, V) for name in names}
 
     def _add_slope(

@@ -14,5 +14,6 @@ from __future__ import annotations
 
 from ntkfast.places.base import Output, Place
 from ntkfast.places.choice import HOST, of
+from ntkfast.places.copies import HostOnlyError, through_host
 
-__all__ = ["HOST", "Output", "Place", "of"]
+__all__ = ["HOST", "HostOnlyError", "Output", "Place", "of", "through_host"]

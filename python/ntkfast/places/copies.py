@@ -1,0 +1,88 @@
+"""Calls with arrays of a device that only the host serves: copies there, and results back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+
+from ntkfast.arrays.collections import FloatArray
+from ntkfast.places import device_memory
+from ntkfast.places.choice import DEVICE
+from ntkfast.places.device import _check_dtype, _together
+from ntkfast.places.device_array import DeviceArray, dense, empty_like, view
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+MOVED = ("X", "Y", "V", "dX", "dY")
+
+
+class HostOnlyError(TypeError):
+    """An array of a device was given to what the host alone computes."""
+
+
+def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
+    """Make a method that raises `HostOnlyError` go on with copies of its arrays on the host.
+
+    The arguments in `MOVED` are arrays, or pairs of them, and ``out`` is where the result goes.
+    """
+    names = signature(method)
+
+    @wraps(method)
+    def served(*args: Given.args, **kwargs: Given.kwargs) -> Found:
+        try:
+            return method(*args, **kwargs)
+        except HostOnlyError:
+            given = names.bind(*args, **kwargs)
+        DEVICE.run(given.arguments.pop("engine", None))  # says what it is no choice of
+        out, X = given.arguments.pop("out", None), view("X", given.arguments["X"])
+        if given.arguments["Y"] is given.arguments["X"]:
+            given.arguments["Y"] = None
+        views = {name: _views(name, given.arguments.get(name)) for name in MOVED}
+        _together(**dict(pair for found in views.values() for pair in found))
+        for name, found in views.items():
+            copies = tuple(_copy(each, array) for each, array in found)
+            if copies:
+                pair = isinstance(given.arguments[name], tuple)
+                given.arguments[name] = copies if pair else copies[0]
+        result = method(*given.args, **given.kwargs)
+        return _placed(result, X, out) if isinstance(result, np.ndarray) else result
+
+    return served
+
+
+def _views(name: str, value: Any) -> list[tuple[str, DeviceArray]]:
+    """Return the views of an argument, and their names."""
+    if value is None:
+        return []
+    if isinstance(value, tuple):
+        return [(f"{name}[{k}]", view(f"{name}[{k}]", one)) for k, one in enumerate(value)]
+    return [(name, view(name, value))]
+
+
+def _copy(name: str, array: DeviceArray) -> FloatArray:
+    """Return a copy on the host: rows may have gaps between them, numbers of a row none."""
+    _check_dtype(name, array)
+    if array.strides == dense(array.shape, array.itemsize) or 0 in array.shape:
+        return device_memory.numbers(array)
+    rows = array.column() if array.ndim == 1 else array.flat(name)
+    whole = device_memory.scratch(rows, rows.shape)
+    device_memory.scale_rows(rows, whole)
+    return device_memory.numbers(whole).reshape(array.shape)
+
+
+def _placed(result: FloatArray, X: DeviceArray, out: Any) -> Any:
+    """Return a result of the host in `out`, or in an array of the library of X."""
+    if out is None:
+        found = empty_like("out", X, result.shape)
+        device_memory.put(np.ascontiguousarray(result), found)
+        return found.source
+    rows = result.reshape(len(result), -1)
+    there = DEVICE.product_output(out, rows.shape, cast(Any, X), False)
+    whole = device_memory.scratch(X, rows.shape)
+    device_memory.put(np.ascontiguousarray(rows), whole)
+    device_memory.scale_rows(whole, cast(DeviceArray, there.target))
+    return there.finish()
