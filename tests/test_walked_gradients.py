@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -275,18 +276,54 @@ def test_close_images(name: str) -> None:
         assert np.linalg.norm(found - wanted) <= allowed * np.linalg.norm(wanted), (distance, x, y)
 
 
+def warned(call: Callable[[], Any]) -> tuple[Any, float]:
+    """Return what a call returns, and the share of it that a warning says is lost."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = call()
+    match = [re.search(r"X: gradients of images lose up to (\S+) of", str(w.message)) for w in said]
+    return found, max((float(one[1]) for one in match if one), default=0.0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pool", "mixed", "relu"])
 def test_gradients_of_close_images_say_what_they_lose(name: str) -> None:
-    net, x = CLOSE_IMAGES[name], np.random.default_rng(4).standard_normal((2, 1, 3, 1))
-    said = pytest.warns(RuntimeWarning, match="X: images at an angle of .* lose up to 1e\\+00 of")
-    with contextlib.nullcontext() if name == "relu" else said:
-        net.ntk.vjp(x, x[::-1] * 2 + 1e-9, np.ones((2, 2)))
-    net.ntk.vjp(x, x[::-1] * 2, np.ones((2, 2)))
-    net.nngp.vjp(x, x[::-1] * 2 + 1e-9, np.ones((2, 2)))
+    """And of images of which some parts are nearly equal: no less than they do."""
+    net, random = CLOSE_IMAGES[name], np.random.default_rng(4)
+    x, y = random.standard_normal((2, 1, 9, 1))
+    for distance in (1e-6, 1e-8):
+        close = y.copy()
+        close[:, :6] = x[:, :6] + distance * y[:, :6]
+        for other in (close, x * 2 + distance):
+            found, lost = warned(lambda z=other: net.ntk.vjp(x[None], z[None], [[1.0]])[0])
+            if name == "relu":
+                assert lost == 0
+                continue
+            with mp.workdps(60):
+                wanted = exact(lambda z, y=other: Oracle().exact(net, z, y)["xy"][1], x)
+            error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+            assert error <= max(lost, 1e-5) and lost <= 1  # less is not said
+            assert lost > 0 or other is not close
+    equal = y.copy()
+    equal[:, :6] = x[:, :6]
+    for kernel, other in ((net.ntk, equal), (net.ntk, x * 2), (net.nngp, close)):
+        assert warned(lambda k=kernel, z=other: k.vjp(x[None], z[None], [[1.0]]))[1] == 0
 
 
-@pytest.mark.filterwarnings("ignore:X. images at an angle:RuntimeWarning")
+@pytest.mark.slow
+def test_gradients_behind_a_read_out_say_what_they_lose() -> None:
+    head = ("relu", Dense(1.1, 0.2), "relu", Dense())
+    net, x = (
+        ConvNet(Conv(3), "relu", head=head),
+        np.random.default_rng(4).standard_normal((1, 3, 3, 1)),
+    )
+    for distance, least in ((1e-6, 1e-5), (1e-9, 1), (0, 0)):
+        _, lost = warned(lambda d=distance: net.ntk.vjp(x, x * 2 + d, [[1.0]]))
+        assert lost >= least and (distance > 0 or lost == 0)
+        assert warned(lambda d=distance: net.nngp.vjp(x, x * 2 + d, [[1.0]]))[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:X. gradients of images lose:RuntimeWarning")
 def test_images_without_a_derivative() -> None:
     """What has none is 0 or a mean, and never NaN."""
     x = np.random.default_rng(0).standard_normal((1, 3, 3, 1))

@@ -120,7 +120,7 @@ def with_own(one: Alone, parts: list[slice]) -> Alone:
         images = one.images.part(part)
         count = len(images.data)
         same = np.ones(count, bool)
-        found = pair_gradients(one.geometry, images, images, same, weigh, True, count)
+        found, _ = pair_gradients(one.geometry, images, images, same, weigh, True, count)
         gradients.append(2 * found)  # both images move
     return replace(one, own=Own(np.concatenate(values), np.concatenate(gradients)))
 
@@ -133,7 +133,7 @@ def pair_gradients(
     weigh: Weigh,
     seen: bool,
     rows: int,
-) -> Doubles:
+) -> tuple[Doubles, Doubles]:
     """Return the gradients of functions of both kernels of pairs of images by the first images.
 
     Parameters
@@ -150,7 +150,9 @@ def pair_gradients(
 
     Returns
     -------
-    (rows, channels, height, width) array
+    gradients : (rows, channels, height, width) array
+    lost : (rows,) array
+        What they lose of their size: see `image_losses`.
     """
     walk, final = Walk(at, x, y, same), at.segments[-1]
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
@@ -175,7 +177,8 @@ def pair_gradients(
 
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
-    return summed(walk.by_data) + by_variances(at, distinct, by_q)
+    found = summed(walk.by_data) + by_variances(at, distinct, by_q)
+    return found, walk.losses.share(found)
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:

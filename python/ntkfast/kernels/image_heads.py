@@ -111,7 +111,7 @@ class Moving(NamedTuple):
 
 def head_slopes(
     layers: Layers, q: Doubles, p: Doubles, c: Doubles, t: Doubles, same: Doubles, nngp: bool
-) -> Doubles:
+) -> tuple[Doubles, Doubles]:
     """Return the derivatives of a kernel behind dense layers by what stands before them.
 
     Parameters
@@ -125,15 +125,21 @@ def head_slopes(
 
     Returns
     -------
-    (3, n) array
+    slopes : (3, n) array
         By c, by t and by q.
+    lost : (n,) array
+        The share of them at most that is lost where a kink meets a small angle.
     """
+    lost = np.zeros_like(c)
 
     def activate(layer: Layer, state: Moving) -> Moving:
         one, (q, p, c, t, by_q, by_c, by_t) = layer.activation, state
         roots = np.sqrt(q) * np.sqrt(p)
         u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
         v, vc = told_apart((1 - u) / 2, ROUGH), told_apart((1 + u) / 2, ROUGH)
+        if one.degree == 0 or (one.degree == 1 and not nngp):
+            here = ROUGH / np.maximum(4 * np.minimum(v, vc), ROUGH)
+            lost[:] = np.where(same, 0, np.maximum(lost, here))
         by = one.dual_slopes(q, p, v, vc)
         # Of functions with a kink by the angle that they have: a difference has a root of rounding.
         slope = by.by_c if one.degree == 1 else one.derivative_dual(q, p, c)
@@ -170,4 +176,4 @@ def head_slopes(
     found = carry(
         layers, Moving(q, p, start, t, of_q, of_c, of_t), activate, affine, join, multiply
     )
-    return found.by_c if nngp else found.by_t
+    return (found.by_c if nngp else found.by_t), lost

@@ -58,8 +58,6 @@ class Geometry:
         Whether some activation has a kink or a jump.
     rough : list of bool
         Whether cosines before a step, and after the last, are differences.
-    loses : bool
-        Whether such cosines meet a kink.
     weights : dict
         Those of the read-out, by planes.
     planes, own : lists of dicts
@@ -81,11 +79,10 @@ class Geometry:
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
         self.segments = list(zip(starts, [*self.pools, len(plan.steps)], strict=True))
-        self.rough, self.loses = [False], False
+        self.rough = [False]
         for k, (op, one) in enumerate(zip(self.operations, self.activations, strict=True)):
             also = self.rough[self.saved(k)] if op in (ADD, MULTIPLY, SWAP) else False
             smooth = one is not None and one.degree is None
-            self.loses |= self.rough[k] and one is not None and not smooth
             here = self.rough[k] and op != SWAP
             self.rough.append(here or also or smooth or op == POOL)
         # Of a geometry, not of all: it goes with its plan.
@@ -190,6 +187,27 @@ class Geometry:
         return _counted(
             self.taps(k, axis, d).pair, self._first(k, axis, self._along(k, axis, d))[1]
         )
+
+    def spread(self, k: int) -> float:
+        """Return the root of how many parts like the one that a pixel before step k sees fit in."""
+        found = 1.0
+        for axis in (0, 1):
+            seen, stride = 1, 1
+            for step, operation in zip(self.plan.steps[:k], self.operations, strict=False):
+                if operation in (CONV, POOL):
+                    seen += stride * (int(step["window"][axis]) - 1)
+                    stride *= int(step["stride"][axis])
+            found *= max(1.0, self.sizes[0][axis] / seen)
+        return float(np.sqrt(found))
+
+    def aligned(self, k: int, d: Shift) -> Links:
+        """Return the plane before pool k of pixels at one place of both windows."""
+        strides = self.plan.steps[k]["stride"]
+        e, f = (int(strides[axis]) * self._along(k + 1, axis, d[axis]) for axis in (0, 1))
+        if self.circular:
+            e, f = e % self.sizes[k][0], f % self.sizes[k][1]
+        rows, columns = (self.links(k, axis, d[axis]) for axis in (0, 1))
+        return [((e, f), rows[e], columns[f])] if e in rows and f in columns else []
 
     def _links(self, k: int, axis: int, d: int) -> dict[int, Doubles]:
         """Return how often windows of pool k meet pairs, by displacements before it."""

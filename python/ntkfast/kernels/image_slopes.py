@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.kernels.close_pairs import Doubles, exact_product, inverse, ratio_of, told_apart
+from ntkfast.kernels.image_losses import Losses
 from ntkfast.kernels.image_pairs import (
     CLOSE,
     PARALLEL,
@@ -90,6 +91,7 @@ class Walk:
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
         self.inverse: dict[tuple[int, int], Doubles] = {}
+        self.losses = Losses(at, x.data, y.data)
 
     # ---- forth -----------------------------------------------------------------------------------
 
@@ -390,6 +392,14 @@ class Walk:
         else:
             n, m = self._inverses(k + 1, d)
             pole = bent * slopes.slope_by_c if one.degree else by_s
+            if self.at.rough[k]:
+
+                def kink(v: Doubles) -> Doubles:
+                    turned = one.dual_slopes(q, p, *self._angle(pair._replace(v=v)))
+                    steep = bent * turned.slope_by_c if one.degree else by.s * turned.by_c
+                    return np.asarray(np.abs(roots * steep))
+
+                self.losses.add(k, d, pair, kink)
             by_u = roots * (pole + by.u * slopes.by_c * n * m)
             by_s, by_q, by_t = (one.degree * a for a in (by_s, by_q, by.t * slopes.by_c))
         self.at.left(self.by_q[k], k, d)[...] += by_q

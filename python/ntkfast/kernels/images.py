@@ -226,9 +226,8 @@ class ImageKernel(EachPair):
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
-        if self._loses(x.geometry):
-            tell_close_images(x.images.data, y.images.data, same)
-        by_own, factor = np.zeros(n * m), y.size if V is None else y.size * V.ravel()
+        by_own, told = np.zeros(n * m), np.zeros(n * m)
+        factor = y.size if V is None else y.size * V.ravel()
 
         def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
             if not layers:
@@ -236,27 +235,21 @@ class ImageKernel(EachPair):
             from ntkfast.kernels.image_heads import head_slopes
 
             size = x.size * y.size
-            found = head_slopes(layers, x.variance, y.variance, size * s, size * t, same, nngp)
+            own = x.variance, y.variance
+            found, told[:] = head_slopes(layers, *own, size * s, size * t, same, nngp)
             by_own[:] = found[2] if V is None else found[2] * V.ravel()
             return factor * found[0], factor * found[1]
 
         rows = n * m if V is None else n
-        found = pair_gradients(x.geometry, x.images, y.images, same, weigh, bool(layers), rows)
+        images = x.images, y.images
+        found, lost = pair_gradients(x.geometry, *images, same, weigh, bool(layers), rows)
+        tell_close_images(float(max(lost.max(), told.max())))
         if x.geometry.plan.homogeneous:
             found[~x.images.data[:: n * m // rows].any(axis=(1, 2, 3))] = 0
         if layers:
             by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
-
-    def _loses(self, geometry: Any) -> bool:
-        """Whether gradients lose digits at close images: averages of ReLU have no kink."""
-        head = [one.activation for one in self.network.head_layers()]
-        kinks = [one for one in head if one != IDENTITY and one.degree is not None]
-        sharp = self.kind == "ntk" or 0 in {
-            one.degree for one in (*self.network.activations(), *kinks)
-        }
-        return sharp and (geometry.loses or bool(kinks))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):

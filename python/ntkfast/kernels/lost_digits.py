@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.kernels.pairwise import MAX_TERMS
@@ -14,7 +13,6 @@ from ntkfast.support.telling import warn
 
 ROUNDING = 64.0  # errors up to so many eps go without saying
 TABLE_ERROR = 1e-10  # and so do these of tabulated averages
-EQUAL = 1e-14  # angle of inputs that are multiples of each other
 GRADIENT_ERROR = 1e-5  # of gradients that goes without saying
 HOPELESS = 0.1  # relative error of which no digit is right
 SERIES_ADVICE = "scale the rows to one norm for full accuracy"
@@ -71,23 +69,13 @@ def tell_series(
         warn(f"{text} leave an error of about {error:.0e} {where}; {SERIES_ADVICE}")
 
 
-def tell_close_images(x: NDArray[Any], y: NDArray[Any], same: NDArray[np.bool_]) -> None:
-    """Warn of pairs of images whose gradients lose digits where cosines are differences.
-
-    Those at an angle t of each other, or of the opposite, lose 64 eps / t^2 of their size.
-    """
-    one, other = (a.reshape(len(a), -1) for a in (x, y))
-    norms = [np.linalg.norm(a, axis=1) for a in (one, other)]
-    some = np.flatnonzero(~same & (norms[0] > 0) & (norms[1] > 0))
-    one, other = (a[some] / n[some, None] for a, n in zip((one, other), norms, strict=True))
-    angles = np.minimum(*(np.linalg.norm(one + sign * other, axis=1) for sign in (-1, 1)))
-    angles = angles[angles > EQUAL]
-    lost = min(1.0, ROUNDING * np.finfo(float).eps / angles.min() ** 2) if len(angles) else 0.0
+def tell_close_images(lost: float) -> None:
+    """Warn of images whose gradients lose digits, a share of their size."""
     if lost > GRADIENT_ERROR:
         warn(
-            f"X: images at an angle of {angles.min():.1e} from others lose up to {lost:.0e} of the "
-            "size of their gradients: this network has a kink behind a pool, a smooth activation "
-            "or a read-out"
+            f"X: gradients of images lose up to {lost:.0e} of their size beside others of which "
+            "parts are nearly the same: this network has a kink behind a pool, a smooth "
+            "activation or a read-out"
         )
 
 

@@ -1,0 +1,98 @@
+"""How much of a gradient is lost where cosines are differences and meet a kink.
+
+The derivative of a kink at an angle t is known to 64 eps / t^2 there. What that is of a gradient
+depends on how much of it comes by such pixels: what turns them by an angle moves what they see by
+as much, in units of its size.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast.kernels.close_pairs import Doubles, inverse
+from ntkfast.kernels.image_pairs import ROUGH, Pair
+from ntkfast.kernels.image_planes import ADD, CONV, MULTIPLY, POOL, SWAP, Geometry, Shift
+
+Kink: TypeAlias = Callable[[Doubles], Doubles]
+NOTICED = 1e-9  # v from which on nothing is said: 64 eps / t^2 is 1e-5 at twice that
+TURNS = 4.0  # by how much more than what they see pixels may turn
+EQUAL = 1e-14  # what images differ by that are multiples of each other
+
+
+class Losses:
+    """Sums over the pixels of pairs of images, for each step with a kink behind differences.
+
+    Attributes
+    ----------
+    lost : dict of (n,) arrays
+        Of steps: the derivative by angles that is not known.
+    """
+
+    def __init__(self, at: Geometry, x: Doubles, y: Doubles) -> None:
+        self.at, self.x, self.y = at, x, y
+        self.inverse = [
+            inverse(np.sqrt((one**2).sum(axis=(1, 2, 3), keepdims=True))) for one in (x, y)
+        ]
+        self.lost: dict[int, Any] = defaultdict(float)
+        self._apart = cache(self._differ)
+
+    def add(self, k: int, d: Shift, pair: Pair, kink: Kink) -> None:
+        """Count a plane before step k.
+
+        Parameters
+        ----------
+        pair
+            Before the step.
+        kink : callable
+            From v of the pairs to the derivative by their cosines.
+        """
+        near = pair.v < NOTICED
+        if near.any():
+            v = np.maximum(pair.v, ROUGH)
+            lost = np.minimum(1, ROUGH / (2 * v)) * kink(v) * np.sqrt(2 * v)
+            self.lost[k] += np.where(near & self._apart(k, d), lost, 0).sum(axis=(1, 2))
+
+    def _differ(self, k: int, d: Shift) -> NDArray[np.bool_]:
+        """Return whether what both pixels before step k see is different."""
+        at, before = self.at, k - 1
+        if k == 0:
+            x, y = at.left(self.x, 0, d), at.right(self.y, 0, d)
+            return np.asarray(((x != y) & self._turned(x, y)).any(axis=1))
+        operation = at.operations[before]
+        if operation == CONV:
+            return np.asarray(at.window(self._apart(before, d).astype(float), before, d) > 0)
+        if operation == POOL:
+            found = np.zeros((len(self.x), *at.shape(k, d)), bool)
+            for aligned, rows, columns in at.aligned(before, d):
+                found |= rows @ self._apart(before, aligned).astype(float) @ columns.T > 0
+            return found
+        if operation in (ADD, MULTIPLY):
+            return np.asarray(self._apart(before, d) | self._apart(at.saved(before), d))
+        return self._apart(at.saved(before) if operation == SWAP else before, d)
+
+    def _turned(self, x: Doubles, y: Doubles) -> NDArray[np.bool_]:
+        """Return whether pixels are not those of images that are multiples of each other."""
+        one, other = x * self.inverse[0], y * self.inverse[1]
+        least = np.minimum(np.abs(one - other), np.abs(one + other))
+        return np.asarray(least > EQUAL)
+
+    def share(self, gradients: Doubles) -> Doubles:
+        """Return what gradients lose of their size, at the step where that is most.
+
+        Parameters
+        ----------
+        gradients : (rows, channels, height, width) array
+            Sums over as many pairs each.
+        """
+        size = np.sqrt((gradients**2).sum(axis=(1, 2, 3)))
+        unit = TURNS * inverse(size) * self.inverse[0].ravel()[:: len(self.x) // len(size)]
+        parts = [np.zeros_like(size)]
+        for k, lost in self.lost.items():
+            parts.append(self.at.spread(k) * unit * lost.reshape(len(size), -1).sum(axis=1))
+        return np.asarray(np.minimum(1, np.max(parts, axis=0)))
