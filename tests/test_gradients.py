@@ -109,6 +109,19 @@ def test_without_fused_multiply_add(special: bool, dtype: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("engine", ["native", "numba"])
+@pytest.mark.parametrize("scale", [1e3, 1e4])
+def test_gelu_of_large_variances(engine: str, scale: float) -> None:
+    """It is nearly ReLU there: its derivatives by variances are differences of larger terms."""
+    case, (x, y) = cases.BY_NAME["gelu2"], angles(4, np.float64)
+    for row in y:
+        wanted = np.array(gradient_oracle.gradient(case.oracle(4), scale * x[0], scale * row))
+        found = case.kernel.vjp(scale * x[:1], scale * row[None], [[1.0]], engine=engine)[0]
+        size = np.linalg.norm(wanted.astype(np.float64))
+        assert np.linalg.norm(found - wanted.astype(np.float64)) <= 2e-12 * size
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fc3", "resnet5", "laplace-homogeneous", "laplace-euclidean"])
 @positions
 def test_numba_against_the_oracle(name: str, special: bool) -> None:

@@ -73,12 +73,10 @@ NTK_FN Bend<T> bend_gelu(const Stats<T>& stats, const Rates<T>& rates, int k, Ve
     const Vec<T> rest_p = other * other;                      // 1 / (1+p)
     const Vec<T> ie = s.g / s.e, size = stats.row[2] * root;  // 1/E, sqrt(q p)
     const Vec<T> u2 = u * u, e2 = s.rest / (s.g * s.g);       // E^2
-    const Vec<T> log_e = T(0.5) * share / s.rest;             // dlog E / dq
     const Vec<T> inverse_d = s.g * s.g;
-    // dK/dq over p, times 2 pi
-    const Vec<T> high = s.e / s.g * inverse_d;  // E / D
-    const Vec<T> by_q = (high + q * share * ie) - u2 * (q * high) * log_e -
-                        (u2 * (q * inverse_d) * ie + q * high) * (share + log_e);
+    // dK/dq over p, times 2 pi; large q drop out of q p - c^2
+    const Vec<T> by_q =
+        share * (s.e * s.g + q * ie * (T(0.5) * s.product - u2 * (inverse_d + T(0.5) * ie * ie)));
     const Vec<T> slope = dual.slope / stats.pair(6, k);  // K'
     const Vec<T> along = u * slope + T(2) * size * by_q * kInverse2Pi;
     // With A = 1 / ((1+q) rest), B likewise and C = c / E^2, the derivative of K' by c is (1 + A)(1 + B) + 2 C^2

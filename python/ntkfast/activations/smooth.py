@@ -215,11 +215,12 @@ class GELU(Activation):
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
         c, own, other = covariance(q, p, v, vc), 1 + q, 1 + p
-        root = np.hypot(np.sqrt(1 + q + p), _excess(q, p, c))
+        sine2, cosine2 = 4 * v * vc, (vc - v) ** 2
+        root = np.hypot(np.sqrt(1 + q + p), np.sqrt(q) * np.sqrt(p) * np.sqrt(sine2))
         x, z, high = 1 / root, c / root, other / root
         bracket = x * x + 1 / own + 1 / other
-        tail = p / other * (root / own / own + q / own * high / 2)
-        by_q = tail - z * (c / own) * (0.5 + 1 / own / other + x * x / 2)
+        lost = sine2 / 2 - cosine2 * (1 / own / other + x * x / 2)  # large q drop out of q p - c^2
+        by_q = p / own * (root / own / other + q * x * lost)
         by_c = x + (x + z * z * x) * bracket + 2 * z * z * x**3
         slope_by_q = -z * (1 / own / 2 + high * x / 2 * bracket + high * x**3 + 1 / own / own)
         value = (1 + 2 / np.pi * (np.arctan2(c, root) + z * bracket)) / 4

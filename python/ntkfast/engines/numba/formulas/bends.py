@@ -110,9 +110,9 @@ def gelu_bend(
     rest_p = fetch(right, o + WIDTH) * fetch(right, o + WIDTH)
     size, ie = fetch(left, p + 2 * ROWS) * root, s.g / s.e
     u2, inverse_d = u * u, s.g * s.g
-    e2, log_e, high = s.rest / inverse_d, half * share / s.rest, s.e / s.g * inverse_d
-    by_q = (high + q * share * ie) - u2 * (q * high) * log_e
-    by_q -= (u2 * (q * inverse_d) * ie + q * high) * (share + log_e)
+    e2 = s.rest / inverse_d
+    lost = half * s.product - u2 * (inverse_d + half * ie * ie)
+    by_q = share * (s.e * s.g + q * ie * lost)
     along = u * slope + two * size * by_q * inverse
     first, second = share / s.rest, rest_p / s.rest
     c = u * size
