@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
+import cases
 import ntkfast as nf
 import oracle
 import sequence_oracle
 from image_oracle import Oracle
 from ntkfast import AvgPool, Conv, ConvNet, Dense, LayerNorm, Skip, SumPool
+from ntkfast.kernels import image_parameters
+from ntkfast.kernels.moving import stencil
 
 EPS = np.finfo(np.float64).eps
 Array = np.ndarray
@@ -321,6 +324,66 @@ def test_gradients_behind_a_read_out_say_what_they_lose() -> None:
         _, lost = warned(lambda d=distance: net.ntk.vjp(x, x * 2 + d, [[1.0]]))
         assert lost >= least and (distance > 0 or lost == 0)
         assert warned(lambda d=distance: net.nngp.vjp(x, x * 2 + d, [[1.0]]))[1] == 0
+
+
+WALKED = [
+    *(pytest.param(name, IMAGES[name][1], 1.0, id=name) for name in ("gap", "pools", "strides")),
+    *(
+        pytest.param(name, (1, 3, 1), d, id=f"{name} at {d}")
+        for name in ("skip", "product")
+        for d in (1, 1e-8, 0)
+    ),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "shape", "distance"), WALKED)
+def test_parameters_of_images(
+    name: str, shape: Any, distance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One walk for all parameters has all digits."""
+    monkeypatch.setattr(image_parameters, "LEAST", 1)
+    kernel = (CLOSE_IMAGES[name] if shape == (1, 3, 1) else IMAGES[name][0]).ntk
+    x, away = (np.random.default_rng(k).standard_normal(shape) for k in (4, 8))
+    y = away if distance == 1 else x + distance * away
+    found = kernel.parameter_gradient(x[None], y[None], [[1.0]])
+    for parameter, value in kernel.parameters().items():
+        if value == 0:  # enters by its square
+            assert found[parameter] == 0
+            continue
+        nodes, _ = stencil(value, 2.0**-10)  # whose squares are exact
+        with mp.workdps(60):
+            ends = [Oracle().exact(kernel._moved(parameter, p).network, x, y) for p in nodes]
+            wanted = mp.fdot(lagrange(value, nodes), [one["xy"][1] for one in ends])
+        assert abs(found[parameter] - wanted) <= 64 * EPS * abs(wanted), parameter
+
+
+def lagrange(p: float, nodes: tuple[float, ...]) -> list[mpf]:
+    """Return weights of values at nodes that give the derivative of their polynomial at p."""
+    z, found = [mpf(node) - mpf(p) for node in nodes], []
+    for k, one in enumerate(z):
+        others = z[:k] + z[k + 1 :]
+        below = mp.fprod(one - other for other in others)
+        rest = [others[:j] + others[j + 1 :] for j in range(len(others))]
+        found.append(mp.fsum(mp.fprod(-b for b in part) for part in rest) / below)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pools", "circular pool", "wide pools", "branches", "gap", "lap"])
+def test_parameters_of_images_in_both_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, shape = IMAGES[name]
+    X, Y = (np.random.default_rng(k).standard_normal((n, *shape)) for k, n in enumerate((3, 2)))
+    Y[0] = X[0]
+    V, S = cases.rows(3, 2, seed=1), cases.rows(3, 3, seed=2)
+    for kernel in (net.ntk, net.nngp):
+        for given in ((X, Y, V), (X, None, S), (X, Y, (V, V[:2])), (X, None, (V, V))):
+            found = []
+            for least in (1, 99):
+                monkeypatch.setattr(image_parameters, "LEAST", least)
+                found.append(kernel.parameter_gradient(*given))
+            size = max(map(abs, found[1].values()))
+            assert found[0] == pytest.approx(found[1], rel=0, abs=1e-9 * size)
 
 
 @pytest.mark.filterwarnings("ignore:X. gradients of images lose:RuntimeWarning")

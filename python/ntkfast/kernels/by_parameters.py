@@ -132,10 +132,11 @@ class Parametrised(Differentiable):
         Notes
         -----
         Zonal kernels take one more evaluation of a polynomial per pair and parameter, other
-        networks of rows one walk along their layers for up to eight parameters together. Others are
-        evaluated in float64 at twelve values of each parameter, of which the polynomial through
-        them is differentiated. Length scales take one `vjp`, all together, and parts of kernels of
-        kernels what they take by themselves.
+        networks of rows one walk along their layers for up to eight parameters together. Networks
+        on images take one walk of their pairs for eight parameters and more. Others are evaluated
+        in float64 at twelve values of each parameter, of which the polynomial through them is
+        differentiated. Length scales take one `vjp`, all together, and parts of kernels of kernels
+        what they take by themselves.
 
         Examples
         --------

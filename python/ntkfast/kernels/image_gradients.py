@@ -133,6 +133,7 @@ def pair_gradients(
     weigh: Weigh,
     seen: bool,
     rows: int,
+    tally: Doubles | None = None,
 ) -> tuple[Doubles, Doubles]:
     """Return the gradients of functions of both kernels of pairs of images by the first images.
 
@@ -147,6 +148,8 @@ def pair_gradients(
     rows : int
         How many first images there are, each with as many pairs, one after the other: gradients
         are summed over these.
+    tally : (steps + 1, 2) array, optional
+        Derivatives by gains and biases are added to it: `Walk.by_steps`. Asks for `seen`.
 
     Returns
     -------
@@ -154,7 +157,7 @@ def pair_gradients(
     lost : (rows,) array
         What they lose of their size: see `image_losses`.
     """
-    walk, final = Walk(at, x, y, same), at.segments[-1]
+    walk, final = Walk(at, x, y, same, tally is not None), at.segments[-1]
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
         for d, links in planes.items():
             walk.pool(end, d, walk.forth(k, end, d)[-1], links)
@@ -163,8 +166,11 @@ def pair_gradients(
         pair = walk.forth(*final, d)[-1]
         s += (weights * pair.s).sum(axis=(1, 2))
         t += (weights * pair.t).sum(axis=(1, 2))
-    s += at.plan.bias
-    nngp, ntk = (a[:, None, None] for a in weigh(s, t + at.plan.trained * s))
+    bias, trained = at.plan.bias, at.plan.trained
+    by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
+    by_s = by_nngp + trained * by_ntk
+    walk.by_steps[-1] = np.sum(by_s * s + by_ntk * t) / 2, bias * np.sum(by_s) / 2
+    nngp, ntk = (a[:, None, None] for a in (by_nngp, by_ntk))
     for d, weights in at.weights.items():
         by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
         walk.back(final[0], d, walk.forth(*final, d), by_end)
@@ -177,14 +183,17 @@ def pair_gradients(
 
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
-    found = summed(walk.by_data) + by_variances(at, distinct, by_q)
+    found = summed(walk.by_data) + by_variances(at, distinct, by_q, walk)
+    if tally is not None:
+        tally += walk.by_steps
     return found, walk.losses.share(found)
 
 
-def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
+def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) -> Doubles:
     """Return the gradients by pixels, from derivatives by the variances before all steps."""
     plan, more = at.plan, defaultdict[int, Any](float)
     images, walk = alone(at, data)
+    walk.counts = pairs.counts
     for (k, end), planes in zip(at.segments[::-1], at.own[::-1], strict=True):
         if planes:  # both images move
             behind = walk.by_pooled.setdefault(end + 1, defaultdict(lambda: [0.0, 0.0]))
@@ -197,6 +206,8 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
         for step in reversed(range(k, end)):
             row, q, operation = plan.steps[step], images.q[step], at.operations[step]
             if operation == CONV:
+                part, bias = carried * (images.q[step + 1] - row["bias"]), row["bias"] * carried
+                pairs.by_steps[step] += np.sum(part), np.sum(bias)
                 carried = row["gain"] * at.turned_window(carried, step)
             elif operation in (RELU, ACTIVATE):
                 whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
@@ -219,4 +230,5 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
                 carried = carried + more.pop(step)
             carried = carried + by_q[step]
         by_q[k] = carried
+    pairs.by_steps += 2 * walk.by_steps
     return 2 * walk.by_data + 2 * plan.input_scale * by_q[0][:, None] * data

@@ -54,9 +54,11 @@ class Losses:
         """
         near = pair.v < NOTICED
         if near.any():
+            near &= self._apart(k, d)
+        if near.any():
             v = np.maximum(pair.v, ROUGH)
             lost = np.minimum(1, ROUGH / (2 * v)) * kink(v) * np.sqrt(2 * v)
-            self.lost[k] += np.where(near & self._apart(k, d), lost, 0).sum(axis=(1, 2))
+            self.lost[k] += np.where(near, lost, 0).sum(axis=(1, 2))
 
     def _differ(self, k: int, d: Shift) -> NDArray[np.bool_]:
         """Return whether what both pixels before step k see is different."""

@@ -79,14 +79,20 @@ class Walk:
         Derivatives by the variances of the first image of each pair.
     by_data : (n, channels, height, width) array
         And by its pixels, without what comes by the variances.
+    by_steps : (steps + 1, 2) array
+        If they are counted, by the halves of gains and biases that the first images have, as
+        logarithms and summed over pairs: see `image_parameters`. The last row is the read-out's.
     """
 
-    def __init__(self, at: Geometry, x: Images, y: Images, same: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, at: Geometry, x: Images, y: Images, same: NDArray[np.bool_], counts: bool = False
+    ) -> None:
         self.at, self.x, self.y = at, x, y
         self.same = same[:, None, None]
         count = len(y.data)
         self.by_q = [np.zeros((count, *size)) for size in at.sizes]
         self.by_data = np.zeros((count, *y.data.shape[1:]))
+        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2))
         self.pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
@@ -333,6 +339,8 @@ class Walk:
         return By(by.s + moved, by.t, rest if rest.any() else 0.0)
 
     def _by_convolved(self, k: int, d: Shift, pair: Pair, after: Pair, by: By) -> By:
+        if self.counts:
+            self._count(k, d, after, by)
         at, step = self.at, self.at.plan.steps[k]
         gain, turned = float(step["gain"]), np.zeros_like(pair.s)
         by_s = gain * at.turned_window(by.s + step["trained"] * by.t, k, d)
@@ -364,6 +372,17 @@ class Walk:
         turned[near] = planes[0][..., :-1, :-1]
         by_s[near] += planes[1][..., :-1, :-1]
         return By(by_s, by_t, turned)
+
+    def _count(self, k: int, d: Shift, after: Pair, by: By) -> None:
+        """Add the derivatives by gain and bias of convolution k."""
+        bias, trained = (float(self.at.plan.steps[k][name]) for name in ("bias", "trained"))
+        by_s, grown = by.s + trained * by.t, after.t - trained * after.s
+        self.by_steps[k, 0] += np.sum(by_s * (after.s - bias) + by.t * grown) / 2
+        self.by_steps[k, 1] += bias * np.sum(by_s) / 2
+        if bias and np.ndim(by.u):  # both together turn nothing
+            whole = self._whole(k + 1, d, after)
+            turned = bias * np.sum(whole.bias(bias).back(by.u, whole)[1])
+            self.by_steps[k] += (-turned, turned)
 
     def _by_added(
         self, k: int, d: Shift, pair: Pair, saved: Pair, after: Pair, by: By

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 from ntkfast import places
 from ntkfast.activations.base import Activation
 from ntkfast.arrays import checks, layout
-from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
+from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
+from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 from ntkfast.kernels.lost_digits import tell_close_images
 
@@ -217,7 +220,12 @@ class ImageKernel(EachPair):
         return self._gradients(X, Y, own, V)
 
     def _gradients(
-        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+        self,
+        X: Any,
+        Y: Any,
+        own: NDArray[np.bool_],
+        V: NDArray[np.float64] | None,
+        tally: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]:
         """Return the gradients of all pairs, or sums of them over Y with weights V."""
         from ntkfast.kernels.image_gradients import pair_gradients
@@ -235,21 +243,38 @@ class ImageKernel(EachPair):
             from ntkfast.kernels.image_heads import head_slopes
 
             size = x.size * y.size
-            own = x.variance, y.variance
-            found, told[:] = head_slopes(layers, *own, size * s, size * t, same, nngp)
+            variances = x.variance, y.variance
+            found, told[:] = head_slopes(layers, *variances, size * s, size * t, same, nngp)
             by_own[:] = found[2] if V is None else found[2] * V.ravel()
             return factor * found[0], factor * found[1]
 
         rows = n * m if V is None else n
         images = x.images, y.images
-        found, lost = pair_gradients(x.geometry, *images, same, weigh, bool(layers), rows)
-        tell_close_images(float(max(lost.max(), told.max())))
+        seen = bool(layers) or tally is not None
+        found, lost = pair_gradients(x.geometry, *images, same, weigh, seen, rows, tally)
+        if tally is None:
+            tell_close_images(float(max(lost.max(), told.max())))
         if x.geometry.plan.homogeneous:
             found[~x.images.data[:: n * m // rows].any(axis=(1, 2, 3))] = 0
         if layers:
             by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        from ntkfast.kernels import image_parameters  # rarely needed
+
+        moving = [name for name in names if self._moves(name)]
+        if len(moving) < image_parameters.LEAST or self.network.head_layers():
+            return super()._by_parameters(names, given, X, Y, V, run)
+        on_host(places.of(X.memory))
+        with np.errstate(all="ignore"):
+            sums = image_parameters.sums(self, X, Y, V)
+        steps = (image_parameters.steps_of(self, name, X.shape) for name in moving)
+        found = {name: float(np.sum(sums * step)) for name, step in zip(moving, steps, strict=True)}
+        return {name: found.get(name, 0.0) for name in names}
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
