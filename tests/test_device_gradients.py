@@ -235,6 +235,17 @@ def test_served_by_the_host(library: Any, name: str) -> None:  # noqa: F811
     )
 
 
+def test_served_lists(library: Any) -> None:  # noqa: F811
+    """Lists of sequences have lists of gradients."""
+    random = np.random.default_rng(0)
+    X, V = [random.standard_normal((k, 2)) for k in (3, 5)], random.standard_normal((2, 2))
+    kernel = nf.Recurrent(1, b_std=0.2).ntk
+    there = [library.asarray(one) for one in X]
+    found = kernel.vjp(there, None, library.asarray(V))
+    for one, wanted in zip(found, kernel.vjp(X, None, V), strict=True):
+        np.testing.assert_array_equal(one.get(), wanted)
+
+
 def test_served_images(library: Any) -> None:  # noqa: F811
     X, V = np.random.default_rng(0).standard_normal((3, 3, 3, 1)), np.ones((3, 3))
     kernel = nf.Convolutional(1).ntk

@@ -27,7 +27,8 @@ class HostOnlyError(TypeError):
 def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
     """Make a method that raises `HostOnlyError` go on with copies of its arrays on the host.
 
-    The arguments in `MOVED` are arrays, or pairs of them, and ``out`` is where the result goes.
+    The arguments in `MOVED` are arrays, or pairs and lists of them, and ``out`` is where the result
+    goes.
     """
     names = signature(method)
 
@@ -38,17 +39,20 @@ def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
         except HostOnlyError:
             given = names.bind(*args, **kwargs)
         DEVICE.run(given.arguments.pop("engine", None))  # says what it is no choice of
-        out, X = given.arguments.pop("out", None), view("X", given.arguments["X"])
+        out = given.arguments.pop("out", None)
         if given.arguments["Y"] is given.arguments["X"]:
             given.arguments["Y"] = None
         views = {name: _views(name, given.arguments.get(name)) for name in MOVED}
         _together(**dict(pair for found in views.values() for pair in found))
         for name, found in views.items():
-            copies = tuple(_copy(each, array) for each, array in found)
+            copies = [_copy(each, array) for each, array in found]
             if copies:
-                pair = isinstance(given.arguments[name], tuple)
-                given.arguments[name] = copies if pair else copies[0]
-        result = method(*given.args, **given.kwargs)
+                value = given.arguments[name]
+                parts = isinstance(value, (tuple, list))
+                given.arguments[name] = type(value)(copies) if parts else copies[0]
+        X, result = views["X"][0][1], method(*given.args, **given.kwargs)
+        if isinstance(result, list):  # of sequences
+            return cast(Found, [_placed(one, X, None) for one in result])
         return _placed(result, X, out) if isinstance(result, np.ndarray) else result
 
     return served
@@ -58,7 +62,7 @@ def _views(name: str, value: Any) -> list[tuple[str, DeviceArray]]:
     """Return the views of an argument, and their names."""
     if value is None:
         return []
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return [(f"{name}[{k}]", view(f"{name}[{k}]", one)) for k, one in enumerate(value)]
     return [(name, view(name, value))]
 
