@@ -355,7 +355,6 @@ def test_presets(make: Any, counts: dict[int, int]) -> None:
         (lambda: Conv(padding=-1), "padding: expected an integer >= 0"),
         (lambda: nf.LayerNorm("pixels"), "over: expected one of"),
         (lambda: Skip("relu", nf.AvgPool()), "Skip: expected no pool in a branch"),
-        (lambda: nf.ConvNet(Conv(), np.tanh), "steps: expected an activation whose dual kernel"),
         (lambda: nf.ConvNet(Conv(), "tanhh"), "steps: expected Conv, AvgPool, SumPool"),
         (lambda: nf.ConvNet(Conv(), "relu", nf.LayerNorm()), "steps: expected a Conv before Layer"),
         (

@@ -80,7 +80,7 @@ def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
     """Return images with their variances, and the walk of each image with itself."""
     plan = at.plan
     images = Images(data, [plan.input_scale * (data**2).sum(axis=1)])
-    walk = Walk(at, images, images, np.ones(len(data), bool))
+    walk = Walk(at, images, images, np.ones(len(data), bool), len(data))
     for (k, end), planes in zip(at.segments, at.own, strict=True):
         for step in range(k, end):
             row, q, operation = plan.steps[step], images.q[-1], at.operations[step]
@@ -152,16 +152,11 @@ def pair_gradients(
     -------
     (rows, channels, height, width) array
     """
-    walk, final = Walk(at, x, y, same), at.segments[-1]
+    walk, final = Walk(at, x, y, same, rows), at.segments[-1]
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
         for d, links in planes.items():
             walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-    s, t = np.zeros((2, len(same)))
-    for d, weights in at.weights.items() if seen else ():
-        pair = walk.forth(*final, d)[-1]
-        s += (weights * pair.s).sum(axis=(1, 2))
-        t += (weights * pair.t).sum(axis=(1, 2))
-    s += at.plan.bias
+    s, t = walk.read() if seen else np.zeros((2, len(same)))
     nngp, ntk = (a[:, None, None] for a in weigh(s, t + at.plan.trained * s))
     for d, weights in at.weights.items():
         by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)

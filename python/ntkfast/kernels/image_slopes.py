@@ -74,14 +74,18 @@ class Walk:
 
     Attributes
     ----------
+    rows : int
+        How many images there are on the left, each with as many pairs, one after the other.
     by_q : list of (n, height, width) arrays
         Derivatives by the variances of the first image of each pair.
     by_data : (n, channels, height, width) array
         And by its pixels, without what comes by the variances.
     """
 
-    def __init__(self, at: Geometry, x: Images, y: Images, same: NDArray[np.bool_]) -> None:
-        self.at, self.x, self.y = at, x, y
+    def __init__(
+        self, at: Geometry, x: Images, y: Images, same: NDArray[np.bool_], rows: int
+    ) -> None:
+        self.at, self.x, self.y, self.rows = at, x, y, rows
         self.same = same[:, None, None]
         count = len(y.data)
         self.by_q = [np.zeros((count, *size)) for size in at.sizes]
@@ -90,6 +94,7 @@ class Walk:
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
         self.inverse: dict[tuple[int, int], Doubles] = {}
+        self.sides: dict[int, tuple[Any, Doubles, Doubles]] = {}  # what `between` asks
 
     # ---- forth -----------------------------------------------------------------------------------
 
@@ -211,14 +216,15 @@ class Walk:
 
     def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
         one = self.at.activations[k]
-        (q, p), (after, other) = self._variances(k, d), self._variances(k + 1, d)
+        after, other = self._variances(k + 1, d)
         v, vc = self._angle(pair)
         roots = np.sqrt(after) * np.sqrt(other)
         if one.degree is None:
-            c = np.sqrt(q) * np.sqrt(p) * (vc - v)
-            s, t = one.dual(q, p, c), pair.t * one.derivative_dual(q, p, c)
+            s, slope = self._between(k, d, v, vc)
             v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
-            return Pair(s, t, v, *self._ratio(k + 1, d))
+            if d == (0, 0):  # equal pixels
+                s, v = np.where(self.same, after, s), np.where(self.same, 0, v)
+            return Pair(s, pair.t * slope, v, *self._ratio(k + 1, d))
         defect, slope, _ = one.on_sphere(1.0, v, vc)
         rest = one.on_sphere(1.0, vc, v)[0] if one.is_odd else 2 - defect
         gain = float(one.variance(1.0))
@@ -227,6 +233,20 @@ class Walk:
             return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
         v = np.minimum(defect, rest)
         return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
+
+    def _between(self, k: int, d: Shift, v: Doubles, vc: Doubles) -> tuple[Doubles, Doubles]:
+        """Return both duals before step k, of sin^2 and cos^2 of half the angles."""
+        one, pairs = self.at.activations[k], len(v) // max(self.rows, 1)
+        if k not in self.sides:  # of distinct images: with one pair in a row others are its own
+            p = self.y.q[k][:pairs] if pairs > 1 else self.y.q[k]
+            self.sides[k] = one.sides(self.x.q[k][::pairs], p)
+        shared, left, right = self.sides[k]
+        left = self.at.left(left, k, d)[:, None]
+        right = self.at.right(right, k, d)
+        right = right[None] if pairs > 1 else right[:, None]
+        shape = self.rows, pairs, *v.shape[1:]
+        s, slope = one.between(shared, left, right, v.reshape(shape), vc.reshape(shape))
+        return s.reshape(v.shape), slope.reshape(v.shape)
 
     def _normalized(self, k: int, d: Shift, pair: Pair) -> Pair:
         (n, m), (q, p) = self._scales(k, d), self._variances(k, d)
@@ -276,6 +296,15 @@ class Walk:
         """Yield the levels and variances of the ways that step k adds."""
         for level, part in zip((k, self.at.saved(k)), ways, strict=True):
             yield level, self._variances(level, d), part
+
+    def read(self) -> tuple[Doubles, Doubles]:
+        """Return the sums over the weights of the read-out, S with its bias, and T."""
+        s, t = np.zeros((2, len(self.y.data)))
+        for d, weights in self.at.weights.items():
+            pair = self.forth(*self.at.segments[-1], d)[-1]
+            s += (weights * pair.s).sum(axis=(1, 2))
+            t += (weights * pair.t).sum(axis=(1, 2))
+        return s + self.at.plan.bias, t
 
     def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
         """Add a plane to those behind pool k."""

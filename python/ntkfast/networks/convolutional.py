@@ -107,7 +107,8 @@ class ConvNet(ImageNetwork):
     ----------
     *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, Add, Multiply, Concatenate, or an activation
         Applied in order, the first one a convolution. Activations by name or as
-        `ntkfast.Activation`: those whose dual kernel has a closed form, ReLU the fastest.
+        `ntkfast.Activation`, ReLU the fastest. Functions, and activations without a compiled dual,
+        are walked in NumPy.
     readout : Readout or str, default "gap"
         That of `Convolutional` is "flatten", as in the paper that it follows.
     parameterization : {"ntk", "unit"}, default "ntk"

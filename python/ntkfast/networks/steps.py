@@ -365,12 +365,11 @@ def _checked(step: Any) -> Any:
         ) from None
     if found == relu:
         return RELU
-    if not found.is_compiled:
+    if not getattr(found, "has_table", True):
         raise ValueError(
-            f"steps: expected an activation whose dual kernel has a closed form, got {found.name}: "
-            "its average over each pair of pixels would cost a quadrature; on images there are "
-            "relu, leaky_relu, abs, step, sign, erf, sigmoid_like, gelu, sin, cos, rbf, exp and "
-            "gaussian"
+            f"steps: expected an activation with no kink other than at 0, found some in "
+            f"{found.name}: on images its averages would cost a quadrature for each pair of "
+            "pixels; pass its duals as ntkfast.Dual, or what it resembles in closed form (erf)"
         )
     return found
 
