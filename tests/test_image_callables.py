@@ -106,8 +106,8 @@ def test_duals_of_pixels(function: Any, exact: Any, slope: Any) -> None:
         z = [k * step for k in range(-54, 55)]
         weights = [step * mpmath.npdf(x) for x in z]
 
-        def average(f: Any, q: Any, p: Any, u: Any) -> Any:
-            """The trapezoidal rule, which converges geometrically."""
+        def average(f: Any, q: Any, p: Any, u: Any, z: Any = z, weights: Any = weights) -> Any:
+            """Apply the trapezoidal rule, which converges geometrically."""
             rest = mpmath.sqrt(max(1 - u * u, 0))
             total = mpmath.mpf(0)
             for x, w in zip(z, weights, strict=True):

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,7 +35,6 @@ from ntkfast.activations.averages import (
     hermite_moments,
 )
 from ntkfast.activations.base import (
-    Activation,
     Array,
     Continuation,
     SphereMap,
@@ -59,7 +57,7 @@ from ntkfast.activations.mesh import (
 )
 from ntkfast.activations.pair_tables import pair_duals, refuse_dear
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
-from ntkfast.activations.separated import separated
+from ntkfast.activations.separated import BetweenPixels
 from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
     WORTH_A_TABLE,
@@ -72,12 +70,11 @@ from ntkfast.support.progress import track
 from ntkfast.support.telling import warn
 
 AT_ONCE = 64  # pairs
-LEAST_TOP = 2.0**-20  # of root variances in tables
 MOST_EVALUATIONS = 4e8  # of a function, for one set of averages: some ten seconds
 
 
 @dataclass(frozen=True, init=False)
-class CallableActivation(Activation):
+class CallableActivation(BetweenPixels):
     """Any elementwise function as an activation; its duals are computed by quadrature.
 
     Parameters
@@ -273,28 +270,6 @@ class CallableActivation(Activation):
         found, error = pair_duals(self, np.sqrt(q), np.sqrt(p), v, vc)
         left, right = (np.sqrt(self.derivative_variance(side)) for side in (q, p))
         return 1 - found[0], found[1] * (left[:, None] * right), error
-
-    def sides(self, q: Array, p: Array) -> tuple[Any, Array, Array]:
-        largest = float(np.sqrt(max(q.max(initial=0.0), p.max(initial=0.0))))
-        table = separated(self, 2.0 ** float(np.ceil(np.log2(max(largest, LEAST_TOP)))))
-        left, right = (
-            np.concatenate(
-                [
-                    np.moveaxis(table.sides(np.sqrt(side)), -1, 1),
-                    self._sizes(side.ravel()).reshape(2, *side.shape).swapaxes(0, 1),
-                ],
-                axis=1,
-            )
-            for side in (q, p)
-        )
-        return table, left, right
-
-    def between(
-        self, shared: Any, left: Array, right: Array, v: Array, vc: Array
-    ) -> tuple[Array, Array]:
-        found = shared.between(left[:, :, :-2], right[:, :, :-2], v, vc)
-        value, slope = (found[k] * left[:, :, k - 2] * right[:, :, k - 2] for k in range(2))
-        return value, slope
 
     def _moments(self, q: ArrayLike, which: int) -> Array:
         (q,) = _floats(q)

@@ -10,15 +10,17 @@ with a kink of the function at 0 as well, whose averages are those over sectors.
 a product of short matrices: `pair_tables` has rows, of which many share one variance.
 """
 
+# ruff: noqa: D102 - what activations do is documented once, in the base class
+
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ntkfast.activations.averages import GAUSS
-from ntkfast.activations.base import Array
+from ntkfast.activations.base import Activation, Array
 from ntkfast.activations.mesh import Doubles, _chebyshev
 from ntkfast.activations.pair_tables import (
     MOST_EVALUATIONS,
@@ -36,6 +38,7 @@ ANGLES = (24, 32, 40, 48, 64, 80, 96)
 TAIL = 1e-12  # of a series that is long enough, relative to the roots of values at equal inputs
 WORST = 1e-9  # error that is refused
 SMALL = 1e-15  # singular values that are left out
+LEAST = 2.0**-20  # of largest root variances
 AT_ONCE = 1 << 17  # numbers of a product of matrices
 
 
@@ -65,7 +68,7 @@ class Separated(NamedTuple):
         z = 2 * np.log1p(root / self.first) / np.log1p(self.top / self.first) - 1
         return np.asarray(np.polynomial.chebyshev.chebvander(z, len(self.basis) - 1) @ self.basis)
 
-    def __call__(self, left: Doubles, right: Doubles, theta: Doubles) -> Doubles:
+    def __call__(self, left: Array, right: Array, theta: Doubles) -> Doubles:
         """Return normalised duals and derivative duals.
 
         Parameters
@@ -90,7 +93,7 @@ class Separated(NamedTuple):
             found[:, part] = np.einsum("nfjm,jnm->fnm", shaped, waves)
         return found
 
-    def between(self, left: Doubles, right: Doubles, v: Array, vc: Array) -> Doubles:
+    def between(self, left: Array, right: Array, v: Array, vc: Array) -> Doubles:
         """Return normalised duals and derivative duals of pixels.
 
         Parameters
@@ -105,12 +108,38 @@ class Separated(NamedTuple):
         (2, n, m, height, width) array
         """
         n, m, *shape = v.shape
-        theta = np.moveaxis(_angles(v, vc)[0], 1, -1).reshape(-1, m)
+        theta: Doubles = np.moveaxis(_angles(v, vc)[0], 1, -1).reshape(-1, m).astype(np.float64)
         one = np.moveaxis(left[:, 0], 1, -1).reshape(len(theta), -1)
         other = np.moveaxis(right, (1, 2), (-2, -1))
         other = np.broadcast_to(other, (n, *other.shape[1:])).reshape(len(theta), m, -1)
         found = self(one, other, theta).reshape(2, n, *shape, m)
         return np.asarray(np.moveaxis(found, -1, 2))
+
+
+class BetweenPixels(Activation):
+    """Functions whose duals between pixels are tabulated: see `Activation.sides`."""
+
+    def sides(self: Any, q: Array, p: Array) -> tuple[Any, Array, Array]:
+        largest = float(np.sqrt(max(q.max(initial=0.0), p.max(initial=0.0))))
+        table = separated(self, 2.0 ** float(np.ceil(np.log2(max(largest, LEAST)))))
+        left, right = (
+            np.concatenate(
+                [
+                    np.moveaxis(table.sides(np.sqrt(side)), -1, 1),
+                    self._sizes(side.ravel()).reshape(2, *side.shape).swapaxes(0, 1),
+                ],
+                axis=1,
+            )
+            for side in (q, p)
+        )
+        return table, left, right
+
+    def between(
+        self, shared: Any, left: Array, right: Array, v: Array, vc: Array
+    ) -> tuple[Array, Array]:
+        found = shared.between(left[:, :, :-2], right[:, :, :-2], v, vc)
+        value, slope = (found[k] * left[:, :, k - 2] * right[:, :, k - 2] for k in range(2))
+        return value, slope
 
 
 def _waves(x: Doubles, count: int) -> Doubles:
@@ -138,7 +167,7 @@ def separated(one: Resolved, top: float) -> Separated:
 
     def by_roots(values: Doubles) -> Doubles:
         matrix = _chebyshev(values.shape[-1])[1]
-        return np.einsum("...ij,ki,lj->...kl", values, matrix, matrix, optimize=True)
+        return np.asarray(np.einsum("...ij,ki,lj->...kl", values, matrix, matrix, optimize=True))
 
     def tail(series: Doubles) -> float:
         return float(np.abs(series[-3:]).max())
@@ -176,7 +205,7 @@ def _by_angles(rule: _Rule, count: int) -> Doubles:
     acute = np.pi / 2 * (1 + points[count // 2 :])
     near, far = np.stack([rule.quadrature(float(theta)) for theta in acute], axis=1)
     values = np.concatenate([far[::-1], near])
-    return np.einsum("afij,ba->bfij", values, matrix)
+    return np.asarray(np.einsum("afij,ba->bfij", values, matrix))
 
 
 def _error(table: Separated, rule: _Rule, roots: Doubles) -> float:
