@@ -166,11 +166,6 @@ def test_elsewhere() -> None:
         ),
         (TypeError, lambda: nf.spectrum.mercer(NETWORKS["relu"][0].ntk, 3), "kernel of rows"),
         (
-            TypeError,
-            lambda: NETWORKS["relu"][0].ntk.vjp(np.eye(3), None, np.eye(3)),
-            "derivatives by inputs are not known",
-        ),
-        (
             ValueError,
             lambda: NETWORKS["relu"][0].ntk(np.full((1, 2), 1e30, np.float32)),
             "overflows float32",
@@ -187,6 +182,31 @@ def test_errors(error: Any, make: Any, message: str) -> None:
 def test_limits(name: str) -> None:
     net, x = NETWORKS[name][0], np.random.default_rng(1).normal(size=(3, 3))
     check_limit(net, x, nf.finite.Realization(net, 200, shape=3), 40, 0.03)
+
+
+@pytest.mark.parametrize("named", ["native", pytest.param("numba", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["relu", "biases", "branches"])
+def test_derivatives(name: str, named: str) -> None:
+    """By rows, whose pairs with themselves are another function, and by parameters."""
+    rng, step, engine = np.random.default_rng(0), 1e-5, {"engine": named}
+    X, Y, dX = rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
+    for kernel in (NETWORKS[name][0].ntk, NETWORKS[name][0].nngp):
+        for other, V in ((Y, rng.normal(size=(4, 5))), (None, rng.normal(size=(4, 4)))):
+
+            def moved(by: float, other: Any = other, kernel: Any = kernel) -> np.ndarray:
+                return np.asarray(kernel(X + by * dX, other))
+
+            wanted = (moved(step) - moved(-step)) / 2 / step
+            found = kernel.jvp(X, other, dX, **engine)
+            np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-8)
+            gradient = kernel.vjp(X, other, V, **engine)
+            assert np.sum(gradient * dX) == pytest.approx(np.sum(V * found), rel=1e-10)
+            factors = (V, np.eye(V.shape[1]))
+            np.testing.assert_allclose(kernel.vjp(X, other, factors, **engine), gradient, rtol=1e-9)
+        V = rng.normal(size=(4, 4))
+        some = kernel.parameter_gradient(X, None, V, **engine)
+        for key, value in some.items():
+            assert value == pytest.approx(kernel.parameter_gradient(X, None, V)[key], rel=1e-8)
 
 
 def test_masks_of_a_finite_network() -> None:
