@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.close_pairs import Doubles, inverse
 from ntkfast.kernels.image_pairs import By
@@ -139,7 +140,7 @@ def pair_gradients(
     Parameters
     ----------
     same : (n,) array
-        Which pairs are equal.
+        Which pairs are equal; with masks, which are an image with itself.
     weigh : callable
         From the NNGP and the NTK of pairs to the derivatives by both.
     seen : bool
@@ -190,6 +191,8 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:
             row, q, operation = plan.steps[step], images.q[step], at.operations[step]
             if operation == CONV:
                 carried = row["gain"] * at.turned_window(carried, step)
+            elif isinstance(at.activations[step], Masking):
+                carried = carried / at.activations[step].kept
             elif operation in (RELU, ACTIVATE):
                 whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
                 carried = (2 * whole.by_q + whole.by_c) * carried

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan
 
@@ -54,6 +55,8 @@ class Geometry:
         Of the steps; None of others.
     segments : list of pairs of int
         Steps between pools.
+    masked : bool
+        Whether there is dropout.
     kinked : bool
         Whether some activation has a kink or a jump.
     rough : list of bool
@@ -77,7 +80,10 @@ class Geometry:
         self.activations: list[Any] = [
             next(some) if op in curved else None for op in self.operations
         ]
-        self.kinked = any(one.degree is not None for one in activations)
+        self.masked = any(isinstance(one, Masking) for one in activations)
+        self.kinked = any(
+            one.degree is not None for one in activations if not isinstance(one, Masking)
+        )
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
         self.segments = list(zip(starts, [*self.pools, len(plan.steps)], strict=True))
@@ -85,7 +91,8 @@ class Geometry:
         for k, (op, one) in enumerate(zip(self.operations, self.activations, strict=True)):
             also = self.rough[self.saved(k)] if op in (ADD, MULTIPLY, SWAP) else False
             smooth = one is not None and one.degree is None
-            self.loses |= self.rough[k] and one is not None and not smooth
+            bent = one is not None and not smooth and not isinstance(one, Masking)
+            self.loses |= self.rough[k] and bent
             here = self.rough[k] and op != SWAP
             self.rough.append(here or also or smooth or op == POOL)
         # Of a geometry, not of all: it goes with its plan.

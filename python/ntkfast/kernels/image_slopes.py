@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.activations.polynomials import Masking
 from ntkfast.kernels.close_pairs import Doubles, exact_product, inverse, ratio_of, told_apart
 from ntkfast.kernels.image_pairs import (
     CLOSE,
@@ -74,6 +75,8 @@ class Walk:
 
     Attributes
     ----------
+    same : (n, 1, 1) array of bool
+        Which pairs are equal; with masks, which are an image with itself.
     rows : int
         How many images there are on the left, each with as many pairs, one after the other.
     by_q : list of (n, height, width) arrays
@@ -216,6 +219,8 @@ class Walk:
 
     def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
         one = self.at.activations[k]
+        if isinstance(one, Masking):
+            return self._masked(one.kept, d, pair)
         after, other = self._variances(k + 1, d)
         v, vc = self._angle(pair)
         roots = np.sqrt(after) * np.sqrt(other)
@@ -233,6 +238,16 @@ class Walk:
             return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
         v = np.minimum(defect, rest)
         return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
+
+    def _masked(self, kept: float, d: Shift, pair: Pair) -> Pair:
+        """Return pairs of independent masks, but for pixels with themselves."""
+        gain = self._mask_gain(kept, d)
+        v = 1 - gain * kept * (1 - pair.v)
+        return Pair(gain * pair.s, gain * pair.t, v, pair.ratio, pair.lost / kept)
+
+    def _mask_gain(self, kept: float, d: Shift) -> Any:
+        """Return what masks multiply covariances by: more than 1 where there is one mask."""
+        return np.where(self.same, 1 / kept, 1.0) if d == (0, 0) else 1.0
 
     def _between(self, k: int, d: Shift, v: Doubles, vc: Doubles) -> tuple[Doubles, Doubles]:
         """Return both duals before step k, of sin^2 and cos^2 of half the angles."""
@@ -408,6 +423,9 @@ class Walk:
 
     def _by_activated(self, k: int, d: Shift, pair: Pair, by: By) -> By:
         one = self.at.activations[k]
+        if isinstance(one, Masking):
+            gain = self._mask_gain(one.kept, d)
+            return By(gain * by.s, gain * by.t, gain * one.kept * by.u)
         q, p = self._variances(k, d)
         v, vc = self._angle(pair)
         slopes, roots, bent = one.dual_slopes(q, p, v, vc), np.sqrt(q) * np.sqrt(p), by.t * pair.t

@@ -38,7 +38,10 @@ def write(
         for rows in panels(len(X), pair_bytes * (columns.stop - columns.start), BLOCK_BYTES):
             if Y is None and rows.start >= columns.stop:
                 continue  # the mirror image of a block before
-            found = _block(X[rows], other[columns])
+            own = np.arange(rows.start, rows.stop)[:, None] == np.arange(
+                columns.start, columns.stop
+            )
+            found = _block(X[rows], other[columns], own & (Y is None))
             for out, values in zip(outs, found, strict=True):
                 if out is not None:
                     out[rows, columns] = values
@@ -60,11 +63,13 @@ def write_diagonal(
                 out[rows, 0] = values
 
 
-def _block(x: Alone, y: Alone) -> tuple[Doubles, Doubles]:
-    """Return the NTK and NNGP of all pairs of two sets of images."""
+def _block(x: Alone, y: Alone, own: NDArray[np.bool_]) -> tuple[Doubles, Doubles]:
+    """Return the NTK and NNGP of all pairs of two sets of images; own: an image with itself."""
     n, m = len(x), len(y)
     one, two = x[np.repeat(np.arange(n), m)], y[np.tile(np.arange(m), n)]
-    same = (one.images.data == two.images.data).all(axis=(1, 2, 3))
+    same = own.ravel()
+    if not x.geometry.masked:
+        same = (one.images.data == two.images.data).all(axis=(1, 2, 3))
     ntk, nngp = _values(one, two, same, n)
     return ntk.reshape(n, m), nngp.reshape(n, m)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ntkfast import places
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
@@ -149,7 +150,7 @@ class ImageKernel(EachPair):
         """Write the kernels of the read-out."""
         plan = self.network.plan(X.shape)
         self._check_variances(plan, X, Y)
-        if not all(one.is_compiled for one in self.network.activations()):
+        if self._walked():
             self._walk(X, Y, outs, diagonal=diagonal)
             return
         left, right = _scaled(X, plan), None if Y is None else _scaled(Y, plan)
@@ -158,14 +159,23 @@ class ImageKernel(EachPair):
         if not is_safe:
             _check_finite(outs)
 
+    def _walked(self) -> list[str]:
+        """Return the names of what engines do not know, dropout and duals of other functions."""
+        return sorted(
+            {
+                one.name
+                for one in self.network.activations()
+                if isinstance(one, Masking) or not one.is_compiled
+            }
+        )
+
     def _walk(self, X: Images, Y: Images | None, outs: Outs, *, diagonal: bool) -> None:
         """Write the kernels of the read-out where an activation has no compiled dual."""
         if not isinstance(X.data, np.ndarray):
-            names = sorted({one.name for one in self.network.activations() if not one.is_compiled})
             raise TypeError(
-                f"X: kernels of images with {', '.join(names)}, which has no compiled dual, are "
-                'computed in the memory of the host; pass NumPy arrays, for which engine="cuda" '
-                "will do"
+                f"X: kernels of images with {' and '.join(self._walked())}, which is not compiled, "
+                "are computed in the memory of the host; pass NumPy arrays, for which "
+                'engine="cuda" will do'
             )
         from ntkfast.kernels import image_values
 
@@ -200,7 +210,7 @@ class ImageKernel(EachPair):
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
         head = [layer.activation for layer in self.network.head_layers()]
         for one in (*self.network.activations(), *head):
-            if not (one == IDENTITY or one.has_slopes):
+            if not (one == IDENTITY or isinstance(one, Masking) or one.has_slopes):
                 raise TypeError(
                     "kernel: derivatives by pixels are known of activations whose dual kernels "
                     f"have derivatives in closed form; got {one.name} in {self!r}"
@@ -256,7 +266,9 @@ class ImageKernel(EachPair):
 
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
-        same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
+        same = own.ravel()
+        if not self._masked():
+            same = same | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
         if self._loses(x.geometry):
             tell_close_images(x.images.data, y.images.data, same)
@@ -281,10 +293,19 @@ class ImageKernel(EachPair):
             found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
         return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
 
+    def _masked(self) -> bool:
+        """Whether there is dropout: an image with itself is no pair like that of equal images."""
+        head = [one.activation for one in self.network.head_layers()]
+        return any(isinstance(one, Masking) for one in (*self.network.activations(), *head))
+
     def _loses(self, geometry: Any) -> bool:
         """Whether gradients lose digits at close images: averages of ReLU have no kink."""
         head = [one.activation for one in self.network.head_layers()]
-        kinks = [one for one in head if one != IDENTITY and one.degree is not None]
+        kinks = [
+            one
+            for one in head
+            if one.degree is not None and one != IDENTITY and not isinstance(one, Masking)
+        ]
         sharp = self.kind == "ntk" or 0 in {
             one.degree for one in (*self.network.activations(), *kinks)
         }

@@ -16,8 +16,7 @@ from ntkfast.kernels.images import ImageKernel
 from ntkfast.kernels.layers import Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
-from ntkfast.networks.gaussian import check_gaussian, each_step
-from ntkfast.networks.neurons import Dropout
+from ntkfast.networks.gaussian import check_gaussian
 from ntkfast.networks.steps import (
     SQRT2,
     Conv,
@@ -105,7 +104,7 @@ class ConvNet(ImageNetwork):
 
     Parameters
     ----------
-    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, Add, Multiply, Concatenate, or an activation
+    *steps : Conv, AvgPool, SumPool, LayerNorm, Dropout, Skip, Add, ..., or an activation
         Applied in order, the first one a convolution. Activations by name or as
         `ntkfast.Activation`, ReLU the fastest. Functions, and activations without a compiled dual,
         are walked in NumPy.
@@ -178,11 +177,6 @@ class ConvNet(ImageNetwork):
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
-        if any(isinstance(one, Dropout) for one in each_step(self.head)):
-            raise ValueError(
-                "head: expected no Dropout, which networks on rows have only: the kernel of an "
-                "image with itself is taken for that of equal images here"
-            )
         is_circular(self.elements)
         nesting(self.elements, 0)
         check_gaussian("steps", self.elements, "Conv")
