@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays.collections import FloatArray, Images
@@ -116,7 +117,13 @@ class Moving(NamedTuple):
 
 
 def head_slopes(
-    layers: Layers, q: Doubles, p: Doubles, c: Doubles, t: Doubles, same: Doubles, nngp: bool
+    layers: Layers,
+    q: Doubles,
+    p: Doubles,
+    c: Doubles,
+    t: Doubles,
+    same: NDArray[np.bool_],
+    nngp: bool,
 ) -> Doubles:
     """Return the derivatives of a kernel behind dense layers by what stands before them.
 
@@ -139,8 +146,8 @@ def head_slopes(
         one, (q, p, c, t, by_q, by_c, by_t) = layer.activation, state
         if isinstance(one, Masking):
             gain, grown = np.where(same, 1 / one.kept, 1.0), 1 / one.kept
-            pair = (gain * a for a in (c, t))
-            return Moving(grown * q, grown * p, *pair, grown * by_q, gain * by_c, gain * by_t)
+            shared = gain * c, gain * t
+            return Moving(grown * q, grown * p, *shared, grown * by_q, gain * by_c, gain * by_t)
         roots = np.sqrt(q) * np.sqrt(p)
         u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
         v, vc = told_apart((1 - u) / 2, ROUGH), told_apart((1 + u) / 2, ROUGH)

@@ -161,12 +161,12 @@ class ImageKernel(EachPair):
 
     def _walked(self) -> list[str]:
         """Return the names of what engines do not know, dropout and duals of other functions."""
-        return sorted(
-            {
+        return list(
+            dict.fromkeys(
                 one.name
                 for one in self.network.activations()
                 if isinstance(one, Masking) or not one.is_compiled
-            }
+            )
         )
 
     def _walk(self, X: Images, Y: Images | None, outs: Outs, *, diagonal: bool) -> None:

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any
 
 from ntkfast.activations.base import Activation
@@ -60,9 +61,7 @@ class ImageNetwork(Network):
 
     def activations(self) -> tuple[Activation, ...]:
         """Return the activations among the steps of the plan, in its order."""
-        from ntkfast.networks.image_plan import activations_of
-
-        return tuple(activations_of(self.steps()))
+        return _activations_of(self)
 
     @property
     def divides_by_channels(self) -> bool:
@@ -87,15 +86,35 @@ class ImageNetwork(Network):
         ValueError
             If a filter or a pool does not fit in the image, or the shapes of two ways differ.
         """
-        from ntkfast.networks.image_plan import image_plan  # imports stay few
-
-        return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
+        return _plan_of(self, shape)
 
     def least_variance(self, first: float) -> float:
         """Return the smallest variance of pixels on the way of one that begins with `first`."""
-        from ntkfast.networks.image_plan import least_variance
+        return _least_variance(self, first)
 
-        return least_variance(self.steps(), first)
+
+# What small sets of images would spend their time on, asked for once.
+
+
+@lru_cache(maxsize=256)
+def _plan_of(network: ImageNetwork, shape: Shape) -> ImagePlan:
+    from ntkfast.networks.image_plan import image_plan  # imports stay few
+
+    return image_plan(network.steps(), network.last(), network.divides_by_channels, shape)
+
+
+@lru_cache(maxsize=256)
+def _activations_of(network: ImageNetwork) -> tuple[Activation, ...]:
+    from ntkfast.networks.image_plan import activations_of
+
+    return tuple(activations_of(network.steps()))
+
+
+@lru_cache(maxsize=256)
+def _least_variance(network: ImageNetwork, first: float) -> float:
+    from ntkfast.networks.image_plan import least_variance
+
+    return least_variance(network.steps(), first)
 
 
 @dataclass(frozen=True, init=False)

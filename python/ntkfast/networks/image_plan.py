@@ -9,7 +9,6 @@ those that differ by less than its window.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -200,7 +199,6 @@ def _weights(readout: Readout, size: int) -> NDArray[np.float64]:
     return np.asarray(inside.T @ inside) * share
 
 
-@lru_cache(maxsize=256)
 def image_plan(
     steps: tuple[Any, ...], readout: Readout, divides_by_channels: bool, shape: Shape
 ) -> ImagePlan:
