@@ -157,7 +157,7 @@ def pair_gradients(
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
         for d, links in planes.items():
             walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-    s, t = walk.read() if seen else np.zeros((2, len(same)))
+    s, t = read(walk) if seen else np.zeros((2, len(same)))
     nngp, ntk = (a[:, None, None] for a in weigh(s, t + at.plan.trained * s))
     for d, weights in at.weights.items():
         by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
@@ -172,6 +172,16 @@ def pair_gradients(
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
     return summed(walk.by_data) + by_variances(at, distinct, by_q)
+
+
+def read(walk: Walk) -> tuple[Doubles, Doubles]:
+    """Return the sums over the weights of the read-out, S with its bias, and T."""
+    s, t = np.zeros((2, len(walk.y.data)))
+    for d, weights in walk.at.weights.items():
+        pair = walk.forth(*walk.at.segments[-1], d)[-1]
+        s += (weights * pair.s).sum(axis=(1, 2))
+        t += (weights * pair.t).sum(axis=(1, 2))
+    return s + walk.at.plan.bias, t
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles]) -> Doubles:

@@ -220,7 +220,7 @@ class Walk:
     def _activated(self, k: int, d: Shift, pair: Pair) -> Pair:
         one = self.at.activations[k]
         if isinstance(one, Masking):
-            return self._masked(one.kept, d, pair)
+            return pair.masked(one.kept, self._mask_gain(one.kept, d))
         after, other = self._variances(k + 1, d)
         v, vc = self._angle(pair)
         roots = np.sqrt(after) * np.sqrt(other)
@@ -238,12 +238,6 @@ class Walk:
             return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
         v = np.minimum(defect, rest)
         return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
-
-    def _masked(self, kept: float, d: Shift, pair: Pair) -> Pair:
-        """Return pairs of independent masks, but for pixels with themselves."""
-        gain = self._mask_gain(kept, d)
-        v = 1 - gain * kept * (1 - pair.v)
-        return Pair(gain * pair.s, gain * pair.t, v, pair.ratio, pair.lost / kept)
 
     def _mask_gain(self, kept: float, d: Shift) -> Any:
         """Return what masks multiply covariances by: more than 1 where there is one mask."""
@@ -311,15 +305,6 @@ class Walk:
         """Yield the levels and variances of the ways that step k adds."""
         for level, part in zip((k, self.at.saved(k)), ways, strict=True):
             yield level, self._variances(level, d), part
-
-    def read(self) -> tuple[Doubles, Doubles]:
-        """Return the sums over the weights of the read-out, S with its bias, and T."""
-        s, t = np.zeros((2, len(self.y.data)))
-        for d, weights in self.at.weights.items():
-            pair = self.forth(*self.at.segments[-1], d)[-1]
-            s += (weights * pair.s).sum(axis=(1, 2))
-            t += (weights * pair.t).sum(axis=(1, 2))
-        return s + self.at.plan.bias, t
 
     def pool(self, k: int, d: Shift, pair: Pair, links: Links) -> None:
         """Add a plane to those behind pool k."""

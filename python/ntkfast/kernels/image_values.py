@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.close_pairs import Doubles
-from ntkfast.kernels.image_gradients import Alone
+from ntkfast.kernels.image_gradients import Alone, read
 from ntkfast.kernels.image_slopes import Walk
 
 BLOCK_BYTES = 1 << 26  # of what a walk keeps of its pairs
@@ -81,6 +81,6 @@ def _values(x: Alone, y: Alone, same: NDArray[np.bool_], rows: int) -> tuple[Dou
     for (k, end), planes in zip(at.segments, at.planes, strict=False):
         for d, links in planes.items():
             walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-    s, t = walk.read()
+    s, t = read(walk)
     size = x.size * y.size if at.plan.homogeneous else np.ones_like(s)
     return size * (t + at.plan.trained * s), size * s

@@ -169,6 +169,8 @@ class ConvNet(ImageNetwork):
            [2.9891, 2.9891]])
     """
 
+    positional = "elements"
+
     elements: tuple[ImageStep, ...]
     readout: Readout
     parameterization: str

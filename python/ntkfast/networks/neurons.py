@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ntkfast.arrays import checks
 from ntkfast.activations.polynomials import Masking
+from ntkfast.arrays import checks
 from ntkfast.networks.gaussian import Masks, Normalization
 
 
