@@ -14,6 +14,7 @@ import pytest
 
 import ntkfast as nf
 from image_oracle import Double, Oracle
+from ntkfast.kernels.parameters import changed
 from test_convolutional import EPS, FILE, LAST, ROUNDINGS, B, W
 
 Conv, Skip = nf.Conv, nf.Skip
@@ -237,6 +238,15 @@ def test_neural_tangents(name: str) -> None:
     limit = 1e-11 if name == "layernorm" else 3e-13
     for kernel, expected in ((PEERS[name].nngp, nngp), (PEERS[name].ntk, ntk)):
         np.testing.assert_allclose(kernel(X, Y), expected, rtol=limit)
+
+
+def test_parameters_have_names() -> None:
+    net = nf.ConvNet(Conv(3, 1.2), "relu", head=("relu", nf.Dense()))
+    assert list(net.get_params())[:2] == ["elements", "readout"]
+    assert changed(net, {"readout": nf.Readout("flatten")}).readout.kind == "flatten"
+    assert type(net)(*net.get_params()["elements"], head=net.head) == net
+    model = nf.regression.KernelRidge(net).set_params(kernel__network__channels="first")
+    assert model.kernel.channels == "first"
 
 
 # ---- properties ---------------------------------------------------------------------------------
