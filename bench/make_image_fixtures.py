@@ -3,9 +3,9 @@
 Run once with the environment that ``bench/make_neural_tangents_fixtures.py`` describes, from the
 repository root: ``peers/bin/python bench/make_image_fixtures.py``. The file holds ``X`` and ``Y``,
 3 and 2 images of (6, 4, 2), exactly representable in float32; ``names``, and for each the NNGP and
-NTK ``values`` (cases, 2, 3, 2); ``pins``, the versions; of networks with dropout, ``dropout NAME``, the
-NNGP and NTK of X with itself, (2, 3, 3). `tests/test_convolutional.py` and `tests/test_dropout.py`
-rebuild the networks by name.
+NTK ``values`` (cases, 2, 3, 2); ``pins``, the versions; of networks with dropout, ``dropout NAME``,
+the NNGP and NTK of X with itself, (2, 3, 3). `tests/test_convolutional.py` and
+`tests/test_dropout.py` rebuild the networks by name.
 """
 
 from __future__ import annotations

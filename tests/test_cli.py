@@ -50,6 +50,10 @@ def folder(tmp_path: Path) -> Path:
             "--network fc --depth 1 --activation leaky_relu(0.1)",
             lambda: nf.FullyConnected(1, activation="leaky_relu(0.1)").ntk,
         ),
+        (
+            "--network fc --depth 2 --activation leaky_relu(0.1),abrelu(0.2,1)",
+            lambda: nf.FullyConnected(2, activation=["leaky_relu(0.1)", "abrelu(0.2, 1)"]).ntk,
+        ),
         ("--network resnet --depth 4 --alpha 0.3", lambda: nf.ResNet(4, alpha=0.3).ntk),
         (
             "--network resnet --depth 4 --alpha 0.3 --trained all --normalize",
