@@ -404,8 +404,8 @@ def test_parameters_of_networks_are_parameters() -> None:
     assert copy.kernel == nf.FullyConnected(1, parameterization="ntk", b_std=0.2)
     assert KernelRidge().set_params(kernel__depth=4).kernel == nf.FullyConnected(4)
     assert KernelRidge(nf.Laplace(1.0)).set_params(kernel__c=2.0).kernel == nf.Laplace(2.0)
-    conv = KernelRidge(nf.ConvNet(nf.Conv(), "relu"))
-    assert not [name for name in conv.get_params() if name.startswith("kernel__")]
+    conv = KernelRidge(nf.ConvNet(nf.Conv(), "relu")).set_params(kernel__readout="flatten")
+    assert clone(conv).kernel == nf.ConvNet(nf.Conv(), "relu", readout="flatten")
 
 
 def test_grid_search() -> None:
