@@ -3,8 +3,9 @@
 Run once with the environment that ``bench/make_neural_tangents_fixtures.py`` describes, from the
 repository root: ``peers/bin/python bench/make_image_fixtures.py``. The file holds ``X`` and ``Y``,
 3 and 2 images of (6, 4, 2), exactly representable in float32; ``names``, and for each the NNGP and
-NTK ``values`` (cases, 2, 3, 2); ``pins``, the versions. `tests/test_convolutional.py` rebuilds the
-networks by name.
+NTK ``values`` (cases, 2, 3, 2); ``pins``, the versions; of networks with dropout, ``dropout NAME``,
+the NNGP and NTK of X with itself, (2, 3, 3). `tests/test_convolutional.py` and
+`tests/test_dropout.py` rebuild the networks by name.
 """
 
 from __future__ import annotations
@@ -128,6 +129,22 @@ def networks() -> dict[str, Any]:
     }
 
 
+def with_dropout() -> dict[str, Any]:
+    """Return networks with masks, of which images with themselves have one."""
+    conv = partial(stax.Conv, 1, (3, 3), padding="SAME")
+    last = stax.GlobalAvgPool(), stax.Dense(1, 1.0, 0.0)
+    return {
+        "kinks": stax.serial(
+            *(conv(W_std=1.3, b_std=0.1), stax.Relu(), stax.Dropout(0.7)),
+            *(conv(W_std=1.2, b_std=0.0), stax.Relu(), *last),
+        ),
+        "pools": stax.serial(
+            *(conv(W_std=1.3, b_std=0.1), stax.Gelu(), stax.Dropout(0.7), stax.AvgPool((2, 2))),
+            *(conv(strides=(2, 2), W_std=1.2, b_std=0.0), stax.Erf(), stax.Dropout(0.8), *last),
+        ),
+    }
+
+
 def main() -> None:
     """Compute and write all cases."""
     jax.config.update("jax_enable_x64", True)
@@ -139,9 +156,13 @@ def main() -> None:
         found = kernel(x, y, ("nngp", "ntk"))
         names.append(name)
         values.append([np.asarray(found.nngp), np.asarray(found.ntk)])
+    dropped = {}
+    for name, (_, _, kernel) in with_dropout().items():
+        found = kernel(x, None, ("nngp", "ntk"))
+        dropped[f"dropout {name}"] = np.array([found.nngp, found.ntk])
     pins = {name: version(name) for name in ("neural-tangents", "jax", "jaxlib", "numpy")}
     np.savez_compressed(
-        TARGET, X=x, Y=y, names=names, values=np.array(values), pins=json.dumps(pins)
+        TARGET, X=x, Y=y, names=names, values=np.array(values), pins=json.dumps(pins), **dropped
     )
     print(f"wrote {TARGET.name}: {len(names)} cases")
 

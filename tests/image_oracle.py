@@ -180,11 +180,22 @@ class Oracle:
                 state = {k: self.convolve(step, *state[k]) for k in PAIRS}
             elif isinstance(step, nf.AvgPool):
                 state = {k: tuple(self.pool(step, a) for a in state[k]) for k in PAIRS}
+            elif isinstance(step, nf.Dropout):
+                state = self.drop(step.rate, state)
             elif isinstance(step, nf.LayerNorm):
                 state = self.normalize(step.over == "all", state)
             else:
                 state = self.activate(step, state)
         return state
+
+    def drop(self, rate: float, state: Any) -> Any:
+        """Multiply the covariances of pixels with themselves, which have one mask."""
+        found = {k: tuple(a.copy() for a in state[k]) for k in PAIRS}
+        for k in ("xx", "yy"):
+            for a in found[k]:
+                for i, j in itertools.product(*map(range, a.shape[:2])):
+                    a[i, j, i, j] = a[i, j, i, j] / (1 - self.numbers.number(rate))
+        return found
 
     def join(self, step: Any, state: Any) -> Any:
         """Add what branches make of a state, or their means weighted by shares, or multiply it."""

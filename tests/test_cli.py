@@ -50,6 +50,10 @@ def folder(tmp_path: Path) -> Path:
             "--network fc --depth 1 --activation leaky_relu(0.1)",
             lambda: nf.FullyConnected(1, activation="leaky_relu(0.1)").ntk,
         ),
+        (
+            "--network fc --depth 2 --activation leaky_relu(0.1),abrelu(0.2,1)",
+            lambda: nf.FullyConnected(2, activation=["leaky_relu(0.1)", "abrelu(0.2, 1)"]).ntk,
+        ),
         ("--network resnet --depth 4 --alpha 0.3", lambda: nf.ResNet(4, alpha=0.3).ntk),
         (
             "--network resnet --depth 4 --alpha 0.3 --trained all --normalize",
@@ -164,6 +168,21 @@ def test_gram_of_a_network_in_a_file(folder: Path) -> None:
         np.testing.assert_allclose(np.load(out), kernel(X), rtol=1e-13, atol=1e-13)
 
 
+def test_a_model_of_a_function_in_a_file(folder: Path) -> None:
+    """The file of the model names the function, that of the network has it."""
+    (folder / "dual.py").write_text(DUAL)
+    np.save(folder / "y.npy", X[:, 0])
+    model, out = folder / "M.npz", folder / "f.npy"
+    state = f"--network-file {folder / 'dual.py'}:a"
+    cli.main(f"fit {folder / 'X.npy'} {folder / 'y.npy'} {state} --out {model}".split())
+    cli.main(f"predict {model} {folder / 'X.npy'} {state} --out {out}".split())
+    made: dict[str, Any] = {}
+    exec(DUAL, made)
+    again = nf.regression.load(model, network=made["a"])
+    np.testing.assert_allclose(np.load(out), again.predict(X), rtol=1e-12)
+    assert cli.main(f"predict {model} {folder / 'X.npy'} --out {out} --overwrite".split()) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -180,7 +199,6 @@ def test_gram_of_a_network_in_a_file(folder: Path) -> None:
         (f"gram X.npy {FILE}:n --out K.npy", "expected n in net.py to be a network or a kernel"),
         ("gram X.npy --network-file bad.py:a --out K.npy", "bad.py, line 2: ZeroDivisionError"),
         ("gram X.npy --network-file odd.py:a --out K.npy", "odd.py, line 1: SyntaxError"),
-        ("fit X.npy X.npy --network-file dual.py:a --out M.npz", "the class Dual, which a file"),
         (f"gram X.npy {FILE}:a --lengths X.npy --out K.npy", "--lengths belongs to recurrent net"),
         ("gram X.npy --network rnn --out K.npy", "invalid choice: 'rnn'"),
         ("gram X.npy --network fc --out K.npy", "--network fc needs --depth"),
@@ -224,7 +242,6 @@ def test_mistakes_give_one_line_and_status_2(
         ("net", NET),
         ("bad", "a = 1\nb = 1 / 0\n"),
         ("odd", "a = (\n"),
-        ("dual", DUAL),
     ):
         (folder / f"{name}.py").write_text(text)
     np.save(folder / "narrow.npy", np.ones((4, 5)))

@@ -471,7 +471,6 @@ def test_scales() -> None:
         (lambda: nf.Convolutional(2, b_std=1.0), 'b_std: belongs to parameterization="ntk"'),
         (lambda: nf.Convolutional(0), "depth: expected an integer >= 1"),
         (lambda: nf.ConvNet("relu"), "steps: expected a Conv first"),
-        (lambda: nf.ConvNet(nf.Conv(), "tanh"), "steps: expected an activation whose dual"),
         (lambda: nf.ConvNet(nf.Conv(), nf.Conv(padding="circular")), "padding: expected"),
         (lambda: nf.Skip(), "branch: expected at least one step"),
         (lambda: nf.myrtle(6), "depth: expected 5, 7 or 10"),

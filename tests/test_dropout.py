@@ -1,4 +1,4 @@
-"""Dropout in dense networks: one mask for an input with itself, two for any two inputs."""
+"""Dropout on rows and images: one mask for an input with itself, two for any two inputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 import cases
 import ntkfast as nf
 import oracle
+from image_oracle import Oracle
 from ntkfast import activations
 from ntkfast.features import NTKRandomFeatures
 from ntkfast.regression.description import described, rebuilt
+from test_convolutional import FILE
 from test_realization import check_limit
 
 D, P = nf.Dense, nf.Dropout
@@ -153,23 +155,13 @@ def test_elsewhere() -> None:
         (ValueError, lambda: nf.compose(P(0.1), D()), "a Dense before Dropout, .*average out"),
         (ValueError, lambda: nf.compose(D(), P(0.1), "erf"), "that holds the output of Dropout"),
         (ValueError, lambda: nf.compose(D(), nf.Residual(P(0.1)), D()), "correlated with the id"),
-        (ValueError, lambda: nf.ConvNet(nf.Conv(), P(0.1)), "Dropout.*rows"),
-        (
-            ValueError,
-            lambda: nf.ConvNet(nf.Conv(), head=("relu", P(0.1), D())),
-            "head: expected no Dropout",
-        ),
+        (ValueError, lambda: nf.ConvNet(nf.Conv(), P(0.1), "relu"), "holds the output of Dropout"),
         (
             TypeError,
             lambda: NTKRandomFeatures(NETWORKS["relu"][0]).fit(np.eye(3)),
             "kernel of rows of a matrix",
         ),
         (TypeError, lambda: nf.spectrum.mercer(NETWORKS["relu"][0].ntk, 3), "kernel of rows"),
-        (
-            TypeError,
-            lambda: NETWORKS["relu"][0].ntk.vjp(np.eye(3), None, np.eye(3)),
-            "derivatives by inputs are not known",
-        ),
         (
             ValueError,
             lambda: NETWORKS["relu"][0].ntk(np.full((1, 2), 1e30, np.float32)),
@@ -187,6 +179,113 @@ def test_errors(error: Any, make: Any, message: str) -> None:
 def test_limits(name: str) -> None:
     net, x = NETWORKS[name][0], np.random.default_rng(1).normal(size=(3, 3))
     check_limit(net, x, nf.finite.Realization(net, 200, shape=3), 40, 0.03)
+
+
+@pytest.mark.parametrize("named", ["native", pytest.param("numba", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["relu", "biases", "branches"])
+def test_derivatives(name: str, named: str) -> None:
+    """By rows, whose pairs with themselves are another function, and by parameters."""
+    rng, step, engine = np.random.default_rng(0), 1e-5, {"engine": named}
+    X, Y, dX = rng.normal(size=(4, 3)), rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
+    for kernel in (NETWORKS[name][0].ntk, NETWORKS[name][0].nngp):
+        for other, V in ((Y, rng.normal(size=(4, 5))), (None, rng.normal(size=(4, 4)))):
+
+            def moved(by: float, other: Any = other, kernel: Any = kernel) -> np.ndarray:
+                return np.asarray(kernel(X + by * dX, other))
+
+            wanted = (moved(step) - moved(-step)) / 2 / step
+            found = kernel.jvp(X, other, dX, **engine)
+            np.testing.assert_allclose(found, wanted, rtol=1e-7, atol=1e-8)
+            gradient = kernel.vjp(X, other, V, **engine)
+            assert np.sum(gradient * dX) == pytest.approx(np.sum(V * found), rel=1e-10)
+            factors = (V, np.eye(V.shape[1]))
+            np.testing.assert_allclose(kernel.vjp(X, other, factors, **engine), gradient, rtol=1e-9)
+        V = rng.normal(size=(4, 4))
+        some = kernel.parameter_gradient(X, None, V, **engine)
+        for key, value in some.items():
+            assert value == pytest.approx(kernel.parameter_gradient(X, None, V)[key], rel=1e-8)
+
+
+# ---- images -------------------------------------------------------------------------------------
+
+C = nf.Conv
+IMAGES = {
+    "kinks": nf.ConvNet(C(3, 1.3, 0.1), "relu", P(0.3), C(3, 1.2), "relu"),
+    "pools": nf.ConvNet(
+        *(C(3, 1.3, 0.1), "gelu", P(0.3), nf.AvgPool(2, 1), C(3, 1.2, stride=2), "erf", P(0.2)),
+    ),
+    "norm": nf.ConvNet(
+        *(C(2, 1.3), nf.Skip("relu", P(0.3), C()), nf.LayerNorm("all"), "relu", P(0.1)),
+        readout="flatten",
+    ),
+    "head": nf.ConvNet(C(3, 1.3, 0.1), "relu", P(0.1), head=("relu", P(0.4), D(1.2))),
+    "head alone": nf.ConvNet(C(3, 1.3, 0.1), "erf", readout="flatten", head=("relu", P(0.4), D())),
+}
+
+
+def pictures() -> np.ndarray:
+    return 0.8 * np.random.default_rng(3).normal(size=(3, 3, 3, 2))
+
+
+@pytest.mark.parametrize("name", ["kinks", "pools", "norm"])
+def test_images_against_the_oracle(name: str) -> None:
+    net, X = IMAGES[name], pictures()[:2, :2]
+    every = [[Oracle().all(net, x, y) for y in X] for x in X]
+    for place, kernel in enumerate((net.nngp, net.ntk)):
+        wanted = np.array([[one["xy"][place] for one in row] for row in every])
+        np.testing.assert_allclose(kernel(X, X.copy()), wanted, rtol=1e-12)
+        own = [row[0]["xx"][place] for row in every]
+        np.testing.assert_allclose(kernel.diag(X), own, rtol=1e-12)
+        off = ~np.eye(2, dtype=bool)
+        np.testing.assert_allclose(kernel(X)[off], wanted[off], rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kinks", "pools"])
+def test_neural_tangents(name: str) -> None:
+    """The file that bench/make_image_fixtures.py wrote, X with itself."""
+    with np.load(FILE) as file:
+        X, (nngp, ntk) = file["X"], file[f"dropout {name}"]
+    np.testing.assert_allclose(IMAGES[name].nngp(X), nngp, rtol=1e-13)
+    np.testing.assert_allclose(IMAGES[name].ntk(X), ntk, rtol=1e-13)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_equal_images_have_two_masks(name: str) -> None:
+    net, X = IMAGES[name], pictures()
+    X[2] = X[0]
+    for kernel in (net.nngp, net.ntk):
+        gram, across = kernel(X), kernel(X, X.copy())
+        np.testing.assert_array_equal(gram, gram.T)
+        np.testing.assert_allclose(np.diag(gram), kernel.diag(X), rtol=1e-14)
+        np.testing.assert_allclose(gram[0, 1:], across[0, 1:], rtol=1e-13)
+        np.testing.assert_allclose(across[0, 0], gram[0, 2], rtol=1e-13)
+        assert np.all(np.diag(across) < 0.99 * np.diag(gram))
+    with pytest.raises(TypeError, match="kernel of rows"):
+        nf.spectrum.mercer(net.ntk, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*close")
+@pytest.mark.parametrize("name", IMAGES)
+def test_derivatives_by_pixels(name: str) -> None:
+    rng, step, X = np.random.default_rng(0), 1e-6, pictures()
+    Y, dX = rng.normal(size=(2, 3, 3, 2)), rng.normal(size=X.shape)
+    for kernel in (IMAGES[name].ntk, IMAGES[name].nngp):
+        for other, V in ((Y, rng.normal(size=(3, 2))), (None, rng.normal(size=(3, 3)))):
+            wanted = (kernel(X + step * dX, other) - kernel(X - step * dX, other)) / 2 / step
+            np.testing.assert_allclose(kernel.jvp(X, other, dX), wanted, rtol=1e-6, atol=1e-8)
+            found = np.sum(kernel.vjp(X, other, V) * dX)
+            assert found == pytest.approx(np.sum(V * wanted), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["pools", "norm", "head"])
+def test_wide_networks_on_images(name: str) -> None:
+    net = IMAGES[name]
+    check_limit(net, pictures(), nf.finite.Realization(net, 150, shape=(3, 3, 2)), 40, 0.04)
+
+
+# ---- finite networks ----------------------------------------------------------------------------
 
 
 def test_masks_of_a_finite_network() -> None:

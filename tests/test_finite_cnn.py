@@ -160,8 +160,6 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="w_std: expected one value or 2, got 3"):
         CNN((4, 4, 1), (2,), w_std=[1, 1, 1])
     net = CNN((4, 4, 1), (2,), activation="tanh")
-    with pytest.raises(ValueError, match="steps: expected an activation whose dual"):
-        _ = net.limit
     with pytest.raises(ValueError, match="X: expected images of shape"):
         net.ntk(np.ones((2, 4, 4, 3)))
     with pytest.raises(ValueError, match="X: expected finite numbers"):

@@ -14,6 +14,7 @@ import pytest
 
 import ntkfast as nf
 from image_oracle import Double, Oracle
+from ntkfast.kernels.parameters import changed
 from test_convolutional import EPS, FILE, LAST, ROUNDINGS, B, W
 
 Conv, Skip = nf.Conv, nf.Skip
@@ -239,6 +240,15 @@ def test_neural_tangents(name: str) -> None:
         np.testing.assert_allclose(kernel(X, Y), expected, rtol=limit)
 
 
+def test_parameters_have_names() -> None:
+    net = nf.ConvNet(Conv(3, 1.2), "relu", head=("relu", nf.Dense()))
+    assert list(net.get_params())[:2] == ["elements", "readout"]
+    assert changed(net, {"readout": nf.Readout("flatten")}).readout.kind == "flatten"
+    assert type(net)(*net.get_params()["elements"], head=net.head) == net
+    model = nf.regression.KernelRidge(net).set_params(kernel__network__channels="first")
+    assert model.kernel.channels == "first"
+
+
 # ---- properties ---------------------------------------------------------------------------------
 
 X = np.random.default_rng(0).standard_normal((3, 6, 4, 2))
@@ -355,7 +365,6 @@ def test_presets(make: Any, counts: dict[int, int]) -> None:
         (lambda: Conv(padding=-1), "padding: expected an integer >= 0"),
         (lambda: nf.LayerNorm("pixels"), "over: expected one of"),
         (lambda: Skip("relu", nf.AvgPool()), "Skip: expected no pool in a branch"),
-        (lambda: nf.ConvNet(Conv(), np.tanh), "steps: expected an activation whose dual kernel"),
         (lambda: nf.ConvNet(Conv(), "tanhh"), "steps: expected Conv, AvgPool, SumPool"),
         (lambda: nf.ConvNet(Conv(), "relu", nf.LayerNorm()), "steps: expected a Conv before Layer"),
         (

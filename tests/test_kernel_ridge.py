@@ -404,8 +404,8 @@ def test_parameters_of_networks_are_parameters() -> None:
     assert copy.kernel == nf.FullyConnected(1, parameterization="ntk", b_std=0.2)
     assert KernelRidge().set_params(kernel__depth=4).kernel == nf.FullyConnected(4)
     assert KernelRidge(nf.Laplace(1.0)).set_params(kernel__c=2.0).kernel == nf.Laplace(2.0)
-    conv = KernelRidge(nf.ConvNet(nf.Conv(), "relu"))
-    assert not [name for name in conv.get_params() if name.startswith("kernel__")]
+    conv = KernelRidge(nf.ConvNet(nf.Conv(), "relu")).set_params(kernel__readout="flatten")
+    assert clone(conv).kernel == nf.ConvNet(nf.Conv(), "relu", readout="flatten")
 
 
 def test_grid_search() -> None:
@@ -503,15 +503,38 @@ class Own(nf.Laplace):
     """A kernel of somebody else."""
 
 
+def square(u: np.ndarray) -> np.ndarray:
+    return u * u
+
+
+def test_functions_come_with_the_network(tmp_path: Path) -> None:
+    """Files name them, and know if they are others."""
+    file = tmp_path / "model.npz"
+    stated = nf.Dual(square, lambda u: 2 * u, degree=1)
+    for one, other in (
+        (np.arctan, lambda x: np.arctan(2 * x)),
+        (stated, nf.Dual(square, lambda u: 2 * u, degree=2)),
+    ):
+        if not isinstance(other, nf.Dual):
+            other.__name__ = "arctan"
+        net = nf.compose(nf.Dense(1.2), nf.Residual(one, nf.Dense()), one, nf.Dense())
+        model = KernelRidge(net, ridge=0.1).fit(X, Y)
+        model.save(file)
+        again = load(file, network=net.nngp + nf.Laplace())
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        assert again.kernel == net
+        name = "arctan" if one is np.arctan else r"Dual\(square\)"
+        with pytest.raises(ValueError, match=f"network: expected one with the activation {name}"):
+            load(file)
+        with pytest.raises(ValueError, match="got another function of this name"):
+            load(file, network=nf.FullyConnected(1, activation=other))
+
+
 def test_what_a_file_cannot_hold_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.npz"
     model = KernelRidge().fit(X, Y)
-    for kernel, what in (
-        (nf.FullyConnected(1, activation=np.arctan), "a Python function as activation"),
-        (Own(1.0), "the class Own"),
-    ):
-        with pytest.raises(TypeError, match=f"kernel: expected .*, got {what}"):
-            model.set_params(kernel=kernel).save(file)
+    with pytest.raises(TypeError, match=r"kernel: expected .*, got the class Own"):
+        model.set_params(kernel=Own(1.0)).save(file)
     with pytest.raises(ValueError, match=r"path: expected one of \.npz"):
         KernelRidge().fit(X, Y).save(tmp_path / "model.pickle")
     with pytest.raises(TypeError, match="random_state: expected a number"):

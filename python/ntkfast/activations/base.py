@@ -199,6 +199,39 @@ class Activation(ABC):
         safe = np.where(sizes > 0, sizes, 1)
         return np.where(sizes > 0, (sizes - value) / safe, 1), slope, 0.0
 
+    def sides(self, q: Array, p: Array) -> tuple[Any, Array, Array]:
+        """Return what `between` asks of pixels of two sets of images.
+
+        Parameters
+        ----------
+        q, p : (n, height, width) and (m, height, width) arrays
+            Variances.
+
+        Returns
+        -------
+        shared : object
+            Of both sets.
+        left, right : (n, k, height, width) and (m, k, height, width) arrays
+        """
+        return None, q[:, None], p[:, None]
+
+    def between(
+        self, shared: Any, left: Array, right: Array, v: Array, vc: Array
+    ) -> tuple[Array, Array]:
+        """Return both duals of pairs of pixels.
+
+        Parameters
+        ----------
+        shared, left, right
+            What `sides` returned, in the shapes (n, 1, k, height, width) and
+            (n or 1, m, k, height, width).
+        v, vc : (n, m, height, width) arrays
+            sin^2 and cos^2 of half the angles.
+        """
+        q, p = left[:, :, 0], right[:, :, 0]
+        c = np.sqrt(q) * np.sqrt(p) * (vc - v)
+        return self._both_duals(*np.broadcast_arrays(q, p, c))
+
     def _both_duals(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> tuple[Array, Array]:
         return self.dual(q, p, c), self.derivative_dual(q, p, c)
 

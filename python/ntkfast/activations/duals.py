@@ -59,8 +59,9 @@ class Dual(Activation):
     `degree`, small angles keep their digits. Elsewhere rounding errors of the covariance count by
     the slope of `derivative`: smooth ones do not mind, one like that of ReLU is off by 1e-8 at
     angles of 1e-8, of which a warning tells. Derivatives by inputs are those of the angle, of
-    networks that are homogeneous; those by parameters are as elsewhere. Networks on images and
-    sequences take activations with a built-in closed form only.
+    networks that are homogeneous; those by parameters are as elsewhere. Networks on images
+    call the functions for all pairs of pixels; those on sequences take activations with a built-in
+    closed form only.
 
     Examples
     --------

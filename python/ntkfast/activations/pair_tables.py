@@ -358,18 +358,18 @@ class _Rule:
         kinks = np.array(mesh.kinks)
         self.shared = [
             [Shared(functions, float(r), mesh.edges, kinks, bound, nodes) for r in side.roots]
-            for side in self.sides
+            for side in ((first,) if first is second else self.sides)
         ]
 
     def quadrature(self, theta: float) -> Doubles:
         """Return the same by conditioning."""
         C, S = _split(theta)
-        first, second = self.shared
-        t, weights = shared_nodes([*first, *second], C, S)
-        left, right = (
+        t, weights = shared_nodes([one for side in self.shared for one in side], C, S)
+        means = [
             np.stack([one.means(t, C, S) for one in side], axis=1) / sizes.sizes[:, :, None]
-            for side, sizes in zip(self.shared, self.sides, strict=True)
-        )
+            for side, sizes in zip(self.shared, self.sides, strict=False)
+        ]
+        left, right = means[0], means[-1]
         weighted = left * weights
         near, far = weighted @ right.swapaxes(1, 2), weighted @ right[:, :, ::-1].swapaxes(1, 2)
         return np.stack([near, far])
@@ -377,7 +377,7 @@ class _Rule:
     def cost(self, theta: float) -> float:
         """Return about how many values of s an angle takes."""
         C, S = _split(theta)
-        whole = [*self.shared[0], *self.shared[1]]
+        whole = [one for side in self.shared for one in side]
         window = 2 * whole[0].bound / STEP + whole[0].edges.size * (S > 0.01)
         return float(shared_nodes(whole, C, S)[0].size * window * len(whole))
 

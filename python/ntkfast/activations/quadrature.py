@@ -35,7 +35,6 @@ from ntkfast.activations.averages import (
     hermite_moments,
 )
 from ntkfast.activations.base import (
-    Activation,
     Array,
     Continuation,
     SphereMap,
@@ -58,6 +57,7 @@ from ntkfast.activations.mesh import (
 )
 from ntkfast.activations.pair_tables import pair_duals, refuse_dear
 from ntkfast.activations.pairs import _half_chords, gauss_legendre
+from ntkfast.activations.separated import BetweenPixels
 from ntkfast.activations.sphere_tables import _series_weights, _sphere_table
 from ntkfast.activations.tables import (
     WORTH_A_TABLE,
@@ -74,7 +74,7 @@ MOST_EVALUATIONS = 4e8  # of a function, for one set of averages: some ten secon
 
 
 @dataclass(frozen=True, init=False)
-class CallableActivation(Activation):
+class CallableActivation(BetweenPixels):
     """Any elementwise function as an activation; its duals are computed by quadrature.
 
     Parameters

@@ -171,7 +171,12 @@ def _error(model: Any, y: NDArray[Any]) -> str:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Predict part by part; an interrupted job goes on."""
-    model = load(arguments.model)
+    network = None
+    if arguments.network_file is not None:
+        from ntkfast.command.network_file import load as made
+
+        network = made(arguments.network_file)
+    model = load(arguments.model, network=network)
     check_tables(arguments, "X", "lengths")
     recurrent = isinstance(getattr(model.kernel_, "network", None), Recurrent)
     if arguments.lengths is not None and not recurrent:

@@ -162,6 +162,11 @@ def _numbers(text: str) -> float | tuple[float, ...]:
     return numbers if len(numbers) > 1 else numbers[0]
 
 
+def _names(text: str) -> str | list[str]:
+    names = re.split(r",(?![^()]*\))", text)  # not within the arguments of a function
+    return names if len(names) > 1 else text
+
+
 _TYPES: dict[str, dict[str, Any]] = {
     "int": {"type": int, "metavar": "N"},
     "int | Pair": {"type": _sizes, "metavar": "N"},
@@ -169,7 +174,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "float | Sequence[float]": {"type": _numbers, "metavar": "X[,X...]"},
     "str": {"metavar": "NAME"},
     "ActivationLike": {"metavar": "NAME"},
-    "ActivationLike | Sequence[ActivationLike]": {"metavar": "NAME"},
+    "ActivationLike | Sequence[ActivationLike]": {"type": _names, "metavar": "NAME[,NAME...]"},
     "Shape": {"type": _shape, "metavar": "HxWxC"},
     "bool": {"action": argparse.BooleanOptionalAction},
 }

@@ -259,6 +259,11 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "--lengths", metavar="N", help="rntk: file with the steps that count of each sequence"
     )
+    parser.add_argument(
+        "--network-file",
+        metavar="FILE.py:NAME",
+        help="that of fit, where the network has activations that are Python functions",
+    )
     parser.add_argument("--out", required=True, metavar="F", help="output, .npy or .csv")
     parser.add_argument("--method", choices=METHODS, default=METHODS[0], help="default: predict")
     _add_table(parser)

@@ -193,7 +193,11 @@ def _beside(one: _State, two: _State) -> _State:
 
 
 def _no_product(one: Any, two: Any) -> Any:
-    raise TypeError("network: expected one without Multiply, whose features are not known")
+    raise TypeError(
+        "network: expected one without Multiply, whose layers would need features of products of "
+        "features; DualActivationFeatures and NTKSketch take the kernel of such a network where it "
+        "is one of the angle, NystromFeatures any"
+    )
 
 
 def _stretch(block: FloatArray, squares: Values) -> FloatArray:

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ntkfast import places
-from ntkfast.arrays.collections import Collection, FloatArray, Rows
+from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.kernels.balance import both_scaled, scaled
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.dense import NetworkKernel, facts_of
 from ntkfast.kernels.layers import Array, Layer, Layers, carry
+from ntkfast.kernels.moving import REACH, gradient_weights, stencil
 from ntkfast.kernels.network_curve import NetworkCurve
 
 
@@ -87,6 +88,37 @@ class DropoutKernel(KernelOfNetwork):
             super()._product(X, Y, V, out, run)
         else:
             self._apart._product(X, Y, V, out, run)
+
+    # ---- derivatives -----------------------------------------------------------------------------
+
+    def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
+        return self._apart._movable(X, Y)
+
+    def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
+        if Y is not None:
+            self._apart._gradient(X, Y, V, out, run)
+            return
+        rates = self._own_rates(X)
+        for rows, weights in gradient_weights(X, None, V):
+            which = np.arange(len(weights)), np.arange(rows.start, rows.stop)
+            own = weights[which] * rates[rows]
+            weights[which] = 0
+            self._apart._gradient(X[rows], X, Weights(weights), out[rows], run)
+            out[rows] += own[:, None].astype(X.dtype) * X.data[rows]
+
+    def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
+        self._apart._moving(X, Y, dX, out, run)
+        if Y is X:  # both places move: half of what rows with themselves do
+            np.fill_diagonal(out, self._own_rates(X) * np.einsum("ij,ij->i", X.data, dX))
+
+    def _own_rates(self, X: Rows) -> NDArray[np.float64]:
+        """Return the derivatives of rows with themselves by their squared norms."""
+        rates = np.zeros(len(X))
+        norms = X.norms.astype(np.float64)
+        for share, weight in zip(*stencil(1.0, REACH), strict=True):
+            values = NetworkKernel._own(self._apart, share * norms, X.data.shape[1])
+            rates += float(weight) * values[:, self._apart._slot]
+        return np.where(norms > 0, rates / np.where(norms > 0, 2 * norms**2, 1), 0)
 
 
 class Apart(NetworkKernel):

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.close_pairs import Doubles, inverse
+from ntkfast.kernels.image_forth import Images
 from ntkfast.kernels.image_pairs import By
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
@@ -31,7 +33,7 @@ from ntkfast.kernels.image_planes import (
     SWAP,
     Geometry,
 )
-from ntkfast.kernels.image_slopes import Images, Walk
+from ntkfast.kernels.image_slopes import Walk
 
 # From NNGP and NTK of pairs to the derivatives by both.
 Weigh: TypeAlias = Callable[[Doubles, Doubles], tuple[Doubles, Doubles]]
@@ -80,7 +82,7 @@ def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
     """Return images with their variances, and the walk of each image with itself."""
     plan = at.plan
     images = Images(data, [plan.input_scale * (data**2).sum(axis=1)])
-    walk = Walk(at, images, images, np.ones(len(data), bool))
+    walk = Walk(at, images, images, np.ones(len(data), bool), len(data))
     for (k, end), planes in zip(at.segments, at.own, strict=True):
         for step in range(k, end):
             row, q, operation = plan.steps[step], images.q[-1], at.operations[step]
@@ -140,7 +142,7 @@ def pair_gradients(
     Parameters
     ----------
     same : (n,) array
-        Which pairs are equal.
+        Which pairs are equal; with masks, which are an image with itself.
     weigh : callable
         From the NNGP and the NTK of pairs to the derivatives by both.
     seen : bool
@@ -157,15 +159,9 @@ def pair_gradients(
     lost : (rows,) array
         What they lose of their size: see `image_losses`.
     """
-    walk, final = Walk(at, x, y, same, tally is not None), at.segments[-1]
-    for (k, end), planes in zip(at.segments, at.planes, strict=False):
-        for d, links in planes.items():
-            walk.pool(end, d, walk.forth(k, end, d)[-1], links)
-    s, t = np.zeros((2, len(same)))
-    for d, weights in at.weights.items() if seen else ():
-        pair = walk.forth(*final, d)[-1]
-        s += (weights * pair.s).sum(axis=(1, 2))
-        t += (weights * pair.t).sum(axis=(1, 2))
+    walk, final = Walk(at, x, y, same, rows, tally is not None), at.segments[-1]
+    walk.pool_all()
+    s, t = walk.read() if seen else np.zeros((2, len(same)))
     bias, trained = at.plan.bias, at.plan.trained
     by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
     by_s = by_nngp + trained * by_ntk
@@ -209,6 +205,8 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) 
                 part, bias = carried * (images.q[step + 1] - row["bias"]), row["bias"] * carried
                 pairs.by_steps[step] += np.sum(part), np.sum(bias)
                 carried = row["gain"] * at.turned_window(carried, step)
+            elif isinstance(at.activations[step], Masking):
+                carried = carried / at.activations[step].kept
             elif operation in (RELU, ACTIVATE):
                 whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
                 carried = (2 * whole.by_q + whole.by_c) * carried

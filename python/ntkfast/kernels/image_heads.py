@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays.collections import FloatArray, Images
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.close_pairs import inverse, told_apart
@@ -59,6 +61,7 @@ def carry_pairs(
         Its NTK and NNGP; may be `outs`.
     """
     q, (tangents, values) = own.nngp, kernels
+    masked = any(isinstance(one.activation, Masking) for one in layers)
     equal = diagonal(layers, own.nngp, own.ntk)
     other = X if Y is None else Y
     for part in panels(len(X), 64 * len(other), PANEL_BYTES):
@@ -70,6 +73,10 @@ def carry_pairs(
         i, j = np.nonzero(w < EQUAL * float(np.finfo(X.dtype).eps))
         same = np.all(X.data[part.start + i] == other.data[j], axis=1)
         i, j = i[same], j[same]
+        w[i, j], co[i, j] = 0, 2
+        if masked:  # equal images have masks of their own
+            own = (i + part.start == j) & (Y is None)
+            i, j = i[own], j[own]
         pairs = Pairs(q[part], p, w, co, tangents[part].astype(np.float64), 0.0)
         found = walk(layers, pairs)
         tops = equal.ntk[part.start + i], equal.nngp[part.start + i]
@@ -110,7 +117,13 @@ class Moving(NamedTuple):
 
 
 def head_slopes(
-    layers: Layers, q: Doubles, p: Doubles, c: Doubles, t: Doubles, same: Doubles, nngp: bool
+    layers: Layers,
+    q: Doubles,
+    p: Doubles,
+    c: Doubles,
+    t: Doubles,
+    same: NDArray[np.bool_],
+    nngp: bool,
 ) -> tuple[Doubles, Doubles]:
     """Return the derivatives of a kernel behind dense layers by what stands before them.
 
@@ -119,7 +132,7 @@ def head_slopes(
     q, p, c, t : (n,) arrays
         NNGP of the first and of the second inputs with themselves, NNGP and NTK of pairs.
     same : (n,) array of bool
-        Which pairs are equal up to a factor.
+        Which pairs are equal up to a factor; with masks, which are an image with itself.
     nngp : bool
         Whether it is the NNGP, not the NTK.
 
@@ -134,6 +147,10 @@ def head_slopes(
 
     def activate(layer: Layer, state: Moving) -> Moving:
         one, (q, p, c, t, by_q, by_c, by_t) = layer.activation, state
+        if isinstance(one, Masking):
+            gain, grown = np.where(same, 1 / one.kept, 1.0), 1 / one.kept
+            shared = gain * c, gain * t
+            return Moving(grown * q, grown * p, *shared, grown * by_q, gain * by_c, gain * by_t)
         roots = np.sqrt(q) * np.sqrt(p)
         u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
         v, vc = told_apart((1 - u) / 2, ROUGH), told_apart((1 + u) / 2, ROUGH)

@@ -46,6 +46,11 @@ class Pair(NamedTuple):
         """Return those of some images."""
         return Pair(*(a[which] for a in self))
 
+    def masked(self, kept: float, gain: Any) -> Pair:
+        """Return pairs behind masks that multiply covariances by `gain`, and variances by more."""
+        v = 1 - gain * kept * (1 - self.v)
+        return Pair(gain * self.s, gain * self.t, v, self.ratio, self.lost / kept)
+
     def gap(self, p: Doubles, ratio: Doubles) -> Doubles:
         """Return `lost` for another ratio, `p` the variances of the second image."""
         return lost_at(self.lost, self.ratio, p, ratio)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.engines.codes import ImageOperation
 from ntkfast.engines.maps import ImagePlan
 
@@ -54,6 +55,8 @@ class Geometry:
         Of the steps; None of others.
     segments : list of pairs of int
         Steps between pools.
+    masked : bool
+        Whether there is dropout.
     kinked : bool
         Whether some activation has a kink or a jump.
     rough : list of bool
@@ -75,7 +78,10 @@ class Geometry:
         self.activations: list[Any] = [
             next(some) if op in curved else None for op in self.operations
         ]
-        self.kinked = any(one.degree is not None for one in activations)
+        self.masked = any(isinstance(one, Masking) for one in activations)
+        self.kinked = any(
+            one.degree is not None for one in activations if not isinstance(one, Masking)
+        )
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
         self.segments = list(zip(starts, [*self.pools, len(plan.steps)], strict=True))
@@ -95,7 +101,7 @@ class Geometry:
     def _weights(self) -> Iterator[tuple[Shift, Doubles]]:
         plan, (h, w) = self.plan, self.sizes[-1]
         low = (0, 0) if self.circular else (1 - h, 1 - w)
-        # The plane of no displacement comes first: see `image_slopes.Walk._normalized`.
+        # The plane of no displacement comes first: see `image_forth.Forth._normalized`.
         for d in _ordered(itertools.product(range(low[0], h), range(low[1], w))):
             rows, columns = (
                 _diagonal(weight, e, self.circular)

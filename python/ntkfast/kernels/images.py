@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ntkfast import places
 from ntkfast.activations.base import Activation
+from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays import checks, layout
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape, Weights
 from ntkfast.arrays.panels import panels
@@ -152,11 +153,43 @@ class ImageKernel(EachPair):
         """Write the kernels of the read-out."""
         plan = self.network.plan(X.shape)
         self._check_variances(plan, X, Y)
+        if self._walked():
+            self._walk(X, Y, outs, diagonal=diagonal)
+            return
         left, right = _scaled(X, plan), None if Y is None else _scaled(Y, plan)
         is_safe = not diagonal and _is_bounded(plan, left, right, run)
         run.engine.images(plan, left, right, outs, diagonal, run.threads)
         if not is_safe:
             _check_finite(outs)
+
+    def _walked(self) -> list[str]:
+        """Return the names of what engines do not know, dropout and duals of other functions."""
+        return list(
+            dict.fromkeys(
+                one.name
+                for one in self.network.activations()
+                if isinstance(one, Masking) or not one.is_compiled
+            )
+        )
+
+    def _walk(self, X: Images, Y: Images | None, outs: Outs, *, diagonal: bool) -> None:
+        """Write the kernels of the read-out where an activation has no compiled dual."""
+        if not isinstance(X.data, np.ndarray):
+            raise TypeError(
+                f"X: kernels of images with {' and '.join(self._walked())}, which is not compiled, "
+                "are computed in the memory of the host; pass NumPy arrays, for which "
+                'engine="cuda" will do'
+            )
+        from ntkfast.kernels import image_values
+
+        left, size = self._with_variances(X), self._pair_bytes(X)
+        with np.errstate(all="ignore"):  # results that are not finite are told
+            if diagonal:
+                image_values.write_diagonal(left, outs, size)
+            else:
+                right = None if Y is None else self._with_variances(Y)
+                image_values.write(left, right, outs, size)
+        _check_finite(outs)
 
     def _check_variances(self, plan: ImagePlan, X: Images, Y: Images | None) -> None:
         """Raise an error where images, or variances of their pixels on the way, are too small."""
@@ -178,16 +211,26 @@ class ImageKernel(EachPair):
     # ---- derivatives -----------------------------------------------------------------------------
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
-        for layer in self.network.head_layers():
-            if not (layer.activation == IDENTITY or layer.activation.has_slopes):
+        head = [layer.activation for layer in self.network.head_layers()]
+        for one in (*self.network.activations(), *head):
+            if not (one == IDENTITY or isinstance(one, Masking) or one.has_slopes):
                 raise TypeError(
-                    "kernel: derivatives by pixels are known of dense layers whose dual kernels "
-                    f"have derivatives in closed form; got {layer.activation.name} in {self!r}"
+                    "kernel: derivatives by pixels are known of activations whose dual kernels "
+                    f"have derivatives in closed form; got {one.name} in {self!r}"
                 )
         return cast("tuple[int, int]", X.data.shape)
 
     def _alone(self, X: Images) -> Alone:
-        from ntkfast.kernels import image_gradients, image_slopes  # rarely needed
+        found = self._with_variances(X)
+        if not self.network.head_layers():
+            return found
+        from ntkfast.kernels.image_gradients import with_own
+
+        return with_own(found, list(panels(len(X), self._pair_bytes(X), PANEL_BYTES)))
+
+    def _with_variances(self, X: Images) -> Alone:
+        """Return what walks ask of images by themselves, without their own kernels."""
+        from ntkfast.kernels import image_forth, image_gradients  # rarely needed
 
         plan = self.network.plan(X.shape)
         height, width, channels = X.shape
@@ -198,11 +241,10 @@ class ImageKernel(EachPair):
         data = (X.data / size[:, None]).reshape(-1, height, width, channels)
         geometry = image_gradients.geometry_of(plan, self.network.activations())
         pixels = data.transpose(0, 3, 1, 2)
-        some = list(panels(len(X), self._pair_bytes(X), PANEL_BYTES))
+        some = panels(len(X), self._pair_bytes(X), PANEL_BYTES)
         parts = [image_gradients.alone(geometry, pixels[part])[0].q for part in some]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        found = image_gradients.Alone(geometry, image_slopes.Images(pixels, variances), size)
-        return image_gradients.with_own(found, some) if self.network.head_layers() else found
+        return image_gradients.Alone(geometry, image_forth.Images(pixels, variances), size)
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
@@ -232,7 +274,9 @@ class ImageKernel(EachPair):
 
         n, m = own.shape
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
-        same = own.ravel() | (x.images.data == y.images.data).all(axis=(1, 2, 3))
+        same = own.ravel()
+        if not self._masked():
+            same = same | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
         by_own, told = np.zeros(n * m), np.zeros(n * m)
         factor = y.size if V is None else y.size * V.ravel()
@@ -275,6 +319,11 @@ class ImageKernel(EachPair):
         steps = (image_parameters.steps_of(self, name, X.shape) for name in moving)
         found = {name: float(np.sum(sums * step)) for name, step in zip(moving, steps, strict=True)}
         return {name: found.get(name, 0.0) for name in names}
+
+    def _masked(self) -> bool:
+        """Whether there is dropout: an image with itself is no pair like that of equal images."""
+        head = [one.activation for one in self.network.head_layers()]
+        return any(isinstance(one, Masking) for one in (*self.network.activations(), *head))
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):

@@ -26,7 +26,14 @@ def parameters_of(value: Any) -> dict[str, Any]:
         }
         return value.named() | inner
     core = _core(value)
-    names = tuple(inspect.signature(type(core)).parameters) if is_dataclass(core) else ()
+    names: tuple[str, ...] = ()
+    if is_dataclass(core):
+        named = inspect.signature(type(core)).parameters.values()
+        # Steps that a network is made of are an argument without a name: see `Network.positional`.
+        names = tuple(
+            getattr(core, "positional", one.name) if one.kind is one.VAR_POSITIONAL else one.name
+            for one in named
+        )
     known = {field.name for field in fields(core)} if names else set()
     return {name: getattr(core, name) for name in names} if known.issuperset(names) else {}
 
@@ -51,7 +58,9 @@ def changed(value: Any, changes: Mapping[str, Any], prefix: str = "") -> Any:
             raise ValueError(f"{prefix}{name}: expected one of {names}, of {value!r}{meant}")
     if isinstance(value, Named):
         return _with_parts(value, changes)
-    made = type(core)(**known | dict(changes))
+    arguments = known | dict(changes)
+    steps = arguments.pop(getattr(core, "positional", ""), ())
+    made = type(core)(*steps, **arguments)
     return made if core is value else getattr(made, value.kind)
 
 

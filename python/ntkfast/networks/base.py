@@ -46,6 +46,8 @@ class Network(ABC):
             f"{type(self).__name__} is no kernel; its kernels are .ntk and .nngp: net.ntk(X)"
         )
 
+    positional = ""  # the field of arguments without a name, as steps are
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the arguments that make an equal network, by name, as scikit-learn asks for them.
 

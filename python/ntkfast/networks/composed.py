@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ntkfast.activations.base import Activation
-from ntkfast.activations.polynomials import Masking, Standardization
+from ntkfast.activations.polynomials import Standardization
 from ntkfast.arrays import checks
 from ntkfast.engines.codes import SLOTS
 from ntkfast.kernels.base import KernelOfNetwork
@@ -201,7 +201,7 @@ def _pointwise(part: LayerNorm | Dropout | Activation) -> Activation:
     """Return what acts on neurons, as if it were a function of theirs."""
     if isinstance(part, LayerNorm):
         return STANDARDIZED
-    return Masking(1 - part.rate) if isinstance(part, Dropout) else part
+    return part.masking if isinstance(part, Dropout) else part
 
 
 def _lower_branches(

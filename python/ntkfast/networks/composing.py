@@ -136,7 +136,8 @@ def _on_sequences(
         if replace(one, trained=first.trained) != first:
             raise ValueError(
                 "elements: expected equal scales and activations in all RNN layers, which are "
-                f"walked with one set of numbers, got {one!r} behind {first!r}"
+                f"walked with one set of numbers, got {one!r} behind {first!r}; "
+                "give them equal ones (trained may differ)"
             )
     if any(one.trained for one in steps[:fixed]):
         raise ValueError("trained: expected RNN layers that are not trained below all others")

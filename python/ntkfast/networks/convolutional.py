@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import lru_cache
 from typing import Any
 
 from ntkfast.activations.base import Activation
@@ -16,8 +17,7 @@ from ntkfast.kernels.images import ImageKernel
 from ntkfast.kernels.layers import Layers
 from ntkfast.networks.base import PARAMETERIZATIONS, ActivationLike, Network, short_repr
 from ntkfast.networks.composed import Composed, Dense, Residual, dense_layers
-from ntkfast.networks.gaussian import check_gaussian, each_step
-from ntkfast.networks.neurons import Dropout
+from ntkfast.networks.gaussian import check_gaussian
 from ntkfast.networks.steps import (
     SQRT2,
     Conv,
@@ -61,9 +61,7 @@ class ImageNetwork(Network):
 
     def activations(self) -> tuple[Activation, ...]:
         """Return the activations among the steps of the plan, in its order."""
-        from ntkfast.networks.image_plan import activations_of
-
-        return tuple(activations_of(self.steps()))
+        return _activations_of(self)
 
     @property
     def divides_by_channels(self) -> bool:
@@ -88,15 +86,35 @@ class ImageNetwork(Network):
         ValueError
             If a filter or a pool does not fit in the image, or the shapes of two ways differ.
         """
-        from ntkfast.networks.image_plan import image_plan  # imports stay few
-
-        return image_plan(self.steps(), self.last(), self.divides_by_channels, shape)
+        return _plan_of(self, shape)
 
     def least_variance(self, first: float) -> float:
         """Return the smallest variance of pixels on the way of one that begins with `first`."""
-        from ntkfast.networks.image_plan import least_variance
+        return _least_variance(self, first)
 
-        return least_variance(self.steps(), first)
+
+# What small sets of images would spend their time on, asked for once.
+
+
+@lru_cache(maxsize=256)
+def _plan_of(network: ImageNetwork, shape: Shape) -> ImagePlan:
+    from ntkfast.networks.image_plan import image_plan  # imports stay few
+
+    return image_plan(network.steps(), network.last(), network.divides_by_channels, shape)
+
+
+@lru_cache(maxsize=256)
+def _activations_of(network: ImageNetwork) -> tuple[Activation, ...]:
+    from ntkfast.networks.image_plan import activations_of
+
+    return tuple(activations_of(network.steps()))
+
+
+@lru_cache(maxsize=256)
+def _least_variance(network: ImageNetwork, first: float) -> float:
+    from ntkfast.networks.image_plan import least_variance
+
+    return least_variance(network.steps(), first)
 
 
 @dataclass(frozen=True, init=False)
@@ -105,9 +123,10 @@ class ConvNet(ImageNetwork):
 
     Parameters
     ----------
-    *steps : Conv, AvgPool, SumPool, LayerNorm, Skip, Add, Multiply, Concatenate, or an activation
+    *steps : Conv, AvgPool, SumPool, LayerNorm, Dropout, Skip, Add, ..., or an activation
         Applied in order, the first one a convolution. Activations by name or as
-        `ntkfast.Activation`: those whose dual kernel has a closed form, ReLU the fastest.
+        `ntkfast.Activation`, ReLU the fastest. Functions, and activations without a compiled dual,
+        are walked in NumPy.
     readout : Readout or str, default "gap"
         That of `Convolutional` is "flatten", as in the paper that it follows.
     parameterization : {"ntk", "unit"}, default "ntk"
@@ -150,6 +169,8 @@ class ConvNet(ImageNetwork):
            [2.9891, 2.9891]])
     """
 
+    positional = "elements"
+
     elements: tuple[ImageStep, ...]
     readout: Readout
     parameterization: str
@@ -177,11 +198,6 @@ class ConvNet(ImageNetwork):
         )
         if not steps or not isinstance(steps[0], Conv):
             raise ValueError("steps: expected a Conv first")
-        if any(isinstance(one, Dropout) for one in each_step(self.head)):
-            raise ValueError(
-                "head: expected no Dropout, which networks on rows have only: the kernel of an "
-                "image with itself is taken for that of equal images here"
-            )
         is_circular(self.elements)
         nesting(self.elements, 0)
         check_gaussian("steps", self.elements, "Conv")

@@ -9,7 +9,6 @@ those that differ by less than its window.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -23,7 +22,7 @@ from ntkfast.engines.codes import IMAGE_LEVEL, IMAGE_STEP, ActivationKind, Image
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.layers import IDENTITY
 from ntkfast.networks.gaussian import Branches
-from ntkfast.networks.neurons import LayerNorm
+from ntkfast.networks.neurons import Dropout, LayerNorm
 from ntkfast.networks.steps import (
     RELU,
     AvgPool,
@@ -51,6 +50,8 @@ def activations_of(steps: Sequence[Any]) -> Iterator[Activation]:
         if isinstance(step, Branches):
             for k in order_of(step.ways):
                 yield from activations_of(step.ways[k])
+        elif isinstance(step, Dropout):
+            yield step.masking
         elif isinstance(step, (str, Activation)) and resolve(step) != IDENTITY:
             yield resolve(step)
 
@@ -85,7 +86,7 @@ class _Table:
             elif step in (RELU, relu):
                 self._put(Op.RELU)
             else:
-                self._activate(step)
+                self._activate(step.masking if isinstance(step, Dropout) else step)
 
     def _activate(self, activation: Activation) -> None:
         kind, parameters = activation.code
@@ -198,7 +199,6 @@ def _weights(readout: Readout, size: int) -> NDArray[np.float64]:
     return np.asarray(inside.T @ inside) * share
 
 
-@lru_cache(maxsize=256)
 def image_plan(
     steps: tuple[Any, ...], readout: Readout, divides_by_channels: bool, shape: Shape
 ) -> ImagePlan:
@@ -255,6 +255,8 @@ def _variances(steps: Sequence[Any], q: float) -> tuple[float, float]:
             q *= step.gain * (step.window[0] * step.window[1]) ** 2
         elif isinstance(step, LayerNorm):
             q = float(q > 0)
+        elif isinstance(step, Dropout):
+            q /= 1 - step.rate
         else:
             q = q / 2 if step in (RELU, relu) else float(step.variance(q))
         least = min(least, q)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays import checks
-from ntkfast.networks.gaussian import ROWS, Masks, Normalization
+from ntkfast.networks.gaussian import Masks, Normalization
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ class LayerNorm(Normalization):
 
 @dataclass(frozen=True)
 class Dropout(Masks):
-    """Dropout in a dense network, as in training: some neurons are zero, the others are larger.
+    """Dropout, as in training: some neurons are zero, the others are larger.
 
     A neuron is zero with the probability `rate`, else it is divided by ``1 - rate``. Every input
     has a mask of its own in every such layer, drawn anew at every place where it is passed. An
     input with itself, on the diagonal of ``kernel(X)``, has one mask: its variance and NTK are
     divided by ``1 - rate``. Two inputs have two independent ones, which leave their covariance as
-    it is, even if they are equal: two equal rows of X, and one row in X and in Y. After training
-    nothing is dropped: that is the network without this step.
+    it is, even if they are equal: two equal rows of X, and one row in X and in Y. In images every
+    pixel has masks of its own, so that of an image with itself only the covariances of a pixel with
+    itself grow. After training nothing is dropped: that is the network without this step.
 
     Attributes
     ----------
@@ -70,7 +72,6 @@ class Dropout(Masks):
     """
 
     rate: float
-    of = ROWS
 
     def __post_init__(self) -> None:
         checks.store(self, rate=checks.number("rate", self.rate, least=0.0))
@@ -78,3 +79,8 @@ class Dropout(Masks):
             raise ValueError(
                 f"rate: expected a probability below 1 of being dropped, got {self.rate}"
             )
+
+    @property
+    def masking(self) -> Masking:
+        """What it does to kernels."""
+        return Masking(1 - self.rate)

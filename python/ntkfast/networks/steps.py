@@ -285,7 +285,7 @@ class Skip(Branch):
         return f"Skip({', '.join(parts)})"
 
 
-ImageStep: TypeAlias = Conv | AvgPool | LayerNorm | Branches | Activation | str
+ImageStep: TypeAlias = Conv | AvgPool | LayerNorm | Dropout | Branches | Activation | str
 
 
 @dataclass(frozen=True)
@@ -342,15 +342,10 @@ def _checked(step: Any) -> Any:
     if isinstance(step, Branches):
         _check_ways(step)
         return step
-    if isinstance(step, (Conv, AvgPool, LayerNorm)):
+    if isinstance(step, (Conv, AvgPool, LayerNorm, Dropout)):
         return step
     if isinstance(step, Step) and step.of == SEQUENCES:
         raise ValueError(f"steps: expected steps on images, got {step!r}, one on sequences")
-    if isinstance(step, Dropout):
-        raise ValueError(
-            f"steps: expected no {step!r}, which networks on rows have only (compose): here an "
-            "image with itself, whose pixels have one mask each, would be no pair like others"
-        )
     if isinstance(step, Step):
         raise ValueError(
             f"steps: expected steps on images, got {step!r}; dense layers stand behind the "
@@ -360,17 +355,17 @@ def _checked(step: Any) -> Any:
         found = resolve(step)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "steps: expected Conv, AvgPool, SumPool, LayerNorm, Skip, Add, ... or an activation; "
+            "steps: expected Conv, AvgPool, SumPool, LayerNorm, Dropout, Skip, Add, ... or an "
+            "activation; "
             f"{error}"
         ) from None
     if found == relu:
         return RELU
-    if not found.is_compiled:
+    if not getattr(found, "has_table", True):
         raise ValueError(
-            f"steps: expected an activation whose dual kernel has a closed form, got {found.name}: "
-            "its average over each pair of pixels would cost a quadrature; on images there are "
-            "relu, leaky_relu, abs, step, sign, erf, sigmoid_like, gelu, sin, cos, rbf, exp and "
-            "gaussian"
+            f"steps: expected an activation with no kink other than at 0, found some in "
+            f"{found.name}: on images its averages would cost a quadrature for each pair of "
+            "pixels; pass its duals as ntkfast.Dual, or what it resembles in closed form (erf)"
         )
     return found
 

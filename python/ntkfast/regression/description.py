@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
+
+import numpy as np
 
 from ntkfast import activations, kernels, networks
 from ntkfast.activations import Activation, CallableActivation, resolve
+from ntkfast.activations.duals import Dual
 from ntkfast.kernels import Kernel, KernelOfNetwork, Named, makers
 from ntkfast.kernels.parameters import parameters_of
 from ntkfast.networks.branches import Serial
@@ -44,7 +47,11 @@ def described(value: Any) -> Any:
     Raises
     ------
     TypeError
-        If the value holds a Python function or a class that is not of this package.
+        If the value holds a class that is not of this package.
+
+    Notes
+    -----
+    Of Python functions there are names and some values.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -60,39 +67,44 @@ def described(value: Any) -> Any:
         return {"class": f"{ALGEBRA}{value.word}"} | parts
     if isinstance(value, CallableActivation) and _has_name(value):
         return {"class": "activation", "name": value.name}
+    if isinstance(value, (CallableActivation, Dual)):
+        return {"class": "function", "name": value.name, "values": _values(value)}
     if type(value) not in NAMES:
-        what = (
-            "a Python function as activation"
-            if isinstance(value, CallableActivation)
-            else f"the class {type(value).__name__}"
-        )
         raise TypeError(
-            f"kernel: expected networks, kernels and activations of ntkfast, got {what}, which a "
-            "file without code cannot hold; pickle can"
+            "kernel: expected networks, kernels and activations of ntkfast, got the class "
+            f"{type(value).__name__}, which a file without code cannot hold; pickle can"
         )
     content = parameters_of(value) or {one.name: getattr(value, one.name) for one in fields(value)}
     return {"class": NAMES[type(value)]} | {name: described(one) for name, one in content.items()}
 
 
-def rebuilt(value: Any) -> Any:
+def rebuilt(value: Any, functions: Sequence[Activation] = ()) -> Any:
     """Return what `described` was given; lists become tuples.
+
+    Parameters
+    ----------
+    functions : sequence of activations
+        Those that files name only.
 
     Raises
     ------
     ValueError
-        If it names a class that is not on the list, or arguments that the class does not take.
+        If it names a class that is not on the list, or arguments that the class does not take, or
+        a function that is not given.
     """
     if isinstance(value, list):
-        return tuple(rebuilt(item) for item in value)
+        return tuple(rebuilt(item, functions) for item in value)
     if not isinstance(value, dict):
         return value
-    content = {name: rebuilt(item) for name, item in value.items()}
+    content = {name: rebuilt(item, functions) for name, item in value.items()}
     name = content.pop("class", None)
     try:
         if name == "mapping":
             return dict(content["entries"])
         if name == "kernel":
             return _kernel(**content)
+        if name == "function":
+            return _given(functions, **content)
         if name == "activation":
             return resolve(str(content["name"]))
         of_kernels = str(name).startswith(ALGEBRA)
@@ -101,6 +113,48 @@ def rebuilt(value: Any) -> Any:
         return make(*content.pop(POSITIONAL.get(name), ()), **content)
     except (KeyError, TypeError) as error:
         raise ValueError(f"expected the description of a class, got {value} ({error})") from error
+
+
+def functions_in(value: Any) -> list[Activation]:
+    """Return the activations in a network or kernel that a file can only name."""
+    if isinstance(value, (CallableActivation, Dual)):
+        return [value]
+    if isinstance(value, Mapping):
+        return functions_in(list(value.values()))
+    if isinstance(value, (tuple, list)):
+        return [one for part in value for one in functions_in(part)]
+    if isinstance(value, KernelOfNetwork):
+        return functions_in(value.network)
+    if isinstance(value, Named):
+        return functions_in(list(value.named().values()))
+    if is_dataclass(value):
+        return functions_in([getattr(value, one.name) for one in fields(value)])
+    return []
+
+
+def _values(one: Activation) -> list[float]:
+    """Return some values by which a function is known again."""
+    if isinstance(one, Dual):
+        q, p, c = np.array([0.7, 1.3]), np.array([1.1, 0.6]), np.array([0.4, -0.3])
+        found = [one.dual(q, p, c), one.derivative_dual(q, p, c)]
+    else:
+        found = [one(np.array([-2.1, -0.6, 0.0, 0.3, 1.7]))]
+    return [float(value) for value in np.concatenate(found)]
+
+
+def _given(functions: Sequence[Activation], name: str, values: Sequence[float]) -> Activation:
+    """Return the one of some functions that a file names."""
+    named = [one for one in functions if one.name == name]
+    for one in named:
+        found = _values(one)
+        if len(found) == len(values) and np.allclose(found, values, rtol=1e-9, atol=1e-12):
+            return one
+    what = "another function of this name" if named else "none"
+    raise ValueError(
+        f"network: expected one with the activation {name}, a Python function that no file holds, "
+        f"got {what}; pass the network or kernel of the model: load(path, network=net), on the "
+        "command line --network-file net.py:name"
+    )
 
 
 def _kernel(network: Any, kind: str) -> Kernel:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ntkfast.kernels import Kernel
+from ntkfast.networks import Network
 from ntkfast.regression.classifier import KernelClassifier
 from ntkfast.regression.gaussian_process import GaussianProcess
 from ntkfast.regression.gradient_flow import GradientFlow
@@ -18,7 +20,7 @@ CLASSES: dict[str, type] = {
 }
 
 
-def load(path: str | os.PathLike[str]) -> Any:
+def load(path: str | os.PathLike[str], *, network: Network | Kernel | None = None) -> Any:
     """Read a model that the method `save` of an estimator wrote.
 
     The file holds numbers and names, no code: loading one from a stranger runs nothing.
@@ -26,6 +28,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : path
+    network : network or kernel, optional
+        One with the activations that are Python functions or `ntkfast.Dual`: of these a file holds
+        the names, and some values that tell if they are others.
 
     Returns
     -------
@@ -39,7 +44,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no saved model, or one of a later format.
+        If it is no saved model, or one of a later format; if it names a function that `network`
+        does not have.
 
     Examples
     --------
@@ -53,4 +59,4 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> bool(np.all(again.predict(X) == model.predict(X)))
     True
     """
-    return restore(CLASSES, path)
+    return restore(CLASSES, path, network)

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast._version import __version__
+from ntkfast.activations import Activation
 from ntkfast.arrays.collections import Images
 from ntkfast.arrays.ragged import Sequences
 from ntkfast.kernels.base import Kernel
 from ntkfast.networks.base import Network
-from ntkfast.regression.description import described, rebuilt
+from ntkfast.regression.description import described, functions_in, rebuilt
 from ntkfast.regression.dynamics import Dynamics
 from ntkfast.regression.solution import Solution
 from ntkfast.regression.training_time import Descent
@@ -67,8 +68,11 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
         np.savez(file, allow_pickle=False, **{MODEL: text}, **arrays)
 
 
-def restore(classes: dict[str, type], path: str | os.PathLike[str]) -> Any:
-    """Read a file and make the estimator, which must be one of the classes."""
+def restore(classes: dict[str, type], path: str | os.PathLike[str], network: Any = None) -> Any:
+    """Read a file and make the estimator, which must be one of the classes.
+
+    Python functions are those of a network or kernel.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
@@ -86,9 +90,11 @@ def restore(classes: dict[str, type], path: str | os.PathLike[str]) -> Any:
         )
     try:
         kind = classes[description["class"]]
-        model = kind(**{name: rebuilt(one) for name, one in description["parameters"].items()})
+        functions = functions_in(network)
+        given = {name: rebuilt(one, functions) for name, one in description["parameters"].items()}
+        model = kind(**given)
         for name, value in description["fitted"].items():
-            setattr(model, name, _rebuilt(value, arrays))
+            setattr(model, name, _rebuilt(value, arrays, functions))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: this model cannot be restored ({error})") from error
     return model
@@ -129,12 +135,15 @@ def _described(name: str, value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
     return {"value": described(value)}
 
 
-def _rebuilt(value: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Any:
+def _rebuilt(
+    value: dict[str, Any], arrays: dict[str, NDArray[Any]], functions: list[Activation]
+) -> Any:
     """Undo `_described`."""
     if "array" in value:
         array = arrays[value["array"]]
         return array.astype(object) if value["object"] else array
     for kind, (record, _) in RECORDS.items():
         if kind in value:
-            return record(**{p: _rebuilt(v, arrays) for p, v in value[kind].items()})
-    return rebuilt(value["value"])
+            parts = {p: _rebuilt(v, arrays, functions) for p, v in value[kind].items()}
+            return record(**parts)
+    return rebuilt(value["value"], functions)

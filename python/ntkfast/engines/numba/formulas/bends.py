@@ -9,7 +9,16 @@ import math
 from typing import Any
 
 from ntkfast.engines.numba.compiling import compiled
-from ntkfast.engines.numba.formulas.activation import ERF, EXP, GAUSSIAN, GELU, RELU, SINE, STEP
+from ntkfast.engines.numba.formulas.activation import (
+    DROPOUT,
+    ERF,
+    EXP,
+    GAUSSIAN,
+    GELU,
+    RELU,
+    SINE,
+    STEP,
+)
 from ntkfast.engines.numba.formulas.arccos import arc_cosine, arc_sine, arc_sine_ratio
 from ntkfast.engines.numba.formulas.arcsine_duals import arcs, pair
 from ntkfast.engines.numba.formulas.exponential import expm1_ratio, exponential
@@ -248,6 +257,16 @@ def gaussian_bends(left: Array, p: int, right: Array, o: int, state: Array, bend
 
 
 @compiled
+def dropout_bends(kept: float, state: Array, bends: Array) -> None:
+    """Write the derivatives of masks, which multiply u and t."""
+    wide()
+    like = load(state, 0)
+    share, zero = real(like, kept), real(like, 0)
+    for j in range(WIDTH):
+        store_bend(bends, j, (share, zero, share, zero, zero))
+
+
+@compiled
 def series_bend(
     terms: int, left: Array, p: int, right: Array, o: int, grown: Any, w: Any, co: Any
 ) -> Any:
@@ -325,5 +344,7 @@ def write_bends(
         exponential_bends(b, left, p, right, o, state, bends)
     elif kind == GAUSSIAN:
         gaussian_bends(left, p, right, o, state, bends)
+    elif kind == DROPOUT:
+        dropout_bends(a, state, bends)
     else:
         series_bends(here["count"], left, p, right, o, grown, state, bends)
