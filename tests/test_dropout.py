@@ -301,3 +301,16 @@ def test_masks_of_a_finite_network() -> None:
     share = kept.sum() / positive.sum()
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / positive.sum())
     assert not np.array_equal(kept[0][positive[0]], kept[1][positive[0]])
+
+
+def test_parameters_of_images_by_either_way() -> None:
+    """Eight parameters are walked at once, fewer by values of the kernel; masks are no obstacle."""
+    layer = ("relu", nf.Dropout(0.2))
+    layers = (one for w in (1.2, 1.1, 1.3, 0.9) for one in (nf.Conv(w_std=w, b_std=0.2), *layer))
+    kernel = nf.ConvNet(*layers, readout="gap").ntk
+    x, V = np.random.default_rng(8).normal(size=(2, 3, 3, 1)), np.array([[1.0, 0.5], [-0.3, 2.0]])
+    walked = kernel.parameter_gradient(x, None, V)
+    assert len(walked) == 8
+    for name, value in walked.items():
+        (alone,) = kernel.parameter_gradient(x, None, V, names=[name]).values()
+        assert value == pytest.approx(alone, rel=1e-9)

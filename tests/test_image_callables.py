@@ -149,3 +149,17 @@ def test_what_is_refused() -> None:
         nf.ConvNet(Conv(), clipped)
     with pytest.raises(TypeError, match="derivatives by pixels are known of activations whose"):
         nf.ConvNet(Conv(), np.tanh).ntk.vjp(images(), None, np.ones((5, 5)))
+
+
+@pytest.mark.slow
+def test_many_parameters() -> None:
+    """A walk of derivatives is not known: differences of values serve any number of them."""
+    layers = (
+        one for function in (np.tanh, "relu", "relu", "relu") for one in (nf.Conv(), function)
+    )
+    kernel = nf.ConvNet(*layers, readout="gap").ntk
+    x = np.random.default_rng(9).normal(size=(2, 3, 3, 1))
+    found = kernel.parameter_gradient(x, None, np.ones((2, 2)))
+    name = next(iter(found))
+    (alone,) = kernel.parameter_gradient(x, None, np.ones((2, 2)), names=[name]).values()
+    assert found[name] == alone

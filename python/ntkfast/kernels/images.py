@@ -211,14 +211,24 @@ class ImageKernel(EachPair):
     # ---- derivatives -----------------------------------------------------------------------------
 
     def _movable(self, X: Any, Y: Any) -> tuple[int, int]:
-        head = [layer.activation for layer in self.network.head_layers()]
-        for one in (*self.network.activations(), *head):
-            if not (one == IDENTITY or isinstance(one, Masking) or one.has_slopes):
-                raise TypeError(
-                    "kernel: derivatives by pixels are known of activations whose dual kernels "
-                    f"have derivatives in closed form; got {one.name} in {self!r}"
-                )
+        for one in self._without_slopes():
+            raise TypeError(
+                "kernel: derivatives by pixels are known of activations whose dual kernels have "
+                f"derivatives in closed form; got {one.name} in {self!r}"
+            )
         return cast("tuple[int, int]", X.data.shape)
+
+    def _without_slopes(self) -> list[Activation]:
+        """Return the activations whose dual kernels have no derivatives in closed form."""
+        return [
+            one
+            for one in self._all_activations()
+            if not (one == IDENTITY or isinstance(one, Masking) or one.has_slopes)
+        ]
+
+    def _all_activations(self) -> list[Activation]:
+        head = (layer.activation for layer in self.network.head_layers())
+        return [*self.network.activations(), *head]
 
     def _alone(self, X: Images) -> Alone:
         found = self._with_variances(X)
@@ -311,7 +321,8 @@ class ImageKernel(EachPair):
         from ntkfast.kernels import image_parameters  # rarely needed
 
         moving = [name for name in names if self._moves(name)]
-        if len(moving) < image_parameters.LEAST or self.network.head_layers():
+        is_walked = len(moving) >= image_parameters.LEAST and not self.network.head_layers()
+        if not is_walked or self._without_slopes():
             return super()._by_parameters(names, given, X, Y, V, run)
         on_host(places.of(X.memory))
         with np.errstate(all="ignore"):
@@ -322,8 +333,7 @@ class ImageKernel(EachPair):
 
     def _masked(self) -> bool:
         """Whether there is dropout: an image with itself is no pair like that of equal images."""
-        head = [one.activation for one in self.network.head_layers()]
-        return any(isinstance(one, Masking) for one in (*self.network.activations(), *head))
+        return any(isinstance(one, Masking) for one in self._all_activations())
 
     def _like(self, X: Any, gradient: FloatArray) -> Any:
         if isinstance(X, Images):
