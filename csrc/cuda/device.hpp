@@ -75,16 +75,23 @@ int compiled_for(const ntkfast::Device& device, void (*kernel)(A)) {
 #endif
 }
 
+#if defined(__CUDACC__)
+// The limit belongs to the kernel and not to the launch: all threads set the same one.
+template <class A>
+void allow_shared(const ntkfast::Device& device, void (*kernel)(A), std::size_t shared) {
+    if (shared > 48 * 1024)
+        ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            static_cast<int>(ntkfast::largest_shared(device))));
+}
+#endif
+
 // Starts `blocks` blocks of `size` threads with `shared` bytes of shared memory.
 template <class A>
 void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, int size,
             std::size_t shared, A arguments) {
     if (blocks == 0) return;
 #if defined(__CUDACC__)
-    // The limit belongs to the kernel and not to the launch: all threads set the same one.
-    if (shared > 48 * 1024)
-        ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(ntkfast::largest_shared(device))));
+    allow_shared(device, kernel, shared);
     kernel<<<static_cast<unsigned>(blocks), size, shared,
              static_cast<cudaStream_t>(device.stream)>>>(arguments);
     ntkfast::check(cudaGetLastError());
@@ -92,6 +99,23 @@ void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, in
     if (shared > ntkfast::largest_shared(device)) throw std::runtime_error("launch: shared memory");
     running = {size, blocks};
     ntkfast::emulation::Machine::here().run({blocks, size, shared}, [&] { kernel(arguments); });
+#endif
+}
+
+// How many such blocks run at the same time.
+template <class A>
+int64_t concurrent_blocks(const ntkfast::Device& device, void (*kernel)(A), int size,
+                          std::size_t shared) {
+#if defined(__CUDACC__)
+    allow_shared(device, kernel, shared);
+    int each = 0, processors = 0;
+    ntkfast::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, size, shared));
+    ntkfast::check(
+        cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device.ordinal));
+    return int64_t{each > 0 ? each : 1} * processors;
+#else
+    (void)device, (void)kernel, (void)size, (void)shared;
+    return 8;
 #endif
 }
 

@@ -38,8 +38,8 @@ NTK_KERNEL pack_rows(Pack<T> p) {
     }
 }
 
-// Rows whose length is a multiple of `step`, scaled and rounded. Those that are so already stay where
-// they are.
+// Rows whose length is a multiple of `step`, scaled and rounded. Those that are so already stay
+// where they are.
 template <class T>
 class PackedRows {
   public:
@@ -62,8 +62,8 @@ class PackedRows {
 };
 
 // The (1-|u|)/2 that equal rows may have by the errors of tensor cores: u is off by 2^-10 or 2^-21
-// from the factors, and by 2^-23 of each sum of eight products, which are cut off. Pairs below twice
-// that are recomputed. All other errors of u are magnified as little as in strict precision.
+// from the factors, and by 2^-23 of each sum of eight products, which are cut off. Pairs below
+// twice that are recomputed. All other errors of u are magnified as little as in strict precision.
 template <class T>
 T refine_least(Precision precision, int64_t d) {
     if (sizeof(T) == 8 || precision == Precision::kStrict) return 0;
@@ -86,7 +86,8 @@ class Operands {
     }
 
     GramTiles<T> tiles(const Maps<T>& maps, const T* numbers_x, const T* numbers_y) const {
-        return {problem_, maps, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0, 0, {}, {}};
+        return {problem_, maps, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0,
+                0,        {},   {},           false};
     }
 
   private:
@@ -98,13 +99,15 @@ class Operands {
 
 // ---- which kernel -------------------------------------------------------------------------------
 
-// Calls use.operator()<Product>(). Factors that are pairs of registers leave room for half a tile.
+// Calls use.operator()<Product>(). Numbers and factors that are pairs of registers leave room for
+// half a tile, if two blocks are to have room on a multiprocessor: one multiplies while the other
+// maps.
 template <class T, int M, class Use>
 void with_product(const Device& device, Use use) {
     if (!use_tensor_cores<T>(device))
         use.template operator()<Fma<T, M, sizeof(T) == 4 ? M : 64>>();
     else if constexpr (sizeof(T) == 8)
-        use.template operator()<Mma<T, M, M, Precision::kStrict>>();
+        use.template operator()<Mma<T, M, 64, Precision::kStrict>>();
     else if (device.precision == Precision::kTf32)
         use.template operator()<Mma<T, M, M, Precision::kTf32>>();
     else
@@ -121,17 +124,30 @@ void with_tile(const Device& device, int64_t pairs, Use use) {
         with_product<T, 64>(device, use);
 }
 
+// Whether all rows of a result begin where quads do, as its first one.
 template <class T>
-void launch_gram(const Device& device, const GramTiles<T>& tiles) {
+bool takes_quads(const T* out, int64_t ld) {
+    return reinterpret_cast<std::uintptr_t>(out) % sizeof(Quad<T>) == 0 && ld % Quad<T>::kSize == 0;
+}
+
+template <class T>
+void launch_gram(const Device& device, GramTiles<T> tiles) {
     const int64_t rows = tiles.end - tiles.begin, columns = tiles.p.m - tiles.first;
+    tiles.wide = takes_quads(tiles.out[0], tiles.ld[0]) && takes_quads(tiles.out[1], tiles.ld[1]);
     with_tile<T>(device, rows * columns, [&]<class Product>() {
-        launch(device, gram_tiles<Product>,
-               ceil_div(rows, Product::kRows) * ceil_div(columns, Product::kColumns), kThreads,
-               kTileBytes<Product, kGramPitch<Product>>, tiles);
+        const int64_t blocks =
+            ceil_div(rows, Product::kRows) * ceil_div(columns, Product::kColumns);
+        constexpr std::size_t kBytes = kTileBytes<Product, kGramPitch<Product>>;
+        if (tiles.p.profile[0])
+            launch(device, profile_tiles<Product>, blocks, kThreads,
+                   kBytes + ByProfile<T, 2>::bytes(tiles, Product::kRows), tiles);
+        else
+            launch(device, gram_tiles<Product>, blocks, kThreads, kBytes, tiles);
     });
 }
 
-// Columns of V that have room for their sums in shared memory, beside `extra` bytes and another block.
+// Columns of V that have room for their sums in shared memory, beside `extra` bytes and another
+// block.
 template <class Product>
 int64_t columns_with_room(const Device& device, std::size_t extra = 0) {
     constexpr int64_t kQuad = Quad<typename Product::Number>::kSize;
@@ -141,22 +157,29 @@ int64_t columns_with_room(const Device& device, std::size_t extra = 0) {
     return larger(room / Product::kRows / kQuad, 1) * kQuad;
 }
 
-// product[end - begin][columns] = K v, of rows [begin, end).
+// product[end - begin][columns] = K v, of rows [begin, end). So many ranges that the last blocks,
+// which run while others are idle, are few.
 template <class T>
 void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v, T* product,
                     int64_t ld) {
-    constexpr int64_t kQuad = Quad<T>::kSize, kWanted = 1024;  // enough to fill any device
+    constexpr int64_t kQuad = Quad<T>::kSize, kWaves = 16;
     const int64_t rows = tiles.end - tiles.begin, columns = ceil_div(v.d, kQuad) * kQuad;
     with_tile<T>(device, rows * tiles.p.m, [&]<class Product>() {
+        const bool profile = tiles.p.profile[0];
+        const auto kernel = profile ? times_v<Product, true> : times_v<Product, false>;
+        const std::size_t extra = profile ? ByProfile<T, 1>::bytes(tiles, Product::kRows) : 0;
         const int64_t strips = ceil_div(rows, Product::kRows);
         const int64_t across = ceil_div(tiles.p.m, Product::kColumns);
-        const int64_t passes = ceil_div(columns, columns_with_room<Product>(device));
+        const int64_t passes = ceil_div(columns, columns_with_room<Product>(device, extra));
         const int64_t width = ceil_div(columns, passes * kQuad) * kQuad;
-        const int64_t ranges = larger(smaller(ceil_div(kWanted, strips * passes), across), 1);
+        const std::size_t shared =
+            sizeof(double) *
+                (kSumsAt<Product> + static_cast<std::size_t>(width * int64_t{Product::kRows})) +
+            extra;
+        const int64_t wanted = kWaves * concurrent_blocks(device, kernel, kThreads, shared);
+        const int64_t ranges = larger(smaller(ceil_div(wanted, strips * passes), across), 1);
         const Numbers<double> sums(device, ranges * rows * columns);
-        launch(device, times_v<Product>, strips * ranges * ceil_div(columns, width), kThreads,
-               sizeof(double) *
-                   (kSumsAt<Product> + static_cast<std::size_t>(width * int64_t{Product::kRows})),
+        launch(device, kernel, strips * ranges * ceil_div(columns, width), kThreads, shared,
                TimesV<T>{tiles, v, columns, width, ranges, sums.get()});
         launch_over(device, sum_ranges<T>, rows * v.d,
                     SumRanges<T>{sums.get(), ranges, rows, columns, v.d, product, ld});
