@@ -104,8 +104,9 @@ class Operands {
 // maps.
 template <class T, int M, class Use>
 void with_product(const Device& device, Use use) {
+    constexpr int kSide = sizeof(T) == 4 ? M : 64;
     if (!use_tensor_cores<T>(device))
-        use.template operator()<Fma<T, M, sizeof(T) == 4 ? M : 64>>();
+        use.template operator()<Fma<T, kSide, kSide>>();
     else if constexpr (sizeof(T) == 8)
         use.template operator()<Mma<T, M, 64, Precision::kStrict>>();
     else if (device.precision == Precision::kTf32)
