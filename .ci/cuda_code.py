@@ -29,6 +29,7 @@ class Budget:
     registers: int  # 128: two blocks of 256 threads on a multiprocessor
     local: int = 0  # accesses to local memory: spills, and what networks with branches save
     inner: int = 0  # of these in innermost loops
+    generic: int = 0  # accesses in these that do not say which memory they are to
     pair: int | None = None  # instructions
     store: str = ""  # of the pairs
     turns: int = 0  # of the loop over quads of coefficients
@@ -40,8 +41,11 @@ BUDGETS = (
     Budget(r"times_v<.*, true, float>", 128, local=36, pair=60, store=r"STS\.128", turns=2),
     Budget(r"times_v<.*, true, double>", 128, pair=110, store=r"STS\.128", turns=8),
     Budget(r"(gram_tiles|times_v)<", 128, local=160),  # maps of layers
-    Budget(r"(pull|push|weighed_sums)<.*, float>", 128, local=300, inner=112),
-    Budget(r"(pull|push|weighed_sums)<.*, double>", 176, local=340, inner=116),
+    Budget(r"(pull|push|weighed_sums)<.*, float>", 144, local=300, inner=112),
+    Budget(r"(pull|push|weighed_sums)<.*, double>", 208, local=340, inner=116),
+    Budget(r"(image_pairs|prepare_images)<\w+, true>", 168, local=250, inner=8, generic=43),
+    Budget(r"(image_pairs|prepare_images)<", 168, local=250, inner=8, generic=76),
+    Budget(r"sequence_tiles<", 128, local=8),
     Budget(r"", 128),
 )
 
@@ -148,7 +152,7 @@ class Cost:
     registers: int
     local: int
     inner: int
-    generic: int  # accesses in inner loops that do not know which memory they are to
+    generic: int
     way: int | None  # instructions of TOGETHER pairs
 
     def __str__(self) -> str:
@@ -165,7 +169,7 @@ class Cost:
             ("registers", self.registers, may.registers),
             ("accesses to local memory", self.local, may.local),
             ("accesses to local memory in inner loops", self.inner, may.inner),
-            ("generic accesses in inner loops", self.generic, 0),
+            ("generic accesses in inner loops", self.generic, may.generic),
         ]
         found = [f"{n} {what}, at most {most}" for what, n, most in counts if n > most]
         if may.pair is not None and self.way is None:

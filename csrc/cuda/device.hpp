@@ -2,7 +2,8 @@
 //
 // A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
 // mean what they say, and shared_memory<T>() is as long as its launch asked for. NTK_KERNEL_OF(n) is
-// a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers.
+// a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers;
+// NTK_KERNEL_WITH names the threads too.
 // What an NTK_ARGUMENT points to in itself is read from constant memory.
 #pragma once
 
@@ -13,7 +14,8 @@
 
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
-#define NTK_KERNEL_OF(BLOCKS) __global__ void __launch_bounds__(kThreads, BLOCKS)
+#define NTK_KERNEL_OF(BLOCKS) NTK_KERNEL_WITH(kThreads, BLOCKS)
+#define NTK_KERNEL_WITH(THREADS, BLOCKS) __global__ void __launch_bounds__(THREADS, BLOCKS)
 #define NTK_ARGUMENT const __grid_constant__
 #define NTK_PRAGMA(TEXT) _Pragma(#TEXT)
 #define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
@@ -22,6 +24,7 @@
 #include "cuda/emulate.hpp"
 #define NTK_KERNEL void
 #define NTK_KERNEL_OF(BLOCKS) void
+#define NTK_KERNEL_WITH(THREADS, BLOCKS) void
 #define NTK_ARGUMENT const
 #define NTK_UNROLL(...)
 #define NTK_DEVICE inline

@@ -67,8 +67,8 @@ class PackedRows {
 template <class T>
 T refine_least(Precision precision, int64_t d) {
     if (sizeof(T) == 8 || precision == Precision::kStrict) return 0;
-    const T factors = precision == Precision::kTf32 ? T(9.765625e-4) : T(4.76837158e-7);
-    return factors + static_cast<T>(d) / T(1 << 26);
+    if (precision == Precision::kTf32) return T(0x1p-10) + static_cast<T>(d) * T(0x1p-26);
+    return T(3 * 0x1p-22) + static_cast<T>(3 * d) * T(0x1p-26);
 }
 
 // Both sides of a problem on the device, scaled and rounded up to parts.

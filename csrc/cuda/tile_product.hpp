@@ -120,8 +120,8 @@ struct Factors<float, Precision::kTf32> {
     }
 };
 
-// x = big + small, to 23 bits. A product is off by 2^-21, of which a sum makes about the error of
-// strict precision. The small parts come first, where they still count.
+// x = big + small, off by 2^-22. So is a product for either factor, and for small small, which is left
+// out: by 3 2^-22 together. The small parts come first, where they still count.
 template <>
 struct Factors<float, Precision::kTf32x3> {
     using Words = Factors<float, Precision::kTf32>;
