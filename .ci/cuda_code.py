@@ -38,9 +38,10 @@ class Budget:
 BUDGETS = (
     Budget(r"profile_tiles<.*, float>", 128, local=18, pair=60, store=r"STG\.E\.128", turns=2),
     Budget(r"profile_tiles<.*, double>", 128, pair=110, store=r"STG\.E\.128", turns=8),
+    Budget(r"profile_panel<", 128, pair=60, store=r"STG\.E\.128", turns=2),
     Budget(r"times_v<.*, true, float>", 128, local=36, pair=60, store=r"STS\.128", turns=2),
     Budget(r"times_v<.*, true, double>", 128, pair=110, store=r"STS\.128", turns=8),
-    Budget(r"(gram_tiles|times_v)<", 128, local=160),  # maps of layers
+    Budget(r"(gram_tiles|times_v|map_panel)<", 128, local=160),  # maps of layers
     Budget(r"(pull|push|weighed_sums)<.*, float>", 144, local=300, inner=112),
     Budget(r"(pull|push|weighed_sums)<.*, double>", 208, local=340, inner=116),
     Budget(r"(image_pairs|prepare_images)<\w+, true>", 168, local=250, inner=8, generic=43),

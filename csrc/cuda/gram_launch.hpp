@@ -1,6 +1,7 @@
 // How Gram matrices are asked of a device: rows put in order, the size of a tile, the precision.
 #pragma once
 
+#include "cuda/panels.hpp"
 #include "cuda/times_v.hpp"
 
 namespace {
@@ -15,13 +16,20 @@ bool use_tensor_cores(const Device& device) {
 
 // ---- rows in full parts -------------------------------------------------------------------------
 
+// What a side of products is rounded to. In three parts a row of 3 d numbers stands for one of d: their
+// products are the sums of small big, big small and big big.
+enum class Packing { kNone, kTf32, kLeftParts, kRightParts };
+constexpr int parts_of(Packing packing) {
+    return packing == Packing::kLeftParts || packing == Packing::kRightParts ? 3 : 1;
+}
+
 template <class T>
-struct Pack {  // to[i][k] = scale[i] from[i][k], and zeros beyond the d numbers of a row
+struct Pack {  // to[i][part][k] = scale[i] from[i][k], and zeros beyond the d numbers of a row
     Rows<T> from;
     const T* scale;  // or null: 1
-    bool tf32;       // rounded to it
+    Packing packing;
     T* to;
-    int64_t pitch;
+    int64_t pitch;  // of a part
 };
 
 // Not a number stays that.
@@ -29,12 +37,21 @@ NTK_DEVICE float as_tf32(float x) { return x == x ? float_of(to_tf32(x)) : x; }
 NTK_DEVICE double as_tf32(double x) { return x; }
 
 template <class T>
+NTK_DEVICE T packed(Packing packing, int64_t part, T x) {
+    const bool small = (packing == Packing::kLeftParts && part == 0) ||
+                       (packing == Packing::kRightParts && part == 1);
+    if (packing == Packing::kNone) return x;
+    return small ? as_tf32(x - as_tf32(x)) : as_tf32(x);
+}
+
+template <class T>
 NTK_KERNEL pack_rows(Pack<T> p) {
-    for (int64_t e = first_element(); e < p.from.count * p.pitch; e += element_step()) {
-        const int64_t i = e / p.pitch, k = e % p.pitch;
+    const int64_t width = parts_of(p.packing) * p.pitch;
+    for (int64_t e = first_element(); e < p.from.count * width; e += element_step()) {
+        const int64_t i = e / width, part = e % width / p.pitch, k = e % width - part * p.pitch;
         T x = k < p.from.d ? p.from.data[i * p.from.pitch + k] : T(0);
         if (p.scale) x *= p.scale[i];
-        p.to[e] = p.tf32 ? as_tf32(x) : x;
+        p.to[e] = packed(p.packing, part, x);
     }
 }
 
@@ -43,16 +60,19 @@ NTK_KERNEL pack_rows(Pack<T> p) {
 template <class T>
 class PackedRows {
   public:
-    PackedRows(const Device& device, const Rows<T>& from, const T* scale, bool tf32, int64_t step)
+    PackedRows(const Device& device, const Rows<T>& from, const T* scale, Packing packing,
+               int64_t step)
         : view_(from) {
         const bool aligned = reinterpret_cast<std::uintptr_t>(from.data) % sizeof(Quad<T>) == 0 &&
                              from.pitch % Quad<T>::kSize == 0;
-        if (!scale && !tf32 && aligned && from.d % step == 0) return;
-        view_.pitch = ceil_div(from.d, step) * step;
+        if (!scale && packing == Packing::kNone && aligned && from.d % step == 0) return;
+        const int64_t pitch = ceil_div(from.d, step) * step;
+        view_.pitch = parts_of(packing) * pitch;
+        if (parts_of(packing) > 1) view_.d = view_.pitch;
         memory_ = Numbers<T>(device, from.count * view_.pitch);
         view_.data = memory_.get();
         launch_over(device, pack_rows<T>, from.count * view_.pitch,
-                    Pack<T>{from, scale, tf32, memory_.get(), view_.pitch});
+                    Pack<T>{from, scale, packing, memory_.get(), pitch});
     }
     const Rows<T>& view() const { return view_; }
 
@@ -77,13 +97,17 @@ class Operands {
   public:
     Operands(const Device& device, const Problem<T>& p)
         : problem_(p),
-          tf32_(device.precision == Precision::kTf32 && use_tensor_cores<T>(device)),
-          left_(device, {p.x, p.ldx, p.n, p.d}, nullptr, tf32_, kStep),
-          right_(device, {p.y, p.ldy, p.m, p.d}, takes_products(p) ? nullptr : p.inverse_y, tf32_,
-                 kStep) {
+          panels_(panels(device, p)),
+          left_(device, {p.x, p.ldx, p.n, p.d}, nullptr, packing(device, Packing::kLeftParts),
+                kStep),
+          right_(device, {p.y, p.ldy, p.m, p.d}, takes_products(p) ? nullptr : p.inverse_y,
+                 packing(device, Packing::kRightParts), kStep) {
         for (T& below : problem_.refine_below)
             below = max2(below, refine_least<T>(device.precision, p.d));
     }
+
+    // Whether rows are packed for panels.
+    bool panels() const { return panels_; }
 
     GramTiles<T> tiles(const Maps<T>& maps, const T* numbers_x, const T* numbers_y) const {
         return {problem_, maps, left_.view(), right_.view(), numbers_x, numbers_y, 0, 0,
@@ -93,8 +117,20 @@ class Operands {
   private:
     static constexpr int64_t kStep = kQuads * Quad<T>::kSize;
     Problem<T> problem_;
-    bool tf32_;
+    bool panels_;
     PackedRows<T> left_, right_;
+
+    static bool panels(const Device& device, const Problem<T>& p) {
+        if constexpr (sizeof(T) == 4)
+            return use_tensor_cores<T>(device) && use_panels(device, p);
+        else
+            return false;
+    }
+    Packing packing(const Device& device, Packing parts) const {
+        if (sizeof(T) == 8 || !use_tensor_cores<T>(device)) return Packing::kNone;
+        if (device.precision == Precision::kTf32) return Packing::kTf32;
+        return panels_ ? parts : Packing::kNone;
+    }
 };
 
 // ---- which kernel -------------------------------------------------------------------------------
@@ -125,16 +161,12 @@ void with_tile(const Device& device, int64_t pairs, Use use) {
         with_product<T, 64>(device, use);
 }
 
-// Whether all rows of a result begin where quads do, as its first one.
 template <class T>
-bool takes_quads(const T* out, int64_t ld) {
-    return reinterpret_cast<std::uintptr_t>(out) % sizeof(Quad<T>) == 0 && ld % Quad<T>::kSize == 0;
-}
-
-template <class T>
-void launch_gram(const Device& device, GramTiles<T> tiles) {
+void launch_gram(const Device& device, GramTiles<T> tiles, bool panels) {
+    if constexpr (sizeof(T) == 4)
+        if (panels) return launch_panels(device, tiles);
     const int64_t rows = tiles.end - tiles.begin, columns = tiles.p.m - tiles.first;
-    tiles.wide = takes_quads(tiles.out[0], tiles.ld[0]) && takes_quads(tiles.out[1], tiles.ld[1]);
+    tiles.wide = takes_quads(tiles);
     with_tile<T>(device, rows * columns, [&]<class Product>() {
         const int64_t blocks =
             ceil_div(rows, Product::kRows) * ceil_div(columns, Product::kColumns);

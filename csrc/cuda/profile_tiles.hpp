@@ -261,6 +261,31 @@ struct FourOut {
     }
 };
 
+// The pairs that a thread has of a tile: four columns from j on, and every `step`-th row.
+template <class T>
+struct OwnPairs {
+    FourOut<T> out[2];  // the next to be written
+
+    NTK_DEVICE OwnPairs(const GramTiles<T>& tiles, int64_t i0, int64_t j, int row, int step)
+        : count_(columns_from(tiles.p, j, kTogether)) {
+        int64_t rows = tiles.end - i0;
+        if (tiles.p.symmetric) rows = smaller(rows, j + kTogether - i0);  // up to the diagonal
+        rows_ = static_cast<int>(larger(smaller(rows, 1 << 20), 0));
+        NTK_UNROLL()
+        for (int k = 0; k < 2; ++k)
+            out[k] = {tiles.out[k] + (i0 + row - tiles.begin) * tiles.ld[k] + j - tiles.first,
+                      step * tiles.ld[k], tiles.wide};
+    }
+    NTK_DEVICE int wanted(int row) const { return row < rows_ ? count_ : 0; }
+    NTK_DEVICE void put(int which, const Four<T>& values, int wanted) {
+        out[which].put(values, wanted);
+        out[which].at += out[which].step;
+    }
+
+  private:
+    int count_, rows_;
+};
+
 template <class Product>
 constexpr int kFours = Product::kColumns / kTogether;  // of a row
 template <class Product>
@@ -298,26 +323,26 @@ profile_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
     Product product;
     multiply(tiles.left, tiles.right, i0, j0, shared_memory<Quad<T>>(), product);
     const int64_t j = j0 + thread() % kFours<Product> * kTogether;
-    const int first_row = thread() / kFours<Product>, count = columns_from(p, j, kTogether);
     map.columns(j);
-    int64_t rows =
-        smaller(tiles.end - i0, kM);  // that this thread writes: those up to the diagonal
-    if (p.symmetric) rows = smaller(rows, j + kTogether - i0);
-    FourOut<T> out[2];
-    NTK_UNROLL()
-    for (int k = 0; k < 2; ++k)
-        out[k] = {tiles.out[k] + (i0 + first_row - tiles.begin) * tiles.ld[k] + j - tiles.first,
-                  kRowStep<Product> * tiles.ld[k], tiles.wide};
+    OwnPairs<T> own(tiles, i0, j, thread() / kFours<Product>, kRowStep<Product>);
     each_four<kPitch>(
         product, shared_memory<T>(),
         [&](int row, const Four<T>& products) {
-            const int wanted = row < static_cast<int>(rows) ? count : 0;
-            map(row, {i0 + row, j, wanted}, products, [&](int which, const Four<T>& values) {
-                out[which].put(values, wanted);
-                out[which].at += out[which].step;
-            });
+            const int wanted = own.wanted(row);
+            map(row, {i0 + row, j, wanted}, products,
+                [&](int which, const Four<T>& values) { own.put(which, values, wanted); });
         },
         [](int) {});
+}
+
+// Whether the rows of all results begin where quads do.
+template <class T>
+bool takes_quads(const GramTiles<T>& tiles) {
+    const auto at_quads = [](const T* out, int64_t ld) {
+        return reinterpret_cast<std::uintptr_t>(out) % sizeof(Quad<T>) == 0 &&
+               (!out || ld % Quad<T>::kSize == 0);
+    };
+    return at_quads(tiles.out[0], tiles.ld[0]) && at_quads(tiles.out[1], tiles.ld[1]);
 }
 
 }  // namespace
