@@ -32,16 +32,19 @@ class Budget:
     generic: int = 0  # accesses in these that do not say which memory they are to
     pair: int | None = None  # instructions
     store: str = ""  # of the pairs
-    turns: int = 0  # of the loop over quads of coefficients
+    turns: int = 0  # of the loop over quads of coefficients, for degree 7 and 15
 
 
 BUDGETS = (
-    Budget(r"profile_tiles<.*, float>", 128, local=18, pair=60, store=r"STG\.E\.128", turns=2),
-    Budget(r"profile_tiles<.*, double>", 128, pair=110, store=r"STG\.E\.128", turns=8),
-    Budget(r"profile_panel<", 128, pair=60, store=r"STG\.E\.128", turns=2),
-    Budget(r"times_v<.*, true, float>", 128, local=36, pair=60, store=r"STS\.128", turns=2),
-    Budget(r"times_v<.*, true, double>", 128, pair=110, store=r"STS\.128", turns=8),
-    Budget(r"(gram_tiles|times_v|map_panel)<", 128, local=160),  # maps of layers
+    # Tiles of TF32 of 128 x 128 keep some addresses there, once for each tile.
+    Budget(r"profile_tiles<Mma<float, 128, 128, ", 128, 46, pair=60, store=r"STG\.E\.128", turns=1),
+    Budget(r"times_v<Mma<float, 128, 128, .* true", 128, 14, pair=60, store=r"STS\.128", turns=1),
+    Budget(r"profile_tiles<.* float>", 128, pair=60, store=r"STG\.E\.128", turns=1),
+    Budget(r"profile_tiles<.* double>", 128, pair=110, store=r"STG\.E\.128", turns=7),
+    Budget(r"profile_panel<", 128, pair=60, store=r"STG\.E\.128", turns=1),
+    Budget(r"times_v<.* true, float>", 128, pair=60, store=r"STS\.128", turns=1),
+    Budget(r"times_v<.* true, double>", 128, pair=110, store=r"STS\.128", turns=7),
+    Budget(r"(gram_tiles|times_v|map_panel)<", 128, local=152),  # maps of layers
     Budget(r"(pull|push|weighed_sums)<.*, float>", 144, local=300, inner=112),
     Budget(r"(pull|push|weighed_sums)<.*, double>", 208, local=340, inner=116),
     Budget(r"(image_pairs|prepare_images)<\w+, true>", 168, local=250, inner=8, generic=43),

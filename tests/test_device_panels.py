@@ -1,4 +1,4 @@
-"""Gram matrices by panels, whose products a library forms, on a device or with the host playing both."""
+"""Gram matrices by panels of products that a library forms; the host may play it and the device."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.engines import cuda
-from test_cuda_device import EPS, PRODUCTS, ROWS, assert_kernel, kernel_of, rows
-from test_cuda_device import module  # noqa: F401
+from test_cuda_device import (
+    EPS,
+    PRODUCTS,
+    ROWS,
+    assert_kernel,
+    kernel_of,
+    module,  # noqa: F401
+    rows,
+)
 
 N, M, D = 150, 141, 70  # panels serve rows of 64 columns and more
 
 
 @pytest.fixture(params=["f32-3xtf32", "f32-tf32"])
-def error(module: Any, request: pytest.FixtureRequest) -> Iterator[float]:
+def error(module: Any, request: pytest.FixtureRequest) -> Iterator[float]:  # noqa: F811
     """Multiply by a library, two panels for all rows; gives the error of a cosine."""
     _, _, precision, error = PRODUCTS[request.param]
     with cuda.precision(precision):
@@ -53,7 +60,11 @@ def test_panels_of_both_kernels(error: float, b_std: float) -> None:
     np.testing.assert_array_equal(nngp, network.nngp(X, engine="cuda"))
 
 
-def test_panels_are_formed(module: Any, error: float, request: pytest.FixtureRequest) -> None:
+def test_panels_are_formed(
+    module: Any,  # noqa: F811
+    error: float,
+    request: pytest.FixtureRequest,
+) -> None:
     """Another order of sums than that of tiles, which serve what is less than a panel."""
     if "emulated" not in request.node.name:
         pytest.skip("whether there is a library depends on the machine")

@@ -146,7 +146,7 @@ NTK_DEVICE void stage_table(const Profile<T>& profile, Quad<T>* to) {
 
 // As evaluate_profile of the CPU, of whose numbers roots may differ.
 template <class T>
-NTK_DEVICE void evaluate_four(const Profile<T>& profile, const Quad<T>* table,
+NTK_DEVICE void evaluate_four(const Profile<T>& profile, const Quad<T>* table, int quads,
                               const T (&u)[kTogether], const T (&s)[kTogether],
                               T (&value)[kTogether]) {
     using Bits = typename Simd<T>::Bits;
@@ -162,20 +162,21 @@ NTK_DEVICE void evaluate_four(const Profile<T>& profile, const Quad<T>* table,
         x[k] = t - from_bits<T>(bits & ~fraction);
         const int piece = static_cast<int>(bits >> shift) & (kPieces - 1);
         row[k] = table + piece + (back ? kPieces : 0);
-        value[k] = 0;
+        const Quad<T> first = *row[k];
+        value[k] = first.at[0];
+        NTK_UNROLL()
+        for (int c = 1; c < Quad<T>::kSize; ++c) value[k] = value[k] * x[k] + first.at[c];
     }
-    int left = quads_of(profile);  // one at least, which saves a branch
     NTK_UNROLL(1)
-    do {
+    for (int q = 1; q < quads; ++q) {
         NTK_UNROLL()
         for (int k = 0; k < kTogether; ++k) {
-            const Quad<T> coefficients = *row[k];
-            row[k] += 2 * kPieces;
+            const Quad<T> coefficients = row[k][q * 2 * kPieces];
             NTK_UNROLL()
             for (int c = 0; c < Quad<T>::kSize; ++c)
                 value[k] = value[k] * x[k] + coefficients.at[c];
         }
-    } while (--left > 0);
+    }
     NTK_UNROLL()
     for (int k = 0; k < kTogether; ++k)
         value[k] = value[k] * s[k] + (u[k] < T(0) ? profile.base[1] : profile.base[0]);
@@ -200,10 +201,11 @@ class ByProfile {
         table_[0] = reinterpret_cast<Quad<T>*>(rows_ + rows);
         for (int r = thread(); r < rows; r += kThreads)
             rows_[r] = row_numbers(tiles.p, smaller(i0 + r, tiles.p.n - 1));
-        stage_table(tiles.maps.profile[0], table_[0]);
-        if constexpr (OUTPUTS == 2) {
-            table_[1] = table_[0] + quads_of(tiles.maps.profile[0]) * 2 * kPieces;
-            if (tiles.p.profile[1]) stage_table(tiles.maps.profile[1], table_[1]);
+        NTK_UNROLL()
+        for (int k = 0; k < OUTPUTS; ++k) {
+            if (k > 0) table_[k] = table_[k - 1] + quads_[k - 1] * 2 * kPieces;
+            quads_[k] = tiles.p.profile[k] ? quads_of(tiles.maps.profile[k]) : 0;
+            if (quads_[k] > 0) stage_table(tiles.maps.profile[k], table_[k]);
         }
     }
 
@@ -227,7 +229,7 @@ class ByProfile {
             if (which == 1 && !tiles_.p.profile[1]) break;
             const Profile<T>& profile = tiles_.maps.profile[which];
             Four<T> values;
-            evaluate_four(profile, table_[which], u, s, values.at);
+            evaluate_four(profile, table_[which], quads_[which], u, s, values.at);
             const T factor = numbers.factor * profile.scale;
             NTK_UNROLL()
             for (int k = 0; k < kTogether; ++k) values.at[k] *= factor_[k] * factor;
@@ -239,6 +241,7 @@ class ByProfile {
     const GramTiles<T>& tiles_;
     RowNumbers<T>* rows_;
     Quad<T>* table_[OUTPUTS];
+    int quads_[OUTPUTS];
     T factor_[kTogether];
 };
 
