@@ -16,8 +16,8 @@ bool use_tensor_cores(const Device& device) {
 
 // ---- rows in full parts -------------------------------------------------------------------------
 
-// What a side of products is rounded to. In three parts a row of 3 d numbers stands for one of d: their
-// products are the sums of small big, big small and big big.
+// What a side of products is rounded to. In three parts a row of 3 d numbers stands for one of d:
+// their products are the sums of small big, big small and big big.
 enum class Packing { kNone, kTf32, kLeftParts, kRightParts };
 constexpr int parts_of(Packing packing) {
     return packing == Packing::kLeftParts || packing == Packing::kRightParts ? 3 : 1;
@@ -81,9 +81,9 @@ class PackedRows {
     Numbers<T> memory_;
 };
 
-// The (1-|u|)/2 that equal rows may have by the errors of tensor cores: u is off by 2^-10 or 2^-21
-// from the factors, and by 2^-23 of each sum of eight products, which are cut off. Pairs below
-// twice that are recomputed. All other errors of u are magnified as little as in strict precision.
+// The (1-|u|)/2 that equal rows may have by the errors of tensor cores: u is off by 2^-10 or 3 2^-22
+// from the factors, and by 2^-23 of each sum of eight products, which are cut off; 3xTF32 has three
+// of these. Pairs below twice that are recomputed. All other errors of u are magnified as little as in strict precision.
 template <class T>
 T refine_least(Precision precision, int64_t d) {
     if (sizeof(T) == 8 || precision == Precision::kStrict) return 0;

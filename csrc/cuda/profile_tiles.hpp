@@ -84,7 +84,7 @@ NTK_DEVICE T half_angle_of_warp(const Problem<T>& p, int64_t i, int64_t j, bool 
 template <class T>
 NTK_DEVICE void refine(const Problem<T>& p, const RowNumbers<T>& row, const Pairs4& pairs,
                        T (&u)[kTogether], T (&v)[kTogether]) {
-    const bool zeros = row.inverse == T(0) && p.norm_x[pairs.i] == T(0);
+    const bool zeros = pairs.count > 0 && row.inverse == T(0) && p.norm_x[pairs.i] == T(0);
     int close = 0, back = 0;  // a bit for each pair
     NTK_UNROLL()
     for (int k = 0; k < kTogether; ++k) {
