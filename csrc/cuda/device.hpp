@@ -2,7 +2,8 @@
 //
 // A kernel is a template `NTK_KERNEL name(Arguments)`; inside it thread(), block() and barrier()
 // mean what they say, and shared_memory<T>() is as long as its launch asked for. NTK_KERNEL_OF(n) is
-// a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers.
+// a kernel of which n blocks of kThreads threads have room on a multiprocessor, as to registers;
+// NTK_KERNEL_WITH names the threads too.
 // What an NTK_ARGUMENT points to in itself is read from constant memory.
 #pragma once
 
@@ -13,7 +14,8 @@
 
 #if defined(__CUDACC__)
 #define NTK_KERNEL __global__ void
-#define NTK_KERNEL_OF(BLOCKS) __global__ void __launch_bounds__(kThreads, BLOCKS)
+#define NTK_KERNEL_OF(BLOCKS) NTK_KERNEL_WITH(kThreads, BLOCKS)
+#define NTK_KERNEL_WITH(THREADS, BLOCKS) __global__ void __launch_bounds__(THREADS, BLOCKS)
 #define NTK_ARGUMENT const __grid_constant__
 #define NTK_PRAGMA(TEXT) _Pragma(#TEXT)
 #define NTK_UNROLL(...) NTK_PRAGMA(unroll __VA_ARGS__)
@@ -22,6 +24,7 @@
 #include "cuda/emulate.hpp"
 #define NTK_KERNEL void
 #define NTK_KERNEL_OF(BLOCKS) void
+#define NTK_KERNEL_WITH(THREADS, BLOCKS) void
 #define NTK_ARGUMENT const
 #define NTK_UNROLL(...)
 #define NTK_DEVICE inline
@@ -75,16 +78,23 @@ int compiled_for(const ntkfast::Device& device, void (*kernel)(A)) {
 #endif
 }
 
+#if defined(__CUDACC__)
+// The limit belongs to the kernel and not to the launch: all threads set the same one.
+template <class A>
+void allow_shared(const ntkfast::Device& device, void (*kernel)(A), std::size_t shared) {
+    if (shared > 48 * 1024)
+        ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                            static_cast<int>(ntkfast::largest_shared(device))));
+}
+#endif
+
 // Starts `blocks` blocks of `size` threads with `shared` bytes of shared memory.
 template <class A>
 void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, int size,
             std::size_t shared, A arguments) {
     if (blocks == 0) return;
 #if defined(__CUDACC__)
-    // The limit belongs to the kernel and not to the launch: all threads set the same one.
-    if (shared > 48 * 1024)
-        ntkfast::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                            static_cast<int>(ntkfast::largest_shared(device))));
+    allow_shared(device, kernel, shared);
     kernel<<<static_cast<unsigned>(blocks), size, shared,
              static_cast<cudaStream_t>(device.stream)>>>(arguments);
     ntkfast::check(cudaGetLastError());
@@ -92,6 +102,23 @@ void launch(const ntkfast::Device& device, void (*kernel)(A), int64_t blocks, in
     if (shared > ntkfast::largest_shared(device)) throw std::runtime_error("launch: shared memory");
     running = {size, blocks};
     ntkfast::emulation::Machine::here().run({blocks, size, shared}, [&] { kernel(arguments); });
+#endif
+}
+
+// How many such blocks run at the same time.
+template <class A>
+int64_t concurrent_blocks(const ntkfast::Device& device, void (*kernel)(A), int size,
+                          std::size_t shared) {
+#if defined(__CUDACC__)
+    allow_shared(device, kernel, shared);
+    int each = 0, processors = 0;
+    ntkfast::check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, size, shared));
+    ntkfast::check(
+        cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device.ordinal));
+    return int64_t{each > 0 ? each : 1} * processors;
+#else
+    (void)device, (void)kernel, (void)size, (void)shared;
+    return 8;
 #endif
 }
 

@@ -160,7 +160,7 @@ class GradientOnDevice {
     void move(const GramTiles<T>& tiles, const PairSlopes<T>& slopes) const {
         const int64_t rows = tiles.end - tiles.begin, d = tiles.p.d;
         const Matrix<T> dx(device_, g_.dx + tiles.begin * g_.ld_dx, g_.ld_dx, rows, d);
-        const PackedRows<T> steps(device_, {dx.data, dx.ld, rows, d}, nullptr, false,
+        const PackedRows<T> steps(device_, {dx.data, dx.ld, rows, d}, nullptr, Packing::kNone,
                                   kQuads * Quad<T>::kSize);
         const Numbers<T> own(device_, rows);
         const Push<T> task{tiles, slopes, steps.view(), own.get()};

@@ -29,6 +29,13 @@ NTK_DEVICE Gradient<T> of_pairs(const GramTiles<T>& tiles, const PairSlopes<T>& 
     return g;
 }
 
+template <class T>
+NTK_DEVICE Problem<T> of_profiles(const GramTiles<T>& tiles) {
+    Problem<T> p = tiles.p;
+    p.profile[0] = &tiles.maps.profile[0], p.profile[1] = nullptr;
+    return p;
+}
+
 // What a pair of a layer map has beside its product.
 template <class T>
 NTK_DEVICE Beside<T> beside_pair(const GramTiles<T>& tiles, const PairSlopes<T>& slopes, int64_t i,
@@ -260,9 +267,9 @@ push(NTK_ARGUMENT Push<T> p) {
         *value = weight;
         g.out[row * g.ldo + j] = found;
     };
-    each_pair<kPitch>(product, memory, use, [&](int slab) {
+    each_pair<kPitch>(product, memory, use, [&](int) {
         barrier();
-        moved.each(slab, [&](int r, int column, T value) {
+        moved.each([&](int r, int column, T value) {
             if (first + r < rows && j0 + column < tiles.p.m)
                 g.out[(first + r) * g.ldo + j0 + column] += memory[r * kPitch + column] * value;
         });
@@ -308,7 +315,11 @@ weighed_sums(NTK_ARGUMENT WeighedSums<T> p) {
                 parameter_slopes<T>(g, {g.pairs, value, i, j}, beside.stats, beside.rates, d);
             } else if (inside) {
                 T* const out[2] = {d.along[0].ntk, nullptr};
-                map_pair(tiles, i, j, *value, out);
+                if (tiles.p.profile[0])
+                    map_profile<T>({of_profiles(tiles), value, i, j}, tiles.p.factor_y + j, out,
+                                   {0, 1});
+                else
+                    map_other(tiles, i, j, *value, out);
             }
             double* const to = sums + row * numbers + column / kWarp * p.directions;
             for (int64_t k = 0; k < p.directions; ++k) {

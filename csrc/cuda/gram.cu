@@ -16,7 +16,7 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     const ProblemOnDevice<T> there(device, p, poll);
     const Operands<T> operands(device, there.view);
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
-    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, false,
+    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, Packing::kNone,
                               Quad<T>::kSize);
     const int64_t rows = smaller(p.n, smaller(ceil_div(64 * chunk_numbers(), larger(1, p.m)),
                                               larger(kSlab, chunk_numbers() / p.columns)));
@@ -39,8 +39,8 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
 
 // The whole result, in memory of the device.
 template <class T>
-void run_whole(GramTiles<T> tiles, const Device& device) {
-    launch_gram(device, tiles);
+void run_whole(GramTiles<T> tiles, const Device& device, bool panels) {
+    launch_gram(device, tiles, panels);
     if (!tiles.p.symmetric) return;
     for (int k = 0; k < 2; ++k)
         if (tiles.out[k]) mirror(device, tiles.out[k], tiles.ld[k], tiles.p.n);
@@ -48,11 +48,11 @@ void run_whole(GramTiles<T> tiles, const Device& device) {
 
 // The same, copied to where it is wanted.
 template <class T>
-void run_at_once(GramTiles<T> tiles, const Problem<T>& p, const Device& device) {
+void run_at_once(GramTiles<T> tiles, const Problem<T>& p, const Device& device, bool panels) {
     Numbers<T> out[2];
     for (int k = 0; k < 2; ++k)
         if (p.out[k]) out[k] = Numbers<T>(device, p.n * p.m), tiles.out[k] = out[k].get();
-    run_whole(tiles, device);
+    run_whole(tiles, device, panels);
     for (int k = 0; k < 2; ++k)
         if (p.out[k]) copy_matrix(device, p.out[k], p.ldo[k], out[k].get(), tiles.ld[k], p.n, p.m);
 }
@@ -85,7 +85,7 @@ void write_block(const Problem<T>& p, T* out, int64_t ld, const Block<T>& block,
 
 // More than fits: blocks of rows, which the host takes while the device goes on.
 template <class T>
-void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device,
+void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device, bool panels,
                    const Poll& poll) {
     const int64_t outs = (p.out[0] != nullptr) + (p.out[1] != nullptr);
     const int64_t rows =
@@ -102,7 +102,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
             tiles.out[k] = memory, tiles.ld[k] = p.m - now.first;
             memory += now.numbers(p.m);
         }
-        launch_gram(device, tiles);
+        launch_gram(device, tiles, panels);
         return outs * now.numbers(p.m);
     };
     const auto write = [&](int64_t piece, const T* values) {
@@ -127,10 +127,10 @@ void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
     const T* const any = p.out[0] ? p.out[0] : p.out[1];
     if (on_device(any)) {
         for (int k = 0; k < 2; ++k) tiles.out[k] = p.out[k], tiles.ld[k] = p.ldo[k];
-        return run_whole(tiles, device);
+        return run_whole(tiles, device, operands.panels());
     }
-    if (p.n <= piece_numbers() / p.m) return run_at_once(tiles, p, device);
-    run_by_pieces(tiles, p, device, poll);
+    if (p.n <= piece_numbers() / p.m) return run_at_once(tiles, p, device, operands.panels());
+    run_by_pieces(tiles, p, device, operands.panels(), poll);
 }
 
 }  // namespace

@@ -30,12 +30,14 @@ struct GramTiles {
     int64_t begin, end, first;  // rows, and the first column
     T* out[2];                  // [end - begin][m - first], rows `ld` apart
     int64_t ld[2];
+    bool wide;  // quads of columns may be stored to either
 };
 
-// The map of one pair, by the code that the CPU applies to strips, from where the kernel has it.
+// The map of one pair, by the code that the CPU applies to strips, from where the kernel has it:
+// all but profiles, which have kernels of their own.
 template <class T>
-NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product,
-                         T* const (&out)[2]) {
+NTK_DEVICE void map_other(const GramTiles<T>& tiles, int64_t i, int64_t j, const T& product,
+                          T* const (&out)[2]) {
     Problem<T> p = tiles.p;
     const Pairs<T> pair{p, &product, i, j};
     const Window window{0, 1};
@@ -46,24 +48,20 @@ NTK_DEVICE void map_pair(const GramTiles<T>& tiles, int64_t i, int64_t j, const 
     } else if (p.radial) {
         p.radial = &tiles.maps.radial;
         map_radial<T>(pair, p.factor_y + j, out, window);
-    } else if (p.neuron) {
+    } else {
         p.neuron = &tiles.maps.neuron;
         map_neuron<T>(pair, p.factor_y + j, out, window);
-    } else {
-        p.profile[0] = &tiles.maps.profile[0];
-        if (p.profile[1]) p.profile[1] = &tiles.maps.profile[1];
-        map_profile<T>(pair, p.factor_y + j, out, window);
     }
 }
 
 // Calls use(row, column, place of the product) for the pairs of each slab of a tile in turn; done()
 // after each slab, with the memory still there. Rows of a slab are PITCH apart.
 template <int PITCH, class Product, class T, class Use, class Done>
-NTK_DEVICE void each_pair(const Product& product, T* memory, Use use, Done done) {
+NTK_DEVICE void each_pair(Product& product, T* memory, Use use, Done done) {
     NTK_UNROLL(1)
     for (int slab = 0; slab < Product::kRows / kSlab; ++slab) {
-        product.each(slab,
-                     [&](int row, int column, T value) { memory[row * PITCH + column] = value; });
+        product.each([&](int row, int column, T value) { memory[row * PITCH + column] = value; });
+        product.next_slab();
         barrier();
         NTK_UNROLL(1)
         for (int e = thread(); e < kSlab * Product::kColumns; e += kThreads) {
@@ -98,6 +96,12 @@ constexpr std::size_t kTileBytes = kStageBytes<Product> >
 template <class Product>
 constexpr int kGramPitch = Product::kColumns + 8;  // pieces of tensor cores meet no bank twice
 
+// The columns of tiles from j on, of `wanted`, that there are.
+template <class T>
+NTK_DEVICE int columns_from(const Problem<T>& p, int64_t j, int wanted) {
+    return static_cast<int>(larger(smaller(p.m - j, wanted), 0));
+}
+
 template <class Product, class T = typename Product::Number>
 NTK_KERNEL_OF(kBlocks<Product>)
 gram_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
@@ -115,7 +119,7 @@ gram_tiles(NTK_ARGUMENT GramTiles<T> tiles) {
         T* out[2] = {tiles.out[0], tiles.out[1]};
         for (int k = 0; k < 2; ++k)
             if (out[k]) out[k] += (i - tiles.begin) * tiles.ld[k] + j - tiles.first;
-        map_pair(tiles, i, j, *value, out);
+        map_other(tiles, i, j, *value, out);
     };
     each_pair<kGramPitch<Product>>(product, shared_memory<T>(), use, [](int) {});
 }

@@ -8,8 +8,6 @@
 
 namespace {
 
-constexpr int kImageThreads = 128;
-
 struct NetOnDevice {
     Numbers<ImageStep> steps;
     Numbers<Level> levels;
@@ -59,9 +57,11 @@ class ImageLauncher {
         store_ = Numbers<T>(device, blocks_ * pool_numbers(sizes));
     }
 
-    void start(void (*kernel)(ImageJob<T>), int64_t items, ImageJob<T> job) const {
+    using Kernel = void (*)(ImageJob<T>);  // [whether planes are in shared memory]
+    void start(const Kernel (&kernel)[2], int64_t items, ImageJob<T> job) const {
         job.planes = planes_.get(), job.store = store_.get();
-        launch(device_, kernel, smaller(items, blocks_), kImageThreads, shared_, job);
+        launch(device_, kernel[job.planes == nullptr], smaller(items, blocks_), kImageThreads,
+               shared_, job);
     }
 
   private:
@@ -110,6 +110,16 @@ void write_on_host(ImageResults<T> p, const Device& device, std::vector<double>&
         for (int64_t j = 0; j < p.m; ++j) write_pair(p, i, j);
 }
 
+// Pairs of images between two looks for Ctrl-C: half a second by the steps of their pairs of pixels, of
+// which a device does some 2^36 a second; enough for all multiprocessors.
+int64_t pairs_of_launch(const ImageNet& net, const ImageSizes& sizes) {
+    constexpr int64_t kSteps = int64_t{1} << 35, kLeast = 1 << 10, kMost = 1 << 16;
+    const Displaced all(net.level[0], net.level[0].reach, net.circular);
+    const int64_t planes = larger(1, all.rows.count * all.columns.count);
+    const int64_t steps = planes * larger(1, sizes.area) * larger(1, net.count);
+    return larger(kLeast, smaller(kMost, kSteps / steps));
+}
+
 template <class T>
 void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.m == 0) return;
@@ -118,13 +128,13 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
             throw std::invalid_argument(
                 "engine: expected \"native\" or \"numba\" for images with activations other than "
                 "ReLU");
-    constexpr int64_t kPairs = 1 << 16;  // of a launch: seconds at most, between looks for Ctrl-C
     const ImageSizes sizes(p.net);
+    const int64_t pairs = pairs_of_launch(p.net, sizes);
     const NetOnDevice net(device, p.net);
     const ImagesOnDevice<T> x(device, sizes, p.x, p.ldx, p.scale_x, p.n);
     const bool pools = next_pool(p.net, 0) < p.net.count;
-    const ImageLauncher<T> launcher(device, sizes, larger(p.n, kPairs));
-    const int64_t m = p.diagonal ? 1 : p.m, rows = smaller(p.n, larger(1, kPairs / m));
+    const ImageLauncher<T> launcher(device, sizes, larger(p.n, pairs));
+    const int64_t m = p.diagonal ? 1 : p.m, rows = smaller(p.n, larger(1, pairs / m));
     const Numbers<double> totals(device, larger(2 * rows * m, 1));
     const bool there = on_device(p.out[0] ? p.out[0] : p.out[1]);
     const Numbers<T> factor_x(device, p.factor_x, there ? p.n : 0),
@@ -143,7 +153,10 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
     std::vector<double> values;
     ImageJob<T> job{net.view,    sizes, x.view,     x.view,  0,       p.n,         p.m,
                     p.symmetric, pools, p.diagonal, nullptr, nullptr, totals.get()};
-    const auto by_rows = [&](void (*kernel)(ImageJob<T>)) {
+    using Kernel = typename ImageLauncher<T>::Kernel;
+    const Kernel prepare[2] = {prepare_images<T, false>, prepare_images<T, true>};
+    const Kernel pairs_of_images[2] = {image_pairs<T, false>, image_pairs<T, true>};
+    const auto by_rows = [&](const Kernel(&kernel)[2]) {
         for (job.begin = 0; job.begin < p.n; job.begin += rows) {
             poll();
             job.end = smaller(p.n, job.begin + rows);
@@ -155,17 +168,17 @@ void run_images(const Images<T>& p, const Device& device, const Poll& poll) {
                 write_on_host(results, device, values);
         }
     };
-    if (p.diagonal) return by_rows(prepare_images<T>);
-    launcher.start(prepare_images<T>, p.n, job);
+    if (p.diagonal) return by_rows(prepare);
+    launcher.start(prepare, p.n, job);
     std::unique_ptr<ImagesOnDevice<T>> y;
     if (!p.symmetric) {
         y = std::make_unique<ImagesOnDevice<T>>(device, sizes, p.y, p.ldy, p.scale_y, p.m);
         ImageJob<T> other = job;
         other.x = y->view, other.end = p.m;
-        launcher.start(prepare_images<T>, p.m, other);
+        launcher.start(prepare, p.m, other);
         job.y = y->view;
     }
-    by_rows(image_pairs<T>);
+    by_rows(pairs_of_images);
 }
 
 }  // namespace

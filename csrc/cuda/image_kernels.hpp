@@ -8,9 +8,11 @@
 
 namespace {
 
+constexpr int kImageThreads = 128, kImageBlocks = 3;  // that have room on a multiprocessor
+
 // Sums the parts of the threads, in a fixed order, into totals[2]: of T and of S.
-template <class T>
-NTK_DEVICE void add_up(const ImageWork<T>& work, double* totals) {
+template <class Work>
+NTK_DEVICE void add_up(const Work& work, double* totals) {
     work.partial[thread()] = work.total.t, work.partial[threads() + thread()] = work.total.s;
     barrier();
     if (thread() < 2) {
@@ -42,25 +44,25 @@ struct ImageJob {
     double* totals;     // [end - begin][m][2]
 };
 
-template <class T>
-NTK_DEVICE ImageWork<T> work_of(const ImageJob<T>& job) {
-    double* const partial = shared_memory<double>();
-    T* const shared = reinterpret_cast<T*>(partial + 2 * threads());
-    T* const planes = job.planes ? job.planes + block() * plane_numbers(job.sizes) : shared;
-    return {job.sizes, planes, job.store + block() * pool_numbers(job.sizes), partial};
+template <bool SHARED, class T>
+NTK_DEVICE ImageWork<T, SHARED> work_of(const ImageJob<T>& job) {
+    T* const planes = SHARED ? nullptr : job.planes + block() * plane_numbers(job.sizes);
+    return {job.sizes, planes, job.store + block() * pool_numbers(job.sizes),
+            shared_memory<double>()};
 }
 
 // Reads images and finds their deviations; if `whole`, their kernels with themselves too.
-template <class T>
-NTK_KERNEL prepare_images(ImageJob<T> job) {
-    ImageWork<T> work = work_of(job);
+template <class T, bool SHARED>
+NTK_KERNEL_WITH(kImageThreads, kImageBlocks)
+prepare_images(NTK_ARGUMENT ImageJob<T> job) {
+    ImageWork<T, SHARED> work = work_of<SHARED>(job);
     for (int64_t i = job.begin + block(); i < job.end; i += blocks()) {
         const Pixels<T> side = job.x.image(job.sizes, i);
         for (int64_t k = thread(); k < job.sizes.data; k += threads())
             side.data[k] = job.x.x[i * job.sizes.data + k] * job.x.scale[i];
         barrier();
         work.total = {0, 0};
-        PairAtWork<T, true> self{{{job.net, side, side, job.pools, T(0), 0, 0}, work}};
+        PairAtWork<T, true, SHARED> self{{{job.net, side, side, job.pools, T(0), 0, 0}, work}};
         first_deviations<T>(self);
         walk_planes<T, true>(self, job.whole);
         if (job.whole) add_up(work, job.totals + 2 * (i - job.begin));
@@ -82,15 +84,16 @@ NTK_DEVICE T different_images(const ImageSizes& sizes, const Pixels<T>& x, const
     return static_cast<T>(found);
 }
 
-template <class T>
-NTK_KERNEL image_pairs(ImageJob<T> job) {
-    ImageWork<T> work = work_of(job);
+template <class T, bool SHARED>
+NTK_KERNEL_WITH(kImageThreads, kImageBlocks)
+image_pairs(NTK_ARGUMENT ImageJob<T> job) {
+    ImageWork<T, SHARED> work = work_of<SHARED>(job);
     for (int64_t at = block(); at < (job.end - job.begin) * job.m; at += blocks()) {
         const int64_t i = job.begin + at / job.m, j = at % job.m;
         if (job.symmetric && j < i) continue;
         const Pixels<T> x = job.x.image(job.sizes, i), y = job.y.image(job.sizes, j);
         const T differ = job.pools ? different_images(job.sizes, x, y, work.partial) : T(1);
-        PairAtWork<T, false> pair{{{job.net, x, y, job.pools, differ, 0, 0}, work}};
+        PairAtWork<T, false, SHARED> pair{{{job.net, x, y, job.pools, differ, 0, 0}, work}};
         work.total = {0, 0};
         walk_planes<T, false>(pair, true);
         add_up(work, job.totals + 2 * at);

@@ -67,15 +67,19 @@ NTK_FN void write_to_place(const Sequences<T>& p, int64_t i, int64_t j, T value)
     if (p.symmetric) p.out[b * p.stride_row + a * p.stride_column] = value;
 }
 
-template <class T>
-NTK_KERNEL sequence_tiles(SequenceTiles<T> tiles) {
+// SHARED: the states have room in shared memory.
+template <class T, bool SHARED>
+NTK_KERNEL_WITH(kSide* kSide, 2)
+sequence_tiles(SequenceTiles<T> tiles) {
     const Sequences<T>& p = tiles.p;
     const int64_t across = (p.y.count + kSide - 1) / kSide;
     const int64_t down = (tiles.end - tiles.begin + kSide - 1) / kSide;
     Staged<T>& staged = *shared_memory<Staged<T>>();
-    State<T>* const state = (tiles.states ? tiles.states + block() * kSide * kSide * p.layers
-                                          : reinterpret_cast<State<T>*>(&staged + 1)) +
-                            thread() * p.layers;
+    State<T>* state = nullptr;
+    if constexpr (SHARED)
+        state = reinterpret_cast<State<T>*>(&staged + 1) + thread() * p.layers;
+    else
+        state = tiles.states + (block() * kSide * kSide + thread()) * p.layers;
     const bool products = p.channels > kFewChannels;
     for (int64_t tile = block(); tile < down * across; tile += blocks()) {
         const int64_t i0 = tiles.begin + tile / across * kSide, j0 = tile % across * kSide;
@@ -136,15 +140,17 @@ template <class T>
 struct SequenceLauncher {
     const Device& device;
     SequenceTiles<T> tiles;
-    bool fits;  // the states of a block into shared memory
+    bool fits;                        // the states of a block into shared memory
+    int64_t most = int64_t{1} << 30;  // blocks
     Numbers<State<T>> outside;
-
-    static constexpr int64_t kBlocks = 2048;  // that work on states in memory of the device
 
     SequenceLauncher(const Device& on, const Sequences<T>& p)
         : device(on), tiles{p, 0, 0, nullptr, nullptr} {
         fits = sizeof(Staged<T>) + held() <= largest_shared(device);
-        if (!fits) outside = Numbers<State<T>>(device, kBlocks * kSide * kSide * p.layers);
+        if (fits) return;  // else of so many blocks as run at the same time
+        most =
+            concurrent_blocks(device, sequence_tiles<T, false>, kSide * kSide, sizeof(Staged<T>));
+        outside = Numbers<State<T>>(device, most * kSide * kSide * p.layers);
         tiles.states = outside.get();
     }
     std::size_t held() const {
@@ -154,11 +160,24 @@ struct SequenceLauncher {
         tiles.begin = begin, tiles.end = end, tiles.out = out;
         const int64_t down = (end - begin + kSide - 1) / kSide,
                       across = (tiles.p.y.count + kSide - 1) / kSide;
-        const int64_t most = fits ? int64_t{1} << 30 : kBlocks;
-        launch(device, sequence_tiles<T>, smaller(down * across, most), kSide * kSide,
-               sizeof(Staged<T>) + (fits ? held() : 0), tiles);
+        launch(device, fits ? sequence_tiles<T, true> : sequence_tiles<T, false>,
+               smaller(down * across, most), kSide * kSide, sizeof(Staged<T>) + (fits ? held() : 0),
+               tiles);
     }
 };
+
+// Pairs of sequences between two looks for Ctrl-C: half a second by their steps, of which a device
+// does some 2^36 a second; enough for all multiprocessors.
+template <class T>
+int64_t pairs_of_launch(const Sequences<T>& p) {
+    constexpr int64_t kSteps = int64_t{1} << 35, kLeast = 1 << 16, kMost = 1 << 22;
+    const auto longest = [](const SequenceSide<T>& side) {  // they are ordered by length
+        return side.count ? side.length[side.count - 1] : 0;
+    };
+    const int64_t length = larger(1, smaller(longest(p.x), longest(p.y)));
+    const int64_t steps = length * p.directions * (p.layers + p.channels / 16);
+    return larger(kLeast, smaller(kMost, kSteps / larger(1, steps)));
+}
 
 template <class T>
 void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll) {
@@ -170,9 +189,8 @@ void run_sequences(const Sequences<T>& p, const Device& device, const Poll& poll
     there.x = x.view, there.y = y ? y->view : x.view, there.diagonal = diagonal.get();
     SequenceLauncher<T> launcher(device, there);
 
-    constexpr int64_t kPairs = 1 << 22;  // of a launch: seconds at most
     const int64_t n = p.x.count, m = p.y.count;
-    const int64_t wanted = larger(1, smaller(piece_numbers(), kPairs) / m);
+    const int64_t wanted = larger(1, smaller(piece_numbers(), pairs_of_launch(p)) / m);
     const int64_t rows = smaller(n, (wanted + kSide - 1) / kSide * kSide);
     const int64_t pieces = (n + rows - 1) / rows;
     const auto end_of = [&](int64_t k) { return smaller(n, (k + 1) * rows); };

@@ -53,15 +53,22 @@ struct Fma {
         }
     }
 
-    // see(row of the slab, column, product) for what this thread has of a slab.
+    // see(row of the slab, column, product) for what this thread has of the first slab.
     template <class See>
-    NTK_DEVICE void each(int slab, See see) const {
+    NTK_DEVICE void each(See see) const {
         NTK_UNROLL()
-        for (int a = 0; a < kDown; ++a) {
-            if (a / (kSlab / 16) != slab) continue;
+        for (int a = 0; a < kSlab / 16; ++a) {
             NTK_UNROLL()
             for (int b = 0; b < kAcross; ++b)
-                see(thread() / 16 + a * 16 % kSlab, thread() % 16 + 16 * b, sum[a][b]);
+                see(thread() / 16 + 16 * a, thread() % 16 + 16 * b, sum[a][b]);
+        }
+    }
+    // Makes the next slab the first: what was handed on needs no registers any more.
+    NTK_DEVICE void next_slab() {
+        NTK_UNROLL()
+        for (int a = kSlab / 16; a < kDown; ++a) {
+            NTK_UNROLL()
+            for (int b = 0; b < kAcross; ++b) sum[a - kSlab / 16][b] = sum[a][b];
         }
     }
 };
@@ -113,8 +120,8 @@ struct Factors<float, Precision::kTf32> {
     }
 };
 
-// x = big + small, to 23 bits. A product is off by 2^-21, of which a sum makes about the error of
-// strict precision. The small parts come first, where they still count.
+// x = big + small, off by 2^-22. So is a product for either factor, and for small small, which is left
+// out: by 3 2^-22 together. The small parts come first, where they still count.
 template <>
 struct Factors<float, Precision::kTf32x3> {
     using Words = Factors<float, Precision::kTf32>;
@@ -175,16 +182,22 @@ struct Mma {
     }
 
     template <class See>
-    NTK_DEVICE void each(int slab, See see) const {
+    NTK_DEVICE void each(See see) const {
         NTK_UNROLL()
-        for (int a = 0; a < kDown; ++a) {
-            if (a != slab) continue;
+        for (int b = 0; b < kAcross; ++b) {
+            NTK_UNROLL()
+            for (int r = 0; r < 4; ++r)
+                see(row() + thread() % 32 / 4 + r / 2 * 8, column(b) + thread() % 4 * 2 + r % 2,
+                    sum[0][b][r]);
+        }
+    }
+    NTK_DEVICE void next_slab() {
+        NTK_UNROLL()
+        for (int a = 1; a < kDown; ++a) {
             NTK_UNROLL()
             for (int b = 0; b < kAcross; ++b) {
                 NTK_UNROLL()
-                for (int r = 0; r < 4; ++r)
-                    see(row() + thread() % 32 / 4 + r / 2 * 8, column(b) + thread() % 4 * 2 + r % 2,
-                        sum[a][b][r]);
+                for (int r = 0; r < 4; ++r) sum[a - 1][b][r] = sum[a][b][r];
             }
         }
     }

@@ -17,6 +17,10 @@ NTK_DEVICE T sum_of_warp(T own) {
     return own;
 }
 NTK_DEVICE std::uint32_t votes_of_warp(bool own) { return __ballot_sync(~0u, own); }
+template <class T>
+NTK_DEVICE T of_lane(T own, int lane) {
+    return __shfl_sync(~0u, own, lane);
+}
 #else
 template <class T>
 NTK_DEVICE T sum_of_warp(T own) {
@@ -30,6 +34,10 @@ NTK_DEVICE std::uint32_t votes_of_warp(bool own) {
     std::uint32_t bits = 0;
     for (std::size_t lane = 0; lane < kWarp; ++lane) bits |= std::uint32_t{all[lane]} << lane;
     return bits;
+}
+template <class T>
+NTK_DEVICE T of_lane(T own, int lane) {
+    return ntkfast::emulation::Machine::here().exchange(own)[static_cast<std::size_t>(lane)];
 }
 #endif
 

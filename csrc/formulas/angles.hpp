@@ -42,9 +42,13 @@ NTK_BOTH Apart<T> apart(const T* x, const T* y, int64_t d, T norm, T ratio) {
 
 // sin^2 of half the angle; equal rows give exactly 0.
 template <class T>
-NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
-    const T sine2 = apart<T>(x, y, d, norm, ratio).sine2();
+NTK_BOTH T half_angle(const Apart<T>& rows) {
+    const T sine2 = rows.sine2();
     return sine2 / (2 + 2 * root(sine2 < 1 ? 1 - sine2 : T(0)));
+}
+template <class T>
+NTK_BOTH T half_angle_from_differences(const T* x, const T* y, int64_t d, T norm, T ratio) {
+    return half_angle<T>(apart<T>(x, y, d, norm, ratio));
 }
 
 template <class T>

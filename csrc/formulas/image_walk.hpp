@@ -20,6 +20,9 @@ struct Planes {
         const int64_t o = at * kLanes<T>;
         return {load<T>(s + o), load<T>(v + o), load<T>(t + o)};
     }
+    NTK_FN void start(int64_t at, const Vec<T>& covariance) const {
+        store<T>(s + at * kLanes<T>, covariance);
+    }
     NTK_FN void put(int64_t at, const PixelPair<T>& pair) const {
         const int64_t o = at * kLanes<T>;
         store<T>(s + o, pair.s), store<T>(v + o, pair.v), store<T>(t + o, pair.t);
@@ -107,16 +110,16 @@ NTK_LOOP void pooled_deviations(const Pair& p, int64_t k, const Store& from, con
 // Covariances of the pixels; the first step, a convolution, needs no more.
 template <class T, class Pair>
 NTK_LOOP void start_plane(const Pair& p) {
-    const Planes<T> plane = p.work.plane;
+    const auto plane = p.work.plane;
     p.each_pair(0, [&](int64_t at, int64_t x, int64_t y) {
-        store<T>(plane.s + at * kLanes<T>, first_covariance<T>(p, x, y));
+        plane.start(at, first_covariance<T>(p, x, y));
     });
 }
 
 // Step k adds a saved plane.
 template <class T, class Pair>
 NTK_LOOP void add_plane(const Pair& p, int64_t k) {
-    const Planes<T> plane = p.work.plane, saved = p.work.slot[p.net.step[k].slot];
+    const auto plane = p.work.plane, saved = p.work.slot[p.net.step[k].slot];
     const int64_t here = p.net.level[k + 1].offset, to_branch = here - p.net.level[k].offset;
     const int64_t to_saved = here - saved_level(p.net, k).offset;
     p.each_pair(k + 1, [&](int64_t at, int64_t x, int64_t y) {
@@ -127,7 +130,7 @@ NTK_LOOP void add_plane(const Pair& p, int64_t k) {
 // Step k multiplies by a saved plane.
 template <class T, class Pair>
 NTK_LOOP void multiply_plane(const Pair& p, int64_t k) {
-    const Planes<T> plane = p.work.plane, saved = p.work.slot[p.net.step[k].slot];
+    const auto plane = p.work.plane, saved = p.work.slot[p.net.step[k].slot];
     p.each_pair(k + 1, [&](int64_t at, int64_t, int64_t) {
         const PixelPair<T> a = plane.get(at), b = saved.get(at);
         plane.put(at, {a.s * b.s, a.v * (T(1) - b.v) + b.v, a.t * b.s + a.s * b.t});
@@ -137,7 +140,7 @@ NTK_LOOP void multiply_plane(const Pair& p, int64_t k) {
 // Step k divides by deviations.
 template <class T, class Pair>
 NTK_LOOP void normalize_plane(const Pair& p, int64_t k) {
-    const Planes<T> plane = p.work.plane;
+    const auto plane = p.work.plane;
     const int64_t before = p.net.level[k].offset - p.net.level[k + 1].offset;
     p.each_pair(k + 1, [&](int64_t at, int64_t x, int64_t y) {
         PixelPair<T> pair = plane.get(at);
@@ -156,7 +159,7 @@ NTK_LOOP void fetch_plane(const Pair& p, int64_t k, const Store& from, const T* 
     if (a < 0 || b < 0) return;
     const T* const s = sums + from.plane(a, b) * kLanes<T>;
     const T* const t = s + from.size() * kLanes<T>;
-    const Planes<T> plane = p.work.plane;
+    const auto plane = p.work.plane;
     const Vec<T> differ = p.di == 0 && p.dj == 0 ? p.differ : broadcast<T>(T(1));
     p.each_pair(k, [&](int64_t at, int64_t x, int64_t y) {
         const int64_t o = at * kLanes<T>;

@@ -85,8 +85,9 @@ def precision(name: str) -> Iterator[None]:
         ``strict``, the default: every product and every sum is rounded to float32. An inner product
         of d terms is off by at most d 2^-24 of the product of the norms, about sqrt(d) 2^-25 in
         practice. ``3xtf32``: tensor cores multiply numbers split in two, for an error of at most
-        2^-21 besides that of the sums. ``tf32``: factors are rounded to 11 bits. Cosines are off
-        by at most 2^-10, about 2^-11 / sqrt(d) in practice.
+        3 2^-22 (of either factor and of the product of the small parts, which is left out) besides
+        that of the sums, which are cut off and not rounded. ``tf32``: factors are rounded to 11
+        bits. Cosines are off by at most 2^-10, about 2^-11 / sqrt(d) in practice.
 
     Raises
     ------
