@@ -32,7 +32,7 @@ NEEDS = {
     "torch": r"^(?:>>> )?import torch|\btorch\.|\bnf\.torch\b",
     "zarr": r"\.zarr\b",
 }
-DEVICE = re.compile(r"""device="cuda"|engine="cuda"|cuda\.(?:device|precision)""")
+DEVICE = re.compile(r"""device="cuda"|engine="cuda"|cuda\.(?:device|precision)|#.* on the device""")
 
 
 @dataclass(frozen=True)
