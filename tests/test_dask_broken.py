@@ -222,7 +222,7 @@ def test_two_clients_and_one_store(
 
     monkeypatch.setattr(files, "_written", counted)
     K = gram()
-    assert 0 < len(missing) < 64
+    assert 0 < len(missing) < 250  # of 253
     assert not (tmp_path / "K.zarr.lock").exists()
     np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
 
