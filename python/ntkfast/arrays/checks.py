@@ -114,10 +114,13 @@ def image_shape(name: str, shape: tuple[int, ...], wanted: Shape | None) -> Shap
             raise ValueError(f"{name}: expected shape (*, {width}), got {shape}")
         return wanted
     if len(shape) != 4:
-        hint = ", or rows and a network with shape=(height, width, channels)"
+        hints = {
+            2: ", or rows and a network with shape=(height, width, channels)",
+            3: " (images of one channel: X[..., None])",
+        }
         raise ValueError(
             f"{name}: expected shape (images, height, width, channels)"
-            f"{hint if len(shape) == 2 else ''}, got {shape}"
+            f"{hints.get(len(shape), '')}, got {shape}"
         )
     if wanted is not None and shape[1:] != wanted:
         raise ValueError(f"{name}: expected images of shape {wanted}, got {shape[1:]}")

@@ -36,7 +36,8 @@ def spectrum(
     """Draw Mercer eigenvalues over the degree of the spherical harmonics, on logarithmic axes.
 
     Even degrees have full marks and a solid line, odd degrees hollow marks and a dotted one.
-    Exact zeros, which a logarithm cannot show, are left out.
+    Exact zeros and degree 0, which a logarithm cannot show, are left out, and marks
+    beyond degree 32.
 
     Parameters
     ----------

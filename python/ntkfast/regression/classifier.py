@@ -40,8 +40,11 @@ class KernelClassifier(
         Which kernel of a network.
     exact_rows, n_probes, random_state
         As for `KernelRidgeCV`.
-    method, memory, tol, progress
+    method, memory, tol
         As for `ntkfast.regression.solve`, which is called for more than `exact_rows` inputs.
+    progress : bool, optional
+        Whether matrices, solvers and predictions show a bar. Default: on a terminal, after some
+        seconds; True: at once, but for matrices that take a moment.
     engine, threads
         As for calling a kernel.
     client : distributed.Client or str, optional

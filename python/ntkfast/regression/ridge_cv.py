@@ -95,8 +95,11 @@ class KernelRidgeCV(KernelRegressor, PathEstimator):
         Columns of random signs of that estimate, whose error falls like 1 / sqrt(n_probes).
     random_state : int, RandomState or None
         Of the signs.
-    method, memory, tol, progress
+    method, memory, tol
         As for `ntkfast.regression.solve`, which is called for more than `exact_rows` inputs.
+    progress : bool, optional
+        Whether matrices, solvers and predictions show a bar. Default: on a terminal, after some
+        seconds; True: at once, but for matrices that take a moment.
     engine, threads
         As for calling a kernel.
     client : distributed.Client or str, optional

@@ -41,8 +41,9 @@ def ntk_mmd_test(
         Inputs of the kernel; for kernels of sequences also a list.
     Y : (m, ...) array
     kernel : Kernel, optional
-        The NTK or NNGP of any network, finite (``MLP.ntk``) or not. Default: the time-zero NTK of
-        `softplus_network`, drawn with `rng`.
+        The NTK or NNGP of any network, finite (``MLP.ntk``) or not. Default, as in the paper: the
+        time-zero NTK of `softplus_network`, drawn with `rng`, which sees shifts of the mean and
+        hardly anything else; ``ntkfast.FullyConnected(2).ntk`` sees changes of scale too.
     split : float, optional
         Share of both samples used for training. Default: no split, which has the higher power.
     bootstrap : {"full", "test"}, default "full"
