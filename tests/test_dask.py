@@ -16,6 +16,7 @@ import pytest
 import ntkfast as nf
 from ntkfast.dask import dispatch, tasks
 from ntkfast.dask.evaluation import ClusterEvaluation
+from ntkfast.dask.parts import is_here
 from ntkfast.dask.session import Session
 
 distributed = pytest.importorskip("distributed")
@@ -523,3 +524,18 @@ def test_a_tile_that_raises(
     assert (1, 2) not in recorded
     np.testing.assert_array_equal(gram(client=client), KERNELS["zonal"](X))
     assert sorted(recorded) == [(i, j) for i in range(3) for j in range(i, 3)]  # each once
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("tcp://127.0.0.1:40001", True),
+        ("tls://[::1]:40001", True),
+        ("inproc://10.0.0.3/71/4", True),
+        ("tcp://10.0.0.3:40001", False),
+        ("tcp://127.example.org:40001", False),
+        (None, False),
+    ],
+)
+def test_workers_of_this_machine_are_told_by_their_address(address: str | None, here: bool) -> None:
+    assert is_here(address) is here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, TypeAlias
 
 GONE = "lost", "cancelled"  # of a future: what it stood for was lost with a worker
@@ -66,7 +67,10 @@ def is_here(worker: str | None) -> bool:
         return False
     scheme, _, place = worker.partition("://")
     host = place.rpartition(":")[0].strip("[]")
-    return scheme == "inproc" or host == "::1" or host.startswith("127.")
+    try:
+        return scheme == "inproc" or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return host == "localhost"
 
 
 def send(client: Any, parts: Sequence[Part], direct: bool | None = None) -> None:
