@@ -44,6 +44,19 @@ with Client(sys.argv[1]) as client:
 """
 
 
+HELD = """
+import time
+from ntkfast.dask import files
+
+def held(*arguments, written=files._written):
+    for tile in written(*arguments):
+        time.sleep(60)  # alive, and not done before others have come
+        yield tile
+
+files._written = held
+"""
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -201,13 +214,14 @@ def test_two_clients_and_one_store(
     """The second is refused as long as the first lives; killed, it is waited for and replaced."""
     pytest.importorskip("zarr")
     monkeypatch.setattr(leases, "PATIENCE", 4.0)
-    X, url = rows(2200), f"file://{tmp_path}/K.zarr"
+    X, url = rows(1100), f"file://{tmp_path}/K.zarr"
     np.save(tmp_path / "X.npy", X)
-    command = [sys.executable, "-c", JOB, client.scheduler.address, str(tmp_path / "X.npy"), url]
+    arguments = client.scheduler.address, str(tmp_path / "X.npy"), url
+    command = [sys.executable, "-c", HELD + JOB, *arguments]
     gram = partial(nf.dask.gram, KERNEL, X, out=url, tile=100, client=client)
     job = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        until(lambda: len(list(tmp_path.glob("K.zarr/c/*/*"))) > 5)
+        until(lambda: list(tmp_path.glob("K.zarr/c/*/*")))
         with pytest.raises(nf.batch.BatchError, match=rf"another job \(process {job.pid} on"):
             gram()
     finally:
@@ -222,7 +236,7 @@ def test_two_clients_and_one_store(
 
     monkeypatch.setattr(files, "_written", counted)
     K = gram()
-    assert 0 < len(missing) < 250  # of 253
+    assert 0 < len(missing) < 66
     assert not (tmp_path / "K.zarr.lock").exists()
     np.testing.assert_allclose(K[::100], KERNEL(X[::100], X), rtol=1e-12)
 
