@@ -539,3 +539,15 @@ def test_a_tile_that_raises(
 )
 def test_workers_of_this_machine_are_told_by_their_address(address: str | None, here: bool) -> None:
     assert is_here(address) is here
+
+
+def test_workers_that_join_from_elsewhere_are_asked_by_the_scheduler(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = dispatch.Dispatch(client, list, [], 1.0, None, lambda engine: None)
+    work._hand_out()
+    assert work._direct
+    monkeypatch.setattr(dispatch, "is_here", lambda worker: False)
+    work._looked = -dispatch.LOOK - time.monotonic()
+    work._hand_out()
+    assert work._direct is None

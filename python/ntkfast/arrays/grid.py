@@ -21,6 +21,11 @@ class Grid:
             for j in range(i if self.symmetric else 0, math.ceil(self.shape[1] / self.tile[1])):
                 yield i, j
 
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return sum(1 for _ in self.tiles())
+
     def span(self, i: int, j: int) -> tuple[slice, slice]:
         """Rows and columns of a tile."""
         (n, m), (rows, columns) = self.shape, self.tile

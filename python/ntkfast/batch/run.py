@@ -287,7 +287,7 @@ def _write(
         compare(journal, old, header)
     if old is not None and sink.exists():
         done = journal.done
-        goes_on(path, len(done), f"of {len(list(grid.tiles()))} tiles")
+        goes_on(path, len(done), f"of {grid.count} tiles")
         require_space(sink.partial, sink.size - sink.allocated())
     else:
         done = set()
@@ -302,7 +302,7 @@ def _write(
                 fill(Work(job, grid, step, frozenset(done), sink, journal, bar))
     except KeyboardInterrupt as error:
         error.add_note(
-            f"{path}: {len(journal.done)} of {len(list(grid.tiles()))} tiles are done and kept; "
+            f"{path}: {len(journal.done)} of {grid.count} tiles are done and kept; "
             "the same job goes on from there when it is run again"
         )
         raise

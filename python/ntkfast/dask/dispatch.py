@@ -88,7 +88,7 @@ class Dispatch(Generic[T]):
         self._by_future: dict[Any, Group] = {}  # those under way
         self._completed = as_completed(loop=client.loop)
         self._threads: dict[str | None, int] = {}
-        self._direct: bool | None = client.direct_to_workers
+        self._direct: bool | None = None  # whether workers are reached past the scheduler
         self._looked = -LOOK
         self._guess = seconds
         self._taken, self._made = Counter[str](), Counter[str]()  # by each worker: seconds, calls
@@ -114,7 +114,8 @@ class Dispatch(Generic[T]):
             except OSError as error:
                 raise without_scheduler() from error
             self._looked = time.monotonic()
-            if self._direct is None and all(map(is_here, self._threads)):
+            self._direct = self._client.direct_to_workers
+            if self._direct is None and all(map(is_here, self._threads)):  # as they are now
                 self._direct = True
         load = Counter(group.worker for group in self._by_future.values())
         fresh: dict[str | None, list[Group]] = {}

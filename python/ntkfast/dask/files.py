@@ -121,7 +121,7 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings, lease: L
     sink = StoreSink(url, grid, job.dtype)
     done = begun(sink, header, settings.resume, settings.overwrite)
     if done:
-        goes_on(url, len(done), f"of {len(list(grid.tiles()))} tiles")
+        goes_on(url, len(done), f"of {grid.count} tiles")
     missing = [tile for tile in grid.tiles() if tile not in done]
     with Bar(settings.progress, url, grid.total, "pairs") as bar:
         bar.skip(sum(grid.pairs(i, j) for i, j in done))

@@ -75,8 +75,8 @@ def carry_pairs(
         i, j = i[same], j[same]
         w[i, j], co[i, j] = 0, 2
         if masked:  # equal images have masks of their own
-            own = (i + part.start == j) & (Y is None)
-            i, j = i[own], j[own]
+            itself = (i + part.start == j) & (Y is None)
+            i, j = i[itself], j[itself]
         pairs = Pairs(q[part], p, w, co, tangents[part].astype(np.float64), 0.0)
         found = walk(layers, pairs)
         tops = equal.ntk[part.start + i], equal.nngp[part.start + i]
