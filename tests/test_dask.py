@@ -534,17 +534,16 @@ def test_a_tile_that_raises(
         ("inproc://10.0.0.3/71/4", True),
         ("tcp://10.0.0.3:40001", False),
         ("tcp://127.example.org:40001", False),
-        (None, False),
     ],
 )
-def test_workers_of_this_machine_are_told_by_their_address(address: str | None, here: bool) -> None:
+def test_workers_of_this_machine_are_told_by_their_address(address: str, here: bool) -> None:
     assert is_here(address) is here
 
 
 def test_workers_that_join_from_elsewhere_are_asked_by_the_scheduler(
     client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = dispatch.Dispatch(client, list, [], 1.0, None, lambda engine: None)
+    work = dispatch.Dispatch(client, list, [], None, 1.0, None, lambda engine: None)
     work._hand_out()
     assert work._direct
     monkeypatch.setattr(dispatch, "is_here", lambda worker: False)

@@ -12,7 +12,7 @@ import numpy as np
 from ntkfast.arrays.collections import FloatArray, memories
 from ntkfast.arrays.dask_arrays import check_length, is_dask
 from ntkfast.arrays.panels import panels
-from ntkfast.arrays.ragged import Sequences, joined
+from ntkfast.arrays.ragged import Sequences
 from ntkfast.batch.matrices import (
     Matrix,
     as_matrix,
@@ -118,7 +118,7 @@ def parts_of(name: str, X: Matrix, slices: list[slice], dtype: np.dtype[Any]) ->
         found = rows_of(X, rows, dtype)
         if not isinstance(found, Sequences):  # which are finite
             check_finite(name, found, rows.start)
-        return joined([found])
+        return found
 
     size = X.shape[0] * width_of(X) * dtype.itemsize
     return cut(lambda rows: Part(partial(block, rows)), slices, size)
@@ -144,8 +144,7 @@ def bytes_of(inputs: Any) -> int:
 
 
 def _rows(inputs: Any, rows: slice) -> Any:
-    """Return some rows without the array that they are a view of."""
-    return joined([inputs[rows]])
+    return inputs[rows]
 
 
 def _of_dask(

@@ -8,16 +8,17 @@ and more of them. Results do not depend on any of this.
 
 from __future__ import annotations
 
-import math
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any, Generic, TypeVar
 
 from ntkfast._version import __version__
+from ntkfast.dask.lending import OutOfReachError, can_read
 from ntkfast.dask.parts import Calls, filled, is_here, numbered, send, without_scheduler
 
 T = TypeVar("T")
@@ -27,6 +28,7 @@ HELD = 16  # groups for each thread whose results wait for one before them, at m
 SHARE = 1.1  # times a group that each thread gets is all that is left, at least
 SECONDS = 0.5  # of a group, at most; and for each thread of many,
 TASK = 0.008  # twice what one group takes the processor of scheduler and client
+ROUNDING = 1e-9  # of sums of costs, at most
 LOOK = 5.0  # seconds after which workers are counted again
 
 
@@ -38,6 +40,8 @@ class Group:
     ----------
     calls : list of tuples
         Arguments.
+    cost : float
+        Of all of them.
     worker : str or None
         Who is to compute it; None: whom the scheduler chooses.
     future : Future
@@ -46,6 +50,7 @@ class Group:
     """
 
     calls: Calls
+    cost: float
     worker: str | None = None
     future: Any = None
     is_done: bool = False
@@ -62,8 +67,10 @@ class Dispatch(Generic[T]):
         Takes some calls and returns the list of their results.
     calls : list of tuples
         Arguments of each.
+    costs : list of float, or None
+        Of each, in any unit; None: 1.
     seconds : float
-        Of a call, until it is measured.
+        Of a unit, until it is measured.
     engine : str or None
         That calls ask for; None: the best one of each worker.
     told : callable
@@ -75,6 +82,7 @@ class Dispatch(Generic[T]):
         client: Any,
         function: Callable[[Calls], list[T]],
         calls: Calls,
+        costs: Sequence[float] | None,
         seconds: float,
         engine: str | None,
         told: Callable[[str], None],
@@ -84,14 +92,16 @@ class Dispatch(Generic[T]):
         as_completed: Any = distributed.as_completed
         self._client, self._engine, self._told = client, engine, told
         self._function, self._calls, self._begun = function, calls, 0
+        self._ends = [0.0, *accumulate([1.0] * len(calls) if costs is None else costs)]
         self._groups: deque[Group] = deque()  # in order, until they are given out
         self._by_future: dict[Any, Group] = {}  # those under way
         self._completed = as_completed(loop=client.loop)
         self._threads: dict[str | None, int] = {}
         self._direct: bool | None = None  # whether workers are reached past the scheduler
+        self._lends = False  # whether they read what lies in the memory of this process
         self._looked = -LOOK
         self._guess = seconds
-        self._taken, self._made = Counter[str](), Counter[str]()  # by each worker: seconds, calls
+        self._taken, self._made = defaultdict[str, float](float), defaultdict[str, float](float)
         self._even, self._equal = 0.0, 0  # seconds of a group, and groups that get as many
 
     def __iter__(self) -> Iterator[T]:
@@ -109,16 +119,9 @@ class Dispatch(Generic[T]):
     def _hand_out(self) -> bool:
         """Give each worker enough to do; returns whether anything is left."""
         if time.monotonic() - self._looked > LOOK:
-            try:
-                self._threads = self._client.nthreads() or {None: 1}
-            except OSError as error:
-                raise without_scheduler() from error
-            self._looked = time.monotonic()
-            self._direct = self._client.direct_to_workers
-            if self._direct is None and all(map(is_here, self._threads)):  # as they are now
-                self._direct = True
+            self._look()
         load = Counter(group.worker for group in self._by_future.values())
-        fresh: dict[str | None, list[Group]] = {}
+        fresh: defaultdict[tuple[str | None, int], list[Group]] = defaultdict(list)
         every = sum(self._threads.values())
         pace = {worker: self._pace(worker) for worker in self._threads}
         rate = sum(count / pace[worker] for worker, count in self._threads.items())
@@ -128,7 +131,7 @@ class Dispatch(Generic[T]):
             return load[worker] / self._threads[worker]
 
         while self._begun < len(self._calls) and len(self._groups) < HELD * every:
-            left = (len(self._calls) - self._begun) / rate  # seconds
+            left = (self._ends[-1] - self._ends[self._begun]) / rate  # seconds
             useful = [w for w in pace if pace[w] <= left + AHEAD * quickest]  # others end too late
             worker = min(useful, key=fill)
             if fill(worker) >= AHEAD:
@@ -136,41 +139,60 @@ class Dispatch(Generic[T]):
             if not self._equal:
                 self._even, self._equal = left / SHARE, every
             self._equal -= 1
-            size = self._size(pace[worker], max(SECONDS, TASK * every))
-            group = Group(self._calls[self._begun : self._begun + size])
-            self._begun += len(group.calls)
+            group = self._group(pace[worker], max(SECONDS, TASK * every))
             self._groups.append(group)
-            fresh.setdefault(worker, []).append(group)
+            fresh[worker, int(fill(worker))].append(group)
             load[worker] += 1
         self._submit(fresh)
         return bool(self._groups)
 
+    def _look(self) -> None:
+        """Learn who works, and how they are reached: as it is now."""
+        try:
+            self._threads = self._client.nthreads() or {None: 1}
+        except OSError as error:
+            raise without_scheduler() from error
+        self._looked = time.monotonic()
+        self._direct = self._client.direct_to_workers
+        here = all(map(is_here, self._threads))
+        if self._direct is None and here:
+            self._direct = True
+        self._lends = here and can_read(
+            self._client, [worker for worker in self._threads if worker]
+        )
+
     def _pace(self, worker: str | None) -> float:
-        """Return the seconds that a call takes a worker, as far as they are known."""
-        taken, made = self._taken.total(), self._made.total()
-        if worker is not None and self._made[worker]:
+        """Return the seconds that a unit takes a worker, as far as they are known."""
+        taken, made = sum(self._taken.values()), sum(self._made.values())
+        if worker is not None and worker in self._made:
             taken, made = self._taken[worker], self._made[worker]
         return max(taken / made, 1e-9) if made else self._guess
 
-    def _size(self, seconds: float, most: float) -> int:
-        """Return how many calls of so many seconds make a group: a share of all, then less."""
-        return max(1, min(math.ceil(self._even / seconds), int(most / seconds)))
+    def _group(self, pace: float, most: float) -> Group:
+        """Return the next calls: a share of all, then less; of so many seconds at most."""
+        done, first = self._ends[self._begun], self._begun
+        enough = bisect_left(self._ends, done + self._even / pace * (1 - ROUNDING))
+        allowed = bisect_right(self._ends, done + most / pace) - 1
+        self._begun = min(max(min(enough, allowed), first + 1), len(self._calls))
+        return Group(self._calls[first : self._begun], self._ends[self._begun] - done)
 
-    def _submit(self, fresh: dict[str | None, list[Group]]) -> None:
-        """Send groups to workers, and first what they need that is nowhere yet."""
-        works = {
-            worker: [numbered(group.calls) for group in groups] for worker, groups in fresh.items()
-        }
+    def _submit(self, fresh: Mapping[tuple[str | None, int], list[Group]]) -> None:
+        """Send groups to workers, and first what they need that is nowhere yet.
+
+        By worker and turn: of tasks that arrive together an idle worker begins with any.
+        """
+        works = {key: [numbered(group.calls) for group in groups] for key, groups in fresh.items()}
         parts = [part for work in works.values() for _, needed in work for part in needed]
-        send(self._client, list(dict.fromkeys(parts)), self._direct)
-        for worker, groups in fresh.items():
+        send(self._client, list(dict.fromkeys(parts)), self._direct, self._lends)
+        for (worker, turn), groups in fresh.items():
+            work = works[worker, turn]
             futures = self._client.map(
                 _run,
                 [__version__] * len(groups),
                 [self._engine] * len(groups),
                 [self._function] * len(groups),
-                [calls for calls, _ in works[worker]],
-                [[part.future for part in needed] for _, needed in works[worker]],
+                [calls for calls, _ in work],
+                [[part.future for part in needed] for _, needed in work],
                 pure=False,
                 workers=None if worker is None else [worker],
                 allow_other_workers=worker is not None,  # should it be gone
@@ -181,8 +203,10 @@ class Dispatch(Generic[T]):
             self._completed.update(futures)
 
     def _settle(self, group: Group) -> None:
-        """Note that a group has ended; what was lost begins again."""
-        if group.future.status in ("finished", "error"):
+        """Note that a group has ended; what was lost, or could not read, begins again."""
+        future = group.future
+        unread = future.status == "error" and isinstance(future.exception(), OutOfReachError)
+        if future.status in ("finished", "error") and not unread:
             group.is_done = True
         else:
             self._again(group)
@@ -194,8 +218,9 @@ class Dispatch(Generic[T]):
         group.losses += 1
         if group.losses > LOSSES:
             raise _lost(f"{group.losses} times")
-        group.is_done, self._looked = False, -LOOK
-        self._submit({None: [group]})
+        group.is_done = False
+        self._look()
+        self._submit({(None, 0): [group]})
 
     def _results(self) -> Iterator[T]:
         """Yield the results before the first group that is under way; raise the error of one."""
@@ -203,13 +228,16 @@ class Dispatch(Generic[T]):
 
         ready = list(takewhile(lambda group: group.is_done, self._groups))
         good = list(takewhile(lambda group: group.future.status != "error", ready))
+        if not ready:
+            return
         try:
             found = self._client.gather([group.future for group in good], direct=self._direct)
             for results, seconds, worker, engine in found:
-                self._groups.popleft().future = None  # let go of what the worker holds
+                group = self._groups.popleft()
+                group.future = None  # let go of what the worker holds
                 self._told(engine)
                 self._taken[worker] += seconds
-                self._made[worker] += len(results)
+                self._made[worker] += group.cost
                 yield from results
             if len(good) < len(ready):
                 ready[len(good)].future.result()

@@ -184,8 +184,8 @@ def symmetric(
     session: Session, kernel: Kernel, X: Blocks, V: FloatArray, engine: str | None, bar: Bar
 ) -> Values:
     """Return K(X, X) V in float64: a call for each pair of groups, added in their order."""
-    factors, count = X.like(V), len(X.slices)
-    pairs = [block_pair(task, count) for task in range(count_pairs(count))]
+    factors, blocks = X.like(V), len(X.slices)
+    pairs = [block_pair(task, blocks) for task in range(count_pairs(blocks))]
     inputs, factor = whole(X.pieces), whole(factors)
 
     def call(pair: BlockPair) -> tuple[Any, ...]:
@@ -201,16 +201,26 @@ def symmetric(
         parts = [X.pieces[k] for k in some], [factors[k] for k in some]
         return kernel, *parts, groups, engine, pair
 
+    def count(pair: BlockPair) -> int:
+        i, j, *_ = pair
+        size, other = _length(X.slices[i]), _length(X.slices[j])
+        return size * other if i != j else size * (size + 1) // 2
+
     sums = np.zeros(V.shape)
-    work = map(call, pairs)
-    guess = max(SECONDS, _length(X.slices[0]) ** 2 / PAIRS)
-    results = session.ordered(tasks.group_products, work, guess, together=True, engine=engine)
-    for (i, j, *_), found in zip(pairs, results, strict=True):
+    counts = [count(pair) for pair in pairs]
+    results = session.ordered(
+        tasks.group_products,
+        map(call, pairs),
+        max(SECONDS / max(counts), 1 / PAIRS),
+        together=True,
+        costs=counts,
+        engine=engine,
+    )
+    for (i, j, *_), size, found in zip(pairs, counts, results, strict=True):
         for k, part in zip((i, j), found, strict=False):  # one, if a group is with itself
             if part is not None:
                 sums[X.slices[k]] += part
-        size, other = _length(X.slices[i]), _length(X.slices[j])
-        bar.update(size * other if i != j else size * (size + 1) // 2)
+        bar.update(size)
     return sums
 
 

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
+import numpy as np
+
+from ntkfast.arrays.ragged import joined
+from ntkfast.dask.lending import Lender, Loan
+
 GONE = "lost", "cancelled"  # of a future: what it stood for was lost with a worker
 SENT_BYTES = 64 << 20  # of what is read and sent at a time
 SHARED_BYTES = 64 << 20  # of inputs that all workers have all of
@@ -23,18 +28,34 @@ class Part:
     Parameters
     ----------
     read : callable, optional
-        Returns the value.
+        Returns the value; the memory may be another's.
     future : distributed.Future, optional
         Of what the cluster itself can make again.
+    is_for_all : bool
+        Whether every worker needs it: those of this machine read it where it lies, then.
     """
 
-    def __init__(self, read: Callable[[], Any] | None, future: Any = None) -> None:
-        self.read, self.future = read, future
+    def __init__(
+        self, read: Callable[[], Any] | None, future: Any = None, is_for_all: bool = False
+    ) -> None:
+        self.read, self.future, self.is_for_all = read, future, is_for_all
+        self._lender: Lender | None = None
 
-    @property
-    def is_missing(self) -> bool:
-        """Whether it must be sent before it is used."""
-        return self.read is not None and (self.future is None or self.future.status in GONE)
+    def is_missing(self, lends: bool) -> bool:
+        """Whether it must be sent before it is used by workers who can read what is lent or not."""
+        if self.read is None:
+            return False
+        is_gone = self.future is None or self.future.status in GONE
+        return is_gone or (self._lender is not None and not lends)
+
+    def value(self, lends: bool) -> Any:
+        """Return what is to be sent: where the value is, if that is enough."""
+        assert self.read is not None
+        found, self._lender = self.read(), None
+        if not (lends and self.is_for_all and type(found) is np.ndarray):
+            return joined([found])  # without the array that it may be a view of
+        self._lender = Lender(found)
+        return self._lender.loan
 
 
 @dataclass(frozen=True)
@@ -49,6 +70,7 @@ def cut(make: Callable[[slice], Part], slices: Sequence[slice], size: int) -> li
     """Return rows as pieces: of one part if it has few bytes, since each key costs time, too."""
     if size <= SHARED_BYTES:
         whole = make(slice(0, slices[-1].stop))
+        whole.is_for_all = True
         return [Piece(whole, rows) for rows in slices]
     return [Piece(make(rows), slice(0, rows.stop - rows.start)) for rows in slices]
 
@@ -61,10 +83,8 @@ def whole(pieces: Sequence[Piece]) -> Piece | None:
     return Piece(one, slice(0, pieces[-1].rows.stop))
 
 
-def is_here(worker: str | None) -> bool:
+def is_here(worker: str) -> bool:
     """Whether a worker is a process of this machine that needs no scheduler between, by address."""
-    if worker is None:
-        return False
     scheme, _, place = worker.partition("://")
     host = place.rpartition(":")[0].strip("[]")
     try:
@@ -73,22 +93,24 @@ def is_here(worker: str | None) -> bool:
         return host == "localhost"
 
 
-def send(client: Any, parts: Sequence[Part], direct: bool | None = None) -> None:
+def send(
+    client: Any, parts: Sequence[Part], direct: bool | None = None, lends: bool = False
+) -> None:
     """Bring values to the cluster, many at a time: each to one worker, others fetch it.
 
-    `direct`: past the scheduler, as for `distributed.Client.scatter`.
+    `direct`: past the scheduler, as for `distributed.Client.scatter`; `lends`: whether all workers
+    can read what this process lends.
     """
     from dask.sizeof import sizeof
 
-    missing = [part for part in parts if part.is_missing]
+    missing = [part for part in parts if part.is_missing(lends)]
     while missing:
         values: list[Any] = []
         size = 0
         for part in missing:
             if values and size > SENT_BYTES:
                 break
-            assert part.read is not None
-            values.append(part.read())
+            values.append(part.value(lends))
             size += sizeof(values[-1])
         futures = _scattered(client, values, direct)
         for part, future in zip(missing, futures, strict=False):
@@ -142,7 +164,10 @@ def filled(arguments: Sequence[Any], values: Sequence[Any]) -> list[Any]:
             return filled(value, values)
         if not isinstance(value, Slot):
             return value
-        found = values[value.index]  # the same object, if all of it is meant
+        found = values[value.index]
+        if isinstance(found, Loan):
+            found = found.array
+        # the same object, if all of it is meant
         return found if value.rows == slice(0, len(found)) else found[value.rows]
 
     return [fill(value) for value in arguments]

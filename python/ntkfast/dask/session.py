@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,6 +62,7 @@ class Session:
         calls: Iterable[tuple[Any, ...]],
         seconds: float = 1.0,
         together: bool = False,
+        costs: Sequence[float] | None = None,
         engine: str | None = None,
     ) -> Iterator[Any]:
         """Yield function(*arguments) for each tuple of arguments, in their order.
@@ -69,8 +70,9 @@ class Session:
         With `together` a function takes several tuples, and returns a list of as many results.
 
         An argument that is a `Piece`, or a list of them, is sent as what it stands for, and again
-        when it was lost with a worker. `seconds` is what a call may take, until it is measured,
-        and `engine` what it is told to compute with.
+        when it was lost with a worker. `costs` are those of calls beside each other (default: all
+        1), `seconds` is what one of cost 1 may take, until it is measured, and `engine` what it is
+        told to compute with.
 
         Raises
         ------
@@ -78,7 +80,7 @@ class Session:
             If a worker has another version of the package, or workers are lost again and again.
         """
         work = function if together else partial(one_by_one, function)
-        return iter(Dispatch(self.client, work, list(calls), seconds, engine, self._told))
+        return iter(Dispatch(self.client, work, list(calls), costs, seconds, engine, self._told))
 
     def _told(self, engine: str) -> None:
         """Warn once of workers that do not compute like those before."""
