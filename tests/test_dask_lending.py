@@ -140,6 +140,22 @@ def test_workers_are_asked_once(processes: Any, monkeypatch: pytest.MonkeyPatch)
     assert not lending.can_read(processes, workers)
 
 
+@linux
+def test_without_memory_to_lend_inputs_travel(
+    processes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(name: str) -> int:
+        raise OSError(12, "Cannot allocate memory", name)
+
+    X = rows(2000)
+    lending.can_read(processes, list(processes.nthreads()))
+    monkeypatch.setattr(os, "memfd_create", refused)
+    found = nf.dask.matmul(KERNEL, X, None, X, client=processes)
+    np.testing.assert_array_equal(found, KERNEL.matmul(X, None, X))
+    lending._readers.clear()
+    assert not lending.can_read(processes, list(processes.nthreads()))
+
+
 def test_groups_have_equal_costs(processes: Any) -> None:
     """Ten long calls for one worker, and as many seconds of short ones for the other."""
     calls = [(i,) for i in range(50)]

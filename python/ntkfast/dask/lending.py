@@ -82,6 +82,11 @@ class Lender:
     Attributes
     ----------
     loan : Loan
+
+    Raises
+    ------
+    OSError
+        If the system has no such files, or no memory.
     """
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
@@ -100,7 +105,10 @@ def can_read(client: Any, workers: list[str]) -> bool:
     known = _readers.setdefault(client, {})
     new = [worker for worker in workers if worker not in known]
     if new:
-        probe = Lender(np.zeros(1))
+        try:
+            probe = Lender(np.zeros(1))
+        except OSError:
+            return False
         known.update(client.run(_reads, probe.loan, workers=new, on_error="ignore"))
     return all(known.get(worker, False) for worker in workers)
 

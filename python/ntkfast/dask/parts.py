@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeAlias
@@ -52,10 +53,11 @@ class Part:
         """Return what is to be sent: where the value is, if that is enough."""
         assert self.read is not None
         found, self._lender = self.read(), None
-        if not (lends and self.is_for_all and type(found) is np.ndarray):
-            return joined([found])  # without the array that it may be a view of
-        self._lender = Lender(found)
-        return self._lender.loan
+        if lends and self.is_for_all and type(found) is np.ndarray:
+            with suppress(OSError):  # no memory, here
+                self._lender = Lender(found)
+                return self._lender.loan
+        return joined([found])  # without the array that it may be a view of
 
 
 @dataclass(frozen=True)
