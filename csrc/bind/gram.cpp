@@ -85,9 +85,7 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T
     Call<T> call(left, right);
     call.use(map, py::none(), left, right);
     auto& p = call.problem;
-#if !defined(NTKFAST_CUDA)  // a device evaluates both of a pair
     p.symmetric = !y;
-#endif
     p.ldv = row_stride(v, "v");
     p.ldp = row_stride(product, "product");
     p.columns = v.shape(1);
@@ -99,7 +97,6 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T
     call.run(isa, threads);
 }
 
-#if !defined(NTKFAST_CUDA)
 // What the pairs of two groups of rows, or of one (no y), add to a symmetric product of `total` rows:
 // K(x, y) v to `left`, those of x, and K(y, x) u to `right`.
 template <class T>
@@ -124,17 +121,23 @@ void products(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t
         expect(factor->shape(0) == rows && factor->shape(1) == p.columns && sums->ndim() == 2 &&
                    sums->shape(0) == rows && sums->shape(1) == p.columns,
                "u, v, left, right: wrong shape");
-    const int64_t rows = group_rows(total);
-    expect(p.n <= rows && p.m <= rows && (p.symmetric || p.n == rows),
-           "x, y: expected groups of rows, the second one perhaps short");
     p.u = u.data(), p.v = v.data();
     p.use_second = second_output;
     double *const to = left.mutable_data(), *const mirrored = right.mutable_data();
+#if defined(NTKFAST_CUDA)
+    static_cast<void>(total);  // whose sums are in an order of their own
+    call(isa, threads, [&](const Device& device, const Poll& poll) {
+        run_on_device(GroupProducts<T>{p, to, mirrored}, device, poll);
+    });
+#else
+    const int64_t rows = group_rows(total);
+    expect(p.n <= rows && p.m <= rows && (p.symmetric || p.n == rows),
+           "x, y: expected groups of rows, the second one perhaps short");
     call(isa, threads, [&](const auto& set, auto poll) {
         run_groups(p, total, to, mirrored, set, threads, poll);
     });
-}
 #endif
+}
 
 template <class T>
 void bind_gram_dtype(py::module_& m, const char* suffix) {
@@ -160,14 +163,12 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
           py::arg("second_output"), py::arg("series_x").noconvert(),
           py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
           py::arg("isa"));
-#if !defined(NTKFAST_CUDA)
     m.def((std::string("products_") + suffix).c_str(), &products<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("u").noconvert(), py::arg("v").noconvert(),
           py::arg("left").noconvert(), py::arg("right").noconvert(), py::arg("second_output"),
           py::arg("series_x").noconvert(), py::arg("series_y").noconvert(),
           py::arg("diagonal_x").noconvert(), py::arg("total"), py::arg("threads"), py::arg("isa"));
-#endif
 }
 
 }  // namespace

@@ -147,7 +147,9 @@ class GradientOnDevice {
             const Numbers<double> sums(device_, ranges * rows * columns),
                 own(device_, ranges * rows);
             const Pull<T> task{
-                {tiles, tiles.right, columns, width, ranges, sums.get()}, slopes, own.get()};
+                {tiles, tiles.right, {}, columns, width, ranges, sums.get(), nullptr},
+                slopes,
+                own.get()};
             launch(device_, pull<Product>, strips * ranges * ceil_div(columns, width), kThreads,
                    sizeof(double) * (kSumsAt<Product> +
                                      static_cast<std::size_t>(width * int64_t{Product::kRows})) +
@@ -185,9 +187,9 @@ class GradientOnDevice {
                        (kSumsAt<Product> +
                         static_cast<std::size_t>(Product::kRows * kWords<Product> * directions)),
                    WeighedSums<T>{tiles, slopes, directions, ranges, sums.get()});
-            launch_over(device_, sum_ranges<double>, rows * directions,
-                        SumRanges<double>{sums.get(), ranges, rows, directions, directions,
-                                          total.get(), directions});
+            launch_over(device_, sum_parts<double>, rows * directions,
+                        SumParts<double>{sums.get(), ranges, 0, rows, directions, directions,
+                                         total.get(), directions, false});
             copy_bytes(device_, g_.sums + tiles.begin * directions, total.get(),
                        sizeof(double) * static_cast<std::size_t>(rows * directions));
         });

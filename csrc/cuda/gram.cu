@@ -9,32 +9,113 @@ namespace {
 
 using namespace ntkfast;
 
-// Pieces are as long as may pass between two looks for Ctrl-C, and no longer than their sums fit.
+// The rows of a piece: no more than may pass between two looks for Ctrl-C, nor than sums have room.
+template <class T>
+int64_t rows_of_products(const Problem<T>& p) {
+    return smaller(p.n, smaller(ceil_div(64 * chunk_numbers(), larger(1, p.m)),
+                                larger(kSlab, chunk_numbers() / p.columns)));
+}
+
+template <class T>
+PackedRows<T> pack_vectors(const Device& device, const T* data, int64_t ld, int64_t count,
+                           int64_t columns) {
+    return {device, {data, ld, count, columns}, nullptr, Packing::kNone, Quad<T>::kSize};
+}
+
 template <class T>
 void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     if (p.n == 0 || p.columns == 0) return;
     const ProblemOnDevice<T> there(device, p, poll);
     const Operands<T> operands(device, there.view);
     const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
-    const PackedRows<T> right(device, {v.data, v.ld, p.m, p.columns}, nullptr, Packing::kNone,
-                              Quad<T>::kSize);
-    const int64_t rows = smaller(p.n, smaller(ceil_div(64 * chunk_numbers(), larger(1, p.m)),
-                                              larger(kSlab, chunk_numbers() / p.columns)));
+    const PackedRows<T> right = pack_vectors(device, v.data, v.ld, p.m, p.columns);
+    const int64_t rows = rows_of_products(p);
     const bool direct = on_device(p.product);
     const Numbers<T> product(device, direct ? 0 : rows * p.columns);
     GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
-        const int64_t count = tiles.end - tiles.begin;
         T* const to = p.product + tiles.begin * p.ldp;
         if (direct) {
-            launch_times_v(device, tiles, right.view(), to, p.ldp);
+            launch_times_v(device, tiles, right.view(), {}, {to, p.ldp, nullptr, nullptr});
             continue;
         }
-        launch_times_v(device, tiles, right.view(), product.get(), p.columns);
-        copy_matrix(device, to, p.ldp, product.get(), p.columns, count, p.columns);
+        launch_times_v(device, tiles, right.view(), {},
+                       {product.get(), p.columns, nullptr, nullptr});
+        copy_matrix(device, to, p.ldp, product.get(), p.columns, tiles.end - tiles.begin,
+                    p.columns);
     }
+}
+
+// K v and the transpose of K times u, from one evaluation of each pair: sums in memory of the device,
+// `pitch` apart. Of a symmetric problem, whose v is u, they are the same.
+template <class T>
+struct BothProducts {
+    int64_t pitch;
+    Numbers<double> left, right;
+
+    BothProducts(const Problem<T>& p, const Device& device, const Poll& poll)
+        : pitch(ceil_div(p.columns, Quad<T>::kSize) * Quad<T>::kSize),
+          left(device, p.n * pitch),
+          right(device, p.symmetric ? 0 : p.m * pitch) {
+        const ProblemOnDevice<T> there(device, p, poll);
+        const Operands<T> operands(device, there.view);
+        const Matrix<T> v(device, p.v, p.ldv, p.m, p.columns);
+        const Matrix<T> u(device, p.symmetric ? v.data : p.u, p.symmetric ? v.ld : p.ldu, p.n,
+                          p.columns);
+        const PackedRows<T> factor = pack_vectors(device, v.data, v.ld, p.m, p.columns);
+        const PackedRows<T> other =
+            pack_vectors(device, u.data, u.ld, p.symmetric ? 0 : p.n, p.columns);
+        const Rows<T>& turned = p.symmetric ? factor.view() : other.view();
+        const ProductsTo<T> to{nullptr, 0, left.get(), p.symmetric ? left.get() : right.get()};
+        clear(device, left.get(), bytes(p.n));
+        if (!p.symmetric) clear(device, right.get(), bytes(p.m));
+        GramTiles<T> tiles = operands.tiles(there.maps, there.numbers_x, there.numbers_y);
+        for (int64_t rows; tiles.begin < p.n; tiles.begin += rows) {
+            poll();
+            tiles.first = p.symmetric ? tiles.begin : 0;
+            rows = rows_of_strips(p, p.m - tiles.first);
+            tiles.end = smaller(p.n, tiles.begin + rows);
+            launch_times_v(device, tiles, factor.view(), turned, to);
+        }
+    }
+
+  private:
+    std::size_t bytes(int64_t rows) const {
+        return sizeof(double) * static_cast<std::size_t>(rows * pitch);
+    }
+
+    // Whole strips of the largest tiles. What one of them leaves for columns is as large as the sums.
+    int64_t rows_of_strips(const Problem<T>& p, int64_t columns) const {
+        constexpr int64_t kLargest = 128, kPart = 8;
+        const int64_t strips = chunk_numbers() / kPart / larger(1, columns * pitch);
+        return larger(1, smaller(strips, ceil_div(rows_of_products(p), kLargest))) * kLargest;
+    }
+};
+
+// K v of a symmetric problem.
+template <class T>
+void run_symmetric(const Problem<T>& p, const Device& device, const Poll& poll) {
+    if (p.n == 0 || p.columns == 0) return;
+    const BothProducts<T> sums(p, device, poll);
+    const bool direct = on_device(p.product);
+    const Numbers<T> product(device, direct ? 0 : p.n * p.columns);
+    T* const to = direct ? p.product : product.get();
+    launch_over(device, sum_parts<T>, p.n * p.columns,
+                SumParts<T>{sums.left.get(), 1, 0, p.n, sums.pitch, p.columns, to,
+                            direct ? p.ldp : p.columns, false});
+    if (!direct) copy_matrix(device, p.product, p.ldp, product.get(), p.columns, p.n, p.columns);
+}
+
+template <class T>
+void run_groups(const GroupProducts<T>& groups, const Device& device, const Poll& poll) {
+    const Problem<T>& p = groups.pairs;
+    if (p.n == 0 || p.columns == 0) return;
+    const BothProducts<T> sums(p, device, poll);
+    copy_matrix(device, groups.left, p.columns, sums.left.get(), sums.pitch, p.n, p.columns);
+    if (!p.symmetric)
+        copy_matrix(device, groups.right, p.columns, sums.right.get(), sums.pitch, p.m, p.columns);
 }
 
 // The whole result, in memory of the device.
@@ -118,7 +199,7 @@ void run_by_pieces(GramTiles<T> tiles, const Problem<T>& p, const Device& device
 
 template <class T>
 void run_problem(const Problem<T>& p, const Device& device, const Poll& poll) {
-    if (p.v) return run_matmul(p, device, poll);
+    if (p.v) return p.symmetric ? run_symmetric(p, device, poll) : run_matmul(p, device, poll);
     if (p.n == 0 || p.m == 0) return;
     const ProblemOnDevice<T> there(device, p, poll);
     const Operands<T> operands(device, there.view);
@@ -142,6 +223,12 @@ void run_on_device(const Problem<float>& p, const Device& device, const Poll& po
 }
 void run_on_device(const Problem<double>& p, const Device& device, const Poll& poll) {
     run_problem(p, device, poll);
+}
+void run_on_device(const GroupProducts<float>& p, const Device& device, const Poll& poll) {
+    run_groups(p, device, poll);
+}
+void run_on_device(const GroupProducts<double>& p, const Device& device, const Poll& poll) {
+    run_groups(p, device, poll);
 }
 
 }  // namespace ntkfast

@@ -9,7 +9,7 @@ namespace {
 // Tensor cores that multiply as asked: for float64 where they are the fastest way.
 template <class T>
 bool use_tensor_cores(const Device& device) {
-    if (compiled_for(device, sum_ranges<T>) < 80) return false;
+    if (compiled_for(device, sum_parts<T>) < 80) return false;
     if (sizeof(T) == 4) return device.precision != Precision::kStrict;
     return generation(device) == 80 || generation(device) == 90;
 }
@@ -190,19 +190,29 @@ int64_t columns_with_room(const Device& device, std::size_t extra = 0) {
     return larger(room / Product::kRows / kQuad, 1) * kQuad;
 }
 
-// product[end - begin][columns] = K v, of rows [begin, end). So many ranges that the last blocks,
-// which run while others are idle, are few.
+// Where products go: to numbers of the rows [begin, end), or they are added to sums of all rows and
+// of all columns, [][columns of V in full quads].
 template <class T>
-void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v, T* product,
-                    int64_t ld) {
+struct ProductsTo {
+    T* product;
+    int64_t ld;
+    double *left, *right;
+};
+
+// K v of rows [begin, end), and with u what these rows add to the product of the transpose. So many
+// ranges that the last blocks, which run while others are idle, are few.
+template <class T>
+void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<T>& v,
+                    const Rows<T>& u, const ProductsTo<T>& to) {
     constexpr int64_t kQuad = Quad<T>::kSize, kWaves = 16;
-    const int64_t rows = tiles.end - tiles.begin, columns = ceil_div(v.d, kQuad) * kQuad;
-    with_tile<T>(device, rows * tiles.p.m, [&]<class Product>() {
+    const int64_t rows = tiles.end - tiles.begin, m = tiles.p.m - tiles.first;
+    const int64_t columns = ceil_div(v.d, kQuad) * kQuad;
+    with_tile<T>(device, rows * m, [&]<class Product>() {
         const bool profile = tiles.p.profile[0];
         const auto kernel = profile ? times_v<Product, true> : times_v<Product, false>;
         const std::size_t extra = profile ? ByProfile<T, 1>::bytes(tiles, Product::kRows) : 0;
         const int64_t strips = ceil_div(rows, Product::kRows);
-        const int64_t across = ceil_div(tiles.p.m, Product::kColumns);
+        const int64_t across = ceil_div(m, Product::kColumns);
         const int64_t passes = ceil_div(columns, columns_with_room<Product>(device, extra));
         const int64_t width = ceil_div(columns, passes * kQuad) * kQuad;
         const std::size_t shared =
@@ -212,10 +222,19 @@ void launch_times_v(const Device& device, const GramTiles<T>& tiles, const Rows<
         const int64_t wanted = kWaves * concurrent_blocks(device, kernel, kThreads, shared);
         const int64_t ranges = larger(smaller(ceil_div(wanted, strips * passes), across), 1);
         const Numbers<double> sums(device, ranges * rows * columns);
+        const Numbers<double> turned(device, u.data ? strips * m * columns : 0);
         launch(device, kernel, strips * ranges * ceil_div(columns, width), kThreads, shared,
-               TimesV<T>{tiles, v, columns, width, ranges, sums.get()});
-        launch_over(device, sum_ranges<T>, rows * v.d,
-                    SumRanges<T>{sums.get(), ranges, rows, columns, v.d, product, ld});
+               TimesV<T>{tiles, v, u, columns, width, ranges, sums.get(), turned.get()});
+        const auto sum = [&](const Numbers<double>& parts, int64_t count, int64_t step,
+                             int64_t each, auto* at, int64_t ld, bool adds) {
+            using Sum = std::remove_pointer_t<decltype(at)>;
+            launch_over(device, sum_parts<Sum>, each * v.d,
+                        SumParts<Sum>{parts.get(), count, step, each, columns, v.d, at, ld, adds});
+        };
+        if (!u.data) return sum(sums, ranges, 0, rows, to.product, to.ld, false);
+        sum(sums, ranges, 0, rows, to.left + tiles.begin * columns, columns, true);
+        sum(turned, strips, tiles.p.symmetric ? Product::kRows : 0, m,
+            to.right + tiles.first * columns, columns, true);
     });
 }
 

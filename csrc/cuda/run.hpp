@@ -84,6 +84,14 @@ struct PairProducts {
     std::int64_t n, m, ldx, ldo;
 };
 
+// left[n][columns] = K v, and right[m][columns] = the transpose of K times u, or left is all if they
+// are the same: the sums of both from one evaluation of each pair.
+template <class T>
+struct GroupProducts {
+    Problem<T> pairs;
+    double *left, *right;
+};
+
 #define NTK_ON_DEVICE(Kind)                                                          \
     void run_on_device(const Kind<float>& problem, const Device&, const Poll& poll); \
     void run_on_device(const Kind<double>& problem, const Device&, const Poll& poll);
@@ -100,6 +108,7 @@ NTK_ON_DEVICE(Structured)
 NTK_ON_DEVICE(Sequences)
 NTK_ON_DEVICE(Images)
 NTK_ON_DEVICE(Problem)
+NTK_ON_DEVICE(GroupProducts)
 NTK_ON_DEVICE(Gradient)
 #undef NTK_ON_DEVICE
 

@@ -31,6 +31,8 @@ from ntkfast._core import jvp_f32 as jvp_f32
 from ntkfast._core import jvp_f64 as jvp_f64
 from ntkfast._core import matmul_f32 as matmul_f32
 from ntkfast._core import matmul_f64 as matmul_f64
+from ntkfast._core import products_f32 as products_f32
+from ntkfast._core import products_f64 as products_f64
 from ntkfast._core import records as records
 from ntkfast._core import sequences_f32 as sequences_f32
 from ntkfast._core import sequences_f64 as sequences_f64

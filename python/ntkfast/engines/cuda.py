@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, cast
+from typing import Any, Protocol, TypeGuard, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,8 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
+from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap, SequenceMap, SequenceSide
-
-if TYPE_CHECKING:
-    from ntkfast.engines.groups import Groups
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
 _precision: ContextVar[str] = ContextVar("ntkfast_cuda_precision", default="strict")
@@ -191,24 +189,19 @@ class _Devices(Engine):
         if height is None:
             super().matmul(plan, X, Y, V, out, threads)
             return
+        total = np.zeros(out.shape)
         for rows in _parts(len(X), height):
-            total = np.zeros(out[rows].shape)
             for columns in _parts(len(V), height):
-                other = None if Y is None and rows == columns else (X if Y is None else Y)[columns]
-                part = np.empty(total.shape, V.dtype)
-                super().matmul(plan, X[rows], other, V[columns], part, threads)
-                total += part
-            out[rows] = total
-
-    def products(
-        self, plan: Map, X: Rows, V: FloatArray, groups: Groups, out: FloatArray, threads: int
-    ) -> None:
-        """Write both products by themselves: a device evaluates both of a pair."""
-        rows, others, _ = groups
-        for to, by in ((rows, others), (others, rows))[: 1 if rows == others else 2]:
-            part = np.empty(V[to].shape, X.dtype)
-            self.matmul(plan, X[to], None if to == by else X[by], V[by], part, threads)
-            out[to] = part
+                if Y is not None:
+                    part = np.empty(total[rows].shape, V.dtype)
+                    super().matmul(plan, X[rows], Y[columns], V[columns], part, threads)
+                    total[rows] += part
+                elif columns.start >= rows.start:
+                    both = np.empty(total.shape)
+                    self.products(plan, X, V, Groups(rows, columns, len(X)), both, threads)
+                    for side in {rows.start: rows, columns.start: columns}.values():
+                        total[side] += both[side]
+        out[...] = total
 
     def weighed(self, plan: ProfileMap, X: Rows, Y: Rows, V: Weights, threads: int) -> float:
         """Return sum_ij V_ij K(x_i, y_j)."""
