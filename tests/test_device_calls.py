@@ -141,16 +141,6 @@ def test_rows_beyond_the_memory_of_the_device(
     np.testing.assert_array_equal(found[0], found[0].T)
 
 
-def test_solvers_take_arrays_of_the_host(library: Any) -> None:  # noqa: F811
-    X, kernel = rows(40, 3, np.float64), nf.FullyConnected(2).ntk
-    with pytest.raises(TypeError, match="X: expected an array of the host, got Array on a CUDA"):
-        nf.regression.solve(kernel, library.asarray(X), X[:, 0], 0.1)
-    found = nf.regression.solve(kernel, X, X[:, 0], 0.1, method="cg", engine="cuda")
-    wanted = nf.regression.solve(kernel, X, X[:, 0], 0.1, method="cholesky", engine="native")
-    assert found.converged
-    np.testing.assert_allclose(found.coefficients, wanted.coefficients, rtol=1e-4, atol=1e-6)
-
-
 def test_images_do_not_wait_for_the_result(
     library: Any,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

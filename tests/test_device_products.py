@@ -26,7 +26,7 @@ SMALL, LARGE = 64, 128  # rows of tiles, whose pairs with themselves are evaluat
 
 
 def evaluated(kernel: Any, X: np.ndarray, square: int) -> np.ndarray:
-    """Return the values that a symmetric product takes, in float64: tiles before squares are turned."""
+    """Return the values that a symmetric product takes: those before a square are turned."""
     values = kernel(X, X.copy(), engine="cuda").astype(float)
     place = np.arange(len(X)) // square
     return np.where(place[:, None] > place, values.T, values)

@@ -232,11 +232,15 @@ def _rows_with_room(X: Rows, Y: Rows | None) -> int | None:
     """Return how many rows a block has, if rows of the host are more than a device has room for."""
     sides = [X] if Y is None else [X, Y]
     each = 2 * X.data.itemsize * X.data.shape[1]  # of a row, as it comes and as products take it
-    wanted = each * sum(map(len, sides))
-    if _is_remote(X.data) or wanted <= ALWAYS:
+    if _is_remote(X.data) or has_room(each * sum(map(len, sides)) // 2):
         return None
-    room = max(_room(), ALWAYS)
-    return None if wanted <= room else max(1, room // (2 * each))
+    return int(max(1, max(_room(), ALWAYS) // (2 * each)))
+
+
+def has_room(bytes_of_rows: int) -> bool:
+    """Whether the device has room for so many bytes of inputs, as they come and as packed rows."""
+    wanted = 2 * bytes_of_rows
+    return wanted <= ALWAYS or wanted <= _room()
 
 
 def _room() -> int:

@@ -14,6 +14,15 @@ from __future__ import annotations
 
 from ntkfast.places.base import Output, Place
 from ntkfast.places.choice import HOST, of
-from ntkfast.places.copies import HostOnlyError, through_host
+from ntkfast.places.copies import HostOnlyError, on_host, placed_beside, through_host
 
-__all__ = ["HOST", "HostOnlyError", "Output", "Place", "of", "through_host"]
+__all__ = [
+    "HOST",
+    "HostOnlyError",
+    "Output",
+    "Place",
+    "of",
+    "on_host",
+    "placed_beside",
+    "through_host",
+]

@@ -42,20 +42,35 @@ def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
         out = given.arguments.pop("out", None)
         if given.arguments["Y"] is given.arguments["X"]:
             given.arguments["Y"] = None
-        views = {name: _views(name, given.arguments.get(name)) for name in MOVED}
-        _together(**dict(pair for found in views.values() for pair in found))
-        for name, found in views.items():
-            copies = [_copy(each, array) for each, array in found]
-            if copies:
-                value = given.arguments[name]
-                parts = isinstance(value, (tuple, list))
-                given.arguments[name] = type(value)(copies) if parts else copies[0]
-        X, result = views["X"][0][1], method(*given.args, **given.kwargs)
+        arrays = {name: given.arguments.get(name) for name in MOVED}
+        X, copies = on_host(**arrays)
+        given.arguments.update({k: v for k, v in copies.items() if v is not arrays[k]})
+        result = method(*given.args, **given.kwargs)
         if isinstance(result, list):  # of sequences
-            return cast(Found, [_placed(one, X, None) for one in result])
-        return _placed(result, X, out) if isinstance(result, np.ndarray) else result
+            return cast(Found, [placed_beside(X, one) for one in result])
+        return placed_beside(X, result, out) if isinstance(result, np.ndarray) else result
 
     return served
+
+
+def on_host(**given: Any) -> tuple[DeviceArray, dict[str, Any]]:
+    """Return the view of the first array, and all of them copied to the host.
+
+    They are arrays of one device and type, pairs or lists of such, or None, which stays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument that is none.
+    """
+    views = {name: _views(name, value) for name, value in given.items()}
+    _together(**dict(pair for found in views.values() for pair in found))
+    copied: dict[str, Any] = {}
+    for name, value in given.items():
+        copies = [_copy(each, array) for each, array in views[name]]
+        parts = isinstance(value, (tuple, list))
+        copied[name] = None if value is None else type(value)(copies) if parts else copies[0]
+    return next(iter(views.values()))[0][1], copied
 
 
 def _views(name: str, value: Any) -> list[tuple[str, DeviceArray]]:
@@ -78,8 +93,9 @@ def _copy(name: str, array: DeviceArray) -> FloatArray:
     return device_memory.numbers(whole).reshape(array.shape)
 
 
-def _placed(result: FloatArray, X: DeviceArray, out: Any) -> Any:
+def placed_beside(X: Any, result: FloatArray, out: Any = None) -> Any:
     """Return a result of the host in `out`, or in an array of the library of X."""
+    X = view("X", X)
     if out is None:
         found = empty_like("out", X, result.shape)
         device_memory.put(np.ascontiguousarray(result), found)

@@ -24,6 +24,7 @@ __all__ = [
     "multiply",
     "numbers",
     "pair_products",
+    "placed",
     "put",
     "scale_rows",
     "scratch",
@@ -111,6 +112,22 @@ def numbers(array: DeviceArray) -> FloatArray:
     with cuda.on_device_of([array]) as where:
         cuda.module().copy(result, array.described(), where)
     return result
+
+
+def placed(array: FloatArray, beside: DeviceArray | None = None) -> DeviceArray:
+    """Return a copy on the device and in the stream of another array, or where the call computes.
+
+    The array has no gaps.
+    """
+    with cuda.on_device_of([] if beside is None else [beside]) as where:
+        memory = cuda.module().Memory(max(1, array.nbytes), where)
+    stream = 0 if beside is None else beside.stream
+    steps = dense(array.shape, array.itemsize)
+    there = DeviceArray(
+        memory.pointer, array.shape, steps, array.dtype, stream, True, memory, memory
+    )
+    put(array, there)
+    return there
 
 
 def scratch(like: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:

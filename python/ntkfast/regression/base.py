@@ -48,6 +48,8 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
     kernel_: Kernel
     X_fit_: Any
     _model: ClassVar[str] = "kernel"  # the parameter that is one
+    _of_devices: ClassVar[bool] = False  # whether arrays on a CUDA device are taken
+    _on_device = False  # whether those of `fit` were
 
     # --- Parameters ------------------------------------------------------------------------------
 
@@ -79,11 +81,15 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
         name = type(self).__name__
         if sparse.issparse(X):
             raise TypeError(f"X: {name} takes dense arrays, got a sparse one")
-        if places.of(X) is not places.HOST:
-            raise TypeError(f"X: {name} takes arrays of the host, got one on a device")
+        place = places.of(X)
+        if place is not places.HOST:
+            if not self._of_devices:
+                raise TypeError(f"X: {name} takes arrays of the host, got one on a device")
+            place.run(self.engine)  # says what it is no choice of
+            X = places.on_host(X=X)[1]["X"]
         kernel = self._given() if reset else self.kernel_
         if reset:
-            self.kernel_ = kernel
+            self.kernel_, self._on_device = kernel, place is not places.HOST
         if not kernel.of_rows:
             inputs = kernel.collect(X)
             if not reset and _form(inputs) != _form(self.X_fit_):
@@ -104,7 +110,10 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
     def _training(self, X: Any, y: Any) -> tuple[Any, Values, bool]:
         """Return validated inputs, targets (n, c) in float64, and whether y was a vector."""
         inputs = self._inputs(X, reset=True)
-        values = host_array("y", self._required(y))
+        y = self._required(y)
+        if self._on_device:
+            y = places.on_host(X=X, y=y)[1]["y"]
+        values = host_array("y", y)
         if values.dtype == object:  # a column of a mixed table
             values = values.astype(np.float64)
         found, vector = checks.columns("y", values, len(inputs))
@@ -128,6 +137,11 @@ class KernelModel(BaseEstimator):  # type: ignore[misc]
 
     def _evaluation(self) -> Evaluation:
         return Evaluation(self.kernel_, self.engine, self.threads, getattr(self, "progress", False))
+
+    @property
+    def _chosen(self) -> str | None:
+        """The engine: what was fitted to arrays on a device goes on there."""
+        return "cuda" if self._on_device else self.engine
 
     # --- Predictions -----------------------------------------------------------------------------
 
@@ -223,7 +237,7 @@ class KernelEstimator(KernelModel):
         return state if scheduler is None else {**state, "client": scheduler.address}
 
     def _evaluation(self) -> Evaluation:
-        run = self.engine, self.threads, self.progress
+        run = self._chosen, self.threads, self.progress
         return evaluation_on(self.client, self.kernel_, *run)
 
     def _gram(self, inputs: Any) -> Values:
@@ -243,7 +257,7 @@ class KernelEstimator(KernelModel):
             memory=self.memory,
             tol=self.tol,
             start=start,
-            engine=self.engine,
+            engine=self._chosen,
             threads=self.threads,
             client=self.client,
             progress=self.progress,
@@ -264,7 +278,10 @@ class KernelEstimator(KernelModel):
                     some = whole[part].astype(np.float64, copy=False)
                     result[panel][part] = evaluate.matmul(some, known, self.dual_coef_)
                     bar.update(len(some))
-        return result
+        if places.of(X) is places.HOST:
+            return result
+        found: NDArray[Any] = places.placed_beside(X, result)
+        return found
 
 
 class KernelRegressor(

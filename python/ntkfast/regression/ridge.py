@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -55,6 +55,10 @@ class KernelRidge(KernelRegressor):
 
     Weights w solve (K + ridge diag(1/w)) A = Y, by all methods.
 
+    Arrays on a CUDA device, X and y alike, are fitted there as `ntkfast.regression.solve` does, and
+    so are predictions from then on; those for an array on a device lie there. Attributes are arrays
+    of the host.
+
     Examples
     --------
     >>> import numpy as np, ntkfast as nf
@@ -67,6 +71,8 @@ class KernelRidge(KernelRegressor):
     >>> model.set_params(kernel__depth=2).kernel
     FullyConnected(2)
     """
+
+    _of_devices: ClassVar[bool] = True
 
     kernel: Any = None
     ridge: float = 1.0

@@ -73,6 +73,8 @@ class Solution:
     ----------
     coefficients : (n,) or (n, c) array, float64
         Of the shape of B; the prediction for inputs Z is ``kernel.matmul(Z, X, coefficients)``.
+        Where X lies on a CUDA device, an array of its library and dtype; residuals are those of the
+        float64 numbers, before rounding to it.
     ridge : float or (n,) array
     method : {"cholesky", "eigh", "cg"}
     iterations : int

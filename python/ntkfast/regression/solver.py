@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ntkfast import places
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Values
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.evaluation import Evaluation
+from ntkfast.kernels.resident import ResidentEvaluation, evaluated
 from ntkfast.regression import direct
 from ntkfast.regression.checkpoint import Checkpoint, fingerprint, probe
 from ntkfast.regression.conjugate_gradients import ConjugateGradients
@@ -66,7 +68,10 @@ def solve(
     ----------
     kernel : Kernel
     X : (n, d) array, or other inputs of the kernel
-        `numpy.memmap` of unit stride is not copied.
+        `numpy.memmap` of unit stride is not copied. With an array on a CUDA device `B`, `start` and
+        `validation` lie there too, in its dtype: products are computed there, where rows stay
+        from product to product, and vectors and the preconditioner on the host. Where
+        ``engine="cuda"``, rows of the host go there once.
     B : (n,) or (n, c) array
     ridge : float or (n,) array
         Added to the diagonal, in absolute terms. One for each input is a ridge over its weight.
@@ -144,8 +149,19 @@ def solve(
         "checkpoint": checkpoint,
         "rank": rank,
     }
+    beside = None
+    if places.of(X) is not places.HOST:
+        places.of(X).run(engine)  # says what it is no choice of
+        if client is not None:
+            raise ValueError("client: expected None with arrays on a CUDA device")
+        arrays = {"X": X, "B": B, "start": start, "validation": validation}
+        beside, copies = places.on_host(**arrays)
+        X, B, start, validation = copies.values()
+        engine = "cuda"
     evaluation = evaluation_on(client, checked_kernel(kernel), engine, threads, progress)
     inputs = kernel.collect(X)
+    if beside is not None and isinstance(evaluation, ResidentEvaluation):
+        evaluation.there.keep(inputs, beside)
     targets, vector = _columns("B", B, len(inputs))
     budget = MEMORY if memory is None else checks.count("memory", memory, least=1)
     method = _method(method, len(inputs), budget, iterative)
@@ -190,7 +206,12 @@ def solve(
                     seen = fingerprint(watch.validation.Z, watch.validation.targets, 0.0)
                 watch.checkpoint = Checkpoint(checkpoint, digest, known, settings, seen)
             found = work.by_iteration(budget, rank, guess, seed, watch)
-    return _told(found, vector, tol)
+    found = _told(found, vector, tol)
+    if beside is None:
+        return found
+    columns = found.coefficients.reshape(len(inputs), -1)
+    own = checks.narrowed("B", columns, beside.dtype).reshape(found.coefficients.shape)
+    return replace(found, coefficients=places.placed_beside(beside, own))
 
 
 def evaluation_on(
@@ -198,7 +219,7 @@ def evaluation_on(
 ) -> Evaluation:
     """Return a kernel that this process evaluates, or the workers of a client unless it is None."""
     if client is None:
-        return Evaluation(kernel, engine, threads, progress)
+        return evaluated(kernel, engine, threads, progress)
     from ntkfast.dask.evaluation import ClusterEvaluation
     from ntkfast.dask.session import Session
 
