@@ -105,7 +105,7 @@ def test_rows_without_room_are_taken_block_by_block(
 
 def test_the_iteration_takes_its_arguments_from_the_device(library: Any) -> None:  # noqa: F811
     """A start, a validation set, and a callback, whose numbers are of the host."""
-    kernel, (X, B), (Z, targets) = KERNELS["biases"], problem(70, np.float32), problem(20, "f4", 1)
+    kernel, (X, B), (Z, targets) = KERNELS["biases"], problem(120, np.float32), problem(20, "f4", 1)
     there = [library.asarray(one) for one in (X, B, Z, targets)]
     steps: list[Any] = []
     first = solve(kernel, *there[:2], 0.1, method="cg", callback=steps.append)
