@@ -38,7 +38,7 @@ class Budget:
 BUDGETS = (
     # Tiles of TF32 of 128 x 128 keep some addresses there, once for each tile.
     Budget(r"profile_tiles<Mma<float, 128, 128, ", 128, 46, pair=60, store=r"STG\.E\.128", turns=1),
-    Budget(r"times_v<Mma<float, 128, 128, .* true", 128, 14, pair=60, store=r"STS\.128", turns=1),
+    Budget(r"times_v<Mma<float, 128, 128, .* true", 128, 19, pair=60, store=r"STS\.128", turns=1),
     Budget(r"profile_tiles<.* float>", 128, pair=60, store=r"STG\.E\.128", turns=1),
     Budget(r"profile_tiles<.* double>", 128, pair=110, store=r"STG\.E\.128", turns=7),
     Budget(r"profile_panel<", 128, pair=60, store=r"STG\.E\.128", turns=1),
@@ -50,6 +50,7 @@ BUDGETS = (
     Budget(r"(image_pairs|prepare_images)<\w+, true>", 168, local=250, inner=8, generic=43),
     Budget(r"(image_pairs|prepare_images)<", 168, local=250, inner=8, generic=76),
     Budget(r"sequence_tiles<", 128, local=8),
+    Budget(r"numbers_of_layers<", 64, local=8),  # networks with branches save
     Budget(r"", 128),
 )
 

@@ -24,6 +24,21 @@ from test_device_arrays import (  # noqa: F401
     rows,
 )
 
+BIASED: dict[str, Any] = {"parameterization": "ntk", "b_std": 0.3}
+DENSE = nf.Dense(1.2, 0.3)
+LAYERS = {
+    "biases": nf.FullyConnected(2, **BIASED).ntk,
+    "erf": nf.FullyConnected(2, activation="erf", **BIASED).ntk,
+    "gelu": nf.FullyConnected(30, activation="gelu", **BIASED).nngp,
+    "branches": nf.compose(
+        DENSE,
+        nf.Add(("relu", DENSE), ("erf", nf.Dense(0.8, 0.2))),
+        nf.Multiply(("relu", DENSE), ("erf", DENSE)),
+        DENSE,
+    ).ntk,
+    "gaussian": nf.FullyConnected(1, activation="gaussian", **BIASED).ntk,
+}
+
 
 def on_stream(library: DeviceLibrary, array: np.ndarray) -> Array:  # noqa: F811
     """Return an array of a library that says its stream, the default one."""
@@ -69,8 +84,41 @@ def test_a_call_waits_once(
         assert_same(out.get(), both)
 
 
-def test_the_host_asks_for_norms_where_layers_need_them(library: Any, dtype: Any) -> None:  # noqa: F811
-    kernel, X = nf.FullyConnected(2, parameterization="ntk", b_std=0.3).ntk, rows(70, 5, dtype)
+@pytest.mark.parametrize("name", ["biases", "erf", "gelu", "branches", "gaussian"])
+def test_numbers_of_layers_stay_on_the_device(
+    library: Any,  # noqa: F811
+    name: str,
+    dtype: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One wait, as of kernels without biases; nothing of the order of the rows goes there."""
+    kernel, X = LAYERS[name], rows(70, 5, dtype)
+    V = np.random.default_rng(1).standard_normal((70, 3)).astype(dtype)
+    x, y, v = (on_stream(library, a) for a in (X, X[:40].copy(), V))
+    out, both = (on_stream(library, np.empty((70, m), dtype)) for m in (70, 40))
+    product = on_stream(library, np.empty((70, 3), dtype))
+    wanted = kernel(X, engine="native")
+
+    def read(*_: object) -> None:
+        raise AssertionError("the host asks for numbers")
+
+    monkeypatch.setattr(device_memory, "numbers", read)
+    kernel(x, out=out)
+    counts = counted(library.cuda, lambda: kernel(x, out=out))
+    assert counts["waits"] == 1
+    assert counts["uploads"] == 1
+    assert counted(library.cuda, lambda: kernel(x, y, out=both))["waits"] == 1
+    kernel.matmul(x, None, v, out=product)
+    assert_same(out.get(), wanted)
+    assert_same(both.get(), kernel(X, X[:40].copy(), engine="native"))
+    bound = np.abs(wanted.astype(float)) @ np.abs(V)
+    error = np.abs(product.get() - wanted.astype(float) @ V)
+    assert (error <= 64 * np.finfo(dtype).eps * bound.max()).all()
+    np.testing.assert_allclose(out.get().diagonal(), kernel.diag(X), rtol=32 * np.finfo(dtype).eps)
+
+
+def test_the_host_asks_for_norms_where_series_need_them(library: Any, dtype: Any) -> None:  # noqa: F811
+    kernel, X = KERNELS["series"].ntk, rows(70, 5, dtype)
     x, out = on_stream(library, X), on_stream(library, np.empty((70, 70), dtype))
     kernel(x, out=out)
     counts = counted(library.cuda, lambda: kernel(x, out=out))

@@ -196,6 +196,7 @@ struct Call {
                   nullptr,
                   nullptr,
                   0};
+        std::copy(map.scales.begin(), map.scales.end(), layers.exact_scale);
         if (x.diagonal) {
             expect(x.diagonal->ndim() == 2 && x.diagonal->shape(0) == problem.n &&
                        x.diagonal->shape(1) == 2,

@@ -41,6 +41,7 @@ struct ProblemOnDevice {
         upload_.send(device);
         if (one_side_) view.norm_y = view.norm_x;
         take_powers();
+        if (maps.layers.layer) take_numbers();
     }
 
   private:
@@ -48,7 +49,7 @@ struct ProblemOnDevice {
     bool one_side_;
     Matrix<T> x_, y_;
     Upload upload_;
-    Numbers<T> powers_;
+    Numbers<T> powers_, numbers_;
 
     // Inverses and factors: [2][n] of x, and of y, if it is another.
     void take_powers() {
@@ -73,14 +74,32 @@ struct ProblemOnDevice {
         upload_.keep(maps.neuron.place, view.n);
     }
 
+    // Numbers of layers from norms that lie on the device, [n][stats] and [stats][m], and [n][2].
+    void take_numbers() {
+        Layers<T>& map = maps.layers;
+        numbers_ = Numbers<T>(device, (view.n + view.m) * map.stats + 2 * view.n);
+        T* const x = numbers_.get();
+        T* const y = x + view.n * map.stats;
+        T* const diagonal = y + view.m * map.stats;
+        run_on_device(LayerNumbers<T>{map, view.norm_x, view.n, tiny_, false, x, diagonal}, device,
+                      poll);
+        run_on_device(LayerNumbers<T>{map, view.norm_y, view.m, T(0), true, y, nullptr}, device,
+                      poll);
+        numbers_x = x, numbers_y = y;
+        map.layer = nullptr, map.diagonal = diagonal;
+    }
+
     void use(Layers<T> map, const Problem<T>& p) {
-        const T* const series_y = p.symmetric ? map.series_x : map.series_y;
-        add_numbers(numbers_x, map, {p.n, p.norm_x, map.series_x, tiny_}, false);
-        add_numbers(numbers_y, map, {p.m, p.norm_y, series_y, T(0)}, true);
-        map.layer = nullptr;
-        map.series_x = map.series_y = nullptr;
+        if (!on_device(p.norm_x)) {
+            const T* const series_y = p.symmetric ? map.series_x : map.series_y;
+            add_numbers(numbers_x, map, {p.n, p.norm_x, map.series_x, tiny_}, false);
+            add_numbers(numbers_y, map, {p.m, p.norm_y, series_y, T(0)}, true);
+            map.layer = nullptr;
+            map.series_x = map.series_y = nullptr;
+        }
         map.row_stats = nullptr, map.row_rates = nullptr;
         maps.layers = map;
+        upload_.keep(maps.layers.layer, map.count);  // where the device makes these numbers
         upload_.keep(maps.layers.rows, map.count);
         upload_.keep(maps.layers.diagonal, 2 * p.n);
     }

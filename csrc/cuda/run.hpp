@@ -47,6 +47,18 @@ struct NormPowers {
     std::int64_t count;
 };
 
+// The numbers of rows of a map of layers without series, [n][stats] or for columns [stats][n], and
+// values at equal inputs [n][2], or null; all in memory of the device.
+template <class T>
+struct LayerNumbers {
+    Layers<T> map;
+    const T* norms;
+    std::int64_t n;
+    T tiny;  // a norm that stands for 0
+    bool columns;
+    T *to, *diagonal;
+};
+
 // out[rows][columns] = a[rows][inner] v, all in memory of the device; a[i][i + shift] is diagonal[i],
 // in memory of the host, where that is not null.
 template <class T>
@@ -98,6 +110,7 @@ struct GroupProducts {
 
 NTK_ON_DEVICE(RowNorms)
 NTK_ON_DEVICE(NormPowers)
+NTK_ON_DEVICE(LayerNumbers)
 NTK_ON_DEVICE(DenseProduct)
 NTK_ON_DEVICE(ScaledRows)
 NTK_ON_DEVICE(PairProducts)

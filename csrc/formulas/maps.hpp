@@ -111,6 +111,7 @@ struct Layers {
     // steps there are two directions, the angle and log |x|.
     std::int64_t directions = 2;
     const LayerSteps* steps = nullptr;  // [directions][count + 1]
+    double exact_scale[2] = {1, 1};     // of values at equal inputs, which devices compute
 };
 
 // Numbers per data row that row_rates writes.

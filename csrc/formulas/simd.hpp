@@ -14,6 +14,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "formulas/both.hpp"
+
 #if defined(__CUDACC__) && !defined(NTK_ONE_LANE)
 #define NTK_ONE_LANE
 #endif
@@ -40,12 +42,10 @@
 #define NTK_LAMBDA
 #endif
 
-// Functions of host and device that may stay calls, and loops that call the code of an engine.
+// Loops that call the code of an engine.
 #if defined(__CUDACC__)
-#define NTK_BOTH __host__ __device__
 #define NTK_LOOP __device__ __forceinline__
 #else
-#define NTK_BOTH
 #define NTK_LOOP
 #endif
 

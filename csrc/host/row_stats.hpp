@@ -1,10 +1,12 @@
 // The numbers of one data row that layer.hpp multiplies pairwise: variances through the layers.
 //
-// Runs once per row and layer, in double and with the C library, outside the lane loops.
+// Runs once per row and layer, in double and with the C library, outside the lane loops; on devices too,
+// where norms lie there.
 #pragma once
 
 #include <cmath>
 
+#include "formulas/both.hpp"
 #include "formulas/maps.hpp"
 
 namespace ntkfast {
@@ -12,7 +14,7 @@ namespace ntkfast {
 constexpr double kPi = 3.14159265358979323846;
 
 // K(q, q, q) of an activation with a closed form.
-inline double variance_after(const LayerRow& layer, double q) {
+NTK_BOTH inline double variance_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
         case ActivationKind::kRelu:
@@ -36,7 +38,7 @@ inline double variance_after(const LayerRow& layer, double q) {
 }
 
 // E[s'^2] of an activation s with a closed form.
-inline double slope_after(const LayerRow& layer, double q) {
+NTK_BOTH inline double slope_after(const LayerRow& layer, double q) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
         case ActivationKind::kRelu: return a + b;
@@ -88,17 +90,17 @@ LayerConstants<T> layer_constants(const LayerRow& layer) {
     return row;
 }
 
-inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
+NTK_BOTH inline double inverse_root(double q) { return q > 0 ? 1 / std::sqrt(q) : 0.0; }
 
 // The root of part / whole; `limit` where both vanish.
-inline double root_share(double part, double whole, double limit = 0) {
+NTK_BOTH inline double root_share(double part, double whole, double limit = 0) {
     return whole > 0 ? std::sqrt(part / whole) : limit;
 }
 
 // A number in the precision of the loop, which wants no infinity: those that large stand for inverses
 // of vanishing numbers, and meet a factor that vanishes too.
 template <class T>
-T finite(double value) {
+NTK_BOTH T finite(double value) {
     constexpr double most = sizeof(T) == 4 ? 1e37 : 1e300;
     return static_cast<T>(value < most ? value : most);  // where a call of fmin took its time
 }
@@ -106,7 +108,8 @@ T finite(double value) {
 // Emits what an activation with a closed form asks for, in the order of its formula; `after` and `slope`
 // are E[s^2] and E[s'^2].
 template <class Emit>
-void activation_numbers(const LayerRow& layer, double q, double after, double slope, Emit emit) {
+NTK_BOTH void activation_numbers(const LayerRow& layer, double q, double after, double slope,
+                                 Emit emit) {
     const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     const double rate = layer.kind == ActivationKind::kGaussian ? std::fabs(b) : b * b;
     const auto emit_angle = [&](double r) {
@@ -163,9 +166,10 @@ struct Own {
     double variance, tangent;
 };
 
-// Writes map.stats numbers with the given stride.
+// Writes map.stats numbers with the given stride, and returns what they lead to, without the scale.
 template <class T>
-void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t stride, T* out) {
+NTK_BOTH Own numbers_of_row(const Layers<T>& map, T norm, const T* series, std::int64_t stride,
+                            T* out) {
     const auto emit = [&](double value) {
         *out = finite<T>(value);
         out += stride;
@@ -221,6 +225,12 @@ void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t strid
     }
     emit(std::sqrt(std::ldexp(own.variance, map.exponent)));
     emit(std::sqrt(std::ldexp(own.tangent, map.exponent)));
+    return own;
+}
+
+template <class T>
+void row_stats(const Layers<T>& map, T norm, const T* series, std::int64_t stride, T* out) {
+    numbers_of_row(map, norm, series, stride, out);
 }
 
 }  // namespace ntkfast

@@ -62,13 +62,13 @@ class Engine:
         self, name: str, plan: Map, X: Rows, Y: Rows | None, *arguments: object, threads: int
     ) -> None:
         """Call a function that takes rows, columns and a map before its own arguments."""
-        left = X.data, self._norms(plan, X)
-        right = (None, None) if Y is None else (Y.data, self._norms(plan, Y))
+        left = X.data, self._norms(name, plan, X)
+        right = (None, None) if Y is None else (Y.data, self._norms(name, plan, Y))
         given = *left, *right, self._compiled(plan), *arguments
         self._compute(name, X.data.dtype, *given, threads=threads)
 
-    def _norms(self, plan: Map, X: Rows) -> Any:
-        """Return the norms as the module takes them."""
+    def _norms(self, name: str, plan: Map, X: Rows) -> Any:
+        """Return the norms as a function of the module takes them."""
         return X.norms
 
     def _compiled(self, plan: Map) -> Any:

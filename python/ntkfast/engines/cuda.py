@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 ALWAYS = 1 << 28  # bytes of inputs that every device has room for
 PRECISIONS = ("strict", "3xtf32", "tf32")
+VALUES = ("gram", "matmul", "products")  # what needs no derivatives along layers
 
 
 def module() -> Any:
@@ -150,9 +151,10 @@ class _Devices(Engine):
         with on_device_of(remote) as where:
             self.call(name, dtype, *seen, threads, where)
 
-    def _norms(self, plan: Map, X: Rows) -> Any:
+    def _norms(self, name: str, plan: Map, X: Rows) -> Any:
         """Leave them where they are, unless the host computes numbers of rows from them."""
-        there = None if isinstance(plan, LayerMap) else getattr(X, "measured", None)
+        by_host = isinstance(plan, LayerMap) and (X.series is not None or name not in VALUES)
+        there = None if by_host else getattr(X, "measured", None)
         return X.norms if there is None else there
 
     def run(

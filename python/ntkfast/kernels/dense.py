@@ -413,9 +413,11 @@ def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows,
     dim, dtype = X.data.shape[1], X.data.dtype
     layers, *_, asking = facts_of(kernel, dim)
     for name, side in (("X", X), ("Y", Y)):
-        some = side.norms[side.norms > 0]
-        if some.size and not _in_range(kernel, dim, *np.frexp([some.min(), some.max()])[1]):
-            check_variances(name, layers, some)
+        ends = side.least_positive, side.top
+        if side.top > 0 and not _in_range(kernel, dim, *np.frexp(ends)[1]):
+            check_variances(name, layers, side.norms[side.norms > 0])
+    if not asking and not _on_host(X):  # a device computes what remains from norms there
+        return _table(kernel, dim, ()), X, Y
     blocks: list[list[FloatArray]] = []
 
     def activate(layer: Layer, variances: Variances) -> Variances:
