@@ -115,12 +115,13 @@ NTK_DEVICE void refine(const Problem<T>& p, const RowNumbers<T>& row, const Pair
 template <class T>
 NTK_DEVICE void half_angles(const Problem<T>& p, const RowNumbers<T>& row, const Pairs4& pairs,
                             const Four<T>& products, T (&u)[kTogether], T (&v)[kTogether]) {
+    const T limit = max2(row.limit[0], row.limit[1]);  // refine looks closer
     bool close = false;
     NTK_UNROLL()
     for (int k = 0; k < kTogether; ++k) {
         u[k] = products.at[k] * row.inverse;
         v[k] = positive(T(0.5) - T(0.5) * magnitude(u[k]));
-        close = close || v[k] < (u[k] < T(0) ? row.limit[1] : row.limit[0]);
+        close = close || v[k] < limit;
     }
     if (votes_of_warp(close && pairs.count > 0)) refine(p, row, pairs, u, v);
 }
