@@ -46,12 +46,15 @@ DEVICE_TESTS = (
     "tests/test_device_calls.py",
     "tests/test_device_gradients.py",
     "tests/test_device_libraries.py",
+    "tests/test_device_products.py",
+    "tests/test_device_solvers.py",
 )
 ORACLE_TESTS = ("tests/test_zonal.py", "tests/test_layers.py", "tests/test_near_duplicates.py")
 SANITIZED = (
     "fwht_in_chunks or test_both or many_layers or outside_shared or (test_rows and profile)"
     " or (test_symmetric_vjp and profile) or (test_jvp and layers)"
     " or (test_matmul and profile-8) or test_large_tiles"  # of all products, on tensor cores too
+    " or (test_symmetric and profile-70) or (numbers_of_layers and branches)"
 )
 MEMORY_ERROR = 86  # the exit status that compute-sanitizer is asked for
 

@@ -21,7 +21,7 @@ from cuda_runtime import HostDevice
 from ntkfast.engines import cuda
 from ntkfast.places import device_memory
 
-UNIT = (1.0, 1.0, 1.0, 1.0)  # the norms of rows of unit length, which no kernel has measured
+UNEQUAL = (0.5, 0.5, 2.0, 1.0)  # norms lie between, which no kernel has measured
 
 
 def least(call: Callable[[], object], calls: int) -> float:
@@ -42,14 +42,16 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=500)
     options = parser.parse_args()
     module, measure = cuda.module(), device_memory.measure
-    device_memory.measure = lambda *given: [(norms, UNIT) for norms, _ in measure(*given)]
+    device_memory.measure = lambda *given: [(norms, UNEQUAL) for norms, _ in measure(*given)]
     device = HostDevice(module)
     n, d = options.rows, options.columns
     X, V = device.empty((n, d), np.float32), device.empty((n, 10), np.float32)
     out, product = device.empty((n, n), np.float32), device.empty((n, 10), np.float32)
     kernel = nf.FullyConnected(3).ntk
+    biases = nf.FullyConnected(3, parameterization="ntk", b_std=0.1).ntk
     calls: dict[str, Callable[[], Any]] = {
         "ntk(X)": lambda: kernel(X, out=out),
+        "ntk(X), with biases": lambda: biases(X, out=out),
         "ntk.matmul(X, None, V)": lambda: kernel.matmul(X, None, V, out=product),
     }
     print(f"{n} rows of {d} columns, least of {options.calls} calls")

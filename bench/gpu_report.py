@@ -86,14 +86,14 @@ def gram_flops(n: int, m: int, d: int) -> float:
     return 2.0 * n * m * d
 
 
-def matmul_flops(n: int, m: int, d: int, columns: int) -> float:
-    """Return the operations of inner products and of the product with vectors; maps are extra."""
-    return 2.0 * n * m * (d + columns)
+def matmul_flops(n: int, d: int, columns: int) -> float:
+    """Return the operations of K(X, X) V: pairs once, products with V twice; maps are extra."""
+    return n * (n + 1.0) * d + 2.0 * n * n * columns
 
 
-def matmul_bytes(n: int, m: int, d: int, columns: int, itemsize: int) -> float:
-    """Return the bytes that must cross at least: both inputs, the vectors and the result, once."""
-    return float(itemsize) * ((n + m) * d + (n + m) * columns)
+def matmul_bytes(n: int, d: int, columns: int, itemsize: int) -> float:
+    """Return the bytes that must cross at least: the rows, the vectors and the result, once."""
+    return float(itemsize) * n * (d + 2 * columns)
 
 
 def fraction(amount: float, seconds: float, ceiling: float | None) -> float | None:
@@ -176,9 +176,9 @@ def matmul_lines(results: Results) -> Iterator[Line]:
         name = f"matmul, n = {n}, {row['dtype']} {row['precision']}"
         yield Line(f"{name}", n * n / seconds / 1e9, "Gpairs/s")
         ceiling = product_ceiling(rates, row["dtype"], row["precision"])
-        flops = fraction(matmul_flops(n, n, d, columns), seconds, ceiling)
+        flops = fraction(matmul_flops(n, d, columns), seconds, ceiling)
         yield Line(f"{name}: of the product ceiling", flops, "")
-        moved = matmul_bytes(n, n, d, columns, row["itemsize"])
+        moved = matmul_bytes(n, d, columns, row["itemsize"])
         share = fraction(moved, seconds, rates.get("copy"))
         last.append(Line(f"{name}: of the bytes ceiling", share, ""))
     yield from last

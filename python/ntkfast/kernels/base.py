@@ -215,9 +215,9 @@ class Kernel(Arithmetic, Parametrised):
         Notes
         -----
         K(X, X) @ V evaluates each pair of inputs once, with the values and the diagonal of
-        ``kernel(X)``; on a CUDA device, twice. It keeps two (n, c) sums in float64 beside the
-        result, for up to 1024 columns at a time; each thread has a few megabytes, and there are no
-        others.
+        ``kernel(X)``; on a CUDA device pairs within 128 rows twice, and those of kernels without a
+        product there. It keeps two (n, c) sums in float64 beside the result, for up to 1024 columns
+        at a time; each thread has a few megabytes, and there are no others.
         """
         place = places.of(X)
         run = place.run(engine, threads)
