@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
 from ntkfast.engines import native
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.groups import Groups
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap, SequenceMap, SequenceSide
 
 _device: ContextVar[int] = ContextVar("ntkfast_cuda_device", default=0)
@@ -191,6 +190,8 @@ class _Devices(Engine):
         if height is None:
             super().matmul(plan, X, Y, V, out, threads)
             return
+        from ntkfast.engines.groups import Groups  # rarely needed: imports stay few
+
         total = np.zeros(out.shape)
         for rows in _parts(len(X), height):
             for columns in _parts(len(V), height):
