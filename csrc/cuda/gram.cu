@@ -36,15 +36,11 @@ void run_matmul(const Problem<T>& p, const Device& device, const Poll& poll) {
     for (tiles.begin = 0; tiles.begin < p.n; tiles.begin += rows) {
         poll();
         tiles.end = smaller(p.n, tiles.begin + rows);
-        T* const to = p.product + tiles.begin * p.ldp;
-        if (direct) {
-            launch_times_v(device, tiles, right.view(), {}, {to, p.ldp, nullptr, nullptr});
-            continue;
-        }
-        launch_times_v(device, tiles, right.view(), {},
-                       {product.get(), p.columns, nullptr, nullptr});
-        copy_matrix(device, to, p.ldp, product.get(), p.columns, tiles.end - tiles.begin,
-                    p.columns);
+        T* const wanted = p.product + tiles.begin * p.ldp;
+        T* const to = direct ? wanted : product.get();
+        const int64_t ld = direct ? p.ldp : p.columns;
+        launch_times_v(device, tiles, right.view(), {}, {to, ld, nullptr, nullptr});
+        if (!direct) copy_matrix(device, wanted, p.ldp, to, ld, tiles.end - tiles.begin, p.columns);
     }
 }
 
@@ -102,10 +98,10 @@ void run_symmetric(const Problem<T>& p, const Device& device, const Poll& poll) 
     const bool direct = on_device(p.product);
     const Numbers<T> product(device, direct ? 0 : p.n * p.columns);
     T* const to = direct ? p.product : product.get();
+    const int64_t ld = direct ? p.ldp : p.columns;
     launch_over(device, sum_parts<T>, p.n * p.columns,
-                SumParts<T>{sums.left.get(), 1, 0, p.n, sums.pitch, p.columns, to,
-                            direct ? p.ldp : p.columns, false});
-    if (!direct) copy_matrix(device, p.product, p.ldp, product.get(), p.columns, p.n, p.columns);
+                SumParts<T>{sums.left.get(), 1, 0, p.n, sums.pitch, p.columns, to, ld, false});
+    if (!direct) copy_matrix(device, p.product, p.ldp, to, ld, p.n, p.columns);
 }
 
 template <class T>
