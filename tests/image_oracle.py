@@ -166,7 +166,28 @@ class Oracle:
                 s[p] = sum(terms, make(0)) * share
             state[pair] = (s, s * make(0))
         state = self.steps(net.steps(), state)
-        return {pair: self.read(net.last(), *state[pair]) for pair in PAIRS}
+        found = {pair: self.read(net.last(), *state[pair]) for pair in PAIRS}
+        head = getattr(net, "head", ())
+        if not head:
+            return found
+        one = {
+            pair: tuple(np.full((1, 1, 1, 1), value, self.numbers.dtype) for value in both)
+            for pair, both in found.items()
+        }
+        return {pair: (s.item(), t.item()) for pair, (s, t) in self.dense(head, one).items()}
+
+    def dense(self, head: Any, state: Any) -> Any:
+        """Apply dense layers to the kernels of one unseen pixel."""
+        for layer in head:
+            if isinstance(layer, nf.Dense):
+                w, e = (self.numbers.number(a) ** 2 for a in (layer.w_std, layer.b_std))
+                state = {k: (w * s + e, w * t + (w * s + e)) for k, (s, t) in state.items()}
+            elif isinstance(layer, nf.Residual):
+                branch = self.dense(layer.branch, state)
+                state = {k: (s + branch[k][0], t + branch[k][1]) for k, (s, t) in state.items()}
+            else:
+                state = self.activate(layer, state)
+        return state
 
     def steps(self, steps: Any, state: Any) -> Any:
         """Apply steps to the covariances and tangent kernels of x, x; x, y; y, y."""

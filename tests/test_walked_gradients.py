@@ -17,8 +17,6 @@ import oracle
 import sequence_oracle
 from image_oracle import Oracle
 from ntkfast import AvgPool, Conv, ConvNet, Dense, LayerNorm, Skip, SumPool
-from ntkfast.kernels import image_parameters
-from ntkfast.kernels.moving import stencil
 
 EPS = np.finfo(np.float64).eps
 Array = np.ndarray
@@ -326,36 +324,75 @@ def test_gradients_behind_a_read_out_say_what_they_lose() -> None:
         assert warned(lambda d=distance: net.nngp.vjp(x, x * 2 + d, [[1.0]]))[1] == 0
 
 
-WALKED = [
-    *(pytest.param(name, IMAGES[name][1], 1.0, id=name) for name in ("gap", "pools", "strides")),
-    *(
-        pytest.param(name, (1, 3, 1), d, id=f"{name} at {d}")
-        for name in ("skip", "product")
-        for d in (1, 1e-8, 0)
-    ),
-]
+WALKED = {
+    **{name: (*IMAGES[name], 1.0) for name in ("gap", "pools", "strides", "wide pools", "head")},
+    **{
+        f"{name} at {d}": (CLOSE_IMAGES[name], (1, 3, 1), d)
+        for name in ("relu", "skip", "product", "norm", "step")
+        for d in (1, 1e-3, 1e-8, 1e-12, 0)
+    },
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "shape", "distance"), WALKED)
-def test_parameters_of_images(
-    name: str, shape: Any, distance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One walk for all parameters has all digits."""
-    monkeypatch.setattr(image_parameters, "LEAST", 1)
-    kernel = (CLOSE_IMAGES[name] if shape == (1, 3, 1) else IMAGES[name][0]).ntk
+def by_parameter(net: Any, name: str, of: Callable[[Any], Any]) -> Array:
+    """Return the derivatives of functions of networks, by some values in many digits."""
+    value = net.ntk.parameters()[name]
+    nodes = tuple(value * (1 + k * 2.0**-22) for k in (-2, -1, 1, 2))
+    with mp.workdps(60):
+        values = [np.array(of(net.ntk._moved(name, node).network)) for node in nodes]
+        return np.array(lagrange(value, nodes)) @ np.array(values)
+
+
+@some(WALKED, {"relu at 1e-08"})
+def test_parameters_of_images(case: Any) -> None:
+    """One walk for all parameters has all digits: close ones, equal, opposite, multiples, zeros."""
+    net, shape, distance = case
     x, away = (np.random.default_rng(k).standard_normal(shape) for k in (4, 8))
     y = away if distance == 1 else x + distance * away
-    found = kernel.parameter_gradient(x[None], y[None], [[1.0]])
-    for parameter, value in kernel.parameters().items():
-        if value == 0:  # enters by its square
-            assert found[parameter] == 0
-            continue
-        nodes, _ = stencil(value, 2.0**-10)  # whose squares are exact
-        with mp.workdps(60):
-            ends = [Oracle().exact(kernel._moved(parameter, p).network, x, y) for p in nodes]
-            wanted = mp.fdot(lagrange(value, nodes), [one["xy"][1] for one in ends])
-        assert abs(found[parameter] - wanted) <= 64 * EPS * abs(wanted), parameter
+    allowed = 64 * EPS
+    if "Step" in repr(net) and distance:  # two halves cancel, of roots of angles each
+        allowed *= 1 + distance**-0.5
+    for other in (y, -2 * y, 0 * y) if shape == (1, 3, 1) else (y,):
+        found, kernels = [], (net.nngp, net.ntk)
+        for kernel in kernels:
+            found.append(kernel.parameter_gradient(x[None], other[None], [[1.0]]))
+            moved = kernel.parameter_jvp(x[None], other[None], dict.fromkeys(found[-1], 1.0))
+            assert moved[0, 0] == pytest.approx(sum(found[-1].values()), rel=allowed, abs=allowed)
+        for one, value in kernels[0].parameters().items():
+            if value == 0:
+                assert found[0][one] == found[1][one] == 0
+                continue
+            wanted = by_parameter(net, one, lambda net, y=other: Oracle().exact(net, x, y)["xy"])
+            for moved, right in zip(found, wanted, strict=True):
+                size = abs(right) + ("Norm" in repr(net))  # before it scales do nothing
+                assert abs(moved[one] - right) <= allowed * size, (one, other)
+
+
+@some(CLOSE_SEQUENCES, {"relu"})
+def test_parameters_of_sequences(case: Any) -> None:
+    """All digits, as of images."""
+    net, dual = case
+    found = pairs(np.random.default_rng(4).standard_normal((2, 2)))
+    x, y = found[-1][1:]
+    longer = np.vstack([[[0.7, -0.2]], x])
+    found += [(1e-12, x, x + 1e-5 * (y - x)), (1e-7, longer, y), (1e-7, y, longer)]
+    for distance, x, y in found[:: 4 if case is CLOSE_SEQUENCES["relu"] else 1]:
+        step = "step" in net.activation.name  # two halves cancel, of roots of angles each
+        allowed = 64 * EPS * (1 + step * distance**-0.5)
+        for kind in ("ntk", "nngp"):
+            kernel = getattr(net, kind)
+            moved = kernel.parameter_gradient([x], [y], [[1.0]])
+            for one in [one for one, value in kernel.parameters().items() if value]:
+                (wanted,) = by_parameter(
+                    net,
+                    one,
+                    lambda net, x=x, y=y, kind=kind: [
+                        sequence_oracle.kernel(net, dual, x, y, kind)
+                    ],
+                )
+                size = max(abs(wanted), 1e-30)  # what is 0 in all digits
+                size += step * abs(kernel([x], [y])[0, 0])
+                assert abs(moved[one] - wanted) <= allowed * size, (distance, kind, one)
 
 
 def lagrange(p: float, nodes: tuple[float, ...]) -> list[mpf]:
@@ -369,21 +406,41 @@ def lagrange(p: float, nodes: tuple[float, ...]) -> list[mpf]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["pools", "circular pool", "wide pools", "branches", "gap", "lap"])
-def test_parameters_of_images_in_both_ways(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    net, shape = IMAGES[name]
+PARAMETERS = ["pools", "circular pool", "wide pools", "branches", "gap", "lap", "head"]
+SEVERAL = {
+    **{name: IMAGES[name] for name in PARAMETERS},
+    **{name: (nf.Recurrent(**SEQUENCES[name]), (5, 2)) for name in SEQUENCES},
+}
+
+
+@some(SEVERAL, {"gap", "first states"})
+def test_parameters_in_both_ways(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many pairs, in one walk and by values at other parameters."""
+    net, shape = case
     X, Y = (np.random.default_rng(k).standard_normal((n, *shape)) for k, n in enumerate((3, 2)))
     Y[0] = X[0]
     V, S = cases.rows(3, 2, seed=1), cases.rows(3, 3, seed=2)
     for kernel in (net.ntk, net.nngp):
-        for given in ((X, Y, V), (X, None, S), (X, Y, (V, V[:2])), (X, None, (V, V))):
-            found = []
-            for least in (1, 99):
-                monkeypatch.setattr(image_parameters, "LEAST", least)
-                found.append(kernel.parameter_gradient(*given))
-            size = max(map(abs, found[1].values()))
-            assert found[0] == pytest.approx(found[1], rel=0, abs=1e-9 * size)
+        steps = {name: 0.5 + k for k, name in enumerate(kernel.parameters())}
+        found = []
+        for known in (True, False):
+            if not known:
+                monkeypatch.setattr(type(kernel), "_has_slopes", lambda _: False)
+            each = [
+                kernel.parameter_gradient(*given)
+                for given in ((X, Y, V), (X, None, S), (X, Y, (V, V[:2])), (X, None, (V, V)))
+            ]
+            moved = [kernel.parameter_jvp(*given, steps) for given in ((X, Y), (X, None))]
+            found.append((each, moved))
+        monkeypatch.undo()
+        (walked, moved), (values, others) = found
+        for one, other in zip(walked, values, strict=True):
+            size = max(map(abs, other.values()))
+            assert one == pytest.approx(other, rel=0, abs=1e-9 * size)
+        for one, other in zip(moved, others, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
+        total = sum(steps[name] * value for name, value in walked[0].items())
+        assert np.sum(V * moved[0]) == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:X. gradients of images lose:RuntimeWarning")

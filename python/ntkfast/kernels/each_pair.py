@@ -1,18 +1,27 @@
-"""Derivatives of kernels of images and sequences by their inputs: pair after pair, in NumPy."""
+"""Derivatives of kernels of images and sequences: pair after pair, in NumPy.
+
+A parameter moves the constants of a network and nothing else. Pairs are symmetric, and each input
+has a half of these constants: those of a pair are roots of products of both. What a half moves are
+covariances, by half of what the constant does, and the variances of its input. The other half is
+that of the pair turned around.
+"""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast import places
 from ntkfast.arrays.collections import FloatArray, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.by_parameters import Given
+from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.moving import gradient_weights
 
 PANEL_BYTES = 1 << 23  # of what a walk keeps of its pairs
@@ -50,6 +59,26 @@ class EachPair(KernelOfNetwork):
         (n, m, numbers of the longest input) array
         """
 
+    @abstractmethod
+    def _by_constants(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return derivatives by the logarithms of the constants that the first inputs have.
+
+        Returns
+        -------
+        (constants, n, m) array
+            With weights V the sums over Y of it, (constants, n).
+        """
+
+    @abstractmethod
+    def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
+        """Return the derivatives of these logarithms by a parameter."""
+
+    @abstractmethod
+    def _has_slopes(self) -> bool:
+        """Whether the derivatives of its dual kernels are known."""
+
     def _weighted(
         self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -76,6 +105,59 @@ class EachPair(KernelOfNetwork):
             each = self._each_gradient(*block)
             steps = dX[rows, : each.shape[2]].astype(np.float64)
             out[rows, columns] = np.einsum("ijk,ik->ij", each, steps)
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        steps = {name: self._constant_steps(name, X) for name in names if self._moves(name)}
+        if not steps or not self._has_slopes():
+            return super()._by_parameters(names, given, X, Y, V, run)
+        on_host(places.of(X.memory))
+        with np.errstate(all="ignore"):
+            sums = self._by_halves(X, Y, V)
+        return {name: float(sums @ steps[name]) if name in steps else 0.0 for name in names}
+
+    def _by_halves(self, X: Any, Y: Any, V: Weights) -> NDArray[np.float64]:
+        """Return the derivatives of sum_ij V_ij K(X_i, Y_j) by the logarithms of constants."""
+        left = self._alone(X)
+        right = left if Y is None else self._alone(Y)
+        halves: list[tuple[Any, ...]] = [(X, left, Y, right, V)]
+        if Y is not None:
+            turned = Weights(None if V.matrix is None else V.matrix.T, V.right, V.left)
+            halves.append((Y, right, X, left, turned))
+        elif V.left is not None and V.right is not None:  # as for `vjp`
+            both = np.hstack([V.left, V.right]), np.hstack([V.right, V.left])
+            halves = [(X, left, None, left, Weights(None, *both))]
+        total: Any = 0.0
+        for one, mine, other, others, weights in halves:
+            for part, some in gradient_weights(one, other, weights):
+                for rows, columns, block in self._blocks(
+                    one, mine[part], others, part.start, Y is None
+                ):
+                    weight = some[rows, columns].astype(np.float64)
+                    total = total + self._by_constants(*block, weight).sum(axis=1)
+        return np.asarray(total)
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        moving = {name: step for name, step in steps.items() if self._moves(name)}
+        if not moving or not self._has_slopes():
+            super()._add_slopes(moving, given, X, Y, out, run)
+            return
+        along = sum(step * self._constant_steps(name, X) for name, step in moving.items())
+        left = self._alone(X)
+        right = left if Y is None else self._alone(Y)
+
+        def half(one: Any, mine: Any, others: Any) -> NDArray[np.float64]:
+            part = np.empty((len(mine), len(others)))
+            for rows, columns, block in self._blocks(one, mine, others, 0, Y is None):
+                part[rows, columns] = np.tensordot(along, self._by_constants(*block, None), 1)
+            return part
+
+        with np.errstate(all="ignore"):
+            part = half(X, left, right)
+            out += part + (part if Y is None else half(Y, right, left)).T
 
     def _blocks(
         self, X: Any, left: Any, right: Any, start: int, symmetric: bool

@@ -40,10 +40,29 @@ Weigh: TypeAlias = Callable[[Doubles, Doubles], tuple[Doubles, Doubles]]
 
 
 class Own(NamedTuple):
-    """The NNGP of images with themselves, and its gradients by pixels."""
+    """The NNGP of images with themselves, and its derivatives by pixels and by constants."""
 
     value: Doubles
     gradient: Doubles
+    by_steps: Doubles
+
+
+class Found(NamedTuple):
+    """Derivatives of functions of both kernels of pairs of images, summed by rows.
+
+    Attributes
+    ----------
+    gradient : (rows, channels, height, width) array
+        By the pixels of the first images.
+    by_steps : (rows, steps + 1, 2) array
+        By gains and biases, if they are counted: `Walk.by_steps`.
+    lost : (rows,) array
+        What gradients lose of their size: see `image_losses`.
+    """
+
+    gradient: Doubles
+    by_steps: Doubles
+    lost: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +136,15 @@ def with_own(one: Alone, parts: list[slice]) -> Alone:
         values.append(nngp)
         return np.ones_like(nngp), np.zeros_like(ntk)
 
-    gradients = []
+    gradients, by_steps = [], []
     for part in parts:
         images = one.images.part(part)
         count = len(images.data)
         same = np.ones(count, bool)
-        found, _ = pair_gradients(one.geometry, images, images, same, weigh, True, count)
-        gradients.append(2 * found)  # both images move
-    return replace(one, own=Own(np.concatenate(values), np.concatenate(gradients)))
+        found = pair_gradients(one.geometry, images, images, same, weigh, count, counts=True)
+        gradients.append(2 * found.gradient)  # both images move
+        by_steps.append(2 * found.by_steps)
+    return replace(one, own=Own(*map(np.concatenate, (values, gradients, by_steps))))
 
 
 def pair_gradients(
@@ -133,11 +153,12 @@ def pair_gradients(
     y: Images,
     same: NDArray[np.bool_],
     weigh: Weigh,
-    seen: bool,
     rows: int,
-    tally: Doubles | None = None,
-) -> tuple[Doubles, Doubles]:
-    """Return the gradients of functions of both kernels of pairs of images by the first images.
+    *,
+    seen: bool = True,
+    counts: bool = False,
+) -> Found:
+    """Return the derivatives of functions of both kernels of pairs of images by the first images.
 
     Parameters
     ----------
@@ -145,27 +166,21 @@ def pair_gradients(
         Which pairs are equal; with masks, which are an image with itself.
     weigh : callable
         From the NNGP and the NTK of pairs to the derivatives by both.
-    seen : bool
-        Whether it looks at them.
     rows : int
-        How many first images there are, each with as many pairs, one after the other: gradients
+        How many first images there are, each with as many pairs, one after the other: derivatives
         are summed over these.
-    tally : (steps + 1, 2) array, optional
-        Derivatives by gains and biases are added to it: `Walk.by_steps`. Asks for `seen`.
-
-    Returns
-    -------
-    gradients : (rows, channels, height, width) array
-    lost : (rows,) array
-        What they lose of their size: see `image_losses`.
+    seen : bool
+        Whether it looks at them. What counts does.
+    counts : bool
+        Whether gains and biases move.
     """
-    walk, final = Walk(at, x, y, same, rows, tally is not None), at.segments[-1]
+    walk, final = Walk(at, x, y, same, rows, counts), at.segments[-1]
     walk.pool_all()
     s, t = walk.read() if seen else np.zeros((2, len(same)))
     bias, trained = at.plan.bias, at.plan.trained
     by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
     by_s = by_nngp + trained * by_ntk
-    walk.by_steps[-1] = np.sum(by_s * s + by_ntk * t) / 2, bias * np.sum(by_s) / 2
+    walk.by_steps[-1] = walk.summed(by_s * s + by_ntk * t) / 2, bias * walk.summed(by_s) / 2
     nngp, ntk = (a[:, None, None] for a in (by_nngp, by_ntk))
     for d, weights in at.weights.items():
         by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
@@ -180,9 +195,7 @@ def pair_gradients(
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
     found = summed(walk.by_data) + by_variances(at, distinct, by_q, walk)
-    if tally is not None:
-        tally += walk.by_steps
-    return found, walk.losses.share(found)
+    return Found(found, walk.by_steps.transpose(2, 0, 1), walk.losses.share(found))
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) -> Doubles:
@@ -203,7 +216,7 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) 
             row, q, operation = plan.steps[step], images.q[step], at.operations[step]
             if operation == CONV:
                 part, bias = carried * (images.q[step + 1] - row["bias"]), row["bias"] * carried
-                pairs.by_steps[step] += np.sum(part), np.sum(bias)
+                pairs.by_steps[step] += walk.summed(part), walk.summed(bias)
                 carried = row["gain"] * at.turned_window(carried, step)
             elif isinstance(at.activations[step], Masking):
                 carried = carried / at.activations[step].kept

@@ -103,8 +103,8 @@ class Moving(NamedTuple):
         NNGP of the first and of the second inputs with themselves.
     c, t : (n,) arrays
         NNGP and NTK of pairs.
-    by_q, by_c, by_t : (3, n) arrays
-        Derivatives of q, c and t by those before the layers: by c, t and q.
+    by_q, by_c, by_t : (k, n) arrays
+        Derivatives of q, c and t: see `head_slopes`.
     """
 
     q: Doubles
@@ -123,7 +123,9 @@ def head_slopes(
     c: Doubles,
     t: Doubles,
     same: NDArray[np.bool_],
+    *,
     nngp: bool,
+    counts: bool,
 ) -> tuple[Doubles, Doubles]:
     """Return the derivatives of a kernel behind dense layers by what stands before them.
 
@@ -135,15 +137,19 @@ def head_slopes(
         Which pairs are equal up to a factor; with masks, which are an image with itself.
     nngp : bool
         Whether it is the NNGP, not the NTK.
+    counts : bool
+        Whether the constants of layers move.
 
     Returns
     -------
-    slopes : (3, n) array
-        By c, by t and by q.
+    slopes : (k, n) array
+        By c, by t and by q; if they are counted, by the logarithms of the halves of w, e, x and y
+        of each layer that the first images have.
     lost : (n,) array
         The share of them at most that is lost where a kink meets a small angle.
     """
     lost = np.zeros_like(c)
+    places = iter(range(3, 3 + 4 * len(layers), 4))
 
     def activate(layer: Layer, state: Moving) -> Moving:
         one, (q, p, c, t, by_q, by_c, by_t) = layer.activation, state
@@ -173,9 +179,18 @@ def head_slopes(
 
     def affine(layer: Layer, state: Moving) -> Moving:
         q, p, c, t, by_q, by_c, by_t = state
-        w, e, x = layer.w, layer.e, layer.x
-        t, by_t = w * t + x * c + layer.y, w * by_t + x * by_c
-        return Moving(w * q + e, w * p + e, w * c + e, t, w * by_q, w * by_c, by_t)
+        w, e, x, y = layer.w, layer.e, layer.x, layer.y
+        by_q, by_c, by_t = w * by_q, w * by_c, w * by_t + x * by_c
+        if counts:
+            k = next(places)
+            by_q[k] += w * q
+            by_q[k + 1] += e
+            by_c[k] += w * c / 2
+            by_c[k + 1] += e / 2
+            by_t[k] += w * t / 2
+            by_t[k + 2] += x * c / 2
+            by_t[k + 3] += y / 2
+        return Moving(w * q + e, w * p + e, w * c + e, w * t + x * c + y, by_q, by_c, by_t)
 
     def join(a: Moving, b: Moving) -> Moving:
         return Moving(*(one + two for one, two in zip(a, b, strict=True)))
@@ -189,7 +204,8 @@ def head_slopes(
         )
 
     start = np.where(same, np.sqrt(q) * np.sqrt(p), c)
-    of_c, of_t, of_q = np.eye(3)[:, :, None] * np.ones_like(c)
+    directions = 3 + 4 * len(layers) * counts
+    of_c, of_t, of_q = np.eye(3, directions)[:, :, None] * np.ones_like(c)
     found = carry(
         layers, Moving(q, p, start, t, of_q, of_c, of_t), activate, affine, join, multiply
     )

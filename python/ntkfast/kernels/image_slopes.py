@@ -49,9 +49,10 @@ class Walk(Forth):
         Derivatives by the variances of the first image of each pair.
     by_data : (n, channels, height, width) array
         And by its pixels, without what comes by the variances.
-    by_steps : (steps + 1, 2) array
+    by_steps : (steps + 1, 2, rows) array
         If they are counted, by the halves of gains and biases that the first images have, as
-        logarithms and summed over pairs: see `image_parameters`. The last row is the read-out's.
+        logarithms and summed over the pairs of a row: see `each_pair`. The last are those of the
+        read-out.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Walk(Forth):
         self.by_q = [np.zeros((count, *size)) for size in at.sizes]
         self.by_data = np.zeros((count, *y.data.shape[1:]))
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
-        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2))
+        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2, rows))
         self.losses = Losses(at, x.data, y.data)
 
     def back(self, k: int, d: Shift, states: list[Pair], by: By) -> None:
@@ -153,12 +154,16 @@ class Walk(Forth):
         """Add the derivatives by gain and bias of convolution k."""
         bias, trained = (float(self.at.plan.steps[k][name]) for name in ("bias", "trained"))
         by_s, grown = by.s + trained * by.t, after.t - trained * after.s
-        self.by_steps[k, 0] += np.sum(by_s * (after.s - bias) + by.t * grown) / 2
-        self.by_steps[k, 1] += bias * np.sum(by_s) / 2
+        self.by_steps[k, 0] += self.summed(by_s * (after.s - bias) + by.t * grown) / 2
+        self.by_steps[k, 1] += bias * self.summed(by_s + np.zeros_like(after.s)) / 2
         if bias and np.ndim(by.u):  # both together turn nothing
             whole = self._whole(k + 1, d, after)
-            turned = bias * np.sum(whole.bias(bias).back(by.u, whole)[1])
+            turned = bias * self.summed(whole.bias(bias).back(by.u, whole)[1])
             self.by_steps[k] += (-turned, turned)
+
+    def summed(self, a: Doubles) -> Doubles:
+        """Return sums over all that belongs to a row."""
+        return np.asarray(a.reshape(self.rows, -1).sum(axis=1))
 
     def _by_added(
         self, k: int, d: Shift, pair: Pair, saved: Pair, after: Pair, by: By

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,19 +13,17 @@ from ntkfast import places
 from ntkfast.activations.base import Activation
 from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays import checks, layout
-from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape, Weights
+from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
 from ntkfast.kernels.base import fill
-from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
-from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 from ntkfast.kernels.lost_digits import tell_close_images
 
 if TYPE_CHECKING:
-    from ntkfast.kernels.image_gradients import Alone
+    from ntkfast.kernels.image_gradients import Alone, Found
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -272,64 +269,85 @@ class ImageKernel(EachPair):
         return self._gradients(X, Y, own, V)
 
     def _gradients(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """Return the gradients of all pairs, or sums of them over Y with weights V."""
+        x, found, heads, lost = self._walked_back(X, Y, own, V, counts=False)
+        tell_close_images(float(max(found.lost.max(), lost)))
+        gradient = found.gradient
+        if x.geometry.plan.homogeneous:
+            gradient[~x.images.data.any(axis=(1, 2, 3))] = 0
+        if x.own is not None:
+            gradient += (heads[2] * x.size)[:, None, None, None] * x.own.gradient
+        return np.asarray(gradient.transpose(0, 2, 3, 1).reshape(len(gradient), -1))
+
+    def _by_constants(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        x, found, heads, _ = self._walked_back(X, Y, own, V, counts=True)
+        moved = x.size * found.by_steps.reshape(len(x), -1).T
+        if x.own is not None:
+            variances = x.size**2 * x.own.by_steps.reshape(len(x), -1).T
+            moved = np.concatenate([moved + heads[2] * variances, heads[3:]])
+        return moved if V is not None else moved.reshape(-1, *own.shape)
+
+    def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
+        from ntkfast.kernels.image_parameters import steps_of
+
+        return steps_of(self, name, X.shape)
+
+    def _has_slopes(self) -> bool:
+        return not self._without_slopes()
+
+    def _walked_back(
         self,
         X: Any,
         Y: Any,
         own: NDArray[np.bool_],
         V: NDArray[np.float64] | None,
-        tally: NDArray[np.float64] | None = None,
-    ) -> NDArray[np.float64]:
-        """Return the gradients of all pairs, or sums of them over Y with weights V."""
+        *,
+        counts: bool,
+    ) -> tuple[Alone, Found, NDArray[np.float64], float]:
+        """Walk all pairs forth and back.
+
+        Returns
+        -------
+        x : Alone
+            The first image of each row that follows, of each pair or with weights V of its sums.
+        found : Found
+            Derivatives of the kernels over the size of x.
+        heads : (k, rows) array
+            Those of `image_heads.head_slopes`.
+        lost : float
+            What is lost there.
+        """
         from ntkfast.kernels.image_gradients import pair_gradients
+        from ntkfast.kernels.image_heads import head_slopes
 
         n, m = own.shape
+        rows, weights = (n * m, np.ones(n * m)) if V is None else (n, V.ravel())
         x, y = X[np.repeat(np.arange(n), m)], Y[np.tile(np.arange(m), n)]
         same = own.ravel()
         if not self._masked():
             same = same | (x.images.data == y.images.data).all(axis=(1, 2, 3))
         layers, nngp = self.network.head_layers(), self.kind == "nngp"
-        by_own, told = np.zeros(n * m), np.zeros(n * m)
-        factor = y.size if V is None else y.size * V.ravel()
+        heads, told = np.zeros((3 + 4 * len(layers) * counts, rows)), np.zeros(n * m)
 
         def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
+            factor = y.size * weights
             if not layers:
                 return factor * nngp, factor * (not nngp)
-            from ntkfast.kernels.image_heads import head_slopes
-
             size = x.size * y.size
-            variances = x.variance, y.variance
-            found, told[:] = head_slopes(layers, *variances, size * s, size * t, same, nngp)
-            by_own[:] = found[2] if V is None else found[2] * V.ravel()
-            return factor * found[0], factor * found[1]
+            values = x.variance, y.variance, size * s, size * t
+            slopes, told[:] = head_slopes(layers, *values, same, nngp=nngp, counts=counts)
+            heads[:] = (weights * slopes).reshape(-1, rows, n * m // rows).sum(axis=2)
+            return factor * slopes[0], factor * slopes[1]
 
-        rows = n * m if V is None else n
-        images = x.images, y.images
-        seen = bool(layers) or tally is not None
-        found, lost = pair_gradients(x.geometry, *images, same, weigh, seen, rows, tally)
-        if tally is None:
-            tell_close_images(float(max(lost.max(), told.max())))
-        if x.geometry.plan.homogeneous:
-            found[~x.images.data[:: n * m // rows].any(axis=(1, 2, 3))] = 0
-        if layers:
-            by_own = by_own.reshape(rows, -1).sum(axis=1) * x.size[:: n * m // rows]
-            found += by_own[:, None, None, None] * x.own.gradient[:: n * m // rows]
-        return np.asarray(found.transpose(0, 2, 3, 1).reshape(rows, -1))
-
-    def _by_parameters(
-        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
-    ) -> dict[str, float]:
-        from ntkfast.kernels import image_parameters  # rarely needed
-
-        moving = [name for name in names if self._moves(name)]
-        is_walked = len(moving) >= image_parameters.LEAST and not self.network.head_layers()
-        if not is_walked or self._without_slopes():
-            return super()._by_parameters(names, given, X, Y, V, run)
-        on_host(places.of(X.memory))
-        with np.errstate(all="ignore"):
-            sums = image_parameters.sums(self, X, Y, V)
-        steps = (image_parameters.steps_of(self, name, X.shape) for name in moving)
-        found = {name: float(np.sum(sums * step)) for name, step in zip(moving, steps, strict=True)}
-        return {name: found.get(name, 0.0) for name in names}
+        seen = bool(layers) or counts
+        found = pair_gradients(
+            x.geometry, x.images, y.images, same, weigh, rows, seen=seen, counts=counts
+        )
+        return x[:: n * m // rows], found, heads, float(told.max())
 
     def _masked(self) -> bool:
         """Whether there is dropout: an image with itself is no pair like that of equal images."""

@@ -8,6 +8,9 @@ Functions with a kink, which are homogeneous, have derivatives with a pole at an
 alone. It goes back by itself: a cosine is a sum over parts, and moves with them, and as the shares
 of a variance turn. Differences of sequences, of variances and of shares are carried forth, so that
 what meets the pole is as small as the angle and as exact as the sequences.
+
+A parameter moves the variances of the parts of a step, and the first sequence has a half of these
+constants, as in `each_pair`: it moves what its variances and shares move, and covariances.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from ntkfast.kernels.close_pairs import (
 from ntkfast.kernels.pairwise import angles
 from ntkfast.kernels.recurrence import Direction, Recursion
 
+STEPS = ("w_std", "u_std", "b_std", "h_std", "v_std")  # what moves, in the order of `by_steps`
 PARALLEL = 1e-26  # half of 1 - |u| below which a pair differs by rounding, and counts as parallel
 
 
@@ -90,23 +94,27 @@ class Side:
     ----------
     inputs : (steps, n, channels) array
     lengths : (n,) array
-    q, past : (steps, layers, n) arrays
-        Variances, and the parts of them from the step before.
-    v : (steps, layers, n) array
-        Variances behind the activation.
-    shares : (3, steps, layers, n) array
-        Unit vectors of the roots of the parts: from the step before, from below, of the bias.
+    q, v : (steps, layers, n) arrays
+        Variances before the activation and behind it.
+    parts, shares : (3, steps, layers, n) arrays
+        Parts of variances: from the step before, from below, of the bias; and the unit vectors of
+        their roots.
     """
 
     inputs: Doubles
     lengths: NDArray[np.int64]
     q: Doubles
-    past: Doubles
     v: Doubles
+    parts: Doubles
     shares: Doubles
 
+    @property
+    def past(self) -> Doubles:
+        """The parts from the step before."""
+        return np.asarray(self.parts[0])
+
     def __getitem__(self, part: slice) -> Side:
-        rest = (a[..., part] for a in (self.q, self.past, self.v, self.shares))
+        rest = (a[..., part] for a in (self.q, self.v, self.parts, self.shares))
         return Side(self.inputs[:, part], self.lengths[part], *rest)
 
 
@@ -144,9 +152,9 @@ def side_of(network: Recursion, X: Sequences, reverse: bool) -> Side:
     below = np.empty_like(q)
     below[:, 0] = network.u_std**2 / X.channels * np.einsum("kic,kic->ki", inputs, inputs)
     below[:, 1:] = network.u_std**2 * v[:, :-1]
-    bias = np.full_like(q, network.b_std**2)
-    shares = np.array([root_share(past, q), root_share(below, q), root_share(bias, q, 1.0)])
-    return Side(inputs, X.lengths, q, past, v, shares)
+    parts = np.array([past, below, np.full_like(q, network.b_std**2)])
+    shares = [root_share(part, q, limit) for part, limit in zip(parts, (0, 0, 1.0), strict=True)]
+    return Side(inputs, X.lengths, q, v, parts, np.array(shares))
 
 
 class Walk:
@@ -159,10 +167,22 @@ class Walk:
         sequence.
     by_u : (steps, n, m) array
         The rest of those by the first layer's cosines, of functions with a kink.
+    by_steps : (5, n, m) array
+        If they are counted, derivatives by the logarithms of the halves of variances that the first
+        sequences have: of the weights of the step before, of those from below, of the bias, of the
+        first state and of the read-out.
     """
 
-    def __init__(self, network: Recursion, plan: SequenceMap, x: Side, Y: Side, own: Any) -> None:
-        self.network, self.plan, self.x, self.Y = network, plan, x, Y
+    def __init__(
+        self,
+        network: Recursion,
+        plan: SequenceMap,
+        x: Side,
+        Y: Side,
+        own: Any,
+        counts: bool = False,
+    ) -> None:
+        self.network, self.plan, self.x, self.Y, self.counts = network, plan, x, Y, counts
         self.count = min(len(x.q), len(Y.q))
         self.degree = network.activation.degree
         self.kinked = self.degree in (0, 1)
@@ -170,8 +190,10 @@ class Walk:
         self.live = (steps < x.lengths[:, None]) & (steps < Y.lengths)
         self.shape = network.depth, len(x.lengths), len(Y.lengths)
         self.start = np.where(own, 0.0, 1.0)  # 1 - u of first states: its own is the same
+        self.by_steps = np.zeros((len(STEPS), *self.shape[1:]))
         self._forth()
         self._back()
+        self._settle()
 
     def _forth(self) -> None:
         net, one = self.network, self.network.activation
@@ -181,6 +203,9 @@ class Walk:
         self.duals: dict[tuple[int, int], DualSlopes] = {}
         self.shares: dict[tuple[int, int], tuple[Doubles, Doubles]] = {}
         self.inputs: dict[int, Apart] = {}
+        # If parameters move: covariances and tangent kernels of both parts, and the NNGP on top.
+        self.parts: dict[tuple[int, int], Doubles] = {}
+        self.tops: dict[int, Doubles] = {}
         lost = np.zeros(self.shape)  # past of the first less that of the second, for some ratio
         ratio = np.ones(self.shape)
         before = np.zeros(self.shape[1:], bool)
@@ -221,14 +246,17 @@ class Walk:
                 theta = t[layer] + t_below
                 if layer >= net.fixed_layers:
                     theta = theta + covariance(q[:, None], p, v, vc)
+                if self.counts:
+                    ways = (w[layer], co[layer], t[layer]), (w_below, co_below, t_below)
+                    self.parts[k, layer] = self._parts(k, layer, *ways)
                 if self.kinked:
-                    ways = np.array([w[layer], w_below]), np.array([co[layer], co_below])
-                    front = f[:2] * (1 - ways[0]) - e[:2] * (1 - 2 * v)
-                    front = np.where(
-                        v < 0.25, e[:2] * (2 * v) - f[:2] * ways[0] - apart_[:2], front
-                    )
-                    behind = apart_[:2] + f[:2] * ways[1] - e[:2] * (2 * vc)
-                    self.shares[k, layer] = both[:2], np.where(vc < 0.25, behind, front)
+                    same = np.zeros_like(v)  # of the bias
+                    gaps = np.array([w[layer], w_below, same])
+                    far = np.array([co[layer], co_below, same + 2])
+                    front = f * (1 - gaps) - e * (1 - 2 * v)
+                    front = np.where(v < 0.25, e * (2 * v) - f * gaps - apart_, front)
+                    behind = apart_ + f * far - e * (2 * vc)
+                    self.shares[k, layer] = both, np.where(vc < 0.25, behind, front)
                     gain = self.degree * self.x.v[k, layer] / np.where(q > 0, q, 1)
                     below_ = gain[:, None] * (first + below + bias)
                     at = own if self.degree else np.ones_like(own)
@@ -244,7 +272,19 @@ class Walk:
                 if self.kinked:
                     lost[layer], below = net.w_std**2 * below_, net.u_std**2 * below_
                     ratio[layer], p_below = at, net.u_std**2 * self.Y.v[k, layer]
+            if self.counts:
+                sizes = self.x.v[k, -1][:, None], self.Y.v[k, -1]
+                self.tops[k] = np.asarray(covariance(*sizes, defect / 2, rest / 2), np.float64)
             before = live
+
+    def _parts(self, k: int, layer: int, past: Any, below: Any) -> Doubles:
+        """Return covariances and tangent kernels of the parts of a step, (2, 2, n, m) array."""
+        both = self.x.parts[:2, k, layer, :, None], self.Y.parts[:2, k, layer, None]
+        found = [
+            (covariance(q, p, w / 2, co / 2), np.broadcast_to(t, self.shape[1:]))
+            for q, p, (w, co, t) in zip(*both, (past, below), strict=True)
+        ]
+        return np.array(found)
 
     def _back(self) -> None:
         net, plan, x = self.network, self.plan, self.x
@@ -258,6 +298,9 @@ class Walk:
         for k in range(self.count):
             read = scale * plan.weights[int(k == 0)]
             above, above_t = read, 0.0 if plan.nngp else read
+            if self.counts:
+                ends = self.slope[k, -1] * self.theta[k, -1]
+                self._count(k, 4, above * self.tops[k] + above_t * ends)
             above_u: Any = 0.0
             for layer in reversed(range(net.depth)):
                 up, up_t = value[layer] + above, tangent[layer] + above_t
@@ -276,6 +319,11 @@ class Walk:
                 by_c = np.where(self.live[k], by_c, 0) + by_t * (layer >= net.fixed_layers)
                 self.by_c[k, layer] = by_c
                 self.by_q[k, layer] += np.where(self.live[k], by_q, 0)
+                if self.counts:
+                    bias = by_c * net.b_std**2
+                    for part, (c, t) in enumerate(self.parts[k, layer]):
+                        self._count(k, part, by_c * c + by_t * t)
+                    self._count(k, 2, bias)
                 value[layer], tangent[layer] = net.w_std**2 * by_c, net.w_std**2 * by_t
                 above, above_t = net.u_std**2 * by_c, net.u_std**2 * by_t
 
@@ -292,8 +340,12 @@ class Walk:
         by_u = root * (pole + turn * slopes.by_c / np.where(size > 0, size, 1))
         by_u = np.where(self.live[k], by_u, 0)
         both, turned = self.shares[k, layer]
-        past, below = by_u * both
-        moved = by_u * x.shares[:2, k, layer, :, None] * turned * (self.degree / 2)
+        past, below, _ = by_u * both
+        moved = by_u * x.shares[:, k, layer, :, None] * turned
+        if self.counts:
+            for part, one in enumerate(moved):
+                self._count(k, part, one)
+        moved = moved * (self.degree / 2)
         if k + 1 < len(x.q):
             self.by_q[k + 1, layer] += moved[0] * inverse(x.q[k + 1, layer])[:, None]
         if layer:
@@ -302,16 +354,20 @@ class Walk:
             self.by_u[k] = by_u
         return past, below
 
-    def gradients(self) -> Doubles:
-        """Return the gradient of each kernel by the steps of its first sequence.
+    def _count(self, k: int, part: int, twice: Any) -> None:
+        """Add the derivatives by the variance of one part of step k."""
+        half = np.where(self.live[k], twice, 0) / 2
+        self.by_steps[part] += half
+        if part == 0:  # those of the first state are products of two variances
+            self.by_steps[3] += np.where(self._first(k), half, 0)
 
-        Returns
-        -------
-        (n, m, steps, channels) array
-            Steps are numbered from the end, and those beyond a sequence are 0.
-        """
-        net, x, one = self.network, self.x, self.network.activation
-        own, scale = self.by_q, net.u_std**2 / x.inputs.shape[2]
+    def _first(self, k: int) -> NDArray[np.bool_]:
+        """Return whose first step k is."""
+        return np.asarray(self.x.lengths == k + 1)[:, None]
+
+    def _settle(self) -> None:
+        """Carry the derivatives by variances of the first sequences to their first steps."""
+        net, x, own, one = self.network, self.x, self.by_q, self.network.activation
         whole = one.dual_slopes(x.q, x.q, np.zeros(()), np.ones(()))
         rate = 2 * whole.by_q + whole.by_c  # of V(q) by q
         rate = np.where(np.arange(len(x.q))[:, None, None] < x.lengths, rate, 0)[..., None]
@@ -321,6 +377,21 @@ class Walk:
                     own[k, layer] += rate[k, layer] * net.w_std**2 * own[k - 1, layer]
                 if layer + 1 < net.depth:
                     own[k, layer] += rate[k, layer] * net.u_std**2 * own[k, layer + 1]
+            if self.counts:
+                moved = np.einsum("lij,pli->pij", own[k], x.parts[:, k])
+                self.by_steps[:3] += moved
+                self.by_steps[3] += np.where(self._first(k), moved[0], 0)
+
+    def gradients(self) -> Doubles:
+        """Return the gradient of each kernel by the steps of its first sequence.
+
+        Returns
+        -------
+        (n, m, steps, channels) array
+            Steps are numbered from the end, and those beyond a sequence are 0.
+        """
+        x, own = self.x, self.by_q
+        scale = self.network.u_std**2 / x.inputs.shape[2]
         found = np.einsum("kij,kic->ijkc", 2 * own[:, 0], x.inputs)
         others = self.Y.inputs[: self.count]
         found[:, :, : self.count] += np.einsum("kij,kjc->ijkc", self.by_c[:, 0], others)

@@ -99,6 +99,27 @@ class RecurrentKernel(EachPair):
         turns = (False, True) if self.network.direction == "bidirectional" else (False,)
         return Sides(tuple(side_of(self.network, X.source, turn) for turn in turns))
 
+    def _has_slopes(self) -> bool:
+        return bool(self.network.activation.has_slopes)
+
+    def _by_constants(
+        self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        from ntkfast.kernels.sequence_slopes import Walk
+
+        plan = _plan(self, X.sides[0].inputs.shape[2])
+        found = sum(
+            Walk(self.network, plan, x, y, own, counts=True).by_steps
+            for x, y in zip(X.sides, Y.sides, strict=True)
+        )
+        return np.asarray(found if V is None else np.einsum("ij,pij->pi", V, found))
+
+    def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
+        from ntkfast.kernels.sequence_slopes import STEPS
+
+        value = self.parameters()[name]
+        return np.where([name == step for step in STEPS], 2 / value if value else 0.0, 0.0)
+
     def _pair_bytes(self, X: Any) -> int:
         return 128 * int(X.source.shape[1]) * self.network.depth
 
