@@ -171,10 +171,13 @@ def test_combined_kernels(library: Any, dtype: Any) -> None:
         relu.on(0),
         relu.ard([1] * 5),
     ):
-        with pytest.raises(TypeError, match=r"X: .* takes arrays of the host"):
-            kernel(x)
-        with pytest.raises(TypeError, match=r"X: .* takes arrays of the host"):
-            kernel.matmul(x, None, library.asarray(V))
+        assert_same(kernel(x).get(), kernel(X))  # by the host, from copies
+        assert_same(kernel(x, library.asarray(X[:3])).get(), kernel(X, X[:3]))
+        assert_same(kernel.diag(x).get(), kernel.diag(X))
+        assert_same(kernel.matmul(x, None, library.asarray(V)).get(), kernel.matmul(X, None, V))
+        out = library.asarray(np.empty((len(X), len(X)), X.dtype))
+        assert kernel(x, out=out) is out
+        assert_same(out.get(), kernel(X))
         assert_same(kernel(X, engine="cuda"), kernel(X, engine="native"))
 
 

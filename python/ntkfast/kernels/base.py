@@ -111,6 +111,7 @@ class Kernel(Arithmetic, Parametrised):
         """
         return self._inputs(places.HOST, X, None)[0]
 
+    @places.through_host
     def __call__(
         self,
         X: ArrayLike,
@@ -164,6 +165,7 @@ class Kernel(Arithmetic, Parametrised):
         gram: FloatArray = result.finish()
         return gram
 
+    @places.through_host
     def diag(self, X: ArrayLike) -> FloatArray:
         """Return the diagonal of K(X, X) without the matrix.
 
@@ -180,6 +182,7 @@ class Kernel(Arithmetic, Parametrised):
         diagonal: FloatArray = place.values(self._values(inputs), inputs)
         return diagonal
 
+    @places.through_host
     def matmul(
         self,
         X: ArrayLike,
@@ -418,6 +421,7 @@ class KernelOfNetwork(Kernel):
         return type(self), (self.network, self.kind)
 
 
+@places.through_host
 def both_kernels(
     kernel: KernelOfNetwork,
     X: ArrayLike,

@@ -47,10 +47,7 @@ class DropoutKernel(KernelOfNetwork):
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
         if place is not places.HOST:
-            raise TypeError(
-                "X: kernels with Dropout are computed in the memory of the host, got an array on a "
-                'device; pass NumPy arrays, for which engine="cuda" will do'
-            )
+            raise places.HostOnlyError("X: kernels with Dropout need the host")
         return place.rows(X, Y)
 
     def _values(self, X: Collection) -> FloatArray:

@@ -124,10 +124,7 @@ class ImageKernel(EachPair):
             self._engine(X, Y, outs, run)
             return
         if any(out is not None and not isinstance(out, np.ndarray) for out in outs):
-            raise ValueError(
-                "head: dense layers behind the read-out are computed in the memory of the host; "
-                "pass NumPy arrays, for which a device may be the engine too"
-            )
+            raise places.HostOnlyError("head: dense layers behind the read-out need the host")
         from ntkfast.kernels.image_heads import carry_pairs
 
         shape = (len(X), len(X if Y is None else Y))
@@ -172,11 +169,8 @@ class ImageKernel(EachPair):
     def _walk(self, X: Images, Y: Images | None, outs: Outs, *, diagonal: bool) -> None:
         """Write the kernels of the read-out where an activation has no compiled dual."""
         if not isinstance(X.data, np.ndarray):
-            raise TypeError(
-                f"X: kernels of images with {' and '.join(self._walked())}, which is not compiled, "
-                "are computed in the memory of the host; pass NumPy arrays, for which "
-                'engine="cuda" will do'
-            )
+            names = " and ".join(self._walked())
+            raise places.HostOnlyError(f"X: images with {names}, not compiled, need the host")
         from ntkfast.kernels import image_values
 
         left, size = self._with_variances(X), self._pair_bytes(X)

@@ -40,14 +40,14 @@ def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
             given = names.bind(*args, **kwargs)
         DEVICE.run(given.arguments.pop("engine", None))  # says what it is no choice of
         out = given.arguments.pop("out", None)
-        if given.arguments["Y"] is given.arguments["X"]:
+        if given.arguments.get("Y") is given.arguments["X"]:
             given.arguments["Y"] = None
         arrays = {name: given.arguments.get(name) for name in MOVED}
         X, copies = on_host(**arrays)
         given.arguments.update({k: v for k, v in copies.items() if v is not arrays[k]})
         result = method(*given.args, **given.kwargs)
-        if isinstance(result, list):  # of sequences
-            return cast(Found, [placed_beside(X, one) for one in result])
+        if isinstance(result, (list, tuple)):  # gradients of sequences, or both kernels
+            return cast(Found, type(result)(placed_beside(X, one) for one in result))
         return placed_beside(X, result, out) if isinstance(result, np.ndarray) else result
 
     return served
