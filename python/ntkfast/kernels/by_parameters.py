@@ -136,8 +136,8 @@ class Parametrised(Differentiable):
         on images and sequences take one walk of their pairs for all parameters. Others, those
         with functions whose dual kernels have no derivatives in closed form, are evaluated in
         float64 at twelve values of each parameter, of which the polynomial through them is
-        differentiated: exact to some 1e-11. Length scales take one `vjp`, all together, and parts of kernels of kernels
-        what they take by themselves.
+        differentiated: exact to some 1e-11. Length scales take one `vjp`, all together, and parts
+        of kernels of kernels what they take by themselves.
 
         Examples
         --------
