@@ -52,6 +52,7 @@ def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
 
 
 def _halves(a: Doubles) -> tuple[Doubles, Doubles]:
-    scaled = 134217729.0 * a
+    kept = (np.finfo(a.dtype).nmant + 2) // 2  # half of the bits
+    scaled = a.dtype.type(2**kept + 1) * a
     high = scaled - (scaled - a)
     return high, a - high

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.polynomials import Masking
 from ntkfast.kernels.close_pairs import Doubles, exact_product, inverse, ratio_of, told_apart
-from ntkfast.kernels.image_pairs import CLOSE, PARALLEL, ROUGH, Pair, Whole, share_of
+from ntkfast.kernels.image_pairs import CLOSE, PARALLEL, Pair, Whole, rough, share_of
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,
@@ -98,7 +98,7 @@ class Forth:
                 now = self._added(step, d, now, states[at.saved(step) - k])
             elif operation == MULTIPLY:
                 now = self._multiplied(step, d, now, states[at.saved(step) - k])
-            least = ROUGH if at.rough[step + 1] else PARALLEL
+            least = rough(now.v) if at.rough[step + 1] else PARALLEL
             states.append(now._replace(v=told_apart(now.v, least)))
         return states
 
@@ -132,7 +132,7 @@ class Forth:
         s, t = self.pooled[k][d]
         n, m = self._inverses(k, d)
         v = np.maximum(1 - np.abs(s) * n * m, 0)
-        v = told_apart(np.where(self.same & (d == (0, 0)), 0, v), ROUGH)
+        v = told_apart(np.where(self.same & (d == (0, 0)), 0, v), rough(v))
         return Pair(s, t, v, *self._ratio(k, d))
 
     def _convolved(self, k: int, d: Shift, pair: Pair) -> Pair:
@@ -296,7 +296,7 @@ class Forth:
 
     def read(self) -> tuple[Doubles, Doubles]:
         """Return the sums of S and T over the weights of the read-out, without its bias."""
-        s, t = np.zeros((2, len(self.y.data)))
+        s, t = np.zeros((2, len(self.y.data)), self.y.data.dtype)
         for d, weights in self.at.weights.items():
             pair = self.forth(*self.at.segments[-1], d)[-1]
             s += (weights * pair.s).sum(axis=(1, 2))

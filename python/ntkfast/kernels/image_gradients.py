@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from ntkfast.activations.polynomials import Masking
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.close_pairs import Doubles, inverse
 from ntkfast.kernels.image_forth import Images
+from ntkfast.kernels.image_heads import head_slopes
 from ntkfast.kernels.image_pairs import By
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
@@ -34,7 +35,9 @@ from ntkfast.kernels.image_planes import (
     Geometry,
 )
 from ntkfast.kernels.image_slopes import Walk
+from ntkfast.kernels.layers import Layers
 
+AGAIN = 1e-11  # share of a gradient whose loss makes a pair be walked again
 # From NNGP and NTK of pairs to the derivatives by both.
 Weigh: TypeAlias = Callable[[Doubles, Doubles], tuple[Doubles, Doubles]]
 
@@ -45,24 +48,6 @@ class Own(NamedTuple):
     value: Doubles
     gradient: Doubles
     by_steps: Doubles
-
-
-class Found(NamedTuple):
-    """Derivatives of functions of both kernels of pairs of images, summed by rows.
-
-    Attributes
-    ----------
-    gradient : (rows, channels, height, width) array
-        By the pixels of the first images.
-    by_steps : (rows, steps + 1, 2) array
-        By gains and biases, if they are counted: `Walk.by_steps`.
-    lost : (rows,) array
-        What gradients lose of their size: see `image_losses`.
-    """
-
-    gradient: Doubles
-    by_steps: Doubles
-    lost: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +74,68 @@ class Alone:
         """The NNGP of the images themselves with themselves, where dense layers ask for it."""
         assert self.own is not None
         return self.size**2 * self.own.value
+
+
+class Pairs(NamedTuple):
+    """Pairs of images.
+
+    Attributes
+    ----------
+    x, y : Alone
+    same : (n,) array
+        Which pairs are equal; with masks, which are an image with itself.
+    weights : (n,) array
+        What derivatives are multiplied by.
+    """
+
+    x: Alone
+    y: Alone
+    same: NDArray[np.bool_]
+    weights: Doubles
+
+    def part(self, which: Any) -> Pairs:
+        """Return some of them."""
+        return Pairs(self.x[which], self.y[which], self.same[which], self.weights[which])
+
+    def widened(self) -> Pairs:
+        """Return the same in extended precision."""
+        return self._replace(x=widened(self.x), y=widened(self.y))
+
+
+class Back(NamedTuple):
+    """Derivatives of kernels of pairs of images over the size of the first one, summed by rows.
+
+    Attributes
+    ----------
+    gradient : (rows, channels, height, width) array
+        By the pixels of the first images.
+    by_steps : (rows, steps + 1, 2) array
+        By gains and biases, if they are counted: `Walk.by_steps`.
+    heads : (rows, k) array
+        Those of `image_heads.head_slopes`, not over sizes.
+    lost : (n,) array
+        How much of the gradients of pairs is lost: see `image_losses`.
+    told : (n,) array
+        The share of them that dense layers lose.
+    """
+
+    gradient: Doubles
+    by_steps: Doubles
+    heads: Doubles
+    lost: Doubles
+    told: Doubles
+
+    def shares(self) -> Doubles:
+        """Return what pairs lose of the gradients of their rows."""
+        size = np.sqrt((self.gradient**2).sum(axis=(1, 2, 3)))
+        each = np.repeat(inverse(size), len(self.lost) // len(size))
+        return np.maximum(self.lost * each, self.told)
+
+    def share(self) -> float:
+        """Return the largest share of a gradient that is lost."""
+        size = np.sqrt((self.gradient**2).sum(axis=(1, 2, 3)))
+        lost = self.lost.reshape(len(size), -1).sum(axis=1) * inverse(size)
+        return float(max(np.minimum(lost, 1).max(), self.told.max()))
 
 
 @lru_cache(maxsize=4)
@@ -142,9 +189,68 @@ def with_own(one: Alone, parts: list[slice]) -> Alone:
         count = len(images.data)
         same = np.ones(count, bool)
         found = pair_gradients(one.geometry, images, images, same, weigh, count, counts=True)
-        gradients.append(2 * found.gradient)  # both images move
-        by_steps.append(2 * found.by_steps)
+        gradients.append(2 * found[0])  # both images move
+        by_steps.append(2 * found[1])
     return replace(one, own=Own(*map(np.concatenate, (values, gradients, by_steps))))
+
+
+def widened(one: Alone) -> Alone:
+    """Return images in extended precision, where the platform has one."""
+    images, _ = alone(one.geometry, one.images.data.astype(np.longdouble))
+    found = Alone(one.geometry, images, one.size)
+    return found if one.own is None else with_own(found, [slice(None)])
+
+
+def derivatives(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: bool) -> Back:
+    """Return the derivatives of kernels of pairs of images.
+
+    Pairs that lose digits are walked once more in extended precision: what is lost is its rounding
+    then.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    rows : int
+        How many first images there are, each with as many pairs, one after the other.
+    layers : Layers
+        Dense ones behind the read-out.
+    nngp : bool
+        Whether it is the NNGP, not the NTK.
+    counts : bool
+        Whether constants move.
+    """
+    ask = partial(_walked_back, layers=layers, nngp=nngp, counts=counts)
+    found = ask(pairs, rows)
+    near = np.flatnonzero(found.shares() > AGAIN)
+    if not near.size or np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
+        return found
+    some, row = pairs.part(near), near // (len(pairs.same) // rows)
+    before, after = ask(some, near.size), ask(some.widened(), near.size)
+    for total, one, other in zip(found[:3], before, after, strict=False):
+        np.add.at(total, row, (other - one).astype(np.float64))
+    found.lost[near], found.told[near] = after.lost, after.told
+    return found
+
+
+def _walked_back(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: bool) -> Back:
+    (x, y, same, weights), dtype = pairs, pairs.x.images.data.dtype
+    heads = np.zeros((rows, 3 + 4 * len(layers) * counts), dtype)
+    told = np.zeros(len(same))
+
+    def weigh(s: Doubles, t: Doubles) -> tuple[Any, Any]:
+        factor = y.size * weights
+        if not layers:
+            return factor * nngp, factor * (not nngp)
+        size = x.size * y.size
+        values = x.variance, y.variance, size * s, size * t
+        slopes, told[:] = head_slopes(layers, *values, same, nngp=nngp, counts=counts)
+        heads[:] = (weights * slopes).reshape(len(slopes), rows, -1).sum(axis=2).T
+        return factor * slopes[0], factor * slopes[1]
+
+    seen = bool(layers) or counts
+    images = x.images, y.images
+    found = pair_gradients(x.geometry, *images, same, weigh, rows, seen=seen, counts=counts)
+    return Back(*found[:2], heads, found[2], told)
 
 
 def pair_gradients(
@@ -157,7 +263,7 @@ def pair_gradients(
     *,
     seen: bool = True,
     counts: bool = False,
-) -> Found:
+) -> tuple[Doubles, Doubles, Doubles]:
     """Return the derivatives of functions of both kernels of pairs of images by the first images.
 
     Parameters
@@ -173,10 +279,15 @@ def pair_gradients(
         Whether it looks at them. What counts does.
     counts : bool
         Whether gains and biases move.
+
+    Returns
+    -------
+    gradient, by_steps, lost : arrays
+        As in `Back`.
     """
     walk, final = Walk(at, x, y, same, rows, counts), at.segments[-1]
     walk.pool_all()
-    s, t = walk.read() if seen else np.zeros((2, len(same)))
+    s, t = walk.read() if seen else np.zeros((2, len(same)), x.data.dtype)
     bias, trained = at.plan.bias, at.plan.trained
     by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
     by_s = by_nngp + trained * by_ntk
@@ -195,7 +306,7 @@ def pair_gradients(
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
     found = summed(walk.by_data) + by_variances(at, distinct, by_q, walk)
-    return Found(found, walk.by_steps.transpose(2, 0, 1), walk.losses.share(found))
+    return found, walk.by_steps.transpose(2, 0, 1).copy(), walk.losses.sizes()
 
 
 def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) -> Doubles:
@@ -221,7 +332,8 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) 
             elif isinstance(at.activations[step], Masking):
                 carried = carried / at.activations[step].kept
             elif operation in (RELU, ACTIVATE):
-                whole = at.activations[step].dual_slopes(q, q, np.zeros(()), np.ones(()))
+                ends = np.zeros((), q.dtype), np.ones((), q.dtype)
+                whole = at.activations[step].dual_slopes(q, q, *ends)
                 carried = (2 * whole.by_q + whole.by_c) * carried
             elif operation == NORMALIZE and row["whole"]:
                 size = inverse(q.mean(axis=(1, 2), keepdims=True))

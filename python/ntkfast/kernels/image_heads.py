@@ -17,7 +17,7 @@ from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays.collections import FloatArray, Images
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.close_pairs import inverse, told_apart
-from ntkfast.kernels.image_pairs import ROUGH
+from ntkfast.kernels.image_pairs import rough
 from ntkfast.kernels.layers import Diagonal, Layer, Layers, carry, diagonal
 from ntkfast.kernels.pairwise import Doubles, Pairs, walk
 
@@ -159,14 +159,15 @@ def head_slopes(
             return Moving(grown * q, grown * p, *shared, grown * by_q, gain * by_c, gain * by_t)
         roots = np.sqrt(q) * np.sqrt(p)
         u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
-        v, vc = told_apart((1 - u) / 2, ROUGH), told_apart((1 + u) / 2, ROUGH)
+        least = rough(u)
+        v, vc = told_apart((1 - u) / 2, least), told_apart((1 + u) / 2, least)
         if one.degree == 0 or (one.degree == 1 and not nngp):
-            here = ROUGH / np.maximum(4 * np.minimum(v, vc), ROUGH)
+            here = least / np.maximum(4 * np.minimum(v, vc), least)
             lost[:] = np.where(same, 0, np.maximum(lost, here))
         by = one.dual_slopes(q, p, v, vc)
         # Of functions with a kink by the angle that they have: a difference has a root of rounding.
         slope = by.by_c if one.degree == 1 else one.derivative_dual(q, p, c)
-        whole = one.dual_slopes(q, q, np.zeros(()), np.ones(()))
+        whole = one.dual_slopes(q, q, np.zeros((), q.dtype), np.ones((), q.dtype))
         return Moving(
             np.asarray(one.variance(q)),
             np.asarray(one.variance(p)),

@@ -1,6 +1,7 @@
 """How much of a gradient is lost where cosines are differences and meet a kink.
 
-The derivative of a kink at an angle t is known to 64 eps / t^2 there. What that is of a gradient
+The derivative of a kink at an angle t is known to 64 eps / t^2 there, eps that of the numbers that
+are walked: pairs that lose more are walked again in extended precision. What that is of a gradient
 depends on how much of it comes by such pixels: what turns them by an angle moves what they see by
 as much, in units of its size.
 """
@@ -16,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.kernels.close_pairs import Doubles, inverse
-from ntkfast.kernels.image_pairs import ROUGH, Pair
+from ntkfast.kernels.image_pairs import Pair, rough
 from ntkfast.kernels.image_planes import ADD, CONV, MULTIPLY, POOL, SWAP, Geometry, Shift
 
 Kink: TypeAlias = Callable[[Doubles], Doubles]
-NOTICED = 1e-9  # v from which on nothing is said: 64 eps / t^2 is 1e-5 at twice that
+NOTICED = 1e10  # times the rounding of v, from where nothing is counted: 5e-11 of a derivative
 TURNS = 4.0  # by how much more than what they see pixels may turn
 EQUAL = 1e-14  # what images differ by that are multiples of each other
 
@@ -52,12 +53,13 @@ class Losses:
         kink : callable
             From v of the pairs to the derivative by their cosines.
         """
-        near = pair.v < NOTICED
+        least = rough(pair.v)
+        near = pair.v < NOTICED * least
         if near.any():
             near &= self._apart(k, d)
         if near.any():
-            v = np.maximum(pair.v, ROUGH)
-            lost = np.minimum(1, ROUGH / (2 * v)) * kink(v) * np.sqrt(2 * v)
+            v = np.maximum(pair.v, least)
+            lost = np.minimum(1, least / (2 * v)) * kink(v) * np.sqrt(2 * v)
             self.lost[k] += np.where(near, lost, 0).sum(axis=(1, 2))
 
     def _differ(self, k: int, d: Shift) -> NDArray[np.bool_]:
@@ -84,17 +86,9 @@ class Losses:
         least = np.minimum(np.abs(one - other), np.abs(one + other))
         return np.asarray(least > EQUAL)
 
-    def share(self, gradients: Doubles) -> Doubles:
-        """Return what gradients lose of their size, at the step where that is most.
-
-        Parameters
-        ----------
-        gradients : (rows, channels, height, width) array
-            Sums over as many pairs each.
-        """
-        size = np.sqrt((gradients**2).sum(axis=(1, 2, 3)))
-        unit = TURNS * inverse(size) * self.inverse[0].ravel()[:: len(self.x) // len(size)]
-        parts = [np.zeros_like(size)]
+    def sizes(self) -> Doubles:
+        """Return how much of the gradients of pairs is lost, at the step where that is most."""
+        parts = [np.zeros(len(self.x))]
         for k, lost in self.lost.items():
-            parts.append(self.at.spread(k) * unit * lost.reshape(len(size), -1).sum(axis=1))
-        return np.asarray(np.minimum(1, np.max(parts, axis=0)))
+            parts.append(TURNS * self.at.spread(k) * self.inverse[0].ravel() * lost)
+        return np.asarray(np.max(parts, axis=0))

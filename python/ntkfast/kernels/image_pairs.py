@@ -21,7 +21,11 @@ from ntkfast.kernels.close_pairs import Doubles, inverse, lost_at
 
 CLOSE = 0.01  # v below which it is summed from small quantities
 PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as parallel
-ROUGH = 64 * float(np.finfo(np.float64).eps)  # the same where v is a difference
+
+
+def rough(v: Doubles) -> float:
+    """Return what v counts as parallel below where it is a difference: its rounding."""
+    return 64 * float(np.finfo(v.dtype).eps)
 
 
 class Pair(NamedTuple):

@@ -260,7 +260,7 @@ def taken(a: Doubles, rows: Indices, columns: Indices) -> Doubles:
 
 def with_margin(a: Doubles) -> Doubles:
     """Put zeros behind the rows and columns of images."""
-    found = np.zeros((*a.shape[:-2], a.shape[-2] + 1, a.shape[-1] + 1))
+    found = np.zeros((*a.shape[:-2], a.shape[-2] + 1, a.shape[-1] + 1), a.dtype)
     found[..., :-1, :-1] = a
     return found
 

@@ -65,11 +65,11 @@ class Walk(Forth):
         counts: bool = False,
     ) -> None:
         super().__init__(at, x, y, same, rows)
-        count = len(y.data)
-        self.by_q = [np.zeros((count, *size)) for size in at.sizes]
-        self.by_data = np.zeros((count, *y.data.shape[1:]))
+        count, dtype = len(y.data), y.data.dtype
+        self.by_q = [np.zeros((count, *size), dtype) for size in at.sizes]
+        self.by_data = np.zeros_like(y.data)
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
-        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2, rows))
+        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2, rows), dtype)
         self.losses = Losses(at, x.data, y.data)
 
     def back(self, k: int, d: Shift, states: list[Pair], by: By) -> None:
@@ -220,7 +220,8 @@ class Walk(Forth):
     def by_plane(self, k: int, d: Shift, links: Links) -> By:
         """Return the derivatives by a plane before pool k from those behind it."""
         gain = float(self.at.plan.steps[k]["gain"])
-        by_s, by_t = (np.zeros((len(self.y.data), *self.at.shape(k, d))) for _ in range(2))
+        shape = len(self.y.data), *self.at.shape(k, d)
+        by_s, by_t = np.zeros((2, *shape), self.y.data.dtype)
         for to, rows, columns in links:
             if to in self.by_pooled.get(k + 1, {}):
                 one, two = self.by_pooled[k + 1][to]

@@ -23,7 +23,7 @@ from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 from ntkfast.kernels.lost_digits import tell_close_images
 
 if TYPE_CHECKING:
-    from ntkfast.kernels.image_gradients import Alone, Found
+    from ntkfast.kernels.image_gradients import Alone, Back
 
 Outs = tuple[FloatArray | None, FloatArray | None]  # NTK and NNGP
 
@@ -266,23 +266,23 @@ class ImageKernel(EachPair):
         self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
         """Return the gradients of all pairs, or sums of them over Y with weights V."""
-        x, found, heads, lost = self._walked_back(X, Y, own, V, counts=False)
-        tell_close_images(float(max(found.lost.max(), lost)))
+        x, found = self._walked_back(X, Y, own, V, counts=False)
+        tell_close_images(found.share())
         gradient = found.gradient
         if x.geometry.plan.homogeneous:
             gradient[~x.images.data.any(axis=(1, 2, 3))] = 0
         if x.own is not None:
-            gradient += (heads[2] * x.size)[:, None, None, None] * x.own.gradient
+            gradient += (found.heads[:, 2] * x.size)[:, None, None, None] * x.own.gradient
         return np.asarray(gradient.transpose(0, 2, 3, 1).reshape(len(gradient), -1))
 
     def _by_constants(
         self, X: Any, Y: Any, own: NDArray[np.bool_], V: NDArray[np.float64] | None
     ) -> NDArray[np.float64]:
-        x, found, heads, _ = self._walked_back(X, Y, own, V, counts=True)
+        x, found = self._walked_back(X, Y, own, V, counts=True)
         moved = x.size * found.by_steps.reshape(len(x), -1).T
         if x.own is not None:
             variances = x.size**2 * x.own.by_steps.reshape(len(x), -1).T
-            moved = np.concatenate([moved + heads[2] * variances, heads[3:]])
+            moved = np.concatenate([moved + found.heads[:, 2] * variances, found.heads[:, 3:].T])
         return moved if V is not None else moved.reshape(-1, *own.shape)
 
     def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
@@ -301,22 +301,16 @@ class ImageKernel(EachPair):
         V: NDArray[np.float64] | None,
         *,
         counts: bool,
-    ) -> tuple[Alone, Found, NDArray[np.float64], float]:
+    ) -> tuple[Alone, Back]:
         """Walk all pairs forth and back.
 
         Returns
         -------
         x : Alone
             The first image of each row that follows, of each pair or with weights V of its sums.
-        found : Found
-            Derivatives of the kernels over the size of x.
-        heads : (k, rows) array
-            Those of `image_heads.head_slopes`.
-        lost : float
-            What is lost there.
+        found : Back
         """
-        from ntkfast.kernels.image_gradients import pair_gradients
-        from ntkfast.kernels.image_heads import head_slopes
+        from ntkfast.kernels.image_gradients import Pairs, derivatives
 
         n, m = own.shape
         rows, weights = (n * m, np.ones(n * m)) if V is None else (n, V.ravel())
@@ -324,24 +318,9 @@ class ImageKernel(EachPair):
         same = own.ravel()
         if not self._masked():
             same = same | (x.images.data == y.images.data).all(axis=(1, 2, 3))
-        layers, nngp = self.network.head_layers(), self.kind == "nngp"
-        heads, told = np.zeros((3 + 4 * len(layers) * counts, rows)), np.zeros(n * m)
-
-        def weigh(s: FloatArray, t: FloatArray) -> tuple[Any, Any]:
-            factor = y.size * weights
-            if not layers:
-                return factor * nngp, factor * (not nngp)
-            size = x.size * y.size
-            values = x.variance, y.variance, size * s, size * t
-            slopes, told[:] = head_slopes(layers, *values, same, nngp=nngp, counts=counts)
-            heads[:] = (weights * slopes).reshape(-1, rows, n * m // rows).sum(axis=2)
-            return factor * slopes[0], factor * slopes[1]
-
-        seen = bool(layers) or counts
-        found = pair_gradients(
-            x.geometry, x.images, y.images, same, weigh, rows, seen=seen, counts=counts
-        )
-        return x[:: n * m // rows], found, heads, float(told.max())
+        nngp, layers = self.kind == "nngp", self.network.head_layers()
+        pairs = Pairs(x, y, same, weights)
+        return x[:: n * m // rows], derivatives(pairs, rows, layers, nngp=nngp, counts=counts)
 
     def _masked(self) -> bool:
         """Whether there is dropout: an image with itself is no pair like that of equal images."""
