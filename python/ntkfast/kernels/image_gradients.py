@@ -247,8 +247,7 @@ def _walked_back(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts:
         heads[:] = (weights * slopes).reshape(len(slopes), rows, -1).sum(axis=2).T
         return factor * slopes[0], factor * slopes[1]
 
-    seen = bool(layers) or counts
-    images = x.images, y.images
+    images, seen = (x.images, y.images), bool(layers)
     found = pair_gradients(x.geometry, *images, same, weigh, rows, seen=seen, counts=counts)
     return Back(*found[:2], heads, found[2], told)
 
@@ -276,7 +275,7 @@ def pair_gradients(
         How many first images there are, each with as many pairs, one after the other: derivatives
         are summed over these.
     seen : bool
-        Whether it looks at them. What counts does.
+        Whether it looks at them: pairs are walked forth once more for that.
     counts : bool
         Whether gains and biases move.
 
@@ -291,11 +290,14 @@ def pair_gradients(
     bias, trained = at.plan.bias, at.plan.trained
     by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
     by_s = by_nngp + trained * by_ntk
-    walk.by_steps[-1] = walk.summed(by_s * s + by_ntk * t) / 2, bias * walk.summed(by_s) / 2
-    nngp, ntk = (a[:, None, None] for a in (by_nngp, by_ntk))
+    by_value, by_tangent = (a[:, None, None] for a in (by_s, by_ntk))
     for d, weights in at.weights.items():
-        by_end = By((nngp + at.plan.trained * ntk) * weights, ntk * weights)
-        walk.back(final[0], d, walk.forth(*final, d), by_end)
+        states, by_end = walk.forth(*final, d), By(by_value * weights, by_tangent * weights)
+        walk.back(final[0], d, states, by_end)
+        if counts:
+            read = walk.summed(by_end.s * states[-1].s + by_end.t * states[-1].t)
+            walk.by_steps[-1, 0] += read / 2
+    walk.by_steps[-1, 1] = bias * walk.summed(by_s) / 2
     for (k, end), planes in zip(at.segments[-2::-1], at.planes[::-1], strict=True):
         for d, links in planes.items():
             walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
