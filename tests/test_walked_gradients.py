@@ -519,9 +519,16 @@ def test_algebra_of_walked_kernels() -> None:
         recurrent + 0.5 * image,
         recurrent * dense,
         image.normalized(),
+        recurrent.normalized(),
         recurrent.ard([1.0, 2.0, 0.5, 1.5]),
     ):
         wanted = slope(lambda Z, k=kernel: float(np.sum(k(np.array(Z)))), rows, dX)
         found = np.sum(kernel.vjp(rows, None, V) * dX)
         assert found == pytest.approx(wanted, rel=1e-9)
         assert np.sum(kernel.jvp(rows, None, dX)) == pytest.approx(wanted, rel=1e-9)
+        known = {name: value for name, value in kernel.parameters().items() if value}
+        moved, step = kernel.parameter_gradient(rows, None, V), 1e-4
+        for name, value in known.items():
+            ends = [kernel.with_parameters({name: value + s})(rows) for s in (step, -step)]
+            wanted = np.sum(ends[0] - ends[1]) / (2 * step)
+            assert moved[name] == pytest.approx(wanted, rel=1e-6, abs=1e-9)

@@ -14,8 +14,9 @@ from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.kernels.algebra import Pair, Wrapped
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
-from ntkfast.kernels.combined import Split, wrapped
-from ntkfast.kernels.moving import gradient_weights
+from ntkfast.kernels.by_parameters import Given
+from ntkfast.kernels.combined import Split, below, wrapped
+from ntkfast.kernels.moving import blocks, gradient_weights, weight
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
 MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
@@ -112,6 +113,40 @@ class Normalized(Wrapped):
             part = np.empty_like(panel)
             kernel._moving(one, other, steps, part, run)
             out[rows] = (part - panel) * left[rows] * right.T
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        self._require_host(X.memory)
+        sides, lengths = [X] if Y is None else [X, Y], []
+        for name, side in zip("XY", sides, strict=False):
+            lengths.append(self._lengths(name, side).over())
+        moved = [np.zeros(len(side)) for side in sides]  # by logarithms of squared lengths
+        found = dict.fromkeys(names, 0.0)
+
+        def add(given: Given, one: Any, other: Any, weights: FloatArray) -> None:
+            ((kernel, left, right),) = self._each(one, other)
+            scaled = Weights(weights.astype(one.dtype))
+            inner = kernel._by_parameters(below("kernel", names), given, left, right, scaled, run)
+            for name, value in inner.items():
+                found[f"kernel.{name}"] += value
+
+        for rows, columns in blocks(X, Y):
+            there = rows if columns is None else columns
+            one, other = X[rows], None if columns is None else sides[-1][columns]
+            weights = weight(V, rows, columns, Y) * lengths[0][rows] * lengths[-1][there].T
+            part = given[0][rows], None if columns is None else given[len(sides) - 1][columns]
+            add(part, one, other, weights)
+            ((kernel, left, right),) = self._each(one, other)
+            panel = np.empty(weights.shape, X.dtype)
+            kernel._gram(left, right, panel, run)
+            values = weights * panel
+            moved[0][rows] -= values.sum(axis=1) / 2
+            moved[-1][there] -= values.sum(axis=0) / 2
+        for side, length, number, one in zip(sides, lengths, moved, given, strict=False):
+            for few in panels(len(side), 1, LEAST_ROWS):
+                add((one[few], None), side[few], None, np.diag(number[few] * length[few, 0] ** 2))
+        return found
 
     @property
     def _across(self) -> float:
