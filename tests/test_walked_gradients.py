@@ -509,6 +509,21 @@ def test_forms_of_inputs() -> None:
         net.ntk.jvp(rows, None, rows[:, :2])
 
 
+def test_size_of_inputs() -> None:
+    """Homogeneous kernels have derivatives of one shape, however small or large inputs are."""
+    rng, V = np.random.default_rng(6), np.ones((2, 2))
+    sequence, image = nf.Recurrent(1).ntk, nf.ConvNet(Conv(), "relu", head=("relu", Dense())).ntk
+    for kernel, X in (
+        (sequence, rng.normal(size=(2, 3, 1))),
+        (image, rng.normal(size=(2, 3, 3, 1))),
+    ):
+        gradient, moved = kernel.vjp(X, None, V), kernel.parameter_gradient(X, None, V)
+        for scale in (2.0**-460, 2.0**-200, 2.0**200):
+            np.testing.assert_allclose(kernel.vjp(scale * X, None, V) / scale, gradient, rtol=1e-13)
+            for name, value in kernel.parameter_gradient(scale * X, None, V).items():
+                assert value / scale**2 == pytest.approx(moved[name], rel=1e-13)
+
+
 def test_algebra_of_walked_kernels() -> None:
     """Kernels of kernels of sequences and images have gradients as well."""
     rng = np.random.default_rng(1)

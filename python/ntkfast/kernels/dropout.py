@@ -47,7 +47,7 @@ class DropoutKernel(KernelOfNetwork):
 
     def _inputs(self, place: places.Place, X: Any, Y: Any) -> tuple[Collection, Collection | None]:
         if place is not places.HOST:
-            raise places.HostOnlyError("X: kernels with Dropout need the host")
+            raise places.HostOnlyError("X: kernels with Dropout need NumPy arrays")
         return place.rows(X, Y)
 
     def _values(self, X: Collection) -> FloatArray:

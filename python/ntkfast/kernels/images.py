@@ -124,7 +124,7 @@ class ImageKernel(EachPair):
             self._engine(X, Y, outs, run)
             return
         if any(out is not None and not isinstance(out, np.ndarray) for out in outs):
-            raise places.HostOnlyError("head: dense layers behind the read-out need the host")
+            raise places.HostOnlyError("X: dense layers behind a read-out need NumPy arrays")
         from ntkfast.kernels.image_heads import carry_pairs
 
         shape = (len(X), len(X if Y is None else Y))
@@ -170,7 +170,7 @@ class ImageKernel(EachPair):
         """Write the kernels of the read-out where an activation has no compiled dual."""
         if not isinstance(X.data, np.ndarray):
             names = " and ".join(self._walked())
-            raise places.HostOnlyError(f"X: images with {names}, not compiled, need the host")
+            raise places.HostOnlyError(f"X: images with {names}, not compiled, need NumPy arrays")
         from ntkfast.kernels import image_values
 
         left, size = self._with_variances(X), self._pair_bytes(X)

@@ -334,8 +334,10 @@ class Walk:
         theirs, and what is left by the first cosines to `by_u`.
         """
         x, slopes = self.x, self.duals[k, layer]
-        root = np.sqrt(x.q[k, layer][:, None] * self.Y.q[k, layer])
-        size = np.sqrt(x.v[k, layer][:, None] * self.Y.v[k, layer])
+        root, size = (
+            np.sqrt(one[k, layer])[:, None] * np.sqrt(other[k, layer])
+            for one, other in ((x.q, self.Y.q), (x.v, self.Y.v))
+        )
         pole = up_t * slopes.slope_by_c if self.degree else up * slopes.by_c
         by_u = root * (pole + turn * slopes.by_c / np.where(size > 0, size, 1))
         by_u = np.where(self.live[k], by_u, 0)
