@@ -288,7 +288,20 @@ def _columns(array: Array, count: int) -> Array:
     return found
 
 
-def test_tensors(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (KERNELS["layers"], "w_std"),
+        (KERNELS["layers"].ard([1.0, 2.0, 0.5]), "kernel.w_std"),  # served by the host
+    ],
+    ids=["layers", "ard"],
+)
+def test_tensors(
+    library: Any,  # noqa: F811
+    kernel: Any,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Gradients of PyTorch; these tensors say that they lie on a device, in the emulation."""
     torch = pytest.importorskip("torch")
     if library.cuda.__name__ != "ntkfast._cuda_emulated":
@@ -329,15 +342,15 @@ def test_tensors(library: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa
     kept: list[Any] = []
     here = type("Stream", (), {"cuda_stream": 0})
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: here)
-    random, k = np.random.default_rng(0), nf.torch.kernel(KERNELS["layers"])
+    random, k = np.random.default_rng(0), nf.torch.kernel(kernel)
     arrays = [random.standard_normal(shape) for shape in [(6, 3), (5, 3), (5, 2), (6, 5), (6, 2)]]
     for there in (True, False):
         X, Y, V, G, H = [remote(a) if there else torch.from_numpy(a) for a in arrays]
         w_std = torch.tensor(1.3, dtype=torch.float64, requires_grad=True)
         inputs = [X.requires_grad_(), Y.requires_grad_(), w_std]
-        found = torch.autograd.grad(k(X, Y, w_std=w_std), inputs, G)
+        found = torch.autograd.grad(k(X, Y, **{name: w_std}), inputs, G)
         inputs.append(V.requires_grad_())
-        found += torch.autograd.grad(k.matmul(X, Y, V, w_std=w_std), inputs, H)
+        found += torch.autograd.grad(k.matmul(X, Y, V, **{name: w_std}), inputs, H)
         if there:
             lies = [library.cuda.device_of(one.data_ptr()) for one in found]
             assert lies == [0 if one.ndim == 2 else -1 for one in found]
