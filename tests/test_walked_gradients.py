@@ -11,101 +11,21 @@ import numpy as np
 import pytest
 from mpmath import mp, mpf
 
-import cases
 import ntkfast as nf
-import oracle
 import sequence_oracle
 from image_oracle import Oracle
-from ntkfast import AvgPool, Conv, ConvNet, Dense, LayerNorm, Skip, SumPool
-
-EPS, LONG = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.longdouble))
-Array = np.ndarray
-SEQUENCES: dict[str, dict[str, Any]] = {
-    "plain": {"depth": 1},
-    "first states": {"depth": 2, "b_std": 0.3, "h_std": 0.5, "u_std": 0.8},
-    "erf": {"depth": 2, "activation": "erf", "readout": "average", "w_std": 1.1},
-    "gelu": {
-        "depth": 2,
-        "activation": "gelu",
-        "direction": "bidirectional",
-        "readout": "average_normalized",
-        "b_std": 0.1,
-    },
-    "sin": {"depth": 2, "activation": "sin", "fixed_layers": 1, "readout": "average_released"},
-    "gaussian": {"depth": 1, "activation": "gaussian"},
-    "exp": {"depth": 1, "activation": "exp(1,0.5)", "w_std": 0.5, "u_std": 0.5},
-    "step": {"depth": 2, "activation": "step", "b_std": 0.4},
-}
-PLAIN, WIDE = (Conv(3), "relu"), Conv(3, padding="circular")
-IMAGES: dict[str, tuple[Any, tuple[int, int, int]]] = {
-    "flatten": (nf.Convolutional(2), (4, 3, 2)),
-    "gap": (nf.Convolutional(2, readout="gap", parameterization="ntk", b_std=0.3), (3, 3, 1)),
-    "lap": (nf.Convolutional(2, readout="lap", window=3, padding="circular"), (4, 3, 2)),
-    "valid": (nf.Convolutional(2, padding="valid", readout="gap"), (5, 5, 1)),
-    "skip": (ConvNet(Conv(3), Skip("relu", Conv(3, 1.0, 0.2)), "relu", Conv(3)), (3, 3, 2)),
-    "pools": (
-        ConvNet(*PLAIN, AvgPool(2), *PLAIN, AvgPool(2), Conv(1, 1, 0.1), "relu", readout="flatten"),
-        (4, 4, 2),
-    ),
-    "circular pool": (ConvNet(WIDE, "relu", AvgPool(2), WIDE, Skip("relu", WIDE)), (6, 6, 1)),
-    "strides": (
-        ConvNet(
-            *(Conv((2, 3), 1.3, 0.2, ((1, 2), (0, 3)), stride=(1, 2)), "leaky_relu(0.3)"),
-            *(Skip(Conv(2, 1.0, stride=2), shortcut=(Conv(1, stride=2), "abs", Conv(1))), "gelu"),
-            readout=nf.Readout("lap", 3, b_std=0.2),
-        ),
-        (4, 5, 2),
-    ),
-    "grows": (
-        ConvNet(Conv(2, 1.3, 0.2, 4), "step", Conv(1, 1.2, 0.1, 1), "relu", readout="flatten"),
-        (3, 3, 1),
-    ),
-    "wide pools": (
-        ConvNet(
-            *(
-                Conv(2, 1.2, 0.2),
-                LayerNorm("all"),
-                "relu",
-                AvgPool((2, 3), 1, "zero"),
-                Conv(3, stride=2),
-            ),
-            *("erf", SumPool((2, 1), 1), Conv(1), LayerNorm(), "sin"),
-        ),
-        (3, 4, 1),
-    ),
-    "circular strides": (
-        ConvNet(WIDE, "cos", Conv(3, 1.2, 0.1, "circular", stride=(2, 3)), "gaussian"),
-        (4, 6, 1),
-    ),
-    "branches": (
-        ConvNet(
-            Conv(2, 1.2, 0.2),
-            nf.Multiply(("relu", Conv(2, 0.9, 0.1)), ("erf", Conv(1)), ()),
-            nf.Concatenate((Conv(1), "gelu"), (Conv(1), "abs"), shares=(0.3, 0.7)),
-            *(Conv(2, 1.1, 0.1), nf.Add((), ("relu", Conv(1), nf.Multiply((), Conv(1)))), Conv(1)),
-        ),
-        (3, 2, 2),
-    ),
-    "head": (
-        ConvNet(
-            *(Conv(3), "exp(1, 0.3)", Conv(2), "relu"),
-            readout="flatten",
-            head=("relu", Dense(1.1, 0.2), nf.Residual("erf", Dense(0.9)), Dense(1.1)),
-        ),
-        (3, 3, 1),
-    ),
-}
-
-
-def some(found: dict[str, Any], quick: set[str]) -> Any:
-    """Parametrise over cases, all but some of them slow."""
-    return pytest.mark.parametrize(
-        "case",
-        [
-            pytest.param(case, id=name, marks=() if name in quick else pytest.mark.slow)
-            for name, case in found.items()
-        ],
-    )
+from ntkfast import Conv, ConvNet, Dense
+from walked_cases import (
+    CLOSE_IMAGES,
+    CLOSE_SEQUENCES,
+    EPS,
+    IMAGES,
+    LONG,
+    SEQUENCES,
+    Array,
+    pairs,
+    some,
+)
 
 
 def moved(X: Any, step: float, dX: Any) -> Any:
@@ -178,30 +98,6 @@ def exact(of: Callable[[Any], mpf], x: Array) -> Array:
     return found
 
 
-def pairs(x: Array) -> list[tuple[float, Array, Array]]:
-    """Return distances and pairs; infinity where images lose no digits.
-
-    Where parts of inputs are 0 the derivative is the mean of those of both sides.
-    """
-    away = np.random.default_rng(8).standard_normal(x.shape)
-    empty, other = x.copy(), away.copy()
-    empty[1:], other[0] = 0, 0
-    special = [(np.inf, *pair) for pair in ((x, x), (x, -2 * x), (empty, away), (empty, other))]
-    return special + [(d, x, away if d == 1 else x + d * away) for d in (1.0, 1e-3, 1e-7)]
-
-
-CLOSE_SEQUENCES = {
-    "relu": (nf.Recurrent(1, b_std=0.3), oracle.relu),
-    "leaky": (
-        nf.Recurrent(2, activation="leaky_relu(0.2)", h_std=0.5, b_std=0.4, readout="average"),
-        oracle.leaky_relu(0.2),
-    ),
-    "step": (nf.Recurrent(2, activation="step", b_std=0.4), oracle.step),
-    "erf": (nf.Recurrent(2, activation="erf"), oracle.erf),
-    "no biases": (nf.Recurrent(2, w_std=1.2), oracle.relu),
-}
-
-
 @some(CLOSE_SEQUENCES, {"relu"})
 def test_close_sequences(case: Any) -> None:
     """All digits at small angles; equal and opposite sequences have a derivative."""
@@ -221,29 +117,6 @@ def test_close_sequences(case: Any) -> None:
         assert np.linalg.norm(moved - wanted) <= 64 * EPS * np.linalg.norm(wanted), distance
 
 
-CLOSE_IMAGES = {
-    "relu": nf.Convolutional(2, readout="gap"),
-    "skip": ConvNet(
-        Conv((1, 2), 1.2, 0.1),
-        Skip("abs", Conv(2, 0.9, 0.2, stride=(1, 2)), shortcut=(Conv(1, stride=(1, 2)))),
-        *("leaky_relu(0.3)", Conv((1, 2)), "relu"),
-    ),
-    "norm": ConvNet(
-        *(Conv((1, 2), 1.2), LayerNorm("all"), "relu"),
-        *(Conv((1, 2), 1.0, 0.3), LayerNorm(), "relu"),
-    ),
-    "product": ConvNet(
-        Conv((1, 2), 1.2, 0.1),
-        nf.Multiply(("abs", Conv(2, 0.9, 0.2)), ("leaky_relu(0.3)", Conv(1))),
-        *(Conv((1, 2)), "relu"),
-    ),
-    "step": ConvNet(Conv(3, 1.2, 0.1), "step", Conv(3, 1.1, 0.2), "relu"),
-    "pool": ConvNet(Conv(3, 1.2, 0.1), "relu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "relu"),
-    "mixed": ConvNet(Conv(3, 1.2, 0.1), "erf", Conv(3, 1.1, 0.2), "relu"),
-    "gelu": ConvNet(Conv(3), "gelu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "abs"),
-    "waves": ConvNet(Conv(3, 1.5), "sin", Conv(3), "exp(1, 0.8)", Conv(3), "leaky_relu(0.2)"),
-    "behind": ConvNet(Conv(3, 1.2, 0.1), "relu", head=("relu", Dense(1.1, 0.2), "relu", Dense())),
-}
 ROUGH = {"pool", "mixed", "gelu", "waves", "behind"}  # a kink behind differences
 
 
@@ -326,125 +199,6 @@ def test_gradients_behind_a_read_out_say_what_they_lose() -> None:
         _, lost = warned(lambda d=distance: net.ntk.vjp(x, x * 2 + d, [[1.0]]))
         assert lost >= least and (distance > 0 or lost == 0)
         assert warned(lambda d=distance: net.nngp.vjp(x, x * 2 + d, [[1.0]]))[1] == 0
-
-
-WALKED = {
-    **{name: (*IMAGES[name], 1.0) for name in ("gap", "pools", "strides", "wide pools", "head")},
-    **{
-        f"{name} at {d}": (CLOSE_IMAGES[name], (1, 3, 1), d)
-        for name in ("relu", "skip", "product", "norm", "step")
-        for d in (1, 1e-3, 1e-8, 1e-12, 0)
-    },
-}
-
-
-def by_parameter(net: Any, name: str, of: Callable[[Any], Any]) -> Array:
-    """Return the derivatives of functions of networks, by some values in many digits."""
-    value = net.ntk.parameters()[name]
-    nodes = tuple(value * (1 + k * 2.0**-22) for k in (-2, -1, 1, 2))
-    with mp.workdps(60):
-        values = [np.array(of(net.ntk._moved(name, node).network)) for node in nodes]
-        return np.array(lagrange(value, nodes)) @ np.array(values)
-
-
-@some(WALKED, {"relu at 1e-08"})
-def test_parameters_of_images(case: Any) -> None:
-    """One walk for all parameters has all digits: close ones, equal, opposite, multiples, zeros."""
-    net, shape, distance = case
-    x, away = (np.random.default_rng(k).standard_normal(shape) for k in (4, 8))
-    y = away if distance == 1 else x + distance * away
-    allowed = 64 * EPS
-    if "Step" in repr(net) and distance:  # two halves cancel, of roots of angles each
-        allowed *= 1 + distance**-0.5
-    for other in (y, -2 * y, 0 * y) if shape == (1, 3, 1) else (y,):
-        found, kernels = [], (net.nngp, net.ntk)
-        for kernel in kernels:
-            found.append(kernel.parameter_gradient(x[None], other[None], [[1.0]]))
-            moved = kernel.parameter_jvp(x[None], other[None], dict.fromkeys(found[-1], 1.0))
-            assert moved[0, 0] == pytest.approx(sum(found[-1].values()), rel=allowed, abs=allowed)
-        for one, value in kernels[0].parameters().items():
-            if value == 0:
-                assert found[0][one] == found[1][one] == 0
-                continue
-            wanted = by_parameter(net, one, lambda net, y=other: Oracle().exact(net, x, y)["xy"])
-            for moved, right in zip(found, wanted, strict=True):
-                size = abs(right) + ("Norm" in repr(net))  # before it scales do nothing
-                assert abs(moved[one] - right) <= allowed * size, (one, other)
-
-
-@some(CLOSE_SEQUENCES, {"relu"})
-def test_parameters_of_sequences(case: Any) -> None:
-    """All digits, as of images."""
-    net, dual = case
-    found = pairs(np.random.default_rng(4).standard_normal((2, 2)))
-    x, y = found[-1][1:]
-    longer = np.vstack([[[0.7, -0.2]], x])
-    found += [(1e-12, x, x + 1e-5 * (y - x)), (1e-7, longer, y), (1e-7, y, longer)]
-    for distance, x, y in found[:: 4 if case is CLOSE_SEQUENCES["relu"] else 1]:
-        step = "step" in net.activation.name  # two halves cancel, of roots of angles each
-        allowed = 64 * EPS * (1 + step * distance**-0.5)
-        for kind in ("ntk", "nngp"):
-            kernel = getattr(net, kind)
-            moved = kernel.parameter_gradient([x], [y], [[1.0]])
-            for one in [one for one, value in kernel.parameters().items() if value]:
-                (wanted,) = by_parameter(
-                    net,
-                    one,
-                    lambda net, x=x, y=y, kind=kind: [
-                        sequence_oracle.kernel(net, dual, x, y, kind)
-                    ],
-                )
-                size = max(abs(wanted), 1e-30)  # what is 0 in all digits
-                size += step * abs(kernel([x], [y])[0, 0])
-                assert abs(moved[one] - wanted) <= allowed * size, (distance, kind, one)
-
-
-def lagrange(p: float, nodes: tuple[float, ...]) -> list[mpf]:
-    """Return weights of values at nodes that give the derivative of their polynomial at p."""
-    z, found = [mpf(node) - mpf(p) for node in nodes], []
-    for k, one in enumerate(z):
-        others = z[:k] + z[k + 1 :]
-        below = mp.fprod(one - other for other in others)
-        rest = [others[:j] + others[j + 1 :] for j in range(len(others))]
-        found.append(mp.fsum(mp.fprod(-b for b in part) for part in rest) / below)
-    return found
-
-
-PARAMETERS = ["pools", "circular pool", "wide pools", "branches", "gap", "lap", "head"]
-SEVERAL = {
-    **{name: IMAGES[name] for name in PARAMETERS},
-    **{name: (nf.Recurrent(**SEQUENCES[name]), (5, 2)) for name in SEQUENCES},
-}
-
-
-@some(SEVERAL, {"gap", "first states"})
-def test_parameters_in_both_ways(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many pairs, in one walk and by values at other parameters."""
-    net, shape = case
-    X, Y = (np.random.default_rng(k).standard_normal((n, *shape)) for k, n in enumerate((3, 2)))
-    Y[0] = X[0]
-    V, S = cases.rows(3, 2, seed=1), cases.rows(3, 3, seed=2)
-    for kernel in (net.ntk, net.nngp):
-        steps = {name: 0.5 + k for k, name in enumerate(kernel.parameters())}
-        found = []
-        for known in (True, False):
-            if not known:
-                monkeypatch.setattr(type(kernel), "_has_slopes", lambda _: False)
-            each = [
-                kernel.parameter_gradient(*given)
-                for given in ((X, Y, V), (X, None, S), (X, Y, (V, V[:2])), (X, None, (V, V)))
-            ]
-            moved = [kernel.parameter_jvp(*given, steps) for given in ((X, Y), (X, None))]
-            found.append((each, moved))
-        monkeypatch.undo()
-        (walked, moved), (values, others) = found
-        for one, other in zip(walked, values, strict=True):
-            size = max(map(abs, other.values()))
-            assert one == pytest.approx(other, rel=0, abs=1e-9 * size)
-        for one, other in zip(moved, others, strict=True):
-            np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
-        total = sum(steps[name] * value for name, value in walked[0].items())
-        assert np.sum(V * moved[0]) == pytest.approx(total, rel=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore:X. gradients of images lose:RuntimeWarning")
