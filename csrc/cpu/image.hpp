@@ -65,8 +65,8 @@ struct PairAtWork : PixelPairs<T, Self> {
             one.put(at, other.get(at)), other.put(at, pair);
         }
     }
-    void clear(T* sums, int64_t count) const {
-        std::memset(sums, 0, sizeof(Vec<T>) * static_cast<std::size_t>(count));
+    void open_pool(int64_t k, const Store& to, T* sums) const {
+        ::open_pool<T>(this->net, k, to, this->work, sums);
     }
     void pool(int64_t k, const Store& to, T* sums) const { pool_plane<T>(*this, k, to, sums); }
     void read(double factor) const { read_plane<T>(*this, factor); }
@@ -96,8 +96,10 @@ void prepare(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& s
 // 0 in the lanes whose image of y equals that of x, else 1.
 template <class T>
 Vec<T> different(const ImageNet& net, const T* x, const T* y) {
+    constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
+    const int64_t size = net.level[0].h * net.level[0].w * net.channels;
     Vec<T> found{};
-    for (int64_t k = 0; k < net.level[0].h * net.level[0].w * net.channels; ++k)
+    for (int64_t k = 0; k < size && mask_below<T>(Vec<T>{}, found) != kAll; ++k)
         found = max2(found, abs2(load<T>(y + k * kLanes<T>) - x[k]));
     return found > Vec<T>{} ? broadcast<T>(T(1)) : Vec<T>{};
 }
@@ -130,7 +132,7 @@ template <class T>
 void image_pairs(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& x,
                  const Pixels<T>& y) {
     const bool pools = next_pool(p.net, 0) < p.net.count;
-    const Vec<T> differ = pools ? different<T>(p.net, x.data, y.data) : broadcast<T>(T(1));
+    const Vec<T> differ = different<T>(p.net, x.data, y.data);
     PairAtWork<T, false> pair{{{p.net, x, y, pools, differ, 0, 0}, work}, p.cancelled};
     clear_totals(work);
     walk_planes<T, false>(pair, true);

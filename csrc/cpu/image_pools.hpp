@@ -19,12 +19,11 @@ NTK_FN void read_row(const PixelPairs<T, Self>& p, int64_t end, const Frame& f, 
     }
 }
 
-// Where the pairs of one pixel of x and one of y go along an axis: to those of all windows that hold
-// them, but not to displacements that no later step needs. Returns how many; there is room for `most`.
-NTK_FN int64_t pool_targets(const ImageStep& step, int axis, int64_t x, int64_t y, const Kept& to,
+// Where the pairs of a pixel of x and one of y go along an axis, given the windows that hold them: to
+// the pairs of these, but not to displacements that no later step needs. Returns how many; there is
+// room for them.
+NTK_FN int64_t pool_targets(const Range& of_x, const Range& of_y, const Kept& to,
                             PoolTarget* target) {
-    const Range of_x = windows_with(step, axis, x, to.size);
-    const Range of_y = windows_with(step, axis, y, to.size);
     int64_t count = 0;
     for (int64_t a = of_x.first; a < of_x.end; ++a)
         for (int64_t b = of_y.first; b < of_y.end; ++b) {
@@ -36,6 +35,18 @@ NTK_FN int64_t pool_targets(const ImageStep& step, int axis, int64_t x, int64_t 
     return count;
 }
 
+// Before the planes of step k, a pool, are added up.
+template <class T>
+void open_pool(const ImageNet& net, int64_t k, const Store& to, const ImageScratch<T>& work,
+               T* sums) {
+    const Level &now = net.level[k], &next = net.level[k + 1];
+    const int64_t size[2] = {now.h, now.w}, count[2] = {next.h, next.w};
+    for (int axis = 0; axis < 2; ++axis)
+        for (int64_t pixel = 0; pixel < size[axis]; ++pixel)
+            work.windows[axis][pixel] = windows_with(net.step[k], axis, pixel, count[axis]);
+    std::memset(sums, 0, sizeof(Vec<T>) * static_cast<std::size_t>(2 * to.size()));
+}
+
 // Adds the plane to those of the level after step k, a pool.
 template <class T, bool Self>
 void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sums) {
@@ -44,35 +55,37 @@ void pool_plane(const PixelPairs<T, Self>& p, int64_t k, const Store& to, T* sum
     const ImageStep& step = p.net.step[k];
     const T share = static_cast<T>(step.gain);
     const int64_t all = to.all_columns(), half = to.size() * kLanes<T>;
-    const int64_t most = overlap(step, 1) * overlap(step, 1);
+    const bool blocks = step.window[0] <= step.stride[0] && step.window[1] <= step.stride[1];
+    const int64_t most = blocks ? 1 : overlap(step, 1) * overlap(step, 1);
+    const Range *const of_row = p.work.windows[0], *const of_column = p.work.windows[1];
     PoolTarget *const columns = p.work.columns, *const rows = p.work.rows;
     int64_t* const counts = p.work.counts;
     for (int64_t j = 0; j < f.columns.length; ++j)
-        counts[j] = pool_targets(step, 1, f.columns.x + j, f.columns.other(j, level.w), to.columns,
-                                 columns + j * most);
-    const auto add = [sums, all, half, share](const PoolTarget& r, const PoolTarget& c,
-                                              const PixelPair<T>& pair) NTK_LAMBDA {
-        const int64_t at = r.before * all + r.length * c.before + r.at * c.length + c.at;
+        counts[j] = pool_targets(of_column[f.columns.x + j], of_column[f.columns.other(j, level.w)],
+                                 to.columns, columns + j * most);
+    const auto place = [all](const PoolTarget& r, const PoolTarget& c) NTK_LAMBDA {
+        return r.before * all + r.length * c.before + r.at * c.length + c.at;
+    };
+    const auto add = [sums, half, share](int64_t at, const PixelPair<T>& pair) NTK_LAMBDA {
         T* const s = sums + at * kLanes<T>;
         store<T>(s, load<T>(s) + share * pair.s);
         store<T>(s + half, load<T>(s + half) + share * pair.t);
     };
-    const bool blocks = overlap(step, 0) == 1 && most == 1;
     for (int64_t i = 0; i < f.rows.length; ++i) {
         const int64_t found =
-            pool_targets(step, 0, f.rows.x + i, f.rows.other(i, level.h), to.rows, rows);
+            pool_targets(of_row[f.rows.x + i], of_row[f.rows.other(i, level.h)], to.rows, rows);
         if (found == 0) continue;
         if (blocks) {  // by copies: see each_in_row
             const PoolTarget row = rows[0];
-            read_row<T>(p, k, f, i,
-                        [add, row, columns, counts](int64_t j, const PixelPair<T>& pair) {
-                            if (counts[j]) add(row, columns[j], pair);
-                        });
+            read_row<T>(p, k, f, i, [=](int64_t j, const PixelPair<T>& pair) {
+                if (counts[j]) add(place(row, columns[j]), pair);
+            });
             continue;
         }
         read_row<T>(p, k, f, i, [&](int64_t j, const PixelPair<T>& pair) {
             for (int64_t a = 0; a < found; ++a)
-                for (int64_t b = 0; b < counts[j]; ++b) add(rows[a], columns[j * most + b], pair);
+                for (int64_t b = 0; b < counts[j]; ++b)
+                    add(place(rows[a], columns[j * most + b]), pair);
         });
     }
 }

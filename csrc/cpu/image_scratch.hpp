@@ -36,6 +36,7 @@ struct ImageScratch {
     Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
     Planes<T> plane, spare, slot[kSlots];
     T *ring, *sums, *heads, *tails, *store[2];
+    Range* windows[2];  // of a pool, that hold each row and each column of pixels
     PoolTarget *columns, *rows;
     int64_t* counts;  // of the targets of each column
     int64_t ring_row;
@@ -72,14 +73,13 @@ struct ImageScratch {
         heads = take(2 * (widest + 1) * ring_row);
         tails = take(widest * kV);
         for (T*& part : store) part = take(2 * sizes.pooled * kV);
-        const auto targets = [&](int64_t count) {
-            constexpr auto kEach = static_cast<int64_t>(sizeof(PoolTarget) / sizeof(T));
-            return reinterpret_cast<PoolTarget*>(take(count * kEach));
+        const auto others = [&]<class Other>(Other*& part, int64_t count) {
+            part = reinterpret_cast<Other*>(
+                take(count * static_cast<int64_t>(sizeof(Other) / sizeof(T))));
         };
-        columns = targets(sizes.targets), rows = targets(sizes.target_rows);
-        counts = reinterpret_cast<int64_t*>(
-            take(sizes.row * static_cast<int64_t>(sizeof(int64_t) / sizeof(T))));
-        total = reinterpret_cast<double*>(take(2 * kV * static_cast<int64_t>(8 / sizeof(T))));
+        for (Range*& part : windows) others(part, sizes.side);
+        others(columns, sizes.targets), others(rows, sizes.target_rows);
+        others(counts, sizes.side), others(total, 2 * kV);
     }
 };
 

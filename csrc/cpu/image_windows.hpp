@@ -115,16 +115,19 @@ struct Windows {
     const ImageStep& step;
     const bool relu;  // step k - 1
     const Planes<T> from;
+    const Vec<T> differ;  // 0 where a pixel of y is that of x
     const Frame now, next;
     const int64_t start, width;  // columns with margins
     const int64_t stride;        // of rows of the ring
 
-    Windows(const PixelPairs<T, Self>& pair, int64_t number, bool after_relu)
+    Windows(const PixelPairs<T, Self>& pair, int64_t number, bool after_relu,
+            const Planes<T>& plane)
         : p(pair),
           k(number),
           step(pair.net.step[number]),
           relu(after_relu),
-          from(grows(pair.net, number) ? pair.work.spare : pair.work.plane),
+          from(plane),
+          differ(pair.di == 0 && pair.dj == 0 ? pair.differ : broadcast<T>(T(1))),
           now(pair.frame(number)),
           next(pair.frame(number + 1)),
           start(-step.before[1]),
@@ -153,6 +156,11 @@ struct Windows {
         else
             to.put(column, pair);
     }
+    // Outside, where nobody asks for an angle.
+    static NTK_FN void put_nothing(const Planes<T>& to, int64_t column) {
+        store<T>(to.s + column * kLanes<T>, Vec<T>{});
+        if constexpr (!Raw) store<T>(to.t + column * kLanes<T>, Vec<T>{});
+    }
     static NTK_FN PixelPair<T> get(const Planes<T>& from, int64_t column) {
         if constexpr (Raw) return {load<T>(from.s + column * kLanes<T>), Vec<T>{}, Vec<T>{}};
         return from.get(column);
@@ -168,7 +176,7 @@ struct Windows {
         const Planes<T> to = row(at), plane = from;
         if (p.net.circular && i >= h) return copy_row(step.window[0] + i - h, at);
         if (!p.net.circular && (i < 0 || i >= h)) {
-            for (int64_t j = start; j < start + width; ++j) put(to, j, PixelPair<T>{});
+            for (int64_t j = start; j < start + width; ++j) put_nothing(to, j);
             return;
         }
         const int64_t source = i < 0 ? i + h : i;
@@ -178,14 +186,23 @@ struct Windows {
         } else {
             for (int64_t j = 0; j < w; ++j) put(to, j, get(plane, source * w + j));
         }
-        for (int64_t j = start; j < 0; ++j)
-            put(to, j, p.net.circular ? get(to, w + j) : PixelPair<T>{});
-        for (int64_t j = w; j < start + width; ++j)
-            put(to, j, p.net.circular ? get(to, j - w) : PixelPair<T>{});
-        if (p.net.circular && i >= 0 && i < below()) copy_row(at, step.window[0] + i);
+        if (!p.net.circular) {
+            for (int64_t j = start; j < 0; ++j) put_nothing(to, j);
+            for (int64_t j = w; j < start + width; ++j) put_nothing(to, j);
+            return;
+        }
+        for (int64_t j = start; j < 0; ++j) put(to, j, get(to, w + j));
+        for (int64_t j = w; j < start + width; ++j) put(to, j, get(to, j - w));
+        if (i >= 0 && i < below()) copy_row(at, step.window[0] + i);
     }
 
-    // v after the convolution at row i and column j from small quantities.
+    // v after the convolution at row i and column j from small quantities, which add up to nothing
+    // between equal pixels.
+    NTK_FN Vec<T> better(int64_t i, int64_t j, Vec<T> v, Vec<T> s, Vec<T> inverse_x,
+                         Vec<T> inverse_y) const {
+        if (!mask_below<T>(v, kClose<T> * differ)) return Vec<T>{};
+        return accurate(i, j, s, inverse_x, inverse_y);
+    }
     Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
         return window_defect<T, Raw>(p, k, i, j, s, inverse_x, inverse_y,
                                      [&](int64_t a, int64_t b) {
@@ -205,10 +222,11 @@ struct Windows {
         each_in_row(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t j = at - first, o = at * kLanes<T>;
             const WindowSums now = sums(j);
-            const PixelPair<T> result = convolved<T, Raw>(
-                pair, last, x, y, now.s, now.t, [&](Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
-                    return accurate(i, j, s, inverse_x, inverse_y);
-                });
+            const PixelPair<T> result =
+                convolved<T, Raw>(pair, last, x, y, now.s, now.t,
+                                  [&](Vec<T> v, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
+                                      return better(i, j, v, s, inverse_x, inverse_y);
+                                  });
             if (!hidden) store<T>(plane.s + o, result.s);
             store<T>(plane.v + o, result.v);
             store<T>(plane.t + o, result.t);
@@ -294,29 +312,34 @@ void convolve_rows(const Windows<T, Self, Raw>& windows) {
     const ImageStep& step = windows.step;
     const int64_t q = step.window[0], apart = step.stride[0];
     const bool three = q == 3 && step.window[1] == 3 && apart == 1 && step.stride[1] == 1;
-    for (int64_t t = 0; t < windows.rows() + windows.below() + step.before[0]; ++t) {
-        windows.take(t - step.before[0], t % q);
-        if (!three) windows.add_row(t % q);
-        const int64_t top = t - q + 1;
-        if (top < 0 || (apart > 1 && top % apart != 0)) continue;
+    const int64_t rows = windows.rows() + windows.below() + step.before[0];
+    int64_t at = 0, next = q - 1, done = 0;  // row of the ring, the last one of window `done`
+    for (int64_t t = 0; t < rows; ++t) {
+        windows.take(t - step.before[0], at);
+        if (!three) windows.add_row(at);
+        at = at + 1 < q ? at + 1 : 0;
+        if (t < next) continue;
         if (three)
-            windows.sum_row_of_3(top);
+            windows.sum_row_of_3(done);
         else
-            windows.sum_row(top / apart);
+            windows.sum_row(done);
+        ++done, next += apart;
     }
 }
 
 // Step k, a convolution, together with the ReLU before it if there is one.
 template <class T, bool Self>
 void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
-    if (grows(p.net, k)) {
+    const bool outruns = grows(p.net, k);
+    const Planes<T> from = outruns ? p.work.spare : p.work.plane;
+    if (outruns) {
         const Frame f = p.frame(k);
-        copy_planes<T>(p.work.plane, p.work.spare, f.rows.length * f.columns.length);
+        copy_planes<T>(p.work.plane, from, f.rows.length * f.columns.length);
     }
     if (k == 0)
-        convolve_rows(Windows<T, Self, true>(p, k, relu));
+        convolve_rows(Windows<T, Self, true>(p, k, relu, from));
     else
-        convolve_rows(Windows<T, Self, false>(p, k, relu));
+        convolve_rows(Windows<T, Self, false>(p, k, relu, from));
 }
 
 }  // namespace

@@ -137,7 +137,7 @@ NTK_DEVICE void convolve_pairs(const PairOnDevice<T, Self, SHARED>& p, int64_t k
                       s += sums.s()[i * width + column];
                       t += sums.t()[i * width + column];
                   }
-                  const auto better = [&](T sum, T inverse_x, T inverse_y) {
+                  const auto better = [&](T, T sum, T inverse_x, T inverse_y) {
                       return window_defect<T, Raw>(
                           p, k, i, j, sum, inverse_x, inverse_y, [&](int64_t a, int64_t b) {
                               return plane.get(tap(0, i, a, now.rows) * width +
@@ -257,8 +257,8 @@ struct PairAtWork : PairOnDevice<T, Self, SHARED> {
     }
     NTK_DEVICE void activate(int64_t) const {}  // refused, see image.cu
     NTK_DEVICE void activated_deviations(int64_t) const {}
-    NTK_DEVICE void clear(T* sums, int64_t count) const {
-        each_pixel(count, [&](int64_t e) { sums[e] = 0; });
+    NTK_DEVICE void open_pool(int64_t, const Store& to, T* sums) const {
+        each_pixel(2 * to.size(), [&](int64_t e) { sums[e] = 0; });
     }
     NTK_DEVICE void pool(int64_t k, const Store& to, T* sums) const {
         pool_pairs(*this, k, to, sums);

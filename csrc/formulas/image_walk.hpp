@@ -6,7 +6,8 @@
 //     convolve, relu, activate   a step on the plane; kFuses: a convolution takes the ReLU before it along
 //     pool, read       add the plane to those behind a pool, or to the result
 //     leaves_relu      whether the reader of a plane applies a last ReLU by itself
-//     window_deviations, activated_deviations, save, swap, clear, stopped
+//     open_pool        prepare a pool, whose sums begin at 0
+//     window_deviations, activated_deviations, save, swap, stopped
 #pragma once
 
 #include "formulas/pixel_pairs.hpp"
@@ -207,7 +208,7 @@ NTK_LOOP void walk_planes(Pair& p, bool whole) {
             for (int64_t l = k; l < end; ++l) next_deviations<T>(p, l);
         if (last && !whole) return;
         const Store here = store_of(k), next = store_of(last ? end : end + 1);
-        if (!last) p.clear(to, 2 * next.size());
+        if (!last) p.open_pool(end, next, to);
         const Displaced all(net.level[k], reach(k), net.circular);
         for (int64_t a = 0; a < all.rows.count; ++a)
             for (int64_t b = 0; b < all.columns.count; ++b) {

@@ -24,8 +24,8 @@ template <class T, bool Self>
 struct PairOfImages {
     const ImageNet& net;
     Pixels<T> x, y;
-    bool pools;     // angles after a pool are differences,
-    Vec<T> differ;  // so that equal images are told by their data: 0 where they are
+    bool pools;     // angles after a pool are differences
+    Vec<T> differ;  // 0 where the images are equal: their pixels have no angle, which costs nothing
     int64_t di, dj;
 
     NTK_FN Vec<T> left(const T* of, int64_t k) const {
@@ -153,8 +153,8 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
            (back ? product : Vec<T>{});
 }
 
-// A pair of pixels x and y after a convolution, given the sums of its window; better(s, inverse_x,
-// inverse_y) is v from small quantities.
+// A pair of pixels x and y after a convolution, given the sums of its window; better(v, s, inverse_x,
+// inverse_y) is v from small quantities where it is close.
 template <class T, bool Raw, bool Self, class Better>
 NTK_FN PixelPair<T> convolved(const PairOfImages<T, Self>& p, const ImageStep& step, int64_t x,
                               int64_t y, Vec<T> sum, Vec<T> t, Better better) {
@@ -164,7 +164,7 @@ NTK_FN PixelPair<T> convolved(const PairOfImages<T, Self>& p, const ImageStep& s
     Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
     const Vec<T> close = broadcast<T>(kClose<T>);
     if (mask_below<T>(v, close)) {
-        const Vec<T> accurate = better(s, inverse_x, inverse_y);
+        const Vec<T> accurate = better(v, s, inverse_x, inverse_y);
         v = v < close ? accurate : v;
     }
     return {s, v, Raw ? trained * s : gain * t + trained * s};

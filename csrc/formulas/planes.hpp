@@ -184,7 +184,7 @@ NTK_FN int64_t numbers_per_pixel(const ImageStep& step) {
 NTK_FN bool grows(const ImageNet& net, int64_t k) {
     const ImageStep& step = net.step[k];
     const Level &now = net.level[k], &next = net.level[k + 1];
-    return next.h > ceil_div(now.h, step.stride[0]) || next.w > ceil_div(now.w, step.stride[1]) ||
+    return (next.h - 1) * step.stride[0] >= now.h || (next.w - 1) * step.stride[1] >= now.w ||
            step.before[0] >= step.window[0] || step.before[1] >= step.window[1];
 }
 
@@ -199,6 +199,7 @@ struct ImageSizes {
     int64_t numbers = 0;                     // of the activations
     int64_t slots = 0, widest = 1;           // saved at once; the largest window
     int64_t row = 0;                         // the longest row with the margins of windows
+    int64_t side = 0;                        // the longest row or column of pixels
     int64_t pooled = 0;                      // pairs behind a pool, at most
     int64_t targets =
         1;  // columns of a pool times the pairs of windows that a pair of pixels is in
@@ -209,8 +210,11 @@ struct ImageSizes {
         : pixels(total_pixels(net)),
           data(net.level[0].h * net.level[0].w * net.channels),
           numbers(last_level(net).numbers) {
-        for (int64_t k = 0; k <= net.count; ++k)
-            area = larger(area, net.level[k].h * net.level[k].w);
+        for (int64_t k = 0; k <= net.count; ++k) {
+            const Level& level = net.level[k];
+            area = larger(area, level.h * level.w);
+            side = larger(side, larger(level.h, level.w));
+        }
         for (int64_t k = 0; k < net.count; ++k) {
             const ImageStep& step = net.step[k];
             const Level &now = net.level[k], &next = net.level[k + 1];
