@@ -174,10 +174,22 @@ NTK_FN V min2(V a, V b) {
 }
 template <class V>
 NTK_FN V max2(V a, V b) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (sizeof(V) == 64) {  // one instruction, where GCC takes two beside a constant
+        if constexpr (sizeof(a[0]) == 8) return (V)_mm512_max_pd((__m512d)a, (__m512d)b);
+        if constexpr (sizeof(a[0]) == 4) return (V)_mm512_max_ps((__m512)a, (__m512)b);
+    }
+#endif
     return a > b ? a : b;
 }
 template <class V>
 NTK_FN V abs2(V a) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (sizeof(V) == 64) {  // one instruction instead of three
+        if constexpr (sizeof(a[0]) == 8) return (V)_mm512_abs_pd((__m512d)a);
+        if constexpr (sizeof(a[0]) == 4) return (V)_mm512_abs_ps((__m512)a);
+    }
+#endif
     return a < V{} ? -a : a;
 }
 
