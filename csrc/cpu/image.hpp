@@ -36,6 +36,7 @@ struct PairAtWork : PixelPairs<T, Self> {
     void window_deviations(int64_t k) const {
         ::window_deviations<T>(this->net, k, this->work, this->x);
     }
+    void start() const {}  // the first convolution finds them row by row
     void convolve(int64_t k, bool relu) const { ::convolve<T>(*this, k, relu); }
     void relu(int64_t k) const {
         const Frame f = this->frame(k);

@@ -18,6 +18,10 @@ constexpr int64_t apart(int64_t count) {
     return (count + 63) / 64 * 64 + 64 / static_cast<int64_t>(sizeof(T));
 }
 
+// Vectors between the planes of a pair, which are often a power of two long: a load waits for a store
+// before it whose address has the same last twelve bits.
+constexpr int64_t kLinesApart = 20;
+
 // Vectors of images of y per task: the deviations of its images of x serve all of them. Large images,
 // on which that would take much memory, come in one.
 constexpr int64_t kStrips = 4, kStripBytes = 1 << 22;
@@ -63,7 +67,8 @@ struct ImageScratch {
         ones = {take(apart<T>(sizes.data) * kV), take(apart<T>(sizes.pixels) * kV),
                 take(apart<T>(sizes.pixels) * kV), take(apart<T>(sizes.numbers) * kV)};
         const auto planes = [&] {
-            return Planes<T>{take(sizes.area * kV), take(sizes.area * kV), take(sizes.area * kV)};
+            const int64_t size = (sizes.area + kLinesApart) * kV;
+            return Planes<T>{take(size), take(size), take(size)};
         };
         plane = planes(), spare = sizes.grows ? planes() : Planes<T>{};
         for (int64_t k = 0; k < kSlots; ++k) slot[k] = k < sizes.slots ? planes() : Planes<T>{};

@@ -106,8 +106,8 @@ NTK_FN void relu_row(const PixelPairs<T, Self>& p, const Planes<T>& from, int64_
 
 // The rows of a plane that the windows of a convolution cover, with their margins. Rows are taken
 // in order, after ReLU if there is one before, and the plane is overwritten behind them, unless the
-// new one would outrun them (see grows). Raw: the first step, before which there are no tangents and
-// angles come from the images.
+// new one would outrun them (see grows). Raw: the first step, before which there are no tangents;
+// covariances and angles come from the images.
 template <class T, bool Self, bool Raw>
 struct Windows {
     const PixelPairs<T, Self>& p;
@@ -180,7 +180,11 @@ struct Windows {
             return;
         }
         const int64_t source = i < 0 ? i + h : i;
-        if (relu) {
+        if constexpr (Raw) {
+            each_in_row(p.net.level[0], now, source, [&](int64_t column, int64_t x, int64_t y) {
+                store<T>(to.s + (column - source * w) * kLanes<T>, first_covariance<T>(p, x, y));
+            });
+        } else if (relu) {
             relu_row<T>(p, from, k - 1, now, source,
                         [&](int64_t j, const PixelPair<T>& pair) { put(to, j, pair); });
         } else {
@@ -330,7 +334,7 @@ void convolve_rows(const Windows<T, Self, Raw>& windows) {
 // Step k, a convolution, together with the ReLU before it if there is one.
 template <class T, bool Self>
 void convolve(const PixelPairs<T, Self>& p, int64_t k, bool relu) {
-    const bool outruns = grows(p.net, k);
+    const bool outruns = k > 0 && grows(p.net, k);
     const Planes<T> from = outruns ? p.work.spare : p.work.plane;
     if (outruns) {
         const Frame f = p.frame(k);

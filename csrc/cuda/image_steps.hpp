@@ -232,6 +232,11 @@ struct PairAtWork : PairOnDevice<T, Self, SHARED> {
                 deviation<T>(variance * static_cast<T>(step.gain) + static_cast<T>(step.bias)));
         });
     }
+    NTK_DEVICE void start() const {
+        each_pair(0, [&](int64_t at, int64_t x, int64_t y) {
+            this->work.plane.start(at, first_covariance<T>(*this, x, y));
+        });
+    }
     NTK_DEVICE void convolve(int64_t k, bool) const {
         if (k == 0)
             convolve_pairs<T, Self, SHARED, true>(*this, k);

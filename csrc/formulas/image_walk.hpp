@@ -3,6 +3,7 @@
 // What both engines do alike. An engine gives a pair of images at work (PairOfImages) that tells
 //     work             where planes, saved planes and the sums behind pools lie
 //     each_pixel, each_pair   call a body for all pixels, or pairs of pixels of a plane
+//     start            covariances of the pixels: the first step, a convolution, needs no more
 //     convolve, relu, activate   a step on the plane; kFuses: a convolution takes the ReLU before it along
 //     pool, read       add the plane to those behind a pool, or to the result
 //     leaves_relu      whether the reader of a plane applies a last ReLU by itself
@@ -20,9 +21,6 @@ struct Planes {
     NTK_FN PixelPair<T> get(int64_t at) const {
         const int64_t o = at * kLanes<T>;
         return {load<T>(s + o), load<T>(v + o), load<T>(t + o)};
-    }
-    NTK_FN void start(int64_t at, const Vec<T>& covariance) const {
-        store<T>(s + at * kLanes<T>, covariance);
     }
     NTK_FN void put(int64_t at, const PixelPair<T>& pair) const {
         const int64_t o = at * kLanes<T>;
@@ -107,15 +105,6 @@ NTK_LOOP void pooled_deviations(const Pair& p, int64_t k, const Store& from, con
 }
 
 // ---- steps on the plane of a displacement -------------------------------------------------------
-
-// Covariances of the pixels; the first step, a convolution, needs no more.
-template <class T, class Pair>
-NTK_LOOP void start_plane(const Pair& p) {
-    const auto plane = p.work.plane;
-    p.each_pair(0, [&](int64_t at, int64_t x, int64_t y) {
-        plane.start(at, first_covariance<T>(p, x, y));
-    });
-}
 
 // Step k adds a saved plane.
 template <class T, class Pair>
@@ -217,7 +206,7 @@ NTK_LOOP void walk_planes(Pair& p, bool whole) {
                 if (factor == 0) continue;
                 p.di = all.rows.first + a, p.dj = all.columns.first + b;
                 if (k == 0)
-                    start_plane<T>(p);
+                    p.start();
                 else
                     fetch_plane<T>(p, k, here, from);
                 run_steps<T>(p, k, end - p.leaves_relu(end));
