@@ -94,14 +94,17 @@ void prepare(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& s
     walk_planes<T, true>(self, whole);
 }
 
-// 0 in the lanes whose image of y equals that of x, else 1.
-template <class T>
+// 0 in the lanes whose image of y equals that of x, else 1. Many: x has lanes too.
+template <class T, bool Many>
 Vec<T> different(const ImageNet& net, const T* x, const T* y) {
     constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
     const int64_t size = net.level[0].h * net.level[0].w * net.channels;
     Vec<T> found{};
     for (int64_t k = 0; k < size && mask_below<T>(Vec<T>{}, found) != kAll; ++k)
-        found = max2(found, abs2(load<T>(y + k * kLanes<T>) - x[k]));
+        if constexpr (Many)
+            found = max2(found, abs2(load<T>(y + k * kLanes<T>) - load<T>(x + k * kLanes<T>)));
+        else
+            found = max2(found, abs2(load<T>(y + k * kLanes<T>) - x[k]));
     return found > Vec<T>{} ? broadcast<T>(T(1)) : Vec<T>{};
 }
 
@@ -128,15 +131,39 @@ void diagonal_task(const Images<T>& p, const ImageScratch<T>& work, int64_t task
     }
 }
 
-// Leaves the kernels of an image of x and a vector of images of y in the totals.
-template <class T>
+// Leaves the kernels of an image of x, or a vector of them, and a vector of images of y in the totals.
+template <class T, bool Many>
 void image_pairs(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& x,
                  const Pixels<T>& y) {
     const bool pools = next_pool(p.net, 0) < p.net.count;
-    const Vec<T> differ = different<T>(p.net, x.data, y.data);
-    PairAtWork<T, false> pair{{{p.net, x, y, pools, differ, 0, 0}, work}, p.cancelled};
+    const Vec<T> differ = different<T, Many>(p.net, x.data, y.data);
+    PairAtWork<T, Many> pair{{{p.net, x, y, pools, differ, 0, 0}, work}, p.cancelled};
     clear_totals(work);
     walk_planes<T, false>(pair, true);
+}
+
+// The pairs of a vector of `count` images from j on with itself, each once: lane l holds that of image
+// l and its neighbour s images further round. Part `part` of `parts` of the neighbours.
+template <class T>
+void diagonal_pairs(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& images,
+                    int64_t j, int64_t count, int64_t part, int64_t parts) {
+    constexpr int64_t kV = kLanes<T>, kNeighbours = kV / 2 + 1;
+    for (int64_t s = kNeighbours * part / parts; s < kNeighbours * (part + 1) / parts; ++s) {
+        if (*p.cancelled) return;
+        IVec<T> first{}, second{};
+        for (int64_t l = 0; l < kV; ++l)
+            first[l] = smaller(l, (l + s) % kV), second[l] = larger(l, (l + s) % kV);
+        draw_images<T>(p.net, images, first, work.drawn[0]);
+        draw_images<T>(p.net, images, second, work.drawn[1]);
+        image_pairs<T, true>(p, work, work.drawn[0], work.drawn[1]);
+        for (int64_t l = 0; l < kV; ++l) {
+            const int64_t a = j + first[l], b = j + second[l];
+            if (second[l] >= count) continue;
+            const ImageValues values = image_values(p.net, work.total[l], work.total[kV + l],
+                                                    p.factor_x[a], p.factor_y[b]);
+            put_image_values<T>(values, p.out, p.ldo, a, b, true);
+        }
+    }
 }
 
 template <class T>
@@ -159,12 +186,20 @@ void image_task(const Images<T>& p, int64_t task, T* scratch, int64_t* packed) {
     prepare<T>(p, work, work.left, p.x + begin * p.ldx, p.ldx, p.scale_x + begin,
                end_of(last) - begin, false);
     unpack_images<T>(p.net, work.left, work.ones);
+    // Other lanes cost little beside many planes, and are worth it where half of the pairs are needed.
+    const bool draws = p.symmetric && p.net.level[0].reach[0] + p.net.level[0].reach[1] > 0;
     for (int64_t j = first; j < last; j += kLanes<T>) {
+        const int64_t count = smaller(kLanes<T>, p.m - j);
+        if (draws && j <= begin && begin < j + count && count > kLanes<T> / 2 + 1) {
+            diagonal_pairs<T>(p, work, work.right[(j - first) / kLanes<T>], j, count,
+                              (begin - j) / p.rows, ceil_div(count, p.rows));
+            continue;
+        }
         const int64_t end = end_of(smaller(j + kLanes<T>, last));
         for (int64_t i = begin; i < end; ++i) {
             if (*p.cancelled) return;
-            image_pairs<T>(p, work, one_image<T>(p.net, work.ones, i - begin),
-                           work.right[(j - first) / kLanes<T>]);
+            image_pairs<T, false>(p, work, one_image<T>(p.net, work.ones, i - begin),
+                                  work.right[(j - first) / kLanes<T>]);
             write_images<T>(p, work.total, i, j);
         }
     }

@@ -38,6 +38,7 @@ int64_t image_columns(const Images<T>& p) {
 template <class T>
 struct ImageScratch {
     Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
+    Pixels<T> drawn[2];                    // images of y in other lanes
     Planes<T> plane, spare, slot[kSlots];
     T *ring, *sums, *heads, *tails, *store[2];
     Range* windows[2];  // of a pool, that hold each row and each column of pixels
@@ -64,6 +65,7 @@ struct ImageScratch {
         left = images();
         for (int64_t k = 0; k < kStrips; ++k)
             right[k] = k < image_strips<T>(sizes) ? images() : Pixels<T>{};
+        for (Pixels<T>& side : drawn) side = images();
         ones = {take(apart<T>(sizes.data) * kV), take(apart<T>(sizes.pixels) * kV),
                 take(apart<T>(sizes.pixels) * kV), take(apart<T>(sizes.numbers) * kV)};
         const auto planes = [&] {
@@ -108,29 +110,44 @@ void pack_images(const ImageNet& net, const T* data, int64_t stride, const T* sc
         for (int64_t l = 0; l < kLanes<T>; ++l) to[k * kLanes<T> + l] = from[l][k] * factor[l];
 }
 
-// Takes images out of the lanes, with the deviations that steps look at: ReLU takes no angle to
-// those before it, and nothing divides by those behind it.
-template <class T>
-void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
+// Calls move(from, to, begin, count, all) for the parts of two arrays of images that steps look at:
+// ReLU takes no angle to the deviations before it, and nothing divides by those behind it.
+template <class T, class Move>
+NTK_FN void each_part(const ImageNet& net, const Pixels<T>& from, const Pixels<T>& to, Move move) {
     const ImageSizes sizes(net);
-    const int64_t pixels = sizes.pixels;
-    const auto unpack = [&](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
-        for (int64_t k = begin; k < begin + count; ++k)
-            for (int64_t l = 0; l < kLanes<T>; ++l)
-                to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
-    };
-    unpack(many.data, ones.data, 0, sizes.data, sizes.data);
-    unpack(many.numbers, ones.numbers, 0, sizes.numbers, sizes.numbers);
+    move(from.data, to.data, 0, sizes.data, sizes.data);
+    move(from.numbers, to.numbers, 0, sizes.numbers, sizes.numbers);
     const auto is = [&](int64_t k, ImageOperation op) {
         return k >= 0 && k < net.count && net.step[k].operation == op;
     };
     for (int64_t k = 0; k <= net.count; ++k) {
         const Level& level = net.level[k];
+        const int64_t count = level.h * level.w;
         if (!is(k, ImageOperation::kRelu) || is(k - 1, ImageOperation::kNormalize))
-            unpack(many.norm, ones.norm, level.offset, level.h * level.w, pixels);
+            move(from.norm, to.norm, level.offset, count, sizes.pixels);
         if (!is(k - 1, ImageOperation::kRelu))
-            unpack(many.inverse, ones.inverse, level.offset, level.h * level.w, pixels);
+            move(from.inverse, to.inverse, level.offset, count, sizes.pixels);
     }
+}
+
+// Takes images out of the lanes.
+template <class T>
+void unpack_images(const ImageNet& net, const Pixels<T>& many, const Pixels<T>& ones) {
+    each_part(net, many, ones, [](const T* from, T* to, int64_t begin, int64_t count, int64_t all) {
+        for (int64_t k = begin; k < begin + count; ++k)
+            for (int64_t l = 0; l < kLanes<T>; ++l)
+                to[l * apart<T>(all) + k] = from[k * kLanes<T> + l];
+    });
+}
+
+// Puts images into other lanes: that of lane[l] into lane l.
+template <class T>
+void draw_images(const ImageNet& net, const Pixels<T>& many, IVec<T> lane, const Pixels<T>& drawn) {
+    each_part(
+        net, many, drawn, [lane](const T* from, T* to, int64_t begin, int64_t count, int64_t) {
+            for (int64_t k = begin * kLanes<T>; k < (begin + count) * kLanes<T>; k += kLanes<T>)
+                store<T>(to + k, lookup<T>(from + k, lane));
+        });
 }
 
 // The image of one lane.
