@@ -304,6 +304,8 @@ def test_threads(name: str, engine_name: str) -> None:
     for threads in (2, 7):
         assert np.array_equal(one, net.ntk(X, engine=engine_name, threads=threads))
     assert np.array_equal(one[3:4, 5:], net.ntk(X[3:4], X[5:], engine=engine_name))
+    upper = np.triu_indices(37)  # of blocks on the diagonal, whose lanes hold other pairs
+    assert np.array_equal(one[upper], net.ntk(X, X.copy(), engine=engine_name)[upper])
 
 
 @pytest.mark.slow

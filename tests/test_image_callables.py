@@ -141,6 +141,17 @@ def test_wide_networks() -> None:
     check_limit(net, x, nf.finite.Realization(net, 200, shape=(4, 3, 2)), 40, 0.03)
 
 
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ntkfast.kernels.image_values.BLOCK_BYTES", 1 << 14)
+    monkeypatch.setattr("ntkfast.engines.parallel.WORTH_THREADS", 0)
+    kernel = nf.ConvNet(Conv(), np.tanh, Conv(), "relu", readout="gap").ntk
+    x, y = images(), images()[::-1].copy()
+    for other in (None, y):
+        one, three = (kernel(x, other, threads=threads) for threads in (1, 3))
+        np.testing.assert_array_equal(one, three)
+    np.testing.assert_array_equal(kernel(x), kernel(x).T)
+
+
 def test_what_is_refused() -> None:
     def clipped(x: np.ndarray) -> np.ndarray:
         return np.clip(x, -1, 1)

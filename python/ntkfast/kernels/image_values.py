@@ -12,16 +12,21 @@ from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.arrays.panels import panels
+from ntkfast.engines.parallel import share
 from ntkfast.kernels.close_pairs import Doubles
 from ntkfast.kernels.image_forth import Forth
 from ntkfast.kernels.image_gradients import Alone
 
-BLOCK_BYTES = 1 << 26  # of what a walk keeps of its pairs
+BLOCK_BYTES = 1 << 24  # of what a walk keeps of its pairs, in each thread
 FIRST = 4  # images on the left of a block: those on the right share what is asked of their pixels
 
 
 def write(
-    X: Alone, Y: Alone | None, outs: tuple[FloatArray | None, FloatArray | None], pair_bytes: int
+    X: Alone,
+    Y: Alone | None,
+    outs: tuple[FloatArray | None, FloatArray | None],
+    pair_bytes: int,
+    threads: int,
 ) -> None:
     """Write the NTK and the NNGP of all pairs, each where an array for it is given.
 
@@ -32,19 +37,27 @@ def write(
     outs : pair of (n, m) arrays or None
     pair_bytes : int
         How much a walk keeps of a pair.
+    threads : int
+        How many take blocks, which do not depend on it.
     """
     other = X if Y is None else Y
-    for columns in panels(len(other), FIRST * pair_bytes, BLOCK_BYTES):
-        for rows in panels(len(X), pair_bytes * (columns.stop - columns.start), BLOCK_BYTES):
-            if Y is None and rows.start >= columns.stop:
-                continue  # the mirror image of a block before
-            own = np.arange(rows.start, rows.stop)[:, None] == np.arange(
-                columns.start, columns.stop
-            )
+    blocks = [
+        (rows, columns)
+        for columns in panels(len(other), FIRST * pair_bytes, BLOCK_BYTES)
+        for rows in panels(len(X), pair_bytes * (columns.stop - columns.start), BLOCK_BYTES)
+        if Y is not None or rows.start < columns.stop  # else the mirror image of one before
+    ]
+
+    def do(number: int) -> None:
+        rows, columns = blocks[number]
+        own = np.arange(rows.start, rows.stop)[:, None] == np.arange(columns.start, columns.stop)
+        with np.errstate(all="ignore"):  # of this thread; results that are not finite are told
             found = _block(X[rows], other[columns], own & (Y is None))
-            for out, values in zip(outs, found, strict=True):
-                if out is not None:
-                    out[rows, columns] = values
+        for out, values in zip(outs, found, strict=True):
+            if out is not None:
+                out[rows, columns] = values
+
+    share(lambda: do, np.zeros(1), len(blocks), threads, len(blocks) * BLOCK_BYTES)
     for out in outs if Y is None else ():
         if out is not None:
             below = np.tril_indices(len(X), -1)
@@ -57,7 +70,8 @@ def write_diagonal(
     """Write the kernels of images with themselves, as one column."""
     for rows in panels(len(X), pair_bytes, BLOCK_BYTES):
         one = X[rows]
-        found = _values(one, one, np.ones(len(one), bool), len(one))
+        with np.errstate(all="ignore"):  # as above
+            found = _values(one, one, np.ones(len(one), bool), len(one))
         for out, values in zip(outs, found, strict=True):
             if out is not None:
                 out[rows, 0] = values

@@ -148,7 +148,7 @@ class ImageKernel(EachPair):
         plan = self.network.plan(X.shape)
         self._check_variances(plan, X, Y)
         if self._walked():
-            self._walk(X, Y, outs, diagonal=diagonal)
+            self._walk(X, Y, outs, run.threads, diagonal=diagonal)
             return
         left, right = _scaled(X, plan), None if Y is None else _scaled(Y, plan)
         is_safe = not diagonal and _is_bounded(plan, left, right, run)
@@ -166,7 +166,9 @@ class ImageKernel(EachPair):
             )
         )
 
-    def _walk(self, X: Images, Y: Images | None, outs: Outs, *, diagonal: bool) -> None:
+    def _walk(
+        self, X: Images, Y: Images | None, outs: Outs, threads: int, *, diagonal: bool
+    ) -> None:
         """Write the kernels of the read-out where an activation has no compiled dual."""
         if not isinstance(X.data, np.ndarray):
             names = " and ".join(self._walked())
@@ -174,12 +176,11 @@ class ImageKernel(EachPair):
         from ntkfast.kernels import image_values
 
         left, size = self._with_variances(X), self._pair_bytes(X)
-        with np.errstate(all="ignore"):  # results that are not finite are told
-            if diagonal:
-                image_values.write_diagonal(left, outs, size)
-            else:
-                right = None if Y is None else self._with_variances(Y)
-                image_values.write(left, right, outs, size)
+        if diagonal:
+            image_values.write_diagonal(left, outs, size)
+        else:
+            right = None if Y is None else self._with_variances(Y)
+            image_values.write(left, right, outs, size, threads)
         _check_finite(outs)
 
     def _check_variances(self, plan: ImagePlan, X: Images, Y: Images | None) -> None:
@@ -205,7 +206,8 @@ class ImageKernel(EachPair):
         for one in self._without_slopes():
             raise TypeError(
                 "kernel: derivatives by pixels are known of activations whose dual kernels have "
-                f"derivatives in closed form; got {one.name} in {self!r}"
+                f"derivatives in closed form; got {one.name} in {self!r}; take an activation that "
+                "ntkfast names, or differences of values in float64"
             )
         return cast("tuple[int, int]", X.data.shape)
 

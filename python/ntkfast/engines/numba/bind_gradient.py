@@ -23,8 +23,8 @@ from ntkfast.engines.numba.formulas.bends import BENDS
 from ntkfast.engines.numba.formulas.layer_slopes import TANGENT
 from ntkfast.engines.numba.formulas.row_rates import count_rates
 from ntkfast.engines.numba.memory import flat_rows, zeros
-from ntkfast.engines.numba.parallel import Task, share
 from ntkfast.engines.numba.problem import PANEL, ROWS, WIDTH, Problem, Target
+from ntkfast.engines.parallel import Task, share
 
 SUMS_BYTES = 1 << 22  # of the sums that a thread keeps
 

@@ -31,7 +31,6 @@ from ntkfast.engines.numba.fine_table import fine_table
 from ntkfast.engines.numba.formulas.profile import permutes
 from ntkfast.engines.numba.formulas.row_stats import count_stats
 from ntkfast.engines.numba.memory import flat_rows, zeros
-from ntkfast.engines.numba.parallel import Task, share
 from ntkfast.engines.numba.problem import (
     CHUNK,
     EQUAL,
@@ -48,6 +47,7 @@ from ntkfast.engines.numba.problem import (
     Table,
     Target,
 )
+from ntkfast.engines.parallel import Task, share
 
 SUMS_BYTES = 1 << 20  # of a product's sums that a thread keeps
 PRODUCT_COLUMNS = 1024  # of a symmetric product that are done at once: they bound its sums

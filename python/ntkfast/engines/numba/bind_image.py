@@ -25,8 +25,8 @@ from ntkfast.engines.numba.cpu.image.geometry import (
 from ntkfast.engines.numba.cpu.image.gram import run_pair
 from ntkfast.engines.numba.formulas.row_stats import activation_stats
 from ntkfast.engines.numba.memory import zeros
-from ntkfast.engines.numba.parallel import Task, share
 from ntkfast.engines.numba.problem import EQUAL, ROWS, WIDTH
+from ntkfast.engines.parallel import Task, share
 
 
 def images(

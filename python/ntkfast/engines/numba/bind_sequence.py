@@ -14,8 +14,8 @@ from ntkfast.engines.numba.cpu.sequence import (
 )
 from ntkfast.engines.numba.formulas.row_stats import activation_stats
 from ntkfast.engines.numba.memory import flat, zeros
-from ntkfast.engines.numba.parallel import Task, share
 from ntkfast.engines.numba.problem import EQUAL, ROWS, WIDTH
+from ntkfast.engines.parallel import Task, share
 
 
 def sequences(

@@ -12,7 +12,7 @@ from ntkfast.engines.codes import Answer
 from ntkfast.engines.maps import Rotation, StructuredMap
 from ntkfast.engines.numba.cpu.hadamard import Factor, sketch_rows, structured_rows, transform_rows
 from ntkfast.engines.numba.memory import flat_rows, zeros
-from ntkfast.engines.numba.parallel import Task, share
+from ntkfast.engines.parallel import Task, share
 
 TASK = 1 << 16  # entries
 
