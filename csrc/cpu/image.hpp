@@ -97,14 +97,17 @@ void prepare(const Images<T>& p, const ImageScratch<T>& work, const Pixels<T>& s
 // 0 in the lanes whose image of y equals that of x, else 1. Many: x has lanes too.
 template <class T, bool Many>
 Vec<T> different(const ImageNet& net, const T* x, const T* y) {
-    constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
+    constexpr std::uint64_t kAll = ~(~std::uint64_t(0) << kLanes<T>);
     const int64_t size = net.level[0].h * net.level[0].w * net.channels;
     Vec<T> found{};
-    for (int64_t k = 0; k < size && mask_below<T>(Vec<T>{}, found) != kAll; ++k)
+    const auto at = [x](int64_t k) {
         if constexpr (Many)
-            found = max2(found, abs2(load<T>(y + k * kLanes<T>) - load<T>(x + k * kLanes<T>)));
+            return load<T>(x + k * kLanes<T>);
         else
-            found = max2(found, abs2(load<T>(y + k * kLanes<T>) - x[k]));
+            return broadcast<T>(x[k]);
+    };
+    for (int64_t k = 0; k < size && mask_below<T>(Vec<T>{}, found) != kAll; ++k)
+        found = max2(found, abs2(load<T>(y + k * kLanes<T>) - at(k)));
     return found > Vec<T>{} ? broadcast<T>(T(1)) : Vec<T>{};
 }
 

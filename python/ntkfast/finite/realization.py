@@ -168,6 +168,8 @@ class Realization(FiniteNetwork):
     def _shape(self, network: Any, shape: Any) -> tuple[int, ...]:
         """Return the shape of inputs, checked."""
         if isinstance(network, Composed):
+            if shape is None:
+                raise ValueError("shape: expected the number of columns of X, got None")
             return 1, 1, checks.count("shape", shape, least=1)
         found = checked_shape(network.shape if shape is None else shape)
         if found is None:

@@ -55,7 +55,7 @@ class RecurrentRealization(Realization, of=Recurrent):
 
     def _shape(self, network: Any, shape: Any) -> tuple[int, ...]:
         both = shape if isinstance(shape, (tuple, list)) else (shape, 1)
-        if len(both) != 2:
+        if len(both) != 2 or shape is None:
             raise ValueError(f"shape: expected (steps, channels), got {shape!r}")
         return tuple(checks.count("shape", one, least=1) for one in both)
 
