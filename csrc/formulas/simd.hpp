@@ -116,6 +116,12 @@ NTK_FN void store(T* p, Vec<T> v) {
     else
         std::memcpy(p, &v, sizeof v);
 }
+// Asks for the cache line at p, which need not be there.
+NTK_FN void prefetch(const void* p) {
+#if defined(NTK_VECTORS)
+    __builtin_prefetch(p, 1);
+#endif
+}
 template <class T>
 NTK_FN Vec<T> broadcast(T a) {
     return a - Vec<T>{};
@@ -168,16 +174,48 @@ NTK_FN Vec<T> from_bits(IVec<T> i) {
     std::memcpy(&v, &i, sizeof v);
     return v;
 }
-template <class V>
-NTK_FN V min2(V a, V b) {
-    return a < b ? a : b;
-}
-template <class V>
-NTK_FN V max2(V a, V b) {
-    return a > b ? a : b;
-}
+// Compilers make these of two or three instructions where one does the same, a number that is none
+// included.
+#if defined(NTK_VECTORS) && defined(__AVX512F__) && defined(__AVX512DQ__)
+#define NTK_ONE_OF(name, sign, instruction)                              \
+    template <class V>                                                   \
+    NTK_FN V name(V a, V b) {                                            \
+        if constexpr (std::is_same_v<V, Vec<float>>)                     \
+            return (V)_mm512_##instruction##_ps((__m512)a, (__m512)b);   \
+        else if constexpr (std::is_same_v<V, Vec<double>>)               \
+            return (V)_mm512_##instruction##_pd((__m512d)a, (__m512d)b); \
+        else                                                             \
+            return a sign b ? a : b;                                     \
+    }
+#elif defined(NTK_VECTORS) && defined(__AVX2__)
+#define NTK_ONE_OF(name, sign, instruction)                              \
+    template <class V>                                                   \
+    NTK_FN V name(V a, V b) {                                            \
+        if constexpr (std::is_same_v<V, Vec<float>>)                     \
+            return (V)_mm256_##instruction##_ps((__m256)a, (__m256)b);   \
+        else if constexpr (std::is_same_v<V, Vec<double>>)               \
+            return (V)_mm256_##instruction##_pd((__m256d)a, (__m256d)b); \
+        else                                                             \
+            return a sign b ? a : b;                                     \
+    }
+#else
+#define NTK_ONE_OF(name, sign, instruction) \
+    template <class V>                      \
+    NTK_FN V name(V a, V b) {               \
+        return a sign b ? a : b;            \
+    }
+#endif
+NTK_ONE_OF(min2, <, min)
+NTK_ONE_OF(max2, >, max)
+#undef NTK_ONE_OF
 template <class V>
 NTK_FN V abs2(V a) {
+#if defined(NTK_VECTORS)
+    if constexpr (std::is_same_v<V, Vec<float>>)
+        return from_bits<float>(bits_of<float>(a) & 0x7fffffff);
+    else if constexpr (std::is_same_v<V, Vec<double>>)
+        return from_bits<double>(bits_of<double>(a) & 0x7fffffffffffffff);
+#endif
     return a < V{} ? -a : a;
 }
 
@@ -285,6 +323,28 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
 }
 NTK_FN int lowest_bit(std::uint64_t bits) { return __builtin_ctzll(bits); }
 
+// Lane k of the first result: lane k of a, or lane k - H of b where k has bit H; of the second one:
+// lane k + H of a, or lane k of b there.
+template <class T, int H, int... K>
+NTK_FN void exchange(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, K...>) {
+#if defined(__clang__)
+    const Vec<T> first = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K - H : K)...);
+    b = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K : K + H)...);
+#else
+    const Vec<T> first = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K - H : K)...});
+    b = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K : K + H)...});
+#endif
+    a = first;
+}
+// Transposes a square of numbers in registers.
+template <class T, int H = 1>
+NTK_FN void transpose(Vec<T> (&rows)[kLanes<T>]) {
+    for (int r = 0; r < kLanes<T>; ++r)
+        if (!(r & H))
+            exchange<T, H>(rows[r], rows[r + H], std::make_integer_sequence<int, kLanes<T>>{});
+    if constexpr (2 * H < kLanes<T>) transpose<T, 2 * H>(rows);
+}
+
 template <class T, int H, int... K>
 NTK_FN Vec<T> add_and_subtract(Vec<T> v, std::integer_sequence<int, K...>) {
 #if defined(__clang__)
@@ -319,6 +379,8 @@ template <class T>
 NTK_FN std::uint64_t mask_below(T a, T b) {
     return a < b;
 }
+template <class T>
+NTK_FN void transpose(Vec<T> (&)[kLanes<T>]) {}
 template <class T, int H>
 NTK_FN T add_and_subtract(T v) {
     return v;
