@@ -9,11 +9,10 @@ namespace {
 constexpr int kTileRows = 96;
 template <class T>
 constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whole panels and strips
-constexpr int64_t kChunkRows = 16 * kTileRows;  // rows of a task: amortises packing the columns
-// A chunk starts where a column block does: the diagonal part of a block belongs to one task.
-static_assert(kChunkRows % kTileColumns<float> == 0 && kChunkRows % kTileColumns<double> == 0);
+using ntkfast::kTaskRows;
+static_assert(kTaskRows % kTileRows == 0);
 
-// So does a block of a symmetric product.
+// A block of a symmetric product starts where a column block does: the diagonal part belongs to one task.
 using ntkfast::kProductUnit;
 static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
               kProductUnit % kTileRows == 0);
@@ -58,9 +57,9 @@ struct Scratch {
 
     // Rows of a task; fewer when many columns of sums must be kept (about a megabyte).
     static int64_t chunk_rows(const Problem<T>& p) {
-        if (!p.v) return kChunkRows;
+        if (!p.v) return p.rows;
         const int64_t fit = (1 << 17) / (p.columns > 0 ? p.columns : 1) / kTileRows * kTileRows;
-        return fit < kTileRows ? kTileRows : smaller(fit, kChunkRows);
+        return fit < kTileRows ? kTileRows : smaller(fit, kTaskRows);
     }
 };
 
@@ -177,10 +176,10 @@ int64_t scratch_size(const Problem<T>& p) {
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
 template <class T>
 void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
-    const int64_t chunks = ceil_div(p.n, kChunkRows);
+    const int64_t chunks = ceil_div(p.n, p.rows);
     const int64_t block = task / chunks, j0 = block * kTileColumns<T>;
     const int64_t j1 = smaller(j0 + kTileColumns<T>, p.m);
-    const int64_t begin = task % chunks * kChunkRows, end = smaller(begin + kChunkRows, p.n);
+    const int64_t begin = task % chunks * p.rows, end = smaller(begin + p.rows, p.n);
     if (p.symmetric && begin >= j1) return;
     if (*packed != block) {
         pack_columns<T>(p, j0, s);

@@ -54,8 +54,14 @@ namespace {  // internal linkage: code of one instruction set must never serve a
 #if defined(NTK_VECTORS)
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kBytes = 64;
+#define NTK_X86(operation) _mm512_##operation
+typedef __m512 Floats;
+typedef __m512d Doubles;
 #elif defined(__AVX2__)
 constexpr int kBytes = 32;
+#define NTK_X86(operation) _mm256_##operation
+typedef __m256 Floats;
+typedef __m256d Doubles;
 #else
 constexpr int kBytes = 16;
 #endif
@@ -174,40 +180,24 @@ NTK_FN Vec<T> from_bits(IVec<T> i) {
     std::memcpy(&v, &i, sizeof v);
     return v;
 }
-// Compilers make these of two or three instructions where one does the same, a number that is none
-// included.
-#if defined(NTK_VECTORS) && defined(__AVX512F__) && defined(__AVX512DQ__)
-#define NTK_ONE_OF(name, sign, instruction)                              \
-    template <class V>                                                   \
-    NTK_FN V name(V a, V b) {                                            \
-        if constexpr (std::is_same_v<V, Vec<float>>)                     \
-            return (V)_mm512_##instruction##_ps((__m512)a, (__m512)b);   \
-        else if constexpr (std::is_same_v<V, Vec<double>>)               \
-            return (V)_mm512_##instruction##_pd((__m512d)a, (__m512d)b); \
-        else                                                             \
-            return a sign b ? a : b;                                     \
-    }
-#elif defined(NTK_VECTORS) && defined(__AVX2__)
-#define NTK_ONE_OF(name, sign, instruction)                              \
-    template <class V>                                                   \
-    NTK_FN V name(V a, V b) {                                            \
-        if constexpr (std::is_same_v<V, Vec<float>>)                     \
-            return (V)_mm256_##instruction##_ps((__m256)a, (__m256)b);   \
-        else if constexpr (std::is_same_v<V, Vec<double>>)               \
-            return (V)_mm256_##instruction##_pd((__m256d)a, (__m256d)b); \
-        else                                                             \
-            return a sign b ? a : b;                                     \
-    }
-#else
-#define NTK_ONE_OF(name, sign, instruction) \
-    template <class V>                      \
-    NTK_FN V name(V a, V b) {               \
-        return a sign b ? a : b;            \
-    }
+// a < b ? a : b and a > b ? a : b, of which compilers make two or three instructions: that one of them
+// does the same, for what is no number too, is said here.
+template <class V>
+NTK_FN V min2(V a, V b) {
+#if defined(NTK_X86)
+    if constexpr (std::is_same_v<V, Vec<float>>) return (V)NTK_X86(min_ps)((Floats)a, (Floats)b);
+    if constexpr (std::is_same_v<V, Vec<double>>) return (V)NTK_X86(min_pd)((Doubles)a, (Doubles)b);
 #endif
-NTK_ONE_OF(min2, <, min)
-NTK_ONE_OF(max2, >, max)
-#undef NTK_ONE_OF
+    return a < b ? a : b;
+}
+template <class V>
+NTK_FN V max2(V a, V b) {
+#if defined(NTK_X86)
+    if constexpr (std::is_same_v<V, Vec<float>>) return (V)NTK_X86(max_ps)((Floats)a, (Floats)b);
+    if constexpr (std::is_same_v<V, Vec<double>>) return (V)NTK_X86(max_pd)((Doubles)a, (Doubles)b);
+#endif
+    return a > b ? a : b;
+}
 template <class V>
 NTK_FN V abs2(V a) {
 #if defined(NTK_VECTORS)
@@ -245,16 +235,11 @@ NTK_FN float root(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 #if defined(NTK_VECTORS)
 template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(NTK_X86)
     if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm512_sqrt_pd((__m512d)a);
+        return (Vec<T>)NTK_X86(sqrt_pd)((Doubles)a);
     else
-        return (Vec<T>)_mm512_sqrt_ps((__m512)a);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm256_sqrt_pd((__m256d)a);
-    else
-        return (Vec<T>)_mm256_sqrt_ps((__m256)a);
+        return (Vec<T>)NTK_X86(sqrt_ps)((Floats)a);
 #else
     for (int k = 0; k < kLanes<T>; ++k) a[k] = root(a[k]);
     return a;
