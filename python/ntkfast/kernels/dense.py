@@ -31,7 +31,6 @@ from ntkfast.kernels.rows import (
     at_power,
     common_norm,
 )
-from ntkfast.kernels.slopes import compile_slope
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.layer_parameters import Walk
@@ -151,6 +150,8 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
         layers = facts_of(self, X.data.shape[1]).layers
         if self.is_zonal and (plan := self._profile(X, Y)) is not None:
+            from ntkfast.kernels.slopes import compile_slope  # rarely needed
+
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
         if stated := [one.activation for one in layers if not one.activation.has_series]:
             raise TypeError(
@@ -349,7 +350,8 @@ def _settled(kernel: NetworkKernel, dtype: np.dtype[Any], dim: int) -> Map | Non
     except ValueError:
         return None
     if isinstance(plan, LayerMap):
-        return None if facts.degree is not None or kernel._vanishes(short) else plan
+        vanishes = kernel._vanishes(short) or kernel._vanishes(long)
+        return None if facts.degree is not None or vanishes else plan
     return plan if facts.degree is not None else None
 
 
