@@ -11,15 +11,15 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 for name in ("OPENBLAS_NUM_THREADS", "NTKFAST_NUM_THREADS"):
     os.environ[name] = "1"
 
-import numpy as np
+import numpy as np  # noqa: E402
 
-import ntkfast as nf
+import ntkfast as nf  # noqa: E402
 
 Line = tuple[str, float, float | None]  # what, how much, the goal
 NTK, BIASES = (
@@ -41,7 +41,9 @@ def rows(n: int, d: int, dtype: str, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, d)).astype(dtype)
 
 
-def least(calls: dict[str, Callable[[], object]], turns: int, repeats: int = 1) -> dict[str, float]:
+def least(
+    calls: Mapping[str, Callable[[], object]], turns: int, repeats: int = 1
+) -> dict[str, float]:
     """Return the least processor seconds of each call, all in turns."""
     best = dict.fromkeys(calls, np.inf)
     for _ in range(turns):
@@ -82,7 +84,7 @@ def products(turns: int) -> Iterator[Line]:
 
 
 def small(turns: int) -> Iterator[Line]:
-    """Calls on few rows, in microseconds."""
+    """Time calls on few rows, in microseconds."""
     X, Y = rows(10, 10, "float64", 1), rows(10, 10, "float64", 2)
     calls = {
         "10 x 10": (partial(NTK, X, Y), 15.0),
@@ -96,7 +98,9 @@ def small(turns: int) -> Iterator[Line]:
         yield f"{name}: us", 1e6 * best[name], goal
     for dtype in DTYPES:
         X, Y = rows(500, 10, dtype, 1), rows(500, 10, dtype, 2)
-        best = least({"ours": partial(NTK, X, Y), "product": partial(np.matmul, X, Y.T)}, 30 * turns)
+        best = least(
+            {"ours": partial(NTK, X, Y), "product": partial(np.matmul, X, Y.T)}, 30 * turns
+        )
         yield f"500 x 500, {dtype}: us", 1e6 * best["ours"], None
         yield f"500 x 500, {dtype}: over product", best["ours"] / best["product"], 2.5
 
@@ -142,7 +146,9 @@ def main() -> None:
         if section.__name__ not in asked.only:
             continue
         for what, value, goal in section(asked.turns):
-            print(f"{what:<44}{value:10.3g}", "" if goal is None else f"   goal {goal:g}", flush=True)
+            print(
+                f"{what:<44}{value:10.3g}", "" if goal is None else f"   goal {goal:g}", flush=True
+            )
 
 
 if __name__ == "__main__":

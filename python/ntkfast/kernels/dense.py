@@ -27,6 +27,7 @@ from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import (
     PROFILE_ERROR,
     RowKernel,
+    at_equal,
     at_equal_rows,
     at_power,
     common_norm,
@@ -376,7 +377,7 @@ def _compiled(
 ) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
-    top = float(kernel._own(np.array([radius]), dim)[0, kernel._slot])
+    top = at_power(kernel, 0, dim) if radius == 1 else at_equal(kernel, radius, dim)
     degree = facts_of(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
         return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=top))
