@@ -12,7 +12,8 @@ constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whol
 using ntkfast::kTaskRows;
 static_assert(kTaskRows % kTileRows == 0);
 
-// A block of a symmetric product starts where a column block does: the diagonal part belongs to one task.
+// A block of a symmetric product starts where a column block does: the diagonal part of it belongs
+// to one task.
 using ntkfast::kProductUnit;
 static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
               kProductUnit % kTileRows == 0);

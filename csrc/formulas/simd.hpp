@@ -180,8 +180,8 @@ NTK_FN Vec<T> from_bits(IVec<T> i) {
     std::memcpy(&v, &i, sizeof v);
     return v;
 }
-// a < b ? a : b and a > b ? a : b, of which compilers make two or three instructions: that one of them
-// does the same, for what is no number too, is said here.
+// a < b ? a : b and a > b ? a : b, of which compilers make two or three instructions where one does
+// the same, for what is no number too.
 template <class V>
 NTK_FN V min2(V a, V b) {
 #if defined(NTK_X86)

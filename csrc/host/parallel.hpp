@@ -14,8 +14,8 @@
 namespace ntkfast {
 
 // Calls work(next) on `threads` threads; `next()` yields task numbers below `tasks`, then -1.
-// The calling thread is one of them if it `helps`, which it does where all is over soon. Else, and
-// while it waits for the others, it wakes every 20 ms for `poll`, which may throw (Ctrl-C): the flag
+// The calling thread is one of them if it `helps`, which it does where all is over soon. While it
+// waits for the others it wakes every 20 ms for `poll`, which may throw (Ctrl-C): the flag
 // `cancelled` is then raised, the threads are joined, and the exception goes on.
 template <class Work, class Poll>
 void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancelled, Work work,
@@ -88,7 +88,8 @@ void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancel
 
 // About 0.1 ms of work: below it a thread costs more than it gains.
 constexpr double kWorthThreads = 2e6;
-// About 10 ms: below it nobody misses Ctrl-C, and the calling thread need not be free for it.
+// About 10 ms, of costly maps a tenth of a second: below it nobody misses Ctrl-C, and the calling
+// thread need not be free for it.
 constexpr double kWorthPolling = 2e8;
 
 // Does the work here if there is little, else on threads.
