@@ -97,6 +97,8 @@ def layer_map(kernel: OfLayers, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]
         ends = side.least_positive, side.top
         if side.top > 0 and not _in_range(kernel, dim, *np.frexp(ends)[1]):
             check_variances(name, layers, side.norms[side.norms > 0])
+    if not asking:
+        return _table(kernel, dim, ()), with_diagonal(kernel, X, Y), Y
     blocks: list[list[FloatArray]] = []
 
     def activate(layer: Layer, variances: Variances) -> Variances:
@@ -116,9 +118,6 @@ def layer_map(kernel: OfLayers, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]
     def multiply(a: Variances, b: Variances) -> Variances:
         return a[0] * b[0], a[1] * b[1]
 
-    if not asking:
-        plan = _table(kernel, dim, ())
-        return plan, with_diagonal(kernel, X, Y), Y
     # Variances are needed as far as the last activation that asks only.
     first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
     carry(layers[:asking], (first, second), activate, affine, join, multiply)
