@@ -163,3 +163,16 @@ def test_ordinary_layers_are_left_alone() -> None:
 def test_powers_of_short_rows_where_the_kernel_vanishes() -> None:
     kernel = nf.FullyConnected(2, activation="monomial(2)", w_std=1e-60).ntk
     assert not kernel(np.array([[4e-11], [1.0]], np.float32)).any()
+
+
+@pytest.mark.parametrize("b_std", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_ordinary_norms_are_planned_as_all_others(b_std: float, dtype: Any) -> None:
+    kernel = nf.FullyConnected(3, parameterization="ntk", b_std=b_std).ntk
+    X, Y = np.random.default_rng(0).standard_normal((2, 40, 5)).astype(dtype)
+    for ends in (Y[:1] * dtype(2.0**20), Y[:1] * dtype(2.0**-20)):  # beyond: all checks are made
+        both = kernel(np.vstack([X, ends]), Y)
+        np.testing.assert_array_equal(kernel(X, Y), both[:-1])
+        assert both[-1, 0] == kernel(ends, Y[:1])[0, 0]
+    shared = np.vstack([Y[:3], X[3:]])  # equal rows in two sets: values without rounding
+    np.testing.assert_array_equal(np.diag(kernel(shared, Y))[:3], kernel.diag(Y[:3]))

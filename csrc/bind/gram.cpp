@@ -31,16 +31,25 @@ T norm_of(const T* row, int64_t d) {
     return static_cast<T>(largest * std::sqrt(sum));
 }
 
+// Norms of rows, the least and the largest of them: NaN if a norm is, for both.
 template <class T>
-py::array_t<T> row_norms(py::array_t<T> x) {
+std::tuple<py::array_t<T>, double, double> row_norms(py::array_t<T> x) {
     const int64_t ld = row_stride(x, "x");
     py::array_t<T> norms(x.shape(0));
     T* out = norms.mutable_data();
     const T* data = x.data();
     const int64_t n = x.shape(0), d = x.shape(1);
     const py::gil_scoped_release released;
-    for (int64_t i = 0; i < n; ++i) out[i] = norm_of(data + i * ld, d);
-    return norms;
+    T least = std::numeric_limits<T>::infinity(), top = 0;
+    bool numbers = true;
+    for (int64_t i = 0; i < n; ++i) {
+        out[i] = norm_of(data + i * ld, d);
+        least = std::min(least, out[i]);
+        top = std::max(top, out[i]);
+        numbers &= !std::isnan(out[i]);
+    }
+    if (!numbers) least = top = std::numeric_limits<T>::quiet_NaN();
+    return {std::move(norms), least, top};
 }
 #endif
 

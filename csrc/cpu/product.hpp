@@ -46,13 +46,26 @@ NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, con
 template <class T>
 void pack_panels(const T* y, std::ptrdiff_t ldy, const T* scale, int count, std::ptrdiff_t d,
                  T* packed) {
+    constexpr int kSide = kLanes<T>;
     for (int first = 0; first < count; first += kPanel<T>, packed += kPanel<T> * d) {
         const int width = count - first < kPanel<T> ? count - first : kPanel<T>;
         if (width < kPanel<T>) std::memset(packed, 0, sizeof(T) * kPanel<T> * d);
-        for (int j = 0; j < width; ++j) {
+        for (int j = 0; j < width; j += kSide) {
             const T* from = y + (first + j) * ldy;
-            const T factor = scale ? scale[first + j] : T(1);
-            for (std::ptrdiff_t k = 0; k < d; ++k) packed[k * kPanel<T> + j] = from[k] * factor;
+            const int rows = width - j < kSide ? width - j : kSide;
+            T factor[kSide];
+            for (int r = 0; r < rows; ++r) factor[r] = scale ? scale[first + j + r] : T(1);
+            std::ptrdiff_t k = 0;
+            for (; rows == kSide && k + kSide <= d; k += kSide) {  // squares, in registers
+                Vec<T> square[kSide];
+                for (int r = 0; r < kSide; ++r) square[r] = load<T>(from + r * ldy + k) * factor[r];
+                transpose<T>(square);
+                for (int r = 0; r < kSide; ++r)
+                    store<T>(packed + (k + r) * kPanel<T> + j, square[r]);
+            }
+            for (int r = 0; r < rows; ++r)
+                for (std::ptrdiff_t rest = k; rest < d; ++rest)
+                    packed[rest * kPanel<T> + j + r] = from[r * ldy + rest] * factor[r];
         }
     }
 }

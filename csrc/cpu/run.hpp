@@ -115,6 +115,10 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
         }
         return;
     }
+    // Small tasks where there are few, so that threads end together; results do not depend on it.
+    problem.rows = kTaskRows;
+    while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 16 * threads)
+        problem.rows /= 2;
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
     volatile int cancelled = 0;
     problem.cancelled = &cancelled;

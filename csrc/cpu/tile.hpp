@@ -9,11 +9,11 @@ namespace {
 constexpr int kTileRows = 96;
 template <class T>
 constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whole panels and strips
-constexpr int64_t kChunkRows = 16 * kTileRows;  // rows of a task: amortises packing the columns
-// A chunk starts where a column block does: the diagonal part of a block belongs to one task.
-static_assert(kChunkRows % kTileColumns<float> == 0 && kChunkRows % kTileColumns<double> == 0);
+using ntkfast::kTaskRows;
+static_assert(kTaskRows % kTileRows == 0);
 
-// So does a block of a symmetric product.
+// A block of a symmetric product starts where a column block does: the diagonal part of it belongs
+// to one task.
 using ntkfast::kProductUnit;
 static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
               kProductUnit % kTileRows == 0);
@@ -58,9 +58,9 @@ struct Scratch {
 
     // Rows of a task; fewer when many columns of sums must be kept (about a megabyte).
     static int64_t chunk_rows(const Problem<T>& p) {
-        if (!p.v) return kChunkRows;
+        if (!p.v) return p.rows;
         const int64_t fit = (1 << 17) / (p.columns > 0 ? p.columns : 1) / kTileRows * kTileRows;
-        return fit < kTileRows ? kTileRows : smaller(fit, kChunkRows);
+        return fit < kTileRows ? kTileRows : smaller(fit, kTaskRows);
     }
 };
 
@@ -134,14 +134,25 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         }
 }
 
-// Copies the strict upper part of a finished tile to its mirror image.
+// Copies the strict upper part of a finished tile to its mirror image: squares of vectors are
+// transposed in registers, what is left of the tile number by number.
 template <class T>
 void mirror(T* out, int64_t ld, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    constexpr int64_t kBlock = 16;  // columns read and rows written at a time
-    for (int64_t jb = j0; jb < j1; jb += kBlock)
-        for (int64_t i = i0; i < i1; ++i) {
-            const int64_t first = jb > i ? jb : i + 1, last = smaller(jb + kBlock, j1);
-            for (int64_t j = first; j < last; ++j) out[j * ld + i] = out[i * ld + j];
+    constexpr int kSide = kLanes<T>;
+    for (int64_t jb = j0; jb < j1; jb += kSide)
+        for (int64_t ib = i0; ib < i1; ib += kSide) {
+            if (ib + kSide <= smaller(jb, i1) && jb + kSide <= j1) {
+                for (int k = 0; k < kSide; ++k)  // what is written after the next square
+                    prefetch(out + (jb + k) * ld + ib + 2 * kSide);
+                Vec<T> square[kSide];
+                for (int k = 0; k < kSide; ++k) square[k] = load<T>(out + (ib + k) * ld + jb);
+                transpose<T>(square);
+                for (int k = 0; k < kSide; ++k) store<T>(out + (jb + k) * ld + ib, square[k]);
+                continue;
+            }
+            for (int64_t i = ib; i < smaller(ib + kSide, i1); ++i)
+                for (int64_t j = larger(jb, i + 1); j < smaller(jb + kSide, j1); ++j)
+                    out[j * ld + i] = out[i * ld + j];
         }
 }
 
@@ -166,10 +177,10 @@ int64_t scratch_size(const Problem<T>& p) {
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
 template <class T>
 void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
-    const int64_t chunks = ceil_div(p.n, kChunkRows);
+    const int64_t chunks = ceil_div(p.n, p.rows);
     const int64_t block = task / chunks, j0 = block * kTileColumns<T>;
     const int64_t j1 = smaller(j0 + kTileColumns<T>, p.m);
-    const int64_t begin = task % chunks * kChunkRows, end = smaller(begin + kChunkRows, p.n);
+    const int64_t begin = task % chunks * p.rows, end = smaller(begin + p.rows, p.n);
     if (p.symmetric && begin >= j1) return;
     if (*packed != block) {
         pack_columns<T>(p, j0, s);

@@ -140,20 +140,22 @@ NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[
         zero_row<T>(pairs, u, v);
         return;
     }
-    std::uint64_t close[kGroup], any = 0;
+    const T limit = max2(p.refine_below[0], p.refine_below[1]);
+    std::uint64_t any = 0;
     for (int k = 0; k < kGroup; ++k) {
         u[k] = load<T>(pairs.product + k * kLanes<T>) * inverse;
         v[k] = max2(T(0.5) - T(0.5) * abs2(u[k]), Vec<T>{});
-        const Vec<T> limit =
-            u[k] < Vec<T>{} ? broadcast(p.refine_below[1]) : broadcast(p.refine_below[0]);
-        any |= close[k] = mask_below<T>(v[k], limit);
+        any |= mask_below<T>(v[k], broadcast(limit));
     }
     if (any) [[unlikely]] {
         const T* x = p.x + pairs.i * p.ldx;
         for (int k = 0; k < kGroup; ++k) {
             T signs[kLanes<T>];
             store<T>(signs, u[k]);
-            patch<T>(pairs, k * kLanes<T>, close[k], v[k], [&](int64_t j) {
+            const Vec<T> own =
+                u[k] < Vec<T>{} ? broadcast(p.refine_below[1]) : broadcast(p.refine_below[0]);
+            const std::uint64_t close = mask_below<T>(v[k], own);
+            patch<T>(pairs, k * kLanes<T>, close, v[k], [&](int64_t j) {
                 const T ratio = p.norm_x[pairs.i] / p.norm_y[j];
                 const bool back = signs[j - pairs.j - k * kLanes<T>] < 0;
                 return half_angle_from_differences<T>(x, p.y + j * p.ldy, p.d, p.norm_x[pairs.i],

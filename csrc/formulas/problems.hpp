@@ -35,10 +35,12 @@ struct Problem {
     T* product;
     std::int64_t ldp;
     std::int64_t block;  // with u: rows and columns of a task, whole units (see turns.hpp)
+    std::int64_t rows;   // without v: of a task, whole tiles
 
     const volatile int* cancelled;
 };
 constexpr int kProductUnit = 384;
+constexpr std::int64_t kTaskRows = 1536;  // at most: tasks of a block of columns share its packing
 
 // Gradients by the rows of x: out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, where V is a matrix or left right^T;
 // or, with dx, out[i][j] = dK(x_i, y_j)/dx_i . dx_i. If the layers have steps, of what they move of x_i

@@ -28,7 +28,7 @@ NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
             s[k] * (back ? broadcast(map.stretch[1]) : broadcast(map.stretch[0])) + T(1);
         const IVec<T> bits = bits_of<T>(t);
         x[k] = t - from_bits<T>(bits & ~fraction);
-        piece[k] = ((bits >> shift) & (kPieces - 1)) + (back ? IVec<T>{} + kPieces : IVec<T>{});
+        piece[k] = ((bits >> shift) & (kPieces - 1)) | (back ? IVec<T>{} + kPieces : IVec<T>{});
     }
     const T* row = map.table;
     const Row16<T> leading(row);

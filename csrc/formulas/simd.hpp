@@ -54,8 +54,14 @@ namespace {  // internal linkage: code of one instruction set must never serve a
 #if defined(NTK_VECTORS)
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kBytes = 64;
+#define NTK_X86(operation) _mm512_##operation
+typedef __m512 Floats;
+typedef __m512d Doubles;
 #elif defined(__AVX2__)
 constexpr int kBytes = 32;
+#define NTK_X86(operation) _mm256_##operation
+typedef __m256 Floats;
+typedef __m256d Doubles;
 #else
 constexpr int kBytes = 16;
 #endif
@@ -116,6 +122,12 @@ NTK_FN void store(T* p, Vec<T> v) {
     else
         std::memcpy(p, &v, sizeof v);
 }
+// Asks for the cache line at p, which need not be there.
+NTK_FN void prefetch(const void* p) {
+#if defined(NTK_VECTORS)
+    __builtin_prefetch(p, 1);
+#endif
+}
 template <class T>
 NTK_FN Vec<T> broadcast(T a) {
     return a - Vec<T>{};
@@ -168,27 +180,31 @@ NTK_FN Vec<T> from_bits(IVec<T> i) {
     std::memcpy(&v, &i, sizeof v);
     return v;
 }
+// a < b ? a : b and a > b ? a : b, of which compilers make two or three instructions where one does
+// the same, for what is no number too.
 template <class V>
 NTK_FN V min2(V a, V b) {
+#if defined(NTK_X86)
+    if constexpr (std::is_same_v<V, Vec<float>>) return (V)NTK_X86(min_ps)((Floats)a, (Floats)b);
+    if constexpr (std::is_same_v<V, Vec<double>>) return (V)NTK_X86(min_pd)((Doubles)a, (Doubles)b);
+#endif
     return a < b ? a : b;
 }
 template <class V>
 NTK_FN V max2(V a, V b) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-    if constexpr (sizeof(V) == 64) {  // one instruction, where GCC takes two beside a constant
-        if constexpr (sizeof(a[0]) == 8) return (V)_mm512_max_pd((__m512d)a, (__m512d)b);
-        if constexpr (sizeof(a[0]) == 4) return (V)_mm512_max_ps((__m512)a, (__m512)b);
-    }
+#if defined(NTK_X86)
+    if constexpr (std::is_same_v<V, Vec<float>>) return (V)NTK_X86(max_ps)((Floats)a, (Floats)b);
+    if constexpr (std::is_same_v<V, Vec<double>>) return (V)NTK_X86(max_pd)((Doubles)a, (Doubles)b);
 #endif
     return a > b ? a : b;
 }
 template <class V>
 NTK_FN V abs2(V a) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-    if constexpr (sizeof(V) == 64) {  // one instruction instead of three
-        if constexpr (sizeof(a[0]) == 8) return (V)_mm512_abs_pd((__m512d)a);
-        if constexpr (sizeof(a[0]) == 4) return (V)_mm512_abs_ps((__m512)a);
-    }
+#if defined(NTK_VECTORS)
+    if constexpr (std::is_same_v<V, Vec<float>>)
+        return from_bits<float>(bits_of<float>(a) & 0x7fffffff);
+    else if constexpr (std::is_same_v<V, Vec<double>>)
+        return from_bits<double>(bits_of<double>(a) & 0x7fffffffffffffff);
 #endif
     return a < V{} ? -a : a;
 }
@@ -219,16 +235,11 @@ NTK_FN float root(float a) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a))); }
 #if defined(NTK_VECTORS)
 template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#if defined(NTK_X86)
     if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm512_sqrt_pd((__m512d)a);
+        return (Vec<T>)NTK_X86(sqrt_pd)((Doubles)a);
     else
-        return (Vec<T>)_mm512_sqrt_ps((__m512)a);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm256_sqrt_pd((__m256d)a);
-    else
-        return (Vec<T>)_mm256_sqrt_ps((__m256)a);
+        return (Vec<T>)NTK_X86(sqrt_ps)((Floats)a);
 #else
     for (int k = 0; k < kLanes<T>; ++k) a[k] = root(a[k]);
     return a;
@@ -297,6 +308,28 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
 }
 NTK_FN int lowest_bit(std::uint64_t bits) { return __builtin_ctzll(bits); }
 
+// Lane k of the first result: lane k of a, or lane k - H of b where k has bit H; of the second one:
+// lane k + H of a, or lane k of b there.
+template <class T, int H, int... K>
+NTK_FN void exchange(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, K...>) {
+#if defined(__clang__)
+    const Vec<T> first = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K - H : K)...);
+    b = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K : K + H)...);
+#else
+    const Vec<T> first = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K - H : K)...});
+    b = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K : K + H)...});
+#endif
+    a = first;
+}
+// Transposes a square of numbers in registers.
+template <class T, int H = 1>
+NTK_FN void transpose(Vec<T> (&rows)[kLanes<T>]) {
+    for (int r = 0; r < kLanes<T>; ++r)
+        if (!(r & H))
+            exchange<T, H>(rows[r], rows[r + H], std::make_integer_sequence<int, kLanes<T>>{});
+    if constexpr (2 * H < kLanes<T>) transpose<T, 2 * H>(rows);
+}
+
 template <class T, int H, int... K>
 NTK_FN Vec<T> add_and_subtract(Vec<T> v, std::integer_sequence<int, K...>) {
 #if defined(__clang__)
@@ -331,6 +364,8 @@ template <class T>
 NTK_FN std::uint64_t mask_below(T a, T b) {
     return a < b;
 }
+template <class T>
+NTK_FN void transpose(Vec<T> (&)[kLanes<T>]) {}
 template <class T, int H>
 NTK_FN T add_and_subtract(T v) {
     return v;

@@ -14,10 +14,12 @@
 namespace ntkfast {
 
 // Calls work(next) on `threads` threads; `next()` yields task numbers below `tasks`, then -1.
-// While they run the calling thread wakes every 20 ms for `poll`, which may throw (Ctrl-C): the
-// flag `cancelled` is then raised, the threads are joined, and the exception goes on.
+// The calling thread is one of them if it `helps`, which it does where all is over soon. While it
+// waits for the others it wakes every 20 ms for `poll`, which may throw (Ctrl-C): the flag
+// `cancelled` is then raised, the threads are joined, and the exception goes on.
 template <class Work, class Poll>
-void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work work, Poll poll) {
+void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancelled, Work work,
+               Poll poll) {
     std::atomic<std::int64_t> counter{0};
     const auto next = [&]() -> std::int64_t {
         const std::int64_t task = cancelled ? tasks : counter.fetch_add(1);
@@ -46,7 +48,7 @@ void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work wo
         team.clear();
     };
     try {
-        for (int k = 0; k < threads; ++k) {
+        for (int k = helps ? 1 : 0; k < threads; ++k) {
             {
                 const std::lock_guard lock(mutex);
                 ++running;
@@ -56,9 +58,16 @@ void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work wo
             } catch (...) {  // the system has no more threads: those that run suffice
                 const std::lock_guard lock(mutex);
                 --running;
-                if (team.empty()) throw;
+                if (team.empty() && !helps) throw;
                 break;
             }
+        }
+        if (helps) {
+            {
+                const std::lock_guard lock(mutex);
+                ++running;
+            }
+            body();
         }
         for (bool done = false; !done;) {
             {
@@ -79,6 +88,9 @@ void run_tasks(std::int64_t tasks, int threads, volatile int& cancelled, Work wo
 
 // About 0.1 ms of work: below it a thread costs more than it gains.
 constexpr double kWorthThreads = 2e6;
+// About 10 ms, of costly maps a tenth of a second: below it nobody misses Ctrl-C, and the calling
+// thread need not be free for it.
+constexpr double kWorthPolling = 2e8;
 
 // Does the work here if there is little, else on threads.
 template <class Work, class Poll>
@@ -89,8 +101,8 @@ void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled
         work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });
         return;
     }
-    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cancelled, work,
-              poll);
+    run_tasks(tasks, static_cast<int>(std::min<std::int64_t>(threads, tasks)), cost < kWorthPolling,
+              cancelled, work, poll);
 }
 
 }  // namespace ntkfast

@@ -28,6 +28,9 @@ TERMS = 256  # Hermite coefficients of duals without a closed form for complex c
 def _floats(*values: ArrayLike) -> tuple[Array, ...]:
     """Convert to arrays of one common floating type; integers become float64."""
     arrays = [np.asarray(value) for value in values]
+    dtype = arrays[0].dtype
+    if dtype.kind == "f" and all(array.dtype is dtype for array in arrays):
+        return tuple(arrays)  # deep networks would spend their time here
     dtype = np.result_type(*arrays)
     if dtype.kind != "f":
         dtype = np.result_type(dtype, np.float64)

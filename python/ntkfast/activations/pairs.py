@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from ntkfast.activations.base import Array, Complex, _like
+from ntkfast.activations.base import Array, Complex
 
 
 def _pi(x: Array) -> Array:
     """Return pi in the precision of `x` (a Python float holds only 53 bits of it)."""
-    zero, minus_one = _like(x, 0.0, -1.0)
-    return np.arctan2(zero, minus_one)
+    pi: Array = _pi_of(x.dtype)
+    return pi
+
+
+@cache
+def _pi_of(dtype: np.dtype[Any]) -> Any:
+    number = dtype.type
+    return np.arctan2(number(0), number(-1))
 
 
 @cache
@@ -83,15 +90,17 @@ def _excess(q: Array, p: Array, c: Array) -> Array:
 
 def _arc1(t: Array) -> Array:
     """Return sin t - t cos t; its power series below t = 1, where the terms cancel."""
-    result = np.sin(t) - t * np.cos(t)
+    t = np.asarray(t)
     small = np.abs(t) < 1
-    x = t[small]
+    x, far = t[small], t[~small]
     y = x * x
     series = np.ones_like(y)
     for j in range(9 if t.dtype.itemsize > 8 else 7, -1, -1):
-        series = 1 - y / ((2 * j + 2) * (2 * j + 5)) * series
-    result = np.asarray(result)
+        series *= y * (t.dtype.type(-1) / ((2 * j + 2) * (2 * j + 5)))
+        series += 1
+    result = np.empty_like(t)
     result[small] = x * y / 3 * series
+    result[~small] = np.sin(far) - far * np.cos(far)
     return result
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,7 @@ class ABReLU(Activation):
         return ActivationKind.RELU, ((a - b) ** 2 / 2, a * b)
 
     def _weights(self, x: Array) -> tuple[Array, Array]:
-        a, b = _like(x, self.negative, self.positive)
-        return (a - b) ** 2 / 2, a * b
+        return _fold_and_line(self.negative, self.positive, x.dtype)
 
     def __call__(self, x: ArrayLike) -> Array:
         (x,) = _floats(x)
@@ -178,6 +178,13 @@ class ABReLU(Activation):
             (fold * np.where(acute, 1 - turn, turn) + line) / total,
             fold * theta / total,
         )
+
+
+@lru_cache(maxsize=256)
+def _fold_and_line(negative: float, positive: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Return the weights of the fold and of the line whose sum a bent line is."""
+    a, b = dtype.type(negative), dtype.type(positive)
+    return (a - b) ** 2 / 2, a * b
 
 
 def _fold_defect(v: Array, vc: Array) -> Array:

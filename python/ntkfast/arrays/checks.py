@@ -15,6 +15,7 @@ from ntkfast.support.telling import did_you_mean
 # Integers are promoted to the type NumPy would divide them in; half precision, long double, complex
 # numbers and objects are refused: a silent conversion would hide what precision the result has.
 _PROMOTED = "bui"
+NATIVE = frozenset((np.dtype(np.float32), np.dtype(np.float64)))
 ONE_ROW = (
     "; for one column write X[:, None], for one row X[None]; estimators of scikit-learn that call "
     "their kernel with one row at a time, like KernelRidge, take ntkfast.sklearn.NTKKernel(network)"
@@ -51,6 +52,8 @@ def real_array(name: str, array: NDArray[Any]) -> FloatArray:
     TypeError
         If the type is neither of these, an integer nor bool.
     """
+    if type(array) is np.ndarray and array.dtype in NATIVE and array.flags.aligned:
+        return array
     if array.dtype.kind in _PROMOTED:
         array = array.astype(np.float64)
     dtype = array.dtype.newbyteorder("=")
@@ -149,22 +152,34 @@ def _is_sparse(value: object) -> bool:
 
 def same_dtype(first: FloatArray, second: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Bring two matrices to their common precision."""
+    if first.dtype == second.dtype:
+        return first, second
     dtype = np.result_type(first, second)
     return first.astype(dtype, copy=False), second.astype(dtype, copy=False)
 
 
-def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows:
+def rows(
+    name: str,
+    data: FloatArray,
+    norms: FloatArray,
+    least: float | None = None,
+    top: float | None = None,
+    *,
+    first: int = 0,
+) -> Rows:
     """Check that all rows are finite, by their norms, and that squares of norms are.
 
-    `data` may be sparse. `first` is the number of the first row where it is a part of something
-    larger.
+    `data` may be sparse. `least` and `top` are the ends of the norms, where they are known. `first`
+    is the number of the first row where it is a part of something larger.
 
     Raises
     ------
     ValueError
         Naming the first row that holds NaN or infinity, or whose squared norm overflows.
     """
-    if not float(norms.max()) < 1e150:  # also for NaN
+    if least is None or top is None:
+        least, top = float(norms.min()), float(norms.max())
+    if not top < 1e150:  # also for NaN
         row = int(np.argmax(norms))
         if np.isfinite(data[[row]].data if _is_sparse(data) else data[row]).all():
             raise ValueError(
@@ -173,7 +188,7 @@ def rows(name: str, data: FloatArray, norms: FloatArray, first: int = 0) -> Rows
         raise ValueError(
             f"{name}: expected finite numbers, row {first + row} holds NaN or infinity"
         )
-    return Rows(data, norms)
+    return Rows.with_ends(data, norms, least, top)
 
 
 def directions(name: str, item: str, sizes: FloatArray, least: float) -> None:

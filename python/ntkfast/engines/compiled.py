@@ -352,4 +352,4 @@ _kept = lru_cache(maxsize=256)(_compiled)
 
 
 def _suffix(dtype: np.dtype[Any]) -> str:
-    return "f32" if dtype == np.float32 else "f64"
+    return "f32" if dtype.itemsize == 4 else "f64"

@@ -100,7 +100,9 @@ def sequence_numbers(
     return result
 
 
-def row_norms(X: FloatArray) -> FloatArray:
-    """Return the Euclidean norms of rows."""
-    norms: FloatArray = engine.call("row_norms", X.dtype, X)
+def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:
+    """Return the Euclidean norms of rows, the least and the largest one."""
+    single: bool = X.dtype == np.float32
+    norms: tuple[FloatArray, float, float]
+    norms = _core.row_norms_f32(X) if single else _core.row_norms_f64(X)
     return norms

@@ -10,11 +10,17 @@ from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines import native
 
 
+def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:
+    """Euclidean norms of rows, the least and the largest one, NaN if a norm is."""
+    if not native.unavailable():
+        return native.measured_norms(X)
+    norms = reference_row_norms(X)
+    return norms, float(norms.min(initial=math.inf)), float(norms.max(initial=0.0))
+
+
 def row_norms(X: FloatArray) -> FloatArray:
     """Euclidean norms of rows, by the best engine (all of them agree to rounding)."""
-    if not native.unavailable():
-        return native.row_norms(X)
-    return reference_row_norms(X)
+    return measured_norms(X)[0]
 
 
 def reference_row_norms(X: FloatArray) -> FloatArray:

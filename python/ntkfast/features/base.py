@@ -170,7 +170,7 @@ class FeatureMap(
         rows = validate_data(self, given, reset=reset, **options)
         rows = rows if sparse.issparse(rows) else checks.real_array("X", rows)
         # Squares must not overflow: the same limit as for Gram matrices.
-        checks.rows("X", rows, norms_of(rows), first)
+        checks.rows("X", rows, norms_of(rows), first=first)
         return rows
 
     def _generator(self) -> Generator:

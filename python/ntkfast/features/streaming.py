@@ -296,7 +296,7 @@ class FeatureRidge(
             return features._rows(X, reset=False, first=first), features._features
         if not sparse.issparse(X):  # a map of its own ways, which cannot name the row
             X = checks.matrix("X", X)
-            checks.rows("X", X, row_norms(X), first)
+            checks.rows("X", X, row_norms(X), first=first)
         return X, features.transform
 
     def _alphas(self) -> Array:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,20 +18,20 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
-from ntkfast.kernels.balance import balanced, both_scaled, check_variances, scaled
+from ntkfast.kernels.balance import both_scaled, scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
-from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
+from ntkfast.kernels.layer_rows import facts_of, layer_map, on_host, with_diagonal
+from ntkfast.kernels.layers import Layers, diagonal
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
-from ntkfast.kernels.pairwise import Variances
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import (
     PROFILE_ERROR,
     RowKernel,
+    at_equal,
     at_equal_rows,
     at_power,
     common_norm,
 )
-from ntkfast.kernels.slopes import compile_slope
 
 if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.layer_parameters import Walk
@@ -146,11 +146,13 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _map(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows]:
         profile = self._profile(X, Y)
-        return _layer_map(self, X, Y) if profile is None else (profile, X, Y)
+        return layer_map(self, X, Y) if profile is None else (profile, X, Y)
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, ProfileMap | None, Rows, Rows]:
         layers = facts_of(self, X.data.shape[1]).layers
         if self.is_zonal and (plan := self._profile(X, Y)) is not None:
+            from ntkfast.kernels.slopes import compile_slope  # rarely needed
+
             return plan, _compiled(self, X.dtype, 1.0, X.data.shape[1], compile_slope), X, Y
         if stated := [one.activation for one in layers if not one.activation.has_series]:
             raise TypeError(
@@ -162,7 +164,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
                 f"kernel: derivatives by inputs are not known where the Hermite series of "
                 f"{short[0].name} is too long, as in {self!r} here"
             )
-        table, left, right = _layer_map(self, X, Y)
+        table, left, right = layer_map(self, X, Y)
         return table, None, left, right
 
     def _along_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
@@ -173,7 +175,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         steps = known_steps(self, names, dim, len(layers))
         if not steps or pairwise.short_of(layers, X, other):
             return None
-        plan, left, right = _layer_map(self, X, other)
+        plan, left, right = layer_map(self, X, other)
         return Walk(plan, steps, left, None if Y is None else right)
 
     def _profile(self, X: Rows, Y: Rows) -> ProfileMap | None:
@@ -185,7 +187,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         radius = 1.0 if facts.degree is not None else common_norm(X, Y)
         if radius is not None:
             profile = _compiled(self, dtype, radius, dim)
-            if facts.asking and _on_host(X) and not profile.error <= WALK_ERROR:
+            if facts.asking and on_host(X) and not profile.error <= WALK_ERROR:
                 return None
             _tell_compiled(self, dtype, radius, dim)
             # Composed steps behave like a root of the angle, which no polynomial follows; nothing
@@ -199,6 +201,14 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return None
 
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
+        left = cast(Rows, X)
+        right = left if Y is None else cast(Rows, Y)
+        settled = _settled(self, left.dtype, left.data.shape[1])
+        if settled is not None and _ordinary(left) and _ordinary(right):
+            if isinstance(settled, ProfileMap):
+                return settled, left, right
+            if common_norm(left, right) is None:
+                return settled, with_diagonal(self, left, right), right
         plan, left, right = super()._plan(X, Y)
         if isinstance(plan, LayerMap):
             self._tell(plan, left, right)
@@ -225,7 +235,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
     def _walks(self, X: Rows, Y: Rows | None) -> bool:
         """Whether pairs need more than series of Hermite coefficients, and can have it."""
         short = self._short(X, Y)
-        if not short or not _on_host(X):
+        if not short or not on_host(X):
             return False
         return self._sphere(X, Y) is not None or pairwise.can_walk(short, X, Y)
 
@@ -266,7 +276,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         short = self._short(X, Y)
         if not short:
             return
-        if not _on_host(X):
+        if not on_host(X):
             tell_series(short, None, X.dtype)
             return
         rows, columns = pairwise.hardest(X, Y)
@@ -317,42 +327,33 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         super()._both(X, Y, outs, run)
 
 
-class Facts(NamedTuple):
-    """What the network alone says of inputs with so many features.
+# Norms between these are far from all limits: what holds at both ends of a network holds of them.
+ORDINARY = 2.0**-16, 2.0**16
 
-    Attributes
-    ----------
-    layers : tuple of Layer
-    degree : float or None
-        Of homogeneity.
-    scales : (float, float)
-        Factors of the NTK and the NNGP of the layers, beside 2^exponent.
-    exponent : int
-        Of a factor of both that brings the layers to the range of floating-point numbers.
-    asking : int
-        Number of the last layer that asks for Hermite coefficients, or 0.
-    """
 
-    layers: tuple[Layer, ...]
-    degree: float | None
-    scales: tuple[float, float]
-    exponent: int
-    asking: int
+def _ordinary(side: Rows) -> bool:
+    return ORDINARY[0] <= side.least and side.top <= ORDINARY[1]
 
 
 @lru_cache(maxsize=256)
-def facts_of(kernel: NetworkKernel, dim: int) -> Facts:
-    """Ask the network; cached, since small calls would spend their time here."""
-    network = kernel.network
-    layers, exponent = balanced(network.layers(dim))
-    asking = [k for k, layer in enumerate(layers, 1) if not layer.activation.is_compiled]
-    scales = network.scale("ntk"), network.scale("nngp")
-    degree = homogeneity(layers, kernel.kind)
-    return Facts(layers, degree, scales, exponent, max(asking, default=0))
+def _settled(kernel: NetworkKernel, dtype: np.dtype[Any], dim: int) -> Map | None:
+    """Return the map of all rows of ordinary norms, or of those that differ; None if it depends.
 
-
-def _on_host(X: Rows) -> bool:
-    return isinstance(cast(object, X.data), np.ndarray)
+    Small calls would spend their time with checks that, at ordinary norms, find nothing.
+    """
+    facts = facts_of(kernel, dim)
+    if facts.degree is None and facts.asking:
+        return None
+    data = np.ones((1, dim), dtype)
+    short, long = (Rows(data, np.array([norm], dtype)) for norm in ORDINARY)
+    try:
+        plan = RowKernel._plan(kernel, short, long)[0]
+    except ValueError:
+        return None
+    if isinstance(plan, LayerMap):
+        vanishes = kernel._vanishes(short) or kernel._vanishes(long)
+        return None if facts.degree is not None or vanishes else plan
+    return plan if facts.degree is not None else None
 
 
 def _share_factors(first: Map, second: Map) -> bool:
@@ -376,8 +377,8 @@ def _compiled(
 ) -> ProfileMap:
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
-    ends = np.zeros(1, np.longdouble)
-    top, degree = float(curve.split(ends, 1 - ends)[0]), facts_of(kernel, dim).degree or 0.0
+    top = at_power(kernel, 0, dim) if radius == 1 else at_equal(kernel, radius, dim)
+    degree = facts_of(kernel, dim).degree or 0.0
     with np.errstate(all="ignore"):  # what is not finite has no profile
         return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=top))
 
@@ -388,62 +389,3 @@ def _tell_compiled(kernel: NetworkKernel, dtype: np.dtype[Any], radius: float, d
     layers = facts_of(kernel, dim).layers
     error = _compiled(kernel, dtype, radius, dim).error
     tell_profile((layer.activation for layer in layers), error, dtype)
-
-
-@lru_cache(maxsize=256)
-def _table(kernel: NetworkKernel, dim: int, terms: tuple[int, ...]) -> LayerMap:
-    """Return the constants of the layers, with these numbers of Hermite coefficients."""
-    facts = facts_of(kernel, dim)
-    second = kernel.kind == "nngp"
-    return LayerMap(numbers(facts.layers, terms), second, facts.scales, facts.exponent)
-
-
-@lru_cache(maxsize=1024)
-def _in_range(kernel: NetworkKernel, dim: int, low: int, high: int) -> bool:
-    """Whether no variance of norms from 2^(low - 1) to 2^high leaves the range of float64."""
-    try:
-        check_variances("X", facts_of(kernel, dim).layers, np.ldexp(1.0, [low - 1, high]))
-    except ValueError:
-        return False
-    return True
-
-
-def _layer_map(kernel: NetworkKernel, X: Rows, Y: Rows) -> tuple[LayerMap, Rows, Rows]:
-    """Constants of the layers, and Hermite coefficients of the rows where an activation asks."""
-    dim, dtype = X.data.shape[1], X.data.dtype
-    layers, *_, asking = facts_of(kernel, dim)
-    for name, side in (("X", X), ("Y", Y)):
-        ends = side.least_positive, side.top
-        if side.top > 0 and not _in_range(kernel, dim, *np.frexp(ends)[1]):
-            check_variances(name, layers, side.norms[side.norms > 0])
-    if not asking and not _on_host(X):  # a device computes what remains from norms there
-        return _table(kernel, dim, ()), X, Y
-    blocks: list[list[FloatArray]] = []
-
-    def activate(layer: Layer, variances: Variances) -> Variances:
-        activation = layer.activation
-        if not activation.is_compiled:
-            blocks.append(pairwise.normalised_series(activation, variances, dtype))
-        first, second = (np.asarray(activation.variance(q), np.float64) for q in variances)
-        return first, second
-
-    def affine(layer: Layer, variances: Variances) -> Variances:
-        first, second = (layer.w * q + layer.e for q in variances)
-        return first, second
-
-    def join(a: Variances, b: Variances) -> Variances:
-        return a[0] + b[0], a[1] + b[1]
-
-    def multiply(a: Variances, b: Variances) -> Variances:
-        return a[0] * b[0], a[1] * b[1]
-
-    # Variances are needed as far as the last activation that asks only: mostly not at all.
-    first, second = (side.norms.astype(np.float64) ** 2 for side in (X, Y))
-    carry(layers[:asking], (first, second), activate, affine, join, multiply)
-    plan = _table(kernel, dim, tuple(block[0].shape[1] - 2 for block in blocks))
-    with np.errstate(over="ignore"):  # of the one that is not asked for
-        both = kernel._own(X.norms, dim).astype(dtype)
-    if not blocks:
-        return plan, Rows(X.data, X.norms, diagonal=both), Y
-    series = [np.hstack(side).astype(dtype) for side in zip(*blocks, strict=True)]
-    return plan, Rows(X.data, X.norms, series[0], both), Rows(Y.data, Y.norms, series[1])

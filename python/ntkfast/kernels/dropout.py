@@ -18,7 +18,8 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.kernels.balance import both_scaled, scaled
 from ntkfast.kernels.base import KernelOfNetwork
-from ntkfast.kernels.dense import NetworkKernel, facts_of
+from ntkfast.kernels.dense import NetworkKernel
+from ntkfast.kernels.layer_rows import facts_of
 from ntkfast.kernels.layers import Array, Layer, Layers, carry
 from ntkfast.kernels.moving import REACH, gradient_weights, stencil
 from ntkfast.kernels.network_curve import NetworkCurve

@@ -38,6 +38,7 @@ GOOD_DEGREE = {F32: 8, F64: 17}  # a layout that reaches this is not searched fu
 # Octaves of t that eight pieces of 2^sub_bits per octave can cover.
 OCTAVES = {3: (1,), 2: (2,), 1: (3, 4), 0: (5, 6, 8)}
 CHECKED = 13  # points of a piece on which a profile is compared with its curve
+TIP = np.array([1e-5, 2e-5], Real)  # distances from the spike that tell its scale
 SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
 
 # A pair is recomputed from differences where rounding of u would be amplified by more than this,
@@ -65,6 +66,15 @@ class Layout(NamedTuple):
         """Slope of t = 1 + stretch s, such that t < 2^octaves even when s is rounded up."""
         exact = (2.0**self.octaves - 1) / S_MAX
         return float(dtype.type(exact * (1 - 8 * float(np.finfo(dtype).eps))))
+
+
+class Sampled(NamedTuple):
+    """What one evaluation of a curve tells: 1 - k at u = -1, the octaves wanted, both sides."""
+
+    end: np.longdouble
+    wanted: int
+    near: Samples
+    far: Samples
 
 
 class Samples(NamedTuple):
@@ -111,15 +121,16 @@ def interpolated(values: Reals) -> Reals:
     return np.asarray(values @ basis.T)
 
 
-def sample(
-    curve: Curve, end: np.longdouble, count: int, far_pieces: int = SAMPLED
-) -> tuple[Samples, Samples]:
-    """Evaluate the curve, whose value at u = -1 is `end`, once, on both sides."""
+def sample(curve: Curve, count: int, far_pieces: int = SAMPLED) -> Sampled:
+    """Evaluate the curve once, on both sides: a deep network takes its time for each layer."""
     s, c = sampled_nodes(count, SAMPLED), sampled_nodes(count, far_pieces)
-    v, vc = (s * s).ravel(), (c * c).ravel()
+    v = np.concatenate([TIP * TIP, (s * s).ravel()])
+    vc = np.concatenate([(c * c).ravel(), np.zeros(1, Real)])
     values = curve(np.concatenate([v, 1 - vc]), np.concatenate([1 - v, vc]))
-    near, far = -values[: v.size].reshape(s.shape) / s, end - values[v.size :].reshape(c.shape)
-    return Samples(True, interpolated(near)), Samples(False, interpolated(far))
+    tip, near = values[: TIP.size], values[TIP.size : v.size].reshape(s.shape)
+    far, end = values[v.size : -1].reshape(c.shape), values[-1]
+    sides = Samples(True, interpolated(-near / s)), Samples(False, interpolated(end - far))
+    return Sampled(end, _octaves_wanted(tip), *sides)
 
 
 class Pieces(NamedTuple):
@@ -192,15 +203,14 @@ def _place(table: Reals, sub_bits: int) -> Reals:
     return placed
 
 
-def octaves_wanted(curve: Curve) -> int:
-    """Octaves that suit the scale 1/|g'/g| of the spike at s = 0."""
-    s = np.array([1e-5, 2e-5], dtype=Real)
-    one, two = curve(s * s, 1 - s * s) / s
+def _octaves_wanted(tip: Reals) -> int:
+    """Octaves that suit the scale 1/|g'/g| of the spike at s = 0, from values at `TIP`."""
+    one, two = tip / TIP
     if not one:  # a constant, or as good as one
         return 1
     if two > 1.5 * one:  # smooth at s = 0: g vanishes there, look at g/s
         two /= 2
-    rate = abs(float((two - one) / one)) / 1e-5
+    rate = abs(float((two - one) / one)) / float(TIP[0])
     if not np.isfinite(rate):  # nor is the curve, which the check of the profile will say
         return 1
     return int(np.clip(np.ceil(np.log2(1 + S_MAX * SPIKE * rate)), 1, 8))
@@ -315,12 +325,12 @@ def compile_profile(
     """
     if dtype == F32:  # float64 is precise enough then, and several times faster
         curve = in_double(curve)
-    end = curve(np.ones(1, Real), np.zeros(1, Real))[0]
+    sampled = sample(curve, SAMPLE_NODES[dtype])
     profile = assembled(
-        sample(curve, end, SAMPLE_NODES[dtype]),
-        octaves_wanted(curve),
+        (sampled.near, sampled.far),
+        sampled.wanted,
         dtype,
-        base=(top, float(top - end)),
+        base=(top, float(top - sampled.end)),
         degree=degree,
         scale=scale,
     )

@@ -233,7 +233,7 @@ class RowKernel(Kernel):
             # The next power of two settles nearly every call, and its value is remembered.
             if at_power(self, math.frexp(top)[1], dim) <= limit:
                 continue
-            if not _at_equal(self, top, dim) <= limit:
+            if not at_equal(self, top, dim) <= limit:
                 raise ValueError(
                     f"{name}: the kernel of a row with norm {top:.3g} overflows "
                     f"{side.data.dtype}; scale the rows or the weights down"
@@ -328,8 +328,8 @@ def _curve(kernel: RowKernel, dim: int, radius: float) -> Curve:
     return kernel.curve(dim, radius)
 
 
-def _at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
-    """Value at two equal inputs of a norm; infinity where it overflows."""
+def at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
+    """Return the value at two equal inputs of a norm; infinity where it overflows."""
     with np.errstate(over="ignore", invalid="ignore"):
         return float(kernel.diagonal_of(np.array([norm]), dim)[0])
 
@@ -337,4 +337,4 @@ def _at_equal(kernel: RowKernel, norm: float, dim: int) -> float:
 @lru_cache(maxsize=1024)
 def at_power(kernel: RowKernel, exponent: int, dim: int) -> float:
     """Return the same at the norm 2**exponent."""
-    return _at_equal(kernel, 2.0 ** min(exponent, 1023), dim)
+    return at_equal(kernel, 2.0 ** min(exponent, 1023), dim)

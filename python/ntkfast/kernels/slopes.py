@@ -21,7 +21,6 @@ from ntkfast.kernels.profile import (
     evaluate,
     in_double,
     interpolated,
-    octaves_wanted,
     sample,
     sampled_edges,
     sampled_nodes,
@@ -68,8 +67,7 @@ def compile_slope(
     """
     if dtype == F32:
         curve = in_double(curve)
-    end = curve(np.ones(1, Real), np.zeros(1, Real))[0]
-    near, far = sample(curve, end, NODES, FAR_PIECES)
+    _, wanted, near, far = sample(curve, NODES, FAR_PIECES)
     s, c = sampled_nodes(NODES, len(near.coefficients)), sampled_nodes(NODES, FAR_PIECES)
     # k = 1 + s g, and by the angle s has the derivative cos / 2 and c the derivative -sin / 2
     front = (near.at(s) + s * _derivative(near).at(s)) * np.sqrt(1 - s * s) / 2
@@ -83,7 +81,7 @@ def compile_slope(
         sides.append(Samples(False, coefficients, SLACK))
     profile = assembled(
         (sides[0], sides[1]),
-        octaves_wanted(curve),
+        wanted,
         dtype,
         base=(float(bases[0]), float(bases[1])),
         degree=degree,

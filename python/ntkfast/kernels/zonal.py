@@ -16,7 +16,6 @@ from ntkfast.engines.maps import Map, ProfileMap
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import RowKernel, at_equal_rows
-from ntkfast.kernels.slopes import compile_slope
 
 
 class ZonalKernel(RowKernel):
@@ -111,4 +110,6 @@ def _compiled(kernel: ZonalKernel, dtype: np.dtype[Any]) -> ProfileMap:
 
 @lru_cache(maxsize=64)
 def _compiled_slope(kernel: ZonalKernel, dtype: np.dtype[Any]) -> ProfileMap:
+    from ntkfast.kernels.slopes import compile_slope  # rarely needed
+
     return compile_slope(kernel.missing, dtype, degree=kernel.degree, scale=kernel.top)

@@ -35,13 +35,13 @@ class Host(Place):
         """Return rows with their norms."""
         left = checks.matrix("X", X)
         if Y is None:
-            return checks.rows("X", left, engines.row_norms(left)), None
+            return checks.rows("X", left, *engines.measured_norms(left)), None
         right = checks.matrix("Y", Y)
         checks.same_features(left, right)
         left, right = checks.same_dtype(left, right)
         return (
-            checks.rows("X", left, engines.row_norms(left)),
-            checks.rows("Y", right, engines.row_norms(right)),
+            checks.rows("X", left, *engines.measured_norms(left)),
+            checks.rows("Y", right, *engines.measured_norms(right)),
         )
 
     def images(
