@@ -3,6 +3,7 @@
 
 #include "cpu/product.hpp"
 #include "formulas/pair_maps.hpp"
+#include "formulas/rounded.hpp"
 
 namespace {
 
@@ -47,8 +48,8 @@ struct Scratch {
         r.factors = take(kTileColumns<T>);
         r.columns = take(kTileColumns<T> * stats);
         r.rows = take(kTileRows * stats);
+        if (p.v || p.rounded) r.values = take(tile);
         if (p.v) {
-            r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
             r.turned_v = take(p.u ? p.columns * kTileRows : 0);
         }
@@ -163,6 +164,42 @@ int64_t scratch_size(const Problem<T>& p) {
     return Scratch<T>::layout(p, nullptr, nullptr);
 }
 
+// Kernel values that are not stored themselves: of a product, or to be rounded.
+template <class T>
+void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+                  int width) {
+    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
+    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
+    compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
+}
+
+// Rounds the values of a tile to where they are kept, mirrored if the problem is symmetric.
+template <class To, class T>
+void round_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+                int64_t j1) {
+    using Number = typename To::Number;
+    Number* const out = static_cast<Number*>(p.rounded);
+    for (int i = 0; i < rows; ++i) {
+        const int64_t first = p.symmetric ? larger(i0 + i, j0) : j0;
+        if (first < j1 && !round_row<To>(s.values + i * kTileColumns<T> + first - j0, j1 - first,
+                                         out + (i0 + i) * p.ldo[0] + first))
+            *p.infinite = 1;
+    }
+    if (p.symmetric) mirror(out, p.ldo[0], i0, i0 + rows, larger(i0, j0), j1);
+}
+
+template <class T>
+void keep_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+               int64_t j1) {
+    passing_tile<T>(p, s, i0, rows, j0, static_cast<int>(j1 - j0));
+    if (p.kept == ntkfast::Kept::kSingle)
+        round_tile<Single>(p, s, i0, rows, j0, j1);
+    else if (p.kept == ntkfast::Kept::kHalf)
+        round_tile<Half>(p, s, i0, rows, j0, j1);
+    else
+        round_tile<Brain>(p, s, i0, rows, j0, j1);
+}
+
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
 template <class T>
 void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
@@ -178,6 +215,10 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
     for (int64_t i0 = begin; i0 < end && !*p.cancelled; i0 += kTileRows) {
         if (p.symmetric && i0 >= j1) break;
         const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+        if (p.rounded) {
+            keep_tile<T>(p, s, i0, rows, j0, j1);
+            continue;
+        }
         T* const dest[2] = {p.out[0] ? p.out[0] + i0 * p.ldo[0] + j0 : nullptr,
                             p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
         compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, p.ldo);
@@ -250,15 +291,6 @@ void add_columns(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows,
     }
 }
 
-// Where the kernel values of a product go.
-template <class T>
-void product_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
-                  int width) {
-    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
-    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
-    compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
-}
-
 // A chunk of rows against all columns: the product with V, without storing the kernel.
 template <class T>
 void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
@@ -273,7 +305,7 @@ void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         for (int64_t i0 = begin; i0 < end; i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-            product_tile<T>(p, s, i0, rows, j0, width);
+            passing_tile<T>(p, s, i0, rows, j0, width);
             add_rows<T>(p, s, rows, width, sums + (i0 - begin) * p.columns);
         }
     }
@@ -302,7 +334,7 @@ void run_both(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         for (int64_t i0 = begin; i0 < end && !(p.symmetric && i0 >= j0 + width); i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-            product_tile<T>(p, s, i0, rows, j0, width);
+            passing_tile<T>(p, s, i0, rows, j0, width);
             const auto clear = [&](int64_t below) {  // of row i the columns before `below` + i
                 for (int64_t i = 0; p.symmetric && i < rows; ++i)
                     if (below + i > 0)

@@ -19,7 +19,8 @@ from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import balanced, both_scaled, check_variances, scaled
-from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
+from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.kernels.filling import fill
 from ntkfast.kernels.layers import Layer, Layers, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.pairwise import Variances
