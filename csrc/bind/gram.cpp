@@ -73,8 +73,7 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
 }
 
 #if !defined(NTKFAST_CUDA)
-// A Gram matrix rounded once to `kept`, whose bits, or numbers of float32, are in `out`; whether all
-// of them are finite.
+// A Gram matrix rounded once to `kept`, whose bits are in `out`; whether all of it is finite.
 template <class T, class Number>
 bool rounded(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
              std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<Number> out,
@@ -93,7 +92,7 @@ bool rounded(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<
     p.ldo[0] = row_stride(out, "out");
     expect(out.shape(0) == p.n && out.shape(1) == p.m, "out: wrong shape");
     p.kept = static_cast<Kept>(kept);
-    constexpr bool single = std::is_same_v<Number, float>;
+    constexpr bool single = sizeof(Number) == 4;
     expect(single ? p.kept == Kept::kSingle : p.kept == Kept::kHalf || p.kept == Kept::kBrain,
            "kept: another type than that of out");
     p.rounded = out.mutable_data();
@@ -205,7 +204,7 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
               py::arg("threads"), py::arg("isa"));
     };
     bind_rounded(&rounded<T, std::uint16_t>);
-    if constexpr (sizeof(T) == 8) bind_rounded(&rounded<T, float>);
+    if constexpr (sizeof(T) == 8) bind_rounded(&rounded<T, std::uint32_t>);
 #endif
     m.def((std::string("products_") + suffix).c_str(), &products<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),

@@ -1,8 +1,6 @@
 // Numbers rounded once, to nearest and ties to even, to formats of fewer bytes.
 #pragma once
 
-#include <limits>
-
 #include "formulas/exponential.hpp"
 #include "formulas/problems.hpp"
 
@@ -42,13 +40,19 @@ struct Sixteen {
 using Half = Sixteen<10, 15>;
 using Brain = Sixteen<7, 127>;
 
+// float32, as its bits.
 struct Single {
-    using Number = float;
-    static constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    static NTK_FN float size(float value) { return value < 0 ? -value : value; }
+    using Number = std::uint32_t;
+    static constexpr Number kInfinity = 0x7F800000;
+
+    static NTK_FN Number size(Number bits) { return bits & 0x7FFFFFFF; }
+
     template <class T>
-    static NTK_FN float of(T value) {
-        return static_cast<float>(value);
+    static NTK_FN Number of(T value) {
+        const float nearest = static_cast<float>(value);
+        Number bits;
+        std::memcpy(&bits, &nearest, sizeof bits);
+        return bits;
     }
 };
 

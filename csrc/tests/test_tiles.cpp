@@ -1,5 +1,6 @@
 // Tests of the tile loop in C++ alone, for runs under the address and undefined-behaviour sanitizers:
 // odd shapes, every instruction set, every map, against a plain double loop.
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -141,7 +142,7 @@ void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetri
     run(p, *isa.tiles(), 2, [] {});
     volatile int infinite = 0;
     std::vector<std::uint16_t> bits(plain.size());
-    std::vector<float> single(plain.size());
+    std::vector<std::uint32_t> single(plain.size());
     p.kept = kept;
     p.rounded = kept == Kept::kSingle ? static_cast<void*>(single.data()) : bits.data();
     p.infinite = &infinite;
@@ -149,7 +150,7 @@ void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetri
     bool good = !infinite;
     for (std::size_t k = 0; k < plain.size(); ++k) {
         const double value = static_cast<double>(plain[k]);
-        good &= kept == Kept::kSingle ? single[k] == nearest(value, 24, -149)
+        good &= kept == Kept::kSingle ? std::bit_cast<float>(single[k]) == nearest(value, 24, -149)
                 : kept == Kept::kHalf ? number_of(bits[k], 10, 15) == nearest(value, 11, -24)
                                       : number_of(bits[k], 7, 127) == nearest(value, 8, -133);
     }

@@ -82,7 +82,7 @@ class _Native(Engine):
             plan,
             X,
             Y,
-            out if out.dtype == np.float32 else out.view(np.uint16),
+            out.view(f"u{out.itemsize}"),
             int(KEPT[out.dtype.name]),
             isinstance(plan, LayerMap) and plan.second,
             X.series,
