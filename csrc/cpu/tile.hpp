@@ -90,6 +90,24 @@ void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
                             given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
 }
 
+// Rounds the values of row i and columns [j0, j0+width) of a tile, those left of the diagonal left out.
+template <class To, class T>
+void round_values(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
+    const int64_t first = p.symmetric ? larger(i - j0, 0) : 0;
+    auto* const out = static_cast<typename To::Number*>(p.rounded) + i * p.ldo[0] + j0;
+    if (first < width && !round_row<To>(values + first, width - first, out + first))
+        *p.infinite = 1;
+}
+template <class T>
+void keep_row(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
+    if (p.kept == ntkfast::Kept::kSingle)
+        round_values<Single>(p, values, i, j0, width);
+    else if (p.kept == ntkfast::Kept::kHalf)
+        round_values<Half>(p, values, i, j0, width);
+    else
+        round_values<Brain>(p, values, i, j0, width);
+}
+
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
 // that corner; of a symmetric problem only the columns from the diagonal on.
 template <class T>
@@ -119,10 +137,12 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                 map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
                               window(i, j));
             }
+        for (int i = 0; p.rounded && i < rows; ++i)
+            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
-    for (int i = 0; i < rows; ++i)
+    for (int i = 0; i < rows; ++i) {
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};
@@ -133,6 +153,9 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
         }
+        if (p.rounded)  // row by row: the memory takes this one while the next is computed
+            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
+    }
 }
 
 // Copies the strict upper part of a finished tile to its mirror image.
@@ -173,31 +196,17 @@ void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
 }
 
-// Rounds the values of a tile to where they are kept, mirrored if the problem is symmetric.
-template <class To, class T>
-void round_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
-                int64_t j1) {
-    using Number = typename To::Number;
-    Number* const out = static_cast<Number*>(p.rounded);
-    for (int i = 0; i < rows; ++i) {
-        const int64_t first = p.symmetric ? larger(i0 + i, j0) : j0;
-        if (first < j1 && !round_row<To>(s.values + i * kTileColumns<T> + first - j0, j1 - first,
-                                         out + (i0 + i) * p.ldo[0] + first))
-            *p.infinite = 1;
-    }
-    if (p.symmetric) mirror(out, p.ldo[0], i0, i0 + rows, larger(i0, j0), j1);
-}
-
+// The same, rounded where they are kept (see keep_row), mirrored if the problem is symmetric.
 template <class T>
 void keep_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
                int64_t j1) {
     passing_tile<T>(p, s, i0, rows, j0, static_cast<int>(j1 - j0));
+    if (!p.symmetric) return;
+    const int64_t ld = p.ldo[0], first = larger(i0, j0);
     if (p.kept == ntkfast::Kept::kSingle)
-        round_tile<Single>(p, s, i0, rows, j0, j1);
-    else if (p.kept == ntkfast::Kept::kHalf)
-        round_tile<Half>(p, s, i0, rows, j0, j1);
+        mirror(static_cast<Single::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
     else
-        round_tile<Brain>(p, s, i0, rows, j0, j1);
+        mirror(static_cast<Half::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
 }
 
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.

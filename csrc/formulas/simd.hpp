@@ -283,7 +283,8 @@ struct Row16 {
 template <>
 struct Row16<float> {  // four registers, of which one instruction takes any bytes
     uint8x16x4_t row;
-    NTK_FN explicit Row16(const float* p) { std::memcpy(&row, p, sizeof row); }
+    NTK_FN explicit Row16(const float* p)
+        : row(vld1q_u8_x4(reinterpret_cast<const std::uint8_t*>(p))) {}
     NTK_FN Vec<float> operator[](IVec<float> index) const {
         const IVec<float> bytes = (index & 15) * 0x04040404 + 0x03020100;
         return (Vec<float>)vqtbl4q_u8(row, (uint8x16_t)bytes);
