@@ -307,9 +307,9 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
         return (unsigned)_mm256_movemask_ps((__m256)(a < b));
 #elif defined(NTK_NEON)
     if constexpr (sizeof(T) == 8)
-        return (unsigned)vaddvq_s64((int64x2_t)((a < b) & IVec<T>{1, 2}));
+        return (unsigned)vaddvq_s64((int64x2_t)((IVec<T>)(a < b) & IVec<T>{1, 2}));
     else
-        return (unsigned)vaddvq_s32((int32x4_t)((a < b) & IVec<T>{1, 2, 4, 8}));
+        return (unsigned)vaddvq_s32((int32x4_t)((IVec<T>)(a < b) & IVec<T>{1, 2, 4, 8}));
 #else
     std::uint64_t bits = 0;
     for (int k = 0; k < kLanes<T>; ++k) bits |= (std::uint64_t)(a[k] < b[k]) << k;
