@@ -236,7 +236,8 @@ def test_results_of_a_smaller_type(library: Any) -> None:  # noqa: F811
     """Results on the device keep the type of the inputs; arrays of the host are rounded there."""
     X, kernel = rows(40, 3, np.float64), KERNELS["layers"].ntk
     on_device = library.asarray(X)
-    for call in (kernel, kernel.diag):
+    served = kernel + nf.Gaussian(0.5)  # by the host, with copies
+    for call in (kernel, kernel.diag, served, served.diag):
         with pytest.raises(TypeError, match="dtype: results on a CUDA device have the type of the"):
             call(on_device, dtype="float16")
     assert kernel(on_device, dtype="float64").dtype == np.float64

@@ -163,7 +163,7 @@ class Kernel(Arithmetic, Parametrised):
         run = place.run(engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = len(left), len(left if right is None else right)
-        kept = _result_type(place, dtype, left.dtype)
+        kept = places.result_type(place, dtype, left.dtype)
         result = place.output(out, shape, left, kept, X=left, Y=right)
         write = partial(self._gram if kept == left.dtype else self._rounded, run=run)
         if progress is False or place is not places.HOST:
@@ -191,7 +191,7 @@ class Kernel(Arithmetic, Parametrised):
         """
         place = places.of(X)
         inputs, _ = self._inputs(place, X, None)
-        kept = _result_type(place, dtype, inputs.dtype)
+        kept = places.result_type(place, dtype, inputs.dtype)
         values = rounding.rounded(self._values(inputs), kept)
         diagonal: FloatArray = place.values(values, inputs)
         return diagonal
@@ -342,18 +342,6 @@ class Kernel(Arithmetic, Parametrised):
             sums[rest] += values[:, len(part) :].T @ factor[rows]
             start += len(part)
         return sums
-
-
-def _result_type(
-    place: places.Place, dtype: DTypeLike | None, computed: np.dtype[Any]
-) -> np.dtype[Any]:
-    kept = rounding.result_type(dtype, computed)
-    if kept != computed and place is not places.HOST:
-        raise TypeError(
-            f"dtype: results on a CUDA device have the type of the inputs, {computed}, got {kept}; "
-            "convert the result there, or pass arrays of the host"
-        )
-    return kept
 
 
 Own = TypeVar("Own", bound="KernelOfNetwork")
