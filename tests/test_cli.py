@@ -85,6 +85,10 @@ def test_gram_end_to_end(folder: Path) -> None:
     wanted = nf.FullyConnected(3).ntk(X.astype("f4"), (X[:20] + 1).astype("f4"))
     assert K.dtype == np.float32
     np.testing.assert_allclose(K, wanted, rtol=1e-5, atol=1e-5)
+    half = ["gram", str(folder / "X.npy"), *FC.split(), "--dtype", "float16"]
+    assert cli.main([*half, "--out", str(folder / "H.npy")]) == 0
+    wanted = nf.FullyConnected(3).ntk(np.load(folder / "X.npy")).astype(np.float16)
+    np.testing.assert_array_equal(np.load(folder / "H.npy"), wanted)
     again = run(folder, "gram", "data.npz:first", *base, "--Y", "Y.csv", "--out", "K.npy")
     assert (again.returncode, again.stderr) == (0, "")
     assert again.stdout == "K.npy: complete already, 90 x 20 float32, 0.0 MB\n"

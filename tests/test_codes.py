@@ -10,7 +10,7 @@ import pytest
 
 from ntkfast.engines import codes
 
-ENUMS = (codes.ActivationKind, codes.ImageOperation, codes.NeuronKind, codes.Answer)
+ENUMS = (codes.ActivationKind, codes.ImageOperation, codes.NeuronKind, codes.Answer, codes.Kept)
 RECORDS = ("LAYER_ROW", "IMAGE_STEP", "IMAGE_LEVEL")
 
 

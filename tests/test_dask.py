@@ -157,6 +157,10 @@ def test_files(client: Any, tmp_path: Any, suffix: str) -> None:
         np.testing.assert_allclose(K[:], wanted, rtol=1e-13, atol=1e-13 * known.max())
         if Y is None:
             np.testing.assert_array_equal(K[:], K[:].T)
+    half = {"out": out, "dtype": "float16", "overwrite": True}
+    K = nf.dask.gram(kernel, X, tile=400, client=client, **half)
+    assert K.dtype == np.float16
+    np.testing.assert_array_equal(K[:], known.astype(np.float16))
 
 
 @pytest.mark.parametrize("scheme", ["memory://", "file://"])

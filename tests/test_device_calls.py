@@ -230,3 +230,16 @@ def test_large_numbers_are_no_overflow(library: Any) -> None:  # noqa: F811
     np.testing.assert_allclose(found / V, kernel.matmul(X, None, V / 2) / V, rtol=1e-5)
     with pytest.raises(ValueError, match="V: the product with the kernel overflows"):
         kernel.matmul(library.asarray(4 * X), None, library.asarray(V))
+
+
+def test_results_of_a_smaller_type(library: Any) -> None:  # noqa: F811
+    """Results on the device keep the type of the inputs; arrays of the host are rounded there."""
+    X, kernel = rows(40, 3, np.float64), KERNELS["layers"].ntk
+    on_device = library.asarray(X)
+    served = kernel + nf.Gaussian(0.5)  # by the host, with copies
+    for call in (kernel, kernel.diag, served, served.diag):
+        with pytest.raises(TypeError, match="dtype: results on a CUDA device have the type of the"):
+            call(on_device, dtype="float16")
+    assert kernel(on_device, dtype="float64").dtype == np.float64
+    found = kernel(X, dtype="float16", engine="cuda")
+    np.testing.assert_array_equal(found, kernel(X, engine="cuda").astype(np.float16))

@@ -49,6 +49,10 @@ py::dict codes() {
                                         {"MULTIPLY", I::kMultiply}});
     found["NeuronKind"] = named<NeuronKind>(
         {{"RELU", NeuronKind::kRelu}, {"STEP", NeuronKind::kStep}, {"TABLE", NeuronKind::kTable}});
+    found["Kept"] = named<Kept>({{"ALL", Kept::kAll},
+                                 {"SINGLE", Kept::kSingle},
+                                 {"HALF", Kept::kHalf},
+                                 {"BRAIN", Kept::kBrain}});
     found["Answer"] = named<Answer>(
         {{"PRODUCT", Answer::kProduct}, {"RELU", Answer::kRelu}, {"STEP", Answer::kStep}});
     found["sizes"] = named<int>({{"SLOTS", kSlots},

@@ -81,6 +81,37 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
     call.run(isa, threads);
 }
 
+#if !defined(NTKFAST_CUDA)
+// A Gram matrix rounded once to `kept`, whose bits are in `out`; whether all of it is finite.
+template <class T, class Number>
+bool rounded(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
+             std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<Number> out,
+             int kept, bool second_output,
+             std::optional<py::array_t<T, py::array::c_style>> series_x,
+             std::optional<py::array_t<T, py::array::c_style>> series_y,
+             std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
+             const std::string& isa) {
+    const Side<T> left{x, norm_x, series_x, diagonal_x};
+    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
+    Call<T> call(left, right);
+    call.use(map, py::none(), left, right);
+    auto& p = call.problem;
+    volatile int infinite = 0;
+    p.symmetric = !y;
+    p.ldo[0] = row_stride(out, "out");
+    expect(out.shape(0) == p.n && out.shape(1) == p.m, "out: wrong shape");
+    p.kept = static_cast<Kept>(kept);
+    constexpr bool single = sizeof(Number) == 4;
+    expect(single ? p.kept == Kept::kSingle : p.kept == Kept::kHalf || p.kept == Kept::kBrain,
+           "kept: another type than that of out");
+    p.rounded = out.mutable_data();
+    p.infinite = &infinite;
+    p.use_second = second_output;
+    call.run(isa, threads);
+    return !infinite;
+}
+#endif
+
 template <class T>
 void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
             std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<T> v,
@@ -172,6 +203,18 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
           py::arg("second_output"), py::arg("series_x").noconvert(),
           py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
           py::arg("isa"));
+#if !defined(NTKFAST_CUDA)
+    const auto bind_rounded = [&](auto function) {
+        m.def((std::string("rounded_") + suffix).c_str(), function, py::arg("x").noconvert(),
+              py::arg("norm_x").noconvert(), py::arg("y").noconvert(),
+              py::arg("norm_y").noconvert(), py::arg("map"), py::arg("out").noconvert(),
+              py::arg("kept"), py::arg("second_output"), py::arg("series_x").noconvert(),
+              py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(),
+              py::arg("threads"), py::arg("isa"));
+    };
+    bind_rounded(&rounded<T, std::uint16_t>);
+    if constexpr (sizeof(T) == 8) bind_rounded(&rounded<T, std::uint32_t>);
+#endif
     m.def((std::string("products_") + suffix).c_str(), &products<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
           py::arg("map"), py::arg("u").noconvert(), py::arg("v").noconvert(),

@@ -3,6 +3,7 @@
 
 #include "cpu/product.hpp"
 #include "formulas/pair_maps.hpp"
+#include "formulas/rounded.hpp"
 
 namespace {
 
@@ -47,8 +48,8 @@ struct Scratch {
         r.factors = take(kTileColumns<T>);
         r.columns = take(kTileColumns<T> * stats);
         r.rows = take(kTileRows * stats);
+        if (p.v || p.rounded) r.values = take(tile);
         if (p.v) {
-            r.values = take(tile);
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
             r.turned_v = take(p.u ? p.columns * kTileRows : 0);
         }
@@ -89,6 +90,24 @@ void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
                             given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
 }
 
+// Rounds the values of row i and columns [j0, j0+width) of a tile, those left of the diagonal left out.
+template <class To, class T>
+void round_values(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
+    const int64_t first = p.symmetric ? larger(i - j0, 0) : 0;
+    auto* const out = static_cast<typename To::Number*>(p.rounded) + i * p.ldo[0] + j0;
+    if (first < width && !round_row<To>(values + first, width - first, out + first))
+        *p.infinite = 1;
+}
+template <class T>
+void keep_row(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
+    if (p.kept == ntkfast::Kept::kSingle)
+        round_values<Single>(p, values, i, j0, width);
+    else if (p.kept == ntkfast::Kept::kHalf)
+        round_values<Half>(p, values, i, j0, width);
+    else
+        round_values<Brain>(p, values, i, j0, width);
+}
+
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
 // that corner; of a symmetric problem only the columns from the diagonal on.
 template <class T>
@@ -118,10 +137,12 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                 map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
                               window(i, j));
             }
+        for (int i = 0; p.rounded && i < rows; ++i)
+            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
-    for (int i = 0; i < rows; ++i)
+    for (int i = 0; i < rows; ++i) {
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};
@@ -132,6 +153,9 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
         }
+        if (p.rounded)  // row by row: the memory takes this one while the next is computed
+            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
+    }
 }
 
 // Copies the strict upper part of a finished tile to its mirror image: squares of vectors are
@@ -174,6 +198,28 @@ int64_t scratch_size(const Problem<T>& p) {
     return Scratch<T>::layout(p, nullptr, nullptr);
 }
 
+// Kernel values that are not stored themselves: of a product, or to be rounded.
+template <class T>
+void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+                  int width) {
+    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
+    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
+    compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
+}
+
+// The same, rounded where they are kept (see keep_row), mirrored if the problem is symmetric.
+template <class T>
+void keep_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
+               int64_t j1) {
+    passing_tile<T>(p, s, i0, rows, j0, static_cast<int>(j1 - j0));
+    if (!p.symmetric) return;
+    const int64_t ld = p.ldo[0], first = larger(i0, j0);
+    if (p.kept == ntkfast::Kept::kSingle)
+        mirror(static_cast<Single::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
+    else
+        mirror(static_cast<Half::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
+}
+
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
 template <class T>
 void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
@@ -189,6 +235,10 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
     for (int64_t i0 = begin; i0 < end && !*p.cancelled; i0 += kTileRows) {
         if (p.symmetric && i0 >= j1) break;
         const int rows = static_cast<int>(smaller(kTileRows, end - i0));
+        if (p.rounded) {
+            keep_tile<T>(p, s, i0, rows, j0, j1);
+            continue;
+        }
         T* const dest[2] = {p.out[0] ? p.out[0] + i0 * p.ldo[0] + j0 : nullptr,
                             p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
         compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, p.ldo);
@@ -261,15 +311,6 @@ void add_columns(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows,
     }
 }
 
-// Where the kernel values of a product go.
-template <class T>
-void product_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
-                  int width) {
-    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
-    T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
-    compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
-}
-
 // A chunk of rows against all columns: the product with V, without storing the kernel.
 template <class T>
 void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
@@ -284,7 +325,7 @@ void run_matmul(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         for (int64_t i0 = begin; i0 < end; i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-            product_tile<T>(p, s, i0, rows, j0, width);
+            passing_tile<T>(p, s, i0, rows, j0, width);
             add_rows<T>(p, s, rows, width, sums + (i0 - begin) * p.columns);
         }
     }
@@ -313,7 +354,7 @@ void run_both(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         for (int64_t i0 = begin; i0 < end && !(p.symmetric && i0 >= j0 + width); i0 += kTileRows) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-            product_tile<T>(p, s, i0, rows, j0, width);
+            passing_tile<T>(p, s, i0, rows, j0, width);
             const auto clear = [&](int64_t below) {  // of row i the columns before `below` + i
                 for (int64_t i = 0; p.symmetric && i < rows; ++i)
                     if (below + i > 0)

@@ -24,6 +24,9 @@ constexpr double kNearTangent = 0.01;
 
 enum class NeuronKind : std::int32_t { kRelu, kStep, kTable };
 
+// What a Gram matrix is rounded to: itself, or numbers of fewer bytes.
+enum class Kept : std::int32_t { kAll, kSingle, kHalf, kBrain };
+
 enum class Answer : std::int32_t { kProduct, kRelu, kStep };  // of structured neurons
 
 enum class ActivationKind : std::int32_t {

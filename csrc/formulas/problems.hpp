@@ -27,11 +27,15 @@ struct Problem {
     T* out[2];  // profile 0 and 1; NTK and NNGP of layers; neurons w and -w; may be null
     std::int64_t ldo[2];
 
+    Kept kept;               // if not all, out[use_second] is rounded to these and goes here,
+    void* rounded;           // [n][ldo[0]]
+    volatile int* infinite;  // set where one was too large
+
     const T* v;  // matmul
     std::int64_t ldv, columns;
     const T* u;  // [n][columns]: the product of the transpose, too; v itself if symmetric
     std::int64_t ldu;
-    bool use_second;  // layers: multiply the NNGP, not the NTK
+    bool use_second;  // layers: multiply or round the NNGP, not the NTK
     T* product;
     std::int64_t ldp;
     std::int64_t block;  // with u: rows and columns of a task, whole units (see turns.hpp)

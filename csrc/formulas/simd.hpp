@@ -26,6 +26,10 @@
 #if defined(__GNUC__) && !defined(NTK_ONE_LANE)
 #define NTK_VECTORS
 #endif
+#if defined(NTK_VECTORS) && defined(__AARCH64EL__)
+#define NTK_NEON
+#include <arm_neon.h>
+#endif
 
 #if defined(__CUDACC__)
 #define NTK_FN __host__ __device__ __forceinline__
@@ -286,6 +290,18 @@ struct Row16 {
     NTK_FN Vec<T> operator[](IVec<T> index) const { return lookup<T>(row, index & 15); }
 #endif
 };
+#if defined(NTK_NEON)
+template <>
+struct Row16<float> {  // four registers, of which one instruction takes any bytes
+    uint8x16x4_t row;
+    NTK_FN explicit Row16(const float* p)
+        : row(vld1q_u8_x4(reinterpret_cast<const std::uint8_t*>(p))) {}
+    NTK_FN Vec<float> operator[](IVec<float> index) const {
+        const IVec<float> bytes = (index & 15) * 0x04040404 + 0x03020100;
+        return (Vec<float>)vqtbl4q_u8(row, (uint8x16_t)bytes);
+    }
+};
+#endif
 
 // Bit k is set where lane k of a is below lane k of b.
 template <class T>
@@ -300,6 +316,11 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
         return (unsigned)_mm256_movemask_pd((__m256d)(a < b));
     else
         return (unsigned)_mm256_movemask_ps((__m256)(a < b));
+#elif defined(NTK_NEON)
+    if constexpr (sizeof(T) == 8)
+        return (unsigned)vaddvq_s64((int64x2_t)((IVec<T>)(a < b) & IVec<T>{1, 2}));
+    else
+        return (unsigned)vaddvq_s32((int32x4_t)((IVec<T>)(a < b) & IVec<T>{1, 2, 4, 8}));
 #else
     std::uint64_t bits = 0;
     for (int k = 0; k < kLanes<T>; ++k) bits |= (std::uint64_t)(a[k] < b[k]) << k;

@@ -1,5 +1,6 @@
 // Tests of the tile loop in C++ alone, for runs under the address and undefined-behaviour sanitizers:
 // odd shapes, every instruction set, every map, against a plain double loop.
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -108,6 +109,57 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
             good &= std::fabs(found - wanted) <= tolerance + 4e-15 / std::fmax(v, 1e-8);
         }
     check(good, symmetric ? "symmetric profile" : "profile", isa.name, x.n, y.n, x.d);
+}
+
+// The nearest number with so many digits, ties to even, the least one 2^least: scaled to integers.
+double nearest(double value, int digits, int least) {
+    int exponent;
+    std::frexp(value, &exponent);
+    const int unit = std::max(exponent - digits, least);
+    return std::ldexp(std::nearbyint(std::ldexp(value, -unit)), unit);
+}
+
+double number_of(std::uint16_t bits, int mantissa, int bias) {
+    const int exponent = bits >> mantissa & (2 * bias + 1), one = 1 << mantissa;
+    const int whole = bits % one + (exponent ? one : 0);
+    const double size = std::ldexp(whole, std::max(exponent, 1) - bias - mantissa);
+    return bits & 0x8000 ? -size : size;
+}
+
+// Values of many sizes, rounded; what is too large is told.
+template <class T>
+void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetric, Kept kept) {
+    const Radial<T> radial{T(0.5), T(2), Radius::kSphere};
+    for (Data<T>* side : {&x, &y})
+        for (std::size_t i = 0; i < side->ones.size(); ++i)
+            side->ones[i] = static_cast<T>(std::ldexp(1.0, 6 - static_cast<int>(i) % 40));
+    Problem<T> p = problem_of(x, y);
+    p.radial = &radial;
+    p.symmetric = symmetric;
+    std::vector<T> plain(static_cast<std::size_t>(x.n * y.n));
+    p.out[0] = plain.data();
+    p.ldo[0] = y.n;
+    run(p, *isa.tiles(), 2, [] {});
+    volatile int infinite = 0;
+    std::vector<std::uint16_t> bits(plain.size());
+    std::vector<std::uint32_t> single(plain.size());
+    p.kept = kept;
+    p.rounded = kept == Kept::kSingle ? static_cast<void*>(single.data()) : bits.data();
+    p.infinite = &infinite;
+    run(p, *isa.tiles(), 2, [] {});
+    bool good = !infinite;
+    for (std::size_t k = 0; k < plain.size(); ++k) {
+        const double value = static_cast<double>(plain[k]);
+        good &= kept == Kept::kSingle ? std::bit_cast<float>(single[k]) == nearest(value, 24, -149)
+                : kept == Kept::kHalf ? number_of(bits[k], 10, 15) == nearest(value, 11, -24)
+                                      : number_of(bits[k], 7, 127) == nearest(value, 8, -133);
+    }
+    if (kept == Kept::kHalf) {
+        x.ones[0] = T(65536);
+        run(p, *isa.tiles(), 2, [] {});
+        good &= infinite == 1;
+    }
+    check(good, "rounded", isa.name, x.n, y.n, x.d);
 }
 
 template <class T>
@@ -270,6 +322,11 @@ void test_all(const Implementation& isa) {
         test_profile<T>(isa, x, y, false);
         test_profile<T>(isa, y, y, true);
         test_layers<T>(isa, x, y);
+        for (const Kept kept : {Kept::kHalf, Kept::kBrain, Kept::kSingle}) {
+            if (kept == Kept::kSingle && sizeof(T) == 4) continue;
+            test_rounded<T>(isa, x, y, false, kept);
+            test_rounded<T>(isa, y, y, true, kept);
+        }
         for (const int64_t columns : {1, 10, 50}) {
             test_matmul<T>(isa, x, y, columns, false);
             test_matmul<T>(isa, y, y, columns, true);

@@ -68,6 +68,21 @@ def gram_f32(
     threads: _Int,
     isa: str,
 ) -> None: ...
+def rounded_f32(
+    x: _F32,
+    norm_x: _F32,
+    y: _F32 | None,
+    norm_y: _F32 | None,
+    map: Any,
+    out: NDArray[np.uint16],
+    kept: _Int,
+    second_output: bool,
+    series_x: _F32 | None,
+    series_y: _F32 | None,
+    diagonal_x: _F32 | None,
+    threads: _Int,
+    isa: str,
+) -> bool: ...
 def matmul_f32(
     x: _F32,
     norm_x: _F32,
@@ -159,6 +174,21 @@ def gram_f64(
     threads: _Int,
     isa: str,
 ) -> None: ...
+def rounded_f64(
+    x: _F64,
+    norm_x: _F64,
+    y: _F64 | None,
+    norm_y: _F64 | None,
+    map: Any,
+    out: NDArray[np.uint16] | NDArray[np.uint32],
+    kept: _Int,
+    second_output: bool,
+    series_x: _F64 | None,
+    series_y: _F64 | None,
+    diagonal_x: _F64 | None,
+    threads: _Int,
+    isa: str,
+) -> bool: ...
 def matmul_f64(
     x: _F64,
     norm_x: _F64,

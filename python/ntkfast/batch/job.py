@@ -41,6 +41,12 @@ class Job:
     dtype: np.dtype[Any]
     engine: str | None
     threads: int | None
+    rounded_to: np.dtype[Any] | None = None
+
+    @property
+    def kept(self) -> np.dtype[Any]:
+        """Type of the result: that of the computation, or a smaller one."""
+        return self.rounded_to or self.dtype
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -66,6 +72,8 @@ class Job:
         else:
             b = rows_of(self._right, columns, self.dtype)
         run: dict[str, Any] = {"engine": self.engine, "threads": self.threads}
+        if self.rounded_to:
+            run["dtype"] = self.rounded_to
         first = first[0] + rows.start, first[1] + columns.start
         fill_in_steps(
             lambda X, Y, out: self.kernel(X, Y, out=out, **run), a, b, out, edge, done, first
@@ -100,6 +108,7 @@ class Job:
             "shape of X": list(self.X.shape),
             "shape of Y": None if self.Y is None else list(self.Y.shape),
             "dtype": self.dtype.name,
+            **({"rounded to": self.rounded_to.name} if self.rounded_to else {}),
             "format": path.suffix,
             **self.contents(progress),
         }

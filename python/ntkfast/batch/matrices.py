@@ -95,19 +95,29 @@ def width_of(matrix: Matrix) -> int:
     return math.prod(int(length) for length in matrix.shape[1:])
 
 
-def float_type(dtype: DTypeLike | None, X: Matrix, Y: Matrix | None) -> np.dtype[Any]:
-    """Choose float32 or float64; anything else was a mistake."""
+def float_type(X: Matrix, Y: Matrix | None) -> np.dtype[Any]:
+    """Return float32 if all inputs are, else float64; anything else was a mistake."""
     for name, matrix in (("X", X), ("Y", Y)):
         kind = None if matrix is None else np.dtype(matrix.dtype)
         if kind is not None and kind.kind not in "iub" and kind.newbyteorder("=") not in _FLOATS:
             raise TypeError(f"{name}: expected float32 or float64 (or integers), got {kind}")
-    if dtype is not None:
-        wanted = np.dtype(dtype).newbyteorder("=")
-        if wanted not in _FLOATS:
-            raise TypeError(f"dtype: expected float32 or float64, got {wanted}")
-        return wanted
     inputs = [np.dtype(matrix.dtype) for matrix in (X, Y) if matrix is not None]
     return np.dtype("f4") if all(kind.str[1:] == "f4" for kind in inputs) else np.dtype("f8")
+
+
+def float_types(
+    dtype: DTypeLike | None, X: Matrix, Y: Matrix | None
+) -> tuple[np.dtype[Any], np.dtype[Any] | None]:
+    """Return the type to compute in, and that of the result if it is another one: float16."""
+    own = float_type(X, Y)
+    if dtype is None:
+        return own, None
+    wanted = np.dtype(dtype).newbyteorder("=")
+    if wanted == np.float16:
+        return own, wanted
+    if wanted not in _FLOATS:
+        raise TypeError(f"dtype: expected float32, float64 or float16, got {wanted}")
+    return wanted, None
 
 
 def rows_of(matrix: Matrix, rows: slice, dtype: np.dtype[Any]) -> Any:

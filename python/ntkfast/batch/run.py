@@ -24,7 +24,7 @@ from ntkfast.batch.matrices import (
     as_matrix,
     check_kernel,
     check_shapes,
-    float_type,
+    float_types,
     source_of,
     width_of,
 )
@@ -73,8 +73,10 @@ def gram(
         version 3 array, uncompressed, one shard per tile; needs the extra "zarr") or in ``.h5`` or
         ``.hdf5`` (a contiguous dataset "K"; needs the extra "hdf5"). A symbolic link stays one:
         what it names is written.
-    dtype : float32 or float64, optional
-        Of the computation and of the file. Default: float32 if all inputs are, else float64.
+    dtype : float32, float64 or float16, optional
+        float32 and float64 are those of the computation and of the file. Default: float32 if all
+        inputs are, else float64. float16 is that of the file alone: what is computed in the default
+        is rounded once, see `Kernel.__call__`.
     tile : int or (rows, columns), optional
         Edges of a tile; a symmetric job has square tiles. Default: measured on a few pairs. The
         same job with other tiles may differ in the last bit.
@@ -217,7 +219,8 @@ def job_of(kernel: PairKernel, X: Matrix, Y: Matrix | None, settings: Settings) 
     X = as_matrix("X", X)
     Y = None if Y is None else as_matrix("Y", Y)
     check_shapes(kernel, X, Y)
-    return Job(kernel, X, Y, float_type(settings.dtype, X, Y), settings.engine, settings.threads)
+    dtype, rounded_to = float_types(settings.dtype, X, Y)
+    return Job(kernel, X, Y, dtype, settings.engine, settings.threads, rounded_to)
 
 
 def tiling(job: Job, tile: Any, old: dict[str, Any] | None) -> tuple[tuple[int, int], int]:
@@ -282,7 +285,7 @@ def _write(
     edges, step = tiling(job, settings.tile, old)
     header = {**header, "tile": list(edges), "step": step}
     grid = Grid(job.shape, edges, job.Y is None)
-    sink = SINKS[path.suffix](partial, grid, job.dtype)
+    sink = SINKS[path.suffix](partial, grid, job.kept)
     if old is not None:
         compare(journal, old, header)
     if old is not None and sink.exists():
@@ -339,7 +342,7 @@ def _by_cost(job: Job, edges: tuple[int, int] | None) -> tuple[tuple[int, int], 
     """
     rate = job.pairs_per_second(enough=TILE_BYTES // job.dtype.itemsize / STEP_SECONDS)
     if edges is None:
-        most, size = rate * TILE_SECONDS, job.dtype.itemsize
+        most, size = rate * TILE_SECONDS, job.kept.itemsize
         edges = default_tile(job.shape, width_of(job.X), size, job.Y is None, most)
     step = step_edge(rate, job.threads)
     return edges, max(edges) if edges[0] * edges[1] <= step**2 else step
@@ -382,7 +385,7 @@ def _fill(work: Work) -> None:
     """Compute the missing tiles, writing each while the next one is computed."""
     job, grid, sink, journal = work.job, work.grid, work.sink, work.journal
     sizes = [grid.pairs(i, j) for i, j in grid.tiles()]
-    buffers = [np.empty(max(sizes), job.dtype) for _ in range(min(2, len(sizes)))]
+    buffers = [np.empty(max(sizes), job.kept) for _ in range(min(2, len(sizes)))]
     pending: Future[None] | None = None
 
     def keep(i: int, j: int, block: NDArray[Any]) -> None:

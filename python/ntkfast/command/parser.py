@@ -167,7 +167,11 @@ def _add_gram(commands: Any) -> None:
     add_options(parser)
     _add_table(parser, "Y")
     job = parser.add_argument_group("the job")
-    job.add_argument("--dtype", choices=("float32", "float64"), help="default: that of the inputs")
+    job.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "float16"),
+        help="default: that of the inputs; float16 is computed in it, and rounded for the file",
+    )
     job.add_argument("--tile", type=_tile, metavar="N", help="edge of a tile, or ROWSxCOLUMNS")
     _add_job(job, resume=True)
     cluster.add_options(job)

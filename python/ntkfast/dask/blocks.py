@@ -101,7 +101,7 @@ def read(
         check_length(name, X)
     matrix: Matrix = X if lazy else as_matrix(name, X)
     check_shapes(kernel, matrix, None)
-    length, dtype = int(matrix.shape[0]), float_type(None, matrix, None)
+    length, dtype = int(matrix.shape[0]), float_type(matrix, None)
     if cut_by is None:
         slices = groups_of(kernel, length)
     else:

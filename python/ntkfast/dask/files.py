@@ -118,7 +118,7 @@ def _to_store(session: Session, job: Job, url: str, settings: Settings, lease: L
     edges, step = tiling(job, settings.tile, old)
     header = {**header, "tile": list(edges), "step": step}
     grid = Grid(job.shape, edges, job.Y is None)
-    sink = StoreSink(url, grid, job.dtype)
+    sink = StoreSink(url, grid, job.kept)
     done = begun(sink, header, settings.resume, settings.overwrite)
     if done:
         goes_on(url, len(done), f"of {grid.count} tiles")
@@ -147,7 +147,16 @@ def _written(
     if job.Y is not None:
         right = parts_of("Y", job.Y, list(panels(job.shape[1], 1, width)), job.dtype)
     work = (
-        (where, job.kernel, left[i], right[j], (i, j), job.dtype, step, job.engine)
+        (
+            where,
+            job.kernel,
+            left[i],
+            right[j],
+            (i, j),
+            (job.dtype, job.rounded_to),
+            step,
+            job.engine,
+        )
         for i, j in tiles
     )
     written = session.ordered(write_tile, work, engine=job.engine)
@@ -161,18 +170,19 @@ def write_tile(
     X: Any,
     Y: Any,
     tile: tuple[int, int],
-    dtype: np.dtype[Any],
+    dtypes: tuple[np.dtype[Any], np.dtype[Any] | None],
     step: int,
     engine: str | None,
 ) -> None:
     """Compute a tile and bring it to the disk, on a worker."""
     make, path, grid, header = where
-    sink = make(path, grid, dtype)
+    dtype, rounded_to = dtypes
+    sink = make(path, grid, rounded_to or dtype)
     if not sink.exists():
         raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
     symmetric = grid.symmetric and tile[0] == tile[1]
-    job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1)
-    block = np.empty(job.shape, dtype)
+    job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1, rounded_to)
+    block = np.empty(job.shape, job.kept)
     everything = slice(0, job.shape[0]), slice(0, job.shape[1])
     rows, columns = grid.span(*tile)
     job.compute(*everything, block, step, lambda pairs: None, (rows.start, columns.start))

@@ -8,7 +8,7 @@ engine that is asked for by name and cannot run is an error, never replaced sile
 from __future__ import annotations
 
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.interface import NAMES, Run, both, gram, load, select
+from ntkfast.engines.interface import NAMES, Run, both, gram, load, rounded, select
 from ntkfast.engines.norms import measured_norms, norm_powers, reference_row_norms, row_norms
 from ntkfast.engines.threads import count, get_num_threads, set_num_threads, threadpool_limits
 
@@ -24,6 +24,7 @@ __all__ = [
     "measured_norms",
     "norm_powers",
     "reference_row_norms",
+    "rounded",
     "row_norms",
     "select",
     "set_num_threads",

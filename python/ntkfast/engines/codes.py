@@ -34,6 +34,15 @@ class NeuronKind(IntEnum):
     TABLE = 2
 
 
+class Kept(IntEnum):
+    """What a Gram matrix is rounded to: itself, float32, float16 or bfloat16."""
+
+    ALL = 0
+    SINGLE = 1
+    HALF = 2
+    BRAIN = 3
+
+
 class Answer(IntEnum):
     """What a structured neuron does with its product."""
 

@@ -55,17 +55,17 @@ class Engine:
         """Call the function of a dtype."""
         return getattr(self._module(), f"{name}_{_suffix(dtype)}")(*arguments)
 
-    def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> None:
-        self.call(name, dtype, *arguments, threads, self._where())
+    def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> Any:
+        return self.call(name, dtype, *arguments, threads, self._where())
 
     def _compute_rows(
         self, name: str, plan: Map, X: Rows, Y: Rows | None, *arguments: object, threads: int
-    ) -> None:
+    ) -> Any:
         """Call a function that takes rows, columns and a map before its own arguments."""
         left = X.data, self._norms(name, plan, X)
         right = (None, None) if Y is None else (Y.data, self._norms(name, plan, Y))
         given = *left, *right, self._compiled(plan), *arguments
-        self._compute(name, X.data.dtype, *given, threads=threads)
+        return self._compute(name, X.data.dtype, *given, threads=threads)
 
     def _norms(self, name: str, plan: Map, X: Rows) -> Any:
         """Return the norms as a function of the module takes them."""
@@ -102,6 +102,13 @@ class Engine:
             X.diagonal,
             threads=threads,
         )
+
+    def rounded(self, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> bool:
+        """Write a Gram matrix to an array of a smaller type, tile by tile, if the engine does.
+
+        Returns whether it did, and no number became infinite. Rows of `out` have unit stride.
+        """
+        return False
 
     def matmul(
         self, plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int

@@ -7,6 +7,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map
@@ -71,6 +72,12 @@ def gram(run: Run, plan: Map, X: Rows, Y: Rows | None, out: FloatArray) -> None:
     """Write K(X, Y) to `out`, whose rows have unit stride; Y = None is the symmetric case."""
     second = isinstance(plan, LayerMap) and plan.second
     run.engine.run(plan, None, X, Y, (None, out) if second else (out, None), run.threads)
+
+
+def rounded(run: Run, plan: Map, X: Rows, Y: Rows | None, out: FloatArray) -> bool:
+    """Write K(X, Y) to `out` of a smaller type, if the engine can; whether all of it is finite."""
+    direct = checks.unit_stride(out) and out.flags.aligned
+    return direct and run.engine.rounded(plan, X, Y, out, run.threads)
 
 
 def both(

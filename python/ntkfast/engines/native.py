@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ntkfast.arrays.collections import FloatArray
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.codes import Kept
 from ntkfast.engines.compiled import Engine
-from ntkfast.engines.maps import SequenceMap
+from ntkfast.engines.maps import LayerMap, Map, SequenceMap
 
 _core: Any = None
 _reason = ""
@@ -23,6 +24,7 @@ try:
 except ImportError as error:
     _reason = f"the extension ntkfast._core is not there ({error})"
 
+KEPT = {"float32": Kept.SINGLE, "float16": Kept.HALF, "bfloat16": Kept.BRAIN}
 _forced: ContextVar[str | None] = ContextVar("ntkfast_isa", default=None)
 
 
@@ -70,7 +72,28 @@ def force_isa(name: str) -> Iterator[None]:
         _forced.reset(token)
 
 
-engine = Engine(unavailable, lambda: _core, _isa)
+class _Native(Engine):
+    """The engine of the host."""
+
+    def rounded(self, plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> bool:
+        """Write a Gram matrix to an array of a smaller type; see `Engine.rounded`."""
+        finite: bool = self._compute_rows(
+            "rounded",
+            plan,
+            X,
+            Y,
+            out.view(f"u{out.itemsize}"),
+            int(KEPT[out.dtype.name]),
+            isinstance(plan, LayerMap) and plan.second,
+            X.series,
+            None if Y is None else Y.series,
+            X.diagonal,
+            threads=threads,
+        )
+        return finite
+
+
+engine = _Native(unavailable, lambda: _core, _isa)
 
 
 def sequence_numbers(

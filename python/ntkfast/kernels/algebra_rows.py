@@ -112,6 +112,12 @@ class CombinedRows(RowKernel, Combined):
         else:  # part by part
             super(RowKernel, self)._gram(X, Y, out, run)
 
+    def _rounded(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        if self._has_profile(X, Y):
+            super()._rounded(X, Y, out, run)
+        else:  # panels of parts that are joined before they are rounded
+            super(RowKernel, self)._rounded(X, Y, out, run)
+
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:

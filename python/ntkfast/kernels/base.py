@@ -7,21 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ntkfast import places
-from ntkfast.arrays import checks
+from ntkfast.arrays import checks, rounding
 from ntkfast.arrays.collections import Collection, FloatArray
 from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import Arithmetic
 from ntkfast.kernels.by_parameters import Parametrised
+from ntkfast.kernels.filling import fill
 from ntkfast.kernels.moving import found_in, moved
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
-
-    from ntkfast.kernels.pace import Writer
 
 LEAST_ROWS = 16  # of a panel: engines fill vectors with them
 
@@ -72,6 +71,10 @@ class Kernel(Arithmetic, Parametrised):
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         """Write the Gram matrix to an array of any strides."""
 
+    def _rounded(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        """Write the Gram matrix to an array of a smaller type than that of the inputs."""
+        fill(partial(self._gram, run=run), X, Y, out)
+
     @abstractmethod
     def _values(self, X: Collection) -> FloatArray:
         """Kernel of each input with itself."""
@@ -118,6 +121,7 @@ class Kernel(Arithmetic, Parametrised):
         Y: ArrayLike | None = None,
         *,
         out: FloatArray | None = None,
+        dtype: DTypeLike | None = None,
         engine: str | None = None,
         threads: int | None = None,
         progress: bool | None = False,
@@ -132,6 +136,10 @@ class Kernel(Arithmetic, Parametrised):
             Left out, or the same object as `X`: the symmetric matrix K(X, X), at half the work.
         out : (n, m) array, optional
             Where to write the result, with any strides; `numpy.memmap` included.
+        dtype : data type, optional
+            float32, float16, or bfloat16 of the package ml_dtypes, where that is smaller than the
+            type of the inputs: values are computed in the latter and rounded once, to nearest, on
+            their way out. Memory beside the result is that of tiles. Not on a device.
         engine : {"native", "numba", "cuda"}, optional
             Default: the fastest one installed, see `ntkfast.show_config`.
         threads : int, optional
@@ -142,20 +150,22 @@ class Kernel(Arithmetic, Parametrised):
 
         Returns
         -------
-        (n, m) array of the common dtype of X and Y
+        (n, m) array of the common dtype of X and Y, or of `dtype`
             `out` if it was given.
 
         Raises
         ------
         TypeError, ValueError
-            If an argument has the wrong type, shape or range, or holds NaN or infinity.
+            If an argument has the wrong type, shape or range, or holds NaN or infinity; if a value
+            does not fit `dtype`.
         """
         place = places.of(X)
         run = place.run(engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = len(left), len(left if right is None else right)
-        result = place.output(out, shape, left, X=left, Y=right)
-        write = partial(self._gram, run=run)
+        kept = places.result_type(place, dtype, left.dtype)
+        result = place.output(out, shape, left, kept, X=left, Y=right)
+        write = partial(self._gram if kept == left.dtype else self._rounded, run=run)
         if progress is False or place is not places.HOST:
             write(left, right, result.target)
         else:
@@ -166,20 +176,24 @@ class Kernel(Arithmetic, Parametrised):
         return gram
 
     @places.through_host
-    def diag(self, X: ArrayLike) -> FloatArray:
+    def diag(self, X: ArrayLike, *, dtype: DTypeLike | None = None) -> FloatArray:
         """Return the diagonal of K(X, X) without the matrix.
 
         Parameters
         ----------
         X : (n, d) array, or other inputs of the kernel
+        dtype : data type, optional
+            As for calling the kernel.
 
         Returns
         -------
-        (n,) array of the dtype of X
+        (n,) array of the dtype of X, or of `dtype`
         """
         place = places.of(X)
         inputs, _ = self._inputs(place, X, None)
-        diagonal: FloatArray = place.values(self._values(inputs), inputs)
+        kept = places.result_type(place, dtype, inputs.dtype)
+        values = rounding.rounded(self._values(inputs), kept)
+        diagonal: FloatArray = place.values(values, inputs)
         return diagonal
 
     @places.through_host
@@ -328,36 +342,6 @@ class Kernel(Arithmetic, Parametrised):
             sums[rest] += values[:, len(part) :].T @ factor[rows]
             start += len(part)
         return sums
-
-
-def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> None:
-    """Write a Gram matrix to an array of any strides, with the same bits for all of them.
-
-    `write` takes inputs and a matrix whose rows have unit stride, as the engines want it.
-    """
-    if checks.unit_stride(out):
-        write(X, Y, out)
-        return
-    if Y is None and checks.unit_stride(out.T):
-        write(X, None, out.T)
-        return
-    for rows in panels(len(out), out.shape[1] * out.itemsize):
-        part = X[rows]
-        if Y is not None:
-            out[rows] = _panel(write, part, Y, out)
-            continue
-        out[rows, rows] = _panel(write, part, None, out)
-        if rows.stop < len(out):
-            rest = slice(rows.stop, None)
-            panel = _panel(write, part, X[rest], out)
-            out[rows, rest], out[rest, rows] = panel, panel.T
-
-
-def _panel(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> FloatArray:
-    """Return a part of a Gram matrix in an array of its own."""
-    panel = np.empty((len(X), len(X if Y is None else Y)), out.dtype)
-    write(X, Y, panel)
-    return panel
 
 
 Own = TypeVar("Own", bound="KernelOfNetwork")

@@ -78,6 +78,9 @@ class OfColumns(Named, Kernel):
     def _gram(self, X: Any, Y: Any, out: FloatArray, run: Run) -> None:
         self.kernel._gram(X.inner, _inner(Y), out, run)
 
+    def _rounded(self, X: Any, Y: Any, out: FloatArray, run: Run) -> None:
+        self.kernel._rounded(X.inner, _inner(Y), out, run)
+
     def _product(self, X: Any, Y: Any, V: FloatArray, out: FloatArray, run: Run) -> None:
         self.kernel._product(X.inner, _inner(Y), V, out, run)
 

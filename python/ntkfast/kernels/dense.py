@@ -19,7 +19,8 @@ from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import both_scaled, scaled
-from ntkfast.kernels.base import Kernel, KernelOfNetwork, fill
+from ntkfast.kernels.base import Kernel, KernelOfNetwork
+from ntkfast.kernels.filling import fill
 from ntkfast.kernels.layer_rows import facts_of, layer_map, on_host, with_diagonal
 from ntkfast.kernels.layers import Layers, diagonal
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables

@@ -17,8 +17,8 @@ from ntkfast.arrays.collections import Collection, FloatArray, Images, Shape
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import ImagePlan, ScaledImages
-from ntkfast.kernels.base import fill
 from ntkfast.kernels.each_pair import PANEL_BYTES, EachPair
+from ntkfast.kernels.filling import fill
 from ntkfast.kernels.layers import IDENTITY, Diagonal, Layers
 from ntkfast.kernels.lost_digits import tell_close_images
 

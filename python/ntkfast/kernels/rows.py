@@ -16,9 +16,10 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run, cuda
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
-from ntkfast.kernels.base import Kernel, checked_kernel, fill
+from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.curve import Curve, ProfileCurve
+from ntkfast.kernels.filling import fill
 from ntkfast.kernels.moving import contracted, parameter_profile, proportional
 
 if TYPE_CHECKING:  # loaded when it is asked for
@@ -116,11 +117,17 @@ class RowKernel(Kernel):
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         plan, left, right = self._plan(X, Y)
+        other = None if Y is None else right
+        if out.dtype != X.dtype and engines.rounded(run, plan, left, other, out):
+            return
 
         def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
             engines.gram(run, plan, left, right, panel)
 
-        fill(write, left, None if Y is None else right, out)
+        fill(write, left, other, out)
+
+    def _rounded(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
+        self._gram(X, Y, out, run)
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

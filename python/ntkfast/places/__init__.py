@@ -14,7 +14,13 @@ from __future__ import annotations
 
 from ntkfast.places.base import Output, Place
 from ntkfast.places.choice import HOST, of
-from ntkfast.places.copies import HostOnlyError, on_host, placed_beside, through_host
+from ntkfast.places.copies import (
+    HostOnlyError,
+    on_host,
+    placed_beside,
+    result_type,
+    through_host,
+)
 
 __all__ = [
     "HOST",
@@ -24,5 +30,6 @@ __all__ = [
     "of",
     "on_host",
     "placed_beside",
+    "result_type",
     "through_host",
 ]

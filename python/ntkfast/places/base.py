@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import Collection, FloatArray, Images, Rows, Shape
@@ -122,9 +123,14 @@ class Place(ABC):
 
     @abstractmethod
     def output(
-        self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
+        self,
+        out: Any,
+        shape: tuple[int, int],
+        like: Collection,
+        dtype: np.dtype[Any] | None = None,
+        **read: Collection | None,
     ) -> Output:
-        """Check the `out` of a call, or make one.
+        """Check the `out` of a call, or make one, of the dtype of `like` or on the host another.
 
         Raises
         ------

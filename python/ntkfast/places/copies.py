@@ -8,9 +8,12 @@ from inspect import signature
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from ntkfast.arrays import rounding
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.places import device_memory
+from ntkfast.places.base import Place
 from ntkfast.places.choice import DEVICE
 from ntkfast.places.device import _check_dtype, _together
 from ntkfast.places.device_array import DeviceArray, dense, empty_like, view
@@ -44,6 +47,7 @@ def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
             given.arguments["Y"] = None
         arrays = {name: given.arguments.get(name) for name in MOVED}
         X, copies = on_host(**arrays)
+        result_type(DEVICE, given.arguments.get("dtype"), X.dtype)
         given.arguments.update({k: v for k, v in copies.items() if v is not arrays[k]})
         result = method(*given.args, **given.kwargs)
         if isinstance(result, (list, tuple)):  # gradients of sequences, or both kernels
@@ -51,6 +55,23 @@ def through_host(method: Callable[Given, Found]) -> Callable[Given, Found]:
         return placed_beside(X, result, out) if isinstance(result, np.ndarray) else result
 
     return served
+
+
+def result_type(place: Place, dtype: DTypeLike | None, computed: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type of a result: that which it is computed in, or on the host a smaller one.
+
+    Raises
+    ------
+    TypeError
+        If `dtype` is neither.
+    """
+    kept = rounding.result_type(dtype, computed)
+    if kept != computed and place is DEVICE:
+        raise TypeError(
+            f"dtype: results on a CUDA device have the type of the inputs, {computed}, got {kept}; "
+            "convert the result there, or pass arrays of the host"
+        )
+    return kept
 
 
 def on_host(**given: Any) -> tuple[DeviceArray, dict[str, Any]]:

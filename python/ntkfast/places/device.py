@@ -99,7 +99,12 @@ class Device(Place):
         return cast(FloatArray, factor), vector
 
     def output(
-        self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
+        self,
+        out: Any,
+        shape: tuple[int, int],
+        like: Collection,
+        dtype: np.dtype[Any] | None = None,
+        **read: Collection | None,
     ) -> Output:
         """Return an array of the library of the inputs."""
         return self._output(out, shape, _memory(like), read)

@@ -73,13 +73,18 @@ class Host(Place):
         return checks.narrowed(name, matrix, like.dtype), vector
 
     def output(
-        self, out: Any, shape: tuple[int, int], like: Collection, **read: Collection | None
+        self,
+        out: Any,
+        shape: tuple[int, int],
+        like: Collection,
+        dtype: np.dtype[Any] | None = None,
+        **read: Collection | None,
     ) -> Output:
         """Return an array of any strides."""
-        result = checks.output("out", out, shape, like.dtype)
+        result = checks.output("out", out, shape, like.dtype if dtype is None else dtype)
         if out is not None:
             checks.disjoint("out", result, **read)
-        target = result if result.flags.aligned else np.empty(shape, like.dtype)
+        target = result if result.flags.aligned else np.empty(shape, result.dtype)
         return Output(target, result, result)
 
     def product_output(

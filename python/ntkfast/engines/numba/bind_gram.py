@@ -162,6 +162,11 @@ def _both(
     return left.sums, right.sums
 
 
+def rounded(plan: Map, X: Rows, Y: Rows | None, out: FloatArray, threads: int) -> bool:
+    """Return False: panels are rounded by NumPy, see `ntkfast.kernels.filling`."""
+    return False
+
+
 def matmul(
     plan: Map, X: Rows, Y: Rows | None, V: FloatArray, out: FloatArray, threads: int
 ) -> None:

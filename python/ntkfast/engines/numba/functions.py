@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ntkfast.engines.numba.bind_gradient import by_parameters, jvp, vjp
-from ntkfast.engines.numba.bind_gram import matmul, products, run
+from ntkfast.engines.numba.bind_gram import matmul, products, rounded, run
 from ntkfast.engines.numba.bind_image import images
 from ntkfast.engines.numba.bind_sequence import sequences
 from ntkfast.engines.numba.bind_transform import hadamard, sketch, structured
@@ -18,6 +18,7 @@ __all__ = [
     "jvp",
     "matmul",
     "products",
+    "rounded",
     "run",
     "sequences",
     "sketch",
