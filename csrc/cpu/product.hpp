@@ -4,6 +4,7 @@
 // ones are packed once per column block into panels of kPanel columns, k-major, zero padded.
 #pragma once
 
+#include "cpu/squares.hpp"
 #include "formulas/simd.hpp"
 
 namespace {

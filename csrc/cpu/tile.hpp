@@ -158,21 +158,30 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     }
 }
 
-// Copies the strict upper part of a finished tile to its mirror image: squares of vectors are
-// transposed in registers, what is left of the tile number by number.
+// Copies the strict upper part of a finished tile to its mirror image: squares of vectors, where there
+// are such of these numbers, are transposed in registers, what is left of the tile number by number.
+template <class T>
+constexpr int mirror_side() {
+    if constexpr (std::is_floating_point_v<T>)
+        return kLanes<T>;
+    else
+        return 16;
+}
 template <class T>
 void mirror(T* out, int64_t ld, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    constexpr int kSide = kLanes<T>;
+    constexpr int kSide = mirror_side<T>();
     for (int64_t jb = j0; jb < j1; jb += kSide)
         for (int64_t ib = i0; ib < i1; ib += kSide) {
-            if (ib + kSide <= smaller(jb, i1) && jb + kSide <= j1) {
-                for (int k = 0; k < kSide; ++k)  // what is written after the next square
-                    prefetch(out + (jb + k) * ld + ib + 2 * kSide);
-                Vec<T> square[kSide];
-                for (int k = 0; k < kSide; ++k) square[k] = load<T>(out + (ib + k) * ld + jb);
-                transpose<T>(square);
-                for (int k = 0; k < kSide; ++k) store<T>(out + (jb + k) * ld + ib, square[k]);
-                continue;
+            if constexpr (std::is_floating_point_v<T>) {
+                if (ib + kSide <= smaller(jb, i1) && jb + kSide <= j1) {
+                    for (int k = 0; k < kSide; ++k)  // what is written after the next square
+                        prefetch(out + (jb + k) * ld + ib + 2 * kSide);
+                    Vec<T> square[kSide];
+                    for (int k = 0; k < kSide; ++k) square[k] = load<T>(out + (ib + k) * ld + jb);
+                    transpose<T>(square);
+                    for (int k = 0; k < kSide; ++k) store<T>(out + (jb + k) * ld + ib, square[k]);
+                    continue;
+                }
             }
             for (int64_t i = ib; i < smaller(ib + kSide, i1); ++i)
                 for (int64_t j = larger(jb, i + 1); j < smaller(jb + kSide, j1); ++j)

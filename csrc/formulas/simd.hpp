@@ -126,12 +126,6 @@ NTK_FN void store(T* p, Vec<T> v) {
     else
         std::memcpy(p, &v, sizeof v);
 }
-// Asks for the cache line at p, which need not be there.
-NTK_FN void prefetch(const void* p) {
-#if defined(NTK_VECTORS)
-    __builtin_prefetch(p, 1);
-#endif
-}
 template <class T>
 NTK_FN Vec<T> broadcast(T a) {
     return a - Vec<T>{};
@@ -329,28 +323,6 @@ NTK_FN std::uint64_t mask_below(Vec<T> a, Vec<T> b) {
 }
 NTK_FN int lowest_bit(std::uint64_t bits) { return __builtin_ctzll(bits); }
 
-// Lane k of the first result: lane k of a, or lane k - H of b where k has bit H; of the second one:
-// lane k + H of a, or lane k of b there.
-template <class T, int H, int... K>
-NTK_FN void exchange(Vec<T>& a, Vec<T>& b, std::integer_sequence<int, K...>) {
-#if defined(__clang__)
-    const Vec<T> first = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K - H : K)...);
-    b = __builtin_shufflevector(a, b, (K & H ? kLanes<T> + K : K + H)...);
-#else
-    const Vec<T> first = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K - H : K)...});
-    b = __builtin_shuffle(a, b, IVec<T>{(K & H ? kLanes<T> + K : K + H)...});
-#endif
-    a = first;
-}
-// Transposes a square of numbers in registers.
-template <class T, int H = 1>
-NTK_FN void transpose(Vec<T> (&rows)[kLanes<T>]) {
-    for (int r = 0; r < kLanes<T>; ++r)
-        if (!(r & H))
-            exchange<T, H>(rows[r], rows[r + H], std::make_integer_sequence<int, kLanes<T>>{});
-    if constexpr (2 * H < kLanes<T>) transpose<T, 2 * H>(rows);
-}
-
 template <class T, int H, int... K>
 NTK_FN Vec<T> add_and_subtract(Vec<T> v, std::integer_sequence<int, K...>) {
 #if defined(__clang__)
@@ -385,8 +357,6 @@ template <class T>
 NTK_FN std::uint64_t mask_below(T a, T b) {
     return a < b;
 }
-template <class T>
-NTK_FN void transpose(Vec<T> (&)[kLanes<T>]) {}
 template <class T, int H>
 NTK_FN T add_and_subtract(T v) {
     return v;
