@@ -253,7 +253,7 @@ def test_late_tiles_do_not_reach_another_job(client: Any, tmp_path: Any, out: st
         path.write_bytes((tmp_path / "K.npy").read_bytes())
     late = kind, path, Grid(K.shape, K.shape, True), "of an older job"
     with pytest.raises(nf.batch.BatchError, match="a job that has ended"):
-        write_tile(late, KERNELS["zonal"], -2 * X, -2 * X, (0, 0), X.dtype, 60, None)
+        write_tile(late, KERNELS["zonal"], -2 * X, -2 * X, (0, 0), (X.dtype, None), 60, None)
 
 
 def test_two_jobs_on_one_path(client: Any, tmp_path: Any) -> None:
