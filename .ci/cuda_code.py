@@ -44,9 +44,9 @@ BUDGETS = (
     Budget(r"profile_panel<", 128, pair=60, store=r"STG\.E\.128", turns=1),
     Budget(r"times_v<.* true, float>", 128, pair=60, store=r"STS\.128", turns=1),
     Budget(r"times_v<.* true, double>", 128, pair=110, store=r"STS\.128", turns=7),
-    Budget(r"(gram_tiles|times_v|map_panel)<", 128, local=152),  # maps of layers
+    Budget(r"(gram_tiles|times_v|map_panel)<", 128, local=160),  # maps of layers
     Budget(r"(pull|push|weighed_sums)<.*, float>", 144, local=300, inner=112),
-    Budget(r"(pull|push|weighed_sums)<.*, double>", 208, local=340, inner=116),
+    Budget(r"(pull|push|weighed_sums)<.*, double>", 216, local=340, inner=116),
     Budget(r"(image_pairs|prepare_images)<\w+, true>", 168, local=250, inner=8, generic=43),
     Budget(r"(image_pairs|prepare_images)<", 168, local=250, inner=8, generic=76),
     Budget(r"sequence_tiles<", 128, local=8),
