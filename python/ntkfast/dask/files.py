@@ -146,18 +146,9 @@ def _written(
     right = left
     if job.Y is not None:
         right = parts_of("Y", job.Y, list(panels(job.shape[1], 1, width)), job.dtype)
+    dtypes = job.dtype, job.rounded_to
     work = (
-        (
-            where,
-            job.kernel,
-            left[i],
-            right[j],
-            (i, j),
-            (job.dtype, job.rounded_to),
-            step,
-            job.engine,
-        )
-        for i, j in tiles
+        (where, job.kernel, left[i], right[j], (i, j), dtypes, step, job.engine) for i, j in tiles
     )
     written = session.ordered(write_tile, work, engine=job.engine)
     for tile, _ in zip(tiles, written, strict=True):
