@@ -130,8 +130,8 @@ def compare(X: np.ndarray, V: np.ndarray, workers: int, repeats: int) -> None:
         moved = sent(client)
         nf.dask.matmul(KERNEL, X, None, V, client=client)
         moved = sent(client) - moved
-        needed = (X.nbytes + V.nbytes) * (workers - 1)  # each needs what the others hold
-        print(f"workers sent {moved / 1e6:.1f} MB, of inputs at least {needed / 1e6:.1f} MB")
+        inputs = (X.nbytes + V.nbytes) * (workers - 1)  # if they travel: what the others hold
+        print(f"workers sent {moved / 1e6:.1f} MB; inputs have {inputs / 1e6:.1f} MB")
         for count in (1, 20, 2000):
             least = Least()
             for _ in range(repeats):
