@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,18 @@ def test_a_worker_that_cannot_read_gets_the_numbers(
     found = nf.dask.matmul(KERNEL, X, None, X, client=processes)
     np.testing.assert_array_equal(found, KERNEL.matmul(X, None, X))
     assert len(asked) > 1
+
+
+def test_workers_may_come_late() -> None:
+    """A queue of jobs starts them when it can: until then the scheduler keeps what is sent."""
+    X = rows(2000)
+    options = {"n_workers": 0, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        timer = threading.Timer(0.5, cluster.scale, [1])
+        timer.start()
+        found = nf.dask.matmul(KERNEL, X, None, X, client=client)
+        timer.join()
+    np.testing.assert_array_equal(found, KERNEL.matmul(X, None, X))
 
 
 @linux

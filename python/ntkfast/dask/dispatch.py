@@ -154,12 +154,11 @@ class Dispatch(Generic[T]):
             raise without_scheduler() from error
         self._looked = time.monotonic()
         self._direct = self._client.direct_to_workers
-        here = all(map(is_here, self._threads))
-        if self._direct is None and here:
+        here = [worker for worker in self._threads if worker is not None and is_here(worker)]
+        are_here = len(here) == len(self._threads)  # not if there is none yet
+        if self._direct is None and are_here:
             self._direct = True
-        self._lends = here and can_read(
-            self._client, [worker for worker in self._threads if worker]
-        )
+        self._lends = are_here and can_read(self._client, here)
 
     def _pace(self, worker: str | None) -> float:
         """Return the seconds that a unit takes a worker, as far as they are known."""

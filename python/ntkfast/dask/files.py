@@ -168,11 +168,11 @@ def write_tile(
     """Compute a tile and bring it to the disk, on a worker."""
     make, path, grid, header = where
     dtype, rounded_to = dtypes
-    sink = make(path, grid, rounded_to or dtype)
-    if not sink.exists():
-        raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
     symmetric = grid.symmetric and tile[0] == tile[1]
     job = Job(kernel, X, None if symmetric else Y, dtype, engine, 1, rounded_to)
+    sink = make(path, grid, job.kept)
+    if not sink.exists():
+        raise FileNotFoundError(f"{path}: a worker does not see this file; workers write to out")
     block = np.empty(job.shape, job.kept)
     everything = slice(0, job.shape[0]), slice(0, job.shape[1])
     rows, columns = grid.span(*tile)
