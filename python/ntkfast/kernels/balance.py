@@ -43,7 +43,7 @@ def balanced(layers: Layers) -> Balanced:
     found: list[Layer] = []
     c, t, g = (1.0, 0), (0.0, 0), 0
     saved: dict[int, tuple[Wide, Wide, int]] = {}
-    for layer, waits in zip(layers, _waits(layers), strict=True):
+    for layer, waiting in zip(layers, waits(layers), strict=True):
         if layer.save >= 0:
             saved[layer.save] = c, t, g
         if layer.activation != IDENTITY:
@@ -63,14 +63,14 @@ def balanced(layers: Layers) -> Balanced:
         if layer.times >= 0:
             other_c, other_t, more = saved[layer.times]
             c, t, g = _times(c, other_c), _add(_times(t, other_c), _times(c, other_t)), g + more
-        if layer.joins and not waits and (after := _gauge(c, t, g)) != g:
+        if layer.joins and not waiting and (after := _gauge(c, t, g)) != g:
             found.append(Layer(w=scaled(1.0, g - after)))
             g = after
     return Balanced(tuple(found), g)
 
 
-def _waits(layers: Layers) -> list[bool]:
-    """Return whether a state that was saved is wanted behind a layer."""
+def waits(layers: Layers) -> list[bool]:
+    """Return whether a state that was saved is wanted behind each layer."""
     wanted: set[int] = set()
     found = []
     for layer in reversed(layers):

@@ -379,9 +379,11 @@ def _compiled(
     """Compile the kernel on the sphere of a radius; cached, since it takes milliseconds."""
     curve = kernel._curve(dim, radius * radius)
     top = at_power(kernel, 0, dim) if radius == 1 else at_equal(kernel, radius, dim)
-    degree = facts_of(kernel, dim).degree or 0.0
+    degree = facts_of(kernel, dim).degree
     with np.errstate(all="ignore"):  # what is not finite has no profile
-        return cast(ProfileMap, how(curve.missing, dtype, degree=degree, scale=top))
+        fast = degree is not None and how is compile_profile  # derivatives want all digits
+        missing = curve.missing_for(dtype) if fast else curve.missing
+        return cast(ProfileMap, how(missing, dtype, degree=degree or 0.0, scale=top))
 
 
 @lru_cache(maxsize=256)

@@ -202,6 +202,13 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         sin^2 and cos^2 of half the angle; their dtype is kept.
     """
     number = v.dtype.type
+    start = Sphere(number(q), 2 * v, number(0), np.zeros_like(v), vc)
+    return sphere_after(layers, start)
+
+
+def sphere_after(layers: Layers, start: Sphere) -> Sphere:
+    """Return what layers make of such kernels; `t` and `t_missing` may have more axes before."""
+    number = start.defect.dtype.type
 
     def activate(layer: Layer, state: Sphere) -> Sphere:
         before, old, t, t_missing, vc = state
@@ -244,7 +251,6 @@ def sphere(layers: Layers, q: float, v: Array, vc: Array) -> Sphere:
         two = a.q * (b.t_missing + (b.t - b.t_missing) * a.defect)
         return Sphere(a.q * b.q, defect, a.t * b.q + a.q * b.t, one + two, a.vc * b.vc + va * vb)
 
-    start = Sphere(number(q), 2 * v, number(0), np.zeros_like(v), vc)
     return carry(layers, start, activate, affine, join, multiply)
 
 

@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 from ntkfast.activations.base import Complex
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.curve import Curve
+from ntkfast.kernels.equal_layers import fast_sphere
 from ntkfast.kernels.jets import Ends, Jet
-from ntkfast.kernels.layers import Layer, diagonal, sphere
+from ntkfast.kernels.layers import Layer, Sphere, diagonal, sphere
 from ntkfast.kernels.points import ComplexPoint, NeedsRootError, SeriesPoint, is_closed, walk
 from ntkfast.kernels.powers import Powers, of_layers
+from ntkfast.kernels.profile import F32, F64, SAMPLE_NODES, Real
+from ntkfast.kernels.profile import Curve as Function
 
 COEFFICIENTS = 68  # of each expansion: about 32 that matter for ReLU
+PART = 8  # of an ulp, by which powers of equal layers may be wrong
 ROOTS = (1, 2, 4, 8)  # expansions in s, s^(1/2), ...: nested steps
 
 
@@ -45,10 +49,24 @@ class NetworkCurve(Curve):
 
     def missing(self, v: NDArray[Any], vc: NDArray[Any]) -> NDArray[Any]:
         """Return 1 - k from the layers."""
-        state = sphere(self.layers, self.q, v, vc)
+        return self._missing_of(sphere(self.layers, self.q, v, vc))
+
+    def missing_for(self, dtype: np.dtype[Any]) -> Function:
+        """Return `missing` as a profile of a dtype wants it, for homogeneous layers without biases.
+
+        Many equal layers take as long as their logarithm. What comes of them is wrong by a part of
+        an ulp of k, and of 1 - k too up to a thousand layers, each of which rounds.
+        """
+        nodes, wide = SAMPLE_NODES[dtype], F64 if dtype == F32 else np.dtype(Real)
+        carried = fast_sphere(self.layers, nodes, wide, float(np.finfo(dtype).eps) / PART)
+        if carried is None:
+            return self.missing
+        return lambda v, vc: self._missing_of(carried(v, vc))
+
+    def _missing_of(self, state: Sphere) -> NDArray[Any]:
         if self.kind == "nngp":
             return state.defect
-        return np.asarray(state.t_missing / state.t if state.t else np.zeros_like(v))
+        return np.asarray(state.t_missing / state.t if state.t else np.zeros_like(state.defect))
 
     def split(self, v: NDArray[Any], vc: NDArray[Any]) -> tuple[Any, NDArray[Any]]:
         """Return the value at equal inputs, and what is missing from it, in the precision of v."""

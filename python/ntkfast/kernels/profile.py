@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -88,17 +89,32 @@ class Samples(NamedTuple):
     slack: float = 1.0  # how much more than rounding errors of a value may be cut off
 
     def at(self, s: Reals) -> Reals:
-        """Return the values at s in [0, S_MAX] by Clenshaw's recurrence."""
-        last = len(self.coefficients) - 1
-        piece = np.clip(-np.frexp(s / S_MAX)[1], 0, last)
-        right = Real(S_MAX) * Real(2) ** -piece
-        left = np.where(piece == last, Real(0), right / 2)
-        z = 2 * (s - left) / (right - left) - 1
-        c = self.coefficients[piece]
-        one, two = np.zeros_like(s), np.zeros_like(s)
-        for k in range(c.shape[-1] - 1, 0, -1):
-            one, two = 2 * z * one - two + c[..., k], one
-        return np.asarray(z * one - two + c[..., 0])
+        """Return the values at s in [0, S_MAX]."""
+        values = interpolant(self.coefficients[None, ..., None], s.ravel())
+        return np.asarray(values.reshape(s.shape))
+
+
+def interpolant(coefficients: Reals, s: Reals, side: Any = 0) -> Reals:
+    """Return values, (n, k), of Chebyshev series on pieces that halve towards s = 0.
+
+    Parameters
+    ----------
+    coefficients : (sides, pieces, count, k) array
+    s : (n,) array
+        In [0, S_MAX].
+    side : (n,) array of int, optional
+    """
+    pieces, count = coefficients.shape[1:3]
+    piece = np.maximum(-np.frexp(np.maximum(s / S_MAX, 0.5**pieces))[1], 0)
+    right = np.ldexp(s.dtype.type(S_MAX), -piece)
+    left = np.where(piece == pieces - 1, 0, right / 2)
+    basis = np.empty((count, len(s)), s.dtype)
+    basis[0], basis[1] = 1, 2 * (s - left) / (right - left) - 1
+    twice = 2 * basis[1]
+    for k in range(2, count):
+        np.multiply(twice, basis[k - 1], out=basis[k])
+        basis[k] -= basis[k - 2]
+    return np.asarray(np.einsum("kn,nkf->nf", basis, coefficients[side, piece]))
 
 
 def sampled_edges(pieces: int) -> tuple[Reals, Reals]:
@@ -115,10 +131,20 @@ def sampled_nodes(count: int, pieces: int) -> Reals:
 
 def interpolated(values: Reals) -> Reals:
     """Return Chebyshev coefficients of samples."""
-    count = values.shape[1]
-    basis = np.cos(np.arange(count, dtype=Real)[:, None] * _angles(count)) * (Real(2) / count)
-    basis[0] /= 2
-    return np.asarray(values @ basis.T)
+    return np.asarray(values @ _transform(values.shape[1]).astype(values.dtype, copy=False))
+
+
+@cache
+def _transform(count: int) -> Reals:
+    """Return the matrix from samples to Chebyshev coefficients, exact to an ulp."""
+    turn = 4 * count  # quarters of the angle between samples; the cosine of few of them is exact
+    part = (2 * np.arange(count)[:, None] + 1) * np.arange(count) % turn
+    part = np.minimum(part, turn - part)
+    acute = np.minimum(part, turn // 2 - part)
+    basis = np.cos(acute * (_angles(1)[0] / count)) * (Real(2) / count)
+    basis = np.where(part > acute, -basis, basis)
+    basis[:, 0] /= 2
+    return np.asarray(basis)
 
 
 def sample(curve: Curve, count: int, far_pieces: int = SAMPLED) -> Sampled:
@@ -152,15 +178,12 @@ def _fit(samples: Samples, layout: Layout, dtype: np.dtype[np.floating]) -> Piec
     stretch, eps = Real(layout.stretch(dtype)), float(np.finfo(dtype).eps)
     right = (left + width - 1) / stretch
     for count in NODES[dtype]:
-        angle = _angles(count)
-        s = (left[:, None] - 1 + width[:, None] * (np.cos(angle) + 1) / 2) / stretch
+        s = (left[:, None] - 1 + width[:, None] * (np.cos(_angles(count)) + 1) / 2) / stretch
         values = samples.at(s)
         # k - base is a difference: divide the polynomial by s where s can be small.
         if not samples.divided:
             values[1:] /= s[1:]
-        basis = np.cos(np.arange(count, dtype=Real)[:, None] * angle)
-        coefficients = values @ basis.T * (Real(2) / count)
-        coefficients[:, 0] /= 2
+        coefficients = interpolated(values)
         if not samples.divided:
             coefficients[0] = _divide_by_s(coefficients[0]) * (2 * stretch / width[0])
         # What is cut off may cost a fraction of an ulp of k = base + s p, and a few ulps of 1-k.
@@ -185,15 +208,25 @@ def _divide_by_s(c: Reals) -> Reals:
 
 def _monomials(pieces: Pieces, degree: int) -> Reals:
     """Monomial coefficients in x = t - left edge, highest power first."""
-    table = np.zeros((degree + 1, PIECES), dtype=Real)
-    for k, (c, width) in enumerate(zip(pieces.coefficients, pieces.layout.edges()[1], strict=True)):
-        centred = np.asarray(np.polynomial.chebyshev.cheb2poly(c[: degree + 1]), dtype=Real)
-        shifted = np.zeros(degree + 1, dtype=Real)
-        for a in centred[::-1]:  # Horner in z = 2 x / width - 1
-            shifted = np.concatenate(([Real(0)], shifted[:-1])) * (2 / width) - shifted
-            shifted[0] += a
-        table[:, k] = shifted[::-1]
-    return table
+    c = pieces.coefficients[:, : degree + 1]
+    centred = c @ _powers(degree)[: c.shape[1]]
+    scale = 2 / pieces.layout.edges()[1][:, None]
+    table = np.zeros((PIECES, degree + 1), dtype=Real)
+    used = table[: len(c)]
+    for a in centred.T[::-1]:  # Horner in z = 2 x / width - 1
+        used[:, 1:] = used[:, :-1] * scale - used[:, 1:]
+        used[:, 0] = a - used[:, 0]
+    return np.asarray(table.T[::-1])
+
+
+@cache
+def _powers(degree: int) -> Reals:
+    """Return the coefficients of Chebyshev polynomials, row by row, constant first."""
+    rows = np.eye(degree + 1, dtype=Real)
+    for k in range(2, degree + 1):
+        rows[k] = -rows[k - 2]
+        rows[k, 1:] += 2 * rows[k - 1, :-1]
+    return rows
 
 
 def _place(table: Reals, sub_bits: int) -> Reals:
