@@ -51,6 +51,40 @@ std::tuple<py::array_t<T>, double, double> row_norms(py::array_t<T> x) {
     if (!numbers) least = top = std::numeric_limits<T>::quiet_NaN();
     return {std::move(norms), least, top};
 }
+
+struct Unseen {
+    template <class... Numbers>
+    void activation(const Numbers&...) {}
+    template <class... Numbers>
+    void affine(const Numbers&...) {}
+    template <class... Numbers>
+    void sum(const Numbers&...) {}
+    template <class... Numbers>
+    void product(const Numbers&...) {}
+};
+
+// NTK and NNGP of rows with themselves, [n][2], by their norms: wide, for depth adds roundings.
+template <class T>
+py::array_t<double> values_at_equal(const LayersHolder& map,
+                                    const py::array_t<T, py::array::c_style>& norms) {
+    using Wide = long double;
+    const int64_t n = norms.size(), count = static_cast<int64_t>(map.layers.size());
+    expect(!std::any_of(map.layers.begin(), map.layers.end(),
+                        [](const LayerRow& l) { return l.kind == ActivationKind::kHermite; }),
+           "map: expected closed forms");
+    py::array_t<double> values({n, int64_t{2}});
+    double* out = values.mutable_data();
+    const T* norm = norms.data();
+    const py::gil_scoped_release released;
+    for (int64_t i = 0; i < n; ++i) {
+        const Wide size = norm[i];
+        const OwnOf<Wide> own = own_of_row(map.layers.data(), count, size * size, Unseen{});
+        const Wide both[2] = {own.tangent, own.variance};
+        for (int k = 0; k < 2; ++k)
+            *out++ = static_cast<double>(std::ldexp(map.scales[k] * both[k], map.exponent));
+    }
+    return values;
+}
 #endif
 
 // ---- Gram matrices and products ----------------------------------------------------------------
@@ -190,6 +224,8 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
              py::arg("scale"), py::arg("degree"));
 #if !defined(NTKFAST_CUDA)
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
+    m.def((std::string("values_at_equal_") + suffix).c_str(), &values_at_equal<T>, py::arg("map"),
+          py::arg("norms").noconvert());
 #endif
     m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),
           py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),

@@ -1,7 +1,7 @@
-// The numbers of one data row that layer.hpp multiplies pairwise: variances through the layers.
+// Variances of one data row through the layers, and the numbers that layer.hpp multiplies pairwise.
 //
-// Runs once per row and layer, in double and with the C library, outside the lane loops; on devices too,
-// where norms lie there.
+// Runs once per row and layer, with the C library, outside the lane loops: the numbers in double, on
+// devices too, where norms lie there, and values at equal inputs in the widest type of the host.
 #pragma once
 
 #include <cmath>
@@ -11,22 +11,26 @@
 
 namespace ntkfast {
 
-constexpr double kPi = 3.14159265358979323846;
+template <class Real>
+constexpr Real kPiOf = static_cast<Real>(3.14159265358979323846264338327950288L);
+constexpr double kPi = kPiOf<double>;
 
 // K(q, q, q) of an activation with a closed form.
-NTK_BOTH inline double variance_after(const LayerRow& layer, double q) {
-    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+template <class Real>
+NTK_BOTH Real variance_after(const LayerRow& layer, Real q) {
+    constexpr Real pi = kPiOf<Real>;
+    const Real a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
         case ActivationKind::kRelu:
         case ActivationKind::kStep:
-            return (a + b) * (layer.kind == ActivationKind::kRelu ? q : 1.0);
+            return (a + b) * (layer.kind == ActivationKind::kRelu ? q : Real(1));
         case ActivationKind::kErf: {
-            const double z = 2 * b * b * q;
-            return a * a * 2 / kPi * std::atan2(z, std::sqrt(1 + 2 * z)) + c * c;
+            const Real z = 2 * b * b * q;
+            return a * a * 2 / pi * std::atan2(z, std::sqrt(1 + 2 * z)) + c * c;
         }
         case ActivationKind::kGelu: {
-            const double e = std::sqrt(1 + 2 * q);
-            return q * (0.25 + (std::atan2(q, e) / 2 + q / (1 + q) / e) / kPi);
+            const Real e = std::sqrt(1 + 2 * q);
+            return q * (Real(0.25) + (std::atan2(q, e) / 2 + q / (1 + q) / e) / pi);
         }
         case ActivationKind::kSine:  // 1 - c e^-z = (1-c) - c (e^-z - 1); c = cos(2 phase)
             return a * a / 2 * ((1 - c) - c * std::expm1(-2 * b * b * q));
@@ -38,22 +42,24 @@ NTK_BOTH inline double variance_after(const LayerRow& layer, double q) {
 }
 
 // E[s'^2] of an activation s with a closed form.
-NTK_BOTH inline double slope_after(const LayerRow& layer, double q) {
-    const double a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
+template <class Real>
+NTK_BOTH Real slope_after(const LayerRow& layer, Real q) {
+    constexpr Real pi = kPiOf<Real>;
+    const Real a = layer.parameter[0], b = layer.parameter[1], c = layer.parameter[2];
     switch (layer.kind) {
         case ActivationKind::kRelu: return a + b;
         case ActivationKind::kStep: return 0;
-        case ActivationKind::kErf: return 4 * a * a * b * b / kPi / std::sqrt(1 + 4 * b * b * q);
+        case ActivationKind::kErf: return 4 * a * a * b * b / pi / std::sqrt(1 + 4 * b * b * q);
         case ActivationKind::kGelu: {
-            const double square = 1 + 2 * q, e = std::sqrt(square);
-            const double bracket = 1 / square + 2 / (1 + q);
-            return 0.25 + (std::atan2(q, e) + q / e * bracket) / (2 * kPi);
+            const Real square = 1 + 2 * q, e = std::sqrt(square);
+            const Real bracket = 1 / square + 2 / (1 + q);
+            return Real(0.25) + (std::atan2(q, e) + q / e * bracket) / (2 * pi);
         }
         case ActivationKind::kSine:  // 1 + c e^-z likewise
             return a * a / 2 * b * b * ((1 + c) + c * std::expm1(-2 * b * b * q));
         case ActivationKind::kExp: return a * a * b * b * std::exp(2 * b * b * q);
         case ActivationKind::kGaussian: {
-            const double square = 1 - 4 * b * q;
+            const Real square = 1 - 4 * b * q;
             return 4 * a * a * b * b * q / (square * std::sqrt(square));
         }
         case ActivationKind::kDropout: return 1 / a;
@@ -162,42 +168,70 @@ NTK_BOTH void activation_numbers(const LayerRow& layer, double q, double after, 
 }
 
 // NNGP and NTK of an input with itself, or parts of them.
-struct Own {
-    double variance, tangent;
+template <class Real>
+struct OwnOf {
+    Real variance, tangent;
 };
+using Own = OwnOf<double>;
 
-// Writes map.stats numbers with the given stride, and returns what they lead to, without the scale.
+// What layers make of an input of squared norm q, without the scale. `visit` sees every step, and says
+// what E[s^2] and E[s'^2] are where there is no closed form.
+template <class Real, class Visit>
+NTK_BOTH OwnOf<Real> own_of_row(const LayerRow* rows, std::int64_t count, Real q, Visit visit) {
+    OwnOf<Real> own{q, 0}, slot[kSlots] = {};
+    for (std::int64_t l = 0; l < count; ++l) {
+        const LayerRow& layer = rows[l];
+        if (layer.save >= 0) slot[layer.save] = own;
+        Real after = variance_after(layer, own.variance), slope = slope_after(layer, own.variance);
+        visit.activation(layer, own.variance, after, slope);
+        const OwnOf<Real> scaled{layer.w * after,
+                                 own.tangent > 0 ? layer.w * slope * own.tangent : 0};
+        own = {scaled.variance + layer.e, scaled.tangent + layer.x * after + layer.y};
+        visit.affine(layer, after, scaled, own);
+        if (layer.add >= 0) {
+            const OwnOf<Real> part = own, other = slot[layer.add];
+            own = {part.variance + other.variance, part.tangent + other.tangent};
+            visit.sum(part, other, own);
+        }
+        if (layer.times >= 0) {
+            const OwnOf<Real> other = slot[layer.times];
+            const Real kept = own.tangent * other.variance, gained = own.variance * other.tangent;
+            own = {own.variance * other.variance, kept + gained};
+            visit.product(kept, gained, own);
+        }
+    }
+    return own;
+}
+
+// Writes map.stats numbers of a row with the given stride.
 template <class T>
-NTK_BOTH Own numbers_of_row(const Layers<T>& map, T norm, const T* series, std::int64_t stride,
-                            T* out) {
-    const auto emit = [&](double value) {
+struct NumbersOfRow {
+    const T* series;
+    std::int64_t stride;
+    T* out;
+
+    NTK_BOTH void emit(double value) {
         *out = finite<T>(value);
         out += stride;
-    };
-    const double size = static_cast<double>(norm);
-    Own own{size * size, 0}, slot[kSlots] = {};
-    for (std::int64_t l = 0; l < map.count; ++l) {
-        const LayerRow& layer = map.layer[l];
-        if (layer.save >= 0) slot[layer.save] = own;
-        double after = variance_after(layer, own.variance),
-               slope = slope_after(layer, own.variance);
-        if (layer.kind == ActivationKind::kHermite) {
-            const T* given = series + layer.offset;
-            double sum = 0;
-            for (std::int64_t j = 0; j < layer.count; ++j) {
-                const double number = static_cast<double>(given[j]);
-                sum += static_cast<double>(j) * number * number;
-                emit(number);
-            }
-            emit(inverse_root(sum));
-            const double root = given[layer.count], root_ = given[layer.count + 1];
-            after = root * root;
-            slope = root_ * root_;
-        } else {
-            activation_numbers(layer, own.variance, after, slope, emit);
+    }
+    NTK_BOTH void activation(const LayerRow& layer, double q, double& after, double& slope) {
+        if (layer.kind != ActivationKind::kHermite) {
+            activation_numbers(layer, q, after, slope, [&](double value) { emit(value); });
+            return;
         }
-        const Own scaled{layer.w * after, own.tangent > 0 ? layer.w * slope * own.tangent : 0};
-        own = {scaled.variance + layer.e, scaled.tangent + layer.x * after + layer.y};
+        const T* given = series + layer.offset;
+        double sum = 0;
+        for (std::int64_t j = 0; j < layer.count; ++j) {
+            const double number = static_cast<double>(given[j]);
+            sum += static_cast<double>(j) * number * number;
+            emit(number);
+        }
+        emit(inverse_root(sum));
+        const double root = given[layer.count], root_ = given[layer.count + 1];
+        after = root * root;
+        slope = root_ * root_;
+    }
+    NTK_BOTH void affine(const LayerRow& layer, double after, const Own& scaled, const Own& own) {
         if (layer.e != 0) {
             emit(root_share(scaled.variance, own.variance));
             emit(root_share(layer.e, own.variance));
@@ -207,24 +241,29 @@ NTK_BOTH Own numbers_of_row(const Layers<T>& map, T norm, const T* series, std::
             emit(root_share(layer.x * after, own.tangent));
             emit(root_share(layer.y, own.tangent));
         }
-        if (layer.add >= 0) {
-            const Own part = own, other = slot[layer.add];
-            own = {part.variance + other.variance, part.tangent + other.tangent};
-            emit(root_share(part.variance, own.variance, 1));
-            emit(root_share(other.variance, own.variance));
-            emit(root_share(part.tangent, own.tangent));
-            emit(root_share(other.tangent, own.tangent));
-        }
-        if (layer.times >= 0) {
-            const Own other = slot[layer.times];
-            const double kept = own.tangent * other.variance, gained = own.variance * other.tangent;
-            own = {own.variance * other.variance, kept + gained};
-            emit(root_share(kept, own.tangent));
-            emit(root_share(gained, own.tangent));
-        }
     }
-    emit(std::sqrt(std::ldexp(own.variance, map.exponent)));
-    emit(std::sqrt(std::ldexp(own.tangent, map.exponent)));
+    NTK_BOTH void sum(const Own& part, const Own& other, const Own& own) {
+        emit(root_share(part.variance, own.variance, 1));
+        emit(root_share(other.variance, own.variance));
+        emit(root_share(part.tangent, own.tangent));
+        emit(root_share(other.tangent, own.tangent));
+    }
+    NTK_BOTH void product(double kept, double gained, const Own& own) {
+        emit(root_share(kept, own.tangent));
+        emit(root_share(gained, own.tangent));
+    }
+};
+
+// Writes map.stats numbers with the given stride, and returns what they lead to, without the scale.
+template <class T>
+NTK_BOTH Own numbers_of_row(const Layers<T>& map, T norm, const T* series, std::int64_t stride,
+                            T* out) {
+    const double size = static_cast<double>(norm);
+    NumbersOfRow<T> numbers{series, stride, out};
+    const Own own =
+        own_of_row<double, NumbersOfRow<T>&>(map.layer, map.count, size * size, numbers);
+    numbers.emit(std::sqrt(std::ldexp(own.variance, map.exponent)));
+    numbers.emit(std::sqrt(std::ldexp(own.tangent, map.exponent)));
     return own;
 }
 

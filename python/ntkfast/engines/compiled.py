@@ -64,14 +64,14 @@ class Engine:
         """Call a function that takes rows, columns and a map before its own arguments."""
         left = X.data, self._norms(name, plan, X)
         right = (None, None) if Y is None else (Y.data, self._norms(name, plan, Y))
-        given = *left, *right, self._compiled(plan), *arguments
+        given = *left, *right, self.handed(plan), *arguments
         return self._compute(name, X.data.dtype, *given, threads=threads)
 
     def _norms(self, name: str, plan: Map, X: Rows) -> Any:
         """Return the norms as a function of the module takes them."""
         return X.norms
 
-    def _compiled(self, plan: Map) -> Any:
+    def handed(self, plan: Map) -> Any:
         """Hand a map to C++; tables of neurons may be large, the others are kept."""
         hand = _compiled if isinstance(plan, NeuronMap) else _kept
         return hand(self._module(), plan)
@@ -95,7 +95,7 @@ class Engine:
             plan,
             X,
             Y,
-            None if second is None else self._compiled(second),
+            None if second is None else self.handed(second),
             *outs,
             X.series,
             None if Y is None else Y.series,
@@ -173,7 +173,7 @@ class Engine:
             plan,
             X,
             Y,
-            None if slope is None else self._compiled(slope),
+            None if slope is None else self.handed(slope),
             isinstance(plan, LayerMap) and plan.second,
             X.series,
             None if Y is None else Y.series,
@@ -200,7 +200,7 @@ class Engine:
             plan,
             X,
             Y,
-            None if slope is None else self._compiled(slope),
+            None if slope is None else self.handed(slope),
             isinstance(plan, LayerMap) and plan.second,
             X.series,
             Y.series,

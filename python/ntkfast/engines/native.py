@@ -129,3 +129,10 @@ def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:
     norms: tuple[FloatArray, float, float]
     norms = _core.row_norms_f32(X) if single else _core.row_norms_f64(X)
     return norms
+
+
+def values_at_equal(plan: LayerMap, norms: FloatArray) -> NDArray[np.float64]:
+    """Return NTK and NNGP of rows with themselves, (n, 2), where all layers have closed forms."""
+    values: NDArray[np.float64]
+    values = engine.call("values_at_equal", norms.dtype, engine.handed(plan), norms)
+    return values

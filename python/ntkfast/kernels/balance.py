@@ -11,11 +11,13 @@ from __future__ import annotations
 import math
 import operator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.activations.base import Activation
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.kernels.layers import IDENTITY, Layer, Layers, carry
 
@@ -48,9 +50,10 @@ def balanced(layers: Layers) -> Balanced:
             saved[layer.save] = c, t, g
         if layer.activation != IDENTITY:
             degree, q = int(layer.activation.degree or 0), scaled(c[0], c[1] - g)
-            slope = float(layer.activation.derivative_variance(q))
+            value, slope = _at_one(layer.activation)
+            slope *= q ** (degree - 1) if slope else 1.0
             t = _wide(slope * t[0], t[1] + (degree - 1) * g)
-            c = _wide(float(layer.activation.variance(q)), degree * g)
+            c = _wide(value * q**degree, degree * g)
             g *= degree
         t = _add(_wide(layer.w * t[0], t[1]), _wide(layer.x * c[0], c[1]))
         c, t = _add(_wide(layer.w * c[0], c[1]), _wide(layer.e, 0)), _add(t, _wide(layer.y, 0))
@@ -67,6 +70,12 @@ def balanced(layers: Layers) -> Balanced:
             found.append(Layer(w=scaled(1.0, g - after)))
             g = after
     return Balanced(tuple(found), g)
+
+
+@lru_cache(maxsize=64)
+def _at_one(activation: Activation) -> tuple[float, float]:
+    """Return E[s^2] and E[s'^2] at variance 1."""
+    return float(activation.variance(1.0)), float(activation.derivative_variance(1.0))
 
 
 def waits(layers: Layers) -> list[bool]:

@@ -18,11 +18,17 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
 from ntkfast.kernels import pairwise
-from ntkfast.kernels.balance import both_scaled, scaled
+from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork
 from ntkfast.kernels.filling import fill
-from ntkfast.kernels.layer_rows import facts_of, layer_map, on_host, with_diagonal
-from ntkfast.kernels.layers import Layers, diagonal
+from ntkfast.kernels.layer_rows import (
+    facts_of,
+    layer_map,
+    on_host,
+    values_at_equal,
+    with_diagonal,
+)
+from ntkfast.kernels.layers import Layers
 from ntkfast.kernels.lost_digits import tell_profile, tell_series, tell_tables
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import (
@@ -133,10 +139,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         return self._own(norms, dim)[:, self._slot]
 
     def _own(self, norms: FloatArray, dim: int) -> NDArray[np.float64]:
-        """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
-        facts = facts_of(self, dim)
-        values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
-        return both_scaled(values, facts.scales, facts.exponent)
+        return values_at_equal(self, norms, dim)
 
     def _power_of_norms(self, dim: int) -> float | None:
         return facts_of(self, dim).degree

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines import native
 from ntkfast.engines.maps import LayerMap
 from ntkfast.kernels import pairwise
-from ntkfast.kernels.balance import balanced, check_variances
-from ntkfast.kernels.layers import Layer, carry, homogeneity, numbers
+from ntkfast.kernels.balance import balanced, both_scaled, check_variances
+from ntkfast.kernels.layers import Layer, carry, diagonal, homogeneity, numbers
 from ntkfast.kernels.pairwise import Variances
 
 
@@ -137,6 +138,15 @@ def with_diagonal(kernel: OfLayers, X: Rows, Y: Rows) -> Rows:
     if Y is not X and set(X.norms.tolist()).isdisjoint(Y.norms.tolist()):
         return X
     return Rows(X.data, X.norms, diagonal=_diagonal(kernel, X))
+
+
+def values_at_equal(kernel: OfLayers, norms: FloatArray, dim: int) -> NDArray[np.float64]:
+    """Return NTK and NNGP of rows with themselves, (n, 2); wide, for depth adds roundings."""
+    facts = facts_of(kernel, dim)
+    if not facts.asking and not native.unavailable():
+        return native.values_at_equal(_table(kernel, dim, ()), norms)
+    values = diagonal(facts.layers, norms.astype(np.longdouble) ** 2)
+    return both_scaled(values, facts.scales, facts.exponent)
 
 
 def _diagonal(kernel: OfLayers, X: Rows) -> FloatArray:

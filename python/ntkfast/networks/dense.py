@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import numpy as np
@@ -137,9 +137,15 @@ class FullyConnected(DenseNetwork):
             steps[0] = replace(steps[0], w=steps[0].w / dim, x=steps[0].x / dim)
         else:
             beta = self.bias**2
-            steps = [Layer(x=1.0, y=beta), *(Layer(w=w, x=w, y=beta) for w in squares)]
-        hidden = zip(self.activations, steps[1:], strict=True)
-        return (steps[0], *(replace(step, activation=one) for one, step in hidden))
+            made = {w: Layer(w=w, x=w, y=beta) for w in set(squares)}
+            steps = [Layer(x=1.0, y=beta), *(made[w] for w in squares)]
+        return (steps[0], *map(_behind, self.activations, steps[1:]))
+
+
+@lru_cache(maxsize=256)
+def _behind(activation: Activation, step: Layer) -> Layer:
+    """Return an affine layer behind an activation; deep networks have the same one many times."""
+    return replace(step, activation=activation)
 
 
 def _each(
@@ -166,6 +172,7 @@ def _repeated(value: Any, count: int) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,) * count
 
 
+@lru_cache(maxsize=256)
 def affine(w: float, b: float, trained: float = 1.0) -> Layer:
     """Weights and biases of these variances, trained or fixed."""
     return Layer(w=w, e=b, x=trained * w, y=trained * b)
