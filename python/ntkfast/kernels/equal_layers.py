@@ -12,7 +12,6 @@ profile's samples, which follow the deepest of them, and ten powers stand for a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,17 +99,13 @@ class Move(NamedTuple):
 
 
 def _walked(group: tuple[Layer, ...], v: Reals, vc: Reals) -> Move:
-    """Return the move of layers."""
-    zero, one = (np.full((1, 1), k, v.dtype) for k in (0, 1))
-    own = sphere(group, 1.0, v, vc)
-    linear = tuple(replace(layer, x=0.0, y=0.0) for layer in group)
-    none = np.zeros_like(v)
-    start = Sphere(one[0, 0], 2 * v, np.vstack([one, zero]), np.stack([none, none + 1]), vc)
-    passed = sphere_after(linear, start)
-    turn, slope = passed.t_missing / passed.q
-    return Move(
-        own.defect, slope, turn, own.t_missing / own.q, passed.t[0, 0] / passed.q, own.t / own.q
-    )
+    """Return the move of layers, from what they do to t and m that are 0 or 1."""
+    number, none = v.dtype.type, np.zeros_like(v)
+    starts = np.array([[0], [1], [0]], v.dtype), np.stack([none, none, none + 1])
+    end = sphere_after(group, Sphere(number(1), 2 * v, starts[0], starts[1], vc))
+    gain, turn, slope = end.t_missing / end.q
+    b, a, _ = end.t[:, 0] / end.q
+    return Move(end.defect, slope - gain, turn - gain, gain, a - b, b)
 
 
 class Step(NamedTuple):
@@ -156,9 +151,8 @@ def _scales(s: Reals, near: NDArray[np.bool_], turns: bool) -> Reals:
 
 def _nodes(count: int, dtype: np.dtype[Any]) -> tuple[Reals, NDArray[np.bool_]]:
     """Return where the series of both sides are sampled, and which of them are near."""
-    s = sampled_nodes(count, SAMPLED).astype(dtype)
-    both = np.concatenate([s.ravel(), s.ravel()])
-    return both, np.arange(len(both)) < s.size
+    s = sampled_nodes(count, SAMPLED).astype(dtype).ravel()
+    return np.concatenate([s, s]), np.arange(2 * s.size) < s.size
 
 
 def _step_of(nodes: Move, turns: bool) -> Step:

@@ -123,10 +123,13 @@ def sampled_edges(pieces: int) -> tuple[Reals, Reals]:
     return np.append(right[1:], Real(0)), right
 
 
+@cache
 def sampled_nodes(count: int, pieces: int) -> Reals:
     """Return where `count` samples of each piece lie, (pieces, count)."""
     left, right = sampled_edges(pieces)
-    return np.asarray(left[:, None] + (right - left)[:, None] * (np.cos(_angles(count)) + 1) / 2)
+    nodes = left[:, None] + (right - left)[:, None] * (np.cos(_angles(count)) + 1) / 2
+    nodes.flags.writeable = False
+    return np.asarray(nodes)
 
 
 def interpolated(values: Reals) -> Reals:
