@@ -115,7 +115,7 @@ class Step(NamedTuple):
     ----------
     nodes : Move
         At the points of the series.
-    coefficients : (2, pieces, count, 4) array
+    coefficients : (2, pieces, 4, count) array
         Of F, A, B and C over their `_scales`, near equal inputs and near opposite ones.
     turns : bool
         Whether opposite inputs become equal: F is relatively exact there too.
@@ -138,8 +138,8 @@ class Step(NamedTuple):
         """What is cut off, over the largest number of its piece, or over 1 and the values at 0."""
         size = np.abs(self.coefficients)
         least = np.array([0, 1, self.nodes.a, self.nodes.b], size.dtype)
-        scale = np.maximum(size.max(axis=2), least)
-        last = np.maximum(size[:, :, -1], size[:, :, -2] / SLOWEST)
+        scale = np.maximum(size.max(axis=-1), least)
+        last = np.maximum(size[..., -1], size[..., -2] / SLOWEST)
         return float(np.max(last / np.where(scale > 0, scale, 1)))
 
 
@@ -161,7 +161,7 @@ def _step_of(nodes: Move, turns: bool) -> Step:
     s, near = _nodes(count, nodes.defect.dtype)
     values = np.stack(nodes[:4]) / _scales(s, near, turns)
     coefficients = interpolated(values.reshape(-1, count)).reshape(4, 2, SAMPLED, count)
-    return Step(nodes, np.ascontiguousarray(np.moveaxis(coefficients, 0, -1)), turns)
+    return Step(nodes, np.ascontiguousarray(np.moveaxis(coefficients, 0, 2)), turns)
 
 
 def power(run: Run, count: int, dtype: np.dtype[Any], allowed: float) -> Step | None:

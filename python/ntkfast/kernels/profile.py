@@ -90,7 +90,7 @@ class Samples(NamedTuple):
 
     def at(self, s: Reals) -> Reals:
         """Return the values at s in [0, S_MAX]."""
-        values = interpolant(self.coefficients[None, ..., None], s.ravel())
+        values = interpolant(self.coefficients[None, :, None], s.ravel())
         return np.asarray(values.reshape(s.shape))
 
 
@@ -99,12 +99,12 @@ def interpolant(coefficients: Reals, s: Reals, side: Any = 0) -> Reals:
 
     Parameters
     ----------
-    coefficients : (sides, pieces, count, k) array
+    coefficients : (sides, pieces, k, count) array
     s : (n,) array
         In [0, S_MAX].
     side : (n,) array of int, optional
     """
-    pieces, count = coefficients.shape[1:3]
+    _, pieces, _, count = coefficients.shape
     piece = np.maximum(-np.frexp(np.maximum(s / S_MAX, 0.5**pieces))[1], 0)
     right = np.ldexp(s.dtype.type(S_MAX), -piece)
     left = np.where(piece == pieces - 1, 0, right / 2)
@@ -114,7 +114,7 @@ def interpolant(coefficients: Reals, s: Reals, side: Any = 0) -> Reals:
     for k in range(2, count):
         np.multiply(twice, basis[k - 1], out=basis[k])
         basis[k] -= basis[k - 2]
-    return np.asarray(np.einsum("kn,nkf->nf", basis, coefficients[side, piece]))
+    return np.asarray(np.einsum("jn,nkj->nk", basis, coefficients[side, piece]))
 
 
 def sampled_edges(pieces: int) -> tuple[Reals, Reals]:
@@ -134,13 +134,14 @@ def sampled_nodes(count: int, pieces: int) -> Reals:
 
 def interpolated(values: Reals) -> Reals:
     """Return Chebyshev coefficients of samples."""
-    return np.asarray(values @ _transform(values.shape[1]).astype(values.dtype, copy=False))
+    # `dot` of long doubles takes a third of the time of `@`.
+    return np.asarray(np.dot(values, _transform(values.shape[1]).astype(values.dtype, copy=False)))
 
 
 @cache
 def _transform(count: int) -> Reals:
-    """Return the matrix from samples to Chebyshev coefficients, exact to an ulp."""
-    turn = 4 * count  # quarters of the angle between samples; the cosine of few of them is exact
+    """Return the matrix from samples to Chebyshev coefficients, each entry exact to an ulp."""
+    turn = 4 * count  # a full turn, in halves of the angle between samples
     part = (2 * np.arange(count)[:, None] + 1) * np.arange(count) % turn
     part = np.minimum(part, turn - part)
     acute = np.minimum(part, turn // 2 - part)
