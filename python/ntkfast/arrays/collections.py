@@ -53,11 +53,11 @@ class Rows:
     def with_ends(cls, data: FloatArray, norms: FloatArray, least: float, top: float) -> Rows:
         """Return rows whose least and largest norms are known."""
         rows = cls.__new__(cls)  # small calls would spend their time in a frozen __init__
-        rows.__dict__.update(
-            data=data, norms=norms, series=None, diagonal=None, least=least, top=top
-        )
+        known = rows.__dict__
+        known["data"], known["norms"], known["series"], known["diagonal"] = data, norms, None, None
+        known["least"], known["top"] = least, top
         if least > 0:
-            rows.__dict__["least_positive"] = least
+            known["least_positive"] = least
         return rows
 
     def __len__(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -11,6 +10,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map
+from ntkfast.support.environment import variable
 from ntkfast.support.telling import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def select(name: str | None = None) -> Engine:
         If the engine that was asked for, or every one, cannot run here.
     """
     source = "engine" if name else "NTKFAST_ENGINE"
-    name = name or os.environ.get("NTKFAST_ENGINE") or None
-    if name is not None:
+    name = name or variable("NTKFAST_ENGINE")
+    if name:
         if name not in NAMES:
             known = ", ".join(repr(n) for n in NAMES)
             meant = did_you_mean(name, NAMES)

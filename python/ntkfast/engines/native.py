@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.codes import Kept
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map, SequenceMap
+from ntkfast.support.environment import variable
 
 _core: Any = None
 _reason = ""
@@ -49,7 +49,7 @@ def active_isa() -> str:
 
 
 def _isa() -> str:
-    name = _forced.get() or os.environ.get("NTKFAST_ISA", "")
+    name = _forced.get() or variable("NTKFAST_ISA")
     if name and name not in available_isas():
         known = ", ".join(available_isas())
         raise ValueError(f"NTKFAST_ISA: expected one of {known} on this machine, got {name!r}")
@@ -125,9 +125,8 @@ def sequence_numbers(
 
 def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:
     """Return the Euclidean norms of rows, the least and the largest one."""
-    single: bool = X.dtype == np.float32
     norms: tuple[FloatArray, float, float]
-    norms = _core.row_norms_f32(X) if single else _core.row_norms_f64(X)
+    norms = _core.row_norms_f32(X) if X.itemsize == 4 else _core.row_norms_f64(X)
     return norms
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ntkfast.arrays.checks import count as _checked_count
+from ntkfast.support.environment import variable
 
 MOST = 4096  # threads of a call: no machine gains from more, and systems refuse them
 _limit: ContextVar[int | None] = ContextVar("ntkfast_threads", default=None)
@@ -37,7 +38,7 @@ def process_threads() -> int:
 
 
 def _environment_threads() -> int:
-    text = os.environ.get("NTKFAST_NUM_THREADS", "").strip()
+    text = variable("NTKFAST_NUM_THREADS").strip()
     if not text:
         return _available()
     if not text.isdecimal() or int(text) < 1:

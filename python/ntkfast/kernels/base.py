@@ -165,13 +165,13 @@ class Kernel(Arithmetic, Parametrised):
         shape = len(left), len(left if right is None else right)
         kept = places.result_type(place, dtype, left.dtype)
         result = place.output(out, shape, left, kept, X=left, Y=right)
-        write = partial(self._gram if kept == left.dtype else self._rounded, run=run)
+        write = self._gram if kept == left.dtype else self._rounded
         if progress is False or place is not places.HOST:
-            write(left, right, result.target)
+            write(left, right, result.target, run)
         else:
             from ntkfast.kernels.pace import fill_with_bar  # rarely needed: imports stay few
 
-            fill_with_bar(write, left, right, result.target, threads, progress)
+            fill_with_bar(partial(write, run=run), left, right, result.target, threads, progress)
         gram: FloatArray = result.finish()
         return gram
 

@@ -204,15 +204,21 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             return compile_profile(_nothing, dtype, degree=1.0, scale=0.0)
         return None
 
+    def _at_once(self, X: Rows, Y: Rows) -> tuple[Map, Rows, Rows] | None:
+        """Return the plan of rows of ordinary norms, about which there is nothing to ask."""
+        settled = _settled(self, X.dtype, X.data.shape[1])
+        if settled is None or not (_ordinary(X) and _ordinary(Y)):
+            return None
+        if isinstance(settled, ProfileMap):
+            return settled, X, Y
+        return (settled, with_diagonal(self, X, Y), Y) if common_norm(X, Y) is None else None
+
     def _plan(self, X: Collection, Y: Collection | None) -> tuple[Map, Rows, Rows]:
         left = cast(Rows, X)
         right = left if Y is None else cast(Rows, Y)
-        settled = _settled(self, left.dtype, left.data.shape[1])
-        if settled is not None and _ordinary(left) and _ordinary(right):
-            if isinstance(settled, ProfileMap):
-                return settled, left, right
-            if common_norm(left, right) is None:
-                return settled, with_diagonal(self, left, right), right
+        found = self._at_once(left, right)
+        if found is not None:
+            return found
         plan, left, right = super()._plan(X, Y)
         if isinstance(plan, LayerMap):
             self._tell(plan, left, right)
@@ -220,8 +226,9 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         left, right = cast(Rows, X), cast("Rows | None", Y)
-        if not self._walks(left, right):
-            super()._gram(X, Y, out, run)
+        found = self._at_once(left, left if right is None else right)
+        if found is not None or not self._walks(left, right):
+            self._write(*(found or self._plan(X, Y)), Y is None, out, run)
             return
 
         def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:

@@ -116,9 +116,14 @@ class RowKernel(Kernel):
         return self.diagonal_of(X.norms, X.data.shape[1]).astype(X.dtype)
 
     def _gram(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
-        plan, left, right = self._plan(X, Y)
-        other = None if Y is None else right
-        if out.dtype != X.dtype and engines.rounded(run, plan, left, other, out):
+        self._write(*self._plan(X, Y), Y is None, out, run)
+
+    def _write(
+        self, plan: Map, left: Rows, right: Rows, symmetric: bool, out: FloatArray, run: Run
+    ) -> None:
+        """Write the Gram matrix of a plan."""
+        other = None if symmetric else right
+        if out.dtype != left.dtype and engines.rounded(run, plan, left, other, out):
             return
 
         def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
@@ -282,7 +287,9 @@ def common_norm(*sides: Rows) -> float | None:
     """Return the norm that all rows share up to rounding, if it is not zero."""
     sides = sides[:1] if sides[0] is sides[-1] else sides
     low, high = min(side.least for side in sides), max(side.top for side in sides)
-    if low == 0 or high - low > EQUAL_NORMS * float(np.finfo(sides[0].dtype).eps) * high:
+    if low == 0 or high - low > 1e-6 * high:  # more than in any type
+        return None
+    if high - low > EQUAL_NORMS * float(np.finfo(sides[0].dtype).eps) * high:
         return None
     if low == high:
         return high
