@@ -20,4 +20,4 @@ def variable(name: str) -> str:
 @cache
 def _key(name: str) -> object:
     """Return a name as the environment keeps it."""
-    return os.environ.encodekey(name)  # type: ignore[attr-defined]
+    return os.environ.encodekey(name)
