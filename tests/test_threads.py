@@ -176,6 +176,65 @@ def test_fork_after_use(engine_name: str) -> None:
     assert out.split("\n")[1] == "True"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_fork_while_other_threads_compute() -> None:
+    """Threads that wait between calls are no one's in a child, which makes its own."""
+    out = run_script(
+        """
+        import os, signal, threading, warnings
+        import numpy as np, ntkfast as nf
+        warnings.simplefilter("ignore", DeprecationWarning)  # fork in a threaded process
+        x = np.random.default_rng(0).standard_normal((400, 20))
+        kernel = nf.FullyConnected(3).ntk
+        wanted = kernel(x, threads=1)
+        done = threading.Event()
+        right = []
+        def same():
+            return np.array_equal(kernel(x, threads=3), wanted)
+        def work():
+            while not done.is_set():
+                right.append(same())
+        others = [threading.Thread(target=work) for _ in range(3)]
+        for other in others:
+            other.start()
+        codes = []
+        for _ in range(10):
+            right.append(same())
+            child = os.fork()
+            if child == 0:
+                signal.alarm(60)
+                os._exit(0 if same() and same() else 1)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+        for other in others:
+            other.join()
+        print(set(codes), all(right))
+        """
+    )
+    assert out.strip() == "{0} True"
+
+
+def test_the_process_ends_while_a_daemon_thread_computes() -> None:
+    out = run_script(
+        """
+        import threading
+        import numpy as np, ntkfast as nf
+        x = np.random.default_rng(0).standard_normal((600, 20))
+        kernel = nf.FullyConnected(3).ntk
+        kernel(x, threads=3)
+        began = threading.Event()
+        def work():
+            while True:
+                kernel(x, threads=3)
+                began.set()
+        threading.Thread(target=work, daemon=True).start()
+        began.wait()
+        print("over")
+        """
+    )
+    assert out.strip() == "over"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("lock", ["compiler", "llvm"])

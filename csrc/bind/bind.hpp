@@ -6,6 +6,9 @@
 
 #include <stdexcept>
 #include <string>
+#if defined(__GLIBCXX__)
+#include <cxxabi.h>
+#endif
 
 #if defined(NTKFAST_CUDA)
 #include "cuda/run.hpp"
@@ -56,6 +59,27 @@ inline void check_layers(const LayerRows& rows) {
     }
 }
 
+// Calls work() without the interpreter lock. A thread that asks for the lock again while the process ends
+// is ended there by an exception of the C library, which destructors like that of
+// py::gil_scoped_release do not let pass.
+template <class Work>
+void without_lock(Work work) {
+    PyThreadState* const state = PyEval_SaveThread();
+    try {
+        work();
+    }
+#if defined(__GLIBCXX__)
+    catch (abi::__forced_unwind&) {
+        throw;
+    }
+#endif
+    catch (...) {
+        PyEval_RestoreThread(state);
+        throw;
+    }
+    PyEval_RestoreThread(state);
+}
+
 // Looks for Ctrl-C.
 inline void poll_signals() {
     const py::gil_scoped_acquire acquired;
@@ -68,21 +92,23 @@ void run(const Problem& problem, const Device& device, int, const Poll& poll) {
     run_on_device(problem, device, poll);
 }
 
-// Calls work(device, poll) without the GIL; `where` is told to use_device.
+// Calls work(device, poll) without the lock; `where` is told to use_device.
 template <class Work>
 void call(const std::string& where, int threads, Work work) {
-    const py::gil_scoped_release released;
-    const KeepCurrent keep;
-    work(use_device(where, threads), Poll(poll_signals));
+    without_lock([&] {
+        const KeepCurrent keep;
+        work(use_device(where, threads), Poll(poll_signals));
+    });
 }
 #else
-// Calls work(set, poll) without the GIL; `where` names the instruction set.
+// Calls work(set, poll) without the lock; `where` names the instruction set.
 template <class Work>
 void call(const std::string& where, int threads, Work work) {
     expect(threads >= 1, "threads: expected at least 1");
     const InstructionSet& set = *choose(where).tiles();
-    const py::gil_scoped_release released;
-    work(set, [] { poll_signals(); });  // a type of its own, which no module exports
+    without_lock([&] {
+        work(set, [] { poll_signals(); });  // a type of its own, which no module exports
+    });
 }
 #endif
 

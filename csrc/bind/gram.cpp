@@ -39,15 +39,16 @@ std::tuple<py::array_t<T>, double, double> row_norms(py::array_t<T> x) {
     T* out = norms.mutable_data();
     const T* data = x.data();
     const int64_t n = x.shape(0), d = x.shape(1);
-    const py::gil_scoped_release released;
     T least = std::numeric_limits<T>::infinity(), top = 0;
     bool numbers = true;
-    for (int64_t i = 0; i < n; ++i) {
-        out[i] = norm_of(data + i * ld, d);
-        least = std::min(least, out[i]);
-        top = std::max(top, out[i]);
-        numbers &= !std::isnan(out[i]);
-    }
+    without_lock([&] {
+        for (int64_t i = 0; i < n; ++i) {
+            out[i] = norm_of(data + i * ld, d);
+            least = std::min(least, out[i]);
+            top = std::max(top, out[i]);
+            numbers &= !std::isnan(out[i]);
+        }
+    });
     if (!numbers) least = top = std::numeric_limits<T>::quiet_NaN();
     return {std::move(norms), least, top};
 }
@@ -75,14 +76,15 @@ py::array_t<double> values_at_equal(const LayersHolder& map,
     py::array_t<double> values({n, int64_t{2}});
     double* out = values.mutable_data();
     const T* norm = norms.data();
-    const py::gil_scoped_release released;
-    for (int64_t i = 0; i < n; ++i) {
-        const Wide size = norm[i];
-        const OwnOf<Wide> own = own_of_row(map.layers.data(), count, size * size, Unseen{});
-        const Wide both[2] = {own.tangent, own.variance};
-        for (int k = 0; k < 2; ++k)
-            *out++ = static_cast<double>(std::ldexp(map.scales[k] * both[k], map.exponent));
-    }
+    without_lock([&] {
+        for (int64_t i = 0; i < n; ++i) {
+            const Wide size = norm[i];
+            const OwnOf<Wide> own = own_of_row(map.layers.data(), count, size * size, Unseen{});
+            const Wide both[2] = {own.tangent, own.variance};
+            for (int k = 0; k < 2; ++k)
+                *out++ = static_cast<double>(std::ldexp(map.scales[k] * both[k], map.exponent));
+        }
+    });
     return values;
 }
 #endif

@@ -1,4 +1,4 @@
-// Runs numbered tasks on threads that live for one call: nothing to break on fork, no idle pool.
+// Runs numbered tasks on threads.
 #pragma once
 
 #include <algorithm>
@@ -7,9 +7,11 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "host/workers.hpp"
 
 namespace ntkfast {
 
@@ -29,7 +31,7 @@ void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancel
     std::condition_variable finished;
     std::exception_ptr failure;
     int running = 0;
-    const auto body = [&] {
+    const std::function<void()> body = [&] {
         std::exception_ptr thrown;
         try {
             work(next);
@@ -42,7 +44,7 @@ void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancel
         --running;
         finished.notify_one();
     };
-    std::vector<std::thread> team;
+    std::vector<Helper> team;
     const auto join = [&] {
         for (auto& member : team) member.join();
         team.clear();
