@@ -43,6 +43,15 @@ inline void expect(bool condition, const char* what) {
     if (!condition) reject(what);
 }
 
+// An array that a function is given, and takes as it is: to load a py::array_t makes two others and asks
+// NumPy for a conversion, which is not wanted.
+template <class T, int Flags = py::array::forcecast>
+class Given : public py::array_t<T, Flags> {
+  public:
+    Given(py::handle h, py::object::borrowed_t t) : py::array_t<T, Flags>(h, t) {}
+    Given(py::handle h, py::object::stolen_t t) : py::array_t<T, Flags>(h, t) {}
+};
+
 // Rows of layers as Python gives them.
 using LayerRows = py::array_t<LayerRow, py::array::c_style>;
 
@@ -113,3 +122,7 @@ void call(const std::string& where, int threads, Work work) {
 #endif
 
 }  // namespace ntkfast
+
+template <class T, int Flags>
+struct pybind11::detail::handle_type_name<ntkfast::Given<T, Flags>>
+    : pybind11::detail::handle_type_name<pybind11::array_t<T, Flags>> {};

@@ -18,10 +18,10 @@ bool is_smooth_at_zero(const LayersHolder& map) {
 }
 
 template <class T>
-using Rows = py::array_t<T>;
-using Steps = py::array_t<double, py::array::c_style>;
+using Rows = Given<T>;
+using Steps = Given<double, py::array::c_style>;
 template <class T>
-using Series = std::optional<py::array_t<T, py::array::c_style>>;
+using Series = std::optional<Given<T, py::array::c_style>>;
 
 // A call with what derivatives need of its rows.
 template <class T>

@@ -33,7 +33,7 @@ T norm_of(const T* row, int64_t d) {
 
 // Norms of rows, the least and the largest of them: NaN if a norm is, for both.
 template <class T>
-std::tuple<py::array_t<T>, double, double> row_norms(py::array_t<T> x) {
+std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
     const int64_t ld = row_stride(x, "x");
     py::array_t<T> norms(x.shape(0));
     T* out = norms.mutable_data();
@@ -67,7 +67,7 @@ struct Unseen {
 // NTK and NNGP of rows with themselves, [n][2], by their norms: wide, for depth adds roundings.
 template <class T>
 py::array_t<double> values_at_equal(const LayersHolder& map,
-                                    const py::array_t<T, py::array::c_style>& norms) {
+                                    const Given<T, py::array::c_style>& norms) {
     using Wide = long double;
     const int64_t n = norms.size(), count = static_cast<int64_t>(map.layers.size());
     expect(!std::any_of(map.layers.begin(), map.layers.end(),
@@ -92,22 +92,21 @@ py::array_t<double> values_at_equal(const LayersHolder& map,
 // ---- Gram matrices and products ----------------------------------------------------------------
 
 template <class T>
-void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
-          std::optional<py::array_t<T>> norm_y, const py::object& map, const py::object& second,
-          std::optional<py::array_t<T>> out, std::optional<py::array_t<T>> out_second,
-          std::optional<py::array_t<T, py::array::c_style>> series_x,
-          std::optional<py::array_t<T, py::array::c_style>> series_y,
-          std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
+void gram(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
+          const py::object& map, const py::object& second, std::optional<Given<T>> out,
+          std::optional<Given<T>> out_second, std::optional<Given<T, py::array::c_style>> series_x,
+          std::optional<Given<T, py::array::c_style>> series_y,
+          std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
           const std::string& isa) {
     const Side<T> left{x, norm_x, series_x, diagonal_x};
     const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
     Call<T> call(left, right);
     call.problem.symmetric = !y;
     call.use(map, second, left, right);
-    std::optional<py::array_t<T>>* outs[2] = {&out, &out_second};
+    std::optional<Given<T>>* outs[2] = {&out, &out_second};
     for (int k = 0; k < 2; ++k) {
         if (!*outs[k]) continue;
-        py::array_t<T>& to = **outs[k];
+        Given<T>& to = **outs[k];
         call.problem.ldo[k] = row_stride(to, "out");
         expect(to.shape(0) == call.problem.n && to.shape(1) == call.problem.m, "out: wrong shape");
         call.problem.out[k] = to.mutable_data();
@@ -120,12 +119,11 @@ void gram(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>>
 #if !defined(NTKFAST_CUDA)
 // A Gram matrix rounded once to `kept`, whose bits are in `out`; whether all of it is finite.
 template <class T, class Number>
-bool rounded(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
-             std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<Number> out,
-             int kept, bool second_output,
-             std::optional<py::array_t<T, py::array::c_style>> series_x,
-             std::optional<py::array_t<T, py::array::c_style>> series_y,
-             std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
+bool rounded(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
+             const py::object& map, Given<Number> out, int kept, bool second_output,
+             std::optional<Given<T, py::array::c_style>> series_x,
+             std::optional<Given<T, py::array::c_style>> series_y,
+             std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
              const std::string& isa) {
     const Side<T> left{x, norm_x, series_x, diagonal_x};
     const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
@@ -149,12 +147,11 @@ bool rounded(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<
 #endif
 
 template <class T>
-void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
-            std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<T> v,
-            py::array_t<T> product, bool second_output,
-            std::optional<py::array_t<T, py::array::c_style>> series_x,
-            std::optional<py::array_t<T, py::array::c_style>> series_y,
-            std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int threads,
+void matmul(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
+            const py::object& map, Given<T> v, Given<T> product, bool second_output,
+            std::optional<Given<T, py::array::c_style>> series_x,
+            std::optional<Given<T, py::array::c_style>> series_y,
+            std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
             const std::string& isa) {
     const Side<T> left{x, norm_x, series_x, diagonal_x};
     const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
@@ -176,14 +173,13 @@ void matmul(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T
 // What the pairs of two groups of rows, or of one (no y), add to a symmetric product of `total` rows:
 // K(x, y) v to `left`, those of x, and K(y, x) u to `right`.
 template <class T>
-void products(py::array_t<T> x, py::array_t<T> norm_x, std::optional<py::array_t<T>> y,
-              std::optional<py::array_t<T>> norm_y, const py::object& map, py::array_t<T> u,
-              py::array_t<T> v, py::array_t<double, py::array::c_style> left,
-              py::array_t<double, py::array::c_style> right, bool second_output,
-              std::optional<py::array_t<T, py::array::c_style>> series_x,
-              std::optional<py::array_t<T, py::array::c_style>> series_y,
-              std::optional<py::array_t<T, py::array::c_style>> diagonal_x, int64_t total,
-              int threads, const std::string& isa) {
+void products(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y,
+              std::optional<Given<T>> norm_y, const py::object& map, Given<T> u, Given<T> v,
+              Given<double, py::array::c_style> left, Given<double, py::array::c_style> right,
+              bool second_output, std::optional<Given<T, py::array::c_style>> series_x,
+              std::optional<Given<T, py::array::c_style>> series_y,
+              std::optional<Given<T, py::array::c_style>> diagonal_x, int64_t total, int threads,
+              const std::string& isa) {
     const Side<T> one{x, norm_x, series_x, diagonal_x};
     const Side<T> other = y ? Side<T>{*y, norm_y.value(), series_y, {}} : one;
     Call<T> made(one, other);
