@@ -19,7 +19,10 @@ namespace ntkfast {
 // A thread that runs one function after the other.
 class Worker {
   public:
-    Worker() : thread_([this] { serve(); }) {}
+    // By a plain function: of others the library would export a type that names them.
+    Worker()
+        : thread_(
+              +[](void* self) { static_cast<Worker*>(self)->serve(); }, static_cast<void*>(this)) {}
     ~Worker() {
         {
             const std::lock_guard lock(mutex_);

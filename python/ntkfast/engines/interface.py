@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -10,7 +11,6 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.maps import LayerMap, Map
-from ntkfast.support.environment import variable
 from ntkfast.support.telling import did_you_mean
 
 if TYPE_CHECKING:
@@ -35,6 +35,23 @@ class Run(NamedTuple):
 def load(name: str) -> Engine:
     """Return the engine of this name, which is among `NAMES`, usable or not."""
     return cast(Engine, importlib.import_module(f"ntkfast.engines.{name}").engine)
+
+
+def variable(name: str) -> str:
+    """Return an environment variable, or an empty string: each call asks, they may change."""
+    environment = os.environ
+    try:  # an exception for a missing variable would take longer than all the rest
+        if _key(name) not in environment._data:  # type: ignore[attr-defined]
+            return ""
+    except AttributeError:  # of what only looks like the environment
+        pass
+    return environment.get(name, "")
+
+
+@cache
+def _key(name: str) -> object:
+    """Return a name as the environment keeps it."""
+    return os.environ.encodekey(name)
 
 
 def select(name: str | None = None) -> Engine:

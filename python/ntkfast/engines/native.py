@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.codes import Kept
 from ntkfast.engines.compiled import Engine
+from ntkfast.engines.interface import variable
 from ntkfast.engines.maps import LayerMap, Map, SequenceMap
-from ntkfast.support.environment import variable
 
 _core: Any = None
 _reason = ""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from ntkfast.arrays.checks import count as _checked_count
-from ntkfast.support.environment import variable
+from ntkfast.engines.interface import variable
 
 MOST = 4096  # threads of a call: no machine gains from more, and systems refuse them
 _limit: ContextVar[int | None] = ContextVar("ntkfast_threads", default=None)

@@ -172,13 +172,13 @@ def power(run: Run, count: int, dtype: np.dtype[Any], allowed: float) -> Step | 
     opposite = sphere(run.group, 1.0, np.ones(1, dtype), np.zeros(1, dtype))
     step = _step_of(_walked(run.group, v, vc), bool(opposite.defect[0] == 0))
     for digit in f"{run.times:b}"[1:]:
+        if not step.error <= allowed:  # also for NaN
+            return None
         nodes = step.nodes.then(step.at(*step.nodes.angles()))
         if digit == "1":
             nodes = nodes.then(_walked(run.group, *nodes.angles()))
         step = _step_of(nodes, step.turns)
-        if not step.error <= allowed:  # also for NaN
-            return None
-    return step
+    return step if step.error <= allowed else None
 
 
 def fast_sphere(
