@@ -49,11 +49,12 @@ def balanced(layers: Layers) -> Balanced:
         if layer.save >= 0:
             saved[layer.save] = c, t, g
         if layer.activation != IDENTITY:
-            degree, q = int(layer.activation.degree or 0), scaled(c[0], c[1] - g)
+            degree = int(layer.activation.degree or 0)
             value, slope = _at_one(layer.activation)
-            slope *= q ** (degree - 1) if slope else 1.0
-            t = _wide(slope * t[0], t[1] + (degree - 1) * g)
-            c = _wide(value * q**degree, degree * g)
+            size, octave = c
+            slope *= size ** (degree - 1) if size or degree else 0.0
+            t = _wide(slope * t[0], t[1] + (degree - 1) * octave)
+            c = _wide(value * size**degree, degree * octave)
             g *= degree
         t = _add(_wide(layer.w * t[0], t[1]), _wide(layer.x * c[0], c[1]))
         c, t = _add(_wide(layer.w * c[0], c[1]), _wide(layer.e, 0)), _add(t, _wide(layer.y, 0))
