@@ -91,7 +91,7 @@ def small(turns: int) -> Iterator[Line]:
         "10 x 10, symmetric": (partial(NTK, X), 15.0),
         "10 x 10, biases": (partial(BIASES, X, Y), 25.0),
         "diag": (partial(NTK.diag, X), 15.0),
-        "diag, biases": (partial(BIASES.diag, X), None),
+        "diag, biases": (partial(BIASES.diag, X), 15.0),
     }
     best = least({name: call for name, (call, _) in calls.items()}, 20 * turns, 50)
     for name, (_, goal) in calls.items():
