@@ -340,21 +340,6 @@ void test_all(const Implementation& isa) {
 }
 
 void test_failures() {
-    for (bool helps : {false, true}) {
-        bool thrown = false;
-        volatile int cancelled = 0;
-        try {
-            run_tasks(
-                8, 2, helps, cancelled,
-                [](const auto& next) {
-                    while (next() >= 0) throw std::runtime_error("a task failed");
-                },
-                [] {});
-        } catch (const std::runtime_error&) {
-            thrown = true;
-        }
-        check(thrown, "an exception in a task reaches the caller", "any", 0, 0, 0);
-    }
     try {
         choose("no such set");
         check(false, "unknown instruction set", "any", 0, 0, 0);
