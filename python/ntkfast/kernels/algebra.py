@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, ClassVar
@@ -25,8 +25,8 @@ from ntkfast.arrays.panels import PANEL_BYTES, panels
 from ntkfast.engines import Run
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.by_parameters import Given
-from ntkfast.kernels.combined import Named, Split, below, wrapped
-from ntkfast.kernels.moving import blocks, contracted, gradient_weights, weight
+from ntkfast.kernels.combined import Named, Split, below, steps_below, wrapped
+from ntkfast.kernels.moving import add_block, blocks, contracted, gradient_weights, weight
 
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
@@ -129,6 +129,16 @@ class Combined(Named, Kernel):
                 values = kernel._by_parameters(inner, given, left, right, V, run)
                 found |= {f"{label}.{name}": value for name, value in values.items()}
         return found
+
+    def _blocks(
+        self, given: Given, X: Any, Y: Any
+    ) -> Iterator[tuple[slice, slice | None, Given, Any, Any]]:
+        """Yield `blocks` with their inputs, as they were collected and in the form for engines."""
+        self._require_host(X.memory)
+        right, others = (X, given[0]) if Y is None else (Y, given[1])
+        for rows, columns in blocks(X, Y):
+            sides = given[0][rows], None if columns is None else others[columns]
+            yield rows, columns, sides, X[rows], None if columns is None else right[columns]
 
     def _require_host(self, array: Any) -> None:
         if places.of(array) is not places.HOST:
@@ -246,6 +256,15 @@ class Sum(Folded):
         found = self._of_parts(names, given, X, Y, V, run)
         return {name: found[name] for name in names}
 
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        self._require_host(out)
+        for label, part in zip(self.named_kernels(), self._each(X, Y), strict=True):
+            if inner := steps_below(label, steps):
+                kernel, left, right = part
+                kernel._add_slopes(inner, given, left, right, out, run)
+
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.kernels))
 
@@ -306,24 +325,35 @@ class Product(Folded):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        self._require_host(X.memory)
         found = dict.fromkeys(names, 0.0)
-        for rows, columns in blocks(X, Y):
-            weights, part = weight(V, rows, columns, Y), X[rows]
-            other = None if columns is None else (X if Y is None else Y)[columns]
-            source = given[0] if given[1] is None else given[1]
-            sides = given[0][rows], None if columns is None else source[columns]
-            for k, (label, kernel) in enumerate(self.named_kernels().items()):
+        for rows, columns, sides, X_part, Y_part in self._blocks(given, X, Y):
+            weights, parts = weight(V, rows, columns, Y), self._each(X_part, Y_part)
+            for k, (label, (kernel, one, two)) in enumerate(
+                zip(self.named_kernels(), parts, strict=True)
+            ):
                 inner = below(label, names)
                 if not inner:
                     continue
-                *_, one, two = list(self._each(part, other))[k]
-                scaled = Weights(weights * self._others(k, part, other, run))
+                scaled = Weights(weights * self._others(k, X_part, Y_part, run))
                 for name, value in kernel._by_parameters(
                     inner, sides, one, two, scaled, run
                 ).items():
                     found[f"{label}.{name}"] += value
         return found
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        for rows, columns, sides, X_part, Y_part in self._blocks(given, X, Y):
+            parts = self._each(X_part, Y_part)
+            for k, (label, (kernel, one, two)) in enumerate(
+                zip(self.named_kernels(), parts, strict=True)
+            ):
+                if inner := steps_below(label, steps):
+                    others = self._others(k, X_part, Y_part, run)
+                    slope = np.zeros_like(others)
+                    kernel._add_slopes(inner, sides, one, two, slope, run)
+                    add_block(out, slope * others, rows, columns, Y)
 
     def __repr__(self) -> str:
         return " * ".join(map(wrapped, self.kernels))
@@ -410,6 +440,20 @@ class Multiple(Wrapped):
             ways = partial(kernel._gram, run=run), partial(kernel._product, run=run)
             found["factor"] = contracted(*ways, left, right, V)
         return {name: found[name] for name in names}
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        self._require_host(out)
+        ((kernel, left, right),) = self._each(X, Y)
+        part = np.zeros(out.shape, out.dtype)
+        if inner := steps_below("kernel", steps):
+            kernel._add_slopes(inner, given, left, right, part, run)
+            out += self._scale(part)
+        if "factor" in steps:
+            kernel._gram(left, right, part, run)
+            part *= steps["factor"]
+            out += part
 
     def __repr__(self) -> str:
         return f"{self.factor!r} * {wrapped(self.kernel)}"

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.arrays.collections import FloatArray
@@ -98,9 +98,11 @@ def scaled(value: float, exponent: int) -> float:
         return math.copysign(math.inf, value)
 
 
-def both_scaled(values: Any, scales: tuple[float, float], exponent: int) -> NDArray[np.float64]:
+def both_scaled(
+    values: Any, scales: tuple[float, float], exponent: int, dtype: DTypeLike = np.float64
+) -> NDArray[Any]:
     """Return NTK and NNGP of inputs with themselves, (n, 2), from the values of the layers."""
-    both = np.empty((len(values.nngp), 2))
+    both = np.empty((len(values.nngp), 2), dtype)
     with np.errstate(over="ignore", under="ignore"):
         for k, value in enumerate((values.ntk, values.nngp)):
             both[:, k] = np.ldexp(scales[k] * value, exponent)

@@ -233,23 +233,18 @@ class Parametrised(Differentiable):
         self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
         """Add the derivative along steps to a matrix."""
-        for name, step in steps.items():
-            self._add_slope(name, step, given, X, Y, out, run)
-
-    def _add_slope(
-        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
-    ) -> None:
-        """Add step dK/dp to a matrix."""
-        if not self._moves(name):
+        moving = [name for name in steps if self._moves(name)]
+        if not moving:
             return
         total, part = np.zeros(out.shape), np.empty(out.shape)
-        weights = self._stencil(name)[1]
-        for weight, (kernel, left, right) in zip(
-            weights, self._neighbours(name, given), strict=True
-        ):
-            kernel._gram(left, right, part, run)
-            part *= step * float(weight)
-            total += part
+        for name in moving:
+            neighbours = self._neighbours(name, given)
+            for weight, (kernel, left, right) in zip(
+                self._stencil(name)[1], neighbours, strict=True
+            ):
+                kernel._gram(left, right, part, run)
+                part *= steps[name] * float(weight)
+                total += part
         out += total
 
     def _moves(self, name: str) -> bool:

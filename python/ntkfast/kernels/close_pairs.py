@@ -44,6 +44,27 @@ def lost_at(lost: Any, before: Any, p: Any, ratio: Doubles) -> Doubles:
     return np.asarray(lost + (before - ratio) * (before + ratio) * p)
 
 
+def squared_distances(X: Doubles, Y: Doubles) -> Doubles:
+    """Return |x - y|^2 for rows x and y of two matrices."""
+    gap = X - Y
+    return np.asarray(np.einsum("ij,ij->i", gap, gap))
+
+
+def squared_chords(X: Doubles, n: Doubles, Y: Doubles, m: Doubles) -> Doubles:
+    """Return |x/n - y/m|^2 for rows x and y of two matrices, and their norms.
+
+    With e = x - t y this is (|e|^2 - (n - t m)^2) / (t n m), t any float near n / m: rows that are
+    multiples of each other differ by nothing.
+    """
+    ratio = ratio_of(n, m)
+    value, rest = exact_product(ratio[:, None], Y)
+    gap = ((X - value) - rest) / n[:, None]
+    length = ratio * m
+    along = np.einsum("ij,ij->i", gap, (X + value) / (n + length)[:, None])
+    squared = np.einsum("ij,ij->i", gap, gap) - along**2
+    return np.asarray(np.maximum(squared, 0) * (n / length))
+
+
 def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:
     """Return a product and its rounding error: Dekker, Numerische Mathematik 18 (1971)."""
     value = a * b

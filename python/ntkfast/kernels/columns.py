@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -18,7 +18,7 @@ from ntkfast.engines import Run
 from ntkfast.kernels.arithmetic import maker
 from ntkfast.kernels.base import Kernel, checked_kernel
 from ntkfast.kernels.by_parameters import Given
-from ntkfast.kernels.combined import Named, wrapped
+from ntkfast.kernels.combined import Named, steps_below, wrapped
 
 Item = TypeVar("Item")
 SCALES = "length_scales."  # before the number of a column, as a parameter
@@ -112,6 +112,13 @@ class OfColumns(Named, Kernel):
         inner = [name.partition(".")[2] for name in names]
         found = self.kernel._by_parameters(inner, (X_given, Y_given), X.inner, _inner(Y), V, run)
         return {f"kernel.{name}": value for name, value in found.items()}
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        X_given, Y_given = (None if one is None else self._changed(one) for one in given)
+        inner = steps_below("kernel", steps)
+        self.kernel._add_slopes(inner, (X_given, Y_given), X.inner, _inner(Y), out, run)
 
 
 def _products(A: FloatArray, B: FloatArray) -> NDArray[np.float64]:
@@ -212,6 +219,28 @@ class ARD(OfColumns):
             turned = Weights(matrix, right, V.left)
             sums += _products(sides[1][rows], self._inner_gradient(Y[rows], X, turned, run))
         return sums
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        super()._add_slopes(steps, given, X, Y, out, run)
+        rates = np.array([-steps.get(f"{SCALES}{k}", 0) for k in range(X.width)])
+        if not rates.any():
+            return
+        inner, other = X.inner, _inner(Y)
+        self.kernel._movable(inner, other)
+        rates /= self.length_scales
+        ways = [(self._changed(one) * rates).astype(X.dtype) for one in given if one is not None]
+        part = np.empty(out.shape, out.dtype)
+        self.kernel._moving(inner, inner if other is None else other, ways[0], part, run)
+        out += part
+        if other is None:
+            out += part.T
+            return
+        for rows in panels(len(other), len(inner) * out.itemsize):
+            part = np.empty((len(other[rows]), len(inner)), out.dtype)
+            self.kernel._moving(other[rows], inner, ways[1][rows], part, run)
+            out[:, rows] += part.T
 
     def __repr__(self) -> str:
         return f"{wrapped(self.kernel)}.ard({list(self.length_scales)})"

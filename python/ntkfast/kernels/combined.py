@@ -69,3 +69,8 @@ def wrapped(kernel: object) -> str:
 def below(label: str, names: Iterable[str]) -> list[str]:
     """Return the names of parameters that are those of a part, without its own."""
     return [name.removeprefix(f"{label}.") for name in names if name.startswith(f"{label}.")]
+
+
+def steps_below(label: str, steps: Mapping[str, float]) -> dict[str, float]:
+    """Return the steps of parameters that are those of a part."""
+    return {name: steps[f"{label}.{name}"] for name in below(label, steps)}

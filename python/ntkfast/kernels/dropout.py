@@ -8,7 +8,8 @@ of the means over the masks.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,11 +19,14 @@ from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.kernels.balance import both_scaled, scaled
 from ntkfast.kernels.base import KernelOfNetwork
+from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.dense import NetworkKernel
 from ntkfast.kernels.layer_rows import facts_of
-from ntkfast.kernels.layers import Array, Layer, Layers, carry
-from ntkfast.kernels.moving import REACH, gradient_weights, stencil
+from ntkfast.kernels.layers import Array, Layer, Layers, carry, diagonal
+from ntkfast.kernels.moving import REACH, curve_stencil, gradient_weights, stencil
 from ntkfast.kernels.network_curve import NetworkCurve
+
+Way: TypeAlias = Callable[[Layers, Array], Any]  # from layers and squared norms to both kernels
 
 
 class DropoutKernel(KernelOfNetwork):
@@ -111,12 +115,58 @@ class DropoutKernel(KernelOfNetwork):
 
     def _own_rates(self, X: Rows) -> NDArray[np.float64]:
         """Return the derivatives of rows with themselves by their squared norms."""
-        rates = np.zeros(len(X))
-        norms = X.norms.astype(np.float64)
-        for share, weight in zip(*stencil(1.0, REACH), strict=True):
-            values = NetworkKernel._own(self._apart, share * norms, X.data.shape[1])
-            rates += float(weight) * values[:, self._apart._slot]
-        return np.where(norms > 0, rates / np.where(norms > 0, 2 * norms**2, 1), 0)
+        norms, dim = X.norms.astype(np.longdouble), X.data.shape[1]
+        rates = sum(
+            weight * self._wide(diagonal, share * norms, dim)
+            for share, weight in zip(*stencil(1.0, REACH), strict=True)
+        )
+        return np.where(norms > 0, rates / np.where(norms > 0, 2 * norms**2, 1), 0).astype(float)
+
+    def _by_parameters(
+        self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
+    ) -> dict[str, float]:
+        found = self._apart._by_parameters(names, given, X, Y, V, run)
+        for name in names if Y is None else ():
+            if self._moves(name):
+                same, apart = (self._own_slope(name, X, way) for way in (diagonal, at_equal))
+                found[name] += float(np.dot(_diagonal_of(V), same - apart))
+        return found
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        part = np.zeros(out.shape, out.dtype)
+        self._apart._add_slopes(steps, given, X, Y, part, run)
+        if Y is None:
+            own = np.zeros(len(X))
+            for name, step in steps.items():
+                if self._moves(name):
+                    own += step * self._own_slope(name, X, diagonal)
+            np.fill_diagonal(part, own)
+        out += part
+
+    def _own_slope(self, name: str, X: Rows, way: Way) -> NDArray[np.float64]:
+        """Return the derivatives of rows with themselves, or with equal ones, by a parameter."""
+        norms, dim = X.norms.astype(np.longdouble), X.data.shape[1]
+        total = sum(
+            weight * self._moved(name, node)._wide(way, norms, dim)
+            for node, weight in zip(*curve_stencil(self, name), strict=True)
+        )
+        return np.asarray(total, np.float64)
+
+    def _wide(self, way: Way, norms: Array, dim: int) -> Array:
+        """Return values at pairs of equal rows in extended precision."""
+        facts = facts_of(self._apart, dim)
+        values = way(facts.layers, norms**2)
+        both = both_scaled(values, facts.scales, facts.exponent, norms.dtype)
+        return both[:, self._apart._slot]
+
+
+def _diagonal_of(V: Weights) -> FloatArray:
+    if V.left is not None and V.right is not None:
+        return np.asarray(np.einsum("ij,ij->i", V.left, V.right, dtype=np.float64))
+    assert V.matrix is not None
+    return np.asarray(np.diagonal(V.matrix), np.float64)
 
 
 class Apart(NetworkKernel):

@@ -7,7 +7,7 @@ stays so in first order, for none is negative.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -103,9 +103,10 @@ class Walk:
             return [(X, X, Weights(None, *both), None)]
         return [(X, Y, V, None), (Y, X, Weights(None, V.right, V.left), None)]
 
-    def add(self, name: str, step: float, out: FloatArray, run: Run) -> None:
-        """Add step dK/dp to a matrix."""
-        X, Y, steps = self.X, self.Y, step * self.steps[name][None]
+    def add(self, along: Mapping[str, float], out: FloatArray, run: Run) -> None:
+        """Add the derivative along steps of all parameters to a matrix, in one walk."""
+        X, Y = self.X, self.Y
+        steps = np.array([sum(along[name] * one for name, one in self.steps.items())])
 
         def half(left: Rows, right: Rows) -> FloatArray:
             part = np.empty((len(left), len(right)), left.dtype)

@@ -107,6 +107,12 @@ def stencil(p: float, reach: float) -> Stencil:
     return nodes, tuple(at_p * (1 / z - np.sum(1 / z)) / np.longdouble(width))
 
 
+def curve_stencil(kernel: Any, name: str) -> Stencil:
+    """Return a `stencil` for values of a kernel that are known in extended precision."""
+    reach = CURVE_REACH / max(kernel.parameter_depth / 5, 1.0)
+    return stencil(kernel.parameters()[name], reach)
+
+
 def _short(value: float) -> float:
     mantissa, exponent = math.frexp(value)
     return math.ldexp(round(mantissa * 2.0**24) / 2.0**24, exponent)
@@ -114,8 +120,7 @@ def _short(value: float) -> float:
 
 def _curve_slope(kernel: Any, name: str, dim: int) -> Callable[[Doubles, Doubles], Any]:
     """Return the derivative of a zonal kernel by a parameter: at equal rows, and what it lacks."""
-    reach = CURVE_REACH / max(kernel.parameter_depth / 5, 1.0)
-    nodes, weights = stencil(kernel.parameters()[name], reach)
+    nodes, weights = curve_stencil(kernel, name)
     curves = [kernel._moved(name, node).curve(dim, 1.0) for node in nodes]
 
     def parts(v: Doubles, vc: Doubles) -> tuple[Any, Doubles]:
@@ -205,6 +210,15 @@ def blocks(X: Collection, Y: Collection | None) -> Iterator[tuple[slice, slice |
         yield rows, None
         if rows.stop < len(X):
             yield rows, slice(rows.stop, None)
+
+
+def add_block(
+    out: FloatArray, part: FloatArray, rows: slice, columns: slice | None, Y: Collection | None
+) -> None:
+    """Add what was found for a block, and where that is one of two symmetric ones for both."""
+    out[rows, rows if columns is None else columns] += part
+    if Y is None and columns is not None:
+        out[columns, rows] += part.T
 
 
 def weight(V: Weights, rows: slice, columns: slice | None, Y: Collection | None) -> FloatArray:

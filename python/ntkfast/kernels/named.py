@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Self
@@ -16,9 +16,11 @@ from ntkfast.activations.base import Complex
 from ntkfast.activations.names import rectified_monomial
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
+from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.by_parameters import Given
+from ntkfast.kernels.close_pairs import squared_chords, squared_distances
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import Layer
@@ -32,6 +34,7 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.powers import Powers
 
 INPUTS = ("euclidean", "sphere", "homogeneous")
+NEAR = 0.99  # an exponential above this has lost digits of its exponent
 MOST_POWERS = 40  # terms of the expansion of an exponential
 
 
@@ -246,23 +249,39 @@ class ExponentialPower(RowKernel):
         on_host(places.of(X.memory))
         return {name: contracted(slope, None, X, Y, V) for name in names}
 
-    def _add_slope(
-        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
-        part = np.empty(out.shape, out.dtype)
-        self._slope(X, Y, part, run)
-        out += part * out.dtype.type(step)
+        for step in steps.values():
+            part = np.empty(out.shape, out.dtype)
+            self._slope(X, Y, part, run)
+            part *= step
+            out += part
 
     def _slope(self, X: Rows, Y: Rows | None, out: FloatArray, run: Run) -> None:
-        """Write dK/dc = -r^gamma K, r^gamma = -log(K) / c from K: all digits where it is not small.
-
-        What is lost at small distances is rounding of K itself.
-        """
+        """Write dK/dc = -r^gamma K, r^gamma = -log(K) / c from K where that keeps its digits."""
+        other = X if Y is None else Y
         self._gram(X, Y, out, run)
-        size = np.multiply.outer(X.norms, (X if Y is None else Y).norms)
         with np.errstate(divide="ignore", invalid="ignore"):
-            one = out / size if self.inputs == "homogeneous" else out
-            out *= np.where(one > 0, np.log(one), 0) / self.c
+            size = np.multiply.outer(X.norms, other.norms) if self.inputs == "homogeneous" else 1
+            one = out / size
+            power = np.where(one > 0, np.log(one), 0) / -self.c
+        near = one > NEAR
+        if self.inputs != "euclidean":  # those of zeros are not near, but at right angles
+            near &= np.logical_and.outer(X.norms > 0, other.norms > 0)
+        i, j = np.nonzero(near)
+        for some in panels(len(i), 8 * X.data.shape[1]):
+            at = i[some], j[some]
+            x, y = (side.data[k].astype(np.float64) for side, k in zip((X, other), at, strict=True))
+            if self.inputs == "euclidean":
+                squared = squared_distances(x, y)
+            else:
+                n, m = (
+                    side.norms[k].astype(np.float64) for side, k in zip((X, other), at, strict=True)
+                )
+                squared = squared_chords(x, n, y, m)
+            power[at] = squared ** (self.gamma / 2)
+        out *= -power
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, None, Rows, Rows]:
         plan, *_ = self._map(X, Y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from ntkfast.engines import Run
 from ntkfast.kernels.algebra import Pair, Wrapped
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.by_parameters import Given
-from ntkfast.kernels.combined import Split, below, wrapped
-from ntkfast.kernels.moving import blocks, gradient_weights, weight
+from ntkfast.kernels.combined import Split, below, steps_below, wrapped
+from ntkfast.kernels.moving import add_block, gradient_weights, weight
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
 MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
@@ -84,8 +84,8 @@ class Normalized(Wrapped):
         return kernel._movable(one, other)
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
-        left = self._lengths("X", X).over()
-        right = left if Y is None else self._lengths("Y", Y).over()
+        left, *others = self._over(X) if Y is None else self._over(X, Y)
+        right = others[0] if others else left
         for rows, weights in gradient_weights(X, Y, V):
             ((kernel, one, other),) = self._each(X[rows], X if Y is None else Y)
             scaled = (weights * left[rows] * right.T).astype(X.dtype)
@@ -99,7 +99,7 @@ class Normalized(Wrapped):
                 out[rows][few] -= part
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
-        left, right = self._lengths("X", X).over(), self._lengths("Y", Y).over()
+        left, right = self._over(X, Y)
         for rows in panels(len(X), len(Y) * out.itemsize):
             ((kernel, one, other),) = self._each(X[rows], Y)
             panel = np.empty((len(one), len(Y)), X.dtype)
@@ -118,9 +118,8 @@ class Normalized(Wrapped):
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
         self._require_host(X.memory)
-        sides, lengths = [X] if Y is None else [X, Y], []
-        for name, side in zip("XY", sides, strict=False):
-            lengths.append(self._lengths(name, side).over())
+        sides = [X] if Y is None else [X, Y]
+        lengths = self._over(*sides)
         moved = [np.zeros(len(side)) for side in sides]  # by logarithms of squared lengths
         found = dict.fromkeys(names, 0.0)
 
@@ -131,11 +130,9 @@ class Normalized(Wrapped):
             for name, value in inner.items():
                 found[f"kernel.{name}"] += value
 
-        for rows, columns in blocks(X, Y):
+        for rows, columns, part, one, other in self._blocks(given, X, Y):
             there = rows if columns is None else columns
-            one, other = X[rows], None if columns is None else sides[-1][columns]
             weights = weight(V, rows, columns, Y) * lengths[0][rows] * lengths[-1][there].T
-            part = given[0][rows], None if columns is None else given[len(sides) - 1][columns]
             add(part, one, other, weights)
             ((kernel, left, right),) = self._each(one, other)
             panel = np.empty(weights.shape, X.dtype)
@@ -147,6 +144,43 @@ class Normalized(Wrapped):
             for few in panels(len(side), 1, LEAST_ROWS):
                 add((one[few], None), side[few], None, np.diag(number[few] * length[few, 0] ** 2))
         return found
+
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    ) -> None:
+        self._require_host(out)
+        sides, inner = [X] if Y is None else [X, Y], steps_below("kernel", steps)
+        lengths, moved = self._over(*sides), []  # by logarithms of lengths
+        for side, length, number in zip(sides, lengths, given, strict=False):
+            moved.append(self._own_slopes(inner, number, side, run)[:, None] * length**2 / 2)
+        for rows, columns, part, one, other in self._blocks(given, X, Y):
+            there = rows if columns is None else columns
+            ((kernel, left, right),) = self._each(one, other)
+            slope = np.zeros((len(left), len(left if right is None else right)), out.dtype)
+            kernel._add_slopes(inner, part, left, right, slope, run)
+            panel = np.empty_like(slope)
+            kernel._gram(left, right, panel, run)
+            total = slope - panel * (moved[0][rows] + moved[-1][there].T)
+            total *= lengths[0][rows] * lengths[-1][there].T
+            if Y is None and columns is None:
+                np.fill_diagonal(total, 0)  # of ones
+            add_block(out, total, rows, columns, Y)
+
+    def _own_slopes(
+        self, steps: Mapping[str, float], given: Any, X: Any, run: Run
+    ) -> NDArray[np.float64]:
+        """Return the derivatives along steps of the kernel at pairs of equal inputs."""
+        found = np.empty(len(X))
+        for few in panels(len(X), 1, LEAST_ROWS):
+            ((kernel, inputs, _),) = self._each(X[few], None)
+            block = np.zeros((len(inputs),) * 2, X.dtype)
+            kernel._add_slopes(steps, (given[few], None), inputs, None, block, run)
+            found[few] = np.diagonal(block)
+        return found
+
+    def _over(self, *sides: Any) -> list[NDArray[np.float64]]:
+        """Return one over the lengths of each side."""
+        return [self._lengths(name, side).over() for name, side in zip("XY", sides, strict=False)]
 
     @property
     def _across(self) -> float:

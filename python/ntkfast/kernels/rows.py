@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -171,23 +171,16 @@ class RowKernel(Kernel):
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
         found: dict[str, float] = {}
-        zonal = tuple(name for name in names if self._moves(name)) if self.is_zonal else ()
-        for name, (first, factor) in proportional(self, zonal, X.data.shape[1]).items():
-            if first != name:
-                if first in found:
-                    found[name] = factor * found[first]
-                continue
-            slope = self._parameter_profile(name, X, Y)
-            if slope is None:
-                continue
+        for slope, shares in self._along_profiles(names, X, Y):
             if places.of(X.memory) is not places.HOST:
-                found[name] = cuda.engine.weighed(slope, X, X if Y is None else Y, V, run.threads)
-                continue
+                total = cuda.engine.weighed(slope, X, X if Y is None else Y, V, run.threads)
+            else:
 
-            def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:
-                run.engine.matmul(slope, X, Y, V, out, run.threads)
+                def product(X: Any, Y: Any, V: Any, out: Any, slope: ProfileMap = slope) -> None:
+                    run.engine.matmul(slope, X, Y, V, out, run.threads)
 
-            found[name] = contracted(partial(engines.gram, run, slope), product, X, Y, V)
+                total = contracted(partial(engines.gram, run, slope), product, X, Y, V)
+            found |= {name: share * total for name, share in shares.items()}
         moving = [name for name in names if name not in found and self._moves(name)]
         if walk := self._moving_layers(moving, X, Y):
             found |= walk.sums(V, run)
@@ -195,19 +188,30 @@ class RowKernel(Kernel):
         found |= super()._by_parameters(rest, given, X, Y, V, run)
         return {name: found[name] for name in names}
 
-    def _add_slope(
-        self, name: str, step: float, given: Given, X: Any, Y: Any, out: FloatArray, run: Run
+    def _add_slopes(
+        self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
-        slope = self._parameter_profile(name, X, Y) if self.is_zonal else None
-        if slope is None:
-            if self._moves(name) and (walk := self._moving_layers([name], X, Y)):
-                walk.add(name, step, out, run)
-            else:
-                super()._add_slope(name, step, given, X, Y, out, run)
-            return
-        part = np.empty(out.shape, out.dtype)
-        engines.gram(run, slope, X, Y, part)
-        out += part * out.dtype.type(step)
+        left = {name: step for name, step in steps.items() if self._moves(name)}
+        for slope, shares in self._along_profiles(list(left), X, Y):
+            part = np.empty(out.shape, out.dtype)
+            engines.gram(run, slope, X, Y, part)
+            part *= sum(share * left.pop(name) for name, share in shares.items())
+            out += part
+        if walk := self._moving_layers(list(left), X, Y):
+            walk.add({name: left.pop(name) for name in walk.steps}, out, run)
+        super()._add_slopes(left, given, X, Y, out, run)
+
+    def _along_profiles(
+        self, names: Sequence[str], X: Rows, Y: Rows | None
+    ) -> Iterator[tuple[ProfileMap, dict[str, float]]]:
+        """Yield derivatives by parameters that are profiles, and of which, times which numbers."""
+        moving = tuple(name for name in names if self._moves(name)) if self.is_zonal else ()
+        shares: dict[str, dict[str, float]] = {}
+        for name, (first, share) in proportional(self, moving, X.data.shape[1]).items():
+            shares.setdefault(first, {})[name] = share
+        for first, some in shares.items():
+            if slope := self._parameter_profile(first, X, Y):
+                yield slope, some
 
     def _moving_layers(self, names: Sequence[str], X: Rows, Y: Rows | None) -> Walk | None:
         self._check_range(X, Y)
