@@ -17,10 +17,11 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows, Weights
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap
-from ntkfast.kernels.algebra import Combined, Folded, Multiple, Product, Sum
+from ntkfast.kernels.algebra import Combined, Folded, Product, Sum
 from ntkfast.kernels.algebra_curves import CombinedCurve, ProductCurve, SumCurve, WrappedCurve
 from ntkfast.kernels.arithmetic import maker
 from ntkfast.kernels.base import Kernel, checked_kernel
+from ntkfast.kernels.multiples import Multiple
 from ntkfast.kernels.normalized import Normalized
 from ntkfast.kernels.profile import compile_profile
 from ntkfast.kernels.rows import PROFILE_ERROR, RowKernel, at_equal_rows, common_norm

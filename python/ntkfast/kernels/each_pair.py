@@ -9,7 +9,8 @@ that of the pair turned around.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ntkfast.engines import Run
 from ntkfast.kernels.base import KernelOfNetwork
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.gradients import on_host
-from ntkfast.kernels.moving import gradient_weights
+from ntkfast.kernels.moving import contracted, gradient_weights
 
 PANEL_BYTES = 1 << 23  # of what a walk keeps of its pairs
 # Rows and columns, and their inputs: which of them are one and the same.
@@ -75,6 +76,10 @@ class EachPair(KernelOfNetwork):
     def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
         """Return the derivatives of these logarithms by a parameter."""
 
+    def _constant_rate(self, name: str, X: Any) -> float | None:
+        """Return the logarithmic derivative by a parameter, where it is the same of all pairs."""
+        return None
+
     @abstractmethod
     def _has_slopes(self) -> bool:
         """Whether the derivatives of its dual kernels are known."""
@@ -109,13 +114,28 @@ class EachPair(KernelOfNetwork):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        steps = {name: self._constant_steps(name, X) for name in names if self._moves(name)}
-        if not steps or not self._has_slopes():
-            return super()._by_parameters(names, given, X, Y, V, run)
-        on_host(places.of(X.memory))
-        with np.errstate(all="ignore"):
-            sums = self._by_halves(X, Y, V)
-        return {name: float(sums @ steps[name]) if name in steps else 0.0 for name in names}
+        rates, rest = self._rates(names, X)
+        found = dict.fromkeys(names, 0.0)
+        if rates or (rest and self._has_slopes()):
+            on_host(places.of(X.memory))
+        if rates:
+            total = contracted(
+                partial(self._gram, run=run), partial(self._product, run=run), X, Y, V
+            )
+            found |= {name: rate * total for name, rate in rates.items()}
+        if rest and self._has_slopes():
+            with np.errstate(all="ignore"):
+                sums = self._by_halves(X, Y, V)
+            found |= {name: float(sums @ self._constant_steps(name, X)) for name in rest}
+        elif rest:
+            found |= super()._by_parameters(rest, given, X, Y, V, run)
+        return found
+
+    def _rates(self, names: Iterable[str], X: Any) -> tuple[dict[str, float], list[str]]:
+        """Return the rates of parameters that have one, and the others that move."""
+        moving = {name: self._constant_rate(name, X) for name in names if self._moves(name)}
+        rates = {name: rate for name, rate in moving.items() if rate is not None}
+        return rates, [name for name in moving if name not in rates]
 
     def _by_halves(self, X: Any, Y: Any, V: Weights) -> NDArray[np.float64]:
         """Return the derivatives of sum_ij V_ij K(X_i, Y_j) by the logarithms of constants."""
@@ -141,11 +161,16 @@ class EachPair(KernelOfNetwork):
     def _add_slopes(
         self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
-        moving = {name: step for name, step in steps.items() if self._moves(name)}
-        if not moving or not self._has_slopes():
-            super()._add_slopes(moving, given, X, Y, out, run)
+        rates, rest = self._rates(steps, X)
+        if any(rates.values()):
+            part = np.empty(out.shape, out.dtype)
+            self._gram(X, Y, part, run)
+            part *= sum(steps[name] * rate for name, rate in rates.items())
+            out += part
+        if not rest or not self._has_slopes():
+            super()._add_slopes({name: steps[name] for name in rest}, given, X, Y, out, run)
             return
-        along = sum(step * self._constant_steps(name, X) for name, step in moving.items())
+        along = sum(steps[name] * self._constant_steps(name, X) for name in rest)
         left = self._alone(X)
         right = left if Y is None else self._alone(Y)
 

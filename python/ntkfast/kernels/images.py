@@ -292,6 +292,11 @@ class ImageKernel(EachPair):
 
         return steps_of(self, name, X.shape)
 
+    def _constant_rate(self, name: str, X: Any) -> float | None:
+        from ntkfast.kernels.image_parameters import rate_of
+
+        return rate_of(self, name, X.shape)
+
     def _has_slopes(self) -> bool:
         return not self._without_slopes()
 

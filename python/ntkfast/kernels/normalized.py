@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from ntkfast.arrays.collections import Collection, FloatArray, Weights
 from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
-from ntkfast.kernels.algebra import Pair, Wrapped
+from ntkfast.kernels.algebra import Pair
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.combined import Split, below, steps_below, wrapped
 from ntkfast.kernels.moving import add_block, gradient_weights, weight
+from ntkfast.kernels.multiples import Wrapped
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
 MODERATE = 2.0**32  # a length within this of 1 takes no number out of range
