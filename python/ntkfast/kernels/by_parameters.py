@@ -225,7 +225,8 @@ class Parametrised(Differentiable):
             name: checks.number(f"steps[{name!r}]", steps[name])
             for name in _known("steps", self.parameters(), steps)
         }
-        self._add_slopes(moving, given, left, right, result, run)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._add_slopes(moving, given, left, right, result, run)
         check_finite(place, result, "steps")
         return result
 

@@ -196,14 +196,25 @@ class ARD(OfColumns):
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
     ) -> dict[str, float]:
-        numbers = [int(name.removeprefix(SCALES)) for name in names if name.startswith(SCALES)]
-        rest = [name for name in names if not name.startswith(SCALES)]
+        scales = [name for name in names if name.startswith(SCALES)]
+        rest = [name for name in names if name not in scales]
         found = super()._by_parameters(rest, given, X, Y, V, run)
-        if numbers:
+        if scales and self._has_gradient(X, Y):
             moves = self._moves_of_columns(given, X, Y, V, run)
-            for k in numbers:  # a column z over its length scale l moves by -z / l
-                found[f"{SCALES}{k}"] = float(-moves[k] / self.length_scales[k])
+            for name in scales:  # a column z over its length scale l moves by -z / l
+                k = int(name.removeprefix(SCALES))
+                found[name] = float(-moves[k] / self.length_scales[k])
+        else:
+            found |= Kernel._by_parameters(self, scales, given, X, Y, V, run)
         return {name: found[name] for name in names}
+
+    def _has_gradient(self, X: Any, Y: Any) -> bool:
+        """Whether the kernel has derivatives by its inputs; if not length scales take values."""
+        try:
+            self.kernel._movable(X.inner, _inner(Y))
+        except TypeError:
+            return False
+        return True
 
     def _moves_of_columns(
         self, given: Given, X: Any, Y: Any, V: Weights, run: Run
@@ -224,20 +235,21 @@ class ARD(OfColumns):
         self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
         super()._add_slopes(steps, given, X, Y, out, run)
-        rates = np.array([-steps.get(f"{SCALES}{k}", 0) for k in range(X.width)])
-        if not rates.any():
+        scales = {name: step for name, step in steps.items() if name.startswith(SCALES)}
+        if not scales or not self._has_gradient(X, Y):
+            Kernel._add_slopes(self, scales, given, X, Y, out, run)
             return
-        inner, other = X.inner, _inner(Y)
-        self.kernel._movable(inner, other)
-        rates /= self.length_scales
+        inner, other, rates = X.inner, _inner(Y), np.zeros(X.width)
+        for name, step in scales.items():
+            k = int(name.removeprefix(SCALES))
+            rates[k] = -step / self.length_scales[k]
         ways = [(self._changed(one) * rates).astype(X.dtype) for one in given if one is not None]
         part = np.empty(out.shape, out.dtype)
         self.kernel._moving(inner, inner if other is None else other, ways[0], part, run)
-        out += part
         if other is None:
-            out += part.T
-            return
-        for rows in panels(len(other), len(inner) * out.itemsize):
+            places.HOST.add_mirrored(part)
+        out += part
+        for rows in panels(len(other), len(inner) * out.itemsize) if other is not None else ():
             part = np.empty((len(other[rows]), len(inner)), out.dtype)
             self.kernel._moving(other[rows], inner, ways[1][rows], part, run)
             out[:, rows] += part.T
