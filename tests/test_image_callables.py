@@ -85,6 +85,20 @@ def test_against_closed_forms(name: str, function: Any, tolerance: float, which:
     np.testing.assert_array_equal(net.both(half)[1], net.ntk(half))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["monomial(2)", *(pytest.param(f"{one}monomial(3)", marks=SLOW) for one in ("", "rectified_"))],
+)
+def test_other_degrees(name: str) -> None:
+    """The slope of a power grows with both norms; a Dual without a degree is told no power."""
+    X = images()
+    for known, wanted in zip(networks(name), networks(stated(name)), strict=True):
+        for kind in ("ntk", "nngp"):
+            exact = getattr(wanted, kind)(X)
+            size = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
+            assert np.all(np.abs(getattr(known, kind)(X) - exact) <= 1e-12 * size)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "exact", "slope"),

@@ -13,6 +13,7 @@ import cases
 import ntkfast as nf
 import sequence_oracle
 from image_oracle import Oracle
+from ntkfast import places
 from walked_cases import (
     CLOSE_IMAGES,
     CLOSE_SEQUENCES,
@@ -131,6 +132,7 @@ def test_parameters_in_both_ways(case: Any, monkeypatch: pytest.MonkeyPatch) -> 
         for known in (True, False):
             if not known:
                 monkeypatch.setattr(type(kernel), "_has_slopes", lambda _: False)
+                monkeypatch.setattr(type(kernel), "_constant_rate", lambda *_: None)
             each = [
                 kernel.parameter_gradient(*given)
                 for given in ((X, Y, V), (X, None, S), (X, Y, (V, V[:2])), (X, None, (V, V)))
@@ -146,3 +148,53 @@ def test_parameters_in_both_ways(case: Any, monkeypatch: pytest.MonkeyPatch) -> 
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-9 * np.abs(other).max())
         total = sum(steps[name] * value for name, value in walked[0].items())
         assert np.sum(V * moved[0]) == pytest.approx(total, rel=1e-12)
+
+
+C, D = nf.Conv, nf.Dense
+FACTORS = {  # networks with parameters that multiply values of all pairs, and which do not
+    "flatten": (nf.Convolutional(2), ()),
+    "pools": (nf.ConvNet(C(3, 1.3), "relu", nf.AvgPool(2), C(1, 1.2), "leaky_relu(0.3)"), ()),
+    "last bias": (nf.ConvNet(C(3, 1.3, 0.3), "erf", C(3, 1.2), "abs", nf.SumPool(2)), ("0.",)),
+    "norm": (nf.ConvNet(C(3, 1.3), nf.LayerNorm(), "erf", C(3, 1.2, 0.2), "relu"), ("3.",)),
+    "step": (nf.ConvNet(C(3, 1.3), "step", C(3, 1.2), "relu"), ()),
+    "branches": (nf.ConvNet(C(3, 1.3), nf.Skip("relu", C(3, 1.2)), "relu"), ("1.",)),
+    "product": (nf.ConvNet(C(3), nf.Multiply(("abs", C(2, 0.9)), ("relu", C(1, 1.2)))), ()),
+    "head": (nf.ConvNet(C(3, 1.3), "relu", head=("relu", D(1.1), "relu", D(1.2))), ()),
+    "head with a bias": (
+        nf.ConvNet(C(3, 1.3), "relu", head=("erf", D(1.1, 0.1), "relu", D())),
+        ("0.", "head.1."),
+    ),
+    "square": (nf.ConvNet(C(3, 0.5), "monomial(2)", C(3), "relu"), ()),  # which has no walk
+}
+
+
+@some(FACTORS, {"last bias", "head"})
+def test_parameters_that_multiply_the_kernel(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take no walk, and a walk says the same."""
+    net, others = case
+    X, Y = (np.random.default_rng(k).standard_normal((3, 4, 4, 1)) for k in (0, 1))
+    Y[0], Y[1], V = X[0], 0, cases.rows(3, 3, seed=1)
+    for kernel in (net.ntk, net.nngp):
+        moving = {name: 1.0 for name, value in kernel.parameters().items() if value}
+        multiplying = [name for name in moving if not name.startswith(others)]
+        left = kernel._inputs(places.HOST, X, None)[0]
+        walked = [name for name in moving if kernel._constant_rate(name, left) is None]
+        assert walked == [name for name in moving if name not in multiplying]
+        found = []
+        for _ in range(2):
+            each = [
+                kernel.parameter_gradient(*given, names=multiplying)
+                for given in ((X, Y, V), (X, None, V), (X, Y, (V, V[:3])))
+            ]
+            along = dict.fromkeys(multiplying, 0.5)
+            moved = [kernel.parameter_jvp(*given, along) for given in ((X, Y), (X, None))]
+            found.append((each, moved))
+            monkeypatch.setattr(type(kernel), "_constant_rate", lambda *_: None)
+        monkeypatch.undo()
+        allowed = 64 * EPS if kernel._has_slopes() else 1e-11
+        size = np.sum(np.abs(kernel(X, Y))) + np.sum(np.abs(kernel(X)))
+        (each, moved), (wanted, along) = found
+        for one, other in zip(each, wanted, strict=True):
+            assert one == pytest.approx(other, rel=0, abs=allowed * size)
+        for one, other in zip(moved, along, strict=True):
+            np.testing.assert_allclose(one, other, rtol=allowed, atol=allowed)

@@ -216,8 +216,12 @@ class Forth:
         s = roots * np.where(defect < rest, 1 - defect, rest - 1)
         if one.degree == 0:
             return Pair(s, 0 * s, np.minimum(defect, rest), np.ones_like(s), 0 * s)
-        v = np.minimum(defect, rest)
-        return Pair(s, pair.t * slope * gain, v, pair.ratio, gain * pair.lost)
+        v, t = np.minimum(defect, rest), pair.t * slope * gain
+        if one.degree == 1:
+            return Pair(s, t, v, pair.ratio, gain * pair.lost)
+        q, p = self._variances(k, d)
+        t *= (np.sqrt(q) * np.sqrt(p)) ** (one.degree - 1)
+        return Pair(s, t, v, *self._ratio(k + 1, d))
 
     def _mask_gain(self, kept: float, d: Shift) -> Any:
         """Return what masks multiply covariances by: more than 1 where there is one mask."""
