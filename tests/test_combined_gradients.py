@@ -164,3 +164,27 @@ def test_length_scales_of_sequences() -> None:
         return kernel.with_parameters({"length_scales.1": value})(X)
 
     assert found["length_scales.1"] == pytest.approx(np.sum(pieces(2.0, None, 1.0, at)), rel=1e-9)
+
+
+DROPOUT = nf.compose(nf.Dense(1.1, 0.2), "erf", nf.Dropout(0.3), nf.Dense(1.2, 0.3), "gelu").ntk
+MASKED = nf.ConvNet(nf.Conv(3, 1.2, 0.1), "relu", nf.Dropout(0.3), nf.Conv(2, 1.1), "gelu").ntk
+
+
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [
+        (GAUSSIAN + DROPOUT * GAUSSIAN, (6, 3)),
+        (DROPOUT.normalized(), (6, 3)),
+        pytest.param(MASKED * MASKED + MASKED.normalized(), (3, 3, 3, 1), marks=pytest.mark.slow),
+    ],
+    ids=["rows", "normalised", "images"],
+)
+def test_inputs_that_are_more_than_equal_with_themselves(kernel: Any, shape: Any) -> None:
+    """With dropout an input with itself has a value of its own, in combinations too."""
+    rng = np.random.default_rng(0)
+    X, dX = rng.standard_normal((2, *shape))
+    V = rng.standard_normal((len(X), len(X)))
+    slope = pieces(X, None, dX, lambda Z, _: kernel(Z))
+    close(kernel.jvp(X, None, dX), slope, 1e-10)
+    for weights in (V, (V, np.eye(len(X)))):
+        close(np.sum(kernel.vjp(X, None, weights) * dX), np.sum(V * slope), 1e-10)

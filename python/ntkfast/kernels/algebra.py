@@ -25,7 +25,7 @@ from ntkfast.engines import Run
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.combined import Named, Split, below, steps_below, wrapped
-from ntkfast.kernels.moving import add_block, blocks, gradient_weights, weight
+from ntkfast.kernels.moving import add_block, beside, blocks, gradient_weights, weight
 
 MOST_PANELS = 16  # of one Gram matrix: what parts prepare for each of them is work too
 Pair = tuple[Kernel, Any, Any]  # a part with its inputs on both sides
@@ -245,9 +245,11 @@ class Sum(Folded):
         kernel._moving(left, right, dX, out, run)
         for kernel, left, right in others:
             for rows in panels(len(left), len(right) * out.itemsize):
-                part = np.empty((len(left[rows]), len(right)), out.dtype)
-                kernel._moving(left[rows], right, dX[rows], part, run)
-                out[rows] += part
+                for columns, other in beside(rows, left, None if Y is X else right):
+                    one, block = left[rows], out[rows, columns]
+                    part = np.empty(block.shape, out.dtype)
+                    kernel._moving(one, one if other is None else other, dX[rows], part, run)
+                    block += part
 
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
@@ -302,24 +304,29 @@ class Product(Folded):
         return shape
 
     def _gradient(self, X: Any, Y: Any, V: Weights, out: FloatArray, run: Run) -> None:
-        right = X if Y is None else Y
         for rows, weights in gradient_weights(X, Y, V):
             part, total = np.empty(out[rows].shape, out.dtype), np.zeros(out[rows].shape)
-            for k, (kernel, one, other) in enumerate(self._each(X[rows], right)):
-                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                    scaled = Weights(weights * self._others(k, X[rows], right, run))
-                kernel._gradient(one, other, scaled, part, run)
-                total += part
+            for columns, right in beside(rows, X, Y):
+                some, left = weights[:, columns], X[rows]
+                for k, (kernel, one, other) in enumerate(self._each(left, right)):
+                    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                        scaled = some * self._others(k, left, right, run)
+                    if other is None:  # both places move
+                        scaled /= 2
+                    kernel._gradient(one, other, Weights(scaled), part, run)
+                    total += part
             out[rows] = total
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         for rows in panels(len(X), len(Y) * out.itemsize):
-            part = np.empty((len(X[rows]), len(Y)), out.dtype)
-            out[rows] = 0
-            for k, (kernel, one, other) in enumerate(self._each(X[rows], Y)):
-                kernel._moving(one, other, dX[rows], part, run)
-                with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-                    out[rows] += part * self._others(k, X[rows], Y, run)
+            for columns, right in beside(rows, X, None if Y is X else Y):
+                block, left = out[rows, columns], X[rows]
+                part = np.empty(block.shape, out.dtype)
+                block[:] = 0
+                for k, (kernel, one, other) in enumerate(self._each(left, right)):
+                    kernel._moving(one, one if other is None else other, dX[rows], part, run)
+                    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                        block += part * self._others(k, left, right, run)
 
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Doubles: TypeAlias = NDArray[np.float64]
 
 
-def told_apart(v: Doubles, least: float) -> Doubles:
+def told_apart(v: Doubles, least: Any) -> Doubles:
     """Return 0 where a distance is rounding: what has a pole there would make numbers of it."""
     return np.where(v < least, 0, v)
 
@@ -54,15 +54,16 @@ def squared_chords(X: Doubles, n: Doubles, Y: Doubles, m: Doubles) -> Doubles:
     """Return |x/n - y/m|^2 for rows x and y of two matrices, and their norms.
 
     With e = x - t y this is (|e|^2 - (n - t m)^2) / (t n m), t any float near n / m: rows that are
-    multiples of each other differ by nothing.
+    multiples of each other differ by nothing, and by rounding they do not.
     """
     ratio = ratio_of(n, m)
     value, rest = exact_product(ratio[:, None], Y)
     gap = ((X - value) - rest) / n[:, None]
     length = ratio * m
     along = np.einsum("ij,ij->i", gap, (X + value) / (n + length)[:, None])
-    squared = np.einsum("ij,ij->i", gap, gap) - along**2
-    return np.asarray(np.maximum(squared, 0) * (n / length))
+    whole = np.einsum("ij,ij->i", gap, gap)
+    squared = whole - along**2
+    return told_apart(squared, 16 * np.finfo(whole.dtype).eps * whole) * (n / length)
 
 
 def exact_product(a: Doubles, b: Doubles) -> tuple[Doubles, Doubles]:

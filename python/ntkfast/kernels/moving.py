@@ -236,6 +236,23 @@ def _block(V: Weights, rows: slice, columns: slice) -> FloatArray:
     return V.matrix[rows, columns]
 
 
+def beside(
+    rows: slice, X: Collection, Y: Collection | None
+) -> Iterator[tuple[slice, Collection | None]]:
+    """Yield the columns of a panel of rows with their inputs; None for Y: X in both places.
+
+    None among these stands for the rows themselves: an input with itself may have a value of its
+    own.
+    """
+    if Y is not None:
+        yield slice(None), Y
+        return
+    yield rows, None
+    for columns in (slice(0, rows.start), slice(rows.stop, len(X))):
+        if columns.start < columns.stop:
+            yield columns, X[columns]
+
+
 def gradient_weights(
     X: Collection, Y: Collection | None, V: Weights
 ) -> Iterator[tuple[slice, FloatArray]]:

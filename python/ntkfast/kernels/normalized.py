@@ -16,7 +16,7 @@ from ntkfast.kernels.algebra import Pair
 from ntkfast.kernels.base import LEAST_ROWS, Kernel
 from ntkfast.kernels.by_parameters import Given
 from ntkfast.kernels.combined import Split, below, steps_below, wrapped
-from ntkfast.kernels.moving import add_block, gradient_weights, weight
+from ntkfast.kernels.moving import add_block, beside, gradient_weights, weight
 from ntkfast.kernels.multiples import Wrapped
 
 CACHED = 1 << 17  # bytes of numbers that several operations pass over
@@ -88,32 +88,43 @@ class Normalized(Wrapped):
         left, *others = self._over(X) if Y is None else self._over(X, Y)
         right = others[0] if others else left
         for rows, weights in gradient_weights(X, Y, V):
-            ((kernel, one, other),) = self._each(X[rows], X if Y is None else Y)
-            scaled = (weights * left[rows] * right.T).astype(X.dtype)
-            panel = np.empty(scaled.shape, scaled.dtype)
-            kernel._gram(one, other, panel, run)
-            own = left[rows, 0] ** 2 * np.einsum("ij,ij->i", scaled, panel, dtype=np.float64)
-            kernel._gradient(one, other, Weights(scaled), out[rows], run)
+            ((kernel, one, _),) = self._each(X[rows], None)
+            found = out[rows]
+            part, own = np.empty(found.shape, X.dtype), np.zeros(len(found))
+            found[:] = 0
+            for columns, there in beside(rows, X, Y):
+                ((*_, other),) = self._each(X[rows], there)
+                scaled = (weights[:, columns] * left[rows] * right[columns].T).astype(X.dtype)
+                panel = np.empty(scaled.shape, scaled.dtype)
+                kernel._gram(one, other, panel, run)
+                own += left[rows, 0] ** 2 * np.einsum("ij,ij->i", scaled, panel, dtype=np.float64)
+                if other is None:  # both places move
+                    scaled /= 2
+                kernel._gradient(one, other, Weights(scaled), part, run)
+                found += part
             for few in panels(len(one), 1, LEAST_ROWS):
-                part, at = np.empty(out[rows][few].shape, X.dtype), one[few]
-                kernel._gradient(at, at, Weights(np.diag(own[few]).astype(X.dtype)), part, run)
-                out[rows][few] -= part
+                half = Weights(np.diag(own[few] / 2).astype(X.dtype))
+                kernel._gradient(one[few], None, half, part[few], run)
+            found -= part
 
     def _moving(self, X: Any, Y: Any, dX: FloatArray, out: FloatArray, run: Run) -> None:
         left, right = self._over(X, Y)
         for rows in panels(len(X), len(Y) * out.itemsize):
-            ((kernel, one, other),) = self._each(X[rows], Y)
-            panel = np.empty((len(one), len(Y)), X.dtype)
-            kernel._gram(one, other, panel, run)
+            ((kernel, one, _),) = self._each(X[rows], None)
             own, steps = np.empty(len(one)), dX[rows]
             for few in panels(len(one), 1, LEAST_ROWS):
-                block = np.empty((len(one[few]),) * 2, X.dtype)
-                kernel._moving(one[few], one[few], steps[few], block, run)
+                at, block = one[few], np.empty((len(one[few]),) * 2, X.dtype)
+                kernel._moving(at, at, steps[few], block, run)
                 own[few] = np.diagonal(block)
-            panel *= (left[rows, 0] ** 2 * own)[:, None].astype(X.dtype)
-            part = np.empty_like(panel)
-            kernel._moving(one, other, steps, part, run)
-            out[rows] = (part - panel) * left[rows] * right.T
+            shares = (left[rows, 0] ** 2 * own)[:, None].astype(X.dtype)
+            for columns, there in beside(rows, X, None if Y is X else Y):
+                ((*_, other),) = self._each(X[rows], there)
+                panel = np.empty(out[rows, columns].shape, X.dtype)
+                part = np.empty_like(panel)
+                kernel._gram(one, other, panel, run)
+                kernel._moving(one, one if other is None else other, steps, part, run)
+                part -= panel * shares
+                out[rows, columns] = part * left[rows] * right[columns].T
 
     def _by_parameters(
         self, names: Sequence[str], given: Given, X: Any, Y: Any, V: Weights, run: Run
