@@ -124,10 +124,28 @@ def test_rates_of_close_rows(case: Any) -> None:
                 moved = case.parameter_jvp(x, y, {"c": 1.0})[0, 0]
                 assert moved == pytest.approx(slope, rel=1e-12, abs=0)
                 assert case.parameter_gradient(x, y, [[1.0]])["c"] == moved
-    zero = case.parameter_jvp(np.zeros((1, 3)), np.array([[0, 0, 0], [1.0, 0, 0]]), {"c": 1.0})
     chord = 1.0 if case.inputs == "euclidean" else 2.0 ** (case.gamma / 2)
     wanted = 0.0 if case.inputs == "homogeneous" else -chord * np.exp(-case.c * chord)
-    np.testing.assert_allclose(zero, [[0, wanted]], rtol=1e-12)
+    for dtype, allowed in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        zero = np.zeros((1, 3), dtype), np.array([[0, 0, 0], [1, 0, 0]], dtype)
+        moved = case.parameter_jvp(*zero, {"c": 1.0})
+        tiny = float(np.finfo(dtype).tiny)
+        np.testing.assert_allclose(moved, [[0, wanted]], rtol=allowed, atol=tiny)
+
+
+@pytest.mark.parametrize("inputs", ["euclidean", "sphere", "homogeneous"])
+def test_rates_where_all_rows_are_close(inputs: str) -> None:
+    """Steeper kernels tell what rounding hides; values of float32 are all 1 here."""
+    X = 1 + np.random.default_rng(3).standard_normal((40, 3))
+    X[1], X[2], X[3] = X[0], 3 * X[0], 0
+    for gamma in (1.0, 2.0):
+        kernel = nf.ExponentialPower(gamma, 1e-9, inputs)
+        slope = combined_oracle.slopes(kernel, X[:6], X[:6])["c"]
+        moved = kernel.parameter_jvp(X, None, {"c": 1.0})
+        assert np.array_equal(moved, moved.T)
+        np.testing.assert_allclose(moved[:6, :6], slope, rtol=1e-12, atol=1e-13)
+        single = kernel.parameter_jvp(X.astype(np.float32), None, {"c": 1.0})
+        np.testing.assert_allclose(single, moved, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("last", ["relu", pytest.param("erf", marks=pytest.mark.slow)])

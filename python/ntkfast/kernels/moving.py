@@ -1,8 +1,10 @@
 """Parameters of kernels that can move: their names, and derivatives by them.
 
-A kernel is an analytic function of its parameters. Its derivative is that of the polynomial through
-its values at some neighbouring parameters, for all kernels alike: to some 1e-12 where values are
-those of float64. The nodes have 24 bits, so that their squares, the variances, are exact.
+A kernel is an analytic function of its parameters, and so are its constants and its curve. Where
+none of them states its derivative, that is the one of the polynomial through values at some
+neighbouring parameters: to 1e-16 where values are known in extended precision, and to some 1e-14 of
+what those of float64 are made of. The nodes have 24 bits, so that their squares, the variances, are
+exact.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from ntkfast.kernels.close_pairs import squared_chords, squared_distances
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import Layer
-from ntkfast.kernels.moving import contracted
+from ntkfast.kernels.moving import add_block, blocks, contracted
 from ntkfast.kernels.profile import Reals, compile_profile
 from ntkfast.kernels.rows import PROFILE_ERROR, RowKernel, at_equal_rows
 from ntkfast.kernels.zonal import ZonalKernel
@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
 
 INPUTS = ("euclidean", "sphere", "homogeneous")
 NEAR = 0.99  # an exponential above this has lost digits of its exponent
+STEEPER, ATTEMPTS = 100.0, 4  # of rates by which exponents are found where pairs are close
+FEW = 0.01  # share of pairs that may be subtracted
 MOST_POWERS = 40  # terms of the expansion of an exponential
 
 
@@ -253,35 +255,54 @@ class ExponentialPower(RowKernel):
         self, steps: Mapping[str, float], given: Given, X: Any, Y: Any, out: FloatArray, run: Run
     ) -> None:
         for step in steps.values():
-            part = np.empty(out.shape, out.dtype)
-            self._slope(X, Y, part, run)
-            part *= step
-            out += part
+            for rows, columns in blocks(X, Y):
+                left, right = X[rows], None if columns is None else (X if Y is None else Y)[columns]
+                part = np.empty((len(left), len(left if right is None else right)), out.dtype)
+                self._slope(left, right, part, run)
+                part *= step
+                add_block(out, part, rows, columns, Y)
 
     def _slope(self, X: Rows, Y: Rows | None, out: FloatArray, run: Run) -> None:
-        """Write dK/dc = -r^gamma K, r^gamma = -log(K) / c from K where that keeps its digits."""
-        other = X if Y is None else Y
+        """Write dK/dc = -r^gamma K."""
         self._gram(X, Y, out, run)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            size = np.multiply.outer(X.norms, other.norms) if self.inputs == "homogeneous" else 1
-            one = out / size
-            power = np.where(one > 0, np.log(one), 0) / -self.c
-        near = one > NEAR
-        if self.inputs != "euclidean":  # those of zeros are not near, but at right angles
+        out *= -self._powers(X, Y, out, run)
+
+    def _powers(self, X: Rows, Y: Rows | None, values: FloatArray, run: Run) -> FloatArray:
+        """Return r^gamma of all pairs, from values of the kernel by logarithms.
+
+        Where these lose digits, from those of a steeper kernel while pairs are many, and then from
+        differences of rows.
+        """
+        other = X if Y is None else Y
+        near, rate, powers = np.ones(values.shape, bool), self.c, np.zeros_like(values)
+        size = np.multiply.outer(X.norms, other.norms) if self.inputs == "homogeneous" else 1
+        if self.inputs != "euclidean":  # rows of zeros are equal, and at right angles to others
             near &= np.logical_and.outer(X.norms > 0, other.norms > 0)
-        i, j = np.nonzero(near)
+            powers[np.not_equal.outer(X.norms > 0, other.norms > 0)] = 2 ** (self.gamma / 2)
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                values, rate = np.empty_like(values), STEEPER * rate
+                self._moved("c", rate)._gram(X, Y, values, run)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                one = values / size
+                np.copyto(powers, np.log(one) / -rate, where=near & (one > 0))
+            near &= one > NEAR
+            if np.count_nonzero(near) <= FEW * near.size:
+                break
+        i, j = np.nonzero(near if Y is not None else np.triu(near))
         for some in panels(len(i), 8 * X.data.shape[1]):
             at = i[some], j[some]
-            x, y = (side.data[k].astype(np.float64) for side, k in zip((X, other), at, strict=True))
+            sides = tuple(zip((X, other), at, strict=True))
+            x, y = (side.data[k].astype(np.float64) for side, k in sides)
             if self.inputs == "euclidean":
                 squared = squared_distances(x, y)
             else:
-                n, m = (
-                    side.norms[k].astype(np.float64) for side, k in zip((X, other), at, strict=True)
-                )
+                n, m = (side.norms[k].astype(np.float64) for side, k in sides)
                 squared = squared_chords(x, n, y, m)
-            power[at] = squared ** (self.gamma / 2)
-        out *= -power
+            powers[at] = squared ** (self.gamma / 2)
+            if Y is None:
+                powers[at[::-1]] = powers[at]
+        return powers
 
     def _slopes(self, X: Rows, Y: Rows) -> tuple[Map, None, Rows, Rows]:
         plan, *_ = self._map(X, Y)
