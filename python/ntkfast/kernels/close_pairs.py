@@ -54,7 +54,7 @@ def squared_chords(X: Doubles, n: Doubles, Y: Doubles, m: Doubles) -> Doubles:
     """Return |x/n - y/m|^2 for rows x and y of two matrices, and their norms.
 
     With e = x - t y this is (|e|^2 - (n - t m)^2) / (t n m), t any float near n / m: rows that are
-    multiples of each other differ by nothing, and by rounding they do not.
+    multiples of each other differ by nothing. What is rounding of |e|^2 counts as nothing, too.
     """
     ratio = ratio_of(n, m)
     value, rest = exact_product(ratio[:, None], Y)

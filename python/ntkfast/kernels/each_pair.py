@@ -118,10 +118,9 @@ class EachPair(KernelOfNetwork):
         found = dict.fromkeys(names, 0.0)
         if rates or (rest and self._has_slopes()):
             on_host(places.of(X.memory))
-        if rates:
-            total = contracted(
-                partial(self._gram, run=run), partial(self._product, run=run), X, Y, V
-            )
+        if any(rates.values()):
+            ways = partial(self._gram, run=run), partial(self._product, run=run)
+            total = contracted(*ways, X, Y, V)
             found |= {name: rate * total for name, rate in rates.items()}
         if rest and self._has_slopes():
             with np.errstate(all="ignore"):
