@@ -98,12 +98,14 @@ void read_plane(const PixelPairs<T, Self>& p, double factor) {
     const double* const weights = p.net.weight_w;
     const Segment columns = f.columns;
     const int64_t w = level.w;
+    T* const shares = p.work.shares;  // of the columns
+    for (int64_t j = 0; j < columns.length; ++j)
+        shares[j] = static_cast<T>(weights[(columns.x + j) * w + columns.other(j, w)]);
     Vec<T> s{}, t{};
     for (int64_t i = 0; i < f.rows.length; ++i) {
         Vec<T> row_s{}, row_t{};
         read_row<T>(p, p.net.count, f, i, [&](int64_t j, const PixelPair<T>& pair) {
-            const T share = static_cast<T>(weights[(columns.x + j) * w + columns.other(j, w)]);
-            row_s += share * pair.s, row_t += share * pair.t;
+            row_s += shares[j] * pair.s, row_t += shares[j] * pair.t;
         });
         const T share =
             static_cast<T>(p.net.weight_h[(f.rows.x + i) * level.h + f.rows.other(i, level.h)]);

@@ -40,7 +40,7 @@ struct ImageScratch {
     Pixels<T> left, ones, right[kStrips];  // images of x, the same one after the other, of y
     Pixels<T> drawn[2];                    // images of y in other lanes
     Planes<T> plane, spare, slot[kSlots];
-    T *ring, *sums, *heads, *tails, *store[2];
+    T *ring, *sums, *heads, *tails, *shares, *store[2];
     Range* windows[2];  // of a pool, that hold each row and each column of pixels
     PoolTarget *columns, *rows;
     int64_t* counts;  // of the targets of each column
@@ -78,7 +78,7 @@ struct ImageScratch {
         ring = take(2 * widest * 3 * ring_row);
         sums = take(2 * ring_row);
         heads = take(2 * (widest + 1) * ring_row);
-        tails = take(widest * kV);
+        tails = take(widest * kV), shares = take(sizes.side);
         for (T*& part : store) part = take(2 * sizes.pooled * kV);
         const auto others = [&]<class Other>(Other*& part, int64_t count) {
             part = reinterpret_cast<Other*>(

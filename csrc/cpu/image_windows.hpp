@@ -181,9 +181,14 @@ struct Windows {
         }
         const int64_t source = i < 0 ? i + h : i;
         if constexpr (Raw) {
-            each_in_row(p.net.level[0], now, source, [&](int64_t column, int64_t x, int64_t y) {
-                store<T>(to.s + (column - source * w) * kLanes<T>, first_covariance<T>(p, x, y));
-            });
+            const PixelPairs<T, Self> pair = p;  // copies: see each_in_row
+            const auto covariances = [&](int64_t channels) NTK_LAMBDA {
+                each_in_row(p.net.level[0], now, source, [&](int64_t at, int64_t x, int64_t y) {
+                    store<T>(to.s + (at - source * w) * kLanes<T>,
+                             first_covariance<T>(pair, x, y, channels));
+                });
+            };
+            p.net.channels == 3 ? covariances(3) : covariances(p.net.channels);
         } else if (relu) {
             relu_row<T>(p, from, k - 1, now, source,
                         [&](int64_t j, const PixelPair<T>& pair) { put(to, j, pair); });
@@ -207,11 +212,14 @@ struct Windows {
         if (!mask_below<T>(v, kClose<T> * differ)) return Vec<T>{};
         return accurate(i, j, s, inverse_x, inverse_y);
     }
-    Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) const {
+    NTK_RARE Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x,
+                             Vec<T> inverse_y) const {
+        const int64_t q = step.window[0], first = i * step.stride[0] % q;
+        const int64_t column = window_at(step, 1, j);
         return window_defect<T, Raw>(p, k, i, j, s, inverse_x, inverse_y,
                                      [&](int64_t a, int64_t b) {
-                                         return get(row((i * step.stride[0] + a) % step.window[0]),
-                                                    window_at(step, 1, j) + b);
+                                         const int64_t at = first + a;
+                                         return row(at < q ? at : at - q).get(column + b);
                                      });
     }
 

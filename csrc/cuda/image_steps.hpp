@@ -234,7 +234,7 @@ struct PairAtWork : PairOnDevice<T, Self, SHARED> {
     }
     NTK_DEVICE void start() const {
         each_pair(0, [&](int64_t at, int64_t x, int64_t y) {
-            this->work.plane.start(at, first_covariance<T>(*this, x, y));
+            this->work.plane.start(at, first_covariance<T>(*this, x, y, this->net.channels));
         });
     }
     NTK_DEVICE void convolve(int64_t k, bool) const {

@@ -71,19 +71,15 @@ NTK_FN Vec<T> chord(Vec<T> m) {
     return polynomial<T, typename Coefficients<T>::Chord>(m) * (m * sqrt_lanes<T>(m));
 }
 
-// Of the acute angle t with 1 - cos t = v: one polynomial serves both it and its complement.
+// Of the acute angle t with 1 - cos t = v. Its arc over its sine is smooth up to the right angle.
 template <class T>
 struct AcuteAngle {
     Vec<T> sine, turn;  // sin t, t/pi
 };
 template <class T>
 NTK_FN AcuteAngle<T> acute_angle(Vec<T> v) {
-    const Vec<T> half = broadcast<T>(T(0.5)), u = T(1) - v;
     const Vec<T> sine = sqrt_lanes<T>(v * (T(2) - v));
-    const auto middle = v > half;
-    const Vec<T> arc =
-        sine * parted_polynomial<T, typename Coefficients<T>::Arc>(middle ? u * u : half * v);
-    return {sine, middle ? half - u * arc : arc};
+    return {sine, sine * parted_polynomial<T, typename Coefficients<T>::Arc>(v)};
 }
 
 // asin(z) for |z| <= 1; the caller passes 1-z^2 too, from wherever it is most accurate.

@@ -34,9 +34,9 @@ def chord_ratio(m: mp.mpf) -> mp.mpf:
     return (mp.sin(t) - t * mp.cos(t)) / mp.sqrt(m) ** 3 / mp.pi
 
 
-def arc_ratio(m: mp.mpf) -> mp.mpf:
-    """Arc over sine, t / (pi sin t), with m = sin^2(t/2)."""
-    return turn_ratio(m) / mp.sqrt(1 - m)
+def arc_ratio(v: mp.mpf) -> mp.mpf:
+    """Arc over sine, t / (pi sin t), with v = 1 - cos t."""
+    return turn_ratio(v / 2) / mp.sqrt(1 - v / 2)
 
 
 def exp_ratio(r: mp.mpf) -> mp.mpf:
@@ -56,7 +56,7 @@ FUNCTIONS: dict[str, tuple[Callable[[mp.mpf], mp.mpf], mp.mpf, mp.mpf]] = {
     "Asin": (asin_ratio, mp.mpf(0), mp.mpf(1) / 4),
     "Turn": (turn_ratio, mp.mpf(0), mp.mpf(1) / 4),
     "Chord": (chord_ratio, mp.mpf(0), mp.mpf(1) / 4),
-    "Arc": (arc_ratio, mp.mpf(0), mp.mpf(1) / 4),
+    "Arc": (arc_ratio, mp.mpf(0), mp.mpf(1)),
     "Exp": (exp_ratio, -HALF_LOG2 * mp.mpf("1.001"), HALF_LOG2 * mp.mpf("1.001")),
     "Log": (log_ratio, mp.mpf(0), LOG_END),
 }

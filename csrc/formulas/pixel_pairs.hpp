@@ -6,7 +6,8 @@
 // n = N_a / N', m = M_a / M' over the pixels a of the window:
 //     1 - S' / (N' M') = sum n m (1 - u_a) + 1/2 sum (n - m)^2,
 // non-negative terms only, so that pairs of equal patches come out exact at any depth: n and m are
-// rounded alike before they meet.
+// rounded alike before they meet. In the first window pixels are vectors of channels p and q, and
+// 1 - S' / (N' M') = 1/2 sum |p_a / N' - q_a / M'|^2.
 #pragma once
 
 #include "formulas/activation.hpp"
@@ -39,22 +40,6 @@ struct PairOfImages {
         return Frame(net.level[level], di, dj, net.circular);
     }
 };
-
-// 1 - |u| of a pixel of x and one of y with covariance s.
-template <class T, bool Self>
-NTK_BOTH Vec<T> start_defect(const PairOfImages<T, Self>& p, int64_t x, int64_t y, Vec<T> s) {
-    const int64_t channels = p.net.channels;
-    const Vec<T> a = p.left(p.x.inverse, x), b = p.right(p.y.inverse, y);
-    const auto back = s < Vec<T>{};
-    Vec<T> gap{};
-    for (int64_t c = 0; c < channels; ++c) {
-        const Vec<T> other = p.right(p.y.data, y * channels + c);
-        const Vec<T> one = p.left(p.x.data, x * channels + c);
-        const Vec<T> differ = product<T>(one, a) - product<T>(back ? -other : other, b);
-        gap += differ * differ;
-    }
-    return gap * T(0.5);
-}
 
 template <class T>
 struct PixelPair {
@@ -104,8 +89,8 @@ NTK_BOTH PixelPair<T> activated(const PairOfImages<T, Self>& p, int64_t k, int64
 
 // The covariance of a pixel of x and one of y.
 template <class T, bool Self>
-NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_t y) {
-    const int64_t channels = p.net.channels;
+NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_t y,
+                               int64_t channels) {
     Vec<T> dot{};
     for (int64_t c = 0; c < channels; ++c)
         dot += p.left(p.x.data, x * channels + c) * p.right(p.y.data, y * channels + c);
@@ -114,18 +99,20 @@ NTK_FN Vec<T> first_covariance(const PairOfImages<T, Self>& p, int64_t x, int64_
 
 // v after step k, a convolution, at row i and column j of its plane, from small quantities: see the
 // head of the file. at(a, b) is the pair of pixels at that place of the window. Raw: the first step,
-// before which there are no tangents and angles come from the images.
+// whose pixels are those of the images.
 template <class T, bool Raw, bool Self, class At>
 NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t i, int64_t j,
                               Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y, At at) {
     const ImageStep& step = p.net.step[k];
     const Level &level = p.net.level[k], &after = p.net.level[k + 1];
     const Frame next = p.frame(k + 1);
+    const int64_t channels = p.net.channels;
     const int64_t xi = window_at(step, 0, next.rows.x + i);
     const int64_t yi = window_at(step, 0, next.rows.other(i, after.h));
     const int64_t xj = window_at(step, 1, next.columns.x + j);
     const int64_t yj = window_at(step, 1, next.columns.other(j, after.w));
     const auto back = s < Vec<T>{};
+    const Vec<T> turned_y = back ? -inverse_y : inverse_y;
     Vec<T> inner{}, gap{};
     for (int64_t a = 0; a < step.window[0]; ++a)
         for (int64_t b = 0; b < step.window[1]; ++b) {
@@ -136,16 +123,23 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
             const int64_t yr = tap(yi + a, level.h), yc = tap(yj + b, level.w);
             const bool of_x = xr >= 0 && xc >= 0, of_y = yr >= 0 && yc >= 0;
             const int64_t x = xr * level.w + xc, y = yr * level.w + yc;
-            Vec<T> n{}, m{};
-            if (of_x) n = p.left(p.x.norm, level.offset + x);
-            if (of_y) m = p.right(p.y.norm, level.offset + y);
-            n = product<T>(n, inverse_x), m = product<T>(m, inverse_y);
-            gap += (n - m) * (n - m);
-            if (!of_x || !of_y) continue;
-            PixelPair<T> pair = at(a, b);
-            if constexpr (Raw) pair.v = start_defect<T>(p, x, y, pair.s);
-            const auto same = (pair.s < Vec<T>{}) == back;
-            inner += n * m * (same ? pair.v : T(2) - pair.v);
+            if constexpr (Raw) {
+                for (int64_t c = 0; c < channels; ++c) {
+                    Vec<T> one{}, other{};
+                    if (of_x) one = product<T>(p.left(p.x.data, x * channels + c), inverse_x);
+                    if (of_y) other = product<T>(p.right(p.y.data, y * channels + c), turned_y);
+                    gap += (one - other) * (one - other);
+                }
+            } else {
+                Vec<T> n{}, m{};
+                if (of_x) n = product<T>(p.left(p.x.norm, level.offset + x), inverse_x);
+                if (of_y) m = product<T>(p.right(p.y.norm, level.offset + y), inverse_y);
+                gap += (n - m) * (n - m);
+                if (!of_x || !of_y) continue;
+                const PixelPair<T> pair = at(a, b);
+                const auto same = (pair.s < Vec<T>{}) == back;
+                inner += n * m * (same ? pair.v : T(2) - pair.v);
+            }
         }
     const T bias = static_cast<T>(step.bias), gain = static_cast<T>(step.gain);
     const Vec<T> apart = inverse_x - inverse_y, product = T(2) * bias * inverse_x * inverse_y;

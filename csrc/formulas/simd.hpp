@@ -39,6 +39,13 @@
 #define NTK_FN __attribute__((always_inline)) inline
 #endif
 
+// What loops call rarely: inlined, it would take registers from them.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define NTK_RARE __declspec(noinline)
+#else
+#define NTK_RARE __attribute__((noinline))
+#endif
+
 // Behind the parameters of a lambda that must not stay a call.
 #if defined(__GNUC__) && !defined(__CUDACC__)
 #define NTK_LAMBDA __attribute__((always_inline))
