@@ -209,7 +209,7 @@ struct Windows {
     // between equal pixels.
     NTK_FN Vec<T> better(int64_t i, int64_t j, Vec<T> v, Vec<T> s, Vec<T> inverse_x,
                          Vec<T> inverse_y) const {
-        if (!mask_below<T>(v, kClose<T> * differ)) return Vec<T>{};
+        if (!mask_below<T>(max2(v, Vec<T>{}), kClose<T> * differ)) return Vec<T>{};
         return accurate(i, j, s, inverse_x, inverse_y);
     }
     NTK_RARE Vec<T> accurate(int64_t i, int64_t j, Vec<T> s, Vec<T> inverse_x,
@@ -226,20 +226,26 @@ struct Windows {
     // Row i of the result: sums(column) gives those of the window of S and T, columns in order.
     template <class Sums>
     NTK_FN void finish_row(int64_t i, Sums sums) const {
+        if (!Raw && is_positive(p.net, k + 1))
+            finish_row_of<true>(i, sums);
+        else
+            finish_row_of<false>(i, sums);
+    }
+    template <bool Positive, class Sums>
+    NTK_FN void finish_row_of(int64_t i, Sums sums) const {
         const PixelPairs<T, Self> pair = p;  // copies: see each_in_row
         const ImageStep last = step;
         const Planes<T> plane = p.work.plane;
         const int64_t first = i * next.columns.length;
-        const bool hidden = is_positive(p.net, k + 1);
         each_in_row(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t j = at - first, o = at * kLanes<T>;
             const WindowSums now = sums(j);
             const PixelPair<T> result =
-                convolved<T, Raw>(pair, last, x, y, now.s, now.t,
+                convolved<T, Raw, Positive>(pair, last, x, y, now.s, now.t,
                                   [&](Vec<T> v, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
                                       return better(i, j, v, s, inverse_x, inverse_y);
                                   });
-            if (!hidden) store<T>(plane.s + o, result.s);
+            if (!Positive) store<T>(plane.s + o, result.s);
             store<T>(plane.v + o, result.v);
             store<T>(plane.t + o, result.t);
         });

@@ -47,7 +47,7 @@ struct PixelPair {
 };
 
 // E[relu relu] = N M kappa1 / 2 and E[relu' relu'] = kappa0 / 2; `scale` is N M / 2. Positive: no
-// covariance is negative.
+// covariance is negative, and t comes as a half.
 template <class T, bool Positive>
 NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
     const auto back = s < Vec<T>{};
@@ -64,7 +64,7 @@ NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
         defect = v < close ? turned(T(1) - small, near) : defect;
         kappa1 = v < close ? turned(small, T(1) - near) : kappa1;
     }
-    return {scale * kappa1, defect, t * (kappa0 * T(0.5))};
+    return {scale * kappa1, defect, t * (Positive ? kappa0 : kappa0 * T(0.5))};
 }
 
 // A pair before step k, an activation other than ReLU, after it.
@@ -148,20 +148,21 @@ NTK_BOTH Vec<T> window_defect(const PairOfImages<T, Self>& p, int64_t k, int64_t
 }
 
 // A pair of pixels x and y after a convolution, given the sums of its window; better(v, s, inverse_x,
-// inverse_y) is v from small quantities where it is close.
-template <class T, bool Raw, bool Self, class Better>
+// inverse_y) is v from small quantities where it is close. Positive: relu_pair follows with it.
+template <class T, bool Raw, bool Positive = false, bool Self, class Better>
 NTK_FN PixelPair<T> convolved(const PairOfImages<T, Self>& p, const ImageStep& step, int64_t x,
                               int64_t y, Vec<T> sum, Vec<T> t, Better better) {
-    const T gain = static_cast<T>(step.gain), trained = static_cast<T>(step.trained);
+    const T gain = static_cast<T>(step.gain), part = Positive ? T(0.5) : T(1);
+    const T trained = part * static_cast<T>(step.trained);
     const Vec<T> s = gain * sum + static_cast<T>(step.bias);
     const Vec<T> inverse_x = p.left(p.x.inverse, x), inverse_y = p.right(p.y.inverse, y);
-    Vec<T> v = max2(T(1) - abs2(s) * (inverse_x * inverse_y), Vec<T>{});
+    Vec<T> v = T(1) - (Positive ? s : abs2(s)) * (inverse_x * inverse_y);
     const Vec<T> close = broadcast<T>(kClose<T>);
     if (mask_below<T>(v, close)) {
         const Vec<T> accurate = better(v, s, inverse_x, inverse_y);
         v = v < close ? accurate : v;
     }
-    return {s, v, Raw ? trained * s : gain * t + trained * s};
+    return {s, v, Raw ? trained * s : part * gain * t + trained * s};
 }
 
 // The sum of two pairs, whose pixels stand `to_a` and `to_b` before x and y; its angle is found as
