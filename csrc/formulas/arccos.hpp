@@ -78,7 +78,7 @@ struct AcuteAngle {
 };
 template <class T>
 NTK_FN AcuteAngle<T> acute_angle(Vec<T> v) {
-    const Vec<T> sine = sqrt_lanes<T>(v * (T(2) - v));
+    const Vec<T> square = v * v, sine = sqrt_lanes<T>(T(2) * v - square);
     return {sine, sine * parted_polynomial<T, typename Coefficients<T>::Arc>(v)};
 }
 

@@ -56,8 +56,8 @@ NTK_FN PixelPair<T> relu_pair(Vec<T> s, Vec<T> v, Vec<T> t, Vec<T> scale) {
         return back ? there : here;
     };
     const AcuteAngle<T> angle = acute_angle<T>(v);
-    const Vec<T> u = T(1) - v, kappa0 = turned(angle.turn, T(1) - angle.turn);
-    Vec<T> kappa1 = angle.sine * kInversePi<T> + kappa0 * turned(-u, u), defect = T(1) - kappa1;
+    const Vec<T> kappa0 = turned(angle.turn, T(1) - angle.turn), part = kappa0 - kappa0 * v;
+    Vec<T> kappa1 = angle.sine * kInversePi<T> + turned(-part, part), defect = T(1) - kappa1;
     const Vec<T> close = broadcast<T>(kClose<T>);
     if (mask_below<T>(v, close)) {
         const Vec<T> small = chord<T>(T(0.5) * v), near = v - small;
