@@ -307,7 +307,9 @@ def test_equal_pixels_have_equal_entries() -> None:
             images = np.stack([X[0, :4, :3], X[1, :4, :3], X[0, :4, :3]]).astype(kind)
             K = NETWORKS[name].ntk(images)
             assert K[0, 2] == K[0, 0] == K[2, 2]
-            assert K[0, 1] == K[2, 1]
+            # not K[0, 1] == K[1, 2]: pools add the planes of an image and another in reverse there
+            one, other = NETWORKS[name].ntk(images[::2], images[1:2])
+            assert one == other
 
 
 def test_head_is_dense() -> None:
