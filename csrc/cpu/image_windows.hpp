@@ -240,11 +240,11 @@ struct Windows {
         each_in_row(p.net.level[k + 1], next, i, [&](int64_t at, int64_t x, int64_t y) {
             const int64_t j = at - first, o = at * kLanes<T>;
             const WindowSums now = sums(j);
-            const PixelPair<T> result =
-                convolved<T, Raw, Positive>(pair, last, x, y, now.s, now.t,
-                                  [&](Vec<T> v, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
-                                      return better(i, j, v, s, inverse_x, inverse_y);
-                                  });
+            const PixelPair<T> result = convolved<T, Raw, Positive>(
+                pair, last, x, y, now.s, now.t,
+                [&](Vec<T> v, Vec<T> s, Vec<T> inverse_x, Vec<T> inverse_y) {
+                    return better(i, j, v, s, inverse_x, inverse_y);
+                });
             if (!Positive) store<T>(plane.s + o, result.s);
             store<T>(plane.v + o, result.v);
             store<T>(plane.t + o, result.t);
