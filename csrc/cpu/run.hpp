@@ -103,6 +103,9 @@ void run_groups(Problem<T>& problem, std::int64_t total, double* left, double* r
     }
 }
 
+// Results of at least so many bytes are written past the caches, which would not hold them.
+constexpr double kStreamedBytes = 1 << 25;
+
 template <class T, class Poll>
 void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const Tiles<T>& tiles = tiles_of<T>(set);
@@ -115,6 +118,8 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
         }
         return;
     }
+    const double numbers = static_cast<double>(problem.n) * static_cast<double>(problem.m);
+    problem.streams |= !problem.v && numbers * sizeof(T) >= kStreamedBytes;
     // Small tasks where there are few, so that threads end together; results do not depend on it.
     problem.rows = kTaskRows;
     while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 16 * threads)

@@ -5,13 +5,6 @@
 
 namespace {
 
-// Asks for the cache line at p, which need not be there.
-NTK_FN void prefetch(const void* p) {
-#if defined(NTK_VECTORS)
-    __builtin_prefetch(p, 1);
-#endif
-}
-
 #if defined(NTK_VECTORS)
 // Lane k of the first result: lane k of a, or lane k - H of b where k has bit H; of the second one:
 // lane k + H of a, or lane k of b there.

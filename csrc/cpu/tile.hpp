@@ -1,15 +1,12 @@
 // The tile loop: inner products of a tile, the kernel map while they are in cache, one store.
 #pragma once
 
+#include "cpu/keep.hpp"
 #include "cpu/product.hpp"
 #include "formulas/pair_maps.hpp"
-#include "formulas/rounded.hpp"
 
 namespace {
 
-constexpr int kTileRows = 96;
-template <class T>
-constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whole panels and strips
 using ntkfast::kTaskRows;
 static_assert(kTaskRows % kTileRows == 0);
 
@@ -23,6 +20,14 @@ static_assert(kTileColumns<double> % kStrip == 0 && kTileColumns<float> % kStrip
 static_assert(kTileColumns<double> % kPanel<double> == 0 && kTileRows % kRows == 0);
 
 // ---- a tile ------------------------------------------------------------------------------------
+
+// Whether the values of tiles go where they are kept from scratch memory, row by row: the memory takes
+// one while the next is computed. Layers do strip by strip instead; those that are not rounded take
+// longer than the memory in any case.
+template <class T>
+bool is_staged(const Problem<T>& p) {
+    return p.rounded || (p.streams && !p.layers);
+}
 
 // Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
 template <class T>
@@ -48,7 +53,7 @@ struct Scratch {
         r.factors = take(kTileColumns<T>);
         r.columns = take(kTileColumns<T> * stats);
         r.rows = take(kTileRows * stats);
-        if (p.v || p.rounded) r.values = take(tile);
+        if (p.v || is_staged(p)) r.values = take(tile);
         if (p.v) {
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
             r.turned_v = take(p.u ? p.columns * kTileRows : 0);
@@ -90,22 +95,15 @@ void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
                             given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
 }
 
-// Rounds the values of row i and columns [j0, j0+width) of a tile, those left of the diagonal left out.
-template <class To, class T>
-void round_values(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
-    const int64_t first = p.symmetric ? larger(i - j0, 0) : 0;
-    auto* const out = static_cast<typename To::Number*>(p.rounded) + i * p.ldo[0] + j0;
-    if (first < width && !round_row<To>(values + first, width - first, out + first))
-        *p.infinite = 1;
-}
+// Takes row i of a finished tile, whose columns before `first` are left of the diagonal, from scratch memory.
 template <class T>
-void keep_row(const Problem<T>& p, const T* values, int64_t i, int64_t j0, int64_t width) {
-    if (p.kept == ntkfast::Kept::kSingle)
-        round_values<Single>(p, values, i, j0, width);
-    else if (p.kept == ntkfast::Kept::kHalf)
-        round_values<Half>(p, values, i, j0, width);
-    else
-        round_values<Brain>(p, values, i, j0, width);
+NTK_FN void keep_tile_row(const Problem<T>& p, T* const (&dest)[2], const int64_t (&ld)[2], int i,
+                          int rows, int64_t i0, int64_t j0, int64_t first, int64_t width) {
+    for (int which = 0; which < 2; ++which) {
+        if (!dest[which] || first >= width) continue;
+        if (i + kAhead < rows) ask_for_row(p, which, i0 + i + kAhead, j0 + first, width - first);
+        keep_row(p, which, dest[which] + i * ld[which] + first, i0 + i, j0 + first, width - first);
+    }
 }
 
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
@@ -137,8 +135,8 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                 map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
                               window(i, j));
             }
-        for (int i = 0; p.rounded && i < rows; ++i)
-            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
+        for (int i = 0; is_staged(p) && i < rows; ++i)
+            keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width);
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
@@ -153,40 +151,8 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
         }
-        if (p.rounded)  // row by row: the memory takes this one while the next is computed
-            keep_row<T>(p, s.values + i * kTileColumns<T>, i0 + i, j0, width);
+        if (is_staged(p)) keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width);
     }
-}
-
-// Copies the strict upper part of a finished tile to its mirror image: squares of vectors, where there
-// are such of these numbers, are transposed in registers, what is left of the tile number by number.
-template <class T>
-constexpr int mirror_side() {
-    if constexpr (std::is_floating_point_v<T>)
-        return kLanes<T>;
-    else
-        return 16;
-}
-template <class T>
-void mirror(T* out, int64_t ld, int64_t i0, int64_t i1, int64_t j0, int64_t j1) {
-    constexpr int kSide = mirror_side<T>();
-    for (int64_t jb = j0; jb < j1; jb += kSide)
-        for (int64_t ib = i0; ib < i1; ib += kSide) {
-            if constexpr (std::is_floating_point_v<T>) {
-                if (ib + kSide <= smaller(jb, i1) && jb + kSide <= j1) {
-                    for (int k = 0; k < kSide; ++k)  // what is written after the next square
-                        prefetch(out + (jb + k) * ld + ib + 2 * kSide);
-                    Vec<T> square[kSide];
-                    for (int k = 0; k < kSide; ++k) square[k] = load<T>(out + (ib + k) * ld + jb);
-                    transpose<T>(square);
-                    for (int k = 0; k < kSide; ++k) store<T>(out + (jb + k) * ld + ib, square[k]);
-                    continue;
-                }
-            }
-            for (int64_t i = ib; i < smaller(ib + kSide, i1); ++i)
-                for (int64_t j = larger(jb, i + 1); j < smaller(jb + kSide, j1); ++j)
-                    out[j * ld + i] = out[i * ld + j];
-        }
 }
 
 // ---- tasks -------------------------------------------------------------------------------------
@@ -207,7 +173,7 @@ int64_t scratch_size(const Problem<T>& p) {
     return Scratch<T>::layout(p, nullptr, nullptr);
 }
 
-// Kernel values that are not stored themselves: of a product, or to be rounded.
+// Kernel values that are not stored themselves: those of a product.
 template <class T>
 void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
                   int width) {
@@ -216,17 +182,16 @@ void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
 }
 
-// The same, rounded where they are kept (see keep_row), mirrored if the problem is symmetric.
+// Scratch memory for results: a row, again and again, or all of the tile, where it takes the place of the products.
 template <class T>
-void keep_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
-               int64_t j1) {
-    passing_tile<T>(p, s, i0, rows, j0, static_cast<int>(j1 - j0));
-    if (!p.symmetric) return;
-    const int64_t ld = p.ldo[0], first = larger(i0, j0);
-    if (p.kept == ntkfast::Kept::kSingle)
-        mirror(static_cast<Single::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
-    else
-        mirror(static_cast<Half::Number*>(p.rounded), ld, i0, i0 + rows, first, j1);
+void stage(const Problem<T>& p, const Scratch<T>& s, T* (&dest)[2], int64_t (&ld)[2]) {
+    const bool wanted[2] = {p.out[0] || (p.rounded && !p.use_second),
+                            p.out[1] || (p.rounded && p.use_second)};
+    const bool all = p.symmetric || p.layers;
+    ld[0] = ld[1] = all ? kTileColumns<T> : 0;
+    T* const first = all ? s.products : s.values + kTileColumns<T>;
+    dest[0] = wanted[0] ? first : nullptr;
+    dest[1] = !wanted[1] ? nullptr : wanted[0] ? s.values : first;
 }
 
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
@@ -244,18 +209,15 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
     for (int64_t i0 = begin; i0 < end && !*p.cancelled; i0 += kTileRows) {
         if (p.symmetric && i0 >= j1) break;
         const int rows = static_cast<int>(smaller(kTileRows, end - i0));
-        if (p.rounded) {
-            keep_tile<T>(p, s, i0, rows, j0, j1);
-            continue;
-        }
-        T* const dest[2] = {p.out[0] ? p.out[0] + i0 * p.ldo[0] + j0 : nullptr,
-                            p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
-        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, p.ldo);
-        if (p.symmetric)
-            for (int which = 0; which < 2; ++which)
-                if (p.out[which])
-                    mirror<T>(p.out[which], p.ldo[which], i0, i0 + rows, i0 > j0 ? i0 : j0, j1);
+        T* dest[2] = {p.out[0] ? p.out[0] + i0 * p.ldo[0] + j0 : nullptr,
+                      p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
+        int64_t ld[2] = {p.ldo[0], p.ldo[1]};
+        if (is_staged(p)) stage<T>(p, s, dest, ld);
+        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, ld);
+        for (int which = 0; p.symmetric && which < 2; ++which)
+            if (dest[which]) mirror<T>(p, which, dest[which], ld[which], i0, rows, j0, j1 - j0);
     }
+    if (p.streams) drain();
 }
 
 // sums[rows][columns] += values[rows][width] * v: one register tile at a time, then in double.

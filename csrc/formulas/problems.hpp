@@ -26,6 +26,7 @@ struct Problem {
 
     T* out[2];  // profile 0 and 1; NTK and NNGP of layers; neurons w and -w; may be null
     std::int64_t ldo[2];
+    bool streams;  // past the caches
 
     Kept kept;               // if not all, out[use_second] is rounded to these and goes here,
     void* rounded;           // [n][ldo[0]]

@@ -20,11 +20,11 @@
 #define NTK_ONE_LANE
 #endif
 
-#if (defined(__AVX2__) && !defined(NTK_ONE_LANE)) || defined(_MSC_VER)
-#include <immintrin.h>
-#endif
 #if defined(__GNUC__) && !defined(NTK_ONE_LANE)
 #define NTK_VECTORS
+#endif
+#if (defined(NTK_VECTORS) && defined(__x86_64__)) || defined(_MSC_VER)
+#include <immintrin.h>
 #endif
 #if defined(NTK_VECTORS) && defined(__AARCH64EL__)
 #define NTK_NEON
@@ -75,6 +75,11 @@ typedef __m256 Floats;
 typedef __m256d Doubles;
 #else
 constexpr int kBytes = 16;
+#if defined(__x86_64__)
+#define NTK_X86(operation) _mm_##operation
+typedef __m128 Floats;
+typedef __m128d Doubles;
+#endif
 #endif
 
 template <class T>

@@ -83,19 +83,22 @@ double kappa1(double u) { return (std::sqrt(1 - u * u) + (kPi - std::acos(u)) * 
 
 // k(u) = 1 - s on u >= 0 and c on u < 0, s and c the roots of (1 - |u|)/2: one linear polynomial.
 template <class T>
-void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric) {
+void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric,
+                  bool streams) {
     std::vector<T> table(2 * 16 + 16);
     T* aligned =
         table.data() + (64 - reinterpret_cast<std::uintptr_t>(table.data()) % 64) / sizeof(T) % 16;
     for (int k = 0; k < 16; ++k) aligned[k] = 0, aligned[16 + k] = k < 8 ? T(-1) : T(1);
     const Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, T(1), aligned};
     Problem<T> p = problem_of(x, y);
-    p.profile[0] = &profile;
+    p.profile[0] = p.profile[1] = &profile;
     p.symmetric = symmetric;
+    p.streams = streams;
     const int64_t ld = y.n + 3;
     std::vector<T> out(static_cast<std::size_t>((x.n - 1) * ld + y.n), T(-7));
-    p.out[0] = out.data();
-    p.ldo[0] = ld;
+    std::vector<T> second(static_cast<std::size_t>(x.n * y.n));
+    p.out[0] = out.data(), p.out[1] = second.data();
+    p.ldo[0] = ld, p.ldo[1] = y.n;
     run(p, *isa.tiles(), 2, [] {});
     bool good = true;
     const double tolerance = 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
@@ -107,6 +110,7 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
             const double wanted = j >= y.n ? -7 : u >= 0 ? 1 - v : v;
             // the double loop itself loses the angle, by 1e-16 / v, where refinement keeps it
             good &= std::fabs(found - wanted) <= tolerance + 4e-15 / std::fmax(v, 1e-8);
+            good &= j >= y.n || found == second[static_cast<std::size_t>(i * y.n + j)];
         }
     check(good, symmetric ? "symmetric profile" : "profile", isa.name, x.n, y.n, x.d);
 }
@@ -319,8 +323,10 @@ void test_all(const Implementation& isa) {
                                  {97, 193, 10}, {100, 385, 5}, {13, 50, 300}};
     for (const auto& [n, m, d] : shapes) {
         const Data<T> x(n, d, 0, 1), y(m, d, 2, 2);
-        test_profile<T>(isa, x, y, false);
-        test_profile<T>(isa, y, y, true);
+        for (const bool streams : {false, true}) {
+            test_profile<T>(isa, x, y, false, streams);
+            test_profile<T>(isa, y, y, true, streams);
+        }
         test_layers<T>(isa, x, y);
         for (const Kept kept : {Kept::kHalf, Kept::kBrain, Kept::kSingle}) {
             if (kept == Kept::kSingle && sizeof(T) == 4) continue;
@@ -336,7 +342,7 @@ void test_all(const Implementation& isa) {
     test_matmul<T>(isa, odd, odd, 1030, true);       // columns in two passes
     test_matmul<T>(isa, several, several, 1, true);  // several blocks, the last one short
     const Data<T> large(1700, 3, 1, 3);              // several chunks of rows
-    test_profile<T>(isa, large, large, true);
+    test_profile<T>(isa, large, large, true, true);
 }
 
 void test_failures() {
