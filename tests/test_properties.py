@@ -92,6 +92,31 @@ def test_symmetric_and_rectangular_agree(kernel: Any, x: np.ndarray) -> None:
     assert np.all(np.abs(gram - rectangle) <= 64 * epsilon(x.dtype) * gram_scale(kernel, x))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("depth", [1, 3, 30])
+def test_neighbours_in_a_vector_change_nothing(depth: int, dtype: Any) -> None:
+    """Angles near the ends and in the middle have tables of their own, side by side."""
+    kernel = nf.FullyConnected(depth).ntk
+    x, y = cases.rows(7, 3, dtype, seed=1), cases.rows(300, 3, dtype, seed=2)
+    gram = kernel(x, y)
+    alone = [[kernel(x[i : i + 1], y[j : j + 1])[0, 0] for j in range(0, 300, 7)] for i in range(7)]
+    assert np.array_equal(gram[:, ::7], alone)
+
+
+@pytest.mark.parametrize(("dtype", "n"), [(np.float32, 2950), (np.float64, 2101)])
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_large_results_have_the_bits_of_small_ones(dtype: Any, n: int, bias: float) -> None:
+    """Results that caches cannot hold are written in another way."""
+    network = nf.FullyConnected(2, bias=bias)
+    x = cases.rows(n, 3, dtype, seed=1)
+    y = x.copy()
+    large = network.ntk(x, y)
+    assert np.array_equal(large, np.concatenate([network.ntk(x[:999], y), network.ntk(x[999:], y)]))
+    gram, order = network.ntk(x), np.triu_indices(n)
+    assert np.array_equal(gram, gram.T)
+    assert np.array_equal(gram[order], large[order])
+
+
 @derandomized
 @given(network=zonal_networks, x=data(), exponent=st.integers(-8, 8))
 def test_homogeneous(network: Any, x: np.ndarray, exponent: int) -> None:

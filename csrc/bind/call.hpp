@@ -22,29 +22,45 @@ namespace {
 
 template <class T>
 struct ProfileHolder {
-    Aligned<T> table;
+    Aligned<T> table, middle;
     Profile<T> view;
     double degree;  // homogeneity: the result is |x|^degree |y|^degree k(u)
     std::array<T, 2> refine_below;
 };
 
 template <class T>
-ProfileHolder<T> make_profile(py::array_t<T, py::array::c_style> table, int sub_bits,
-                              std::array<T, 2> stretch, std::array<T, 2> base, double degree,
-                              double scale, std::array<T, 2> refine_below) {
-    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == 2 * kPieces,
-           "table: expected shape (degree + 1, 16)");
+using ProfileTable = py::array_t<T, py::array::c_style>;
+
+template <class T>
+Aligned<T> aligned_table(const ProfileTable<T>& table, const char* message) {
+    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == 2 * kPieces, message);
+    const auto size = static_cast<std::size_t>(table.size());
+    Aligned<T> copy = aligned<T>(size);
+    std::copy_n(table.data(), size, copy.get());
+    return copy;
+}
+
+template <class T>
+ProfileHolder<T> make_profile(const ProfileTable<T>& table, int sub_bits, std::array<T, 2> stretch,
+                              std::array<T, 2> base, double degree, double scale,
+                              std::array<T, 2> refine_below,
+                              const std::optional<ProfileTable<T>>& middle, T middle_rate,
+                              T middle_from) {
     expect(sub_bits >= 0 && sub_bits <= 3, "sub_bits: expected 0 to 3");
     ProfileHolder<T> holder;
-    const auto size = static_cast<std::size_t>(table.size());
-    holder.table = aligned<T>(size);
-    std::copy_n(table.data(), size, holder.table.get());
+    holder.table = aligned_table<T>(table, "table: expected shape (degree + 1, 16)");
+    if (middle)
+        holder.middle = aligned_table<T>(*middle, "middle: expected shape (degree + 1, 16)");
     holder.view = {static_cast<int>(table.shape(0)) - 1,
                    sub_bits,
                    {stretch[0], stretch[1]},
                    {base[0], base[1]},
                    static_cast<T>(scale),
-                   holder.table.get()};
+                   holder.table.get(),
+                   holder.middle.get(),
+                   middle ? static_cast<int>(middle->shape(0)) - 1 : 0,
+                   middle_rate,
+                   middle_from};
     holder.degree = degree;
     holder.refine_below = refine_below;
     return holder;

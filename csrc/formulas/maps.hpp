@@ -16,6 +16,12 @@ struct Profile {
     int degree, sub_bits;
     T stretch[2], base[2], scale;
     const T* table;  // [degree + 1][16], highest power first
+
+    // The same k in u itself where (1 - |u|)/2 is at least `middle_from`, or null: the pieces are 1/rate
+    // wide around the multiples j/rate, in column j modulo 16, and the variable is rate u - j.
+    const T* middle;  // [middle_degree + 1][16]
+    int middle_degree;
+    T middle_rate, middle_from;
 };
 
 enum class Radius { kSphere, kEuclidean };

@@ -12,9 +12,38 @@ static_assert(2 * kPieces == 16, "Row16 fetches one row of the table");
 // Vectors in flight: hides the latency of the Horner chain.
 constexpr int kGroup = kOnePair ? 1 : 4;
 
+// Whether the table in u itself is used: it has more rows to look up in place of a root, which pays where
+// registers hold a row. Devices and the Numba engine keep to the root.
+#if defined(NTK_VECTORS) && defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr bool kMiddle = true;
+#else
+constexpr bool kMiddle = false;
+#endif
+
+// value = p(rate u - nearest integer).
+template <class T>
+NTK_FN void evaluate_middle(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+                            Vec<T> (&value)[kGroup]) {
+    constexpr T kRuler = sizeof(T) == 8 ? T(0x1.8p52) : T(0x1.8p23);  // sums with it are integers
+    Vec<T> x[kGroup];
+    IVec<T> piece[kGroup];
+    for (int k = 0; k < kGroup; ++k) {
+        const Vec<T> ruled = u[k] * map.middle_rate + kRuler;
+        piece[k] = bits_of<T>(ruled);
+        x[k] = u[k] * map.middle_rate - (ruled - kRuler);
+    }
+    const T* row = map.middle;
+    const Row16<T> leading(row);
+    for (int k = 0; k < kGroup; ++k) value[k] = leading[piece[k]];
+    for (int c = 0; c < map.middle_degree; ++c) {
+        const Row16<T> coefficient(row += 2 * kPieces);
+        for (int k = 0; k < kGroup; ++k) value[k] = value[k] * x[k] + coefficient[piece[k]];
+    }
+}
+
 // value = base + s * p(t - left edge of the piece); u only tells the branch.
 template <class T>
-NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
                              const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
     const int shift = Format<T>::kMantissa - map.sub_bits;
     const typename Simd<T>::Bits fraction = (typename Simd<T>::Bits(1) << shift) - 1;
@@ -42,6 +71,29 @@ NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
         const Vec<T> base = back ? broadcast(map.base[1]) : broadcast(map.base[0]);
         value[k] = value[k] * s[k] + base;
     }
+}
+
+// k(u), by the table that serves the pair, whatever its neighbours are.
+template <class T>
+NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+                             const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
+    if (!kMiddle || !map.middle) {
+        evaluate_by_root<T>(map, u, v, value);
+        return;
+    }
+    const Vec<T> from = broadcast(map.middle_from);
+    constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
+    std::uint64_t any = 0, all = kAll;
+    for (int k = 0; k < kGroup; ++k) {
+        const std::uint64_t outside = mask_below<T>(v[k], from);
+        any |= outside, all &= outside;
+    }
+    for (int k = 0; k < kGroup; ++k) value[k] = Vec<T>{};
+    if (all != kAll) evaluate_middle<T>(map, u, value);
+    if (!any) return;
+    Vec<T> ends[kGroup];
+    evaluate_by_root<T>(map, u, v, ends);
+    for (int k = 0; k < kGroup; ++k) value[k] = v[k] < from ? ends[k] : value[k];
 }
 
 }  // namespace

@@ -47,6 +47,9 @@ class Profilef32:
         degree: _Float,
         scale: _Float,
         refine_below: _Pair,
+        middle: _F32 | None,
+        middle_rate: _Float,
+        middle_from: _Float,
     ) -> None: ...
 
 class Neuronf32:
@@ -154,6 +157,9 @@ class Profilef64:
         degree: _Float,
         scale: _Float,
         refine_below: _Pair,
+        middle: _F64 | None,
+        middle_rate: _Float,
+        middle_from: _Float,
     ) -> None: ...
 
 class Neuronf64:

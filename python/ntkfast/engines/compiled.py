@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import Answer, NeuronKind
+from ntkfast.engines.codes import MIDDLE_RATE, Answer, NeuronKind
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -352,6 +352,9 @@ def _compiled(core: Any, plan: Map) -> Any:
         plan.degree,
         plan.scale,
         plan.refine_below,
+        plan.middle,
+        MIDDLE_RATE,
+        plan.middle_from,
     )
 
 

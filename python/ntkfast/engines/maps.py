@@ -30,6 +30,12 @@ class ProfileMap:
         Homogeneity in each input, and the value k is normalised by.
     error : float
         Largest error of k on the check points, with k(1) = 1, arithmetic in the map's dtype.
+    middle : (c + 1, 16) array or None
+        The same k where (1 - abs(u))/2 is at least `middle_from`, for engines that save a square
+        root by it: with t = MIDDLE_RATE u and j the integer nearest to t, column j modulo 16 has
+        the coefficients in t - j, highest power first.
+    middle_from : float
+        See `middle`.
     """
 
     table: FloatArray
@@ -40,6 +46,8 @@ class ProfileMap:
     degree: float
     scale: float
     error: float
+    middle: FloatArray | None = None
+    middle_from: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

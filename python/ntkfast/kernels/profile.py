@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.codes import PIECES
+from ntkfast.engines.codes import MIDDLE_RATE, PIECES
 from ntkfast.engines.maps import ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
@@ -39,6 +39,8 @@ GOOD_DEGREE = {F32: 8, F64: 17}  # a layout that reaches this is not searched fu
 # Octaves of t that eight pieces of 2^sub_bits per octave can cover.
 OCTAVES = {3: (1,), 2: (2,), 1: (3, 4), 0: (5, 6, 8)}
 CHECKED = 13  # points of a piece on which a profile is compared with its curve
+MIDDLE_END = 0.85  # |u| up to which the middle table serves: below (15/2) / MIDDLE_RATE
+MIDDLE_DEGREE = {F32: 10, F64: 20}  # at most: beyond, the square root costs less
 TIP = np.array([1e-5, 2e-5], Real)  # distances from the spike that tell its scale
 SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
 
@@ -329,6 +331,56 @@ def _check_points(profile: ProfileMap, back: bool) -> NDArray[np.float64]:
     return np.concatenate([np.geomspace(1e-8, s[CHECKED - 1], 2 * CHECKED), s[s < S_MAX]])
 
 
+@cache
+def _powers() -> Reals:
+    """Return Chebyshev polynomials of 2x as rows of powers of x, lowest first."""
+    count = max(MIDDLE_DEGREE.values()) + 1
+    rows = np.zeros((count, count), Real)
+    rows[0, 0], rows[1, 1] = 1, 2
+    for k in range(2, count):
+        rows[k, 1:] = 4 * rows[k - 1, :-1]
+        rows[k] -= rows[k - 2]
+    return rows
+
+
+def _with_middle(profile: ProfileMap, sampled: Sampled, top: float) -> ProfileMap:
+    """Add the table in u itself, of the same samples, if short polynomials suffice."""
+    dtype, base = profile.table.dtype, (Real(top), top - sampled.end)
+
+    def exact(u: Reals) -> Reals:
+        back, s = u < 0, np.sqrt((1 - np.abs(u)) / 2)
+        k = np.empty_like(s)
+        k[back] = base[1] + sampled.far.at(s[back])
+        k[~back] = base[0] + s[~back] * sampled.near.at(s[~back])
+        return k
+
+    angle, j = _angles(MIDDLE_DEGREE[dtype] + 4), np.arange(1 - PIECES, PIECES)
+    coefficients = interpolated(exact((j[:, None] + np.cos(angle) / 2) / MIDDLE_RATE))
+    tail = np.cumsum(np.abs(coefficients[:, ::-1]), axis=1)[:, ::-1]
+    count = int(np.max(np.sum(tail > np.finfo(dtype).eps / 6, axis=1)))
+    if not 0 < count <= MIDDLE_DEGREE[dtype] + 1:
+        return profile
+    table = np.zeros((count, 2 * PIECES), dtype)
+    table[:, j] = (coefficients[:, :count] @ _powers()[:count, :count]).T[::-1]
+    start = max((1 - MIDDLE_END) / 2, *profile.refine_below)
+    profile = replace(profile, middle=table, middle_from=start)
+    u = np.linspace(2 * start - 1, 1 - 2 * start, 8 * CHECKED).astype(dtype)
+    error = np.max(np.abs(evaluate_middle(profile, u) - exact(u.astype(Real))))
+    return replace(profile, error=max(profile.error, float(error)))
+
+
+def evaluate_middle(profile: ProfileMap, u: FloatArray) -> FloatArray:
+    """Return k at cosines that the middle table serves, as the compiled engine does."""
+    assert profile.middle is not None
+    t = u.astype(Real) * MIDDLE_RATE
+    place = np.rint(t).astype(np.intp)
+    x = (t - place).astype(u.dtype)  # rounded once
+    value = profile.middle[0][place]
+    for row in profile.middle[1:]:
+        value = value * x + row[place]
+    return np.asarray(value)
+
+
 def in_double(curve: Curve) -> Curve:
     """Return the curve evaluated in float64."""
 
@@ -371,11 +423,12 @@ def compile_profile(
         degree=degree,
         scale=scale,
     )
-    return replace(
+    profile = replace(
         profile,
         refine_below=(_refinement(profile, False), _refinement(profile, True)),
         error=_check(profile, curve, top),
     )
+    return _with_middle(profile, sampled, top)
 
 
 def assembled(
