@@ -8,7 +8,7 @@ namespace {
 constexpr int kLine = 64;  // bytes
 
 // Asks for the cache line at p, which need not be there.
-NTK_FN void prefetch(const void* p) {
+NTK_FN void prefetch([[maybe_unused]] const void* p) {
 #if defined(NTK_VECTORS)
     __builtin_prefetch(p, 1);
 #endif

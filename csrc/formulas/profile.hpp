@@ -73,27 +73,39 @@ NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
     }
 }
 
+// k(u) of a group of which some pairs, or all, need the root. Not inline: registers do not hold the numbers
+// of both ways, and the one that most groups take would pay for it.
+template <class T>
+[[gnu::noinline]] void evaluate_mixed(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+                                      const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
+    const Vec<T> from = broadcast(map.middle_from);
+    constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
+    std::uint64_t outside = kAll;
+    for (int k = 0; k < kGroup; ++k) outside &= mask_below<T>(v[k], from);
+    evaluate_by_root<T>(map, u, v, value);
+    if (outside == kAll) return;
+    Vec<T> middle[kGroup];
+    evaluate_middle<T>(map, u, middle);
+    for (int k = 0; k < kGroup; ++k) value[k] = v[k] < from ? value[k] : middle[k];
+}
+
 // k(u), by the table that serves the pair, whatever its neighbours are.
 template <class T>
 NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
                              const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
-    if (!kMiddle || !map.middle) {
-        evaluate_by_root<T>(map, u, v, value);
-        return;
+    if constexpr (kMiddle) {
+        if (map.middle) {
+            const Vec<T> from = broadcast(map.middle_from);
+            std::uint64_t outside = 0;
+            for (int k = 0; k < kGroup; ++k) outside |= mask_below<T>(v[k], from);
+            if (outside)
+                evaluate_mixed<T>(map, u, v, value);
+            else
+                evaluate_middle<T>(map, u, value);
+            return;
+        }
     }
-    const Vec<T> from = broadcast(map.middle_from);
-    constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
-    std::uint64_t any = 0, all = kAll;
-    for (int k = 0; k < kGroup; ++k) {
-        const std::uint64_t outside = mask_below<T>(v[k], from);
-        any |= outside, all &= outside;
-    }
-    for (int k = 0; k < kGroup; ++k) value[k] = Vec<T>{};
-    if (all != kAll) evaluate_middle<T>(map, u, value);
-    if (!any) return;
-    Vec<T> ends[kGroup];
-    evaluate_by_root<T>(map, u, v, ends);
-    for (int k = 0; k < kGroup; ++k) value[k] = v[k] < from ? ends[k] : value[k];
+    evaluate_by_root<T>(map, u, v, value);
 }
 
 }  // namespace

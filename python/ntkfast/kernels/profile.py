@@ -331,18 +331,6 @@ def _check_points(profile: ProfileMap, back: bool) -> NDArray[np.float64]:
     return np.concatenate([np.geomspace(1e-8, s[CHECKED - 1], 2 * CHECKED), s[s < S_MAX]])
 
 
-@cache
-def _powers() -> Reals:
-    """Return Chebyshev polynomials of 2x as rows of powers of x, lowest first."""
-    count = max(MIDDLE_DEGREE.values()) + 1
-    rows = np.zeros((count, count), Real)
-    rows[0, 0], rows[1, 1] = 1, 2
-    for k in range(2, count):
-        rows[k, 1:] = 4 * rows[k - 1, :-1]
-        rows[k] -= rows[k - 2]
-    return rows
-
-
 def _with_middle(profile: ProfileMap, sampled: Sampled, top: float) -> ProfileMap:
     """Add the table in u itself, of the same samples, if short polynomials suffice."""
     dtype, base = profile.table.dtype, (Real(top), top - sampled.end)
@@ -361,7 +349,8 @@ def _with_middle(profile: ProfileMap, sampled: Sampled, top: float) -> ProfileMa
     if not 0 < count <= MIDDLE_DEGREE[dtype] + 1:
         return profile
     table = np.zeros((count, 2 * PIECES), dtype)
-    table[:, j] = (coefficients[:, :count] @ _powers()[:count, :count]).T[::-1]
+    powers = _powers(count - 1) * Real(2) ** np.arange(count)  # of 2 x
+    table[:, j] = np.dot(coefficients[:, :count], powers).T[::-1]
     start = max((1 - MIDDLE_END) / 2, *profile.refine_below)
     profile = replace(profile, middle=table, middle_from=start)
     u = np.linspace(2 * start - 1, 1 - 2 * start, 8 * CHECKED).astype(dtype)
