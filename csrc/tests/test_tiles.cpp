@@ -95,7 +95,8 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
     std::vector<T> middle(32);
     for (int j = -7; j <= 7; ++j)
         middle[static_cast<std::size_t>(j & 15)] = T(0.125),
-        middle[static_cast<std::size_t>(16 + (j & 15))] = static_cast<T>(j) / 8;
+                                            middle[static_cast<std::size_t>(16 + (j & 15))] =
+                                                static_cast<T>(j) / 8;
     const double from = 0.2;
     const bool has_middle = streams && std::string(isa.name) == "x86_64_v4";
     if (streams)
