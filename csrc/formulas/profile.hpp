@@ -76,8 +76,8 @@ NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
 // k(u) of a group of which some pairs, or all, need the root. Not inline: registers do not hold the numbers
 // of both ways, and the one that most groups take would pay for it.
 template <class T>
-[[gnu::noinline]] void evaluate_mixed(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
-                                      const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
+NTK_RARE void evaluate_mixed(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+                             const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
     const Vec<T> from = broadcast(map.middle_from);
     constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
     std::uint64_t outside = kAll;
