@@ -19,7 +19,6 @@ from walked_cases import (
     CLOSE_SEQUENCES,
     EPS,
     IMAGES,
-    LONG,
     SEQUENCES,
     Array,
     pairs,
@@ -34,8 +33,9 @@ WALKED = {  # networks, shapes, distances, and what is lost by a kink behind dif
         for d in (1, 1e-8, 1e-12, 0)
     },
     **{
-        name: (CLOSE_IMAGES[name], (1, 3, 1), 1e-5, 1e-10 if LONG < EPS else 1e-6)
-        for name in ("pool", "mixed", "behind")
+        f"{name} at {d}": (CLOSE_IMAGES[name], (1, 3, 1), d, 1e-12)
+        for name in ("pool", "mixed", "behind", "joined")
+        for d in (1e-2, 1e-5, 1e-9)
     },
 }
 

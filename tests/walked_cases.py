@@ -11,7 +11,7 @@ import ntkfast as nf
 import oracle
 from ntkfast import AvgPool, Conv, ConvNet, Dense, LayerNorm, Skip, SumPool
 
-EPS, LONG = (float(np.finfo(dtype).eps) for dtype in (np.float64, np.longdouble))
+EPS = float(np.finfo(np.float64).eps)
 Array = np.ndarray
 SEQUENCES: dict[str, dict[str, Any]] = {
     "plain": {"depth": 1},
@@ -120,6 +120,12 @@ CLOSE_IMAGES = {
     "gelu": ConvNet(Conv(3), "gelu", AvgPool((1, 3)), Conv(1, 1.1, 0.3), "abs"),
     "waves": ConvNet(Conv(3, 1.5), "sin", Conv(3), "exp(1, 0.8)", Conv(3), "leaky_relu(0.2)"),
     "behind": ConvNet(Conv(3, 1.2, 0.1), "relu", head=("relu", Dense(1.1, 0.2), "relu", Dense())),
+    "joined": ConvNet(
+        *(Conv((1, 2), 1.2, 0.1), "gaussian", Conv(1), LayerNorm("all")),
+        nf.Multiply(("erf", Conv((1, 2))), ("leaky_relu(0.3)", Conv(1, 1.1, 0.2))),
+        *(Conv(1), AvgPool((1, 2), 1), Conv(1), Skip("abs", Conv(1, 0.7)), LayerNorm(), "relu"),
+    ),
+    "jump": ConvNet(Conv((1, 2), 1.2, 0.1), "gelu", Conv(1, 1.0, 0.1), "step", Conv(1), "relu"),
 }
 
 

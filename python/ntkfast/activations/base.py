@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ntkfast.arrays.decimals import is_decimal, number
 from ntkfast.engines.codes import ActivationKind
 
 Array: TypeAlias = NDArray[np.floating[Any]]
@@ -27,10 +28,12 @@ TERMS = 256  # Hermite coefficients of duals without a closed form for complex c
 
 def _floats(*values: ArrayLike) -> tuple[Array, ...]:
     """Convert to arrays of one common floating type; integers become float64."""
-    arrays = [np.asarray(value) for value in values]
+    arrays: list[Any] = [value if is_decimal(value) else np.asarray(value) for value in values]
     dtype = arrays[0].dtype
     if dtype.kind == "f" and all(array.dtype is dtype for array in arrays):
         return tuple(arrays)  # deep networks would spend their time here
+    if any(map(is_decimal, arrays)):
+        return tuple(arrays)
     dtype = np.result_type(*arrays)
     if dtype.kind != "f":
         dtype = np.result_type(dtype, np.float64)
@@ -39,8 +42,10 @@ def _floats(*values: ArrayLike) -> tuple[Array, ...]:
 
 def _like(x: Array, *values: float) -> tuple[Array, ...]:
     """Scalars in the precision of `x`, so that longdouble formulas stay longdouble."""
-    number: Any = x.dtype.type  # its numbers do all that arrays do here, and are made sooner
-    return tuple(map(number, values))
+    if is_decimal(x):
+        return tuple(number(value, x.dtype) for value in values)
+    scalar: Any = x.dtype.type  # its numbers do all that arrays do here, and are made sooner
+    return tuple(map(scalar, values))
 
 
 def _linear_limit(v: Array) -> SphereMap:
@@ -374,7 +379,7 @@ def _sphere(q: ArrayLike, v: ArrayLike, vc: ArrayLike) -> tuple[Array, Array, Ar
         raise ValueError(f"q: expected a scalar, got shape {variance.shape}")
     if not variance >= 0:
         raise ValueError(f"q: expected a variance >= 0, got {variance}")
-    return variance.astype(v.dtype), v, vc
+    return _like(v, float(variance))[0] if is_decimal(v) else variance.astype(v.dtype), v, vc
 
 
 def _column(q: ArrayLike) -> tuple[Array, Array]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ntkfast.activations.base import Array, Complex
+from ntkfast.activations.base import Array, Complex, _like
+from ntkfast.arrays.decimals import is_decimal, pi
 
 
 def _pi(x: Array) -> Array:
@@ -19,8 +20,7 @@ def _pi(x: Array) -> Array:
 
 @cache
 def _pi_of(dtype: np.dtype[Any]) -> Any:
-    number = dtype.type
-    return np.arctan2(number(0), number(-1))
+    return pi(dtype)
 
 
 @cache
@@ -66,9 +66,8 @@ def _half_chords(q: Array, p: Array, c: Array) -> tuple[Array, Array, Array]:
     """
     norm = _geometric_mean(q, p)
     safe = 2 * np.where(norm == 0, 1, norm)
-    v = np.clip((norm - c) / safe, 0, 1)
-    vc = np.clip((norm + c) / safe, 0, 1)
-    half = v.dtype.type(0.5)
+    v, vc = (np.maximum(np.minimum(a / safe, 1), 0) for a in (norm - c, norm + c))
+    half = _like(v, 0.5)[0]
     degenerate = norm == 0
     v = np.where(degenerate, np.where(q == p, 0, half), v)
     return norm, v, np.where(degenerate, 1 - v, vc)
@@ -76,7 +75,7 @@ def _half_chords(q: Array, p: Array, c: Array) -> tuple[Array, Array, Array]:
 
 def _angles(v: Array, vc: Array) -> tuple[Array, Array]:
     """Return theta and pi - theta, the smaller of the two with full relative accuracy."""
-    small = 2 * np.arcsin(np.sqrt(np.maximum(np.minimum(v, vc), 0)))
+    small = smaller_arc(v, vc)[0] if is_decimal(v) else _smaller(v, vc)
     large = _pi(small) - small
     acute = v <= vc
     return np.where(acute, small, large), np.where(acute, large, small)
@@ -102,6 +101,20 @@ def _arc1(t: Array) -> Array:
     result[small] = x * y / 3 * series
     result[~small] = np.sin(far) - far * np.cos(far)
     return result
+
+
+def _smaller(v: Array, vc: Array) -> Array:
+    return 2 * np.arcsin(np.sqrt(np.maximum(np.minimum(v, vc), 0)))
+
+
+def smaller_arc(v: Array, vc: Array) -> tuple[Array, Array]:
+    """Return t and sin t - t cos t, t the smaller of theta and pi - theta."""
+    if is_decimal(v):  # their roots are dear, and they have digits enough for the difference
+        sine, cosine = 2 * np.sqrt(v * vc), np.abs(vc - v)
+        t = np.arctan2(sine, cosine)
+        return t, sine - t * cosine
+    t = _smaller(v, vc)
+    return t, _arc1(t)
 
 
 def arc(n: int, t: Array) -> Array:

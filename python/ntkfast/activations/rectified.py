@@ -28,7 +28,6 @@ from ntkfast.activations.base import (
 )
 from ntkfast.activations.pairs import (
     _angles,
-    _arc1,
     _arc_defect,
     _half_chords,
     _pi,
@@ -36,7 +35,9 @@ from ntkfast.activations.pairs import (
     complex_cosines,
     inverse_root,
     odd_factorial,
+    smaller_arc,
 )
+from ntkfast.arrays.decimals import number
 from ntkfast.engines.codes import ActivationKind
 
 
@@ -104,8 +105,8 @@ class ABReLU(Activation):
         q, p, c = _floats(q, p, c)
         norm, v, vc = _half_chords(q, p, c)
         fold, line = self._weights(v)
-        phi = _angles(v, vc)[1]
-        kappa1 = np.where(v <= vc, 1 - _fold_defect(v, vc), _arc1(phi) / _pi(phi))
+        bend = smaller_arc(v, vc)[1] / _pi(v)
+        kappa1 = np.where(v <= vc, 1 - (2 * v - bend), bend)
         return norm * (fold * kappa1 + line * (vc - v))
 
     def derivative_dual(self, q: ArrayLike, p: ArrayLike, c: ArrayLike) -> Array:
@@ -117,16 +118,16 @@ class ABReLU(Activation):
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
         fold, line = self._weights(v)
-        phi, root = _angles(v, vc)[1], np.sqrt(q)
+        phi, root, other = _angles(v, vc)[1], np.sqrt(q), np.sqrt(p)
         sine = 2 * np.sqrt(v * vc)
-        apart = root * np.sqrt(p) * sine
+        apart = root * other * sine
         turn = np.where(apart > 0, fold / _pi(v) / np.where(apart > 0, apart, 1), 0)
-        inverse = inverse_root(q)
+        inverse = np.where(root > 0, 1 / np.where(root > 0, root, 1), 0)
         return DualSlopes(
             fold * (phi / _pi(phi)) + line,
-            fold / _pi(v) / 2 * sine * np.sqrt(p) * inverse,
+            fold / _pi(v) / 2 * sine * other * inverse,
             turn,
-            -turn * (vc - v) * np.sqrt(p) * inverse / 2,
+            -turn * (vc - v) * other * inverse / 2,
         )
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
@@ -165,9 +166,9 @@ class ABReLU(Activation):
         fold, line = self._weights(v)
         total = fold + line
         acute = v <= vc
-        angle = 2 * np.arcsin(np.sqrt(np.where(acute, v, vc)))
+        angle, arc = smaller_arc(v, vc)
         pi = _pi(angle)
-        turn, bend = angle / pi, _arc1(angle) / pi
+        turn, bend = angle / pi, arc / pi
         theta = np.where(acute, turn, 1 - turn)
         a, b = _like(v, self.negative, self.positive)
         near = fold * (2 * v - bend) + line * (2 * v)
@@ -183,14 +184,8 @@ class ABReLU(Activation):
 @lru_cache(maxsize=256)
 def _fold_and_line(negative: float, positive: float, dtype: np.dtype[Any]) -> tuple[Any, Any]:
     """Return the weights of the fold and of the line whose sum a bent line is."""
-    a, b = dtype.type(negative), dtype.type(positive)
+    a, b = number(negative, dtype), number(positive, dtype)
     return (a - b) ** 2 / 2, a * b
-
-
-def _fold_defect(v: Array, vc: Array) -> Array:
-    """Return 1 - kappa1, a difference of order v and one of order v^1.5."""
-    theta = _angles(v, vc)[0]
-    return 2 * v - _arc1(theta) / _pi(theta)
 
 
 @dataclass(frozen=True)

@@ -106,9 +106,10 @@ class Erf(Activation):
         return 4 * a**2 * b**2 / _pi(q) / self._root(q, p, c)
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
-        c, rate = covariance(q, p, v, vc), 2 * self.b**2
+        a, b = _like(q, self.a, self.b)
+        c, rate = covariance(q, p, v, vc), 2 * b**2
         root, own, other = self._root(q, p, c), 1 + rate * q, 1 + rate * p
-        size = 2 * self.a**2 / np.pi * rate / root
+        size = 2 * a**2 / _pi(q) * rate / root
         steep = size * (rate / root)
         by_q = -size * (rate * c / own) / 2
         return DualSlopes(size, by_q, steep * (rate * c / root), -steep * (other / root) / 2)
@@ -223,8 +224,9 @@ class GELU(Activation):
         by_q = p / own * (root / own / other + q * x * lost)
         by_c = x + (x + z * z * x) * bracket + 2 * z * z * x**3
         slope_by_q = -z * (1 / own / 2 + high * x / 2 * bracket + high * x**3 + 1 / own / own)
-        value = (1 + 2 / np.pi * (np.arctan2(c, root) + z * bracket)) / 4
-        return DualSlopes(value, *(part / (2 * np.pi) for part in (by_q, by_c, slope_by_q)))
+        pi = _pi(q)
+        value = (1 + 2 / pi * (np.arctan2(c, root) + z * bracket)) / 4
+        return DualSlopes(value, *(part / (2 * pi) for part in (by_q, by_c, slope_by_q)))
 
     def hermite(self, q: ArrayLike, count: int) -> Array:
         _check_count(count)
@@ -314,9 +316,10 @@ class Gaussian(Activation):
         return 4 * a**2 * b**2 * c / (square * np.sqrt(square))
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
-        c, rate = covariance(q, p, v, vc), -2 * self.b
+        a, b = _like(q, self.a, self.b)
+        c, rate = covariance(q, p, v, vc), -2 * b
         square = self._square(q, p, c)
-        value, other = self.a**2 / np.sqrt(square), (1 + rate * p) / square
+        value, other = a**2 / np.sqrt(square), (1 + rate * p) / square
         z = rate * c / square
         by_c = value * rate * z
         slope_by_c = value * rate**2 / square + 3 * by_c * rate * z

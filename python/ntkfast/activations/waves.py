@@ -104,7 +104,7 @@ class Sine(Activation):
         return half * square * waves
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
-        c, rate = covariance(q, p, v, vc), self.b**2
+        c, rate = covariance(q, p, v, vc), _like(q, self.b)[0] ** 2
         value, slope = self.dual(q, p, c), self.derivative_dual(q, p, c)
         return DualSlopes(slope, -rate / 2 * value, rate**2 * value, -rate / 2 * slope)
 
@@ -197,7 +197,7 @@ class Exp(Activation):
         return self.b**2 * self.dual(q, p, c)
 
     def dual_slopes(self, q: Array, p: Array, v: Array, vc: Array) -> DualSlopes:
-        value, rate = self.dual(q, p, covariance(q, p, v, vc)), self.b**2
+        value, rate = self.dual(q, p, covariance(q, p, v, vc)), _like(q, self.b)[0] ** 2
         return DualSlopes(rate * value, rate / 2 * value, rate**2 * value, rate**2 / 2 * value)
 
     def hermite(self, q: ArrayLike, count: int) -> Array:

@@ -1,1 +1,1 @@
-"""What users pass in: checks with errors that name the argument, and collections of inputs."""
+"""Checks of what users pass in, collections of inputs, and arrays of decimals."""

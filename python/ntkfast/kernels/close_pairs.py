@@ -41,7 +41,7 @@ def lost_at(lost: Any, before: Any, p: Any, ratio: Doubles) -> Doubles:
         Variances of the second input.
     ratio : array
     """
-    return np.asarray(lost + (before - ratio) * (before + ratio) * p)
+    return np.asanyarray(lost + (before - ratio) * (before + ratio) * p)
 
 
 def squared_distances(X: Doubles, Y: Doubles) -> Doubles:

@@ -72,7 +72,7 @@ class Forth:
         self.same = same[:, None, None]
         self.pooled: dict[int, dict[Shift, list[Any]]] = {}
         self.moved: dict[int, Doubles] = {}  # mean differences of variances before steps
-        self.inverse: dict[tuple[int, int], Doubles] = {}
+        self.roots: dict[int, list[tuple[Doubles, Doubles]]] = {}  # deviations and inverses
         self.sides: dict[int, tuple[Any, Doubles, Doubles]] = {}  # what `between` asks
 
     def pool_all(self) -> None:
@@ -105,11 +105,19 @@ class Forth:
     def _variances(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
         return self.at.left(self.x.q[k], k, d), self.at.right(self.y.q[k], k, d)
 
+    def _deviations(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
+        return self._sides_of(k, d, 0)
+
     def _inverses(self, k: int, d: Shift) -> tuple[Doubles, Doubles]:
-        for number, side in enumerate((self.x, self.y)):
-            if (number, k) not in self.inverse:
-                self.inverse[number, k] = inverse(np.sqrt(side.q[k]))
-        return self.at.left(self.inverse[0, k], k, d), self.at.right(self.inverse[1, k], k, d)
+        return self._sides_of(k, d, 1)
+
+    def _sides_of(self, k: int, d: Shift, number: int) -> tuple[Doubles, Doubles]:
+        """Return deviations of both images, or their inverses."""
+        if k not in self.roots:
+            roots = [np.sqrt(side.q[k]) for side in (self.x, self.y)]
+            self.roots[k] = [(root, inverse(root)) for root in roots]
+        x, y = (side[number] for side in self.roots[k])
+        return self.at.left(x, k, d), self.at.right(y, k, d)
 
     def _whole(self, k: int, d: Shift, pair: Pair, near: Any = slice(None)) -> Whole:
         q, (n, m) = self.at.left(self.x.q[k], k, d), self._inverses(k, d)
@@ -126,7 +134,7 @@ class Forth:
         q, p = self._variances(k, d)
         if not self.at.kinked:
             return q, q
-        return ratio_of(np.sqrt(q), np.sqrt(p)), np.where((q > 0) & (p > 0), 0, q - p)
+        return ratio_of(*self._deviations(k, d)), np.where((q > 0) & (p > 0), 0, q - p)
 
     def _pooled(self, k: int, d: Shift) -> Pair:
         s, t = self.pooled[k][d]
@@ -201,13 +209,13 @@ class Forth:
         one = self.at.activations[k]
         if isinstance(one, Masking):
             return pair.masked(one.kept, self._mask_gain(one.kept, d))
-        after, other = self._variances(k + 1, d)
         v, vc = self._angle(pair)
-        roots = np.sqrt(after) * np.sqrt(other)
+        roots = np.multiply(*self._deviations(k + 1, d))
         if one.degree is None:
             s, slope = self._between(k, d, v, vc)
             v = np.maximum(1 - np.abs(s) * inverse(roots), 0)
             if d == (0, 0):  # equal pixels
+                after = self._variances(k + 1, d)[0]
                 s, v = np.where(self.same, after, s), np.where(self.same, 0, v)
             return Pair(s, pair.t * slope, v, *self._ratio(k + 1, d))
         defect, slope, _ = one.on_sphere(1.0, v, vc)
@@ -277,9 +285,12 @@ class Forth:
 
     def _multiplied(self, k: int, d: Shift, pair: Pair, saved: Pair) -> Pair:
         (q, _), (_, other) = (self._variances(level, d) for level in (self.at.saved(k), k))
-        p = self._variances(k + 1, d)[1]
-        ratio, rest = exact_product(pair.ratio, saved.ratio)
-        lost = pair.lost * q + pair.ratio**2 * other * saved.lost + (2 * ratio + rest) * rest * p
+        ratio, lost = self._ratio(k + 1, d)
+        if self.at.kinked:
+            p = self._variances(k + 1, d)[1]
+            ratio, rest = exact_product(pair.ratio, saved.ratio)
+            lost = pair.lost * q + pair.ratio**2 * other * saved.lost
+            lost = lost + (2 * ratio + rest) * rest * p
         v = pair.v * (1 - saved.v) + saved.v
         return Pair(pair.s * saved.s, pair.t * saved.s + pair.s * saved.t, v, ratio, lost)
 
@@ -300,7 +311,7 @@ class Forth:
 
     def read(self) -> tuple[Doubles, Doubles]:
         """Return the sums of S and T over the weights of the read-out, without its bias."""
-        s, t = np.zeros((2, len(self.y.data)), self.y.data.dtype)
+        s, t = np.zeros_like(self.y.data, shape=(2, len(self.y.data)))
         for d, weights in self.at.weights.items():
             pair = self.forth(*self.at.segments[-1], d)[-1]
             s += (weights * pair.s).sum(axis=(1, 2))

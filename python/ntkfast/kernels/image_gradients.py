@@ -8,7 +8,7 @@ covariances of an image with itself, which are walked back like others.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.base import Activation
 from ntkfast.activations.polynomials import Masking
+from ntkfast.arrays.decimals import decimals, is_decimal, rounded
 from ntkfast.engines.maps import ImagePlan
 from ntkfast.kernels.close_pairs import Doubles, inverse
 from ntkfast.kernels.image_forth import Images
@@ -37,7 +38,12 @@ from ntkfast.kernels.image_planes import (
 from ntkfast.kernels.image_slopes import Walk
 from ntkfast.kernels.layers import Layers
 
-AGAIN = 1e-11  # share of a gradient whose loss makes a pair be walked again
+AGAIN = 1e-11  # share of a gradient whose loss makes a pair be walked again, as float64 shows it
+# What pairs are walked again in, until that is enough: long doubles are some ten times as slow as
+# float64, decimals a hundred times.
+NUMBERS: tuple[Callable[[Doubles], Any], ...] = (decimals,)
+if np.finfo(np.longdouble).eps < np.finfo(np.float64).eps:
+    NUMBERS = (partial(np.asarray, dtype=np.longdouble), decimals)
 # From NNGP and NTK of pairs to the derivatives by both.
 Weigh: TypeAlias = Callable[[Doubles, Doubles], tuple[Doubles, Doubles]]
 
@@ -54,12 +60,14 @@ class Own(NamedTuple):
 class Alone:
     """What walks ask of images by themselves, which were divided by `size`.
 
-    `own` is what dense layers behind the read-out ask for, or None.
+    `eps` is the rounding of what they were given in, and `own` what dense layers behind the
+    read-out ask for, or None.
     """
 
     geometry: Geometry
     images: Images
     size: Doubles
+    eps: float
     own: Own | None = None
 
     def __len__(self) -> int:
@@ -67,7 +75,7 @@ class Alone:
 
     def __getitem__(self, which: Any) -> Alone:
         own = None if self.own is None else Own(*(one[which] for one in self.own))
-        return Alone(self.geometry, self.images.part(which), self.size[which], own)
+        return Alone(self.geometry, self.images.part(which), self.size[which], self.eps, own)
 
     @property
     def variance(self) -> Doubles:
@@ -97,9 +105,9 @@ class Pairs(NamedTuple):
         """Return some of them."""
         return Pairs(self.x[which], self.y[which], self.same[which], self.weights[which])
 
-    def widened(self) -> Pairs:
-        """Return the same in extended precision."""
-        return self._replace(x=widened(self.x), y=widened(self.y))
+    def widened(self, numbers: Callable[[Doubles], Any]) -> Pairs:
+        """Return the same in numbers of more digits."""
+        return self._replace(x=widened(self.x, numbers), y=widened(self.y, numbers))
 
 
 class Back(NamedTuple):
@@ -126,10 +134,10 @@ class Back(NamedTuple):
     told: Doubles
 
     def shares(self) -> Doubles:
-        """Return what pairs lose of the gradients of their rows."""
+        """Return what pairs lose of the gradients of their rows; these may be lost altogether."""
         size = np.sqrt((self.gradient**2).sum(axis=(1, 2, 3)))
-        each = np.repeat(inverse(size), len(self.lost) // len(size))
-        return np.maximum(self.lost * each, self.told)
+        each = np.repeat(size, len(self.lost) // len(size))
+        return np.maximum(np.where(self.lost > 0, self.lost / each, 0), self.told)
 
     def share(self) -> float:
         """Return the largest share of a gradient that is lost."""
@@ -155,12 +163,12 @@ def alone(at: Geometry, data: Doubles) -> tuple[Images, Walk]:
             if operation == CONV:
                 q = row["gain"] * at.window(q, step) + row["bias"]
             elif operation in (RELU, ACTIVATE):
-                q = np.asarray(at.activations[step].variance(q))
+                q = np.asanyarray(at.activations[step].variance(q))
             elif operation == NORMALIZE:
                 size = q.mean(axis=(1, 2), keepdims=True) if row["whole"] else q
                 q = q * inverse(size)
                 if not row["whole"]:
-                    q = np.where(q > 0, 1.0, 0.0)
+                    q = np.where(q > 0, np.ones_like(q), 0)
             elif operation == SWAP:
                 q = images.q[at.saved(step)]
             elif operation == ADD:
@@ -194,18 +202,19 @@ def with_own(one: Alone, parts: list[slice]) -> Alone:
     return replace(one, own=Own(*map(np.concatenate, (values, gradients, by_steps))))
 
 
-def widened(one: Alone) -> Alone:
-    """Return images in extended precision, where the platform has one."""
-    images, _ = alone(one.geometry, one.images.data.astype(np.longdouble))
-    found = Alone(one.geometry, images, one.size)
+def widened(one: Alone, numbers: Callable[[Doubles], Any]) -> Alone:
+    """Return images in numbers of more digits."""
+    data = numbers(one.images.data)
+    at = one.geometry.plain() if is_decimal(data) else one.geometry
+    found = replace(one, geometry=at, images=alone(at, data)[0])
     return found if one.own is None else with_own(found, [slice(None)])
 
 
 def derivatives(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: bool) -> Back:
     """Return the derivatives of kernels of pairs of images.
 
-    Pairs that lose digits are walked once more in extended precision: what is lost is its rounding
-    then.
+    Pairs that lose digits are walked again in numbers that have more: what is lost is their
+    rounding then.
 
     Parameters
     ----------
@@ -220,21 +229,31 @@ def derivatives(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: 
         Whether constants move.
     """
     ask = partial(_walked_back, layers=layers, nngp=nngp, counts=counts)
-    found = ask(pairs, rows)
-    near = np.flatnonzero(found.shares() > AGAIN)
-    if not near.size or np.finfo(np.longdouble).eps == np.finfo(np.float64).eps:
+    limit = max(AGAIN, pairs.x.eps)
+
+    def again(some: Pairs, numbers: Sequence[Callable[[Doubles], Any]]) -> Back:
+        """Walk pairs one by one in the first of these numbers that is enough."""
+        found = ask(some.widened(numbers[0]), len(some.same))
+        near = np.flatnonzero(found.shares() > limit)
+        if near.size and numbers[1:]:
+            for total, part in zip(found, again(some.part(near), numbers[1:]), strict=True):
+                total[near] = part
         return found
-    some, row = pairs.part(near), near // (len(pairs.same) // rows)
-    before, after = ask(some, near.size), ask(some.widened(), near.size)
-    for total, one, other in zip(found[:3], before, after, strict=False):
-        np.add.at(total, row, (other - one).astype(np.float64))
-    found.lost[near], found.told[near] = after.lost, after.told
+
+    found = ask(pairs, rows)
+    near = np.flatnonzero(found.shares() > limit)
+    if near.size and NUMBERS:
+        some, row = pairs.part(near), near // (len(pairs.same) // rows)
+        before, after = ask(some, near.size), again(some, NUMBERS)
+        for total, one, other in zip(found[:3], before, after, strict=False):
+            np.add.at(total, row, other - one)
+        found.lost[near], found.told[near] = after.lost, after.told
     return found
 
 
 def _walked_back(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: bool) -> Back:
-    (x, y, same, weights), dtype = pairs, pairs.x.images.data.dtype
-    heads = np.zeros((rows, 3 + 4 * len(layers) * counts), dtype)
+    x, y, same, weights = pairs
+    heads = np.zeros_like(x.images.data, shape=(rows, 3 + 4 * len(layers) * counts))
     told = np.zeros(len(same))
 
     def weigh(s: Doubles, t: Doubles) -> tuple[Any, Any]:
@@ -243,13 +262,20 @@ def _walked_back(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts:
             return factor * nngp, factor * (not nngp)
         size = x.size * y.size
         values = x.variance, y.variance, size * s, size * t
-        slopes, told[:] = head_slopes(layers, *values, same, nngp=nngp, counts=counts)
+        jumps = x.geometry.jumps
+        slopes, told[:] = head_slopes(layers, *values, same, nngp=nngp, counts=counts, jumps=jumps)
         heads[:] = (weights * slopes).reshape(len(slopes), rows, -1).sum(axis=2).T
         return factor * slopes[0], factor * slopes[1]
 
     images, seen = (x.images, y.images), bool(layers)
     found = pair_gradients(x.geometry, *images, same, weigh, rows, seen=seen, counts=counts)
-    return Back(*found[:2], heads, found[2], told)
+    gradient, by_steps, lost = found
+    if x.own is not None:  # the first images move their own NNGP too
+        first = slice(None, None, len(same) // rows)
+        moved = heads[:, 2] * x.size[first]
+        gradient = gradient + moved[:, None, None, None] * x.own.gradient[first]
+        by_steps = by_steps + moved[:, None, None] * x.own.by_steps[first]
+    return Back(*map(rounded, (gradient, by_steps, heads, lost, told)))
 
 
 def pair_gradients(
@@ -286,7 +312,7 @@ def pair_gradients(
     """
     walk, final = Walk(at, x, y, same, rows, counts), at.segments[-1]
     walk.pool_all()
-    s, t = walk.read() if seen else np.zeros((2, len(same)), x.data.dtype)
+    s, t = walk.read() if seen else np.zeros_like(x.data, shape=(2, len(same)))
     bias, trained = at.plan.bias, at.plan.trained
     by_nngp, by_ntk = weigh(s + bias, t + trained * (s + bias))
     by_s = by_nngp + trained * by_ntk
@@ -303,7 +329,7 @@ def pair_gradients(
             walk.back(k, d, walk.forth(k, end, d), walk.by_plane(end, d, links))
 
     def summed(a: Doubles) -> Doubles:
-        return np.asarray(a.reshape(rows, -1, *a.shape[1:]).sum(axis=1))
+        return np.asanyarray(a.reshape(rows, -1, *a.shape[1:]).sum(axis=1))
 
     distinct = x.data[:: max(len(same) // max(rows, 1), 1)]
     by_q = [summed(a) for a in walk.by_q]
@@ -329,12 +355,13 @@ def by_variances(at: Geometry, data: Doubles, by_q: list[Doubles], pairs: Walk) 
             row, q, operation = plan.steps[step], images.q[step], at.operations[step]
             if operation == CONV:
                 part, bias = carried * (images.q[step + 1] - row["bias"]), row["bias"] * carried
-                pairs.by_steps[step] += walk.summed(part), walk.summed(bias)
+                pairs.by_steps[step, 0] += walk.summed(part)
+                pairs.by_steps[step, 1] += walk.summed(bias)
                 carried = row["gain"] * at.turned_window(carried, step)
             elif isinstance(at.activations[step], Masking):
                 carried = carried / at.activations[step].kept
             elif operation in (RELU, ACTIVATE):
-                ends = np.zeros((), q.dtype), np.ones((), q.dtype)
+                ends = np.zeros_like(q), np.ones_like(q)
                 whole = at.activations[step].dual_slopes(q, q, *ends)
                 carried = (2 * whole.by_q + whole.by_c) * carried
             elif operation == NORMALIZE and row["whole"]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ntkfast.activations.polynomials import Masking
 from ntkfast.arrays.collections import FloatArray, Images
+from ntkfast.arrays.decimals import rounded
 from ntkfast.arrays.panels import panels
 from ntkfast.kernels.close_pairs import inverse, told_apart
 from ntkfast.kernels.image_pairs import rough
@@ -126,6 +127,7 @@ def head_slopes(
     *,
     nngp: bool,
     counts: bool,
+    jumps: bool,
 ) -> tuple[Doubles, Doubles]:
     """Return the derivatives of a kernel behind dense layers by what stands before them.
 
@@ -139,6 +141,8 @@ def head_slopes(
         Whether it is the NNGP, not the NTK.
     counts : bool
         Whether the constants of layers move.
+    jumps : bool
+        Whether what stands before them has a jump.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def head_slopes(
     lost : (n,) array
         The share of them at most that is lost where a kink meets a small angle.
     """
-    lost = np.zeros_like(c)
+    lost = np.zeros(len(c))
     places = iter(range(3, 3 + 4 * len(layers), 4))
 
     def activate(layer: Layer, state: Moving) -> Moving:
@@ -158,20 +162,21 @@ def head_slopes(
             shared = gain * c, gain * t
             return Moving(grown * q, grown * p, *shared, grown * by_q, gain * by_c, gain * by_t)
         roots = np.sqrt(q) * np.sqrt(p)
-        u = np.where(same, 1, np.clip(c * inverse(roots), -1, 1))
+        u = np.where(same, 1, np.maximum(np.minimum(c * inverse(roots), 1), -1))
         least = rough(u)
         v, vc = told_apart((1 - u) / 2, least), told_apart((1 + u) / 2, least)
-        if one.degree == 0 or (one.degree == 1 and not nngp):
-            here = least / np.maximum(4 * np.minimum(v, vc), least)
+        if one.degree == 0 or (one.degree == 1 and (jumps or not nngp)):
+            near = np.maximum(4 * rounded(np.minimum(v, vc)), least)
+            here = least / (np.sqrt(near) if one.degree and nngp else near)  # of a bend, of a pole
             lost[:] = np.where(same, 0, np.maximum(lost, here))
         by = one.dual_slopes(q, p, v, vc)
         # Of functions with a kink by the angle that they have: a difference has a root of rounding.
         slope = by.by_c if one.degree == 1 else one.derivative_dual(q, p, c)
-        whole = one.dual_slopes(q, q, np.zeros((), q.dtype), np.ones((), q.dtype))
+        whole = one.dual_slopes(q, q, np.zeros_like(q), np.ones_like(q))
         return Moving(
-            np.asarray(one.variance(q)),
-            np.asarray(one.variance(p)),
-            np.asarray(one.dual(q, p, c)),
+            np.asanyarray(one.variance(q)),
+            np.asanyarray(one.variance(p)),
+            np.asanyarray(one.dual(q, p, c)),
             slope * t,
             (2 * whole.by_q + whole.by_c) * by_q,
             by.by_c * by_c + by.by_q * by_q,

@@ -1,9 +1,10 @@
 """How much of a gradient is lost where cosines are differences and meet a kink.
 
 The derivative of a kink at an angle t is known to 64 eps / t^2 there, eps that of the numbers that
-are walked: pairs that lose more are walked again in extended precision. What that is of a gradient
-depends on how much of it comes by such pixels: what turns them by an angle moves what they see by
-as much, in units of its size.
+are walked: pairs that lose more are walked again in numbers of more digits. What that is of a
+gradient depends on how much of it comes by such pixels: what turns them by an angle moves what they
+see by as much, in units of its size. Behind a jump small angles are roots of smaller ones, and turn
+by more than they are.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.kernels.close_pairs import Doubles, inverse
-from ntkfast.kernels.image_pairs import Pair, rough
+from ntkfast.kernels.image_pairs import Pair
 from ntkfast.kernels.image_planes import ADD, CONV, MULTIPLY, POOL, SWAP, Geometry, Shift
 
-Kink: TypeAlias = Callable[[Doubles], Doubles]
-NOTICED = 1e10  # times the rounding of v, from where nothing is counted: 5e-11 of a derivative
+Kink: TypeAlias = Callable[[Doubles], tuple[Doubles, Doubles]]
+NOTICED = 1e11  # times the rounding of v, from where nothing is counted: 5e-12 of a derivative
 TURNS = 4.0  # by how much more than what they see pixels may turn
 EQUAL = 1e-14  # what images differ by that are multiples of each other
 
@@ -43,23 +44,27 @@ class Losses:
         self.lost: dict[int, Any] = defaultdict(float)
         self._apart = cache(self._differ)
 
-    def add(self, k: int, d: Shift, pair: Pair, kink: Kink) -> None:
+    def add(self, k: int, d: Shift, pair: Pair, least: float, kink: Kink) -> None:
         """Count a plane before step k.
 
         Parameters
         ----------
         pair
-            Before the step.
+            Before the step, in float64.
+        least : float
+            What v counts as parallel below.
         kink : callable
-            From v of the pairs to the derivative by their cosines.
+            From v of the pairs to the derivative by their cosines, where it has a pole, and to how
+            that changes with v where it has none.
         """
-        least = rough(pair.v)
         near = pair.v < NOTICED * least
         if near.any():
             near &= self._apart(k, d)
         if near.any():
             v = np.maximum(pair.v, least)
-            lost = np.minimum(1, least / (2 * v)) * kink(v) * np.sqrt(2 * v)
+            pole, bend = kink(v)
+            turned = pole + bend * v if self.at.jumps else pole * np.sqrt(2 * v)
+            lost = np.minimum(1, least / (2 * v)) * turned
             self.lost[k] += np.where(near, lost, 0).sum(axis=(1, 2))
 
     def _differ(self, k: int, d: Shift) -> NDArray[np.bool_]:

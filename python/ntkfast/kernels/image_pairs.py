@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ntkfast.arrays.decimals import epsilon
 from ntkfast.kernels.close_pairs import Doubles, inverse, lost_at
 
 CLOSE = 0.01  # v below which it is summed from small quantities
@@ -25,7 +26,7 @@ PARALLEL = 1e-28  # v below which a pair differs by rounding, and counts as para
 
 def rough(v: Doubles) -> float:
     """Return what v counts as parallel below where it is a difference: its rounding."""
-    return 64 * float(np.finfo(v.dtype).eps)
+    return 64 * epsilon(v.dtype)
 
 
 class Pair(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -58,7 +59,9 @@ class Geometry:
     masked : bool
         Whether there is dropout.
     kinked : bool
-        Whether some activation has a kink or a jump.
+        Whether some activation has a kink or a jump, for which small angles keep their digits.
+    jumps : bool
+        Whether some activation has a jump.
     rough : list of bool
         Whether cosines before a step, and after the last, are differences.
     weights : dict
@@ -82,6 +85,7 @@ class Geometry:
         self.kinked = any(
             one.degree is not None for one in activations if not isinstance(one, Masking)
         )
+        self.jumps = any(one.degree == 0 for one in activations)
         self.pools = [k for k, op in enumerate(self.operations) if op == POOL]
         starts = [0, *(k + 1 for k in self.pools)]
         self.segments = list(zip(starts, [*self.pools, len(plan.steps)], strict=True))
@@ -97,6 +101,12 @@ class Geometry:
         self.weights = dict(self._weights())
         self.planes, self.own = self._asked(set(self.weights)), self._asked({(0, 0)})
         self.own.append({})
+
+    def plain(self) -> Geometry:
+        """Return the same for numbers with enough digits for differences: all cosines are."""
+        found = copy(self)
+        found.kinked, found.rough = False, [True] * len(self.rough)
+        return found
 
     def _weights(self) -> Iterator[tuple[Shift, Doubles]]:
         plan, (h, w) = self.plan, self.sizes[-1]
@@ -250,7 +260,7 @@ def _counted(at: Indices, size: int) -> Doubles:
 
 
 def _summed(a: Doubles, rows: Doubles, columns: Doubles) -> Doubles:
-    return np.asarray(rows @ a @ columns.T)
+    return np.asanyarray(rows @ a @ columns.T)
 
 
 def taken(a: Doubles, rows: Indices, columns: Indices) -> Doubles:
@@ -260,7 +270,7 @@ def taken(a: Doubles, rows: Indices, columns: Indices) -> Doubles:
 
 def with_margin(a: Doubles) -> Doubles:
     """Put zeros behind the rows and columns of images."""
-    found = np.zeros((*a.shape[:-2], a.shape[-2] + 1, a.shape[-1] + 1), a.dtype)
+    found = np.zeros_like(a, shape=(*a.shape[:-2], a.shape[-2] + 1, a.shape[-1] + 1))
     found[..., :-1, :-1] = a
     return found
 

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.polynomials import Masking
+from ntkfast.arrays.decimals import rounded
 from ntkfast.kernels.close_pairs import Doubles
 from ntkfast.kernels.image_forth import Forth, Images
 from ntkfast.kernels.image_losses import Losses
-from ntkfast.kernels.image_pairs import CLOSE, By, Pair, share_of
+from ntkfast.kernels.image_pairs import CLOSE, By, Pair, rough, share_of
 from ntkfast.kernels.image_planes import (
     ACTIVATE,
     ADD,
@@ -65,12 +66,13 @@ class Walk(Forth):
         counts: bool = False,
     ) -> None:
         super().__init__(at, x, y, same, rows)
-        count, dtype = len(y.data), y.data.dtype
-        self.by_q = [np.zeros((count, *size), dtype) for size in at.sizes]
+        count = len(y.data)
+        self.by_q = [np.zeros_like(y.data, shape=(count, *size)) for size in at.sizes]
         self.by_data = np.zeros_like(y.data)
         self.by_pooled: dict[int, dict[Shift, list[Any]]] = {}
-        self.counts, self.by_steps = counts, np.zeros((len(at.operations) + 1, 2, rows), dtype)
-        self.losses = Losses(at, x.data, y.data)
+        self.counts, shape = counts, (len(at.operations) + 1, 2, rows)
+        self.by_steps = np.zeros_like(y.data, shape=shape)
+        self.losses = Losses(at, rounded(x.data), rounded(y.data))
 
     def back(self, k: int, d: Shift, states: list[Pair], by: By) -> None:
         """Take derivatives by the end of a segment to its start."""
@@ -112,6 +114,8 @@ class Walk(Forth):
         n, m = self._inverses(k, d)
         moved = np.where(close, 0, by.u) * n * m
         self.at.left(self.by_q[k], k, d)[...] -= moved * pair.s * n * n / 2
+        if not close.any():
+            return By(by.s + moved, by.t)
         rest = np.where(close, by.u, 0)
         return By(by.s + moved, by.t, rest if rest.any() else 0.0)
 
@@ -163,7 +167,7 @@ class Walk(Forth):
 
     def summed(self, a: Doubles) -> Doubles:
         """Return sums over all that belongs to a row."""
-        return np.asarray(a.reshape(self.rows, -1).sum(axis=1))
+        return np.asanyarray(a.reshape(self.rows, -1).sum(axis=1))
 
     def _by_added(
         self, k: int, d: Shift, pair: Pair, saved: Pair, after: Pair, by: By
@@ -186,7 +190,8 @@ class Walk(Forth):
             return By(gain * by.s, gain * by.t, gain * one.kept * by.u)
         q, p = self._variances(k, d)
         v, vc = self._angle(pair)
-        slopes, roots, bent = one.dual_slopes(q, p, v, vc), np.sqrt(q) * np.sqrt(p), by.t * pair.t
+        n, m = self._deviations(k, d)
+        slopes, roots, bent = one.dual_slopes(q, p, v, vc), n * m, by.t * pair.t
         by_s, by_q, by_u = by.s * slopes.by_c, by.s * slopes.by_q, 0.0
         if one.degree is None:
             by_t = by.t * one.derivative_dual(q, p, roots * (vc - v))
@@ -196,13 +201,17 @@ class Walk(Forth):
             n, m = self._inverses(k + 1, d)
             pole = bent * slopes.slope_by_c if one.degree else by_s
             if self.at.rough[k]:
+                plain = Pair(*map(rounded, pair))
+                sides, size = (rounded(q), rounded(p)), rounded(roots)
+                by_value, by_slope = rounded(by.s), rounded(bent)
 
-                def kink(v: Doubles) -> Doubles:
-                    turned = one.dual_slopes(q, p, *self._angle(pair._replace(v=v)))
-                    steep = bent * turned.slope_by_c if one.degree else by.s * turned.by_c
-                    return np.asarray(np.abs(roots * steep))
+                def kink(v: Doubles) -> tuple[Doubles, Doubles]:
+                    turned = one.dual_slopes(*sides, *self._angle(plain._replace(v=v)))
+                    bend = size * turned.slope_by_c
+                    pole = bend * by_slope if one.degree else size * turned.by_c * by_value
+                    return np.abs(pole), np.abs(size * bend * by_value)
 
-                self.losses.add(k, d, pair, kink)
+                self.losses.add(k, d, plain, rough(pair.v), kink)
             by_u = roots * (pole + by.u * slopes.by_c * n * m)
             by_s, by_q, by_t = (one.degree * a for a in (by_s, by_q, by.t * slopes.by_c))
         self.at.left(self.by_q[k], k, d)[...] += by_q
@@ -221,7 +230,7 @@ class Walk(Forth):
         """Return the derivatives by a plane before pool k from those behind it."""
         gain = float(self.at.plan.steps[k]["gain"])
         shape = len(self.y.data), *self.at.shape(k, d)
-        by_s, by_t = np.zeros((2, *shape), self.y.data.dtype)
+        by_s, by_t = np.zeros_like(self.y.data, shape=(2, *shape))
         for to, rows, columns in links:
             if to in self.by_pooled.get(k + 1, {}):
                 one, two = self.by_pooled[k + 1][to]

@@ -247,7 +247,8 @@ class ImageKernel(EachPair):
         some = panels(len(X), self._pair_bytes(X), PANEL_BYTES)
         parts = [image_gradients.alone(geometry, pixels[part])[0].q for part in some]
         variances = [np.concatenate(level) for level in zip(*parts, strict=True)]
-        return image_gradients.Alone(geometry, image_forth.Images(pixels, variances), size)
+        images, eps = image_forth.Images(pixels, variances), float(np.finfo(X.dtype).eps)
+        return image_gradients.Alone(geometry, images, size, eps)
 
     def _pair_bytes(self, X: Images) -> int:
         pixels = X.shape[0] * X.shape[1]
@@ -273,8 +274,6 @@ class ImageKernel(EachPair):
         gradient = found.gradient
         if x.geometry.plan.homogeneous:
             gradient[~x.images.data.any(axis=(1, 2, 3))] = 0
-        if x.own is not None:
-            gradient += (found.heads[:, 2] * x.size)[:, None, None, None] * x.own.gradient
         return np.asarray(gradient.transpose(0, 2, 3, 1).reshape(len(gradient), -1))
 
     def _by_constants(
@@ -283,8 +282,7 @@ class ImageKernel(EachPair):
         x, found = self._walked_back(X, Y, own, V, counts=True)
         moved = x.size * found.by_steps.reshape(len(x), -1).T
         if x.own is not None:
-            variances = x.size**2 * x.own.by_steps.reshape(len(x), -1).T
-            moved = np.concatenate([moved + found.heads[:, 2] * variances, found.heads[:, 3:].T])
+            moved = np.concatenate([moved, found.heads[:, 3:].T])
         return moved if V is not None else moved.reshape(-1, *own.shape)
 
     def _constant_steps(self, name: str, X: Any) -> NDArray[np.float64]:
