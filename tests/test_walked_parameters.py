@@ -34,7 +34,11 @@ WALKED = {  # networks, shapes, distances, and what is lost by a kink behind dif
     },
     **{
         f"{name} at {d}": (CLOSE_IMAGES[name], (1, 3, 1), d, 1e-12)
-        for name in ("pool", "mixed", "behind", "joined")
+        for name in ("pool", "mixed", "joined")
+        for d in (1e-2, 1e-5, 1e-9)
+    },
+    **{  # parameters that multiply a kernel are as exact as its values
+        f"behind at {d}": (CLOSE_IMAGES["behind"], (1, 3, 1), d, min(64 * EPS / d, 1e-7))
         for d in (1e-2, 1e-5, 1e-9)
     },
 }
