@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bind/bind.hpp"
+#include "bind/sectors.hpp"
 #include "host/aligned.hpp"
 #include "host/row_rates.hpp"
 
@@ -93,12 +94,13 @@ struct LayersHolder {
     std::vector<LayerRow> layers;
     std::array<double, 2> scales;
     int exponent;
+    std::optional<SectorsHolder> sectors;
 };
 
 inline LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales,
-                                int exponent) {
+                                int exponent, std::optional<SectorsHolder> sectors) {
     check_layers(numbers);
-    return {{numbers.data(), numbers.data() + numbers.size()}, scales, exponent};
+    return {{numbers.data(), numbers.data() + numbers.size()}, scales, exponent, sectors};
 }
 
 // ---- a call -------------------------------------------------------------------------------------
@@ -117,6 +119,7 @@ struct Call {
     Neuron<T> neuron{};
     std::vector<LayerConstants<T>> rows;
     std::vector<T> inverse_x, inverse_y, factor_x, factor_y;
+    SectorCall<T> sectors;
 
     Call(const Side<T>& x, const Side<T>& y) {
         problem.x = x.rows.data();
@@ -232,6 +235,7 @@ struct Call {
             layers.series_y = y.series->data();
             layers.series_stride = x.series->shape(1);
         }
+        if (map.sectors) layers.sectors = sectors.use(*map.sectors, problem);
         problem.factor_x = problem.inverse_x;  // unused by the layer map, but packed
         problem.factor_y = problem.inverse_y;
         problem.power = -1;

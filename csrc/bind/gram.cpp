@@ -272,7 +272,11 @@ void bind_gram(py::module_& m) {
              py::arg("c"), py::arg("gamma"), py::arg("euclidean"), py::arg("degree"));
     py::class_<LayersHolder>(m, "Layers", py::module_local())
         .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"),
-             py::arg("exponent"));
+             py::arg("exponent"), py::arg("sectors") = py::none());
+    py::class_<SectorsHolder>(m, "Sectors", py::module_local())
+        .def(py::init(&make_sectors), py::arg("table").noconvert(), py::arg("sign").noconvert(),
+             py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
+             py::arg("low"), py::arg("high"), py::arg("second"));
 }
 
 }  // namespace ntkfast

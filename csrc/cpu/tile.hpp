@@ -1,99 +1,9 @@
 // The tile loop: inner products of a tile, the kernel map while they are in cache, one store.
 #pragma once
 
-#include "cpu/keep.hpp"
-#include "cpu/product.hpp"
-#include "formulas/pair_maps.hpp"
+#include "cpu/sectors.hpp"
 
 namespace {
-
-using ntkfast::kTaskRows;
-static_assert(kTaskRows % kTileRows == 0);
-
-// A block of a symmetric product starts where a column block does: the diagonal part of it belongs
-// to one task.
-using ntkfast::kProductUnit;
-static_assert(kProductUnit % kTileColumns<float> == 0 && kProductUnit % kTileColumns<double> == 0 &&
-              kProductUnit % kTileRows == 0);
-
-static_assert(kTileColumns<double> % kStrip == 0 && kTileColumns<float> % kStrip == 0);
-static_assert(kTileColumns<double> % kPanel<double> == 0 && kTileRows % kRows == 0);
-
-// ---- a tile ------------------------------------------------------------------------------------
-
-// Whether the values of tiles go where they are kept from scratch memory, row by row: the memory takes
-// one while the next is computed. Layers do strip by strip instead; those that are not rounded take
-// longer than the memory in any case.
-template <class T>
-bool is_staged(const Problem<T>& p) {
-    return p.rounded || (p.streams && !p.layers);
-}
-
-// Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
-template <class T>
-struct Scratch {
-    T *sums, *packed, *products, *values, *factors, *columns, *rows, *packed_v, *turned_v;
-
-    static int64_t panels(int64_t columns) { return ceil_div(columns, kPanel<T>); }
-
-    static int64_t layout(const Problem<T>& p, T* base, Scratch* s) {
-        int64_t used = 0;
-        const auto take = [&](int64_t count) {
-            T* at = base ? base + used : nullptr;
-            used += ceil_div(count, 16) * 16 + 16;
-            return at;
-        };
-        Scratch r{};
-        const int64_t tile = kTileRows * kTileColumns<T>, stats = p.layers ? p.layers->stats : 0;
-        // double sums: two floats each; those of both products are found at the beginning
-        const int64_t doubles = sizeof(double) / sizeof(T) * p.columns;
-        if (p.v) r.sums = take(doubles * (p.u ? 2 * p.block : chunk_rows(p)));
-        r.packed = take(kTileColumns<T> * p.d);
-        r.products = take(tile);
-        r.factors = take(kTileColumns<T>);
-        r.columns = take(kTileColumns<T> * stats);
-        r.rows = take(kTileRows * stats);
-        if (p.v || is_staged(p)) r.values = take(tile);
-        if (p.v) {
-            r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
-            r.turned_v = take(p.u ? p.columns * kTileRows : 0);
-        }
-        if (s) *s = r;
-        return used;
-    }
-
-    // Rows of a task; fewer when many columns of sums must be kept (about a megabyte).
-    static int64_t chunk_rows(const Problem<T>& p) {
-        if (!p.v) return p.rows;
-        const int64_t fit = (1 << 17) / (p.columns > 0 ? p.columns : 1) / kTileRows * kTileRows;
-        return fit < kTileRows ? kTileRows : smaller(fit, kTaskRows);
-    }
-};
-
-// Packs the columns from j0 on.
-template <class T>
-void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
-    const int width = static_cast<int>(smaller(kTileColumns<T>, p.m - j0));
-    pack_panels<T>(p.y + j0 * p.ldy, p.ldy, takes_products(p) ? nullptr : p.inverse_y + j0, width,
-                   p.d, s.packed);
-    std::memset(s.factors, 0, sizeof(T) * kTileColumns<T>);
-    std::memcpy(s.factors, p.factor_y + j0, sizeof(T) * width);
-    if (!p.layers) return;
-    const int64_t stats = p.layers->stats;
-    std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * stats);
-    for (int j = 0; j < width; ++j)
-        p.layers->row_stats(*p.layers, p.norm_y[j0 + j],
-                            given_series(*p.layers, p.layers->series_y, j0 + j), kStrip,
-                            s.columns + j / kStrip * kStrip * stats + j % kStrip);
-}
-
-// The numbers of the layers for the rows of a tile: numbers[rows][stats].
-template <class T>
-void row_numbers(const Problem<T>& p, int64_t i0, int rows, T* numbers) {
-    for (int i = 0; i < rows; ++i, numbers += p.layers->stats)
-        p.layers->row_stats(*p.layers, p.norm_x[i0 + i],
-                            given_series(*p.layers, p.layers->series_x, i0 + i), 1, numbers);
-}
 
 // Takes row i of a finished tile, whose columns before `first` are left of the diagonal, from scratch memory.
 template <class T>
@@ -115,7 +25,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
                      static_cast<int>(below > 0 ? below / kPanel<T> : 0),
                      static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
-    if (p.layers) row_numbers<T>(p, i0, rows, s.rows);
+    pack_rows<T>(p, i0, rows, s);
     const auto pairs = [&](int i, int64_t j) {
         return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
     };
@@ -129,12 +39,22 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
         const int64_t stats = p.layers->stats;
         const int64_t start = below > 0 ? below / kStrip * kStrip : 0;
-        for (int64_t j = start; j < width; j += kStrip)
-            for (int i = 0; i < rows && below + i < j + kStrip; ++i) {
+        for (int64_t j = start; j < width; j += kStrip) {
+            const int end = static_cast<int>(smaller(rows, j + kStrip - below));
+            if (p.layers->sectors) {
+                for (int i = 0; i < end; i += kSectorRows)
+                    sector_strips<T>(
+                        p, s, i, static_cast<int>(smaller(i + kSectorRows, end)), j,
+                        [&](int k) { return pairs(k, j); }, [&](int k) { return window(k, j); },
+                        [&](int k) { return at(dest[0] ? 0 : 1, k, j); });
+                continue;
+            }
+            for (int i = 0; i < end; ++i) {
                 T* const out[2] = {at(0, i, j), at(1, i, j)};
                 map_layers<T>(pairs(i, j), {s.rows + i * stats, s.columns + j * stats}, out,
                               window(i, j));
             }
+        }
         for (int i = 0; is_staged(p) && i < rows; ++i)
             keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width);
         return;

@@ -94,6 +94,43 @@ static inline std::int64_t count_stats(const LayerRow* layer, std::int64_t count
     return total;
 }
 
+// Pairs of rows at angles t from `from` pi to `to` pi after the first affine step, at which
+//     K(x, y) = sum_j T_j(z) sum_k s_jk f_jk(x) f_jk(y),     s_jk = 1 or -1,
+// with T_j the Chebyshev polynomials and z a polynomial of t / pi, -1 at one end and 1 at the other.
+static constexpr int kSectorTerms = 4;  // of z
+template <class T>
+struct Sector {
+    T from, to, z[kSectorTerms];  // highest power first
+    std::int64_t powers;          // pairs of them, the highest first: T_2p+1 and T_2p
+    const std::int64_t* terms;    // [powers], of either one of a pair
+    std::int64_t numbers;         // of a row: 2 sum(terms), of T_2p+1 and T_2p in turn
+};
+
+// Where the variance of a row lies: the piece, and z from -1 to 1 within it. Pairs ask for numbers:
+// cos a and sin a, the roots of the shares of weights and bias, sin(a/2) and cos(a/2), and 0; or, of a
+// row that no sector knows, more than any angle over pi.
+static constexpr std::int64_t kSectorPlace = 5;
+static constexpr std::int64_t kSectorDegree = 23;  // of functions on a piece, at most
+template <class T>
+struct SectorPlace {
+    double z;
+    std::int64_t piece;
+    T numbers[kSectorPlace];
+};
+
+// The kernel of a network by sectors, which adjoin and begin with the narrowest angles; pairs in none
+// of them walk along the layers. Functions of rows are sums of Chebyshev polynomials.
+template <class T>
+struct Sectors {
+    const Sector<T>* sector;
+    std::int64_t count;
+    const T* table;                          // [pieces][degree + 1][numbers], the first number of
+    std::int64_t degree, numbers;            // which is the root of K(x, x)
+    const T* sign;                           // [numbers]
+    bool second;                             // the NNGP, not the NTK
+    const SectorPlace<T>*place_x, *place_y;  // [n], [m]
+};
+
 // Half the logarithmic derivatives of w, e, x and y of a layer; `w` of the last one: of the result.
 struct LayerSteps {
     double w, e, x, y;
@@ -116,8 +153,9 @@ struct Layers {
     // Derivatives: by what a pair moves, at most kDirections, and how far each layer does; without
     // steps there are two directions, the angle and log |x|.
     std::int64_t directions = 2;
-    const LayerSteps* steps = nullptr;  // [directions][count + 1]
-    double exact_scale[2] = {1, 1};     // of values at equal inputs, which devices compute
+    const LayerSteps* steps = nullptr;    // [directions][count + 1]
+    double exact_scale[2] = {1, 1};       // of values at equal inputs, which devices compute
+    const Sectors<T>* sectors = nullptr;  // of the one kernel that is asked for
 };
 
 // Numbers per data row that row_rates writes.

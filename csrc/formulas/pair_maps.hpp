@@ -94,14 +94,26 @@ NTK_FN void map_neuron(const Pairs<T>& pairs, const T* factors, T* const (&out)[
 
 // ---- the layer map of one row strip of kStrip pairs --------------------------------------------
 
+// 1 - u of two rows is 0 or far above this.
+template <class T>
+constexpr T kLeastDefect = static_cast<T>(sizeof(T) == 8 ? 1e-300 : 1e-37);
+
+// NTK and NNGP of column k of a strip with row pairs.i, which have equal directions, if they are equal.
+template <class T>
+NTK_FN const T* own_values(const Pairs<T>& pairs, int k) {
+    const Problem<T>& p = pairs.problem;
+    const T* const own = p.layers->diagonal;
+    const int64_t j = pairs.j + k;
+    const bool equal = own && j < p.m && p.norm_x[pairs.i] == p.norm_y[j];
+    return equal ? own + 2 * pairs.i : nullptr;
+}
+
 template <class T>
 NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&out)[2],
                        Window window) {
     const auto& map = *pairs.problem.layers;
     State<T> state, slots[ntkfast::kSlots];
-    const Problem<T>& p = pairs.problem;
-    // w is 0 or far above this
-    const Vec<T> tiny = broadcast<T>(static_cast<T>(sizeof(T) == 8 ? 1e-300 : 1e-37));
+    const Vec<T> tiny = broadcast<T>(kLeastDefect<T>);
     std::uint64_t equal = 0;
     constexpr int kWidth = kGroup * kLanes<T>;
     for (int first = 0; first < kStrip; first += kWidth) {
@@ -125,10 +137,7 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     }
     for (; equal; equal &= equal - 1) {  // no rounding on the diagonal
         const int k = lowest_bit(equal);
-        const int64_t j = pairs.j + k;
-        if (!map.diagonal || j >= p.m || p.norm_x[pairs.i] != p.norm_y[j]) continue;
-        state.t[k] = map.diagonal[2 * pairs.i];
-        state.w[k] = map.diagonal[2 * pairs.i + 1];
+        if (const T* own = own_values<T>(pairs, k)) state.t[k] = own[0], state.w[k] = own[1];
     }
     if (out[0]) put_window<T>(out[0], state.t, window, kStrip);
     if (out[1]) put_window<T>(out[1], state.w, window, kStrip);

@@ -19,6 +19,7 @@ from ntkfast.engines.maps import (
     RadialMap,
     Rotation,
     ScaledImages,
+    SectorMap,
     SequenceMap,
     SequenceSide,
     StructuredMap,
@@ -340,7 +341,8 @@ def _compiled(core: Any, plan: Map) -> Any:
     if isinstance(plan, RadialMap):
         return core.Radial(plan.c, plan.gamma, plan.euclidean, plan.degree)
     if isinstance(plan, LayerMap):
-        return core.Layers(plan.numbers, plan.scales, plan.exponent)
+        sectors = None if plan.sectors is None else _compiled_sectors(core, plan.sectors)
+        return core.Layers(plan.numbers, plan.scales, plan.exponent, sectors)
     if isinstance(plan, NeuronMap):
         made = getattr(core, f"Neuron{_suffix(plan.table.dtype)}")
         return made(int(NeuronKind[plan.kind.upper()]), plan.table, plan.scale, plan.degree)
@@ -356,6 +358,12 @@ def _compiled(core: Any, plan: Map) -> Any:
         MIDDLE_RATE,
         plan.middle_from,
     )
+
+
+def _compiled_sectors(core: Any, plan: SectorMap) -> Any:
+    terms = [list(sector.terms) for sector in plan.sectors]
+    angles = [(one.start, one.stop, *one.z) for one in plan.sectors]
+    return core.Sectors(plan.table, plan.sign, terms, angles, *plan.first, *plan.range, plan.second)
 
 
 _kept = lru_cache(maxsize=256)(_compiled)

@@ -50,6 +50,60 @@ class ProfileMap:
     middle_from: float = 0.0
 
 
+@dataclass(frozen=True)
+class Sector:
+    """Pairs at angles from `start` pi to `stop` pi, see `SectorMap`.
+
+    ``K(x, y) = sum_j T_j(z) sum_k s_jk f_jk(x) f_jk(y)`` with the Chebyshev polynomials T_j.
+
+    Attributes
+    ----------
+    start, stop : float
+    z : four floats
+        z as a polynomial of the angle over pi, highest power first.
+    terms : tuple of int
+        How many k there are, for pairs of powers (T_2p+1 and T_2p), the highest first.
+    """
+
+    start: float
+    stop: float
+    z: tuple[float, ...]
+    terms: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class SectorMap:
+    """A kernel of layers where rows are far apart, in float32 (`ntkfast.kernels.sectors`).
+
+    Attributes
+    ----------
+    sectors : tuple of Sector
+        Those of narrower angles first; each begins where the one before it ends.
+    table : (pieces, degree + 1, numbers) array
+        Chebyshev coefficients of the functions of a row on pieces of its log variance. The first
+        is the root of K(x, x), which the others are multiplied by: those of the sectors, power by
+        power as in `Sector.terms`, T_2p+1 and T_2p in turn.
+    sign : (numbers,) array
+        1 or -1, a factor of the product of both rows.
+    first : (float, float)
+        Weight and bias variance of the first layer. Angles are those after it.
+    range : (float, float)
+        Of log2 of the variance after it. Pairs of other rows are left to the layers.
+    second : bool
+        Whether it is the NNGP, not the NTK.
+    error : float
+        Largest error found, over sqrt(K(x, x) K(y, y)).
+    """
+
+    sectors: tuple[Sector, ...]
+    table: FloatArray
+    sign: FloatArray
+    first: tuple[float, float]
+    range: tuple[float, float]
+    second: bool
+    error: float
+
+
 @dataclass(frozen=True, eq=False)
 class LayerMap:
     """A network as one row of constants per layer, for any norms (`ntkfast.kernels.layers`).
@@ -63,12 +117,15 @@ class LayerMap:
         Factors of the NTK and the NNGP.
     exponent : int
         Of another factor of both, a power of two that may be no floating-point number.
+    sectors : SectorMap or None
+        The one that is wanted where rows are far apart. Only the native engine takes it.
     """
 
     numbers: NDArray[np.void]
     second: bool
     scales: tuple[float, float]
     exponent: int = 0
+    sectors: SectorMap | None = None
 
 
 @dataclass(frozen=True)

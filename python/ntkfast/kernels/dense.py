@@ -17,7 +17,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
-from ntkfast.kernels import pairwise
+from ntkfast.kernels import pairwise, sectors
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork
 from ntkfast.kernels.filling import fill
@@ -235,6 +235,18 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             self._walk(left, right, (panel, None) if self.kind == "ntk" else (None, panel))
 
         fill(write, left, right, out)
+
+    def _quicker(self, plan: Map, X: Rows, columns: int, symmetric: bool, run: Run) -> Map:
+        dim = X.data.shape[1]
+        if not isinstance(plan, LayerMap) or X.dtype != np.float32 or facts_of(self, dim).asking:
+            return plan
+        if run.engine is not engines.load("native"):
+            return plan
+        total = columns if run.groups is None else run.groups.total
+        pairs = total * total // 2 if symmetric else len(X) * columns
+        if not sectors.pays(facts_of(self, dim).layers, pairs):
+            return plan
+        return sectors.sector_map(self, dim) or plan
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

@@ -1,0 +1,322 @@
+"""A network with biases, or on rows of any norms, where these are far apart: no walk along layers.
+
+With q and p the variances of two rows after the first affine step, and t their angle there,
+
+    K = sqrt(K(x, x) K(y, y)) sum_j T_j(z) sum_k s_jk f_jk(q) f_jk(p),     s_jk = 1 or -1,
+
+z a function of t. Near equal rows every bias makes a cone sqrt(a (log q/p)^2 + t^2), and no such
+sum is short; in a sector of angles away from it one to three hundred products serve at any depth.
+The coefficient of each power is a symmetric function of q and p. Its spectral decomposition on
+Chebyshev points of log q, cut where the eigenvalues vanish in float32, is that sum. The functions
+of rows are interpolated on pieces of log q.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ntkfast import engines
+from ntkfast.arrays.collections import Rows
+from ntkfast.engines.maps import LayerMap, Sector, SectorMap
+from ntkfast.kernels.balance import scaled
+from ntkfast.kernels.layer_rows import OfLayers, facts_of
+from ntkfast.kernels.layers import IDENTITY, Layer, Layers, diagonal, numbers
+from ntkfast.kernels.rows import PROFILE_ERROR
+
+Array: TypeAlias = NDArray[np.float64]
+
+#: Angles where sectors begin: nearer pairs walk along the layers.
+NARROW, WIDE = 0.2, 0.5
+#: Where they end: some activations make a cone at opposite rows, too.
+ENDS = math.pi, math.pi - WIDE
+#: Variances of rows after the first layer, without its bias, as powers of two: from the first to
+#: the second, or the third where activations are homogeneous.
+RANGE = -8.0, 6.0, 12.0
+NODES = 40, 64, 100, 150, 200  # of the logarithm of the variance: as many as the functions need
+ANGLES = 14, 20  # nodes of z in either sector
+PIECES, PIECE_NODES = 16, 12  # of the functions of rows
+CUT = 4e-8  # root mean square of the terms of one power that are left out, K(x, x) = K(y, y) = 1
+TERMS = 4  # of z
+GROUP = 64  # numbers of a row come in whole groups
+NUMBERS = 768  # at most
+CHECKED = 24, 32  # variances and angles of the pairs on which the form is compared with the layers
+#: What the form costs at each pair, in layers, and to compile, in pairs that walk along the layers.
+COST, SAMPLED = 6, 4_000_000
+LEAST = 1 / 16  # the largest coefficient of a kernel, K(x, x) = K(y, y) = 1
+
+
+class Walk:
+    """The layers after the first one, in float64, by variances and angles between them."""
+
+    def __init__(self, layers: Layers, kind: str) -> None:
+        first = layers[0]
+        # What is left of the first layer: a covariance c, of which c - e is the part of weights.
+        gain = first.x / first.w
+        self.bias, self.second = first.e, kind == "nngp"
+        self.layers = (Layer(x=gain, y=first.y - gain * first.e), *layers[1:])
+        homogeneous = all(layer.activation.degree == 1 for layer in self.layers)
+        ends = RANGE[0], RANGE[2 if homogeneous else 1]
+        low, high = (math.log2(2.0**end + first.e) for end in ends)
+        self.range = low, high
+        self.plan = LayerMap(numbers(self.layers, ()), self.second, (1.0, 1.0))
+
+    def own(self, q: Array) -> Array:
+        """K(x, x)."""
+        found = diagonal(self.layers, q)
+        return np.asarray(found.nngp if self.second else found.ntk)
+
+    def normalised(self, q: Array, p: Array, angles: Array) -> Array:
+        """K(x, y) / sqrt(K(x, x) K(y, y)), (q, p, angles)."""
+        left = _rows(q, np.zeros(1))
+        right = _rows(p, angles)
+        values = np.empty((len(left), len(right)))
+        outs = (None, values) if self.second else (values, None)
+        engines.load("native").run(self.plan, None, left, right, outs, 1)
+        scale = np.sqrt(self.own(q)[:, None] * self.own(p))
+        return np.asarray(values.reshape(*scale.shape, -1) / scale[..., None])
+
+
+def pays(layers: Layers, pairs: int) -> bool:
+    """Whether so many pairs take longer without the form than with it, its compilation included."""
+    return pairs * (len(layers) - COST) >= SAMPLED * len(layers)
+
+
+def _rows(squares: Array, angles: Array) -> Rows:
+    """Return vectors of a plane with all these squared norms and angles."""
+    norms, ends = np.sqrt(squares), np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    data = (norms[:, None, None] * ends).reshape(-1, 2)
+    return Rows(data, np.repeat(norms, len(ends)))
+
+
+@lru_cache(maxsize=64)
+def sector_map(kernel: OfLayers, dim: int) -> LayerMap | None:
+    """Return the layers of a kernel with sectors in float32; None if these are not accurate."""
+    layers, _, scales, exponent, _ = facts_of(kernel, dim)
+    second = kernel.kind == "nngp"
+    # Within a half of what the layers are allowed, as profiles.
+    most = min(PROFILE_ERROR, 2 + 1.5 * (len(layers) - 1)) * float(np.finfo(np.float32).eps)
+    found = compile_sectors(layers, kernel.kind, scales[second], exponent, most)
+    if found is None:
+        return None
+    return LayerMap(numbers(layers, ()), second, scales, exponent, found)
+
+
+def compile_sectors(
+    layers: Layers, kind: str, scale: float, exponent: int, most: float
+) -> SectorMap | None:
+    """Compile a kernel in float32.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        With activations that the native engine knows.
+    kind : {"ntk", "nngp"}
+    scale, exponent : float, int
+        The kernel is that of the layers times scale 2^exponent.
+    most : float
+        Error that is accepted, over sqrt(K(x, x) K(y, y)).
+
+    Returns
+    -------
+    SectorMap or None
+        Its `error` is measured against the layers in float64, in the arithmetic of float32, on
+        some 18,000 pairs. None if there is no short form of that accuracy.
+    """
+    first = layers[0]
+    if first.activation != IDENTITY or first.save >= 0 or first.joins or first.w <= 0:
+        return None
+    walk = Walk(layers, kind)
+    if walk.layers[0].y < 0:  # weights are trained, and biases are not
+        return None
+    with np.errstate(all="ignore"):  # what is not finite has no such form
+        for end in ENDS:
+            # The wide one first: most kernels without a form are told by it.
+            wide = _part(walk, WIDE, end, ANGLES[1])
+            narrow = wide and _part(walk, NARROW, WIDE, ANGLES[0])
+            if not wide or not narrow:
+                continue
+            found = _joined((narrow, wide), walk, first.w, scaled(scale, exponent))
+            if found is not None:
+                found = replace(found, error=_error(found, walk, scaled(scale, exponent), end))
+                if found.error <= most:
+                    return found
+    return None
+
+
+class Part(NamedTuple):
+    """A sector, and the coefficients and signs of its functions."""
+
+    sector: Sector
+    table: Array  # (pieces, nodes, numbers)
+    signs: Array
+
+
+def _part(walk: Walk, start: float, stop: float, count: int) -> Part | None:
+    """Return a sector by so many angles; None if it has no form."""
+    z = _variable(start / math.pi, stop / math.pi)
+    angles = math.pi * _inverse(z, start / math.pi, stop / math.pi, _points(count))
+    found = _coefficients(walk, angles)
+    if found is None:
+        return None
+    size = np.abs(found).max(axis=(1, 2))
+    terms, tables, signs = [], [], []
+    for p in reversed(range((int(np.flatnonzero(size > CUT)[-1]) + 2) // 2)):
+        both = [_decomposed(found[power]) for power in (2 * p + 1, 2 * p)]
+        terms.append(max(sign.size for sign, _ in both))
+        signs.append(_in_turn([sign for sign, _ in both], terms[-1]))
+        tables.append(_pieces(_in_turn([functions for _, functions in both], terms[-1])))
+    last = stop / math.pi if stop < math.pi else 1.25  # rounding may add to pi
+    sector = Sector(start / math.pi, last, tuple(z.tolist()), tuple(terms))
+    return Part(sector, np.concatenate(tables, axis=2), np.concatenate(signs))
+
+
+def _joined(parts: Sequence[Part], walk: Walk, weight: float, scale: float) -> SectorMap | None:
+    """Return the map of sectors, without its error; None if it has too many numbers."""
+    own = np.sqrt(scale * walk.own(np.exp2(_between(*walk.range, _inner_points()))))
+    tables = [_transform(PIECE_NODES) @ own[..., None], *(part.table for part in parts)]
+    rest = -sum(table.shape[2] for table in tables) % GROUP
+    table = np.concatenate([*tables, np.zeros((PIECES, PIECE_NODES, rest))], axis=2)
+    if table.shape[2] > NUMBERS:
+        return None
+    signs = np.concatenate([np.ones(1), *(part.signs for part in parts), np.ones(rest)])
+    return SectorMap(
+        tuple(part.sector for part in parts),
+        table.astype(np.float32),
+        signs.astype(np.float32),
+        (weight, walk.bias),
+        walk.range,
+        walk.second,
+        math.inf,
+    )
+
+
+def _variable(start: float, stop: float) -> Array:
+    """Return z of an angle over pi as a polynomial, highest power first.
+
+    It is nearly linear in the root: kernels of deep networks vary most at the smallest angles.
+    """
+    places = np.cos(math.pi / (TERMS - 1) * np.arange(TERMS))
+    at = _between(math.sqrt(start), math.sqrt(stop), places) ** 2
+    return np.linalg.solve(np.vander(at), places)
+
+
+def _inverse(z: Array, start: float, stop: float, values: Array) -> Array:
+    """Return where between both ends z has these values, by bisection."""
+    low, high = np.full_like(values, start), np.full_like(values, stop)
+    for _ in range(60):
+        middle = (low + high) / 2
+        above = np.polyval(z, middle) > values
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.asarray((low + high) / 2)
+
+
+def _points(count: int) -> Array:
+    """Chebyshev points of [-1, 1]."""
+    return np.asarray(np.cos(math.pi / count * (np.arange(count) + 0.5)))
+
+
+def _transform(count: int) -> Array:
+    """Return the matrix from values at these points to Chebyshev coefficients."""
+    angles = math.pi / count * (np.arange(count) + 0.5)
+    matrix = np.cos(np.arange(count)[:, None] * angles) * (2 / count)
+    matrix[0] /= 2
+    return np.asarray(matrix)
+
+
+def _between(low: float, high: float, points: Array) -> Array:
+    return np.asarray((low + high) / 2 + (high - low) / 2 * points)
+
+
+def _coefficients(walk: Walk, angles: Array) -> Array | None:
+    """Chebyshev coefficients in z at points of q and p, (powers, q, p); None: they do not fall."""
+    last, before = 0, 1.0
+    for count in NODES:
+        q = np.exp2(_between(*walk.range, _points(count)))
+        values = walk.normalised(q, q, angles)
+        found = np.moveaxis(values @ _transform(len(angles)).T, 2, 0)
+        size = np.abs(found).max(axis=(1, 2))
+        # One that vanishes beside K(x, x) keeps its digits in the layers alone.
+        if not (size[0] > LEAST and (size[-2:] <= 4 * CUT).all()):
+            return None
+        tail = float(np.abs(_transform(count)[-3:] @ found).max())
+        if tail <= CUT:
+            return (found + np.swapaxes(found, 1, 2)) / 2
+        rate = math.log(tail / before) / (count - last)
+        if math.log(tail) + rate * (NODES[-1] - count) > math.log(CUT):
+            return None
+        last, before = count, tail
+    return None
+
+
+def _decomposed(matrix: Array) -> tuple[Array, Array]:
+    """Return signs and functions, (k,) and (nodes, k), whose products sum up to a matrix."""
+    size, vectors = np.linalg.eigh(matrix)
+    order = np.argsort(-np.abs(size))
+    size, vectors = size[order], vectors[:, order]
+    left = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1]) / len(matrix)
+    kept = left > CUT
+    return np.sign(size[kept]), vectors[:, kept] * np.sqrt(np.abs(size[kept]))
+
+
+def _in_turn(parts: list[Array], count: int) -> Array:
+    """Interleave two sets along the last axis, both filled up with zeros."""
+    filled = [np.pad(p, [(0, 0)] * (p.ndim - 1) + [(0, count - p.shape[-1])]) for p in parts]
+    return np.stack(filled, axis=-1).reshape(*filled[0].shape[:-1], 2 * count)
+
+
+def _pieces(functions: Array) -> Array:
+    """Return coefficients on pieces, (pieces, nodes, functions), from values at points."""
+    chebyshev = _transform(len(functions)) @ functions
+    basis = np.polynomial.chebyshev.chebvander(_inner_points(), len(functions) - 1)
+    return np.asarray(_transform(PIECE_NODES) @ (basis @ chebyshev))
+
+
+def _inner_points() -> Array:
+    """Chebyshev points of each piece of [-1, 1], (pieces, nodes)."""
+    edges, inner = np.linspace(-1, 1, PIECES + 1), _points(PIECE_NODES)
+    return np.stack([_between(low, high, inner) for low, high in pairwise(edges)])
+
+
+def evaluate(plan: SectorMap, q: Array, p: Array, angles: Array) -> NDArray[np.float32]:
+    """Return the kernel at angles in sectors, (q, p, angles), in the precision of the engine."""
+    sides = []
+    for variance in (q, p):
+        low, high = plan.range
+        place = (np.log2(variance) - low) / (high - low) * len(plan.table)
+        piece = place.astype(int)
+        basis = np.polynomial.chebyshev.chebvander(2 * (place - piece) - 1, PIECE_NODES - 1)
+        row = np.einsum("nd,ndk->nk", basis.astype(np.float32), plan.table[piece])
+        sides.append(row * row[:, :1])
+    products = sides[0][:, None] * (sides[1] * plan.sign)
+    turn = (angles / math.pi).astype(np.float32)
+    result, first = np.zeros((len(q), len(p), len(angles)), np.float32), 1
+    for sector in plan.sectors:
+        here = (turn >= np.float32(sector.start)) & (turn < np.float32(sector.stop))
+        z = np.polyval(np.asarray(sector.z, np.float32), turn[here])
+        coefficients = []
+        for count in sector.terms:
+            both = products[..., first : first + 2 * count].reshape(len(q), len(p), count, 2)
+            coefficients += [both[..., 0].sum(axis=-1), both[..., 1].sum(axis=-1)]
+            first += 2 * count
+        basis = np.polynomial.chebyshev.chebvander(z, len(coefficients) - 1).astype(np.float32)
+        result[..., here] = np.einsum("jqp,aj->qpa", coefficients[::-1], basis)
+    return result
+
+
+def _error(plan: SectorMap, walk: Walk, scale: float, end: float) -> float:
+    """Largest error at random variances and angles, over the root of K(x, x) K(y, y)."""
+    random = np.random.default_rng(0)
+    q, p = np.exp2(random.uniform(*plan.range, (2, CHECKED[0])))
+    half = CHECKED[1] // 2
+    angles = np.concatenate([random.uniform(NARROW, WIDE, half), random.uniform(WIDE, end, half)])
+    own = np.sqrt(scale * walk.own(q))[:, None, None] * np.sqrt(scale * walk.own(p))[:, None]
+    error = np.abs(evaluate(plan, q, p, angles) / own - walk.normalised(q, p, angles)).max()
+    return float(error) if math.isfinite(error) else math.inf
