@@ -161,7 +161,7 @@ def test_no_form() -> None:
 
 
 def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many pairs in float32."""
+    """Many pairs in float32, most of whose norms are in range."""
     asked: list[bool] = []
     run = native.engine.run
 
@@ -172,10 +172,10 @@ def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, x = relu(), many(40)
     sectors.sector_map(kernel, 6)
     monkeypatch.setattr(native.engine, "run", watched)
-    kernel(x), kernel(x.astype(np.float64))
+    kernel(x), kernel(x.astype(np.float64)), kernel(np.float32(1e4) * x)
     layers_alone(monkeypatch)
     kernel(x)
-    assert asked == [True, False, False]
+    assert asked == [True, False, False, False]
 
 
 @pytest.mark.parametrize(

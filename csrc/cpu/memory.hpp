@@ -7,10 +7,11 @@ namespace {
 
 constexpr int kLine = 64;  // bytes
 
-// Asks for the cache line at p, which need not be there.
+// Asks for the cache line at p, which need not be there, to write to it or to read it.
+template <bool WRITE = true>
 NTK_FN void prefetch([[maybe_unused]] const void* p) {
 #if defined(NTK_VECTORS)
-    __builtin_prefetch(p, 1);
+    __builtin_prefetch(p, WRITE);
 #endif
 }
 

@@ -4,6 +4,7 @@
 // ones are packed once per column block into panels of kPanel columns, k-major, zero padded.
 #pragma once
 
+#include "cpu/memory.hpp"
 #include "cpu/squares.hpp"
 #include "formulas/simd.hpp"
 
@@ -18,8 +19,15 @@ constexpr int kRows = 6;
 #else
 constexpr int kRows = 4;
 #endif
-constexpr int kVecs = 3;     // vectors across the register tile
-constexpr int kDepth = 256;  // inner dimension of one pass: keeps a packed panel in cache
+constexpr int kVecs = 3;  // vectors across the register tile
+// The longest inner dimension of one pass, whose sums stay in registers: a panel and the rows of a tile fit
+// into the second cache, which is larger where there is AVX-512.
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+constexpr int kDepth = 1024;
+#else
+constexpr int kDepth = 256;
+#endif
+constexpr int kAheadInPanel = 12;  // steps that a panel is asked for in advance
 
 template <class T>
 constexpr int kPanel = kVecs * kLanes<T>;
@@ -37,7 +45,10 @@ NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, con
             sum[r][v] = ACCUMULATE ? load<T>(c + r * ldc + v * kLanes<T>) : Vec<T>{};
     for (int k = 0; k < depth; ++k, b += ldb) {
         Vec<T> right[VECS];
-        for (int v = 0; v < VECS; ++v) right[v] = load<T>(b + v * kLanes<T>);
+        for (int v = 0; v < VECS; ++v) {
+            right[v] = load<T>(b + v * kLanes<T>);
+            prefetch<false>(b + kAheadInPanel * ldb + v * kLanes<T>);
+        }
         for (int r = 0; r < kRows; ++r) {
             const Vec<T> left = broadcast<T>(row[r][k]);
             for (int v = 0; v < VECS; ++v) sum[r][v] += left * right[v];
@@ -80,8 +91,10 @@ void pack_panels(const T* y, std::ptrdiff_t ldy, const T* scale, int count, std:
 template <class T>
 void multiply_tile(const T* a, std::ptrdiff_t lda, int rows, const T* packed, int first_panel,
                    int panels, std::ptrdiff_t d, T* tile, std::ptrdiff_t ldt) {
-    for (std::ptrdiff_t k = 0; k < d; k += kDepth) {
-        const int depth = static_cast<int>(d - k < kDepth ? d - k : kDepth);
+    const std::ptrdiff_t passes = (d + kDepth - 1) / kDepth;
+    const std::ptrdiff_t longest = (d + passes - 1) / passes;
+    for (std::ptrdiff_t k = 0; k < d; k += longest) {
+        const int depth = static_cast<int>(d - k < longest ? d - k : longest);
         for (int p = first_panel; p < panels; ++p) {
             const T* b = packed + p * kPanel<T> * d + k * kPanel<T>;
             for (int i = 0; i < rows; i += kRows) {

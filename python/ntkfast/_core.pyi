@@ -17,7 +17,23 @@ class Radial:
     def __init__(self, c: _Float, gamma: _Float, euclidean: bool, degree: _Float) -> None: ...
 
 class Layers:
-    def __init__(self, numbers: _Records, scales: _Pair, exponent: _Int) -> None: ...
+    def __init__(
+        self, numbers: _Records, scales: _Pair, exponent: _Int, sectors: Sectors | None = None
+    ) -> None: ...
+
+class Sectors:
+    def __init__(
+        self,
+        table: _F32,
+        sign: _F32,
+        terms: Sequence[Sequence[_Int]],
+        angles: Sequence[Annotated[Sequence[_Float], "FixedSize(6)"]],
+        weight: _Float,
+        bias: _Float,
+        low: _Float,
+        high: _Float,
+        second: bool,
+    ) -> None: ...
 
 class ImageNet:
     def __init__(

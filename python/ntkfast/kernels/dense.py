@@ -17,7 +17,7 @@ from ntkfast.arrays import checks
 from ntkfast.arrays.collections import Collection, FloatArray, Rows
 from ntkfast.engines import Run
 from ntkfast.engines.maps import LayerMap, Map, ProfileMap
-from ntkfast.kernels import pairwise, sectors
+from ntkfast.kernels import pairwise
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.base import Kernel, KernelOfNetwork
 from ntkfast.kernels.filling import fill
@@ -242,11 +242,14 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             return plan
         if run.engine is not engines.load("native"):
             return plan
+        from ntkfast.kernels import sectors  # rarely needed: imports stay few
+
         total = columns if run.groups is None else run.groups.total
         pairs = total * total // 2 if symmetric else len(X) * columns
         if not sectors.pays(facts_of(self, dim).layers, pairs):
             return plan
-        return sectors.sector_map(self, dim) or plan
+        found = sectors.sector_map(self, dim)
+        return plan if found is None or not sectors.knows(found, X.norms) else found
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

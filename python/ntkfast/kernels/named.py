@@ -20,7 +20,6 @@ from ntkfast.arrays.panels import panels
 from ntkfast.engines import Run
 from ntkfast.engines.maps import Map, ProfileMap, RadialMap
 from ntkfast.kernels.by_parameters import Given
-from ntkfast.kernels.close_pairs import squared_chords, squared_distances
 from ntkfast.kernels.curve import Curve
 from ntkfast.kernels.gradients import on_host
 from ntkfast.kernels.layers import Layer
@@ -289,16 +288,18 @@ class ExponentialPower(RowKernel):
             near &= one > NEAR
             if np.count_nonzero(near) <= FEW * near.size:
                 break
+        from ntkfast.kernels import close_pairs  # rarely needed: imports stay few
+
         i, j = np.nonzero(near if Y is not None else np.triu(near))
         for some in panels(len(i), 8 * X.data.shape[1]):
             at = i[some], j[some]
             sides = tuple(zip((X, other), at, strict=True))
             x, y = (side.data[k].astype(np.float64) for side, k in sides)
             if self.inputs == "euclidean":
-                squared = squared_distances(x, y)
+                squared = close_pairs.squared_distances(x, y)
             else:
                 n, m = (side.norms[k].astype(np.float64) for side, k in sides)
-                squared = squared_chords(x, n, y, m)
+                squared = close_pairs.squared_chords(x, n, y, m)
             powers[at] = squared ** (self.gamma / 2)
             if Y is None:
                 powers[at[::-1]] = powers[at]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import engines
-from ntkfast.arrays.collections import Rows
+from ntkfast.arrays.collections import FloatArray, Rows
 from ntkfast.engines.maps import LayerMap, Sector, SectorMap
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.layer_rows import OfLayers, facts_of
@@ -107,6 +107,15 @@ def sector_map(kernel: OfLayers, dim: int) -> LayerMap | None:
     if found is None:
         return None
     return LayerMap(numbers(layers, ()), second, scales, exponent, found)
+
+
+def knows(plan: LayerMap, norms: FloatArray) -> bool:
+    """Whether at least half of the rows are in the range of the sectors of a map."""
+    assert plan.sectors is not None
+    weight, bias = plan.sectors.first
+    low, high = np.exp2(plan.sectors.range)
+    variances = weight * norms.astype(np.float64) ** 2 + bias
+    return bool(2 * np.count_nonzero((variances >= low) & (variances < high)) >= len(norms))
 
 
 def compile_sectors(
