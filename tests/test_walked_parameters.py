@@ -34,11 +34,7 @@ WALKED = {  # networks, shapes, distances, and what is lost by a kink behind dif
     },
     **{
         f"{name} at {d}": (CLOSE_IMAGES[name], (1, 3, 1), d, 1e-12)
-        for name in ("pool", "mixed", "joined")
-        for d in (1e-2, 1e-5, 1e-9)
-    },
-    **{  # parameters that multiply a kernel are as exact as its values
-        f"behind at {d}": (CLOSE_IMAGES["behind"], (1, 3, 1), d, min(64 * EPS / d, 1e-7))
+        for name in ("pool", "mixed", "joined", "behind")
         for d in (1e-2, 1e-5, 1e-9)
     },
 }
@@ -163,9 +159,10 @@ FACTORS = {  # networks with parameters that multiply values of all pairs, and w
     "step": (nf.ConvNet(C(3, 1.3), "step", C(3, 1.2), "relu"), ()),
     "branches": (nf.ConvNet(C(3, 1.3), nf.Skip("relu", C(3, 1.2)), "relu"), ("1.",)),
     "product": (nf.ConvNet(C(3), nf.Multiply(("abs", C(2, 0.9)), ("relu", C(1, 1.2)))), ()),
-    "head": (nf.ConvNet(C(3, 1.3), "relu", head=("relu", D(1.1), "relu", D(1.2))), ()),
+    "head": (nf.ConvNet(C(3, 1.3), "relu", head=(D(1.1), D(1.2))), ()),
+    "head with a kink": (nf.ConvNet(C(3, 1.3), "relu", head=("erf", D(1.1), "relu", D())), ("",)),
     "head with a bias": (
-        nf.ConvNet(C(3, 1.3), "relu", head=("erf", D(1.1, 0.1), "relu", D())),
+        nf.ConvNet(C(3, 1.3), "relu", head=("erf", D(1.1, 0.1), "gelu", D())),
         ("0.", "head.1."),
     ),
     "square": (nf.ConvNet(C(3, 0.5), "monomial(2)", C(3), "relu"), ()),  # which has no walk
@@ -184,6 +181,8 @@ def test_parameters_that_multiply_the_kernel(case: Any, monkeypatch: pytest.Monk
         left = kernel._inputs(places.HOST, X, None)[0]
         walked = [name for name in moving if kernel._constant_rate(name, left) is None]
         assert walked == [name for name in moving if name not in multiplying]
+        if not multiplying:
+            continue
         found = []
         for _ in range(2):
             each = [

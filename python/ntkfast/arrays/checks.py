@@ -37,11 +37,9 @@ def matrix(name: str, value: ArrayLike) -> FloatArray:
     if array.ndim != 2:
         hint = ONE_ROW if array.ndim == 1 else OF_IMAGES if array.ndim == 4 else ""
         raise ValueError(f"{name}: expected shape (rows, features), got {array.shape}{hint}")
-    if 0 in array.shape:
+    if not array.size:
         raise ValueError(f"{name}: expected at least one row and one feature, got {array.shape}")
-    if array.strides[1] != array.itemsize or array.strides[0] % array.itemsize:
-        return np.ascontiguousarray(array)
-    return array
+    return array if unit_stride(array) else np.ascontiguousarray(array)
 
 
 def real_array(name: str, array: NDArray[Any]) -> FloatArray:
@@ -241,7 +239,8 @@ def output(name: str, out: Any, shape: tuple[int, int], dtype: np.dtype[Any]) ->
 
 def unit_stride(array: FloatArray) -> bool:
     """Whether the entries of each row lie one after the other, as the engines want them."""
-    return array.strides[1] == array.itemsize and array.strides[0] % array.itemsize == 0
+    (rows, columns), size = array.strides, array.itemsize
+    return columns == size and rows % size == 0
 
 
 def disjoint(name: str, out: FloatArray, **arguments: Collection | FloatArray | None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ntkfast.arrays import checks
 from ntkfast.arrays.collections import FloatArray, Rows
@@ -40,18 +40,23 @@ def load(name: str) -> Engine:
 def variable(name: str) -> str:
     """Return an environment variable, or an empty string: each call asks, they may change."""
     environment = os.environ
-    try:  # an exception for a missing variable would take longer than all the rest
-        if _key(name) not in environment._data:  # type: ignore[attr-defined]
-            return ""
+    try:  # an exception for a missing variable, or decoding, would take longer than all the rest
+        value = environment._data.get(_key(name))  # type: ignore[attr-defined]
     except AttributeError:  # of what only looks like the environment
-        pass
-    return environment.get(name, "")
+        return environment.get(name, "")
+    return "" if value is None else _text(value)
 
 
 @cache
 def _key(name: str) -> object:
     """Return a name as the environment keeps it."""
     return os.environ.encodekey(name)
+
+
+@lru_cache(maxsize=16)
+def _text(value: Any) -> str:
+    """Return a value that the environment keeps as such."""
+    return str(os.environ.decodevalue(value))
 
 
 def select(name: str | None = None) -> Engine:

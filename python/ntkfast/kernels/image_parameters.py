@@ -25,7 +25,7 @@ from ntkfast.kernels.image_planes import (
     RELU,
     SWAP,
 )
-from ntkfast.kernels.layers import Layer, carry
+from ntkfast.kernels.layers import IDENTITY, Layer, carry
 from ntkfast.kernels.moving import REACH, stencil
 
 Doubles = NDArray[np.float64]
@@ -108,7 +108,13 @@ def _scaled(rate: float | None, other: float | None) -> float | None:
 
 @lru_cache(maxsize=256)
 def rate_of(kernel: Any, name: str, shape: tuple[int, int, int]) -> float | None:
-    """Return the logarithmic derivative by a parameter that is the same of all pairs, if it is."""
+    """Return the logarithmic derivative by a parameter that is the same of all pairs, if it is.
+
+    Not with a kink behind the read-out, whose values lose digits at close images that walks keep.
+    """
+    behind = (layer.activation for layer in kernel.network.head_layers())
+    if kernel._has_slopes() and any(one != IDENTITY and one.degree is not None for one in behind):
+        return None
     try:
         rates = _rates(kernel, steps_of(kernel, name, shape), shape)
     except _UnevenError:

@@ -295,8 +295,9 @@ def at_equal_rows(plan: ProfileMap | RadialMap, X: Rows) -> FloatArray:
 
 def common_norm(*sides: Rows) -> float | None:
     """Return the norm that all rows share up to rounding, if it is not zero."""
-    sides = sides[:1] if sides[0] is sides[-1] else sides
-    low, high = min(side.least for side in sides), max(side.top for side in sides)
+    low, high = sides[0].least, sides[0].top
+    for side in sides[1:]:
+        low, high = min(low, side.least), max(high, side.top)
     if low == 0 or high - low > 1e-6 * high:  # more than in any type
         return None
     if high - low > EQUAL_NORMS * float(np.finfo(sides[0].dtype).eps) * high:
