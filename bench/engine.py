@@ -129,8 +129,8 @@ def layers(turns: int) -> Iterator[Line]:
             calls = {str(depth): partial(biased(depth, activation), X, Y) for depth in (3, 10)}
             best = least(calls, turns)
             yield f"{activation}, {dtype}: ns", 1e9 * (best["10"] - best["3"]) / 7 / 1500**2, None
-    X, Y = rows(3500, 10, "float32", 1), rows(3500, 10, "float32", 2)
-    out = np.zeros((3500, 3500), np.float32)
+    X, Y = rows(6000, 10, "float32", 1), rows(6000, 10, "float32", 2)
+    out = np.zeros((6000, 6000), np.float32)
     for activation in ("relu", "erf", "gelu"):
         for depth in (10, 30, 100):
             call = partial(biased(depth, activation), X, Y, out=out)

@@ -185,3 +185,16 @@ def test_dropout(last: str) -> None:
             for one in (found, factors):
                 assert abs(one[name] - np.sum(V * slope)) <= 1e-13 * size
             assert np.max(np.abs(moved - slope)) <= 1e-14 * np.max(np.abs(slope))
+
+
+def test_a_name_twice_counts_once() -> None:
+    network = nf.compose(nf.Dense(1.2), "relu", nf.Dropout(0.3), nf.Dense())
+    once, twice = (
+        network.ntk.parameter_gradient(np.eye(2), None, np.eye(2), names=["0.w_std"] * k)
+        for k in (1, 2)
+    )
+    assert once == twice
+
+
+def test_rates_beyond_all_numbers() -> None:
+    assert not nf.Laplace(1e304).parameter_jvp(np.ones((3, 2)), None, {"c": 1.0}).any()

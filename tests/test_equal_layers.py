@@ -9,6 +9,7 @@ import pytest
 
 import ntkfast as nf
 from ntkfast.activations.rectified import ABReLU, RectifiedMonomial, Step
+from ntkfast.kernels import dense
 from ntkfast.kernels.equal_layers import LEAST, Run, runs
 from ntkfast.kernels.layers import Layer
 
@@ -83,3 +84,9 @@ def test_what_series_do_not_follow_is_walked() -> None:
     curve = nf.FullyConnected(40, activation=Step(-1.0, 1.0)).nngp.curve(5, 1.0)
     assert curve.missing_for(np.dtype(np.float64)) == curve.missing
     assert nf.FullyConnected(3).ntk.curve(5, 1.0).missing_for(np.dtype(np.float64))
+
+
+def test_noise_asks_for_a_walk() -> None:
+    """Nearly linear layers: powers are exact enough, but not for the shortest polynomial."""
+    kernel = nf.FullyConnected(600, activation="leaky_relu(0.999)").ntk
+    assert dense._compiled(kernel, np.dtype(np.float64), 1.0, 3).error < 4 * np.finfo(float).eps

@@ -18,7 +18,7 @@ from ntkfast.engines import native
 from ntkfast.engines.maps import LayerMap
 from ntkfast.kernels import sectors
 
-PAYS = sectors.pays
+PAYS, SERVES = sectors.pays, sectors.serves
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -62,8 +62,9 @@ ORACLES: dict[str, tuple[Callable[[], Any], oracle.Kernel]] = {
 
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls of any size take sectors."""
+    """Let calls of any size and any rows take sectors."""
     monkeypatch.setattr(sectors, "pays", lambda layers, pairs: True)
+    monkeypatch.setattr(sectors, "serves", lambda plan, X, Y: True)
 
 
 def layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,6 +147,28 @@ def test_error_is_measured(kind: str, activation: str, depth: int) -> None:
     assert error <= plan.sectors.error + (4 + depth / 2) * EPS
 
 
+@pytest.mark.parametrize("activation", ["relu", "rbf(0.5)", "erf"])
+def test_error_of_equal_norms(activation: str) -> None:
+    """It is largest there, where angles are least."""
+    kernel = ntk(9, activation, 1.0)
+    plan = sectors.sector_map(kernel, 2)
+    assert plan is not None and plan.sectors is not None
+    angles = np.linspace(0, np.pi, 4000)
+    y = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    for norm in (0.4, 1.0, 3.0):
+        x = np.float32(norm) * np.array([[1, 0]], np.float32)
+        other = np.float32(norm) * y
+        found, wanted = kernel(x, other), kernel(*(side.astype(float) for side in (x, other)))
+        error = np.max(np.abs(found - wanted) / kernel.diag(x.astype(float)))
+        assert error <= plan.sectors.error + (4 + 9 / 2) * EPS
+
+
+def test_kernels_that_vanish_for_some_norms() -> None:
+    """Only layers keep digits of values far below the diagonal."""
+    sine = nf.FullyConnected(10, activation="sin", parameterization="ntk", w_std=1.5, b_std=1e-4)
+    assert sectors.sector_map(sine.ntk, 10) is None
+
+
 def test_no_form() -> None:
     """Kernels that vanish beside their diagonals, and those that overflow."""
     chaotic = nf.FullyConnected(40, activation="erf", parameterization="ntk", w_std=3.0, b_std=0.1)
@@ -161,7 +184,7 @@ def test_no_form() -> None:
 
 
 def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many pairs in float32, most of whose norms are in range."""
+    """Many pairs in float32, at angles and of norms in range."""
     asked: list[bool] = []
     run = native.engine.run
 
@@ -169,18 +192,19 @@ def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(plan.sectors is not None)
         run(plan, *others)
 
-    kernel, x = relu(), many(40)
+    kernel, x = relu(), np.random.default_rng(3).standard_normal((200, 6)).astype(np.float32)
     sectors.sector_map(kernel, 6)
     monkeypatch.setattr(native.engine, "run", watched)
-    kernel(x), kernel(x.astype(np.float64)), kernel(np.float32(1e4) * x)
+    monkeypatch.setattr(sectors, "serves", SERVES)
+    kernel(x), kernel(x.astype(np.float64)), kernel(np.float32(1e4) * x), kernel(x + 9)
     layers_alone(monkeypatch)
     kernel(x)
-    assert asked == [True, False, False, False]
+    assert asked == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(
     ("depth", "pairs", "does"),
-    [(3, 10**9, False), (10, 10**6, False), (10, 10**8, True), (100, 10**7, True)],
+    [(3, 10**9, False), (10, 10**7, False), (10, 10**8, True), (100, 2 * 10**7, True)],
 )
 def test_pays(depth: int, pairs: int, does: bool) -> None:
     """Shallow networks never, deep ones with millions of pairs."""

@@ -14,8 +14,9 @@ from mpmath import mp, mpf
 import ntkfast as nf
 import sequence_oracle
 from image_oracle import Oracle
-from ntkfast import Conv, ConvNet, Dense
+from ntkfast import AvgPool, Conv, ConvNet, Dense
 from ntkfast.kernels import image_gradients
+from ntkfast.kernels.lost_digits import tell_decimals
 from walked_cases import (
     CLOSE_IMAGES,
     CLOSE_SEQUENCES,
@@ -155,12 +156,13 @@ def test_close_images(name: str) -> None:
         assert np.linalg.norm(found - wanted) <= allowed * np.linalg.norm(wanted), (distance, x, y)
 
 
+@pytest.mark.parametrize("near", [1e-8, 1e-6])
 @pytest.mark.parametrize("name", ["mixed", "behind"])
-def test_close_images_among_others(name: str) -> None:
+def test_close_images_among_others(name: str, near: float) -> None:
     """Pairs that are walked again take the places of what they were."""
     kernel, random = CLOSE_IMAGES[name].ntk, np.random.default_rng(4)
     X, Y, V = (random.standard_normal(shape) for shape in ((3, 1, 3, 1), (2, 1, 3, 1), (3, 2)))
-    Y[1], X[2] = X[0] + 1e-8 * Y[1], -2 * Y[0] + 1e-4 * Y[1]
+    Y[1], X[2] = X[0] + near * Y[1], -2 * Y[0] + 1e-4 * Y[1]
     each = np.array([[kernel.vjp(x[None], y[None], [[1.0]])[0] for y in Y] for x in X])
     found = kernel.vjp(X, Y, V)
     np.testing.assert_allclose(found, np.einsum("ij,ijabc->iabc", V, each), rtol=0, atol=1e-12)
@@ -175,6 +177,27 @@ def test_close_images_among_others(name: str) -> None:
     ]
     for one, value in whole.items():
         assert value == pytest.approx(sum(part[one] for row in parts for part in row), rel=1e-12)
+
+
+def test_parallel_patches_lose_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    """Blank parts of images, each of a number of its own, count as parallel."""
+    kernel = ConvNet(Conv((1, 3)), "relu", AvgPool((1, 2)), Conv((1, 3)), "relu").ntk
+    x, y = np.random.default_rng(0).standard_normal((2, 1, 1, 6, 1))
+    x[:, :, :4], y[:, :, :4] = 0.37, 0.41
+    kernel.vjp(x, y, [[1.0]])
+    assert not recwarn.list
+
+
+def test_long_decimals_are_told() -> None:
+    with pytest.warns(RuntimeWarning, match=r"40 pairs .* some 9 minutes"):
+        tell_decimals(40, 256)
+
+
+def test_directions_must_be_finite() -> None:
+    x = np.ones((2, 3, 3, 1))
+    steps = np.array([x[0], np.nan * x[0]])
+    with pytest.raises(ValueError, match="dX: expected finite numbers, image 1"):
+        IMAGES["gap"][0].ntk.jvp(x, x, steps)
 
 
 def test_close_images_of_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,14 +20,13 @@ constexpr int kRows = 6;
 constexpr int kRows = 4;
 #endif
 constexpr int kVecs = 3;  // vectors across the register tile
-// The longest inner dimension of one pass, whose sums stay in registers: a panel and the rows of a tile fit
-// into the second cache, which is larger where there is AVX-512.
+// The longest inner dimension of one pass, whose sums stay in registers, and how many steps ahead a panel is
+// asked for. A panel and the rows of a tile fit into the second cache, which is larger where there is AVX-512.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
-constexpr int kDepth = 1024;
+constexpr int kDepth = 1024, kAheadInPanel = 12;
 #else
-constexpr int kDepth = 256;
+constexpr int kDepth = 256, kAheadInPanel = 0;
 #endif
-constexpr int kAheadInPanel = 12;  // steps that a panel is asked for in advance
 
 template <class T>
 constexpr int kPanel = kVecs * kLanes<T>;
@@ -47,7 +46,8 @@ NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, con
         Vec<T> right[VECS];
         for (int v = 0; v < VECS; ++v) {
             right[v] = load<T>(b + v * kLanes<T>);
-            prefetch<false>(b + kAheadInPanel * ldb + v * kLanes<T>);
+            if constexpr (kAheadInPanel > 0)
+                prefetch<false>(b + kAheadInPanel * ldb + v * kLanes<T>);
         }
         for (int r = 0; r < kRows; ++r) {
             const Vec<T> left = broadcast<T>(row[r][k]);

@@ -34,8 +34,10 @@ class Worker {
     Worker(const Worker&) = delete;
     Worker& operator=(const Worker&) = delete;
 
-    // Runs a function, which outlives it, with the rounding and the exceptions of the calling thread.
+    // Runs a function, which outlives it, with the rounding and the exceptions of the calling thread, on the
+    // processors that it may use.
     void start(const std::function<void()>& job) {
+        follow();
         {
             const std::lock_guard lock(mutex_);
             std::fegetenv(&arithmetic_);
@@ -51,6 +53,17 @@ class Worker {
     }
 
   private:
+    // A new thread has them from the one that starts it; both may be told others since.
+    void follow() {
+#if defined(__linux__)
+        cpu_set_t here;
+        if (pthread_getaffinity_np(pthread_self(), sizeof here, &here)) return;  // more than 1,024
+        if (CPU_EQUAL(&here, &processors_)) return;
+        if (!pthread_setaffinity_np(thread_.native_handle(), sizeof here, &here))
+            processors_ = here;
+#endif
+    }
+
     void serve() {
         std::unique_lock lock(mutex_);
         for (;;) {
@@ -70,6 +83,9 @@ class Worker {
     const std::function<void()>* job_ = nullptr;
     std::fenv_t arithmetic_{};
     bool stopped_ = false;
+#if defined(__linux__)
+    cpu_set_t processors_{};
+#endif
     std::thread thread_;  // the last member: it uses the others
 };
 

@@ -39,7 +39,7 @@ class Decimals(np.ndarray[Any, Any]):
         with localcontext(CONTEXT):
             if method == "reduce" and ufunc is np.add:
                 found = np.add.reduce(parts[0], options["axis"], keepdims=options["keepdims"])
-            elif method == "__call__" and ufunc in FUNCTIONS:
+            elif method == "__call__" and ufunc in FUNCTIONS and "where" not in options:
                 found = FUNCTIONS[ufunc](*parts)
             else:
                 return NotImplemented
@@ -122,6 +122,8 @@ def _filled(value: int, a: Decimals, *, shape: Any = None) -> Decimals:
 
 
 def _power(a: Objects, b: Objects) -> Any:
+    if b.ndim or b[()] < 1 or b[()] % 1:
+        raise TypeError(f"decimals: expected a whole power of at least 1, got {b}")
     found = a
     for _ in range(int(b[()]) - 1):
         found = found * a

@@ -286,4 +286,4 @@ def _known(argument: str, known: Mapping[str, float], names: Iterable[str]) -> l
             other = ALIASES.get(name)
             meant = f"; did you mean {other!r}?" if other in known else did_you_mean(name, known)
             raise ValueError(f"{argument}: expected some of {there}; got {name!r}{meant}")
-    return listed
+    return list(dict.fromkeys(listed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # analysis is loaded when it is asked for
     from ntkfast.kernels.layer_parameters import Walk
     from ntkfast.kernels.network_curve import NetworkCurve
 
+WELL = 4.0  # eps: a profile by powers of equal layers that is worse may be better by a walk
 WALK_ERROR = 1e-6  # a profile of a function without a closed form that is worse is not used here
 
 
@@ -236,7 +237,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
         fill(write, left, right, out)
 
-    def _quicker(self, plan: Map, X: Rows, columns: int, symmetric: bool, run: Run) -> Map:
+    def _quicker(self, plan: Map, X: Rows, Y: Rows, symmetric: bool, run: Run) -> Map:
         dim = X.data.shape[1]
         if not isinstance(plan, LayerMap) or X.dtype != np.float32 or facts_of(self, dim).asking:
             return plan
@@ -244,12 +245,12 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
             return plan
         from ntkfast.kernels import sectors  # rarely needed: imports stay few
 
-        total = columns if run.groups is None else run.groups.total
-        pairs = total * total // 2 if symmetric else len(X) * columns
+        total = len(Y) if run.groups is None else run.groups.total
+        pairs = total * total // 2 if symmetric else len(X) * len(Y)
         if not sectors.pays(facts_of(self, dim).layers, pairs):
             return plan
         found = sectors.sector_map(self, dim)
-        return plan if found is None or not sectors.knows(found, X.norms) else found
+        return plan if found is None or not sectors.serves(found, X, Y) else found
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
@@ -406,9 +407,15 @@ def _compiled(
     top = at_power(kernel, 0, dim) if radius == 1 else at_equal(kernel, radius, dim)
     degree = facts_of(kernel, dim).degree
     with np.errstate(all="ignore"):  # what is not finite has no profile
-        fast = degree is not None and how is compile_profile  # derivatives want all digits
-        missing = curve.missing_for(dtype) if fast else curve.missing
-        return cast(ProfileMap, how(missing, dtype, degree=degree or 0.0, scale=top))
+        made = partial(how, dtype=dtype, degree=degree or 0.0, scale=top)
+        if degree is None or how is not compile_profile:  # derivatives want all digits
+            return cast(ProfileMap, made(curve.missing))
+        missing = curve.missing_for(dtype)
+        found = cast(ProfileMap, made(missing))
+        if missing == curve.missing or found.error <= WELL * float(np.finfo(dtype).eps):
+            return found
+        # Noise far below an ulp may still ask for a polynomial too long for its powers.
+        return min(found, cast(ProfileMap, made(curve.missing)), key=lambda one: one.error)
 
 
 @lru_cache(maxsize=256)

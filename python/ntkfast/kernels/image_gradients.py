@@ -7,6 +7,7 @@ covariances of an image with itself, which are walked back like others.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from ntkfast.kernels.image_planes import (
 )
 from ntkfast.kernels.image_slopes import Walk
 from ntkfast.kernels.layers import Layers
+from ntkfast.kernels.lost_digits import tell_decimals
 
 AGAIN = 1e-11  # share of a gradient whose loss makes a pair be walked again, as float64 shows it
 # What pairs are walked again in, until that is enough: long doubles are some ten times as slow as
@@ -233,6 +235,8 @@ def derivatives(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: 
 
     def again(some: Pairs, numbers: Sequence[Callable[[Doubles], Any]]) -> Back:
         """Walk pairs one by one in the first of these numbers that is enough."""
+        if numbers[0] is decimals:
+            tell_decimals(len(some.same), math.prod(some.x.images.data.shape[2:]))
         found = ask(some.widened(numbers[0]), len(some.same))
         near = np.flatnonzero(found.shares() > limit)
         if near.size and numbers[1:]:
@@ -243,10 +247,13 @@ def derivatives(pairs: Pairs, rows: int, layers: Layers, *, nngp: bool, counts: 
     found = ask(pairs, rows)
     near = np.flatnonzero(found.shares() > limit)
     if near.size and NUMBERS:
-        some, row = pairs.part(near), near // (len(pairs.same) // rows)
-        before, after = ask(some, near.size), again(some, NUMBERS)
-        for total, one, other in zip(found[:3], before, after, strict=False):
-            np.add.at(total, row, other - one)
+        # What they lack is of the order of a pole: it must not be in sums, to be taken out again.
+        weights = pairs.weights.copy()
+        weights[near] = 0
+        found = ask(pairs._replace(weights=weights), rows)
+        after = again(pairs.part(near), NUMBERS)
+        for total, one in zip(found[:3], after, strict=False):
+            np.add.at(total, near // (len(pairs.same) // rows), one)
         found.lost[near], found.told[near] = after.lost, after.told
     return found
 

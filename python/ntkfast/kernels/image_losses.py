@@ -44,7 +44,9 @@ class Losses:
         self.lost: dict[int, Any] = defaultdict(float)
         self._apart = cache(self._differ)
 
-    def add(self, k: int, d: Shift, pair: Pair, least: float, kink: Kink) -> None:
+    def add(
+        self, k: int, d: Shift, pair: Pair, least: float, kink: Kink, *, exact: bool = False
+    ) -> None:
         """Count a plane before step k.
 
         Parameters
@@ -56,8 +58,12 @@ class Losses:
         kink : callable
             From v of the pairs to the derivative by their cosines, where it has a pole, and to how
             that changes with v where it has none.
+        exact : bool
+            Whether what counts as parallel is: no number has more digits.
         """
         near = pair.v < NOTICED * least
+        if exact:
+            near &= pair.v >= least
         if near.any():
             near &= self._apart(k, d)
         if near.any():

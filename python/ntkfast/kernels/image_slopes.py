@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.activations.polynomials import Masking
-from ntkfast.arrays.decimals import rounded
+from ntkfast.arrays.decimals import is_decimal, rounded
 from ntkfast.kernels.close_pairs import Doubles
 from ntkfast.kernels.image_forth import Forth, Images
 from ntkfast.kernels.image_losses import Losses
@@ -211,7 +211,8 @@ class Walk(Forth):
                     pole = bend * by_slope if one.degree else size * turned.by_c * by_value
                     return np.abs(pole), np.abs(size * bend * by_value)
 
-                self.losses.add(k, d, plain, rough(pair.v), kink)
+                exact = is_decimal(pair.v)
+                self.losses.add(k, d, plain, rough(pair.v), kink, exact=exact)
             by_u = roots * (pole + by.u * slopes.by_c * n * m)
             by_s, by_q, by_t = (one.degree * a for a in (by_s, by_q, by.t * slopes.by_c))
         self.at.left(self.by_q[k], k, d)[...] += by_q

@@ -347,7 +347,13 @@ class ImageKernel(EachPair):
             raise ValueError(
                 f"{name}: expected {len(side)} images of shape {side.shape}, got {array.shape}"
             )
-        return checks.narrowed(name, array.reshape(side.data.shape), side.dtype)
+        steps = array.reshape(side.data.shape)
+        if not np.isfinite(steps).all():
+            image = int(np.argmin(np.isfinite(steps).all(axis=1)))
+            raise ValueError(
+                f"{name}: expected finite numbers, image {image} holds NaN or infinity"
+            )
+        return checks.narrowed(name, steps, side.dtype)
 
 
 def _is_bounded(plan: ImagePlan, X: ScaledImages, Y: ScaledImages | None, run: Run) -> bool:

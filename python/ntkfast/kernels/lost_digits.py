@@ -14,6 +14,7 @@ from ntkfast.support.telling import warn
 ROUNDING = 64.0  # errors up to so many eps go without saying
 TABLE_ERROR = 1e-10  # and so do these of tabulated averages
 GRADIENT_ERROR = 1e-5  # of gradients that goes without saying
+DECIMAL_SECONDS = 2e-4  # of a pair of images of close patches, times its pixels squared, about
 HOPELESS = 0.1  # relative error of which no digit is right
 SERIES_ADVICE = "scale the rows to one norm for full accuracy"
 
@@ -67,6 +68,17 @@ def tell_series(
         raise ValueError(f"{text} leave no digit {where}, an error of {error:.1g}; {SERIES_ADVICE}")
     if error > ROUNDING * float(np.finfo(dtype).eps):
         warn(f"{text} leave an error of about {error:.0e} {where}; {SERIES_ADVICE}")
+
+
+def tell_decimals(pairs: int, pixels: int) -> None:
+    """Warn where images so close that they take decimals will take long."""
+    minutes = pairs * DECIMAL_SECONDS * pixels**2 / 60
+    if minutes > 1:
+        warn(
+            f"{pairs} pairs of images are so close that their derivatives are computed in "
+            f"decimals of fifty digits, which may take some {minutes:.0f} minutes; leave near "
+            "duplicates out to avoid it"
+        )
 
 
 def tell_close_images(lost: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -280,7 +281,7 @@ class ExponentialPower(RowKernel):
             powers[np.not_equal.outer(X.norms > 0, other.norms > 0)] = 2 ** (self.gamma / 2)
         for attempt in range(ATTEMPTS):
             if attempt:
-                values, rate = np.empty_like(values), STEEPER * rate
+                values, rate = np.empty_like(values), min(STEEPER * rate, sys.float_info.max)
                 self._moved("c", rate)._gram(X, Y, values, run)
             with np.errstate(divide="ignore", invalid="ignore"):
                 one = values / size

@@ -122,7 +122,7 @@ class RowKernel(Kernel):
         self, plan: Map, left: Rows, right: Rows, symmetric: bool, out: FloatArray, run: Run
     ) -> None:
         """Write the Gram matrix of a plan."""
-        plan = self._quicker(plan, left, len(right), symmetric, run)
+        plan = self._quicker(plan, left, right, symmetric, run)
         other = None if symmetric else right
         if out.dtype != left.dtype and engines.rounded(run, plan, left, other, out):
             return
@@ -139,13 +139,13 @@ class RowKernel(Kernel):
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run
     ) -> None:
         plan, left, right = self._plan(X, Y)
-        plan = self._quicker(plan, left, len(right), Y is None, run)
+        plan = self._quicker(plan, left, right, Y is None, run)
         if run.groups is None:
             run.engine.matmul(plan, left, None if Y is None else right, V, out, run.threads)
         else:
             run.engine.products(plan, left, V, run.groups, out, run.threads)
 
-    def _quicker(self, plan: Map, X: Rows, columns: int, symmetric: bool, run: Run) -> Map:
+    def _quicker(self, plan: Map, X: Rows, Y: Rows, symmetric: bool, run: Run) -> Map:
         """Return the map, or one with the same values within rounding if that is sooner done."""
         return plan
 

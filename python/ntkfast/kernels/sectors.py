@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import engines
-from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.arrays.collections import Rows
 from ntkfast.engines.maps import LayerMap, Sector, SectorMap
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.layer_rows import OfLayers, facts_of
 from ntkfast.kernels.layers import IDENTITY, Layer, Layers, diagonal, numbers
-from ntkfast.kernels.rows import PROFILE_ERROR
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -43,14 +42,17 @@ RANGE = -8.0, 6.0, 12.0
 NODES = 40, 64, 100, 150, 200  # of the logarithm of the variance: as many as the functions need
 ANGLES = 14, 20  # nodes of z in either sector
 PIECES, PIECE_NODES = 16, 12  # of the functions of rows
-CUT = 4e-8  # root mean square of the terms of one power that are left out, K(x, x) = K(y, y) = 1
+CUT = 2e-8  # root mean square of the terms of one power that are left out, K(x, x) = K(y, y) = 1
 TERMS = 4  # of z
 GROUP = 64  # numbers of a row come in whole groups
-NUMBERS = 768  # at most
+NUMBERS = 1024  # at most
 CHECKED = 24, 32  # variances and angles of the pairs on which the form is compared with the layers
-#: What the form costs at each pair, in layers, and to compile, in pairs that walk along the layers.
-COST, SAMPLED = 6, 4_000_000
-LEAST = 1 / 16  # the largest coefficient of a kernel, K(x, x) = K(y, y) = 1
+EVENLY = 240  # variances of rows of equal norms on which it is, too
+#: What the form costs at each pair, in layers, and to compile at most, in pairs that walk along the
+#: layers in float32: if there is none, a call takes twice its time, once.
+COST, SAMPLED = 6, 12_000_000
+LEAST = 1 / 16  # what each pair of norms reaches at some angle, K(x, x) = K(y, y) = 1
+SEEN, FEW = 32, 1 / 128  # rows of either side that are looked at, and pairs that may walk
 
 
 class Walk:
@@ -101,21 +103,34 @@ def sector_map(kernel: OfLayers, dim: int) -> LayerMap | None:
     """Return the layers of a kernel with sectors in float32; None if these are not accurate."""
     layers, _, scales, exponent, _ = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
-    # Within a half of what the layers are allowed, as profiles.
-    most = min(PROFILE_ERROR, 2 + 1.5 * (len(layers) - 1)) * float(np.finfo(np.float32).eps)
+    # Within a half of what the layers are allowed.
+    most = (2 + 1.5 * (len(layers) - 1)) * float(np.finfo(np.float32).eps)
     found = compile_sectors(layers, kernel.kind, scales[second], exponent, most)
     if found is None:
         return None
     return LayerMap(numbers(layers, ()), second, scales, exponent, found)
 
 
-def knows(plan: LayerMap, norms: FloatArray) -> bool:
-    """Whether at least half of the rows are in the range of the sectors of a map."""
+def serves(plan: LayerMap, X: Rows, Y: Rows) -> bool:
+    """Whether nearly all pairs are in sectors: of some rows of X with others of Y.
+
+    One pair that is not makes a strip of them walk along the layers.
+    """
     assert plan.sectors is not None
     weight, bias = plan.sectors.first
     low, high = np.exp2(plan.sectors.range)
-    variances = weight * norms.astype(np.float64) ** 2 + bias
-    return bool(2 * np.count_nonzero((variances >= low) & (variances < high)) >= len(norms))
+    left, right = _some(X, 0), _some(Y, 1)
+    q, p = (weight * (side * side).sum(axis=1) + bias for side in (left, right))
+    angles = np.arccos(np.clip((weight * left @ right.T + bias) / np.sqrt(np.outer(q, p)), -1, 1))
+    known = [(low <= side) & (side < high) for side in (q, p)]
+    inside = (angles > NARROW) & known[0][:, None] & known[1]
+    return bool(np.count_nonzero(~inside) <= FEW * inside.size)
+
+
+def _some(X: Rows, first: int) -> Array:
+    """Return rows from all of X, those with even or with odd numbers."""
+    at = np.unique(np.linspace(0, (len(X) - 1) // 2, SEEN).astype(int)) * 2 + first
+    return np.asarray(X.data[np.minimum(at, len(X) - 1)], np.float64)
 
 
 def compile_sectors(
@@ -137,7 +152,8 @@ def compile_sectors(
     -------
     SectorMap or None
         Its `error` is measured against the layers in float64, in the arithmetic of float32, on
-        some 18,000 pairs. None if there is no short form of that accuracy.
+        some 18,000 pairs of any norms and on pairs of equal norms at the ends of sectors, where it
+        is largest. None if there is no short form of that accuracy.
     """
     first = layers[0]
     if first.activation != IDENTITY or first.save >= 0 or first.joins or first.w <= 0:
@@ -252,8 +268,8 @@ def _coefficients(walk: Walk, angles: Array) -> Array | None:
         values = walk.normalised(q, q, angles)
         found = np.moveaxis(values @ _transform(len(angles)).T, 2, 0)
         size = np.abs(found).max(axis=(1, 2))
-        # One that vanishes beside K(x, x) keeps its digits in the layers alone.
-        if not (size[0] > LEAST and (size[-2:] <= 4 * CUT).all()):
+        # Where it vanishes beside K(x, x), only layers keep its digits.
+        if not (np.abs(values).max(axis=2).min() > LEAST and (size[-2:] <= 4 * CUT).all()):
             return None
         tail = float(np.abs(_transform(count)[-3:] @ found).max())
         if tail <= CUT:
@@ -321,11 +337,24 @@ def evaluate(plan: SectorMap, q: Array, p: Array, angles: Array) -> NDArray[np.f
 
 
 def _error(plan: SectorMap, walk: Walk, scale: float, end: float) -> float:
-    """Largest error at random variances and angles, over the root of K(x, x) K(y, y)."""
+    """Largest error at random variances and angles, over the root of K(x, x) K(y, y).
+
+    And at equal variances and the ends of sectors, where what is cut off adds up.
+    """
     random = np.random.default_rng(0)
     q, p = np.exp2(random.uniform(*plan.range, (2, CHECKED[0])))
     half = CHECKED[1] // 2
     angles = np.concatenate([random.uniform(NARROW, WIDE, half), random.uniform(WIDE, end, half)])
+    ends = NARROW * (1 + 1e-6), WIDE * (1 - 1e-6), WIDE * (1 + 1e-6), end * (1 - 1e-6)
+    angles = np.concatenate([angles, ends])
+    error = _largest(plan, walk, scale, q, p, angles)
+    evenly = np.exp2(np.linspace(*plan.range, EVENLY + 2)[1:-1])
+    for some in np.split(evenly, EVENLY // CHECKED[0]):
+        error = max(error, _largest(plan, walk, scale, some, some, np.array(ends)))
+    return error if math.isfinite(error) else math.inf
+
+
+def _largest(plan: SectorMap, walk: Walk, scale: float, q: Array, p: Array, angles: Array) -> float:
     own = np.sqrt(scale * walk.own(q))[:, None, None] * np.sqrt(scale * walk.own(p))[:, None]
-    error = np.abs(evaluate(plan, q, p, angles) / own - walk.normalised(q, p, angles)).max()
-    return float(error) if math.isfinite(error) else math.inf
+    found = evaluate(plan, q, p, angles) / own - walk.normalised(q, p, angles)
+    return float(np.abs(found).max())
