@@ -197,6 +197,8 @@ def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native.engine, "run", watched)
     monkeypatch.setattr(sectors, "serves", SERVES)
     kernel(x), kernel(x.astype(np.float64)), kernel(np.float32(1e4) * x), kernel(x + 9)
+    with np.errstate(all="raise"):  # rows of zeros have no angle, of which users need no warning
+        assert not SERVES(sectors.sector_map(kernel, 6), *2 * [Rows(0 * x, np.zeros(len(x)))])
     layers_alone(monkeypatch)
     kernel(x)
     assert asked == [True, False, False, False, False]

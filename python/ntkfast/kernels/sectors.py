@@ -121,7 +121,9 @@ def serves(plan: LayerMap, X: Rows, Y: Rows) -> bool:
     low, high = np.exp2(plan.sectors.range)
     left, right = _some(X, 0), _some(Y, 1)
     q, p = (weight * (side * side).sum(axis=1) + bias for side in (left, right))
-    angles = np.arccos(np.clip((weight * left @ right.T + bias) / np.sqrt(np.outer(q, p)), -1, 1))
+    with np.errstate(invalid="ignore"):  # a row of zeros without a bias has no angle, nor a sector
+        cosines = (weight * left @ right.T + bias) / np.sqrt(np.outer(q, p))
+    angles = np.arccos(np.clip(cosines, -1, 1))
     known = [(low <= side) & (side < high) for side in (q, p)]
     inside = (angles > NARROW) & known[0][:, None] & known[1]
     return bool(np.count_nonzero(~inside) <= FEW * inside.size)
