@@ -103,14 +103,17 @@ void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
     std::memset(s.factors, 0, sizeof(T) * kTileColumns<T>);
     std::memcpy(s.factors, p.factor_y + j0, sizeof(T) * width);
     if (!p.layers) return;
-    std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * p.layers->stats);
     if (p.layers->sectors) {
+        std::memset(s.columns, 0, sizeof(T) * kTileColumns<T> * p.layers->stats);
         std::memset(s.known, 0, sizeof(T) * kTileColumns<T>);
         for (int j = 0; j < width; j += kStrip)
             sector_columns<T>(p, j0 + j, smaller(kStrip, width - j),
                               s.sector_columns + j * sector_stats(p));
         return;
     }
+    if (width % kStrip)  // of a last strip all columns are read
+        std::memset(s.columns + width / kStrip * kStrip * p.layers->stats, 0,
+                    sizeof(T) * kStrip * p.layers->stats);
     for (int j = 0; j < width; ++j) column_numbers<T>(p, j0, j, s);
 }
 
