@@ -130,7 +130,7 @@ bool rounded(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::option
     Call<T> call(left, right);
     call.use(map, py::none(), left, right);
     auto& p = call.problem;
-    volatile int infinite = 0;
+    Flag infinite;
     p.symmetric = !y;
     p.ldo[0] = row_stride(out, "out");
     expect(out.shape(0) == p.n && out.shape(1) == p.m, "out: wrong shape");

@@ -97,7 +97,7 @@ std::pair<Array<T>, Array<double>> sequence_numbers(
     constexpr int64_t kBlock = 16;
     const double cost = static_cast<double>(steps) * static_cast<double>(100 * layers + p.channels);
     call("", threads, [&](const InstructionSet&, auto poll) {
-        volatile int cancelled = 0;
+        Flag cancelled;
         const auto work = [&](const auto& next) {
             for (int64_t task; (task = next()) >= 0;)
                 ntkfast::sequence_numbers(p, task * kBlock, std::min(count, (task + 1) * kBlock));

@@ -8,7 +8,7 @@ namespace {  // internal linkage: see simd.hpp
 // What walk_planes asks of a pair of images.
 template <class T, bool Self>
 struct PairAtWork : PixelPairs<T, Self> {
-    const volatile int* cancelled;
+    const ntkfast::Flag* cancelled;
     static constexpr bool kFuses = true;
 
     template <class Body>
@@ -72,7 +72,7 @@ struct PairAtWork : PixelPairs<T, Self> {
     void pool(int64_t k, const Store& to, T* sums) const { pool_plane<T>(*this, k, to, sums); }
     void read(double factor) const { read_plane<T>(*this, factor); }
     bool leaves_relu(int64_t k) const { return relu_before(this->net, k); }
-    bool stopped() const { return *cancelled; }
+    bool stopped() const { return static_cast<bool>(*cancelled); }
 };
 
 // ---- tasks --------------------------------------------------------------------------------------

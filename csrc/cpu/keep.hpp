@@ -41,7 +41,7 @@ NTK_FN void stream_row(const T* from, int64_t count, T* to) {
 template <class To, class T>
 void round_values(const Problem<T>& p, const T* values, int64_t i, int64_t j, int64_t count) {
     auto* const out = static_cast<typename To::Number*>(p.rounded) + i * p.ldo[0] + j;
-    if (!round_row<To>(values, count, out)) *p.infinite = 1;
+    if (!round_row<To>(values, count, out)) p.infinite->raise();
 }
 
 // Takes `count` values of one result from scratch memory to (i, j) and after.

@@ -46,7 +46,7 @@ void run_both_products(Problem<T> problem, Turns& left, Turns& right, std::int64
     const bool symmetric = problem.symmetric;
     const std::int64_t groups = (problem.n + group - 1) / group, blocks = group / problem.block;
     const std::int64_t width = (problem.m + problem.block - 1) / problem.block;
-    volatile int cancelled = 0;
+    Flag cancelled;
     problem.cancelled = &cancelled;
     const auto work =
         with_scratch<T>(tiles.scratch(problem), [&](auto task, T* scratch, auto* packed) {
@@ -125,7 +125,7 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 16 * threads)
         problem.rows /= 2;
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
-    volatile int cancelled = 0;
+    Flag cancelled;
     problem.cancelled = &cancelled;
     const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
         tiles.run(problem, task, scratch, packed);
@@ -144,7 +144,7 @@ void run(Gradient<T>& problem, const InstructionSet& set, int threads, Poll poll
     const std::int64_t even = (p.n / (4 * threads) + unit - 1) / unit * unit;
     problem.rows = std::max(unit, std::min(fit, even));
     const Tiles<T>& tiles = tiles_of<T>(set);
-    volatile int cancelled = 0;
+    Flag cancelled;
     problem.pairs.cancelled = &cancelled;
     const auto work = with_scratch<T>(
         tiles.gradient_scratch(problem),
@@ -161,7 +161,7 @@ template <class T, class Poll>
 void run(const Hadamard<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.width);
     const std::int64_t tasks = (problem.n + rows - 1) / rows;
-    volatile int cancelled = 0;
+    Flag cancelled;
     const auto work = [&](const auto& next) {
         for (std::int64_t task; (task = next()) >= 0;)
             tiles_of<T>(set).hadamard(problem, task * rows,
@@ -177,7 +177,7 @@ void run(const Sketch<T>& problem, const InstructionSet& set, int threads, Poll 
         problem.factor[0].size + (problem.product ? problem.factor[1].size : 0);
     const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / (size + problem.m));
     const std::int64_t tasks = (problem.n + rows - 1) / rows;
-    volatile int cancelled = 0;
+    Flag cancelled;
     const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto*) {
         tiles_of<T>(set).sketch(problem, task * rows, std::min(task * rows + rows, problem.n),
                                 scratch);
@@ -191,7 +191,7 @@ template <class T, class Poll>
 void run(const Structured<T>& problem, const InstructionSet& set, int threads, Poll poll) {
     const std::int64_t rows = std::max<std::int64_t>(1, kHadamardTask / problem.count);
     const std::int64_t tasks = (problem.n + rows - 1) / rows;
-    volatile int cancelled = 0;
+    Flag cancelled;
     const auto work = with_scratch<T>(problem.size, [&](auto task, T* scratch, auto*) {
         tiles_of<T>(set).structured(problem, task * rows, std::min(task * rows + rows, problem.n),
                                     scratch);
@@ -224,7 +224,7 @@ void run(Images<T>& problem, const InstructionSet& set, int threads, Poll poll) 
         tasks = parts(problem.n, problem.rows) * columns;
     }
     const std::int64_t size = tiles.image_scratch(problem);
-    volatile int cancelled = 0;
+    Flag cancelled;
     problem.cancelled = &cancelled;
     const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {
         tiles.image(problem, task, scratch, packed);
@@ -241,7 +241,7 @@ void run(Sequences<T>& problem, const InstructionSet& set, int threads, Poll pol
     const auto blocks = [](std::int64_t count) {
         return (count + kSequenceBlock - 1) / kSequenceBlock;
     };
-    volatile int cancelled = 0;
+    Flag cancelled;
     problem.cancelled = &cancelled;
     const std::int64_t size = tiles.sequence_scratch(problem);
     const auto work = with_scratch<T>(size, [&](auto task, T* scratch, auto* packed) {

@@ -94,7 +94,7 @@ class Turns {
     bool has(std::int64_t block) const { return block * block_ < n_; }
 
     // Waits until it is the turn of a task to add to a block; whether it may.
-    bool await(std::int64_t block, std::int64_t turn, const volatile int& cancelled) const {
+    bool await(std::int64_t block, std::int64_t turn, const Flag& cancelled) const {
         const auto& done = done_[static_cast<std::size_t>(block)];
         while (done.load(std::memory_order_acquire) != turn) {
             if (cancelled) return false;
@@ -134,7 +134,7 @@ class Turns {
 // Adds a task's sums, rows [block][columns] and columns [columns][block], to those of either side,
 // which may be the same; null: there are none, since a block has no rows.
 inline void add_in_turn(Turns& left, Turns& right, const BlockPair& pair, const double* rows,
-                        std::int64_t block, std::int64_t columns, const volatile int& cancelled) {
+                        std::int64_t block, std::int64_t columns, const Flag& cancelled) {
     const bool same = &left == &right && pair.first == pair.second;
     if (left.has(pair.first)) {
         if (!left.await(pair.first, pair.turn[0], cancelled)) return;

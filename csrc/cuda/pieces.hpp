@@ -34,7 +34,7 @@ template <class Work>
 void by_rows(const Device& device, std::int64_t count, std::int64_t numbers, const Poll& poll,
              Work work) {
     constexpr std::int64_t kRows = 64;
-    volatile int cancelled = 0;
+    Flag cancelled;
     const auto tasks = [&](const auto& next) {
         for (std::int64_t task; (task = next()) >= 0;)
             work(task * kRows, std::min(count, (task + 1) * kRows));

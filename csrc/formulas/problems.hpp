@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "formulas/flag.hpp"
 #include "formulas/maps.hpp"
 
 namespace ntkfast {
@@ -28,9 +29,9 @@ struct Problem {
     std::int64_t ldo[2];
     bool streams;  // past the caches
 
-    Kept kept;               // if not all, out[use_second] is rounded to these and goes here,
-    void* rounded;           // [n][ldo[0]]
-    volatile int* infinite;  // set where one was too large
+    Kept kept;       // if not all, out[use_second] is rounded to these and goes here,
+    void* rounded;   // [n][ldo[0]]
+    Flag* infinite;  // set where one was too large
 
     const T* v;  // matmul
     std::int64_t ldv, columns;
@@ -42,7 +43,7 @@ struct Problem {
     std::int64_t block;  // with u: rows and columns of a task, whole units (see turns.hpp)
     std::int64_t rows;   // without v: of a task, whole tiles
 
-    const volatile int* cancelled;
+    const Flag* cancelled;
 };
 constexpr int kProductUnit = 384;
 constexpr std::int64_t kTaskRows = 1536;  // at most: tasks of a block of columns share its packing
@@ -160,7 +161,7 @@ struct Images {
     T* out[2];  // NTK and NNGP, may be null
     std::int64_t ldo[2];
     std::int64_t rows;  // images of x per task, at most a vector
-    const volatile int* cancelled;
+    const Flag* cancelled;
 };
 
 // Kernels of recurrent networks: pairs of sequences aligned at their ends, numbered from the end.
@@ -188,7 +189,7 @@ struct Sequences {
     const T* diagonal;  // [n], by length; used if symmetric
     T* out;
     std::int64_t stride_row, stride_column;
-    const volatile int* cancelled;
+    const Flag* cancelled;
 };
 
 }  // namespace ntkfast

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <vector>
 
+#include "formulas/flag.hpp"
 #include "host/workers.hpp"
 
 namespace ntkfast {
@@ -20,8 +21,7 @@ namespace ntkfast {
 // waits for the others it wakes every 20 ms for `poll`, which may throw (Ctrl-C): the flag
 // `cancelled` is then raised, the threads are joined, and the exception goes on.
 template <class Work, class Poll>
-void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancelled, Work work,
-               Poll poll) {
+void run_tasks(std::int64_t tasks, int threads, bool helps, Flag& cancelled, Work work, Poll poll) {
     std::atomic<std::int64_t> counter{0};
     const auto next = [&]() -> std::int64_t {
         const std::int64_t task = cancelled ? tasks : counter.fetch_add(1);
@@ -37,7 +37,7 @@ void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancel
             work(next);
         } catch (...) {
             thrown = std::current_exception();
-            cancelled = 1;
+            cancelled.raise();
         }
         const std::lock_guard lock(mutex);
         if (thrown && !failure) failure = thrown;
@@ -80,7 +80,7 @@ void run_tasks(std::int64_t tasks, int threads, bool helps, volatile int& cancel
             if (!done) poll();
         }
     } catch (...) {
-        cancelled = 1;
+        cancelled.raise();
         join();
         throw;
     }
@@ -96,8 +96,7 @@ constexpr double kWorthPolling = 2e8;
 
 // Does the work here if there is little, else on threads.
 template <class Work, class Poll>
-void share(std::int64_t tasks, int threads, double cost, volatile int& cancelled, Work work,
-           Poll poll) {
+void share(std::int64_t tasks, int threads, double cost, Flag& cancelled, Work work, Poll poll) {
     if (cost < kWorthThreads) {
         std::int64_t task = 0;
         work([&]() -> std::int64_t { return task < tasks ? task++ : -1; });

@@ -158,7 +158,7 @@ void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetri
     p.out[0] = plain.data();
     p.ldo[0] = y.n;
     run(p, *isa.tiles(), 2, [] {});
-    volatile int infinite = 0;
+    Flag infinite;
     std::vector<std::uint16_t> bits(plain.size());
     std::vector<std::uint32_t> single(plain.size());
     p.kept = kept;
@@ -175,7 +175,7 @@ void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetri
     if (kept == Kept::kHalf) {
         x.ones[0] = T(65536);
         run(p, *isa.tiles(), 2, [] {});
-        good &= infinite == 1;
+        good = good && infinite;
     }
     check(good, "rounded", isa.name, x.n, y.n, x.d);
 }
@@ -323,7 +323,8 @@ void test_turns(int64_t groups, int64_t of) {
 
 // A thread that waits for its turn stops when another one has failed.
 void test_cancelled_turn() {
-    volatile int cancelled = 1;
+    Flag cancelled;
+    cancelled.raise();
     Turns turns(2 * kProductUnit, 1, kProductUnit, 2);
     const std::vector<double> part(2 * kProductUnit, 1.0);
     add_in_turn(turns, turns, block_pair(2, 2), part.data(), kProductUnit, 1, cancelled);

@@ -27,7 +27,7 @@ void check(bool right, const char* what) {
 // 0 + 1 + ... by so many threads.
 std::int64_t sum_below(std::int64_t tasks, int threads, bool helps) {
     std::atomic<std::int64_t> sum{0};
-    volatile int cancelled = 0;
+    Flag cancelled;
     run_tasks(
         tasks, threads, helps, cancelled,
         [&](const auto& next) {
@@ -53,7 +53,7 @@ void test_many_callers() {
 
 void test_nested_calls() {
     std::atomic<std::int64_t> sum{0};
-    volatile int cancelled = 0;
+    Flag cancelled;
     run_tasks(
         10, 3, true, cancelled,
         [&](const auto& next) {
@@ -67,7 +67,7 @@ void test_failures() {
     for (int round = 0; round < 20; ++round) {
         for (const bool helps : {false, true}) {
             bool thrown = false;
-            volatile int cancelled = 0;
+            Flag cancelled;
             try {
                 run_tasks(
                     8, 3, helps, cancelled,
@@ -84,7 +84,7 @@ void test_failures() {
 }
 
 void test_interrupted() {
-    volatile int cancelled = 0;
+    Flag cancelled;
     bool thrown = false;
     try {
         run_tasks(
