@@ -14,6 +14,8 @@ import pytest
 
 import cases
 import ntkfast as nf
+from ntkfast import engines
+from ntkfast.engines import native
 from tolerances import PRODUCT, epsilon
 
 KERNELS = {
@@ -73,6 +75,25 @@ def test_layouts(layout: str, kernel: Any, engine: dict[str, Any], dtype: Any) -
     product = kernel.matmul(other_x, other_y, other_v, **engine)
     assert np.array_equal(product, kernel.matmul(x, y, v, **engine))
     assert np.array_equal(other_x, before)
+
+
+@pytest.mark.skipif(bool(native.unavailable()), reason="ntkfast._core is not installed")
+def test_only_plain_matrices_skip_the_checks(dtype: Any) -> None:
+    x, y = cases.rows(9, 5, dtype, seed=1), cases.rows(20, 5, dtype, seed=2)
+    one, two = engines.measured_rows(x, None), engines.measured_rows(x, y)
+    assert one is not None
+    assert two is not None
+    for (norms, least, top), rows in ((one, x), (two[:3], x), (two[3:], y)):
+        assert np.allclose(norms, engines.reference_row_norms(rows), rtol=2 * epsilon(dtype))
+        assert (norms.dtype, least, top) == (dtype, norms.min(), norms.max())
+    layouts = _layouts(x)
+    assert engines.measured_rows(layouts.pop("read-only"), y) is not None
+    other = np.float64 if dtype == np.float32 else np.float32
+    odd = [*layouts.values(), x.tolist(), x[0], x[None], x[:0], x[:, :0], x[:, :4], x.astype(other)]
+    odd += [x.astype(int), x.astype(object), x.view(np.matrix), np.ma.masked_array(x), None]
+    for wrong in odd:
+        assert engines.measured_rows(y, wrong) is None or wrong is None
+        assert engines.measured_rows(wrong, y) is None
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int32, np.int64, np.uint64, np.bool_])

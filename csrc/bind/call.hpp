@@ -112,6 +112,33 @@ struct Side {  // the rows of x or y with what depends on them alone
 };
 
 template <class T>
+struct Sides {
+    Side<T> x, y;
+    bool symmetric;  // y is x
+};
+
+// Binds function(sides, map, ...): all that take rows are given them and a map in the same way.
+template <class T, class Result, class... More, class... Names>
+void bind_of_rows(py::module_& m, const std::string& name,
+                  Result (*function)(const Sides<T>&, const py::object&, More...),
+                  const Names&... names) {
+    using Numbers = std::optional<Given<T, py::array::c_style>>;
+    m.def(
+        name.c_str(),
+        [function](const Given<T>& x, const Given<T>& norm_x, const std::optional<Given<T>>& y,
+                   const std::optional<Given<T>>& norm_y, const py::object& map,
+                   const Numbers& series_x, const Numbers& series_y, const Numbers& diagonal_x,
+                   More... more) {
+            const Side<T> left{x, norm_x, series_x, diagonal_x};
+            const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
+            return function({left, right, !y}, map, std::forward<More>(more)...);
+        },
+        py::arg("x").noconvert(), py::arg("norm_x").noconvert(), py::arg("y").noconvert(),
+        py::arg("norm_y").noconvert(), py::arg("map"), py::arg("series_x").noconvert(),
+        py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), names...);
+}
+
+template <class T>
 struct Call {
     Problem<T> problem{};
     Layers<T> layers{};
@@ -121,7 +148,8 @@ struct Call {
     std::vector<T> inverse_x, inverse_y, factor_x, factor_y;
     SectorCall<T> sectors;
 
-    Call(const Side<T>& x, const Side<T>& y) {
+    Call(const Sides<T>& sides, const py::object& map, const py::object& second = py::none()) {
+        const Side<T>&x = sides.x, &y = sides.y;
         problem.x = x.rows.data();
         problem.y = y.rows.data();
         problem.ldx = row_stride(x.rows, "x");
@@ -142,6 +170,15 @@ struct Call {
         problem.inverse_x = inverse_x.data();
         problem.inverse_y = inverse_y.data();
 #endif
+        if (py::isinstance<RadialHolder>(map))
+            use(map.cast<const RadialHolder&>());
+        else if (py::isinstance<LayersHolder>(map))
+            use(map.cast<const LayersHolder&>(), x, y);
+        else if (py::isinstance<NeuronHolder<T>>(map))
+            use(map.cast<const NeuronHolder<T>&>(), x);
+        else
+            use(map.cast<const ProfileHolder<T>&>(),
+                second.is_none() ? nullptr : &second.cast<const ProfileHolder<T>&>());
     }
 
     static void fill(std::vector<T>& to, const T* norms, int64_t count, double power) {
@@ -241,18 +278,6 @@ struct Call {
         problem.power = -1;
         problem.layers = &layers;
         problem.refine_below[0] = problem.refine_below[1] = static_cast<T>(kRefineLayers);
-    }
-
-    void use(const py::object& map, const py::object& second, const Side<T>& x, const Side<T>& y) {
-        if (py::isinstance<RadialHolder>(map))
-            use(map.cast<const RadialHolder&>());
-        else if (py::isinstance<LayersHolder>(map))
-            use(map.cast<const LayersHolder&>(), x, y);
-        else if (py::isinstance<NeuronHolder<T>>(map))
-            use(map.cast<const NeuronHolder<T>&>(), x);
-        else
-            use(map.cast<const ProfileHolder<T>&>(),
-                second.is_none() ? nullptr : &second.cast<const ProfileHolder<T>&>());
     }
 
     void run(const std::string& isa, int threads) {

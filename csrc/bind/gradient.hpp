@@ -20,8 +20,6 @@ bool is_smooth_at_zero(const LayersHolder& map) {
 template <class T>
 using Rows = Given<T>;
 using Steps = Given<double, py::array::c_style>;
-template <class T>
-using Series = std::optional<Given<T, py::array::c_style>>;
 
 // A call with what derivatives need of its rows.
 template <class T>
@@ -30,11 +28,10 @@ struct GradientCall {
     Gradient<T> problem{};
     std::vector<T> outer;
 
-    GradientCall(const Side<T>& x, const Side<T>& y, const py::object& map, const py::object& slope,
-                 bool second)
-        : call(x, y) {
-        call.use(map, slope, x, y);
+    GradientCall(const Sides<T>& sides, const py::object& map, const py::object& slope, bool second)
+        : call(sides, map, slope) {
         Problem<T>& p = call.problem;
+        call.layers.diagonal = nullptr;  // which devices would fetch
         problem.pairs = p;
         bool smooth = false;
         if (p.radial) {
@@ -107,48 +104,42 @@ void use_weights(Gradient<T>& g, const std::optional<Rows<T>>& v,
 // out[i] = sum_j V_ij dK(x_i, y_j)/dx_i, V = v or left right^T; without y of v + v^T, the rows being one
 // set.
 template <class T>
-void vjp(Rows<T> x, Rows<T> norm_x, std::optional<Rows<T>> y, std::optional<Rows<T>> norm_y,
-         const py::object& map, const py::object& slope, bool second, Series<T> series_x,
-         Series<T> series_y, std::optional<Rows<T>> v, std::optional<Rows<T>> left,
-         std::optional<Rows<T>> right, Rows<T> out, int threads, const std::string& isa) {
-    const Side<T> rows{x, norm_x, series_x, {}};
-    const Side<T> columns = y ? Side<T>{*y, norm_y.value(), series_y, {}} : rows;
-    GradientCall<T> made(rows, columns, map, slope, second);
+void vjp(const Sides<T>& sides, const py::object& map, const py::object& slope, bool second,
+         std::optional<Rows<T>> v, std::optional<Rows<T>> left, std::optional<Rows<T>> right,
+         Rows<T> out, int threads, const std::string& isa) {
+    GradientCall<T> made(sides, map, slope, second);
     Gradient<T>& g = made.problem;
     expect(v || left, "v: missing");
     use_weights<T>(g, v, left, right);
-    if (v && !y) g.turned = g.v, g.ld_turned = g.ldv;
-    made.write_to(out, x.shape(1));
+    if (v && sides.symmetric) g.turned = g.v, g.ld_turned = g.ldv;
+    made.write_to(out, g.pairs.d);
     made.run(isa, threads);
 }
 
 // out[i][j] = dK(x_i, y_j)/dx_i . dx_i.
 template <class T>
-void jvp(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const py::object& map,
-         const py::object& slope, bool second, Series<T> series_x, Series<T> series_y, Rows<T> dx,
-         Rows<T> out, int threads, const std::string& isa) {
-    const Side<T> rows{x, norm_x, series_x, {}}, columns{y, norm_y, series_y, {}};
-    GradientCall<T> made(rows, columns, map, slope, second);
+void jvp(const Sides<T>& sides, const py::object& map, const py::object& slope, bool second,
+         Rows<T> dx, Rows<T> out, int threads, const std::string& isa) {
+    GradientCall<T> made(sides, map, slope, second);
+    const Problem<T>& p = made.call.problem;
     made.problem.dx = dx.data(), made.problem.ld_dx = row_stride(dx, "dx");
-    expect(dx.shape(0) == x.shape(0) && dx.shape(1) == x.shape(1), "dx: wrong shape");
-    made.write_to(out, y.shape(0));
+    expect(dx.shape(0) == p.n && dx.shape(1) == p.d, "dx: wrong shape");
+    made.write_to(out, p.m);
     made.run(isa, threads);
 }
 
 // What steps of the layers move of the rows x: sums[i] = sum_j V_ij dK(x_i, y_j), V = v + turned^T or
 // left right^T, in each direction; or without sums out[i][j] = dK(x_i, y_j) in the one direction.
 template <class T>
-void by_parameters(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const py::object& map,
-                   const Steps& steps, bool second, Series<T> series_x, Series<T> series_y,
+void by_parameters(const Sides<T>& sides, const py::object& map, Steps steps, bool second,
                    std::optional<Rows<T>> v, std::optional<Rows<T>> turned,
                    std::optional<Rows<T>> left, std::optional<Rows<T>> right,
                    std::optional<Rows<double>> sums, std::optional<Rows<T>> out, int threads,
                    const std::string& isa) {
-    const Side<T> rows{x, norm_x, series_x, {}}, columns{y, norm_y, series_y, {}};
-    GradientCall<T> made(rows, columns, map, py::none(), second);
+    GradientCall<T> made(sides, map, py::none(), second);
     made.use_steps(steps);
     Gradient<T>& g = made.problem;
-    const int64_t n = x.shape(0), m = y.shape(0);
+    const int64_t n = g.pairs.n, m = g.pairs.m;
     use_weights<T>(g, v, left, right);
     if (turned) {
         g.turned = turned->data(), g.ld_turned = row_stride(*turned, "turned");
@@ -169,15 +160,14 @@ void by_parameters(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const p
 #if defined(NTKFAST_CUDA)
 // sums[i] = sum_j V_ij K(x_i, y_j) of a profile.
 template <class T>
-void weigh(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const ProfileHolder<T>& map,
-           std::optional<Rows<T>> v, std::optional<Rows<T>> left, std::optional<Rows<T>> right,
-           Steps sums, int threads, const std::string& where) {
-    Call<T> made({x, norm_x, {}, {}}, {y, norm_y, {}, {}});
-    made.use(map, nullptr);
+void weigh(const Sides<T>& sides, const py::object& map, std::optional<Rows<T>> v,
+           std::optional<Rows<T>> left, std::optional<Rows<T>> right, Steps sums, int threads,
+           const std::string& where) {
+    Call<T> made(sides, map);
     Gradient<T> g{};
     g.pairs = made.problem;
     use_weights<T>(g, v, left, right);
-    expect(sums.ndim() == 1 && sums.shape(0) == x.shape(0), "sums: wrong shape");
+    expect(sums.ndim() == 1 && sums.shape(0) == g.pairs.n, "sums: wrong shape");
     g.sums = sums.mutable_data();
     call(where, threads,
          [&](const Device& device, const Poll& poll) { run_on_device(g, device, poll); });
@@ -187,30 +177,22 @@ void weigh(Rows<T> x, Rows<T> norm_x, Rows<T> y, Rows<T> norm_y, const ProfileHo
 template <class T>
 void bind_gradient_dtype(py::module_& m, const std::string& suffix) {
 #if defined(NTKFAST_CUDA)
-    m.def(("weigh_" + suffix).c_str(), &weigh<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("v").noconvert(), py::arg("left").noconvert(),
-          py::arg("right").noconvert(), py::arg("sums").noconvert(), py::arg("threads"),
-          py::arg("where"));
+    bind_of_rows(m, "weigh_" + suffix, &weigh<T>, py::arg("v").noconvert(),
+                 py::arg("left").noconvert(), py::arg("right").noconvert(),
+                 py::arg("sums").noconvert(), py::arg("threads"), py::arg("where"));
 #endif
-    m.def(("vjp_" + suffix).c_str(), &vjp<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("v").noconvert(), py::arg("left").noconvert(),
-          py::arg("right").noconvert(), py::arg("out").noconvert(), py::arg("threads"),
-          py::arg("isa"));
-    m.def(("jvp_" + suffix).c_str(), &jvp<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("slope"), py::arg("second"), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("dx").noconvert(), py::arg("out").noconvert(),
-          py::arg("threads"), py::arg("isa"));
-    m.def(("by_parameters_" + suffix).c_str(), &by_parameters<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("steps").noconvert(), py::arg("second"),
-          py::arg("series_x").noconvert(), py::arg("series_y").noconvert(),
-          py::arg("v").noconvert(), py::arg("turned").noconvert(), py::arg("left").noconvert(),
-          py::arg("right").noconvert(), py::arg("sums").noconvert(), py::arg("out").noconvert(),
-          py::arg("threads"), py::arg("isa"));
+    bind_of_rows(m, "vjp_" + suffix, &vjp<T>, py::arg("slope"), py::arg("second"),
+                 py::arg("v").noconvert(), py::arg("left").noconvert(),
+                 py::arg("right").noconvert(), py::arg("out").noconvert(), py::arg("threads"),
+                 py::arg("isa"));
+    bind_of_rows(m, "jvp_" + suffix, &jvp<T>, py::arg("slope"), py::arg("second"),
+                 py::arg("dx").noconvert(), py::arg("out").noconvert(), py::arg("threads"),
+                 py::arg("isa"));
+    bind_of_rows(m, "by_parameters_" + suffix, &by_parameters<T>, py::arg("steps").noconvert(),
+                 py::arg("second"), py::arg("v").noconvert(), py::arg("turned").noconvert(),
+                 py::arg("left").noconvert(), py::arg("right").noconvert(),
+                 py::arg("sums").noconvert(), py::arg("out").noconvert(), py::arg("threads"),
+                 py::arg("isa"));
 }
 
 }  // namespace

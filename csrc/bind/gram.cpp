@@ -33,7 +33,7 @@ T norm_of(const T* row, int64_t d) {
 
 // Norms of rows, the least and the largest of them: NaN if a norm is, for both.
 template <class T>
-std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
+std::tuple<py::array_t<T>, double, double> row_norms(const Given<T>& x) {
     const int64_t ld = row_stride(x, "x");
     py::array_t<T> norms(x.shape(0));
     T* out = norms.mutable_data();
@@ -51,6 +51,35 @@ std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
     });
     if (!numbers) least = top = std::numeric_limits<T>::quiet_NaN();
     return {std::move(norms), least, top};
+}
+
+// Whether engines read an argument as it is: an array of NumPy itself, of whole numbers T in memory and
+// rows of unit stride, none of them empty.
+template <class T>
+bool is_plain(py::handle given) {
+    const auto& numpy = py::detail::npy_api::get();
+    if (Py_TYPE(given.ptr()) != numpy.PyArray_Type_ || !py::isinstance<py::array_t<T, 0>>(given))
+        return false;
+    const auto a = py::reinterpret_borrow<py::array>(given);
+    constexpr auto item = static_cast<py::ssize_t>(sizeof(T));
+    return (a.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) && a.ndim() == 2 && a.size() &&
+           a.strides(1) == item && a.strides(0) % item == 0;
+}
+
+// What row_norms returns of x, and then of y, if there is one: as one tuple, or None where an argument
+// is not plain, or both do not fit together.
+py::object plain_rows(py::handle x, py::handle y) {
+    const auto measure = [&](auto number) -> py::object {
+        using T = decltype(number);
+        if (!is_plain<T>(x) || !(y.is_none() || is_plain<T>(y))) return py::none();
+        const auto left = py::reinterpret_borrow<Given<T>>(x);
+        if (y.is_none()) return py::cast(row_norms(left));
+        const auto right = py::reinterpret_borrow<Given<T>>(y);
+        if (left.shape(1) != right.shape(1)) return py::none();
+        return py::cast(std::tuple_cat(row_norms(left), row_norms(right)));
+    };
+    py::object found = measure(0.0);
+    return found.is_none() ? measure(0.0F) : found;
 }
 
 struct Unseen {
@@ -92,17 +121,11 @@ py::array_t<double> values_at_equal(const LayersHolder& map,
 // ---- Gram matrices and products ----------------------------------------------------------------
 
 template <class T>
-void gram(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
-          const py::object& map, const py::object& second, std::optional<Given<T>> out,
-          std::optional<Given<T>> out_second, std::optional<Given<T, py::array::c_style>> series_x,
-          std::optional<Given<T, py::array::c_style>> series_y,
-          std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
+void gram(const Sides<T>& sides, const py::object& map, const py::object& second,
+          std::optional<Given<T>> out, std::optional<Given<T>> out_second, int threads,
           const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x, diagonal_x};
-    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
-    Call<T> call(left, right);
-    call.problem.symmetric = !y;
-    call.use(map, second, left, right);
+    Call<T> call(sides, map, second);
+    call.problem.symmetric = sides.symmetric;
     std::optional<Given<T>>* outs[2] = {&out, &out_second};
     for (int k = 0; k < 2; ++k) {
         if (!*outs[k]) continue;
@@ -119,19 +142,12 @@ void gram(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<
 #if !defined(NTKFAST_CUDA)
 // A Gram matrix rounded once to `kept`, whose bits are in `out`; whether all of it is finite.
 template <class T, class Number>
-bool rounded(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
-             const py::object& map, Given<Number> out, int kept, bool second_output,
-             std::optional<Given<T, py::array::c_style>> series_x,
-             std::optional<Given<T, py::array::c_style>> series_y,
-             std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
-             const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x, diagonal_x};
-    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
-    Call<T> call(left, right);
-    call.use(map, py::none(), left, right);
+bool rounded(const Sides<T>& sides, const py::object& map, Given<Number> out, int kept,
+             bool second_output, int threads, const std::string& isa) {
+    Call<T> call(sides, map);
     auto& p = call.problem;
     Flag infinite;
-    p.symmetric = !y;
+    p.symmetric = sides.symmetric;
     p.ldo[0] = row_stride(out, "out");
     expect(out.shape(0) == p.n && out.shape(1) == p.m, "out: wrong shape");
     p.kept = static_cast<Kept>(kept);
@@ -147,18 +163,11 @@ bool rounded(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::option
 #endif
 
 template <class T>
-void matmul(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optional<Given<T>> norm_y,
-            const py::object& map, Given<T> v, Given<T> product, bool second_output,
-            std::optional<Given<T, py::array::c_style>> series_x,
-            std::optional<Given<T, py::array::c_style>> series_y,
-            std::optional<Given<T, py::array::c_style>> diagonal_x, int threads,
-            const std::string& isa) {
-    const Side<T> left{x, norm_x, series_x, diagonal_x};
-    const Side<T> right = y ? Side<T>{*y, norm_y.value(), series_y, {}} : left;
-    Call<T> call(left, right);
-    call.use(map, py::none(), left, right);
+void matmul(const Sides<T>& sides, const py::object& map, Given<T> v, Given<T> product,
+            bool second_output, int threads, const std::string& isa) {
+    Call<T> call(sides, map);
     auto& p = call.problem;
-    p.symmetric = !y;
+    p.symmetric = sides.symmetric;
     p.ldv = row_stride(v, "v");
     p.ldp = row_stride(product, "product");
     p.columns = v.shape(1);
@@ -173,19 +182,12 @@ void matmul(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y, std::optiona
 // What the pairs of two groups of rows, or of one (no y), add to a symmetric product of `total` rows:
 // K(x, y) v to `left`, those of x, and K(y, x) u to `right`.
 template <class T>
-void products(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y,
-              std::optional<Given<T>> norm_y, const py::object& map, Given<T> u, Given<T> v,
+void products(const Sides<T>& sides, const py::object& map, Given<T> u, Given<T> v,
               Given<double, py::array::c_style> left, Given<double, py::array::c_style> right,
-              bool second_output, std::optional<Given<T, py::array::c_style>> series_x,
-              std::optional<Given<T, py::array::c_style>> series_y,
-              std::optional<Given<T, py::array::c_style>> diagonal_x, int64_t total, int threads,
-              const std::string& isa) {
-    const Side<T> one{x, norm_x, series_x, diagonal_x};
-    const Side<T> other = y ? Side<T>{*y, norm_y.value(), series_y, {}} : one;
-    Call<T> made(one, other);
-    made.use(map, py::none(), one, other);
+              bool second_output, int64_t total, int threads, const std::string& isa) {
+    Call<T> made(sides, map);
     auto& p = made.problem;
-    p.symmetric = !y;
+    p.symmetric = sides.symmetric;
     p.ldu = row_stride(u, "u"), p.ldv = row_stride(v, "v");
     p.columns = v.shape(1);
     for (const auto& [rows, factor, sums] :
@@ -212,55 +214,45 @@ void products(Given<T> x, Given<T> norm_x, std::optional<Given<T>> y,
 }
 
 template <class T>
-void bind_gram_dtype(py::module_& m, const char* suffix) {
-    py::class_<ProfileHolder<T>>(m, (std::string("Profile") + suffix).c_str(), py::module_local())
+void bind_gram_dtype(py::module_& m, const std::string& suffix) {
+    py::class_<ProfileHolder<T>>(m, ("Profile" + suffix).c_str(), py::module_local())
         .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
              py::arg("stretch"), py::arg("base"), py::arg("degree"), py::arg("scale"),
              py::arg("refine_below"), py::arg("middle").none(true).noconvert(),
              py::arg("middle_rate"), py::arg("middle_from"));
-    py::class_<NeuronHolder<T>>(m, (std::string("Neuron") + suffix).c_str(), py::module_local())
+    py::class_<NeuronHolder<T>>(m, ("Neuron" + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
 #if !defined(NTKFAST_CUDA)
-    m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
-    m.def((std::string("values_at_equal_") + suffix).c_str(), &values_at_equal<T>, py::arg("map"),
+    m.def(("row_norms_" + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
+    m.def(("values_at_equal_" + suffix).c_str(), &values_at_equal<T>, py::arg("map"),
           py::arg("norms").noconvert());
 #endif
-    m.def((std::string("gram_") + suffix).c_str(), &gram<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("second"), py::arg("out").noconvert(),
-          py::arg("out_second").noconvert(), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
-          py::arg("isa"));
-    m.def((std::string("matmul_") + suffix).c_str(), &matmul<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("v").noconvert(), py::arg("product").noconvert(),
-          py::arg("second_output"), py::arg("series_x").noconvert(),
-          py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(), py::arg("threads"),
-          py::arg("isa"));
+    bind_of_rows(m, "gram_" + suffix, &gram<T>, py::arg("second"), py::arg("out").noconvert(),
+                 py::arg("out_second").noconvert(), py::arg("threads"), py::arg("isa"));
+    bind_of_rows(m, "matmul_" + suffix, &matmul<T>, py::arg("v").noconvert(),
+                 py::arg("product").noconvert(), py::arg("second_output"), py::arg("threads"),
+                 py::arg("isa"));
 #if !defined(NTKFAST_CUDA)
     const auto bind_rounded = [&](auto function) {
-        m.def((std::string("rounded_") + suffix).c_str(), function, py::arg("x").noconvert(),
-              py::arg("norm_x").noconvert(), py::arg("y").noconvert(),
-              py::arg("norm_y").noconvert(), py::arg("map"), py::arg("out").noconvert(),
-              py::arg("kept"), py::arg("second_output"), py::arg("series_x").noconvert(),
-              py::arg("series_y").noconvert(), py::arg("diagonal_x").noconvert(),
-              py::arg("threads"), py::arg("isa"));
+        bind_of_rows(m, "rounded_" + suffix, function, py::arg("out").noconvert(), py::arg("kept"),
+                     py::arg("second_output"), py::arg("threads"), py::arg("isa"));
     };
     bind_rounded(&rounded<T, std::uint16_t>);
     if constexpr (sizeof(T) == 8) bind_rounded(&rounded<T, std::uint32_t>);
 #endif
-    m.def((std::string("products_") + suffix).c_str(), &products<T>, py::arg("x").noconvert(),
-          py::arg("norm_x").noconvert(), py::arg("y").noconvert(), py::arg("norm_y").noconvert(),
-          py::arg("map"), py::arg("u").noconvert(), py::arg("v").noconvert(),
-          py::arg("left").noconvert(), py::arg("right").noconvert(), py::arg("second_output"),
-          py::arg("series_x").noconvert(), py::arg("series_y").noconvert(),
-          py::arg("diagonal_x").noconvert(), py::arg("total"), py::arg("threads"), py::arg("isa"));
+    bind_of_rows(m, "products_" + suffix, &products<T>, py::arg("u").noconvert(),
+                 py::arg("v").noconvert(), py::arg("left").noconvert(),
+                 py::arg("right").noconvert(), py::arg("second_output"), py::arg("total"),
+                 py::arg("threads"), py::arg("isa"));
 }
 
 }  // namespace
 
 void bind_gram(py::module_& m) {
+#if !defined(NTKFAST_CUDA)
+    m.def("plain_rows", &plain_rows, py::arg("x"), py::arg("y"));
+#endif
     bind_gram_dtype<float>(m, "f32");
     bind_gram_dtype<double>(m, "f64");
     bind_gradient_dtype<float>(m, "f32");

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from ntkfast.engines.compiled import Engine
 from ntkfast.engines.interface import NAMES, Run, both, gram, load, rounded, select
-from ntkfast.engines.norms import measured_norms, norm_powers, reference_row_norms, row_norms
+from ntkfast.engines.norms import (
+    measured_norms,
+    measured_rows,
+    norm_powers,
+    reference_row_norms,
+    row_norms,
+)
 from ntkfast.engines.threads import count, get_num_threads, set_num_threads, threadpool_limits
 
 __all__ = [
@@ -22,6 +28,7 @@ __all__ = [
     "gram",
     "load",
     "measured_norms",
+    "measured_rows",
     "norm_powers",
     "reference_row_norms",
     "rounded",

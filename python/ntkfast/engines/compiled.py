@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,23 +54,34 @@ class Engine:
 
     def call(self, name: str, dtype: np.dtype[Any], *arguments: object) -> Any:
         """Call the function of a dtype."""
-        return getattr(self._module(), f"{name}_{_suffix(dtype)}")(*arguments)
+        return _function(self._module(), name, dtype)(*arguments)
 
     def _compute(self, name: str, dtype: np.dtype[Any], *arguments: object, threads: int) -> Any:
-        return self.call(name, dtype, *arguments, threads, self._where())
+        return _function(self._module(), name, dtype)(*arguments, threads, self._where())
 
     def _compute_rows(
         self, name: str, plan: Map, X: Rows, Y: Rows | None, *arguments: object, threads: int
     ) -> Any:
         """Call a function that takes rows, columns and a map before its own arguments."""
-        left = X.data, self._norms(name, plan, X)
-        right = (None, None) if Y is None else (Y.data, self._norms(name, plan, Y))
-        given = *left, *right, self.handed(plan), *arguments
-        return self._compute(name, X.data.dtype, *given, threads=threads)
+        norms, others = self._norms(name, plan, X, Y)
+        return self._compute(
+            name,
+            X.data.dtype,
+            X.data,
+            norms,
+            None if Y is None else Y.data,
+            others,
+            self.handed(plan),
+            X.series,
+            None if Y is None else Y.series,
+            X.diagonal,
+            *arguments,
+            threads=threads,
+        )
 
-    def _norms(self, name: str, plan: Map, X: Rows) -> Any:
+    def _norms(self, name: str, plan: Map, X: Rows, Y: Rows | None) -> tuple[Any, Any]:
         """Return the norms as a function of the module takes them."""
-        return X.norms
+        return X.norms, None if Y is None else Y.norms
 
     def handed(self, plan: Map) -> Any:
         """Hand a map to C++; tables of neurons may be large, the others are kept."""
@@ -98,9 +109,6 @@ class Engine:
             Y,
             None if second is None else self.handed(second),
             *outs,
-            X.series,
-            None if Y is None else Y.series,
-            X.diagonal,
             threads=threads,
         )
 
@@ -123,9 +131,6 @@ class Engine:
             V,
             out,
             isinstance(plan, LayerMap) and plan.second,
-            X.series,
-            None if Y is None else Y.series,
-            X.diagonal,
             threads=threads,
         )
 
@@ -148,9 +153,6 @@ class Engine:
             out[rows],
             out[others],
             isinstance(plan, LayerMap) and plan.second,
-            left.series,
-            None if right is None else right.series,
-            left.diagonal,
             total,
             threads=threads,
         )
@@ -176,8 +178,6 @@ class Engine:
             Y,
             None if slope is None else self.handed(slope),
             isinstance(plan, LayerMap) and plan.second,
-            X.series,
-            None if Y is None else Y.series,
             V.matrix,
             V.left,
             V.right,
@@ -203,8 +203,6 @@ class Engine:
             Y,
             None if slope is None else self.handed(slope),
             isinstance(plan, LayerMap) and plan.second,
-            X.series,
-            Y.series,
             dX,
             out,
             threads=threads,
@@ -236,8 +234,6 @@ class Engine:
             Y,
             steps,
             plan.second,
-            X.series,
-            Y.series,
             V.matrix,
             turned,
             V.left,
@@ -367,6 +363,12 @@ def _compiled_sectors(core: Any, plan: SectorMap) -> Any:
 
 
 _kept = lru_cache(maxsize=256)(_compiled)
+
+
+@cache
+def _function(core: Any, name: str, dtype: np.dtype[Any]) -> Any:
+    """Return the function of a dtype; small calls would spend their time in writing its name."""
+    return getattr(core, f"{name}_{_suffix(dtype)}")
 
 
 def _suffix(dtype: np.dtype[Any]) -> str:

@@ -150,11 +150,15 @@ class _Devices(Engine):
         with on_device_of(remote) as where:
             self.call(name, dtype, *seen, threads, where)
 
-    def _norms(self, name: str, plan: Map, X: Rows) -> Any:
+    def _norms(self, name: str, plan: Map, X: Rows, Y: Rows | None) -> tuple[Any, Any]:
         """Leave them where they are, unless the host computes numbers of rows from them."""
-        by_host = isinstance(plan, LayerMap) and (X.series is not None or name not in VALUES)
-        there = None if by_host else getattr(X, "measured", None)
-        return X.norms if there is None else there
+
+        def of(side: Rows) -> Any:
+            by_host = isinstance(plan, LayerMap) and (side.series is not None or name not in VALUES)
+            there = None if by_host else getattr(side, "measured", None)
+            return side.norms if there is None else there
+
+        return of(X), None if Y is None else of(Y)
 
     def run(
         self,

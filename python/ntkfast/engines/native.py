@@ -85,9 +85,6 @@ class _Native(Engine):
             out.view(f"u{out.itemsize}"),
             int(KEPT[out.dtype.name]),
             isinstance(plan, LayerMap) and plan.second,
-            X.series,
-            None if Y is None else Y.series,
-            X.diagonal,
             threads=threads,
         )
         return finite
@@ -121,6 +118,12 @@ def sequence_numbers(
         threads,
     )
     return result
+
+
+def measured_rows(X: object, Y: object) -> tuple[Any, ...] | None:
+    """Return what `ntkfast.engines.measured_rows` does."""
+    found: tuple[Any, ...] | None = _core.plain_rows(X, Y)
+    return found
 
 
 def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:

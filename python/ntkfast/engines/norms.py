@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ntkfast.arrays.collections import FloatArray
 from ntkfast.engines import native
+
+
+def measured_rows(X: object, Y: object) -> tuple[Any, ...] | None:
+    """Return `measured_norms` of X, and then of Y unless that is None, as one tuple.
+
+    None where they are no matrices of one type and width that the engines read as they are.
+    """
+    return None if native.unavailable() else native.measured_rows(X, Y)
 
 
 def measured_norms(X: FloatArray) -> tuple[FloatArray, float, float]:

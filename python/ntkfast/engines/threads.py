@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 from ntkfast.arrays.checks import count as _checked_count
 from ntkfast.engines.interface import variable
@@ -38,9 +39,16 @@ def process_threads() -> int:
 
 
 def _environment_threads() -> int:
-    text = variable("NTKFAST_NUM_THREADS").strip()
+    text = variable("NTKFAST_NUM_THREADS")
+    return (_stated_threads(text) if text else None) or _available()
+
+
+@lru_cache(maxsize=16)
+def _stated_threads(text: str) -> int | None:
+    """Return the number that the environment states, None if it states none."""
+    text = text.strip()
     if not text:
-        return _available()
+        return None
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"NTKFAST_NUM_THREADS: expected a positive integer, got {text!r}")
     return int(text)
@@ -88,4 +96,4 @@ def threadpool_limits(limits: int | None) -> Iterator[None]:
 def count(threads: int | None) -> int:
     """Return the number of threads of a call; what is beyond all machines counts as `MOST`."""
     wanted = get_num_threads() if threads is None else _checked_count("threads", threads, least=1)
-    return min(wanted, MOST)
+    return wanted if wanted < MOST else MOST

@@ -163,9 +163,10 @@ class Kernel(Arithmetic, Parametrised):
         run = place.run(engine, threads)
         left, right = self._inputs(place, X, None if Y is X else Y)
         shape = len(left), len(left if right is None else right)
-        kept = places.result_type(place, dtype, left.dtype)
+        computed = left.dtype
+        kept = computed if dtype is None else places.result_type(place, dtype, computed)
         result = place.output(out, shape, left, kept, X=left, Y=right)
-        write = self._gram if kept == left.dtype else self._rounded
+        write = self._gram if kept == computed else self._rounded
         if progress is False or place is not places.HOST:
             write(left, right, result.target, run)
         else:
@@ -360,6 +361,7 @@ class KernelOfNetwork(Kernel):
 
     network: Any
     kind: str
+    _hash: int | None = None
 
     def __init__(self, network: Any, kind: str) -> None:
         checks.store(self, network=network, kind=checks.choice("kind", kind, ("ntk", "nngp")))
@@ -399,7 +401,11 @@ class KernelOfNetwork(Kernel):
         return (self.kind, self.network) == (other.kind, other.network)
 
     def __hash__(self) -> int:
-        return hash((self.kind, self.network))
+        found = self._hash
+        if found is None:  # kept: what is remembered of kernels is found by it
+            found = hash((self.kind, self.network))
+            checks.store(self, _hash=found)
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.network, self.kind)

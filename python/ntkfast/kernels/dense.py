@@ -238,10 +238,10 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         fill(write, left, right, out)
 
     def _quicker(self, plan: Map, X: Rows, Y: Rows, symmetric: bool, run: Run) -> Map:
-        dim = X.data.shape[1]
-        if not isinstance(plan, LayerMap) or X.dtype != np.float32 or facts_of(self, dim).asking:
+        if not isinstance(plan, LayerMap) or X.dtype != np.float32:
             return plan
-        if run.engine is not engines.load("native"):
+        dim = X.data.shape[1]
+        if facts_of(self, dim).asking or run.engine is not engines.load("native"):
             return plan
         from ntkfast.kernels import sectors  # rarely needed: imports stay few
 

@@ -126,11 +126,7 @@ class RowKernel(Kernel):
         other = None if symmetric else right
         if out.dtype != left.dtype and engines.rounded(run, plan, left, other, out):
             return
-
-        def write(left: Rows, right: Rows | None, panel: FloatArray) -> None:
-            engines.gram(run, plan, left, right, panel)
-
-        fill(write, left, other, out)
+        fill(partial(engines.gram, run, plan), left, other, out)
 
     def _rounded(self, X: Collection, Y: Collection | None, out: FloatArray, run: Run) -> None:
         self._gram(X, Y, out, run)

@@ -33,16 +33,16 @@ class Host(Place):
 
     def rows(self, X: Any, Y: Any) -> tuple[Rows, Rows | None]:
         """Return rows with their norms."""
-        left = checks.matrix("X", X)
-        if Y is None:
-            return checks.rows("X", left, *engines.measured_norms(left)), None
-        right = checks.matrix("Y", Y)
-        checks.same_features(left, right)
-        left, right = checks.same_dtype(left, right)
-        return (
-            checks.rows("X", left, *engines.measured_norms(left)),
-            checks.rows("Y", right, *engines.measured_norms(right)),
-        )
+        found = engines.measured_rows(X, Y)
+        if found is None:  # something has to be converted, or refused
+            X = checks.matrix("X", X)
+            if Y is not None:
+                Y = checks.matrix("Y", Y)
+                checks.same_features(X, Y)
+                X, Y = checks.same_dtype(X, Y)
+            found = *engines.measured_norms(X), *(() if Y is None else engines.measured_norms(Y))
+        rows = checks.rows("X", X, *found[:3])
+        return rows, None if Y is None else checks.rows("Y", Y, *found[3:])
 
     def images(
         self, X: Any, Y: Any, wanted: Shape | None, fits: Callable[[Shape], object]
@@ -81,10 +81,13 @@ class Host(Place):
         **read: Collection | None,
     ) -> Output:
         """Return an array of any strides."""
-        result = checks.output("out", out, shape, like.dtype if dtype is None else dtype)
-        if out is not None:
-            checks.disjoint("out", result, **read)
-        target = result if result.flags.aligned else np.empty(shape, result.dtype)
+        kept = like.dtype if dtype is None else dtype
+        if out is None:
+            result: FloatArray = np.empty(shape, kept)
+            return Output(result, result, result)
+        result = checks.output("out", out, shape, kept)
+        checks.disjoint("out", result, **read)
+        target = result if result.flags.aligned else np.empty(shape, kept)
         return Output(target, result, result)
 
     def product_output(
