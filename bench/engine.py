@@ -86,7 +86,10 @@ def products(turns: int) -> Iterator[Line]:
 def small(turns: int) -> Iterator[Line]:
     """Time calls on few rows, in microseconds."""
     X, Y = rows(10, 10, "float64", 1), rows(10, 10, "float64", 2)
+    singles = X.astype("float32"), Y.astype("float32")
     calls = {
+        "10 x 10, float32": (partial(NTK, *singles), 15.0),
+        "10 x 10, float32, biases": (partial(BIASES, *singles), 25.0),
         "10 x 10": (partial(NTK, X, Y), 15.0),
         "10 x 10, symmetric": (partial(NTK, X), 15.0),
         "10 x 10, biases": (partial(BIASES, X, Y), 25.0),
