@@ -73,23 +73,14 @@ NTK_FN void map_sectors(const Sectors<T>& map, const T* const (&rows)[kGroup], c
 template <class T>
 NTK_FN std::uint64_t turns(const Pairs<T>& pairs, const Stats<T>& stats, T* turn) {
     std::uint64_t equal = 0;
-    for (int first = 0; first < kStrip; first += kGroup * kLanes<T>) {
-        Vec<T> u[kGroup], v[kGroup];
-        half_angles<T>({pairs.problem, pairs.product + first, pairs.i, pairs.j + first}, u, v);
-        for (int k = 0; k < kGroup; ++k) {
-            const int lane = first + k * kLanes<T>;
-            const auto back = u[k] < Vec<T>{};
-            const Vec<T> small = v[k] + v[k], large = T(2) - small;
-            const Vec<T> w = back ? large : small, co = back ? small : large;
-            equal |= mask_below<T>(w, broadcast<T>(kLeastDefect<T>)) << lane;
-            const Vec<T> half =
-                stats.left(3) * stats.own(2, lane) - stats.left(2) * stats.own(3, lane);
-            const Vec<T> share = stats.pair(0, lane), moved = T(2) * half * half;
-            const Vec<T> rest = share * co + moved + T(2) * stats.pair(1, lane);
-            const Vec<T> angle = arc_cosine<T>(share * w + moved, rest).turn;
-            store<T>(turn + lane, angle + (stats.left(4) + stats.own(4, lane)));
-        }
-    }
+    each_start<T>(pairs, [&](int lane, Vec<T> w, Vec<T> co, Vec<T>, Vec<T>) NTK_LAMBDA {
+        equal |= mask_below<T>(w, broadcast<T>(kLeastDefect<T>)) << lane;
+        const Vec<T> half = stats.left(3) * stats.own(2, lane) - stats.left(2) * stats.own(3, lane);
+        const Vec<T> share = stats.pair(0, lane), moved = T(2) * half * half;
+        const Vec<T> rest = share * co + moved + T(2) * stats.pair(1, lane);
+        const Vec<T> angle = arc_cosine<T>(share * w + moved, rest).turn;
+        store<T>(turn + lane, angle + (stats.left(4) + stats.own(4, lane)));
+    });
     return equal;
 }
 
