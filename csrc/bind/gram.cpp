@@ -221,6 +221,10 @@ void bind_gram_dtype(py::module_& m, const char* suffix) {
     py::class_<NeuronHolder<T>>(m, (std::string("Neuron") + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
+    py::class_<SectorsHolder<T>>(m, (std::string("Sectors") + suffix).c_str(), py::module_local())
+        .def(py::init(&make_sectors<T>), py::arg("table").noconvert(), py::arg("sign").noconvert(),
+             py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
+             py::arg("low"), py::arg("high"), py::arg("second"));
 #if !defined(NTKFAST_CUDA)
     m.def((std::string("row_norms_") + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
     m.def((std::string("values_at_equal_") + suffix).c_str(), &values_at_equal<T>, py::arg("map"),
@@ -273,10 +277,6 @@ void bind_gram(py::module_& m) {
     py::class_<LayersHolder>(m, "Layers", py::module_local())
         .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"),
              py::arg("exponent"), py::arg("sectors") = py::none());
-    py::class_<SectorsHolder>(m, "Sectors", py::module_local())
-        .def(py::init(&make_sectors), py::arg("table").noconvert(), py::arg("sign").noconvert(),
-             py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
-             py::arg("low"), py::arg("high"), py::arg("second"));
 }
 
 }  // namespace ntkfast

@@ -363,7 +363,8 @@ def _compiled(core: Any, plan: Map) -> Any:
 def _compiled_sectors(core: Any, plan: SectorMap) -> Any:
     terms = [list(sector.terms) for sector in plan.sectors]
     angles = [(one.start, one.stop, *one.z) for one in plan.sectors]
-    return core.Sectors(plan.table, plan.sign, terms, angles, *plan.first, *plan.range, plan.second)
+    made = getattr(core, f"Sectors{_suffix(plan.table.dtype)}")
+    return made(plan.table, plan.sign, terms, angles, *plan.first, *plan.range, plan.second)
 
 
 _kept = lru_cache(maxsize=256)(_compiled)
