@@ -5,13 +5,14 @@ With q and p the variances of two rows after the first affine step, and t their 
     K = sqrt(K(x, x) K(y, y)) sum_j T_j(z) sum_k s_jk f_jk(q) f_jk(p),     s_jk = 1 or -1,
 
 z a function of t. Near equal rows every bias makes a cone sqrt(a (log q/p)^2 + t^2), and no such
-sum is short; in a sector of angles away from it one to three hundred products serve at any depth in
-float32. The coefficient of each power is a symmetric function of q and p. Its spectral decomposition
-on Chebyshev points of log q, cut where the eigenvalues vanish in that precision, is that sum. The
-functions of rows are interpolated on pieces of log q.
+sum is short; in a sector of angles away from it few hundred products serve at any depth. The
+coefficient of each power is a symmetric function of q and p. Its spectral decomposition on
+Chebyshev points of log q, cut where eigenvalues vanish in the precision of the rows, is that sum.
+The functions of rows are interpolated on pieces of log q.
 
-float64 takes five times the products for rows of any norms, more than most layers cost. So a form is
-compiled for the norms of the rows of a call, to the next powers of two: two to three times.
+In float32 one to three hundred products serve rows of any norms. float64 would take four to five
+times as many, so that a form is compiled for the norms of nearly all rows of a call, to powers of
+two.
 """
 
 from __future__ import annotations
@@ -135,6 +136,11 @@ def is_short(plan: LayerMap, work: int, digits: Digits) -> bool:
     return 2 * sum(plan.sectors.sectors[-1].terms) / digits.products + AROUND <= 0.85 * work
 
 
+def accepted(layers: int, digits: Digits) -> float:
+    """Return the largest error, K(x, x) = K(y, y) = 1: a half of what the layers are allowed."""
+    return (2 + 1.5 * (layers - 1)) * float(np.finfo(digits.dtype).eps)
+
+
 def whole_span(layers: Layers) -> tuple[float, float]:
     """Return variances of rows, without the bias of the first layer, as powers of two."""
     homogeneous = all(layer.activation.degree == 1 for layer in layers)
@@ -168,8 +174,7 @@ def sector_map(
     """Return the layers of a kernel with sectors; None if these are not accurate, or not quick."""
     layers, _, scales, exponent, _ = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
-    # Within a half of what the layers are allowed.
-    most = (2 + 1.5 * (len(layers) - 1)) * float(np.finfo(digits.dtype).eps)
+    most = accepted(len(layers), digits)
     factor = scaled(scales[second], exponent)
     found = compile_sectors(layers, kernel.kind, factor, most, digits, span or whole_span(layers))
     if found is None:
