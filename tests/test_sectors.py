@@ -255,10 +255,10 @@ def test_who_takes_it(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel, x = relu(), np.random.default_rng(3).standard_normal((200, 6)).astype(digits.dtype)
     monkeypatch.setattr(sectors, "serves", SERVES)
     monkeypatch.setattr(sectors, "span_of", SPAN)
-    kernel(x)  # compiled
-    monkeypatch.setattr(native.engine, "run", watched)
     plan = map_of(kernel, 6, digits)
     assert plan is not None
+    kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)  # compiled
+    monkeypatch.setattr(native.engine, "run", watched)
     kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)
     with np.errstate(all="raise"):  # rows of zeros have no angle, of which users need no warning
         assert not SERVES(plan, *2 * [Rows(0 * x, np.zeros(len(x)))])

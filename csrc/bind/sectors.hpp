@@ -18,7 +18,7 @@ template <class T>
 struct SectorsHolder {
     using Numbers = py::array_t<T, py::array::c_style>;
     using Terms = std::vector<std::vector<int64_t>>;
-    Numbers table, sign;  // [pieces][degree + 1][numbers], [numbers]
+    Numbers table, sign;  // [numbers / kSectorUnit][pieces][degree + 1][kSectorUnit], [numbers]
     Terms terms;          // of each sector
     std::vector<Sector<T>> sectors;
     double weight, bias, low, high;  // binary logarithms of the variance after it
@@ -33,12 +33,11 @@ SectorsHolder<T> make_sectors(typename SectorsHolder<T>::Numbers table,
                               typename SectorsHolder<T>::Terms terms,
                               const std::vector<std::array<T, 2 + kSectorTerms>>& angles,
                               double weight, double bias, double low, double high, bool second) {
-    constexpr py::ssize_t kUnit = 64;  // a group of the longest vectors
-    expect(table.ndim() == 3 && table.shape(0) >= 1 && table.shape(1) >= 1 &&
-               table.shape(1) <= kSectorDegree + 1 && table.shape(2) % kUnit == 0 &&
-               table.shape(2) > 0,
-           "table: expected shape (pieces, degree + 1, numbers), whole groups of 64");
-    expect(sign.ndim() == 1 && sign.shape(0) == table.shape(2), "sign: one per number");
+    expect(table.ndim() == 4 && table.shape(0) >= 1 && table.shape(1) >= 1 && table.shape(2) >= 1 &&
+               table.shape(2) <= kSectorDegree + 1 && table.shape(3) == kSectorUnit,
+           "table: expected shape (numbers / 64, pieces, degree + 1, 64)");
+    const py::ssize_t numbers_of_row = table.shape(0) * kSectorUnit;
+    expect(sign.ndim() == 1 && sign.shape(0) == numbers_of_row, "sign: one per number");
     expect(!terms.empty() && terms.size() == angles.size(), "terms: expected those of each sector");
     int64_t total = 1;
     std::vector<Sector<T>> sectors;
@@ -51,7 +50,7 @@ SectorsHolder<T> make_sectors(typename SectorsHolder<T>::Numbers table,
         sectors.push_back(sector);
         total += numbers;
     }
-    expect(total <= table.shape(2), "terms: more than numbers");
+    expect(total <= numbers_of_row, "terms: more than numbers");
     expect(weight > 0 && bias >= 0 && low < high, "low, high: expected a range of variances");
     return {std::move(table),
             std::move(sign),
@@ -78,22 +77,18 @@ struct SectorCall {
         for (std::size_t s = 0; s < sectors.size(); ++s) sectors[s].terms = map.terms[s].data();
         place(map, p.norm_x, p.n, places_x);
         if (p.norm_y != p.norm_x || p.n != p.m) place(map, p.norm_y, p.m, places_y);
-        view = {sectors.data(),
-                static_cast<int64_t>(sectors.size()),
-                map.table.data(),
-                map.table.shape(1) - 1,
-                map.table.shape(2),
-                map.sign.data(),
-                map.second,
-                places_x.data(),
-                places_y.empty() ? places_x.data() : places_y.data()};
+        view = {sectors.data(),         static_cast<int64_t>(sectors.size()),
+                map.table.data(),       map.table.shape(1),
+                map.table.shape(2) - 1, map.sign.shape(0),
+                map.sign.data(),        map.second,
+                places_x.data(),        places_y.empty() ? places_x.data() : places_y.data()};
         return &view;
     }
 
     static void place(const SectorsHolder<T>& map, const T* norms, int64_t count,
                       std::vector<SectorPlace<T>>& to) {
         constexpr T kBeyond = 8;  // no angle over pi is larger
-        const double pieces = static_cast<double>(map.table.shape(0));
+        const double pieces = static_cast<double>(map.table.shape(1));
         to.reserve(static_cast<std::size_t>(count));
         for (int64_t i = 0; i < count; ++i) {
             const double norm = static_cast<double>(norms[i]), part = map.weight * norm * norm;

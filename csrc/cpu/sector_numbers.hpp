@@ -25,7 +25,7 @@ struct SectorBasis {
 template <class T>
 SectorBasis<T> sector_basis(const Sectors<T>& map, const SectorPlace<T>& place) {
     SectorBasis<T> basis;
-    basis.table = map.table + place.piece * (map.degree + 1) * map.numbers;
+    basis.table = map.table + place.piece * (map.degree + 1) * ntkfast::kSectorUnit;
     double before = place.z, now = 1;  // T_-1 and T_0
     for (int64_t n = 0; n <= map.degree; ++n) {
         basis.values[n] = static_cast<T>(now);
@@ -41,13 +41,15 @@ SectorBasis<T> sector_basis(const Sectors<T>& map, const SectorPlace<T>& place) 
 template <class T, class Put>
 void sector_functions(const Sectors<T>& map, const SectorPlace<T>* places, int64_t rows,
                       SectorBasis<T>* bases, Put put) {
-    constexpr int64_t kWidth = kGroup * kLanes<T>;
+    constexpr int64_t kWidth = kGroup * kLanes<T>, kUnit = ntkfast::kSectorUnit;
+    static_assert(kUnit % kWidth == 0);
+    const int64_t unit = map.pieces * (map.degree + 1) * kUnit;
     for (int64_t r = 0; r < rows; ++r) bases[r] = sector_basis(map, places[r]);
     for (int64_t first = 0; first < map.numbers; first += kWidth)
         for (int64_t r = 0; r < rows; ++r) {
-            const T* at = bases[r].table + first;
+            const T* at = bases[r].table + first / kUnit * unit + first % kUnit;
             Vec<T> sum[kGroup] = {};
-            for (int64_t n = 0; n <= map.degree; ++n, at += map.numbers) {
+            for (int64_t n = 0; n <= map.degree; ++n, at += kUnit) {
                 const Vec<T> factor = broadcast(bases[r].values[n]);
                 for (int k = 0; k < kGroup; ++k) sum[k] += factor * load<T>(at + k * kLanes<T>);
             }

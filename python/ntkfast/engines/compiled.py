@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import MIDDLE_RATE, Answer, NeuronKind
+from ntkfast.engines.codes import MIDDLE_RATE, SECTOR_UNIT, Answer, NeuronKind
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -364,7 +364,11 @@ def _compiled_sectors(core: Any, plan: SectorMap) -> Any:
     terms = [list(sector.terms) for sector in plan.sectors]
     angles = [(one.start, one.stop, *one.z) for one in plan.sectors]
     made = getattr(core, f"Sectors{_suffix(plan.table.dtype)}")
-    return made(plan.table, plan.sign, terms, angles, *plan.first, *plan.range, plan.second)
+    pieces, degrees, _ = plan.table.shape  # rows walk through a unit of numbers of all pieces
+    table = plan.table.reshape(pieces, degrees, -1, SECTOR_UNIT).transpose(2, 0, 1, 3)
+    return made(
+        np.ascontiguousarray(table), plan.sign, terms, angles, *plan.first, *plan.range, plan.second
+    )
 
 
 _kept = lru_cache(maxsize=256)(_compiled)

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ntkfast import engines
 from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.codes import SECTOR_UNIT
 from ntkfast.engines.maps import LayerMap, Sector, SectorMap
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.layer_rows import OfLayers, facts_of
@@ -44,9 +45,8 @@ ENDS = math.pi, math.pi - WIDE
 #: the second, or the third where activations are homogeneous.
 RANGE = -8.0, 6.0, 12.0
 NODES = 40, 64, 100, 150, 200  # of the logarithm of the variance: as many as the functions need
-PIECES = 16  # of the functions of rows
+PIECE_NODES = 12  # of each piece of the functions of rows
 TERMS = 4  # of z
-GROUP = 64  # numbers of a row come in whole groups
 CHECKED = 24, 32  # variances and angles of the pairs on which the form is compared with the layers
 EVENLY = 240  # variances of rows of equal norms on which it is, too
 LEAST = 1 / 16  # what each pair of norms reaches at some angle, K(x, x) = K(y, y) = 1
@@ -64,7 +64,7 @@ class Digits(NamedTuple):
     cut: float  # root mean square of the terms of one power that are left out
     least: float  # coefficients of powers that count: the values have that error themselves
     angles: tuple[int, int]  # nodes of z in either sector
-    piece_nodes: int
+    pieces: int  # of the functions of rows
     numbers: int  # at most
     #: What the form costs at each pair, at least, in layers, and to compile, at most, in pairs that
     #: walk along the layers: if there is none, a call takes twice its time, once.
@@ -73,8 +73,8 @@ class Digits(NamedTuple):
     products: int  # in the time of a layer
 
 
-SINGLE = Digits(np.dtype(np.float32), 2e-8, 2e-8, (14, 20), 12, 1024, 6, 12_000_000, 40)
-DOUBLE = Digits(np.dtype(np.float64), 1e-16, 4e-16, (28, 48), 16, 2560, 12, 12_000_000, 28)
+SINGLE = Digits(np.dtype(np.float32), 2e-8, 2e-8, (14, 20), 16, 1024, 6, 12_000_000, 40)
+DOUBLE = Digits(np.dtype(np.float64), 1e-16, 4e-16, (28, 48), 32, 2560, 12, 12_000_000, 28)
 
 
 class Walk:
@@ -279,7 +279,7 @@ def _part(walk: Walk, start: float, stop: float, digits: Digits, which: int) -> 
         terms.append(max(sign.size for sign, _ in both))
         signs.append(_in_turn([sign for sign, _ in both], terms[-1]))
         functions = _in_turn([functions for _, functions in both], terms[-1])
-        tables.append(_pieces(functions, digits.piece_nodes))
+        tables.append(_pieces(functions, digits.pieces))
     last = stop / math.pi if stop < math.pi else 1.25  # rounding may add to pi
     sector = Sector(start / math.pi, last, tuple(z.tolist()), tuple(terms))
     return Part(sector, np.concatenate(tables, axis=2), np.concatenate(signs))
@@ -289,11 +289,10 @@ def _joined(
     parts: Sequence[Part], walk: Walk, weight: float, scale: float, digits: Digits
 ) -> SectorMap | None:
     """Return the map of sectors, without its error; None if it has too many numbers."""
-    nodes = digits.piece_nodes
-    own = np.sqrt(scale * walk.own(np.exp2(_between(*walk.range, _inner_points(nodes)))))
-    tables = [_transform(nodes) @ own[..., None], *(part.table for part in parts)]
-    rest = -sum(table.shape[2] for table in tables) % GROUP
-    table = np.concatenate([*tables, np.zeros((PIECES, nodes, rest))], axis=2)
+    own = np.sqrt(scale * walk.own(np.exp2(_between(*walk.range, _inner_points(digits.pieces)))))
+    tables = [_transform(PIECE_NODES) @ own[..., None], *(part.table for part in parts)]
+    rest = -sum(table.shape[2] for table in tables) % SECTOR_UNIT
+    table = np.concatenate([*tables, np.zeros((digits.pieces, PIECE_NODES, rest))], axis=2)
     if table.shape[2] > digits.numbers:
         return None
     signs = np.concatenate([np.ones(1), *(part.signs for part in parts), np.ones(rest)])
@@ -396,12 +395,12 @@ def _pieces(functions: Array, count: int) -> Array:
     """Return coefficients on pieces, (pieces, nodes, functions), from values at points."""
     chebyshev = _transform(len(functions)) @ functions
     basis = np.polynomial.chebyshev.chebvander(_inner_points(count), len(functions) - 1)
-    return np.asarray(_transform(count) @ (basis @ chebyshev))
+    return np.asarray(_transform(PIECE_NODES) @ (basis @ chebyshev))
 
 
 def _inner_points(count: int) -> Array:
-    """Chebyshev points of each piece of [-1, 1], (pieces, nodes)."""
-    edges, inner = np.linspace(-1, 1, PIECES + 1), _points(count)
+    """Chebyshev points of each of so many pieces of [-1, 1], (pieces, nodes)."""
+    edges, inner = np.linspace(-1, 1, count + 1), _points(PIECE_NODES)
     return np.stack([_between(low, high, inner) for low, high in pairwise(edges)])
 
 
