@@ -10,9 +10,8 @@ coefficient of each power is a symmetric function of q and p. Its spectral decom
 Chebyshev points of log q, cut where eigenvalues vanish in the precision of the rows, is that sum.
 The functions of rows are interpolated on pieces of log q.
 
-In float32 one to three hundred products serve rows of any norms. float64 would take four to five
-times as many, so that a form is compiled for the norms of nearly all rows of a call, to powers of
-two.
+In float32 one to three hundred products serve rows of any norms. float64 would take five times as
+many, so that a form is compiled for the norms of nearly all rows of a call, to powers of two.
 """
 
 from __future__ import annotations
@@ -113,9 +112,8 @@ def quicker(kernel: OfLayers, X: Rows, Y: Rows, pairs: int) -> LayerMap | None:
     if not pays(layers, pairs, digits):
         return None
     found = sector_map(kernel, dim, digits, span_of(layers, X, Y, digits))
-    if found is None or not is_short(found, _work(layers, digits), digits):
-        return None
-    return found if serves(found, X, Y) else None
+    takes = found and is_short(found, _work(layers, digits), digits) and serves(found, X, Y)
+    return found if takes else None
 
 
 def pays(layers: Layers, pairs: int, digits: Digits = SINGLE) -> bool:
@@ -171,7 +169,7 @@ def _rows(squares: Array, angles: Array) -> Rows:
 def sector_map(
     kernel: OfLayers, dim: int, digits: Digits = SINGLE, span: tuple[float, float] | None = None
 ) -> LayerMap | None:
-    """Return the layers of a kernel with sectors; None if these are not accurate, or not quick."""
+    """Return the layers of a kernel with sectors; None if these are not accurate."""
     layers, _, scales, exponent, _ = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
     most = accepted(len(layers), digits)
@@ -207,12 +205,7 @@ def _some(X: Rows, first: int) -> Array:
 
 
 def compile_sectors(
-    layers: Layers,
-    kind: str,
-    scale: float,
-    most: float,
-    digits: Digits,
-    span: tuple[float, float],
+    layers: Layers, kind: str, scale: float, most: float, digits: Digits, span: tuple[float, float]
 ) -> SectorMap | None:
     """Compile a kernel.
 
