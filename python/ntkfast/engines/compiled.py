@@ -73,9 +73,9 @@ class Engine:
         return X.norms
 
     def handed(self, plan: Map) -> Any:
-        """Hand a map to C++; tables of neurons may be large, the others are kept."""
-        hand = _compiled if isinstance(plan, NeuronMap) else _kept
-        return hand(self._module(), plan)
+        """Hand a map to C++; tables of neurons and sectors may be large, the others are kept."""
+        large = isinstance(plan, NeuronMap) or (isinstance(plan, LayerMap) and plan.sectors)
+        return (_compiled if large else _kept)(self._module(), plan)
 
     def run(
         self,

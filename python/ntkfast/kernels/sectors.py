@@ -165,7 +165,7 @@ def _rows(squares: Array, angles: Array) -> Rows:
     return Rows(data, np.repeat(norms, len(ends)))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)  # of up to 8 MB
 def sector_map(
     kernel: OfLayers, dim: int, digits: Digits = SINGLE, span: tuple[float, float] | None = None
 ) -> LayerMap | None:
