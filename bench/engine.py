@@ -130,7 +130,8 @@ def layers(turns: int) -> Iterator[Line]:
             calls = {str(depth): partial(biased(depth, activation), X, Y) for depth in (3, 10)}
             best = least(calls, turns)
             yield f"{activation}, {dtype}: ns", 1e9 * (best["10"] - best["3"]) / 7 / 1500**2, None
-    for dtype, activation, depth in product(DTYPES, ("relu", "erf", "gelu"), (10, 30, 100)):
+    many = [("float32", "relu"), ("float32", "erf"), ("float32", "gelu"), ("float64", "relu")]
+    for (dtype, activation), depth in product(many, (10, 30, 100)):
         X, Y = rows(6000, 10, dtype, 1), rows(6000, 10, dtype, 2)
         out = np.zeros((6000, 6000), dtype)
         call = partial(biased(depth, activation), X, Y, out=out)
