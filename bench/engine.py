@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 
 for name in ("OPENBLAS_NUM_THREADS", "NTKFAST_NUM_THREADS"):
     os.environ[name] = "1"
@@ -132,18 +133,18 @@ def layers(turns: int) -> Iterator[Line]:
             calls = {str(depth): partial(biased(depth, activation), X, Y) for depth in (3, 10)}
             best = least(calls, turns)
             yield f"{activation}, {dtype}: ns", 1e9 * (best["10"] - best["3"]) / 7 / 1500**2, None
-    X, Y = rows(6000, 10, "float32", 1), rows(6000, 10, "float32", 2)
-    out = np.zeros((6000, 6000), np.float32)
-    for activation in ("relu", "erf", "gelu"):
-        for depth in (10, 30, 100):
-            call = partial(biased(depth, activation), X, Y, out=out)
-            start = time.process_time()
-            call()
-            first = time.process_time() - start
-            best = least({"": call}, max(turns // 5, 2))
-            name = f"{activation}, float32, {depth} layers"
-            yield f"{name}: ns", 1e9 * best[""] / out.size, None
-            yield f"{name}, compiled once: ms", 1e3 * (first - best[""]), None
+    many = [("float32", "relu"), ("float32", "erf"), ("float32", "gelu"), ("float64", "relu")]
+    for (dtype, activation), depth in product(many, (10, 30, 100)):
+        X, Y = rows(6000, 10, dtype, 1), rows(6000, 10, dtype, 2)
+        out = np.zeros((6000, 6000), dtype)
+        call = partial(biased(depth, activation), X, Y, out=out)
+        start = time.process_time()
+        call()
+        first = time.process_time() - start
+        best = least({"": call}, max(turns // 5, 2))
+        name = f"{activation}, {dtype}, {depth} layers"
+        yield f"{name}: ns", 1e9 * best[""] / out.size, None
+        yield f"{name}, compiled once: ms", 1e3 * (first - best[""]), None
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""Networks by sectors of angles: the form of many pairs in float32, without a walk along layers."""
+"""Networks by sectors of angles: the form of many pairs, without a walk along layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +18,13 @@ from ntkfast.arrays.collections import Rows
 from ntkfast.engines import native
 from ntkfast.engines.maps import LayerMap
 from ntkfast.kernels import sectors
+from ntkfast.kernels.sectors import DOUBLE, SINGLE, Digits
 
-PAYS, SERVES = sectors.pays, sectors.serves
-EPS = float(np.finfo(np.float32).eps)
+PAYS, SERVES, SPAN, SHORT = sectors.pays, sectors.serves, sectors.span_of, sectors.is_short
+
+
+def eps(digits: Digits) -> float:
+    return float(np.finfo(digits.dtype).eps)
 
 
 def relu(kind: str = "ntk", depth: int = 8) -> Any:
@@ -60,15 +65,36 @@ ORACLES: dict[str, tuple[Callable[[], Any], oracle.Kernel]] = {
 }
 
 
+@pytest.fixture
+def digits(dtype: type[np.floating]) -> Digits:
+    """Both precisions."""
+    return SINGLE if dtype is np.float32 else DOUBLE
+
+
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let calls of any size and any rows take sectors."""
-    monkeypatch.setattr(sectors, "pays", lambda layers, pairs: True)
+    """Let calls of any size and any rows take sectors of one range, in all accuracy layers have."""
+    monkeypatch.setattr(sectors, "pays", lambda layers, pairs, digits: True)
+    monkeypatch.setattr(sectors, "is_short", lambda plan, work, digits: True)
     monkeypatch.setattr(sectors, "serves", lambda plan, X, Y: True)
+    monkeypatch.setattr(sectors, "span_of", lambda layers, X, Y, digits: span(layers, digits))
+    accepted = sectors.accepted
+    monkeypatch.setattr(
+        sectors, "accepted", lambda n, digits: (1 + (digits is DOUBLE)) * accepted(n, digits)
+    )
+
+
+def span(layers: Any, digits: Digits) -> tuple[float, float]:
+    return sectors.whole_span(layers) if digits is SINGLE else (-2.0, 3.0)
+
+
+def map_of(kernel: Any, dim: int, digits: Digits) -> LayerMap | None:
+    """Return what calls take."""
+    return sectors.sector_map(kernel, dim, digits, span(kernel.network.layers(dim), digits))
 
 
 def layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sectors, "pays", lambda layers, pairs: False)
+    monkeypatch.setattr(sectors, "pays", lambda layers, pairs, digits: False)
 
 
 @lru_cache(maxsize=2)
@@ -88,25 +114,29 @@ def expected(name: str) -> cases.Expected:
 
 
 @pytest.mark.parametrize("name", ORACLES)
-def test_against_the_recursion(name: str, engine: dict[str, Any]) -> None:
+def test_against_the_recursion(name: str, digits: Digits, engine: dict[str, Any]) -> None:
     """Within what the layers are allowed, in and between the sectors and beside them."""
-    kernel = ORACLES[name][0]()
-    assert sectors.sector_map(kernel, 5) is not None
-    expected(name).check(kernel(*rows(), **engine))
+    kernel, wanted = ORACLES[name][0](), expected(name)
+    assert map_of(kernel, 5, digits) is not None
+    if digits is DOUBLE:  # the tolerance is so many eps
+        wanted = replace(wanted, tolerance=wanted.tolerance * (eps(DOUBLE) / eps(SINGLE)))
+    wanted.check(kernel(*(side.astype(digits.dtype) for side in rows()), **engine))
 
 
-def many(count: int, seed: int = 5, columns: int = 6) -> np.ndarray:
+def many(count: int, seed: int = 5, columns: int = 6, digits: Digits = SINGLE) -> np.ndarray:
     """Rows with copies among them, and short and long ones."""
-    x = np.random.default_rng(seed).standard_normal((count, columns)).astype(np.float32)
+    x = np.random.default_rng(seed).standard_normal((count, columns)).astype(digits.dtype)
     x[3::50] *= 1e-4
     x[7::31] = x[5]
     return x
 
 
 @pytest.mark.parametrize("kernel", [relu(), ntk(12, "erf")], ids=["relu", "erf"])
-def test_values_depend_on_their_pair_alone(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_depend_on_their_pair_alone(
+    kernel: Any, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not on other rows, threads, the place in a tile, or whether the matrix is symmetric."""
-    x, y = many(303), many(501, 6)
+    x, y = many(303, digits=digits), many(501, 6, digits=digits)
     x[40], y[90] = y[80], x[30]
     whole, own = kernel(x, y), kernel(x)
     with pytest.MonkeyPatch.context() as patch:
@@ -114,6 +144,7 @@ def test_values_depend_on_their_pair_alone(kernel: Any, monkeypatch: pytest.Monk
         assert not np.array_equal(kernel(x, y), whole)  # so sectors are at work
     assert np.array_equal(kernel(x[11:130], y[201:]), whole[11:130, 201:])
     assert np.array_equal(kernel(x, y, threads=2), whole)
+    assert np.array_equal(kernel(np.asfortranarray(x), y, out=np.empty_like(whole)), whole)
     assert np.array_equal(np.triu(own), np.triu(kernel(x, x.copy())))
     assert np.array_equal(own, own.T)
     assert np.array_equal(kernel.diag(x), np.diag(own))
@@ -121,46 +152,75 @@ def test_values_depend_on_their_pair_alone(kernel: Any, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_products(symmetric: bool) -> None:
+def test_products(symmetric: bool, digits: Digits) -> None:
     """A product with the matrix that is not stored is that with the one that is."""
-    kernel, x, y = relu(), many(303), many(501, 6)
-    v = np.random.default_rng(7).standard_normal((303 if symmetric else 501, 3)).astype(np.float32)
+    kernel, x, y = relu(), many(303, digits=digits), many(501, 6, digits=digits)
+    v = np.random.default_rng(7).standard_normal((303 if symmetric else 501, 3))
+    v = v.astype(digits.dtype)
     gram = kernel(x, None if symmetric else y)
     found = kernel.matmul(x, None if symmetric else y, v)
     size = np.abs(gram) @ np.abs(v)
-    assert np.all(np.abs(found - gram.astype(np.float64) @ v) <= 8 * EPS * size)
+    assert np.all(np.abs(found - gram.astype(np.longdouble) @ v) <= 8 * eps(digits) * size)
+
+
+def test_one_column(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only biases make angles other than 0 and pi."""
+    kernel, x = ntk(12, "relu", 1.0), many(90, columns=1, digits=digits)
+    found, own = kernel(x), np.sqrt(kernel.diag(x))
+    layers_alone(monkeypatch)
+    wanted = kernel(x)
+    assert not np.array_equal(found, wanted)
+    assert np.all(np.abs(found - wanted) <= 3 * sectors.accepted(13, digits) * np.outer(own, own))
+
+
+def walked(kernel: Any, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return what the layers say in float64."""
+    with pytest.MonkeyPatch.context() as patch:
+        layers_alone(patch)
+        return kernel(x.astype(np.float64), y.astype(np.float64))
 
 
 @pytest.mark.parametrize("depth", [10, 40])
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "abs", "gelu"])
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
-def test_error_is_measured(kind: str, activation: str, depth: int) -> None:
+def test_error_is_measured(kind: str, activation: str, depth: int, digits: Digits) -> None:
     """What a map says of its error holds at other pairs, against the layers in float64."""
     kernel = getattr(ntk(depth, activation, 1.0).network, kind)
-    plan = sectors.sector_map(kernel, 6)
+    plan = map_of(kernel, 6, digits)
     assert plan is not None and plan.sectors is not None
-    x, y = many(200, 8), many(300, 9)
-    wide = [side.astype(np.float64) for side in (x, y)]
-    scale = np.sqrt(np.outer(*(kernel.diag(side) for side in wide)))
-    error = np.max(np.abs(kernel(x, y) - kernel(*wide)) / scale)
+    x, y = many(200, 8, digits=digits), many(300, 9, digits=digits)
+    scale = np.sqrt(np.outer(*(kernel.diag(side.astype(np.float64)) for side in (x, y))))
+    error = np.max(np.abs(kernel(x, y) - walked(kernel, x, y)) / scale)
     # The cosine of a pair is rounded, too, and the layers of near pairs have errors of their own.
-    assert error <= plan.sectors.error + (4 + depth / 2) * EPS
+    assert error <= plan.sectors.error + (4 + depth / 2) * eps(digits)
 
 
 @pytest.mark.parametrize("activation", ["relu", "rbf(0.5)", "erf"])
-def test_error_of_equal_norms(activation: str) -> None:
+def test_error_of_equal_norms(activation: str, digits: Digits) -> None:
     """It is largest there, where angles are least."""
     kernel = ntk(9, activation, 1.0)
-    plan = sectors.sector_map(kernel, 2)
+    plan = map_of(kernel, 2, digits)
     assert plan is not None and plan.sectors is not None
     angles = np.linspace(0, np.pi, 4000)
-    y = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    for norm in (0.4, 1.0, 3.0):
-        x = np.float32(norm) * np.array([[1, 0]], np.float32)
-        other = np.float32(norm) * y
-        found, wanted = kernel(x, other), kernel(*(side.astype(float) for side in (x, other)))
-        error = np.max(np.abs(found - wanted) / kernel.diag(x.astype(float)))
-        assert error <= plan.sectors.error + (4 + 9 / 2) * EPS
+    y = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(digits.dtype)
+    for norm in (0.8, 1.0, 3.0):
+        x, other = digits.dtype.type(norm) * np.array([[1, 0]], digits.dtype), norm * y
+        other = other.astype(digits.dtype)
+        error = np.max(np.abs(kernel(x, other) - walked(kernel, x, other)))
+        most = plan.sectors.error + (4 + 9 / 2) * eps(digits)
+        assert error <= most * kernel.diag(x.astype(float))[0]
+
+
+@pytest.mark.parametrize(("activation", "b_std"), [("relu", 1.0), ("relu", 0.1), ("gelu", 1.0)])
+def test_a_hundred_layers(activation: str, b_std: float) -> None:
+    """In float64 by both ways, whose errors add up."""
+    kernel = ntk(100, activation, b_std)
+    plan = map_of(kernel, 6, DOUBLE)
+    assert plan is not None and plan.sectors is not None
+    assert plan.sectors.error <= 50 * eps(DOUBLE)
+    x, y = many(60, 8, digits=DOUBLE), many(70, 9, digits=DOUBLE)
+    scale = np.sqrt(np.outer(kernel.diag(x), kernel.diag(y)))
+    assert np.max(np.abs(kernel(x, y) - walked(kernel, x, y)) / scale) <= 100 * eps(DOUBLE)
 
 
 def test_kernels_that_vanish_for_some_norms() -> None:
@@ -169,22 +229,22 @@ def test_kernels_that_vanish_for_some_norms() -> None:
     assert sectors.sector_map(sine.ntk, 10) is None
 
 
-def test_no_form() -> None:
+def test_no_form(digits: Digits) -> None:
     """Kernels that vanish beside their diagonals, and those that overflow."""
     chaotic = nf.FullyConnected(40, activation="erf", parameterization="ntk", w_std=3.0, b_std=0.1)
-    assert sectors.sector_map(chaotic.ntk, 6) is None
+    assert map_of(chaotic.ntk, 6, digits) is None
     exponential = activations.Exp(1.0, 1.0)
     overflows = nf.FullyConnected(3, activation=exponential, parameterization="ntk", b_std=0.1)
-    assert sectors.sector_map(overflows.nngp, 6) is None
-    x, y = many(20), many(30)
+    assert map_of(overflows.nngp, 6, digits) is None
+    x, y = many(20, digits=digits), many(30, digits=digits)
     found = chaotic.ntk(x, y)
     with pytest.MonkeyPatch.context() as patch:
         layers_alone(patch)
         assert np.array_equal(found, chaotic.ntk(x, y))
 
 
-def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many pairs in float32, at angles and of norms in range."""
+def test_who_takes_it(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many pairs at angles and of norms in range."""
     asked: list[bool] = []
     run = native.engine.run
 
@@ -192,39 +252,76 @@ def test_who_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append(plan.sectors is not None)
         run(plan, *others)
 
-    kernel, x = relu(), np.random.default_rng(3).standard_normal((200, 6)).astype(np.float32)
-    sectors.sector_map(kernel, 6)
-    monkeypatch.setattr(native.engine, "run", watched)
+    kernel, x = relu(), np.random.default_rng(3).standard_normal((200, 6)).astype(digits.dtype)
     monkeypatch.setattr(sectors, "serves", SERVES)
-    kernel(x), kernel(x.astype(np.float64)), kernel(np.float32(1e4) * x), kernel(x + 9)
+    monkeypatch.setattr(sectors, "span_of", SPAN)
+    plan = map_of(kernel, 6, digits)
+    assert plan is not None
+    kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)  # compiled
+    monkeypatch.setattr(native.engine, "run", watched)
+    kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)
     with np.errstate(all="raise"):  # rows of zeros have no angle, of which users need no warning
-        assert not SERVES(sectors.sector_map(kernel, 6), *2 * [Rows(0 * x, np.zeros(len(x)))])
+        assert not SERVES(plan, *2 * [Rows(0 * x, np.zeros(len(x)))])
+    monkeypatch.setattr(sectors, "is_short", lambda plan, work, digits: False)
+    kernel(x)
     layers_alone(monkeypatch)
     kernel(x)
     assert asked == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize(
-    ("depth", "pairs", "does"),
-    [(3, 10**9, False), (10, 10**7, False), (10, 10**8, True), (100, 2 * 10**7, True)],
+    ("digits", "depth", "pairs", "does"),
+    [
+        (SINGLE, 3, 10**9, False),
+        (SINGLE, 10, 10**7, False),
+        (SINGLE, 10, 10**8, True),
+        (SINGLE, 100, 2 * 10**7, True),
+        (DOUBLE, 10, 10**9, False),
+        (DOUBLE, 30, 10**7, False),
+        (DOUBLE, 30, 3 * 10**7, True),
+    ],
 )
-def test_pays(depth: int, pairs: int, does: bool) -> None:
+def test_pays(digits: Digits, depth: int, pairs: int, does: bool) -> None:
     """Shallow networks never, deep ones with millions of pairs."""
-    assert PAYS(nf.FullyConnected(depth, bias=0.5).layers(6), pairs) == does
+    assert PAYS(nf.FullyConnected(depth, bias=0.5).layers(6), pairs, digits) == does
 
 
-def test_evaluation_agrees_with_the_engine() -> None:
+def test_a_short_form() -> None:
+    """Many products are dearer than few layers."""
+    plan = map_of(relu(), 6, DOUBLE)
+    assert plan is not None
+    assert SHORT(plan, 40, DOUBLE) and not SHORT(plan, 4, DOUBLE)
+
+
+def test_the_range_of_norms() -> None:
+    """In float64 that of nearly all rows, to powers of two of the variance; else of any data."""
+    layers = nf.FullyConnected(8, parameterization="ntk", b_std=0.5).layers(4)
+
+    def found(*sides: list[float], digits: Digits = DOUBLE) -> tuple[float, float]:
+        both = [Rows(np.zeros((len(side), 4)), np.array(side)) for side in sides]
+        return SPAN(layers, *both, digits)
+
+    assert layers[0].w == 0.5  # the variance is |x|^2 / 2
+    assert found([1.0, 1.9], [1.0]) == (-1.0, 1.0)
+    assert found([1.0], [1.0]) == (-1.0, 0.0)
+    assert found([1.0] * 3000 + [0.0, 900.0], [1.9] * 3000) == (-1.0, 1.0)
+    assert found([0.0, 1.0], [1e9]) == (-8.0, 12.0)
+    assert found([1e9], [1e9]) == found([1.0], [1.0], digits=SINGLE) == (-8.0, 12.0)
+
+
+def test_evaluation_agrees_with_the_engine(digits: Digits) -> None:
     """The form in NumPy, by which the error is measured, is the one that engines evaluate."""
     kernel = relu()
-    plan = sectors.sector_map(kernel, 2)
+    plan = map_of(kernel, 2, digits)
     assert plan is not None and plan.sectors is not None
     q, p, angles = np.array([0.5, 2.0]), np.array([1.0, 3.0]), np.array([0.3, 0.6, 1.5, 3.0])
     left = sectors._rows(q, np.zeros(1))
     right = sectors._rows(p, angles)
     sides = [
-        Rows(side.data.astype(np.float32), side.norms.astype(np.float32)) for side in (left, right)
+        Rows(side.data.astype(digits.dtype), side.norms.astype(digits.dtype))
+        for side in (left, right)
     ]
-    out = np.empty((2, 8), np.float32)
+    out = np.empty((2, 8), digits.dtype)
     native.engine.run(plan, None, *sides, (out, None), 1)
     found = sectors.evaluate(plan.sectors, q, p, angles).reshape(2, 8)
-    assert np.all(np.abs(out - found) <= 16 * EPS * np.abs(out).max())
+    assert np.all(np.abs(out - found) <= 16 * eps(digits) * np.abs(out).max())

@@ -94,11 +94,11 @@ struct LayersHolder {
     std::vector<LayerRow> layers;
     std::array<double, 2> scales;
     int exponent;
-    std::optional<SectorsHolder> sectors;
+    std::optional<AnySectors> sectors;
 };
 
 inline LayersHolder make_layers(const LayerRows& numbers, std::array<double, 2> scales,
-                                int exponent, std::optional<SectorsHolder> sectors) {
+                                int exponent, std::optional<AnySectors> sectors) {
     check_layers(numbers);
     return {{numbers.data(), numbers.data() + numbers.size()}, scales, exponent, sectors};
 }

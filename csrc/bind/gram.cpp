@@ -223,6 +223,10 @@ void bind_gram_dtype(py::module_& m, const std::string& suffix) {
     py::class_<NeuronHolder<T>>(m, ("Neuron" + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
+    py::class_<SectorsHolder<T>>(m, (std::string("Sectors") + suffix).c_str(), py::module_local())
+        .def(py::init(&make_sectors<T>), py::arg("table").noconvert(), py::arg("sign").noconvert(),
+             py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
+             py::arg("low"), py::arg("high"), py::arg("second"));
 #if !defined(NTKFAST_CUDA)
     m.def(("row_norms_" + suffix).c_str(), &row_norms<T>, py::arg("x").noconvert());
     m.def(("values_at_equal_" + suffix).c_str(), &values_at_equal<T>, py::arg("map"),
@@ -265,10 +269,6 @@ void bind_gram(py::module_& m) {
     py::class_<LayersHolder>(m, "Layers", py::module_local())
         .def(py::init(&make_layers), py::arg("numbers").noconvert(), py::arg("scales"),
              py::arg("exponent"), py::arg("sectors") = py::none());
-    py::class_<SectorsHolder>(m, "Sectors", py::module_local())
-        .def(py::init(&make_sectors), py::arg("table").noconvert(), py::arg("sign").noconvert(),
-             py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
-             py::arg("low"), py::arg("high"), py::arg("second"));
 }
 
 }  // namespace ntkfast

@@ -126,8 +126,7 @@ void pack_rows(const Problem<T>& p, int64_t i0, int rows, const Scratch<T>& s) {
         return;
     }
     std::memset(s.known + kTileColumns<T>, 0, sizeof(T) * kTileRows);
-    for (int i = 0; i < rows; ++i)
-        sector_row<T>(*p.layers->sectors, i0 + i, s.sector_rows + i * sector_stats(p));
+    sector_rows<T>(p, i0, rows, s.sector_rows);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // What the sectors of a network ask of a row: its place, and its functions times the root of K(x, x).
 #pragma once
 
+#include "cpu/keep.hpp"
 #include "formulas/sectors.hpp"
 
 namespace {
@@ -14,54 +15,68 @@ int64_t sector_stats(const Problem<T>& p) {
     return kSectorPlace - 1 + p.layers->sectors->numbers;
 }
 
-// Chebyshev polynomials at the place of a row within its piece.
+// Chebyshev polynomials at the place of a row within its piece, and the root of K(x, x).
 template <class T>
 struct SectorBasis {
     const T* table;  // of the piece
-    T values[ntkfast::kSectorDegree + 1];
-
-    SectorBasis(const Sectors<T>& map, const SectorPlace<T>& place)
-        : table(map.table + place.piece * (map.degree + 1) * map.numbers) {
-        double before = place.z, now = 1;  // T_-1 and T_0
-        for (int64_t n = 0; n <= map.degree; ++n) {
-            values[n] = static_cast<T>(now);
-            const double next = 2 * place.z * now - before;
-            before = now, now = next;
-        }
-    }
+    T values[ntkfast::kSectorDegree + 1], size;
 };
 
-// Functions first to first + kGroup vectors of a row.
 template <class T>
-void sector_functions(const Sectors<T>& map, const SectorBasis<T>& basis, int64_t first,
-                      Vec<T> (&sum)[kGroup]) {
-    const T* at = basis.table + first;
-    for (int k = 0; k < kGroup; ++k) sum[k] = Vec<T>{};
-    for (int64_t n = 0; n <= map.degree; ++n, at += map.numbers) {
-        const Vec<T> factor = broadcast(basis.values[n]);
-        for (int k = 0; k < kGroup; ++k) sum[k] += factor * load<T>(at + k * kLanes<T>);
+SectorBasis<T> sector_basis(const Sectors<T>& map, const SectorPlace<T>& place) {
+    SectorBasis<T> basis;
+    basis.table = map.table + place.piece * (map.degree + 1) * ntkfast::kSectorUnit;
+    double before = place.z, now = 1;  // T_-1 and T_0
+    for (int64_t n = 0; n <= map.degree; ++n) {
+        basis.values[n] = static_cast<T>(now);
+        const double next = 2 * place.z * now - before;
+        before = now, now = next;
     }
+    return basis;
 }
 
-// The numbers of row i of x, out[sector_stats].
-template <class T>
-void sector_row(const Sectors<T>& map, int64_t i, T* out) {
-    constexpr int64_t kWidth = kGroup * kLanes<T>;
-    const SectorPlace<T>& place = map.place_x[i];
-    const SectorBasis<T> basis(map, place);
-    // The root of K(x, x) comes to lie where the last number of the place is put after it.
-    T* const functions = out + kSectorPlace - 1;
-    Vec<T> sum[kGroup], size{};
-    for (int64_t first = 0; first < map.numbers; first += kWidth) {
-        sector_functions<T>(map, basis, first, sum);
-        if (first == 0) {
-            T numbers[kLanes<T>];
-            store<T>(numbers, sum[0]);
-            size = broadcast(numbers[0]);
+// Calls put(r, first, functions) for kGroup vectors of functions, `first` and those after it, of each row
+// at these places, without the root of K(x, x), which the basis knows then. Rows are in the inner
+// loop: what they read of the table stays in cache.
+template <class T, class Put>
+void sector_functions(const Sectors<T>& map, const SectorPlace<T>* places, int64_t rows,
+                      SectorBasis<T>* bases, Put put) {
+    constexpr int64_t kWidth = kGroup * kLanes<T>, kUnit = ntkfast::kSectorUnit;
+    static_assert(kUnit % kWidth == 0);
+    const int64_t unit = map.pieces * (map.degree + 1) * kUnit;
+    for (int64_t r = 0; r < rows; ++r) bases[r] = sector_basis(map, places[r]);
+    for (int64_t first = 0; first < map.numbers; first += kWidth)
+        for (int64_t r = 0; r < rows; ++r) {
+            const T* at = bases[r].table + first / kUnit * unit + first % kUnit;
+            Vec<T> sum[kGroup] = {};
+            for (int64_t n = 0; n <= map.degree; ++n, at += kUnit) {
+                const Vec<T> factor = broadcast(bases[r].values[n]);
+                for (int k = 0; k < kGroup; ++k) sum[k] += factor * load<T>(at + k * kLanes<T>);
+            }
+            if (first == 0) {
+                T numbers[kLanes<T>];
+                store<T>(numbers, sum[0]);
+                bases[r].size = numbers[0];
+            }
+            put(r, first, sum);
         }
-        for (int k = 0; k < kGroup; ++k) store<T>(functions + first + k * kLanes<T>, sum[k] * size);
-    }
-    for (int64_t k = 0; k < kSectorPlace; ++k) out[k] = place.numbers[k];
+}
+
+// The numbers of rows i0 to i0 + rows of x, out[rows][sector_stats].
+template <class T>
+void sector_rows(const Problem<T>& p, int64_t i0, int rows, T* out) {
+    const Sectors<T>& map = *p.layers->sectors;
+    const SectorPlace<T>* const places = map.place_x + i0;
+    const int64_t numbers = sector_stats(p);
+    SectorBasis<T> bases[kTileRows];
+    sector_functions<T>(map, places, rows, bases, [&](int64_t r, int64_t first, auto& sum) {
+        // The root of K(x, x) comes to lie where the last number of the place is put after it.
+        T* const functions = out + r * numbers + kSectorPlace - 1 + first;
+        const Vec<T> size = broadcast(bases[r].size);
+        for (int k = 0; k < kGroup; ++k) store<T>(functions + k * kLanes<T>, sum[k] * size);
+    });
+    for (int r = 0; r < rows; ++r)
+        for (int64_t k = 0; k < kSectorPlace; ++k) out[r * numbers + k] = places[r].numbers[k];
 }
 
 // The functions of a vector of columns, the one at `lane` of a strip, [numbers][kLanes].
@@ -76,25 +91,19 @@ template <class T>
 void sector_columns(const Problem<T>& p, int64_t j, int64_t width, T* out) {
     constexpr int64_t kWidth = kGroup * kLanes<T>;
     const Sectors<T>& map = *p.layers->sectors;
+    const SectorPlace<T>* const places = map.place_y + j;
     std::memset(out, 0, sizeof(T) * kStrip * sector_stats(p));
-    for (int64_t c = 0; c < width; ++c) {
-        const SectorPlace<T>& place = map.place_y[j + c];
-        for (int64_t k = 0; k < kSectorPlace; ++k) out[k * kStrip + c] = place.numbers[k];
+    for (int64_t c = 0; c < width; ++c)
+        for (int64_t k = 0; k < kSectorPlace; ++k) out[k * kStrip + c] = places[c].numbers[k];
+    SectorBasis<T> bases[kStrip];
+    sector_functions<T>(map, places, width, bases, [&](int64_t c, int64_t first, auto& sum) {
         T* const panel = sector_panel(p, out, c / kLanes<T> * kLanes<T>) + c % kLanes<T>;
-        const SectorBasis<T> basis(map, place);
-        T size = 0;
-        for (int64_t first = 0; first < map.numbers; first += kWidth) {
-            Vec<T> sum[kGroup];
-            T numbers[kWidth];
-            sector_functions<T>(map, basis, first, sum);
-            for (int k = 0; k < kGroup; ++k)
-                store<T>(numbers + k * kLanes<T>,
-                         sum[k] * load<T>(map.sign + first + k * kLanes<T>));
-            if (first == 0) size = numbers[0];
-            for (int64_t k = first ? 0 : 1; k < kWidth; ++k)  // the first one is the size itself
-                panel[(first + k - 1) * kLanes<T>] = numbers[k] * size;
-        }
-    }
+        T numbers[kWidth];
+        for (int k = 0; k < kGroup; ++k)
+            store<T>(numbers + k * kLanes<T>, sum[k] * load<T>(map.sign + first + k * kLanes<T>));
+        for (int64_t k = first ? 0 : 1; k < kWidth; ++k)  // the first one is the size itself
+            panel[(first + k - 1) * kLanes<T>] = numbers[k] * bases[c].size;
+    });
 }
 
 }  // namespace

@@ -52,8 +52,10 @@ void finish_strip(const Pairs<T>& pairs, const Scratch<T>& s, int r, int64_t j, 
 }
 
 // Rows whose numbers, and those of a vector of columns, stay in the first cache.
-constexpr int kSectorRows = 12;
-static_assert(kTileRows % kSectorRows == 0 && kSectorRows % kGroup == 0);
+template <class T>
+constexpr int kSectorRows = sizeof(T) == 8 ? 8 : 12;
+static_assert(kTileRows % kSectorRows<float> == 0 && kSectorRows<float> % kAbreast<float> == 0);
+static_assert(kTileRows % kSectorRows<double> == 0 && kSectorRows<double> % kAbreast<double> == 0);
 
 // Rows [r, end) of a tile, at most kSectorRows, on the strip at its column j; of row k pairs_of(k) are
 // the pairs, window_of(k) tells which are wanted, and out_of(k) where they go.
@@ -63,24 +65,24 @@ void sector_strips(const Problem<T>& p, const Scratch<T>& s, int r, int end, int
     const int64_t numbers = sector_stats(p);
     const T* const rows = s.sector_rows + r * numbers;
     T* const strip = s.sector_columns + j * numbers;
-    alignas(64) T values[kSectorRows][kStrip];  // angles at first
-    std::uint64_t equal[kSectorRows] = {}, near[kSectorRows] = {};
+    alignas(64) T values[kSectorRows<T>][kStrip];  // angles at first
+    std::uint64_t equal[kSectorRows<T>] = {}, near[kSectorRows<T>] = {};
     const int count = end - r;
     for (int i = 0; i < count; ++i) {
         equal[i] = turns<T>(pairs_of(r + i), {rows + i * numbers, strip}, values[i]);
         near[i] = window_bits(window_of(r + i));
     }
     for (int64_t lane = 0; lane < kStrip; lane += kLanes<T>)
-        for (int first = 0; first < count; first += kGroup) {
-            const T* row[kGroup];
-            T* at[kGroup];
-            std::uint64_t inside[kGroup];
-            for (int i = 0; i < kGroup; ++i) {  // the last one stands for those that are missing
+        for (int first = 0; first < count; first += kAbreast<T>) {
+            const T* row[kAbreast<T>];
+            T* at[kAbreast<T>];
+            std::uint64_t inside[kAbreast<T>];
+            for (int i = 0; i < kAbreast<T>; ++i) {  // the last one stands for missing ones
                 const int k = first + i < count ? first + i : count - 1;
                 row[i] = rows + k * numbers + kSectorPlace, at[i] = values[k] + lane;
             }
             map_sectors<T>(*p.layers->sectors, row, sector_panel<T>(p, strip, lane), at, inside);
-            for (int i = 0; i < kGroup && first + i < count; ++i)
+            for (int i = 0; i < kAbreast<T> && first + i < count; ++i)
                 near[first + i] &= ~(inside[i] << lane);
         }
     for (int i = 0; i < count; ++i)

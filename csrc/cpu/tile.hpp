@@ -42,9 +42,9 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         for (int64_t j = start; j < width; j += kStrip) {
             const int end = static_cast<int>(smaller(rows, j + kStrip - below));
             if (p.layers->sectors) {
-                for (int i = 0; i < end; i += kSectorRows)
+                for (int i = 0; i < end; i += kSectorRows<T>)
                     sector_strips<T>(
-                        p, s, i, static_cast<int>(smaller(i + kSectorRows, end)), j,
+                        p, s, i, static_cast<int>(smaller(i + kSectorRows<T>, end)), j,
                         [&](int k) { return pairs(k, j); }, [&](int k) { return window(k, j); },
                         [&](int k) { return at(dest[0] ? 0 : 1, k, j); });
                 continue;

@@ -111,6 +111,8 @@ struct Sector {
 // row that no sector knows, more than any angle over pi.
 static constexpr std::int64_t kSectorPlace = 5;
 static constexpr std::int64_t kSectorDegree = 23;  // of functions on a piece, at most
+static constexpr std::int64_t kSectorUnit =
+    64;  // of the numbers of a row: whole vectors of any kind
 template <class T>
 struct SectorPlace {
     double z;
@@ -124,8 +126,9 @@ template <class T>
 struct Sectors {
     const Sector<T>* sector;
     std::int64_t count;
-    const T* table;                          // [pieces][degree + 1][numbers], the first number of
-    std::int64_t degree, numbers;            // which is the root of K(x, x)
+    // [numbers / kSectorUnit][pieces][degree + 1][kSectorUnit]; the first number is the root of K(x, x)
+    const T* table;
+    std::int64_t pieces, degree, numbers;
     const T* sign;                           // [numbers]
     bool second;                             // the NNGP, not the NTK
     const SectorPlace<T>*place_x, *place_y;  // [n], [m]

@@ -115,19 +115,10 @@ NTK_FN void map_layers(const Pairs<T>& pairs, const Stats<T>& stats, T* const (&
     State<T> state, slots[ntkfast::kSlots];
     const Vec<T> tiny = broadcast<T>(kLeastDefect<T>);
     std::uint64_t equal = 0;
-    constexpr int kWidth = kGroup * kLanes<T>;
-    for (int first = 0; first < kStrip; first += kWidth) {
-        Vec<T> u[kGroup], v[kGroup];
-        half_angles<T>({pairs.problem, pairs.product + first, pairs.i, pairs.j + first}, u, v);
-        for (int k = 0; k < kGroup; ++k) {
-            const auto back = u[k] < Vec<T>{};
-            const Vec<T> small = v[k] + v[k], large = T(2) - small;
-            put<T>(state, first + k * kLanes<T>, back ? large : small, back ? small : large,
-                   Vec<T>{});
-            equal |= mask_below<T>(load<T>(state.w + first + k * kLanes<T>), tiny)
-                     << (first + k * kLanes<T>);
-        }
-    }
+    each_start<T>(pairs, [&](int lane, Vec<T> w, Vec<T> co, Vec<T>, Vec<T>) NTK_LAMBDA {
+        put<T>(state, lane, w, co, Vec<T>{});
+        equal |= mask_below<T>(w, tiny) << lane;
+    });
     evaluate_layers<T>(map, stats, state, slots);
     const int last = static_cast<int>(map.stats) - 1;
     for (int k = 0; k < kStrip; k += kLanes<T>) {

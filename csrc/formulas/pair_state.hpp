@@ -9,8 +9,7 @@
 // a sum of non-negative terms, and so is 1+u': no cancellation at either end, at any depth.
 #pragma once
 
-#include "formulas/maps.hpp"
-#include "formulas/simd.hpp"
+#include "formulas/angles.hpp"
 
 namespace {
 
@@ -31,6 +30,20 @@ template <class T>
 struct Carried {
     Vec<T> w, co, t;
 };
+
+// Calls take(lane, w, co, u, v) for the vectors of a strip of pairs of rows, v = (1-|u|)/2.
+template <class T, class Take>
+NTK_FN void each_start(const Pairs<T>& pairs, const Take& take) {
+    for (int first = 0; first < kStrip; first += kGroup * kLanes<T>) {
+        Vec<T> u[kGroup], v[kGroup];
+        half_angles<T>({pairs.problem, pairs.product + first, pairs.i, pairs.j + first}, u, v);
+        for (int k = 0; k < kGroup; ++k) {
+            const auto back = u[k] < Vec<T>{};
+            const Vec<T> small = v[k] + v[k], large = T(2) - small;
+            take(first + k * kLanes<T>, back ? large : small, back ? small : large, u[k], v[k]);
+        }
+    }
+}
 
 // u of either sign.
 template <class T>

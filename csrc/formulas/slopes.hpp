@@ -90,20 +90,12 @@ NTK_FN void radial_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const T* 
 
 // The pairs of a strip, and their derivatives by the angle, at the first layer.
 template <class T>
-NTK_FN void start_layers(const Gradient<T>& g, const Pairs<T>& pairs, State<T>& state,
-                         Slopes<T>& s) {
-    for (int first = 0; first < kStrip; first += kGroup * kLanes<T>) {
-        Vec<T> u[kGroup], v[kGroup];
-        half_angles<T>({g.pairs, pairs.product + first, pairs.i, pairs.j + first}, u, v);
-        for (int k = 0; k < kGroup; ++k) {
-            const int at = first + k * kLanes<T>;
-            const auto back = u[k] < Vec<T>{};
-            const Vec<T> small = v[k] + v[k], large = T(2) - small;
-            put<T>(state, at, back ? large : small, back ? small : large, Vec<T>{});
-            put_angle<T>(s, at, u[k], v[k]);
-            store<T>(s.turn + at, T(-2) * sqrt_lanes<T>(v[k] * (T(1) - v[k])));
-        }
-    }
+NTK_FN void start_layers(const Pairs<T>& pairs, State<T>& state, Slopes<T>& s) {
+    each_start<T>(pairs, [&](int at, Vec<T> w, Vec<T> co, Vec<T> u, Vec<T> v) NTK_LAMBDA {
+        put<T>(state, at, w, co, Vec<T>{});
+        put_angle<T>(s, at, u, v);
+        store<T>(s.turn + at, T(-2) * sqrt_lanes<T>(v * (T(1) - v)));
+    });
 }
 
 // What tangents are multiplied by.
@@ -120,7 +112,7 @@ NTK_FN void layer_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const Stat
                          const Rates<T>& rates, Slopes<T>& s) {
     State<T> state;
     Tangents<T> d;
-    start_layers<T>(g, pairs, state, s);
+    start_layers<T>(pairs, state, s);
     std::memset(&d, 0, 2 * sizeof(Tangent<T>));
     std::memcpy(d.along[0].u, s.turn, sizeof s.turn);
     evaluate_tangents<T>(*g.pairs.layers, stats, rates, g.pairs.use_second, state, d);
@@ -137,7 +129,7 @@ NTK_FN void parameter_slopes(const Gradient<T>& g, const Pairs<T>& pairs, const 
                              const Rates<T>& rates, Tangents<T>& d) {
     State<T> state;
     Slopes<T> s;
-    start_layers<T>(g, pairs, state, s);
+    start_layers<T>(pairs, state, s);
     std::memset(&d, 0, sizeof(Tangent<T>) * static_cast<std::size_t>(rates.directions));
     evaluate_tangents<T>(*g.pairs.layers, stats, rates, g.pairs.use_second, state, d);
     for (std::int64_t i = 0; i < rates.directions; ++i)

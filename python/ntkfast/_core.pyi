@@ -18,21 +18,11 @@ class Radial:
 
 class Layers:
     def __init__(
-        self, numbers: _Records, scales: _Pair, exponent: _Int, sectors: Sectors | None = None
-    ) -> None: ...
-
-class Sectors:
-    def __init__(
         self,
-        table: _F32,
-        sign: _F32,
-        terms: Sequence[Sequence[_Int]],
-        angles: Sequence[Annotated[Sequence[_Float], "FixedSize(6)"]],
-        weight: _Float,
-        bias: _Float,
-        low: _Float,
-        high: _Float,
-        second: bool,
+        numbers: _Records,
+        scales: _Pair,
+        exponent: _Int,
+        sectors: Sectorsf32 | Sectorsf64 | None = None,
     ) -> None: ...
 
 class ImageNet:
@@ -71,6 +61,20 @@ class Profilef32:
 
 class Neuronf32:
     def __init__(self, kind: _Int, table: _F32, scale: _Float, degree: _Float) -> None: ...
+
+class Sectorsf32:
+    def __init__(
+        self,
+        table: _F32,
+        sign: _F32,
+        terms: Sequence[Sequence[_Int]],
+        angles: Sequence[Annotated[Sequence[_Float], "FixedSize(6)"]],
+        weight: _Float,
+        bias: _Float,
+        low: _Float,
+        high: _Float,
+        second: bool,
+    ) -> None: ...
 
 def row_norms_f32(x: _F32) -> tuple[_F32, float, float]: ...
 def values_at_equal_f32(map: Layers, norms: _F32) -> _F64: ...
@@ -181,6 +185,20 @@ class Profilef64:
 
 class Neuronf64:
     def __init__(self, kind: _Int, table: _F64, scale: _Float, degree: _Float) -> None: ...
+
+class Sectorsf64:
+    def __init__(
+        self,
+        table: _F64,
+        sign: _F64,
+        terms: Sequence[Sequence[_Int]],
+        angles: Sequence[Annotated[Sequence[_Float], "FixedSize(6)"]],
+        weight: _Float,
+        bias: _Float,
+        low: _Float,
+        high: _Float,
+        second: bool,
+    ) -> None: ...
 
 def row_norms_f64(x: _F64) -> tuple[_F64, float, float]: ...
 def values_at_equal_f64(map: Layers, norms: _F64) -> _F64: ...

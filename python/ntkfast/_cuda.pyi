@@ -18,7 +18,8 @@ from ntkfast._core import Neuronf64 as Neuronf64
 from ntkfast._core import Profilef32 as Profilef32
 from ntkfast._core import Profilef64 as Profilef64
 from ntkfast._core import Radial as Radial
-from ntkfast._core import Sectors as Sectors
+from ntkfast._core import Sectorsf32 as Sectorsf32
+from ntkfast._core import Sectorsf64 as Sectorsf64
 from ntkfast._core import by_parameters_f32 as by_parameters_f32
 from ntkfast._core import by_parameters_f64 as by_parameters_f64
 from ntkfast._core import codes as codes

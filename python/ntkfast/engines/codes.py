@@ -16,6 +16,7 @@ MOVES = 8  # and per layer and direction,
 DIRECTIONS = 8  # of which this many are done at once
 PIECES = 8  # of a profile, on either side of the right angle
 MIDDLE_RATE = 8.75  # pieces of its middle table in a unit of the cosine
+SECTOR_UNIT = 64  # numbers of a row that a table of sectors has together: whole vectors of any kind
 
 # Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,
 # which amplify small angles, and of radial kernels of directions. A profile brings its own limits.

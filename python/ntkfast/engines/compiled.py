@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import MIDDLE_RATE, Answer, NeuronKind
+from ntkfast.engines.codes import MIDDLE_RATE, SECTOR_UNIT, Answer, NeuronKind
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -84,9 +84,9 @@ class Engine:
         return X.norms, None if Y is None else Y.norms
 
     def handed(self, plan: Map) -> Any:
-        """Hand a map to C++; tables of neurons may be large, the others are kept."""
-        hand = _compiled if isinstance(plan, NeuronMap) else _kept
-        return hand(self._module(), plan)
+        """Hand a map to C++; tables of neurons and sectors may be large, the others are kept."""
+        large = isinstance(plan, NeuronMap) or (isinstance(plan, LayerMap) and plan.sectors)
+        return (_compiled if large else _kept)(self._module(), plan)
 
     def run(
         self,
@@ -359,7 +359,12 @@ def _compiled(core: Any, plan: Map) -> Any:
 def _compiled_sectors(core: Any, plan: SectorMap) -> Any:
     terms = [list(sector.terms) for sector in plan.sectors]
     angles = [(one.start, one.stop, *one.z) for one in plan.sectors]
-    return core.Sectors(plan.table, plan.sign, terms, angles, *plan.first, *plan.range, plan.second)
+    made = getattr(core, f"Sectors{_suffix(plan.table.dtype)}")
+    pieces, degrees, _ = plan.table.shape  # rows walk through a unit of numbers of all pieces
+    table = plan.table.reshape(pieces, degrees, -1, SECTOR_UNIT).transpose(2, 0, 1, 3)
+    return made(
+        np.ascontiguousarray(table), plan.sign, terms, angles, *plan.first, *plan.range, plan.second
+    )
 
 
 _kept = lru_cache(maxsize=256)(_compiled)

@@ -73,7 +73,7 @@ class Sector:
 
 @dataclass(frozen=True, eq=False)
 class SectorMap:
-    """A kernel of layers where rows are far apart, in float32 (`ntkfast.kernels.sectors`).
+    """A kernel of layers where rows are far apart (`ntkfast.kernels.sectors`).
 
     Attributes
     ----------

@@ -238,7 +238,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         fill(write, left, right, out)
 
     def _quicker(self, plan: Map, X: Rows, Y: Rows, symmetric: bool, run: Run) -> Map:
-        if not isinstance(plan, LayerMap) or X.dtype != np.float32:
+        if not isinstance(plan, LayerMap):
             return plan
         dim = X.data.shape[1]
         if facts_of(self, dim).asking or run.engine is not engines.load("native"):
@@ -247,10 +247,7 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
 
         total = len(Y) if run.groups is None else run.groups.total
         pairs = total * total // 2 if symmetric else len(X) * len(Y)
-        if not sectors.pays(facts_of(self, dim).layers, pairs):
-            return plan
-        found = sectors.sector_map(self, dim)
-        return plan if found is None or not sectors.serves(found, X, Y) else found
+        return sectors.quicker(self, X, Y, pairs) or plan
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

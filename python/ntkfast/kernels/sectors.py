@@ -5,10 +5,13 @@ With q and p the variances of two rows after the first affine step, and t their 
     K = sqrt(K(x, x) K(y, y)) sum_j T_j(z) sum_k s_jk f_jk(q) f_jk(p),     s_jk = 1 or -1,
 
 z a function of t. Near equal rows every bias makes a cone sqrt(a (log q/p)^2 + t^2), and no such
-sum is short; in a sector of angles away from it one to three hundred products serve at any depth.
-The coefficient of each power is a symmetric function of q and p. Its spectral decomposition on
-Chebyshev points of log q, cut where the eigenvalues vanish in float32, is that sum. The functions
-of rows are interpolated on pieces of log q.
+sum is short; in a sector of angles away from it few hundred products serve at any depth. The
+coefficient of each power is a symmetric function of q and p. Its spectral decomposition on
+Chebyshev points of log q, cut where eigenvalues vanish in the precision of the rows, is that sum.
+The functions of rows are interpolated on pieces of log q.
+
+In float32 one to three hundred products serve rows of any norms. float64 would take five times as
+many, so that a form is compiled for the norms of nearly all rows of a call, to powers of two.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast import engines
-from ntkfast.arrays.collections import Rows
+from ntkfast.arrays.collections import FloatArray, Rows
+from ntkfast.engines.codes import SECTOR_UNIT
 from ntkfast.engines.maps import LayerMap, Sector, SectorMap
 from ntkfast.kernels.balance import scaled
 from ntkfast.kernels.layer_rows import OfLayers, facts_of
@@ -40,33 +44,48 @@ ENDS = math.pi, math.pi - WIDE
 #: the second, or the third where activations are homogeneous.
 RANGE = -8.0, 6.0, 12.0
 NODES = 40, 64, 100, 150, 200  # of the logarithm of the variance: as many as the functions need
-ANGLES = 14, 20  # nodes of z in either sector
-PIECES, PIECE_NODES = 16, 12  # of the functions of rows
-CUT = 2e-8  # root mean square of the terms of one power that are left out, K(x, x) = K(y, y) = 1
+PIECE_NODES = 12  # of each piece of the functions of rows
 TERMS = 4  # of z
-GROUP = 64  # numbers of a row come in whole groups
-NUMBERS = 1024  # at most
 CHECKED = 24, 32  # variances and angles of the pairs on which the form is compared with the layers
 EVENLY = 240  # variances of rows of equal norms on which it is, too
-#: What the form costs at each pair, in layers, and to compile at most, in pairs that walk along the
-#: layers in float32: if there is none, a call takes twice its time, once.
-COST, SAMPLED = 6, 12_000_000
 LEAST = 1 / 16  # what each pair of norms reaches at some angle, K(x, x) = K(y, y) = 1
 SEEN, FEW = 32, 1 / 128  # rows of either side that are looked at, and pairs that may walk
+EPS = float(np.finfo(np.float64).eps)
+BEYOND = 1 / 2048  # of the rows at either end, which need not be in the range of norms of a call
+AROUND = 2.5  # layers, in the time of packing and angles
+SMOOTH = 3  # layers with a smooth activation, over those with ReLU and its relatives, in float64
+
+
+class Digits(NamedTuple):
+    """What the form takes in one precision, K(x, x) = K(y, y) = 1."""
+
+    dtype: np.dtype[Any]
+    cut: float  # root mean square of the terms of one power that are left out
+    least: float  # coefficients of powers that count: the values have that error themselves
+    angles: tuple[int, int]  # nodes of z in either sector
+    pieces: int  # of the functions of rows
+    numbers: int  # at most
+    #: What the form costs at each pair, at least, in layers, and to compile, at most, in pairs that
+    #: walk along the layers: if there is none, a call takes twice its time, once.
+    cost: int
+    sampled: int
+    products: int  # in the time of a layer
+
+
+SINGLE = Digits(np.dtype(np.float32), 2e-8, 2e-8, (14, 20), 16, 1024, 6, 12_000_000, 40)
+DOUBLE = Digits(np.dtype(np.float64), 1e-16, 4e-16, (28, 48), 32, 2560, 12, 12_000_000, 28)
 
 
 class Walk:
     """The layers after the first one, in float64, by variances and angles between them."""
 
-    def __init__(self, layers: Layers, kind: str) -> None:
+    def __init__(self, layers: Layers, kind: str, span: tuple[float, float]) -> None:
         first = layers[0]
         # What is left of the first layer: a covariance c, of which c - e is the part of weights.
         gain = first.x / first.w
         self.bias, self.second = first.e, kind == "nngp"
         self.layers = (Layer(x=gain, y=first.y - gain * first.e), *layers[1:])
-        homogeneous = all(layer.activation.degree == 1 for layer in self.layers)
-        ends = RANGE[0], RANGE[2 if homogeneous else 1]
-        low, high = (math.log2(2.0**end + first.e) for end in ends)
+        low, high = (math.log2(2.0**end + first.e) for end in span)
         self.range = low, high
         self.plan = LayerMap(numbers(self.layers, ()), self.second, (1.0, 1.0))
 
@@ -86,9 +105,57 @@ class Walk:
         return np.asarray(values.reshape(*scale.shape, -1) / scale[..., None])
 
 
-def pays(layers: Layers, pairs: int) -> bool:
+def quicker(kernel: OfLayers, X: Rows, Y: Rows, pairs: int) -> LayerMap | None:
+    """Return the layers of a kernel with sectors where so many pairs take less time by them."""
+    dim, digits = X.data.shape[1], SINGLE if X.dtype == SINGLE.dtype else DOUBLE
+    layers = facts_of(kernel, dim).layers
+    if not pays(layers, pairs, digits):
+        return None
+    found = sector_map(kernel, dim, digits, span_of(layers, X, Y, digits))
+    takes = found and is_short(found, _work(layers, digits), digits) and serves(found, X, Y)
+    return found if takes else None
+
+
+def pays(layers: Layers, pairs: int, digits: Digits = SINGLE) -> bool:
     """Whether so many pairs take longer without the form than with it, its compilation included."""
-    return pairs * (len(layers) - COST) >= SAMPLED * len(layers)
+    work = _work(layers, digits)
+    return pairs * (work - digits.cost) >= digits.sampled * work
+
+
+def _work(layers: Layers, digits: Digits) -> int:
+    """Return how many layers with ReLU cost as much."""
+    smooth = 1 if digits is SINGLE else SMOOTH
+    return sum(1 if layer.activation.degree == 1 else smooth for layer in layers)
+
+
+def is_short(plan: LayerMap, work: int, digits: Digits) -> bool:
+    """Whether products of wide angles, and all around them, take less than so many layers."""
+    assert plan.sectors is not None
+    return 2 * sum(plan.sectors.sectors[-1].terms) / digits.products + AROUND <= 0.85 * work
+
+
+def accepted(layers: int, digits: Digits) -> float:
+    """Return the largest error, K(x, x) = K(y, y) = 1: a half of what the layers are allowed."""
+    return (2 + 1.5 * (layers - 1)) * float(np.finfo(digits.dtype).eps)
+
+
+def whole_span(layers: Layers) -> tuple[float, float]:
+    """Return variances of rows, without the bias of the first layer, as powers of two."""
+    homogeneous = all(layer.activation.degree == 1 for layer in layers)
+    return RANGE[0], RANGE[2 if homogeneous else 1]
+
+
+def span_of(layers: Layers, X: Rows, Y: Rows, digits: Digits) -> tuple[float, float]:
+    """Return the one that nearly all rows of a call are in; in float32 always the whole."""
+    whole = whole_span(layers)
+    if digits is SINGLE or layers[0].w <= 0:
+        return whole
+    norms = np.concatenate([X.norms, Y.norms])
+    ends = np.quantile(norms, (BEYOND, 1 - BEYOND), method="nearest")
+    with np.errstate(divide="ignore"):  # a row of zeros is below all ranges
+        low, high = np.floor(np.log2(layers[0].w) + 2 * np.log2(ends))
+    low, high = max(low, whole[0]), min(high + 1, whole[1])
+    return (float(low), float(high)) if low < high else whole
 
 
 def _rows(squares: Array, angles: Array) -> Rows:
@@ -98,14 +165,16 @@ def _rows(squares: Array, angles: Array) -> Rows:
     return Rows(data, np.repeat(norms, len(ends)))
 
 
-@lru_cache(maxsize=64)
-def sector_map(kernel: OfLayers, dim: int) -> LayerMap | None:
-    """Return the layers of a kernel with sectors in float32; None if these are not accurate."""
+@lru_cache(maxsize=16)  # of up to 8 MB
+def sector_map(
+    kernel: OfLayers, dim: int, digits: Digits = SINGLE, span: tuple[float, float] | None = None
+) -> LayerMap | None:
+    """Return the layers of a kernel with sectors; None if these are not accurate."""
     layers, _, scales, exponent, _ = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
-    # Within a half of what the layers are allowed.
-    most = (2 + 1.5 * (len(layers) - 1)) * float(np.finfo(np.float32).eps)
-    found = compile_sectors(layers, kernel.kind, scales[second], exponent, most)
+    most = accepted(len(layers), digits)
+    factor = scaled(scales[second], exponent)
+    found = compile_sectors(layers, kernel.kind, factor, most, digits, span or whole_span(layers))
     if found is None:
         return None
     return LayerMap(numbers(layers, ()), second, scales, exponent, found)
@@ -136,43 +205,46 @@ def _some(X: Rows, first: int) -> Array:
 
 
 def compile_sectors(
-    layers: Layers, kind: str, scale: float, exponent: int, most: float
+    layers: Layers, kind: str, scale: float, most: float, digits: Digits, span: tuple[float, float]
 ) -> SectorMap | None:
-    """Compile a kernel in float32.
+    """Compile a kernel.
 
     Parameters
     ----------
     layers : sequence of Layer
         With activations that the native engine knows.
     kind : {"ntk", "nngp"}
-    scale, exponent : float, int
-        The kernel is that of the layers times scale 2^exponent.
+    scale : float
+        The kernel is that of the layers times this.
     most : float
         Error that is accepted, over sqrt(K(x, x) K(y, y)).
+    digits : Digits
+    span : (float, float)
+        Variances of rows after the first layer, without its bias, as powers of two.
 
     Returns
     -------
     SectorMap or None
-        Its `error` is measured against the layers in float64, in the arithmetic of float32, on
+        Its `error` is measured against the layers in float64, in the arithmetic of the form, on
         some 18,000 pairs of any norms and on pairs of equal norms at the ends of sectors, where it
         is largest. None if there is no short form of that accuracy.
     """
     first = layers[0]
     if first.activation != IDENTITY or first.save >= 0 or first.joins or first.w <= 0:
         return None
-    walk = Walk(layers, kind)
+    walk = Walk(layers, kind, span)
     if walk.layers[0].y < 0:  # weights are trained, and biases are not
         return None
     with np.errstate(all="ignore"):  # what is not finite has no such form
         for end in ENDS:
             # The wide one first: most kernels without a form are told by it.
-            wide = _part(walk, WIDE, end, ANGLES[1])
-            narrow = wide and _part(walk, NARROW, WIDE, ANGLES[0])
+            wide = _part(walk, WIDE, end, digits, 1)
+            narrow = wide and _part(walk, NARROW, WIDE, digits, 0)
             if not wide or not narrow:
                 continue
-            found = _joined((narrow, wide), walk, first.w, scaled(scale, exponent))
+            found = _joined((narrow, wide), walk, first.w, scale, digits)
             if found is not None:
-                found = replace(found, error=_error(found, walk, scaled(scale, exponent), end))
+                found = replace(found, error=_error(found, walk, scale, end))
                 if found.error <= most:
                     return found
     return None
@@ -186,38 +258,41 @@ class Part(NamedTuple):
     signs: Array
 
 
-def _part(walk: Walk, start: float, stop: float, count: int) -> Part | None:
-    """Return a sector by so many angles; None if it has no form."""
+def _part(walk: Walk, start: float, stop: float, digits: Digits, which: int) -> Part | None:
+    """Return a sector, the first or the second; None if it has no form."""
     z = _variable(start / math.pi, stop / math.pi)
-    angles = math.pi * _inverse(z, start / math.pi, stop / math.pi, _points(count))
-    found = _coefficients(walk, angles)
+    angles = math.pi * _inverse(z, start / math.pi, stop / math.pi, _points(digits.angles[which]))
+    found = _coefficients(walk, angles, digits.least)
     if found is None:
         return None
     size = np.abs(found).max(axis=(1, 2))
     terms, tables, signs = [], [], []
-    for p in reversed(range((int(np.flatnonzero(size > CUT)[-1]) + 2) // 2)):
-        both = [_decomposed(found[power]) for power in (2 * p + 1, 2 * p)]
+    for p in reversed(range((int(np.flatnonzero(size > digits.least)[-1]) + 2) // 2)):
+        both = [_decomposed(found[power], digits.cut) for power in (2 * p + 1, 2 * p)]
         terms.append(max(sign.size for sign, _ in both))
         signs.append(_in_turn([sign for sign, _ in both], terms[-1]))
-        tables.append(_pieces(_in_turn([functions for _, functions in both], terms[-1])))
+        functions = _in_turn([functions for _, functions in both], terms[-1])
+        tables.append(_pieces(functions, digits.pieces))
     last = stop / math.pi if stop < math.pi else 1.25  # rounding may add to pi
     sector = Sector(start / math.pi, last, tuple(z.tolist()), tuple(terms))
     return Part(sector, np.concatenate(tables, axis=2), np.concatenate(signs))
 
 
-def _joined(parts: Sequence[Part], walk: Walk, weight: float, scale: float) -> SectorMap | None:
+def _joined(
+    parts: Sequence[Part], walk: Walk, weight: float, scale: float, digits: Digits
+) -> SectorMap | None:
     """Return the map of sectors, without its error; None if it has too many numbers."""
-    own = np.sqrt(scale * walk.own(np.exp2(_between(*walk.range, _inner_points()))))
+    own = np.sqrt(scale * walk.own(np.exp2(_between(*walk.range, _inner_points(digits.pieces)))))
     tables = [_transform(PIECE_NODES) @ own[..., None], *(part.table for part in parts)]
-    rest = -sum(table.shape[2] for table in tables) % GROUP
-    table = np.concatenate([*tables, np.zeros((PIECES, PIECE_NODES, rest))], axis=2)
-    if table.shape[2] > NUMBERS:
+    rest = -sum(table.shape[2] for table in tables) % SECTOR_UNIT
+    table = np.concatenate([*tables, np.zeros((digits.pieces, PIECE_NODES, rest))], axis=2)
+    if table.shape[2] > digits.numbers:
         return None
     signs = np.concatenate([np.ones(1), *(part.signs for part in parts), np.ones(rest)])
     return SectorMap(
         tuple(part.sector for part in parts),
-        table.astype(np.float32),
-        signs.astype(np.float32),
+        table.astype(digits.dtype),
+        signs.astype(digits.dtype),
         (weight, walk.bias),
         walk.range,
         walk.second,
@@ -252,44 +327,54 @@ def _points(count: int) -> Array:
 
 def _transform(count: int) -> Array:
     """Return the matrix from values at these points to Chebyshev coefficients."""
-    angles = math.pi / count * (np.arange(count) + 0.5)
-    matrix = np.cos(np.arange(count)[:, None] * angles) * (2 / count)
+    turns = np.outer(np.arange(count), 2 * np.arange(count) + 1) % (4 * count)  # no large angles
+    matrix = np.cos(np.arccos(np.longdouble(0)) / count * turns) * (2 / np.longdouble(count))
     matrix[0] /= 2
-    return np.asarray(matrix)
+    return np.asarray(matrix, np.float64)
 
 
 def _between(low: float, high: float, points: Array) -> Array:
     return np.asarray((low + high) / 2 + (high - low) / 2 * points)
 
 
-def _coefficients(walk: Walk, angles: Array) -> Array | None:
+def _coefficients(walk: Walk, angles: Array, least: float) -> Array | None:
     """Chebyshev coefficients in z at points of q and p, (powers, q, p); None: they do not fall."""
     last, before = 0, 1.0
     for count in NODES:
         q = np.exp2(_between(*walk.range, _points(count)))
         values = walk.normalised(q, q, angles)
-        found = np.moveaxis(values @ _transform(len(angles)).T, 2, 0)
+        base = values[..., 0]  # without it less is rounded
+        found = np.moveaxis((values - base[..., None]) @ _transform(len(angles)).T, 2, 0)
+        found[0] += base
         size = np.abs(found).max(axis=(1, 2))
         # Where it vanishes beside K(x, x), only layers keep its digits.
-        if not (np.abs(values).max(axis=2).min() > LEAST and (size[-2:] <= 4 * CUT).all()):
+        if not (np.abs(values).max(axis=2).min() > LEAST and (size[-2:] <= 4 * least).all()):
             return None
         tail = float(np.abs(_transform(count)[-3:] @ found).max())
-        if tail <= CUT:
+        if tail <= least:
             return (found + np.swapaxes(found, 1, 2)) / 2
         rate = math.log(tail / before) / (count - last)
-        if math.log(tail) + rate * (NODES[-1] - count) > math.log(CUT):
+        if math.log(tail) + rate * (NODES[-1] - count) > math.log(least):
             return None
         last, before = count, tail
     return None
 
 
-def _decomposed(matrix: Array) -> tuple[Array, Array]:
-    """Return signs and functions, (k,) and (nodes, k), whose products sum up to a matrix."""
+def _spectrum(matrix: Array) -> tuple[Array, Array]:
+    """Return eigenvalues and eigenvectors of a symmetric matrix, the largest ones first."""
     size, vectors = np.linalg.eigh(matrix)
     order = np.argsort(-np.abs(size))
-    size, vectors = size[order], vectors[:, order]
+    return size[order], vectors[:, order]
+
+
+def _decomposed(matrix: Array, cut: float) -> tuple[Array, Array]:
+    """Return signs and functions, (k,) and (nodes, k), whose products sum up to a matrix."""
+    size, vectors = _spectrum(matrix)
+    if 16 * EPS * abs(size[0]) > cut * len(matrix):  # which the others have as an error
+        others, rest = _spectrum(matrix - size[0] * np.outer(vectors[:, 0], vectors[:, 0]))
+        size, vectors = np.append(size[:1], others), np.hstack([vectors[:, :1], rest])
     left = np.sqrt(np.cumsum(size[::-1] ** 2)[::-1]) / len(matrix)
-    kept = left > CUT
+    kept = left > cut
     return np.sign(size[kept]), vectors[:, kept] * np.sqrt(np.abs(size[kept]))
 
 
@@ -299,41 +384,41 @@ def _in_turn(parts: list[Array], count: int) -> Array:
     return np.stack(filled, axis=-1).reshape(*filled[0].shape[:-1], 2 * count)
 
 
-def _pieces(functions: Array) -> Array:
+def _pieces(functions: Array, count: int) -> Array:
     """Return coefficients on pieces, (pieces, nodes, functions), from values at points."""
     chebyshev = _transform(len(functions)) @ functions
-    basis = np.polynomial.chebyshev.chebvander(_inner_points(), len(functions) - 1)
+    basis = np.polynomial.chebyshev.chebvander(_inner_points(count), len(functions) - 1)
     return np.asarray(_transform(PIECE_NODES) @ (basis @ chebyshev))
 
 
-def _inner_points() -> Array:
-    """Chebyshev points of each piece of [-1, 1], (pieces, nodes)."""
-    edges, inner = np.linspace(-1, 1, PIECES + 1), _points(PIECE_NODES)
+def _inner_points(count: int) -> Array:
+    """Chebyshev points of each of so many pieces of [-1, 1], (pieces, nodes)."""
+    edges, inner = np.linspace(-1, 1, count + 1), _points(PIECE_NODES)
     return np.stack([_between(low, high, inner) for low, high in pairwise(edges)])
 
 
-def evaluate(plan: SectorMap, q: Array, p: Array, angles: Array) -> NDArray[np.float32]:
+def evaluate(plan: SectorMap, q: Array, p: Array, angles: Array) -> FloatArray:
     """Return the kernel at angles in sectors, (q, p, angles), in the precision of the engine."""
-    sides = []
+    dtype, sides = plan.table.dtype, []
     for variance in (q, p):
         low, high = plan.range
         place = (np.log2(variance) - low) / (high - low) * len(plan.table)
         piece = place.astype(int)
-        basis = np.polynomial.chebyshev.chebvander(2 * (place - piece) - 1, PIECE_NODES - 1)
-        row = np.einsum("nd,ndk->nk", basis.astype(np.float32), plan.table[piece])
+        basis = np.polynomial.chebyshev.chebvander(2 * (place - piece) - 1, plan.table.shape[1] - 1)
+        row = np.einsum("nd,ndk->nk", basis.astype(dtype), plan.table[piece])
         sides.append(row * row[:, :1])
     products = sides[0][:, None] * (sides[1] * plan.sign)
-    turn = (angles / math.pi).astype(np.float32)
-    result, first = np.zeros((len(q), len(p), len(angles)), np.float32), 1
+    turn = (angles / math.pi).astype(dtype)
+    result, first = np.zeros((len(q), len(p), len(angles)), dtype), 1
     for sector in plan.sectors:
-        here = (turn >= np.float32(sector.start)) & (turn < np.float32(sector.stop))
-        z = np.polyval(np.asarray(sector.z, np.float32), turn[here])
+        here = (turn >= dtype.type(sector.start)) & (turn < dtype.type(sector.stop))
+        z = np.polyval(np.asarray(sector.z, dtype), turn[here])
         coefficients = []
         for count in sector.terms:
             both = products[..., first : first + 2 * count].reshape(len(q), len(p), count, 2)
             coefficients += [both[..., 0].sum(axis=-1), both[..., 1].sum(axis=-1)]
             first += 2 * count
-        basis = np.polynomial.chebyshev.chebvander(z, len(coefficients) - 1).astype(np.float32)
+        basis = np.polynomial.chebyshev.chebvander(z, len(coefficients) - 1).astype(dtype)
         result[..., here] = np.einsum("jqp,aj->qpa", coefficients[::-1], basis)
     return result
 
