@@ -9,12 +9,10 @@ namespace {
 // ---- row norms ----------------------------------------------------------------------------------
 
 #if !defined(NTKFAST_CUDA)
-// Euclidean norm without overflow or underflow; NaN or inf if the row holds one.
+// Euclidean norm, from the sum of the squares if it did not overflow or underflow; NaN or inf if the row
+// holds one.
 template <class T>
-T norm_of(const T* row, int64_t d) {
-    double sum = 0;
-    for (int64_t k = 0; k < d; ++k)
-        sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+T norm_of(const T* row, int64_t d, double sum) {
     if (sum > 1e-280 && sum < 1e300) return static_cast<T>(std::sqrt(sum));
     double largest = 0;
     for (int64_t k = 0; k < d; ++k) {
@@ -41,9 +39,11 @@ std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
     const int64_t n = x.shape(0), d = x.shape(1);
     T least = std::numeric_limits<T>::infinity(), top = 0;
     bool numbers = true;
+    std::vector<double> sums(static_cast<std::size_t>(n));
     without_lock([&] {
+        tiles_of<T>(*choose("").tiles()).square_sums(data, ld, n, d, sums.data());
         for (int64_t i = 0; i < n; ++i) {
-            out[i] = norm_of(data + i * ld, d);
+            out[i] = norm_of(data + i * ld, d, sums[static_cast<std::size_t>(i)]);
             least = std::min(least, out[i]);
             top = std::max(top, out[i]);
             numbers &= !std::isnan(out[i]);

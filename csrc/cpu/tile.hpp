@@ -22,7 +22,7 @@ template <class T>
 void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
                   int64_t width, T* const (&dest)[2], const int64_t (&ld)[2]) {
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
-    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
+    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, p.n - i0, s.packed,
                      static_cast<int>(below > 0 ? below / kPanel<T> : 0),
                      static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
     pack_rows<T>(p, i0, rows, s);
