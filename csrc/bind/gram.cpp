@@ -39,11 +39,14 @@ std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
     const int64_t n = x.shape(0), d = x.shape(1);
     T least = std::numeric_limits<T>::infinity(), top = 0;
     bool numbers = true;
-    std::vector<double> sums(static_cast<std::size_t>(n));
     without_lock([&] {
-        tiles_of<T>(*choose("").tiles()).square_sums(data, ld, n, d, sums.data());
+        const auto square_sums = tiles_of<T>(*choose("").tiles()).square_sums;
+        constexpr int64_t kBlock = 64;
+        double sums[kBlock];
         for (int64_t i = 0; i < n; ++i) {
-            out[i] = norm_of(data + i * ld, d, sums[static_cast<std::size_t>(i)]);
+            const T* const row = data + i * ld;
+            if (i % kBlock == 0) square_sums(row, ld, std::min(kBlock, n - i), d, sums);
+            out[i] = norm_of(row, d, sums[i % kBlock]);
             least = std::min(least, out[i]);
             top = std::max(top, out[i]);
             numbers &= !std::isnan(out[i]);
