@@ -9,7 +9,15 @@ namespace {
 // ---- row norms ----------------------------------------------------------------------------------
 
 #if !defined(NTKFAST_CUDA)
-// Euclidean norm, from the sum of the squares if it did not overflow or underflow; NaN or inf if the row
+template <class T>
+double square_sum(const T* row, int64_t d) {
+    double sum = 0;
+    for (int64_t k = 0; k < d; ++k)
+        sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    return sum;
+}
+
+// Euclidean norm, from the sum of the squares unless that did overflow or underflow; NaN or inf if the row
 // holds one.
 template <class T>
 T norm_of(const T* row, int64_t d, double sum) {
@@ -41,12 +49,13 @@ std::tuple<py::array_t<T>, double, double> row_norms(Given<T> x) {
     bool numbers = true;
     without_lock([&] {
         const auto square_sums = tiles_of<T>(*choose("").tiles()).square_sums;
-        constexpr int64_t kBlock = 64;
+        constexpr int64_t kBlock = 64, kWide = 32;  // narrower rows are faster one by one
         double sums[kBlock];
         for (int64_t i = 0; i < n; ++i) {
             const T* const row = data + i * ld;
-            if (i % kBlock == 0) square_sums(row, ld, std::min(kBlock, n - i), d, sums);
-            out[i] = norm_of(row, d, sums[i % kBlock]);
+            if (d >= kWide && i % kBlock == 0)
+                square_sums(row, ld, std::min(kBlock, n - i), d, sums);
+            out[i] = norm_of(row, d, d < kWide ? square_sum(row, d) : sums[i % kBlock]);
             least = std::min(least, out[i]);
             top = std::max(top, out[i]);
             numbers &= !std::isnan(out[i]);

@@ -1,8 +1,6 @@
 // Sums of squares of rows: a vector of rows at a time, each in the order of its columns.
 #pragma once
 
-#include <algorithm>
-
 #include "cpu/squares.hpp"
 
 namespace {
@@ -25,31 +23,32 @@ NTK_FN double widened(float v, int) { return v; }
 template <class T>
 void square_sums(const T* x, std::int64_t ldx, std::int64_t n, std::int64_t d, double* sums) {
     constexpr int kSide = kLanes<T>, kHalves = kSide / kLanes<double>;
+    const std::int64_t whole = d / kSide * kSide;
     for (std::int64_t i = 0; i < n; i += kSide) {
         const T* row[kSide];  // those beyond the last one repeat it
         for (int r = 0; r < kSide; ++r) row[r] = x + smaller(i + r, n - 1) * ldx;
         Vec<double> total[kHalves] = {};
-        const auto add = [&](Vec<T> column) NTK_LAMBDA {
-            for (int h = 0; h < kHalves; ++h) {
-                const Vec<double> wide = widened(column, h);
-                total[h] += product<double>(wide, wide);
-            }
-        };
-        std::int64_t k = 0;
-        for (; k + kSide <= d; k += kSide) {
+        for (std::int64_t k = 0; k < whole; k += kSide) {
             Vec<T> square[kSide];
             for (int r = 0; r < kSide; ++r) square[r] = load<T>(row[r] + k);
             transpose<T>(square);
-            for (int r = 0; r < kSide; ++r) add(square[r]);
+            for (int r = 0; r < kSide; ++r)
+                for (int h = 0; h < kHalves; ++h) {
+                    const Vec<double> wide = widened(square[r], h);
+                    total[h] += product<double>(wide, wide);
+                }
         }
-        for (; k < d; ++k) {
-            T column[kSide];
-            for (int r = 0; r < kSide; ++r) column[r] = row[r][k];
-            add(load<T>(column));
-        }
-        double found[kSide];
+        double found[kSide], lanes[kLanes<double>];
         for (int h = 0; h < kHalves; ++h) store<double>(found + h * kLanes<double>, total[h]);
-        std::copy_n(found, smaller(kSide, n - i), sums + i);
+        for (int r = 0; r < smaller(kSide, n - i); ++r) {
+            Vec<double> sum = broadcast<double>(found[r]);
+            for (std::int64_t k = whole; k < d; ++k) {
+                const Vec<double> wide = broadcast<double>(row[r][k]);
+                sum += product<double>(wide, wide);
+            }
+            store<double>(lanes, sum);
+            sums[i + r] = lanes[0];
+        }
     }
 }
 
