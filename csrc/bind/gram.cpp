@@ -9,12 +9,18 @@ namespace {
 // ---- row norms ----------------------------------------------------------------------------------
 
 #if !defined(NTKFAST_CUDA)
-// Euclidean norm without overflow or underflow; NaN or inf if the row holds one.
 template <class T>
-T norm_of(const T* row, int64_t d) {
+double square_sum(const T* row, int64_t d) {
     double sum = 0;
     for (int64_t k = 0; k < d; ++k)
         sum += static_cast<double>(row[k]) * static_cast<double>(row[k]);
+    return sum;
+}
+
+// Euclidean norm, from the sum of the squares unless that did overflow or underflow; NaN or inf if the row
+// holds one.
+template <class T>
+T norm_of(const T* row, int64_t d, double sum) {
     if (sum > 1e-280 && sum < 1e300) return static_cast<T>(std::sqrt(sum));
     double largest = 0;
     for (int64_t k = 0; k < d; ++k) {
@@ -42,8 +48,14 @@ std::tuple<py::array_t<T>, double, double> row_norms(const Given<T>& x) {
     T least = std::numeric_limits<T>::infinity(), top = 0;
     bool numbers = true;
     without_lock([&] {
+        const auto square_sums = tiles_of<T>(*choose("").tiles()).square_sums;
+        constexpr int64_t kBlock = 64, kWide = 32;  // narrower rows are faster one by one
+        double sums[kBlock];
         for (int64_t i = 0; i < n; ++i) {
-            out[i] = norm_of(data + i * ld, d);
+            const T* const row = data + i * ld;
+            if (d >= kWide && i % kBlock == 0)
+                square_sums(row, ld, std::min(kBlock, n - i), d, sums);
+            out[i] = norm_of(row, d, d < kWide ? square_sum(row, d) : sums[i % kBlock]);
             least = std::min(least, out[i]);
             top = std::max(top, out[i]);
             numbers &= !std::isnan(out[i]);

@@ -113,8 +113,8 @@ template <class T>
 void load_weights(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i0, int rows,
                   int64_t j0, int width) {
     if (g.rank) {
-        multiply_tile<T>(g.left + i0 * g.ld_left, g.ld_left, rows, s.packed_right, 0,
-                         static_cast<int>(Scratch<T>::panels(width)), g.rank, s.weights,
+        multiply_tile<T>(g.left + i0 * g.ld_left, g.ld_left, rows, g.pairs.n - i0, s.packed_right,
+                         0, static_cast<int>(Scratch<T>::panels(width)), g.rank, s.weights,
                          kTileColumns<T>);
     } else {
         for (int i = 0; i < rows; ++i) {
@@ -179,8 +179,8 @@ void start_tile(const Gradient<T>& g, int64_t i0, int rows, int width,
                 const GradientScratch<T>& s) {
     const Problem<T>& p = g.pairs;
     const int panels = static_cast<int>(Scratch<T>::panels(width));
-    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.tile.packed, 0, panels, p.d, s.tile.products,
-                     kTileColumns<T>);
+    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, p.n - i0, s.tile.packed, 0, panels, p.d,
+                     s.tile.products, kTileColumns<T>);
     if (p.layers) prepare_rows<T>(g, i0, rows, s);
 }
 
@@ -224,7 +224,7 @@ void move_task(const Gradient<T>& g, int64_t task, GradientScratch<T>& s) {
             if (*p.cancelled) return;
             const int rows = static_cast<int>(smaller(kTileRows, end - i0));
             start_tile<T>(g, i0, rows, width, s);
-            multiply_tile<T>(g.dx + i0 * g.ld_dx, g.ld_dx, rows, s.tile.packed, 0,
+            multiply_tile<T>(g.dx + i0 * g.ld_dx, g.ld_dx, rows, p.n - i0, s.tile.packed, 0,
                              static_cast<int>(Scratch<T>::panels(width)), p.d, s.weights,
                              kTileColumns<T>);
             for (int r = 0; r < rows; ++r) {

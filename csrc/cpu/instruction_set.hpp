@@ -8,6 +8,8 @@ namespace ntkfast {
 // One instruction set's code.
 template <class T>
 struct Tiles {
+    // sums[n] of the squares of x[n][d], whose rows are ldx apart
+    void (*square_sums)(const T* x, std::int64_t ldx, std::int64_t n, std::int64_t d, double* sums);
     std::int64_t (*tasks)(const Problem<T>&);
     std::int64_t (*scratch)(const Problem<T>&);  // elements of T needed by one thread
     void (*run)(const Problem<T>&, std::int64_t task, T* scratch, std::int64_t* packed);

@@ -120,7 +120,6 @@ void pack_columns(const Problem<T>& p, int64_t j0, Scratch<T>& s) {
 // What the map of layers asks of the rows of a tile.
 template <class T>
 void pack_rows(const Problem<T>& p, int64_t i0, int rows, const Scratch<T>& s) {
-    if (!p.layers) return;
     if (!p.layers->sectors) {
         row_numbers<T>(p, i0, rows, s.rows);
         return;

@@ -21,21 +21,26 @@ constexpr int kRows = 4;
 #endif
 constexpr int kVecs = 3;  // vectors across the register tile
 // The longest inner dimension of one pass, whose sums stay in registers, and how many steps ahead a panel is
-// asked for. A panel and the rows of a tile fit into the second cache, which is larger where there is AVX-512.
+// asked for. The panels of a tile fit into the second cache where there is AVX-512, which is larger: all of
+// them are multiplied by a few rows while the next rows come from memory, a row for each panel. Elsewhere a
+// panel lies in the first cache while all rows pass.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kDepth = 1024, kAheadInPanel = 12;
+constexpr bool kRowsOutside = true;
 #else
 constexpr int kDepth = 256, kAheadInPanel = 0;
+constexpr bool kRowsOutside = false;
 #endif
 
 template <class T>
 constexpr int kPanel = kVecs * kLanes<T>;
 
 // c[kRows][VECS vectors] (+)= a[kRows][depth] * b[depth][kPanel].  Rows beyond `rows` repeat the
-// last one: their results are computed and ignored.
-template <class T, int VECS, bool ACCUMULATE>
+// last one: their results are computed and ignored. next[depth] is asked for, if there is one.
+template <class T, int VECS, bool ACCUMULATE, bool NEXT = false>
 NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, const T* b,
-                                   std::ptrdiff_t ldb, int depth, T* c, std::ptrdiff_t ldc) {
+                                   std::ptrdiff_t ldb, int depth, T* c, std::ptrdiff_t ldc,
+                                   [[maybe_unused]] const T* next = nullptr) {
     const T* row[kRows];
     for (int r = 0; r < kRows; ++r) row[r] = a + (r < rows ? r : rows - 1) * lda;
     Vec<T> sum[kRows][VECS];
@@ -49,6 +54,7 @@ NTK_FN void multiply_register_tile(const T* a, std::ptrdiff_t lda, int rows, con
             if constexpr (kAheadInPanel > 0)
                 prefetch<false>(b + kAheadInPanel * ldb + v * kLanes<T>);
         }
+        if constexpr (NEXT) prefetch<false>(next + k);
         for (int r = 0; r < kRows; ++r) {
             const Vec<T> left = broadcast<T>(row[r][k]);
             for (int v = 0; v < VECS; ++v) sum[r][v] += left * right[v];
@@ -87,26 +93,34 @@ void pack_panels(const T* y, std::ptrdiff_t ldy, const T* scale, int count, std:
 }
 
 // tile[rows][columns from first_panel on] = a[rows][d] * packed panels; ldt >= panels * kPanel,
-// and `tile` has room for `rows` rounded up to kRows.
+// and `tile` has room for `rows` rounded up to kRows. Behind its rows, `known` altogether, are
+// likely those of the next tile.
 template <class T>
-void multiply_tile(const T* a, std::ptrdiff_t lda, int rows, const T* packed, int first_panel,
-                   int panels, std::ptrdiff_t d, T* tile, std::ptrdiff_t ldt) {
+void multiply_tile(const T* a, std::ptrdiff_t lda, int rows, std::ptrdiff_t known, const T* packed,
+                   int first_panel, int panels, std::ptrdiff_t d, T* tile, std::ptrdiff_t ldt) {
     const std::ptrdiff_t passes = (d + kDepth - 1) / kDepth;
     const std::ptrdiff_t longest = (d + passes - 1) / passes;
     for (std::ptrdiff_t k = 0; k < d; k += longest) {
         const int depth = static_cast<int>(d - k < longest ? d - k : longest);
-        for (int p = first_panel; p < panels; ++p) {
-            const T* b = packed + p * kPanel<T> * d + k * kPanel<T>;
-            for (int i = 0; i < rows; i += kRows) {
-                const T* left = a + i * lda + k;
-                T* to = tile + i * ldt + p * kPanel<T>;
-                if (k == 0)
-                    multiply_register_tile<T, kVecs, false>(left, lda, rows - i, b, kPanel<T>,
-                                                            depth, to, ldt);
-                else
-                    multiply_register_tile<T, kVecs, true>(left, lda, rows - i, b, kPanel<T>, depth,
-                                                           to, ldt);
-            }
+        const auto at = [&](int i, int p) NTK_LAMBDA {
+            const T* const b = packed + p * kPanel<T> * d + k * kPanel<T>;
+            const T* const left = a + i * lda + k;
+            const std::ptrdiff_t later = i + kRows + (p - first_panel) % kRows;
+            const T* const next = a + (later < known ? later : 0) * lda + k;
+            T* const to = tile + i * ldt + p * kPanel<T>;
+            if (k == 0)
+                multiply_register_tile<T, kVecs, false, kRowsOutside>(
+                    left, lda, rows - i, b, kPanel<T>, depth, to, ldt, next);
+            else
+                multiply_register_tile<T, kVecs, true, kRowsOutside>(
+                    left, lda, rows - i, b, kPanel<T>, depth, to, ldt, next);
+        };
+        if constexpr (kRowsOutside) {
+            for (int i = 0; i < rows; i += kRows)
+                for (int p = first_panel; p < panels; ++p) at(i, p);
+        } else {
+            for (int p = first_panel; p < panels; ++p)
+                for (int i = 0; i < rows; i += kRows) at(i, p);
         }
     }
 }

@@ -122,7 +122,7 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     problem.streams |= !problem.v && numbers * sizeof(T) >= kStreamedBytes;
     // Small tasks where there are few, so that threads end together; results do not depend on it.
     problem.rows = kTaskRows;
-    while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 16 * threads)
+    while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 64 * threads)
         problem.rows /= 2;
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
     Flag cancelled;

@@ -22,10 +22,13 @@ template <class T>
 void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
                   int64_t width, T* const (&dest)[2], const int64_t (&ld)[2]) {
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
-    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
-                     static_cast<int>(below > 0 ? below / kPanel<T> : 0),
-                     static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
-    pack_rows<T>(p, i0, rows, s);
+    const auto multiply = [&](int from, int to) {
+        const int64_t i = i0 + from, before = below + from > 0 ? below + from : 0;
+        multiply_tile<T>(p.x + i * p.ldx, p.ldx, to - from, p.n - i, s.packed,
+                         static_cast<int>(before / kPanel<T>),
+                         static_cast<int>(Scratch<T>::panels(width)), p.d,
+                         s.products + from * kTileColumns<T>, kTileColumns<T>);
+    };
     const auto pairs = [&](int i, int64_t j) {
         return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
     };
@@ -37,6 +40,8 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         return Window{first > 0 ? first : 0, width - j};
     };
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
+        multiply(0, rows);
+        pack_rows<T>(p, i0, rows, s);
         const int64_t stats = p.layers->stats;
         const int64_t start = below > 0 ? below / kStrip * kStrip : 0;
         for (int64_t j = start; j < width; j += kStrip) {
@@ -60,7 +65,9 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
+    constexpr int kStep = kRowsOutside ? kRows : kTileRows;  // products stay in the first cache
     for (int i = 0; i < rows; ++i) {
+        if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows);
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};

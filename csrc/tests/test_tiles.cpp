@@ -303,6 +303,19 @@ void test_matmul(const Implementation& isa, const Data<T>& x, const Data<T>& y, 
     if (symmetric) check(by_groups(p, isa) == product, "groups", isa.name, x.n, y.n, x.d);
 }
 
+// Sums of squares are those of the plain loop, whose squares are rounded before they are added, bit by bit.
+template <class T>
+void test_square_sums(const Implementation& isa, const Data<T>& x) {
+    std::vector<double> sums(static_cast<std::size_t>(x.n)), plain(sums);
+    tiles_of<T>(*isa.tiles()).square_sums(x.values.data(), x.ld, x.n, x.d, sums.data());
+    for (int64_t i = 0; i < x.n; ++i)
+        for (int64_t k = 0; k < x.d; ++k) {
+            const volatile double square = x.at(i, k) * x.at(i, k);
+            plain[static_cast<std::size_t>(i)] += square;
+        }
+    check(sums == plain, "square sums", isa.name, x.n, 0, x.d);
+}
+
 // Tasks are all pairs of blocks, each once, and know how many before them add to their blocks.
 void test_turns(int64_t groups, int64_t of) {
     const int64_t blocks = groups * of;
@@ -338,6 +351,8 @@ void test_all(const Implementation& isa) {
                                  {97, 193, 10}, {100, 385, 5}, {13, 50, 300}};
     for (const auto& [n, m, d] : shapes) {
         const Data<T> x(n, d, 0, 1), y(m, d, 2, 2);
+        test_square_sums<T>(isa, x);
+        test_square_sums<T>(isa, y);
         for (const bool streams : {false, true}) {
             test_profile<T>(isa, x, y, false, streams);
             test_profile<T>(isa, y, y, true, streams);
