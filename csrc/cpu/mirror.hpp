@@ -23,10 +23,10 @@ struct Mirror {
     int64_t ld, i0, rows, j0, columns;
     bool first, last;
     int which;
-    T* scratch;           // kMirrorScratch
-    int64_t next, ready;  // columns that are transposed, and next lines like those of most
-    const T* from;        // of the first of these
-    T* to;
+    T* scratch;                   // kMirrorScratch
+    int64_t next = 0, ready = 0;  // columns that are transposed, and next lines like those of most
+    const T* from = nullptr;      // of the first of these
+    T* to = nullptr;
 
     T* turned(int64_t j) const { return scratch + j % (2 * kSide<T>)*kTurned<T> + kLineNumbers<T>; }
     T* carry(int64_t j) const { return scratch + 2 * kSide<T> * kTurned<T> + j * kLineNumbers<T>; }

@@ -28,16 +28,9 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                   int64_t width, T* const (&dest)[2], const int64_t (&ld)[2],
                   Mirror<T>* waiting = nullptr) {
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
-    const int panels = static_cast<int>(Scratch<T>::panels(width));
-    const auto multiply = [&](int64_t count, int first, int end) {
-        multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, static_cast<int>(count), s.packed, first, end,
-                         p.d, s.products, kTileColumns<T>);
-    };
-    int panel = static_cast<int>(below > 0 ? below / kPanel<T> : 0);
-    const auto needed = [&] { return (panel + 1) * kPanel<T> - below; };  // rows that begin in it
-    for (; p.symmetric && panel < panels && needed() < rows; ++panel)
-        multiply(needed(), panel, panel + 1);
-    multiply(rows, panel, panels);
+    multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, s.packed,
+                     static_cast<int>(below > 0 ? below / kPanel<T> : 0),
+                     static_cast<int>(Scratch<T>::panels(width)), p.d, s.products, kTileColumns<T>);
     pack_rows<T>(p, i0, rows, s);
     const auto pairs = [&](int i, int64_t j) {
         return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
