@@ -69,6 +69,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
     constexpr int64_t kSent = kWidth > kLineNumbers<T> ? kWidth / kLineNumbers<T> : 1;
+    constexpr bool kBetween = sizeof(Vec<T>) >= 32;  // short groups do not pay for it
     constexpr int kEvery = kTileColumns<T> / kWidth, kMirrored = kTileColumns<T> / kTileRows;
     int due = 0;  // of kMirrored columns to be mirrored for each row, times kEvery
     for (int i = 0; i < rows; ++i) {
@@ -82,6 +83,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                 map_neuron<T>(pairs(i, j), s.factors + j, out, wanted);
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, wanted);
+            if constexpr (!kBetween) continue;
             for (Lines<T>& before : lines) before.send(kSent);
             if (!waiting || (due += kMirrored) < kEvery) continue;
             due -= kEvery;
