@@ -1,7 +1,7 @@
 // The scratch memory of a thread, and what is packed into it.
 #pragma once
 
-#include "cpu/keep.hpp"
+#include "cpu/mirror.hpp"
 #include "cpu/product.hpp"
 #include "cpu/sector_numbers.hpp"
 #include "formulas/pair_maps.hpp"
@@ -34,6 +34,7 @@ bool is_staged(const Problem<T>& p) {
 template <class T>
 struct Scratch {
     T *sums, *packed, *products, *values, *factors, *columns, *rows, *packed_v, *turned_v;
+    T *other_products, *other_values, *mirror[2];  // of symmetric problems: tiles that are mirrored
     T *sector_columns, *sector_rows;
     T* known;  // 1 where columns, and then rows, have the numbers of the layers that few pairs ask for
 
@@ -62,6 +63,11 @@ struct Scratch {
             r.known = take(kTileColumns<T> + kTileRows);
         }
         if (p.v || is_staged(p)) r.values = take(tile);
+        if (p.symmetric && !p.v && (p.rounded || p.streams)) {
+            r.other_products = take(tile);
+            r.other_values = take(tile);
+            for (T*& scratch : r.mirror) scratch = take(kMirrorScratch<T>);
+        }
         if (p.v) {
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);
             r.turned_v = take(p.u ? p.columns * kTileRows : 0);

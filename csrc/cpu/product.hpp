@@ -13,8 +13,8 @@ namespace {
 // Rows of the register tile: kRows * kVecs accumulators, of 32 registers or, in the last line, of 16.
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 constexpr int kRows = 8;
-#elif defined( \
-    NTK_NEON)  // whose instructions take the left number from a register: one for each row
+#elif defined(NTK_NEON)
+// whose instructions take the left number from a register: one for each row
 constexpr int kRows = 6;
 #else
 constexpr int kRows = 4;

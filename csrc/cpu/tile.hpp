@@ -5,22 +5,28 @@
 
 namespace {
 
-// Takes row i of a finished tile, whose columns before `first` are left of the diagonal, from scratch memory.
+// Takes row i of a finished tile, whose columns before `first` are left of the diagonal, from scratch memory, but
+// for the lines that are to be sent.
 template <class T>
 NTK_FN void keep_tile_row(const Problem<T>& p, T* const (&dest)[2], const int64_t (&ld)[2], int i,
-                          int rows, int64_t i0, int64_t j0, int64_t first, int64_t width) {
+                          int rows, int64_t i0, int64_t j0, int64_t first, int64_t width,
+                          Lines<T> (&lines)[2]) {
     for (int which = 0; which < 2; ++which) {
         if (!dest[which] || first >= width) continue;
+        lines[which].send(lines[which].count);
         if (i + kAhead < rows) ask_for_row(p, which, i0 + i + kAhead, j0 + first, width - first);
-        keep_row(p, which, dest[which] + i * ld[which] + first, i0 + i, j0 + first, width - first);
+        lines[which] = keep_row(p, which, dest[which] + i * ld[which] + first, i0 + i, j0 + first,
+                                width - first);
     }
 }
 
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
-// that corner; of a symmetric problem only the columns from the diagonal on.
+// that corner; of a symmetric problem only the columns from the diagonal on. Meanwhile those of
+// the tile before, `waiting`, are mirrored.
 template <class T>
 void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
-                  int64_t width, T* const (&dest)[2], const int64_t (&ld)[2]) {
+                  int64_t width, T* const (&dest)[2], const int64_t (&ld)[2],
+                  Mirror<T>* waiting = nullptr) {
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
     const auto multiply = [&](int from, int to) {
         const int64_t i = i0 + from, before = below + from > 0 ? below + from : 0;
@@ -35,10 +41,12 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     const auto at = [&](int which, int64_t i, int64_t j) {
         return dest[which] ? dest[which] + i * ld[which] + j : nullptr;
     };
+    const bool staged = is_staged(p);
     const auto window = [&](int i, int64_t j) {
         const int64_t first = below + i - j;
         return Window{first > 0 ? first : 0, width - j};
     };
+    Lines<T> lines[2];
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
         multiply(0, rows);
         pack_rows<T>(p, i0, rows, s);
@@ -60,26 +68,37 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                               window(i, j));
             }
         }
-        for (int i = 0; is_staged(p) && i < rows; ++i)
-            keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width);
+        for (int i = 0; staged && i < rows; ++i)
+            keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width, lines);
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
     constexpr int kStep = kRowsOutside ? kRows : kTileRows;  // products stay in the first cache
+    constexpr int64_t kSent = kWidth > kLineNumbers<T> ? kWidth / kLineNumbers<T> : 1;
+    constexpr bool kBetween = sizeof(Vec<T>) >= 32;  // short groups do not pay for it
+    constexpr int kEvery = kTileColumns<T> / kWidth, kMirrored = kTileColumns<T> / kTileRows;
+    int due = 0;  // of kMirrored columns to be mirrored for each row, times kEvery
     for (int i = 0; i < rows; ++i) {
         if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows);
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};
+            const Window wanted = staged ? Window{0, kWidth} : window(i, j);  // there is room
             if (p.radial)
-                map_radial<T>(pairs(i, j), s.factors + j, out, window(i, j));
+                map_radial<T>(pairs(i, j), s.factors + j, out, wanted);
             else if (p.neuron)
-                map_neuron<T>(pairs(i, j), s.factors + j, out, window(i, j));
+                map_neuron<T>(pairs(i, j), s.factors + j, out, wanted);
             else
-                map_profile<T>(pairs(i, j), s.factors + j, out, window(i, j));
+                map_profile<T>(pairs(i, j), s.factors + j, out, wanted);
+            if constexpr (!kBetween) continue;
+            for (Lines<T>& before : lines) before.send(kSent);
+            if (!waiting || (due += kMirrored) < kEvery) continue;
+            due -= kEvery;
+            for (int which = 0; which < 2; ++which) send_column<T>(p, waiting[which]);
         }
-        if (is_staged(p)) keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width);
+        if (staged) keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width, lines);
     }
+    for (Lines<T>& rest : lines) rest.send(rest.count);
 }
 
 // ---- tasks -------------------------------------------------------------------------------------
@@ -109,16 +128,14 @@ void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
 }
 
-// Scratch memory for results: a row, again and again, or all of the tile, where it takes the place of the products.
+// Scratch memory for results: that of the products, whose place the first of them takes.
 template <class T>
 void stage(const Problem<T>& p, const Scratch<T>& s, T* (&dest)[2], int64_t (&ld)[2]) {
     const bool wanted[2] = {p.out[0] || (p.rounded && !p.use_second),
                             p.out[1] || (p.rounded && p.use_second)};
-    const bool all = p.symmetric || p.layers;
-    ld[0] = ld[1] = all ? kTileColumns<T> : 0;
-    T* const first = all ? s.products : s.values + kTileColumns<T>;
-    dest[0] = wanted[0] ? first : nullptr;
-    dest[1] = !wanted[1] ? nullptr : wanted[0] ? s.values : first;
+    ld[0] = ld[1] = kTileColumns<T>;
+    dest[0] = wanted[0] ? s.products : nullptr;
+    dest[1] = !wanted[1] ? nullptr : wanted[0] ? s.values : s.products;
 }
 
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
@@ -133,6 +150,7 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
         pack_columns<T>(p, j0, s);
         *packed = block;
     }
+    Mirror<T> waiting[2]{};
     for (int64_t i0 = begin; i0 < end && !*p.cancelled; i0 += kTileRows) {
         if (p.symmetric && i0 >= j1) break;
         const int rows = static_cast<int>(smaller(kTileRows, end - i0));
@@ -140,10 +158,28 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
                       p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
         int64_t ld[2] = {p.ldo[0], p.ldo[1]};
         if (is_staged(p)) stage<T>(p, s, dest, ld);
-        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, ld);
-        for (int which = 0; p.symmetric && which < 2; ++which)
-            if (dest[which]) mirror<T>(p, which, dest[which], ld[which], i0, rows, j0, j1 - j0);
+        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, ld, p.symmetric ? waiting : nullptr);
+        for (int which = 0; p.symmetric && which < 2; ++which) {
+            if (!dest[which]) continue;
+            finish_mirror<T>(p, waiting[which]);
+            waiting[which] = {dest[which],
+                              ld[which],
+                              i0,
+                              rows,
+                              j0,
+                              j1 - j0,
+                              p.rounded || i0 == begin,
+                              p.rounded || i0 + rows == end,
+                              which,
+                              s.mirror[which]};
+            if (!is_staged(p) || p.layers) finish_mirror<T>(p, waiting[which]);
+        }
+        if (s.other_products) {
+            std::swap(s.products, s.other_products);
+            std::swap(s.values, s.other_values);
+        }
     }
+    for (Mirror<T>& rest : waiting) finish_mirror<T>(p, rest);
     if (p.streams) drain();
 }
 

@@ -156,6 +156,7 @@ NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[
                 u[k] < Vec<T>{} ? broadcast(p.refine_below[1]) : broadcast(p.refine_below[0]);
             const std::uint64_t close = mask_below<T>(v[k], own);
             patch<T>(pairs, k * kLanes<T>, close, v[k], [&](int64_t j) {
+                if (!kOnePair && x == p.y + j * p.ldy) return T(0);  // the diagonal
                 const T ratio = p.norm_x[pairs.i] / p.norm_y[j];
                 const bool back = signs[j - pairs.j - k * kLanes<T>] < 0;
                 return half_angle_from_differences<T>(x, p.y + j * p.ldy, p.d, p.norm_x[pairs.i],
