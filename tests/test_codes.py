@@ -30,7 +30,8 @@ def test_codes_are_the_same(compiled: ModuleType, enum: type[IntEnum]) -> None:
 def test_sizes_and_limits_are_the_same(compiled: ModuleType) -> None:
     found = compiled.codes()
     assert found["sizes"] == {
-        name: getattr(codes, name) for name in ("SLOTS", "PIECES", "RATES", "MOVES", "DIRECTIONS")
+        name: getattr(codes, name)
+        for name in ("SLOTS", "PIECES", "MIDDLE_BYTES", "RATES", "MOVES", "DIRECTIONS")
     }
     names = ("REFINE_LAYERS", "REFINE_SPHERE", "REFINE_DISTANCE", "NEAR_TANGENT")
     assert found["limits"] == {name: getattr(codes, name) for name in names}

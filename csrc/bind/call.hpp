@@ -33,8 +33,8 @@ template <class T>
 using ProfileTable = py::array_t<T, py::array::c_style>;
 
 template <class T>
-Aligned<T> aligned_table(const ProfileTable<T>& table, const char* message) {
-    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == 2 * kPieces, message);
+Aligned<T> aligned_table(const ProfileTable<T>& table, int columns, const char* message) {
+    expect(table.ndim() == 2 && table.shape(0) >= 1 && table.shape(1) == columns, message);
     const auto size = static_cast<std::size_t>(table.size());
     Aligned<T> copy = aligned<T>(size);
     std::copy_n(table.data(), size, copy.get());
@@ -46,12 +46,16 @@ ProfileHolder<T> make_profile(const ProfileTable<T>& table, int sub_bits, std::a
                               std::array<T, 2> base, double degree, double scale,
                               std::array<T, 2> refine_below,
                               const std::optional<ProfileTable<T>>& middle, T middle_rate,
-                              T middle_from) {
+                              std::array<T, 2> middle_ends, int inner_degree) {
     expect(sub_bits >= 0 && sub_bits <= 3, "sub_bits: expected 0 to 3");
     ProfileHolder<T> holder;
-    holder.table = aligned_table<T>(table, "table: expected shape (degree + 1, 16)");
+    holder.table = aligned_table<T>(table, 2 * kPieces, "table: expected shape (degree + 1, 16)");
     if (middle)
-        holder.middle = aligned_table<T>(*middle, "middle: expected shape (degree + 1, 16)");
+        holder.middle =
+            aligned_table<T>(*middle, kMiddleColumns<T>, "middle: expected rows of 128 bytes");
+    const int middle_degree = middle ? static_cast<int>(middle->shape(0)) - 1 : 0;
+    expect(inner_degree >= 0 && inner_degree <= middle_degree,
+           "inner_degree: expected 0 to the degree of the middle table");
     holder.view = {static_cast<int>(table.shape(0)) - 1,
                    sub_bits,
                    {stretch[0], stretch[1]},
@@ -59,9 +63,10 @@ ProfileHolder<T> make_profile(const ProfileTable<T>& table, int sub_bits, std::a
                    static_cast<T>(scale),
                    holder.table.get(),
                    holder.middle.get(),
-                   middle ? static_cast<int>(middle->shape(0)) - 1 : 0,
+                   middle_degree,
+                   inner_degree,
                    middle_rate,
-                   middle_from};
+                   {middle_ends[0], middle_ends[1]}};
     holder.degree = degree;
     holder.refine_below = refine_below;
     return holder;

@@ -57,6 +57,7 @@ py::dict codes() {
         {{"PRODUCT", Answer::kProduct}, {"RELU", Answer::kRelu}, {"STEP", Answer::kStep}});
     found["sizes"] = named<int>({{"SLOTS", kSlots},
                                  {"PIECES", kPieces},
+                                 {"MIDDLE_BYTES", kMiddleBytes},
                                  {"RATES", kRates},
                                  {"MOVES", kMoves},
                                  {"DIRECTIONS", kDirections}});

@@ -231,11 +231,11 @@ void bind_gram_dtype(py::module_& m, const std::string& suffix) {
         .def(py::init(&make_profile<T>), py::arg("table").noconvert(), py::arg("sub_bits"),
              py::arg("stretch"), py::arg("base"), py::arg("degree"), py::arg("scale"),
              py::arg("refine_below"), py::arg("middle").none(true).noconvert(),
-             py::arg("middle_rate"), py::arg("middle_from"));
+             py::arg("middle_rate"), py::arg("middle_ends"), py::arg("inner_degree"));
     py::class_<NeuronHolder<T>>(m, ("Neuron" + suffix).c_str(), py::module_local())
         .def(py::init(&make_neuron<T>), py::arg("kind"), py::arg("table").noconvert(),
              py::arg("scale"), py::arg("degree"));
-    py::class_<SectorsHolder<T>>(m, (std::string("Sectors") + suffix).c_str(), py::module_local())
+    py::class_<SectorsHolder<T>>(m, ("Sectors" + suffix).c_str(), py::module_local())
         .def(py::init(&make_sectors<T>), py::arg("table").noconvert(), py::arg("sign").noconvert(),
              py::arg("terms"), py::arg("angles"), py::arg("weight"), py::arg("bias"),
              py::arg("low"), py::arg("high"), py::arg("second"));

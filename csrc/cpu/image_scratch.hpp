@@ -2,6 +2,7 @@
 #pragma once
 
 #include "formulas/image_walk.hpp"
+#include "formulas/lookup.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

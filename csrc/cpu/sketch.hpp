@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/hadamard.hpp"
+#include "formulas/lookup.hpp"
 
 namespace {  // internal linkage: see simd.hpp
 

@@ -131,11 +131,17 @@ NTK_FN void squared_distances(const Pairs<T>& pairs, Vec<T> (&total)[kGroup],
     }
 }
 
-// u and v = (1-|u|)/2 of kGroup vectors; pairs too close to +-1 are recomputed from differences.
+// u of kGroup vectors; of a row of zeros see angles_of.
 template <class T>
-NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[kGroup]) {
+NTK_FN void cosines(const Pairs<T>& pairs, Vec<T> (&u)[kGroup]) {
+    const T inverse = pairs.problem.inverse_x[pairs.i];
+    for (int k = 0; k < kGroup; ++k) u[k] = load<T>(pairs.product + k * kLanes<T>) * inverse;
+}
+
+// v = (1-|u|)/2 of kGroup vectors, from differences where pairs are too close to +-1.
+template <class T>
+NTK_FN void angles_of(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[kGroup]) {
     const Problem<T>& p = pairs.problem;
-    const T inverse = p.inverse_x[pairs.i];
     if (p.norm_x[pairs.i] == 0) [[unlikely]] {
         zero_row<T>(pairs, u, v);
         return;
@@ -143,7 +149,6 @@ NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[
     const T limit = max2(p.refine_below[0], p.refine_below[1]);
     std::uint64_t any = 0;
     for (int k = 0; k < kGroup; ++k) {
-        u[k] = load<T>(pairs.product + k * kLanes<T>) * inverse;
         v[k] = max2(T(0.5) - T(0.5) * abs2(u[k]), Vec<T>{});
         any |= mask_below<T>(v[k], broadcast(limit));
     }
@@ -164,6 +169,13 @@ NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[
             });
         }
     }
+}
+
+// u and v of kGroup vectors.
+template <class T>
+NTK_FN void half_angles(const Pairs<T>& pairs, Vec<T> (&u)[kGroup], Vec<T> (&v)[kGroup]) {
+    cosines<T>(pairs, u);
+    angles_of<T>(pairs, u, v);
 }
 
 }  // namespace

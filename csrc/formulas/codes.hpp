@@ -8,11 +8,12 @@
 
 namespace ntkfast {
 
-constexpr int kSlots = 4;       // states of a network that are saved at once
-constexpr int kRates = 2;       // numbers of a data row per layer that derivatives take,
-constexpr int kMoves = 8;       // and per layer and direction: see row_rates.hpp
-constexpr int kDirections = 8;  // in which layers are differentiated at once
-constexpr int kPieces = 8;      // of a profile, on either side of the right angle
+constexpr int kSlots = 4;          // states of a network that are saved at once
+constexpr int kRates = 2;          // numbers of a data row per layer that derivatives take,
+constexpr int kMoves = 8;          // and per layer and direction: see row_rates.hpp
+constexpr int kDirections = 8;     // in which layers are differentiated at once
+constexpr int kPieces = 8;         // of a profile, on either side of the right angle
+constexpr int kMiddleBytes = 128;  // of a row of its middle table
 
 // Pairs are recomputed from their differences where (1 - |cos|)/2 is below these: of layer maps, which
 // amplify small angles, and of radial kernels of directions. A profile brings its own limits.

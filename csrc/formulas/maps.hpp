@@ -5,6 +5,10 @@
 
 namespace ntkfast {
 
+// Columns of the middle table: two vectors of 64 bytes, of which one instruction takes numbers.
+template <class T>
+constexpr int kMiddleColumns = kMiddleBytes / sizeof(T);
+
 // A kernel |x|^p |y|^p k(u) compiled to 16 polynomials: 8 pieces in s = sqrt((1-u)/2) for u >= 0
 // and 8 in sqrt((1+u)/2) for u < 0. With t = 1 + stretch*s the piece is picked by the exponent and
 // the first `sub_bits` mantissa bits of t, and the variable is the distance to its left edge, so
@@ -17,11 +21,12 @@ struct Profile {
     T stretch[2], base[2], scale;
     const T* table;  // [degree + 1][16], highest power first
 
-    // The same k in u itself where (1 - |u|)/2 is at least `middle_from`, or null: the pieces are 1/rate
-    // wide around the multiples j/rate, in column j modulo 16, and the variable is rate u - j.
-    const T* middle;  // [middle_degree + 1][16]
-    int middle_degree;
-    T middle_rate, middle_from;
+    // The same k in u itself, or null: pieces 1/rate wide around the multiples j/rate, in column j modulo
+    // kMiddleColumns, and the variable is rate u - j. Up to |u| = ends[0] the highest powers have no
+    // coefficients down to inner_degree; ends[1] is where it ends.
+    const T* middle;  // [middle_degree + 1][kMiddleColumns]
+    int middle_degree, inner_degree;
+    T middle_rate, ends[2];
 };
 
 enum class Radius { kSphere, kEuclidean };

@@ -1,9 +1,9 @@
 // f(w.x): what a random neuron answers, the map of random features.
 #pragma once
 
+#include "formulas/lookup.hpp"
 #include "formulas/maps.hpp"
 #include "formulas/profile.hpp"
-#include "formulas/simd.hpp"
 
 namespace {
 

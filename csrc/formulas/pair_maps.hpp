@@ -48,15 +48,48 @@ NTK_FN void finish(const Pairs<T>& pairs, Vec<T> (&value)[kGroup], T scale, cons
     }
 }
 
+// Handed on by value: vectors whose address others know live in memory.
+template <class T>
+struct Group {
+    Vec<T> vector[kGroup];
+};
+
+// k(u) where some pairs may be close to u = +-1. The products may be gone: another profile took their place.
+template <class T>
+NTK_RARE Group<T> profile_by_angles(const Pairs<T>& pairs, const ntkfast::Profile<T>& profile,
+                                    Group<T> u) {
+    Vec<T> v[kGroup];
+    Group<T> value;
+    angles_of<T>(pairs, u.vector, v);
+    evaluate_profile<T>(profile, u.vector, v, value.vector);
+    return value;
+}
+
 template <class T>
 NTK_FN void map_profile(const Pairs<T>& pairs, const T* factors, T* const (&out)[2],
                         Window window) {
     Vec<T> u[kGroup], v[kGroup], value[kGroup];
-    half_angles<T>(pairs, u, v);
+    const bool zero = pairs.problem.norm_x[pairs.i] == 0;
+    if constexpr (kMiddle)
+        cosines<T>(pairs, u);
+    else
+        half_angles<T>(pairs, u, v);
     for (int which = 0; which < 2; ++which) {
         const auto* profile = pairs.problem.profile[which];
         if (!profile) break;
-        evaluate_profile<T>(*profile, u, v, value);
+        if constexpr (kMiddle) {
+            const int powers = zero ? -1 : middle_powers<T>(*profile, u);
+            if (powers < 0) [[unlikely]] {
+                Group<T> group;
+                for (int k = 0; k < kGroup; ++k) group.vector[k] = u[k];
+                group = profile_by_angles<T>(pairs, *profile, group);
+                for (int k = 0; k < kGroup; ++k) value[k] = group.vector[k];
+            } else {
+                evaluate_middle<T>(*profile, powers, u, value);
+            }
+        } else {
+            evaluate_profile<T>(*profile, u, v, value);
+        }
         finish<T>(pairs, value, profile->scale, factors, out[which], window);
     }
 }

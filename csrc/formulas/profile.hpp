@@ -2,12 +2,13 @@
 #pragma once
 
 #include "formulas/exponential.hpp"
+#include "formulas/lookup.hpp"
 #include "formulas/maps.hpp"
 
 namespace {
 
 using ntkfast::kPieces;
-static_assert(2 * kPieces == 16, "Row16 fetches one row of the table");
+static_assert(2 * kPieces == 16, "Row fetches one row of the table");
 
 // Vectors in flight: hides the latency of the Horner chain.
 constexpr int kGroup = kOnePair ? 1 : 4;
@@ -20,11 +21,24 @@ constexpr bool kMiddle = true;
 constexpr bool kMiddle = false;
 #endif
 
-// value = p(rate u - nearest integer).
+// How many powers the middle table takes for pairs of cosines u, of which some may be outside it: then -1.
+// Pairs do not notice their neighbours: coefficients that are left out are zeros.
 template <class T>
-NTK_FN void evaluate_middle(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
+NTK_FN int middle_powers(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup]) {
+    if (!map.middle) return -1;
+    Vec<T> most = u[0];
+    for (int k = 1; k < kGroup; ++k) most = larger_size<T>(most, u[k]);
+    if (mask_below<T>(broadcast(map.ends[1]), most)) return -1;
+    return mask_below<T>(broadcast(map.ends[0]), most) ? map.middle_degree : map.inner_degree;
+}
+
+// value = p(rate u - nearest integer), of so many powers.
+template <class T>
+NTK_FN void evaluate_middle(const ntkfast::Profile<T>& map, int powers, const Vec<T> (&u)[kGroup],
                             Vec<T> (&value)[kGroup]) {
     constexpr T kRuler = sizeof(T) == 8 ? T(0x1.8p52) : T(0x1.8p23);  // sums with it are integers
+    constexpr int kColumns = ntkfast::kMiddleColumns<T>;
+    using Coefficients = Row<T, kColumns>;
     Vec<T> x[kGroup];
     IVec<T> piece[kGroup];
     for (int k = 0; k < kGroup; ++k) {
@@ -32,11 +46,11 @@ NTK_FN void evaluate_middle(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kG
         piece[k] = bits_of<T>(ruled);
         x[k] = u[k] * map.middle_rate - (ruled - kRuler);
     }
-    const T* row = map.middle;
-    const Row16<T> leading(row);
+    const T* row = map.middle + (map.middle_degree - powers) * kColumns;
+    const Coefficients leading(row);
     for (int k = 0; k < kGroup; ++k) value[k] = leading[piece[k]];
-    for (int c = 0; c < map.middle_degree; ++c) {
-        const Row16<T> coefficient(row += 2 * kPieces);
+    for (int c = 0; c < powers; ++c) {
+        const Coefficients coefficient(row += kColumns);
         for (int k = 0; k < kGroup; ++k) value[k] = value[k] * x[k] + coefficient[piece[k]];
     }
 }
@@ -60,10 +74,10 @@ NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
         piece[k] = ((bits >> shift) & (kPieces - 1)) | (back ? IVec<T>{} + kPieces : IVec<T>{});
     }
     const T* row = map.table;
-    const Row16<T> leading(row);
+    const Row<T> leading(row);
     for (int k = 0; k < kGroup; ++k) value[k] = leading[piece[k]];
     for (int c = 0; c < map.degree; ++c) {
-        const Row16<T> coefficient(row += 2 * kPieces);
+        const Row<T> coefficient(row += 2 * kPieces);
         for (int k = 0; k < kGroup; ++k) value[k] = value[k] * x[k] + coefficient[piece[k]];
     }
     for (int k = 0; k < kGroup; ++k) {
@@ -78,15 +92,15 @@ NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[k
 template <class T>
 NTK_RARE void evaluate_mixed(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
                              const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
-    const Vec<T> from = broadcast(map.middle_from);
+    evaluate_by_root<T>(map, u, v, value);
+    const Vec<T> end = broadcast(map.ends[1]);
     constexpr std::uint64_t kAll = (std::uint64_t(1) << kLanes<T>)-1;
     std::uint64_t outside = kAll;
-    for (int k = 0; k < kGroup; ++k) outside &= mask_below<T>(v[k], from);
-    evaluate_by_root<T>(map, u, v, value);
-    if (outside == kAll) return;
+    for (int k = 0; k < kGroup; ++k) outside &= mask_below<T>(end, abs2(u[k]));
+    if (!map.middle || outside == kAll) return;
     Vec<T> middle[kGroup];
-    evaluate_middle<T>(map, u, middle);
-    for (int k = 0; k < kGroup; ++k) value[k] = v[k] < from ? value[k] : middle[k];
+    evaluate_middle<T>(map, map.middle_degree, u, middle);
+    for (int k = 0; k < kGroup; ++k) value[k] = end < abs2(u[k]) ? value[k] : middle[k];
 }
 
 // k(u), by the table that serves the pair, whatever its neighbours are.
@@ -94,18 +108,14 @@ template <class T>
 NTK_FN void evaluate_profile(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],
                              const Vec<T> (&v)[kGroup], Vec<T> (&value)[kGroup]) {
     if constexpr (kMiddle) {
-        if (map.middle) {
-            const Vec<T> from = broadcast(map.middle_from);
-            std::uint64_t outside = 0;
-            for (int k = 0; k < kGroup; ++k) outside |= mask_below<T>(v[k], from);
-            if (outside)
-                evaluate_mixed<T>(map, u, v, value);
-            else
-                evaluate_middle<T>(map, u, value);
-            return;
-        }
+        const int powers = middle_powers<T>(map, u);
+        if (powers < 0)
+            evaluate_mixed<T>(map, u, v, value);
+        else
+            evaluate_middle<T>(map, powers, u, value);
+    } else {
+        evaluate_by_root<T>(map, u, v, value);
     }
-    evaluate_by_root<T>(map, u, v, value);
 }
 
 }  // namespace

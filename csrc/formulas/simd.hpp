@@ -219,6 +219,19 @@ NTK_FN V abs2(V a) {
     return a < V{} ? -a : a;
 }
 
+// The larger one of |a| and |b|.
+template <class T>
+NTK_FN Vec<T> larger_size(Vec<T> a, Vec<T> b) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm512_range_pd((__m512d)a, (__m512d)b, 0b1011);
+    else
+        return (Vec<T>)_mm512_range_ps((__m512)a, (__m512)b, 0b1011);
+#else
+    return max2(abs2(a), abs2(b));
+#endif
+}
+
 NTK_FN std::int64_t smaller(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
 NTK_FN std::int64_t larger(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
 NTK_FN std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -255,59 +268,6 @@ NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
     return a;
 #endif
 }
-
-// table[index] in every lane.
-template <class T>
-NTK_FN Vec<T> lookup(const T* table, IVec<T> index) {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm512_i64gather_pd((__m512i)index, table, 8);
-    else
-        return (Vec<T>)_mm512_i32gather_ps((__m512i)index, table, 4);
-#elif defined(__AVX2__)
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm256_i64gather_pd(table, (__m256i)index, 8);
-    else
-        return (Vec<T>)_mm256_i32gather_ps(table, (__m256i)index, 4);
-#else
-    Vec<T> v;
-    for (int k = 0; k < kLanes<T>; ++k) v[k] = table[index[k]];
-    return v;
-#endif
-}
-
-// One table row of 16 entries, fetched by the low four bits of each lane of `index`.
-template <class T>
-struct Row16 {
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-    Vec<T> low, high;  // float: `high` is unused
-    NTK_FN explicit Row16(const T* p) : low(load<T>(p)) {
-        if constexpr (sizeof(T) == 8) high = load<T>(p + 8);
-    }
-    NTK_FN Vec<T> operator[](IVec<T> index) const {
-        if constexpr (sizeof(T) == 8)
-            return (Vec<T>)_mm512_permutex2var_pd((__m512d)low, (__m512i)index, (__m512d)high);
-        else
-            return (Vec<T>)_mm512_permutexvar_ps((__m512i)index, (__m512)low);
-    }
-#else
-    const T* row;
-    NTK_FN explicit Row16(const T* p) : row(p) {}
-    NTK_FN Vec<T> operator[](IVec<T> index) const { return lookup<T>(row, index & 15); }
-#endif
-};
-#if defined(NTK_NEON)
-template <>
-struct Row16<float> {  // four registers, of which one instruction takes any bytes
-    uint8x16x4_t row;
-    NTK_FN explicit Row16(const float* p)
-        : row(vld1q_u8_x4(reinterpret_cast<const std::uint8_t*>(p))) {}
-    NTK_FN Vec<float> operator[](IVec<float> index) const {
-        const IVec<float> bytes = (index & 15) * 0x04040404 + 0x03020100;
-        return (Vec<float>)vqtbl4q_u8(row, (uint8x16_t)bytes);
-    }
-};
-#endif
 
 // Bit k is set where lane k of a is below lane k of b.
 template <class T>
@@ -355,16 +315,6 @@ template <class T>
 NTK_FN Vec<T> sqrt_lanes(Vec<T> a) {
     return root(a);
 }
-template <class T>
-NTK_FN T lookup(const T* table, IVec<T> index) {
-    return table[index];
-}
-template <class T>
-struct Row16 {
-    const T* row;
-    NTK_FN explicit Row16(const T* p) : row(p) {}
-    NTK_FN T operator[](IVec<T> index) const { return row[index & 15]; }
-};
 template <class T>
 NTK_FN std::uint64_t mask_below(T a, T b) {
     return a < b;

@@ -83,7 +83,7 @@ double kappa0(double u) { return 1 - std::acos(u) / kPi; }
 double kappa1(double u) { return (std::sqrt(1 - u * u) + (kPi - std::acos(u)) * u) / kPi; }
 
 // k(u) = 1 - s on u >= 0 and c on u < 0, s and c the roots of (1 - |u|)/2: one linear polynomial. With
-// another table for v >= 1/5, which not all sets use, u itself there: each pair has its own.
+// another table for |u| <= 3/5, which not all sets use, u itself there: each pair has its own.
 template <class T>
 void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric,
                   bool streams) {
@@ -91,17 +91,18 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
     T* aligned =
         table.data() + (64 - reinterpret_cast<std::uintptr_t>(table.data()) % 64) / sizeof(T) % 16;
     for (int k = 0; k < 16; ++k) aligned[k] = 0, aligned[16 + k] = k < 8 ? T(-1) : T(1);
-    Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, T(1), aligned, nullptr, 0, 0, 0};
-    std::vector<T> middle(32);
-    for (int j = -7; j <= 7; ++j)
-        middle[static_cast<std::size_t>(j & 15)] = T(0.125),
-                                            middle[static_cast<std::size_t>(16 + (j & 15))] =
-                                                static_cast<T>(j) / 8;
-    const double from = 0.2;
+    Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, T(1), aligned, nullptr, 0, 0, 0, {}};
+    constexpr int columns = ntkfast::kMiddleColumns<T>;
+    std::vector<T> middle(2 * columns);
+    for (int j = -7; j <= 7; ++j) {
+        const auto at = static_cast<std::size_t>(j & (columns - 1));
+        middle[at] = T(0.125), middle[columns + at] = static_cast<T>(j) / 8;
+    }
+    const double end = 0.6;
     const bool has_middle = streams && std::string(isa.name) == "x86_64_v4";
     if (streams)
-        profile.middle = middle.data(), profile.middle_degree = 1, profile.middle_rate = T(8),
-        profile.middle_from = static_cast<T>(from);
+        profile.middle = middle.data(), profile.middle_degree = profile.inner_degree = 1,
+        profile.middle_rate = T(8), profile.ends[0] = T(0.3), profile.ends[1] = static_cast<T>(end);
     Problem<T> p = problem_of(x, y);
     p.profile[0] = p.profile[1] = &profile;
     p.symmetric = symmetric;
@@ -119,9 +120,9 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
             const double found = out[static_cast<std::size_t>(i * ld + j)];
             const double u = j < y.n ? cosine(x, i, y, j) : 0;
             const double v = std::sqrt((1 - std::fabs(u)) / 2);
-            const bool inside = has_middle && v * v > from;
+            const bool inside = has_middle && std::fabs(u) < end;
             const double wanted = j >= y.n ? -7 : inside ? u : u >= 0 ? 1 - v : v;
-            if (has_middle && j < y.n && std::fabs(v * v - from) < 1e-5) continue;
+            if (has_middle && j < y.n && std::fabs(std::fabs(u) - end) < 1e-5) continue;
             // the double loop itself loses the angle, by 1e-16 / v, where refinement keeps it
             good &= std::fabs(found - wanted) <= tolerance + 4e-15 / std::fmax(v, 1e-8);
             good &= j >= y.n || found == second[static_cast<std::size_t>(i * y.n + j)];

@@ -56,7 +56,8 @@ class Profilef32:
         refine_below: _Pair,
         middle: _F32 | None,
         middle_rate: _Float,
-        middle_from: _Float,
+        middle_ends: _Pair,
+        inner_degree: _Int,
     ) -> None: ...
 
 class Neuronf32:
@@ -180,7 +181,8 @@ class Profilef64:
         refine_below: _Pair,
         middle: _F64 | None,
         middle_rate: _Float,
-        middle_from: _Float,
+        middle_ends: _Pair,
+        inner_degree: _Int,
     ) -> None: ...
 
 class Neuronf64:

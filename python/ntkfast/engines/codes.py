@@ -15,7 +15,8 @@ RATES = 2  # numbers of a data row per layer that derivatives take,
 MOVES = 8  # and per layer and direction,
 DIRECTIONS = 8  # of which this many are done at once
 PIECES = 8  # of a profile, on either side of the right angle
-MIDDLE_RATE = 8.75  # pieces of its middle table in a unit of the cosine
+MIDDLE_BYTES = 128  # of a row of its middle table
+MIDDLE_DENSITY = 0.546875  # pieces in a unit of the cosine, over the columns of that table
 SECTOR_UNIT = 64  # numbers of a row that a table of sectors has together: whole vectors of any kind
 
 # Pairs are recomputed from their differences where (1 - abs(cos))/2 is below these: of layer maps,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray, Rows, Weights
-from ntkfast.engines.codes import MIDDLE_RATE, SECTOR_UNIT, Answer, NeuronKind
+from ntkfast.engines.codes import MIDDLE_DENSITY, SECTOR_UNIT, Answer, NeuronKind
 from ntkfast.engines.maps import (
     ImagePlan,
     LayerMap,
@@ -351,8 +351,9 @@ def _compiled(core: Any, plan: Map) -> Any:
         plan.scale,
         plan.refine_below,
         plan.middle,
-        MIDDLE_RATE,
-        plan.middle_from,
+        0.0 if plan.middle is None else MIDDLE_DENSITY * plan.middle.shape[1],
+        plan.middle_ends,
+        plan.inner_degree,
     )
 
 

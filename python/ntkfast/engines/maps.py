@@ -30,12 +30,14 @@ class ProfileMap:
         Homogeneity in each input, and the value k is normalised by.
     error : float
         Largest error of k on the check points, with k(1) = 1, arithmetic in the map's dtype.
-    middle : (c + 1, 16) array or None
-        The same k where (1 - abs(u))/2 is at least `middle_from`, for engines that save a square
-        root by it: with t = MIDDLE_RATE u and j the integer nearest to t, column j modulo 16 has
-        the coefficients in t - j, highest power first.
-    middle_from : float
-        See `middle`.
+    middle : (c + 1, w) array or None
+        The same k up to abs(u) = middle_ends[1], for engines that save a square root by it: with
+        t = MIDDLE_DENSITY w u and j the integer nearest to t, column j modulo w has the
+        coefficients in t - j, highest power first; w is MIDDLE_BYTES numbers.
+    middle_ends : pair of float
+        Up to the first one its powers above `inner_degree` are zeros; where it ends.
+    inner_degree : int
+        See `middle_ends`.
     """
 
     table: FloatArray
@@ -47,7 +49,8 @@ class ProfileMap:
     scale: float
     error: float
     middle: FloatArray | None = None
-    middle_from: float = 0.0
+    middle_ends: tuple[float, float] = (0.0, 0.0)
+    inner_degree: int = 0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ntkfast.arrays.collections import FloatArray
-from ntkfast.engines.codes import MIDDLE_RATE, PIECES
+from ntkfast.engines.codes import MIDDLE_BYTES, MIDDLE_DENSITY, PIECES
 from ntkfast.engines.maps import ProfileMap
 
 # Extended precision where the platform has it; the curves keep the dtype they are given.
@@ -39,7 +39,9 @@ GOOD_DEGREE = {F32: 8, F64: 17}  # a layout that reaches this is not searched fu
 # Octaves of t that eight pieces of 2^sub_bits per octave can cover.
 OCTAVES = {3: (1,), 2: (2,), 1: (3, 4), 0: (5, 6, 8)}
 CHECKED = 13  # points of a piece on which a profile is compared with its curve
-MIDDLE_END = 0.85  # |u| up to which the middle table serves: below (15/2) / MIDDLE_RATE
+# |u| where the middle table ends, and the part of it with fewer powers.
+MIDDLE_END = {F32: 0.88, F64: 0.85}
+INNER_END = 0.5
 MIDDLE_DEGREE = {F32: 10, F64: 20}  # at most: beyond, the square root costs less
 TIP = np.array([1e-5, 2e-5], Real)  # distances from the spike that tell its scale
 SPIKE = 1.0  # octaves wanted: log2(1 + S_MAX SPIKE |g'/g|)
@@ -342,30 +344,33 @@ def _with_middle(profile: ProfileMap, sampled: Sampled, top: float) -> ProfileMa
         k[~back] = base[0] + s[~back] * sampled.near.at(s[~back])
         return k
 
-    angle, j = _angles(MIDDLE_DEGREE[dtype] + 4), np.arange(1 - PIECES, PIECES)
-    coefficients = interpolated(exact((j[:, None] + np.cos(angle) / 2) / MIDDLE_RATE))
+    columns = MIDDLE_BYTES // dtype.itemsize
+    rate, j = MIDDLE_DENSITY * columns, np.arange(1 - columns // 2, columns // 2)
+    nodes = j[:, None] + np.cos(_angles(MIDDLE_DEGREE[dtype] + 4)) / 2
+    coefficients = interpolated(exact(nodes / rate))
     tail = np.cumsum(np.abs(coefficients[:, ::-1]), axis=1)[:, ::-1]
-    count = int(np.max(np.sum(tail > np.finfo(dtype).eps / 6, axis=1)))
+    counts = np.sum(tail > np.finfo(dtype).eps / 6, axis=1)
+    count, inner = np.max(counts), np.abs(j) - 0.5 <= INNER_END * rate
     if not 0 < count <= MIDDLE_DEGREE[dtype] + 1:
         return profile
-    table = np.zeros((count, 2 * PIECES), dtype)
+    coefficients[inner, (inner_count := max(np.max(counts[inner]), 1)) :] = 0
+    table = np.zeros((count, columns), dtype)
     powers = _powers(count - 1) * Real(2) ** np.arange(count)  # of 2 x
     table[:, j] = np.dot(coefficients[:, :count], powers).T[::-1]
-    start = max((1 - MIDDLE_END) / 2, *profile.refine_below)
-    profile = replace(profile, middle=table, middle_from=start)
-    u = np.linspace(2 * start - 1, 1 - 2 * start, 8 * CHECKED).astype(dtype)
-    error = np.max(np.abs(evaluate_middle(profile, u) - exact(u.astype(Real))))
-    return replace(profile, error=max(profile.error, float(error)))
+    ends = INNER_END, min(MIDDLE_END[dtype], 1 - 2 * max(profile.refine_below))
+    u = np.linspace(-ends[1], ends[1], 8 * CHECKED).astype(dtype)
+    error = float(np.max(np.abs(evaluate_middle(table, u) - exact(u.astype(Real)))))
+    profile = replace(profile, error=max(profile.error, error))
+    return replace(profile, middle=table, middle_ends=ends, inner_degree=int(inner_count) - 1)
 
 
-def evaluate_middle(profile: ProfileMap, u: FloatArray) -> FloatArray:
-    """Return k at cosines that the middle table serves, as the compiled engine does."""
-    assert profile.middle is not None
-    t = u.astype(Real) * MIDDLE_RATE
+def evaluate_middle(table: FloatArray, u: FloatArray) -> FloatArray:
+    """Return k at cosines that a middle table serves, as the compiled engine does."""
+    t = u.astype(Real) * (MIDDLE_DENSITY * table.shape[1])
     place = np.rint(t).astype(np.intp)
     x = (t - place).astype(u.dtype)  # rounded once
-    value = profile.middle[0][place]
-    for row in profile.middle[1:]:
+    value = table[0][place]
+    for row in table[1:]:
         value = value * x + row[place]
     return np.asarray(value)
 
