@@ -120,9 +120,11 @@ void run(Problem<T>& problem, const InstructionSet& set, int threads, Poll poll)
     }
     const double numbers = static_cast<double>(problem.n) * static_cast<double>(problem.m);
     problem.streams |= !problem.v && numbers * sizeof(T) >= kStreamedBytes;
-    // Small tasks where there are few, so that threads end together; results do not depend on it.
+    // Small tasks where there are few, so that threads end together; results do not depend on it. Fewer
+    // of symmetric problems: a tile is mirrored while the next one of the same task is computed.
+    const std::int64_t enough = problem.symmetric ? 16 : 64;
     problem.rows = kTaskRows;
-    while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < 64 * threads)
+    while (threads > 1 && problem.rows % 192 == 0 && tiles.tasks(problem) < enough * threads)
         problem.rows /= 2;
     const std::int64_t tasks = tiles.tasks(problem), size = tiles.scratch(problem);
     Flag cancelled;

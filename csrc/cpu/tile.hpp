@@ -28,8 +28,10 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                   int64_t width, T* const (&dest)[2], const int64_t (&ld)[2],
                   Mirror<T>* waiting = nullptr) {
     const int64_t below = p.symmetric ? i0 - j0 : -kTileRows;  // columns left of the diagonal
-    const auto multiply = [&](int from, int to) {
-        const int64_t i = i0 + from, before = below + from > 0 ? below + from : 0;
+    // Maps take `unit` columns at once: also those before the diagonal need products, since what is left
+    // there of other tiles may look like equal rows, which take long.
+    const auto multiply = [&](int from, int to, int64_t unit) {
+        const int64_t i = i0 + from, before = below + from > 0 ? (below + from) / unit * unit : 0;
         multiply_tile<T>(p.x + i * p.ldx, p.ldx, to - from, p.n - i, s.packed,
                          static_cast<int>(before / kPanel<T>),
                          static_cast<int>(Scratch<T>::panels(width)), p.d,
@@ -48,7 +50,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     };
     Lines<T> lines[2];
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
-        multiply(0, rows);
+        multiply(0, rows, kStrip);
         pack_rows<T>(p, i0, rows, s);
         const int64_t stats = p.layers->stats;
         const int64_t start = below > 0 ? below / kStrip * kStrip : 0;
@@ -79,7 +81,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     constexpr int kEvery = kTileColumns<T> / kWidth, kMirrored = kTileColumns<T> / kTileRows;
     int due = 0;  // of kMirrored columns to be mirrored for each row, times kEvery
     for (int i = 0; i < rows; ++i) {
-        if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows);
+        if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows, kWidth);
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};
