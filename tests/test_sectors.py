@@ -17,10 +17,11 @@ from ntkfast import activations
 from ntkfast.arrays.collections import Rows
 from ntkfast.engines import native
 from ntkfast.engines.maps import LayerMap
-from ntkfast.kernels import sectors
+from ntkfast.kernels import sector_choice, sectors
 from ntkfast.kernels.sectors import DOUBLE, SINGLE, Digits
 
-PAYS, SERVES, SPAN, SHORT = sectors.pays, sectors.serves, sectors.span_of, sectors.is_short
+PAYS, SERVES = sector_choice.pays, sector_choice.serves
+SPAN, SHORT = sector_choice.span_of, sector_choice.is_short
 
 
 def eps(digits: Digits) -> float:
@@ -74,10 +75,11 @@ def digits(dtype: type[np.floating]) -> Digits:
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls of any size and any rows take sectors of one range, in all accuracy layers have."""
-    monkeypatch.setattr(sectors, "pays", lambda layers, pairs, digits: True)
-    monkeypatch.setattr(sectors, "is_short", lambda plan, work, digits: True)
-    monkeypatch.setattr(sectors, "serves", lambda plan, X, Y: True)
-    monkeypatch.setattr(sectors, "span_of", lambda layers, X, Y, digits: span(layers, digits))
+    sector_choice._refused.cache_clear()
+    monkeypatch.setattr(sector_choice, "pays", lambda layers, pairs, digits: True)
+    monkeypatch.setattr(sector_choice, "is_short", lambda plan, work, digits: True)
+    monkeypatch.setattr(sector_choice, "serves", lambda plan, X, Y: True)
+    monkeypatch.setattr(sector_choice, "span_of", lambda layers, X, Y, digits: span(layers, digits))
     accepted = sectors.accepted
     monkeypatch.setattr(
         sectors, "accepted", lambda n, digits: (1 + (digits is DOUBLE)) * accepted(n, digits)
@@ -94,7 +96,7 @@ def map_of(kernel: Any, dim: int, digits: Digits) -> LayerMap | None:
 
 
 def layers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sectors, "pays", lambda layers, pairs, digits: False)
+    monkeypatch.setattr(sector_choice, "pays", lambda layers, pairs, digits: False)
 
 
 @lru_cache(maxsize=2)
@@ -253,8 +255,8 @@ def test_who_takes_it(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
         run(plan, *others)
 
     kernel, x = relu(), np.random.default_rng(3).standard_normal((200, 6)).astype(digits.dtype)
-    monkeypatch.setattr(sectors, "serves", SERVES)
-    monkeypatch.setattr(sectors, "span_of", SPAN)
+    monkeypatch.setattr(sector_choice, "serves", SERVES)
+    monkeypatch.setattr(sector_choice, "span_of", SPAN)
     plan = map_of(kernel, 6, digits)
     assert plan is not None
     kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)  # compiled
@@ -262,7 +264,9 @@ def test_who_takes_it(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel(x), kernel(digits.dtype.type(1e4) * x), kernel(x + 9)
     with np.errstate(all="raise"):  # rows of zeros have no angle, of which users need no warning
         assert not SERVES(plan, *2 * [Rows(0 * x, np.zeros(len(x)))])
-    monkeypatch.setattr(sectors, "is_short", lambda plan, work, digits: False)
+        huge = digits.dtype.type(1e30 if digits is SINGLE else 1e100) * x
+        assert not SERVES(plan, *2 * [Rows(huge, np.ones(len(x)))])
+    monkeypatch.setattr(sector_choice, "is_short", lambda plan, work, digits: False)
     kernel(x)
     layers_alone(monkeypatch)
     kernel(x)
@@ -278,12 +282,30 @@ def test_who_takes_it(digits: Digits, monkeypatch: pytest.MonkeyPatch) -> None:
         (SINGLE, 100, 2 * 10**7, True),
         (DOUBLE, 10, 10**9, False),
         (DOUBLE, 30, 10**7, False),
-        (DOUBLE, 30, 3 * 10**7, True),
+        (DOUBLE, 30, 3 * 10**7, False),
+        (DOUBLE, 30, 5 * 10**7, True),
     ],
 )
 def test_pays(digits: Digits, depth: int, pairs: int, does: bool) -> None:
     """Shallow networks never, deep ones with millions of pairs."""
     assert PAYS(nf.FullyConnected(depth, bias=0.5).layers(6), pairs, digits) == does
+
+
+def test_refused_ranges_are_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are wider ones; others are."""
+    asked: list[tuple[float, float]] = []
+    spans = iter([(-1.0, 1.0), (-1.0, 1.0), (-2.0, 1.0), (0.0, 2.0)])
+    x = np.random.default_rng(5).standard_normal((50, 6))
+    rows = Rows(x, np.linalg.norm(x, axis=1))
+
+    def none(kernel: Any, dim: int, digits: Digits, span: tuple[float, float]) -> None:
+        asked.append(span)
+
+    monkeypatch.setattr(sector_choice, "span_of", lambda *rest: next(spans))
+    monkeypatch.setattr(sector_choice, "sector_map", none)
+    for _ in range(4):
+        assert sector_choice.quicker(relu(), rows, rows, 10**9) is None
+    assert asked == [(-1.0, 1.0), (0.0, 2.0)]
 
 
 def test_a_short_form() -> None:
@@ -305,7 +327,8 @@ def test_the_range_of_norms() -> None:
     assert found([1.0, 1.9], [1.0]) == (-1.0, 1.0)
     assert found([1.0], [1.0]) == (-1.0, 0.0)
     assert found([1.0] * 3000 + [0.0, 900.0], [1.9] * 3000) == (-1.0, 1.0)
-    assert found([0.0, 1.0], [1e9]) == (-8.0, 12.0)
+    assert found([0.0, 1.0], [1e9]) == (-1.0, 12.0)
+    assert found([0.0], [0.0]) == (-8.0, 12.0)
     assert found([1e9], [1e9]) == found([1.0], [1.0], digits=SINGLE) == (-8.0, 12.0)
 
 

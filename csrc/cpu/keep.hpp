@@ -1,8 +1,7 @@
-// Where finished values go: as they are or rounded, past the caches if many, and to their mirror image.
+// Where finished values go: as they are or rounded, past the caches if many.
 #pragma once
 
 #include "cpu/memory.hpp"
-#include "cpu/squares.hpp"
 #include "formulas/problems.hpp"
 #include "formulas/rounded.hpp"
 

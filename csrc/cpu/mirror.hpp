@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/keep.hpp"
+#include "cpu/squares.hpp"
 
 namespace {
 

@@ -30,6 +30,12 @@ bool is_staged(const Problem<T>& p) {
     return p.rounded || (p.streams && !p.layers);
 }
 
+// Whether a tile is mirrored while the next one is mapped, and so keeps its memory until then.
+template <class T>
+bool mirrors_later(const Problem<T>& p) {
+    return p.symmetric && is_staged(p) && !p.layers;
+}
+
 // Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
 template <class T>
 struct Scratch {
@@ -63,10 +69,11 @@ struct Scratch {
             r.known = take(kTileColumns<T> + kTileRows);
         }
         if (p.v || is_staged(p)) r.values = take(tile);
-        if (p.symmetric && !p.v && (p.rounded || p.streams)) {
+        if (p.symmetric && !p.v && (p.rounded || p.streams))
+            for (T*& scratch : r.mirror) scratch = take(kMirrorScratch<T>);
+        if (mirrors_later(p) && !p.v) {
             r.other_products = take(tile);
             r.other_values = take(tile);
-            for (T*& scratch : r.mirror) scratch = take(kMirrorScratch<T>);
         }
         if (p.v) {
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);

@@ -140,6 +140,12 @@ void stage(const Problem<T>& p, const Scratch<T>& s, T* (&dest)[2], int64_t (&ld
     dest[1] = !wanted[1] ? nullptr : wanted[0] ? s.values : s.products;
 }
 
+template <class T>
+NTK_FN void swap_tiles(T*& one, T*& other) {
+    T* const first = one;
+    one = other, other = first;
+}
+
 // One block of columns against one chunk of rows. `packed` remembers the columns last packed.
 template <class T>
 void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed) {
@@ -160,25 +166,29 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
                       p.out[1] ? p.out[1] + i0 * p.ldo[1] + j0 : nullptr};
         int64_t ld[2] = {p.ldo[0], p.ldo[1]};
         if (is_staged(p)) stage<T>(p, s, dest, ld);
-        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, ld, p.symmetric ? waiting : nullptr);
+        compute_tile<T>(p, s, i0, rows, j0, j1 - j0, dest, ld,
+                        mirrors_later(p) ? waiting : nullptr);
         for (int which = 0; p.symmetric && which < 2; ++which) {
             if (!dest[which]) continue;
             finish_mirror<T>(p, waiting[which]);
-            waiting[which] = {dest[which],
-                              ld[which],
-                              i0,
-                              rows,
-                              j0,
-                              j1 - j0,
-                              p.rounded || i0 == begin,
-                              p.rounded || i0 + rows == end,
-                              which,
-                              s.mirror[which]};
-            if (!is_staged(p) || p.layers) finish_mirror<T>(p, waiting[which]);
+            Mirror<T> tile{dest[which],
+                           ld[which],
+                           i0,
+                           rows,
+                           j0,
+                           j1 - j0,
+                           p.rounded || i0 == begin,
+                           p.rounded || i0 + rows == end,
+                           which,
+                           s.mirror[which]};
+            if (mirrors_later(p))
+                waiting[which] = tile;
+            else
+                finish_mirror<T>(p, tile);
         }
-        if (s.other_products) {
-            std::swap(s.products, s.other_products);
-            std::swap(s.values, s.other_values);
+        if (mirrors_later(p)) {
+            swap_tiles<T>(s.products, s.other_products);
+            swap_tiles<T>(s.values, s.other_values);
         }
     }
     for (Mirror<T>& rest : waiting) finish_mirror<T>(p, rest);

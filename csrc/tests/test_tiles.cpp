@@ -93,15 +93,15 @@ void test_profile(const Implementation& isa, const Data<T>& x, const Data<T>& y,
     for (int k = 0; k < 16; ++k) aligned[k] = 0, aligned[16 + k] = k < 8 ? T(-1) : T(1);
     Profile<T> profile{1, 3, {T(1.4), T(1.4)}, {T(1), T(0)}, T(1), aligned, nullptr, 0, 0, 0, {}};
     constexpr int columns = ntkfast::kMiddleColumns<T>;
-    std::vector<T> middle(2 * columns);
+    std::vector<T> middle(3 * columns);  // a power that no pair takes, and two
     for (int j = -7; j <= 7; ++j) {
         const auto at = static_cast<std::size_t>(j & (columns - 1));
-        middle[at] = T(0.125), middle[columns + at] = static_cast<T>(j) / 8;
+        middle[columns + at] = T(0.125), middle[2 * columns + at] = static_cast<T>(j) / 8;
     }
     const double end = 0.6;
     const bool has_middle = streams && std::string(isa.name) == "x86_64_v4";
     if (streams)
-        profile.middle = middle.data(), profile.middle_degree = profile.inner_degree = 1,
+        profile.middle = middle.data(), profile.middle_degree = 2, profile.inner_degree = 1,
         profile.middle_rate = T(8), profile.ends[0] = T(0.3), profile.ends[1] = static_cast<T>(end);
     Problem<T> p = problem_of(x, y);
     p.profile[0] = p.profile[1] = &profile;

@@ -33,7 +33,7 @@ class ProfileMap:
     middle : (c + 1, w) array or None
         The same k up to abs(u) = middle_ends[1], for engines that save a square root by it: with
         t = MIDDLE_DENSITY w u and j the integer nearest to t, column j modulo w has the
-        coefficients in t - j, highest power first; w is MIDDLE_BYTES numbers.
+        coefficients in t - j, highest power first; a row has MIDDLE_BYTES.
     middle_ends : pair of float
         Up to the first one its powers above `inner_degree` are zeros; where it ends.
     inner_degree : int

@@ -243,11 +243,13 @@ class NetworkKernel(KernelOfNetwork, RowKernel):
         dim = X.data.shape[1]
         if facts_of(self, dim).asking or run.engine is not engines.load("native"):
             return plan
-        from ntkfast.kernels import sectors  # rarely needed: imports stay few
+        if run.groups is not None and X.dtype == np.float64:  # each pair would have its own form
+            return plan
+        from ntkfast.kernels import sector_choice  # rarely needed: imports stay few
 
         total = len(Y) if run.groups is None else run.groups.total
         pairs = total * total // 2 if symmetric else len(X) * len(Y)
-        return sectors.quicker(self, X, Y, pairs) or plan
+        return sector_choice.quicker(self, X, Y, pairs) or plan
 
     def _product(
         self, X: Collection, Y: Collection | None, V: FloatArray, out: FloatArray, run: Run

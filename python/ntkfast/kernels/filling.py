@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ntkfast.kernels.pace import Writer
 
 
+SIDE = 724  # rows and columns of a panel of 4 MB: what depends on rows alone is done for each panel
+
+
 def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) -> None:
     """Write a Gram matrix to an array of any strides, with the same bits for all of them.
 
@@ -33,17 +36,19 @@ def fill(write: Writer, X: Collection, Y: Collection | None, out: FloatArray) ->
         if Y is None and checks.unit_stride(out.T):
             write(X, None, out.T)
             return
-    for rows in panels(len(out), out.shape[1] * X.dtype.itemsize):
-        part = X[rows]
-        if Y is not None:
-            put(out[rows], _panel(write, part, Y))
-            continue
-        put(out[rows, rows], _panel(write, part, None))
-        if rows.stop < len(out):
-            rest = slice(rows.stop, None)
-            block = out[rows, rest]
-            put(block, _panel(write, part, X[rest]))
-            out[rest, rows] = block.T
+    if Y is None:
+        blocks = list(panels(len(out), SIDE * X.dtype.itemsize))
+        for k, rows in enumerate(blocks):
+            put(out[rows, rows], _panel(write, X[rows], None))
+            for columns in blocks[k + 1 :]:
+                block = out[rows, columns]
+                put(block, _panel(write, X[rows], X[columns]))
+                out[columns, rows] = block.T
+        return
+    for columns in panels(len(Y), min(len(X), SIDE) * X.dtype.itemsize):
+        width = columns.stop - columns.start
+        for rows in panels(len(X), width * X.dtype.itemsize):
+            put(out[rows, columns], _panel(write, X[rows], Y[columns]))
 
 
 def _panel(write: Writer, X: Collection, Y: Collection | None) -> FloatArray:

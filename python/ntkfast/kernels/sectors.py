@@ -49,11 +49,7 @@ TERMS = 4  # of z
 CHECKED = 24, 32  # variances and angles of the pairs on which the form is compared with the layers
 EVENLY = 240  # variances of rows of equal norms on which it is, too
 LEAST = 1 / 16  # what each pair of norms reaches at some angle, K(x, x) = K(y, y) = 1
-SEEN, FEW = 32, 1 / 128  # rows of either side that are looked at, and pairs that may walk
 EPS = float(np.finfo(np.float64).eps)
-BEYOND = 1 / 2048  # of the rows at either end, which need not be in the range of norms of a call
-AROUND = 2.5  # layers, in the time of packing and angles
-SMOOTH = 3  # layers with a smooth activation, over those with ReLU and its relatives, in float64
 
 
 class Digits(NamedTuple):
@@ -65,15 +61,15 @@ class Digits(NamedTuple):
     angles: tuple[int, int]  # nodes of z in either sector
     pieces: int  # of the functions of rows
     numbers: int  # at most
-    #: What the form costs at each pair, at least, in layers, and to compile, at most, in pairs that
-    #: walk along the layers: if there is none, a call takes twice its time, once.
+    #: What the form costs at each pair, at least, in layers, and to compile on one processor, at
+    #: most, in pairs that walk along the layers; twice that in float64, for each range of norms.
     cost: int
     sampled: int
     products: int  # in the time of a layer
 
 
 SINGLE = Digits(np.dtype(np.float32), 2e-8, 2e-8, (14, 20), 16, 1024, 6, 12_000_000, 40)
-DOUBLE = Digits(np.dtype(np.float64), 1e-16, 4e-16, (28, 48), 32, 2560, 12, 12_000_000, 28)
+DOUBLE = Digits(np.dtype(np.float64), 1e-16, 4e-16, (28, 48), 32, 2560, 12, 24_000_000, 28)
 
 
 class Walk:
@@ -105,35 +101,6 @@ class Walk:
         return np.asarray(values.reshape(*scale.shape, -1) / scale[..., None])
 
 
-def quicker(kernel: OfLayers, X: Rows, Y: Rows, pairs: int) -> LayerMap | None:
-    """Return the layers of a kernel with sectors where so many pairs take less time by them."""
-    dim, digits = X.data.shape[1], SINGLE if X.dtype == SINGLE.dtype else DOUBLE
-    layers = facts_of(kernel, dim).layers
-    if not pays(layers, pairs, digits):
-        return None
-    found = sector_map(kernel, dim, digits, span_of(layers, X, Y, digits))
-    takes = found and is_short(found, _work(layers, digits), digits) and serves(found, X, Y)
-    return found if takes else None
-
-
-def pays(layers: Layers, pairs: int, digits: Digits = SINGLE) -> bool:
-    """Whether so many pairs take longer without the form than with it, its compilation included."""
-    work = _work(layers, digits)
-    return pairs * (work - digits.cost) >= digits.sampled * work
-
-
-def _work(layers: Layers, digits: Digits) -> int:
-    """Return how many layers with ReLU cost as much."""
-    smooth = 1 if digits is SINGLE else SMOOTH
-    return sum(1 if layer.activation.degree == 1 else smooth for layer in layers)
-
-
-def is_short(plan: LayerMap, work: int, digits: Digits) -> bool:
-    """Whether products of wide angles, and all around them, take less than so many layers."""
-    assert plan.sectors is not None
-    return 2 * sum(plan.sectors.sectors[-1].terms) / digits.products + AROUND <= 0.85 * work
-
-
 def accepted(layers: int, digits: Digits) -> float:
     """Return the largest error, K(x, x) = K(y, y) = 1: a half of what the layers are allowed."""
     return (2 + 1.5 * (layers - 1)) * float(np.finfo(digits.dtype).eps)
@@ -145,19 +112,6 @@ def whole_span(layers: Layers) -> tuple[float, float]:
     return RANGE[0], RANGE[2 if homogeneous else 1]
 
 
-def span_of(layers: Layers, X: Rows, Y: Rows, digits: Digits) -> tuple[float, float]:
-    """Return the one that nearly all rows of a call are in; in float32 always the whole."""
-    whole = whole_span(layers)
-    if digits is SINGLE or layers[0].w <= 0:
-        return whole
-    norms = np.concatenate([X.norms, Y.norms])
-    ends = np.quantile(norms, (BEYOND, 1 - BEYOND), method="nearest")
-    with np.errstate(divide="ignore"):  # a row of zeros is below all ranges
-        low, high = np.floor(np.log2(layers[0].w) + 2 * np.log2(ends))
-    low, high = max(low, whole[0]), min(high + 1, whole[1])
-    return (float(low), float(high)) if low < high else whole
-
-
 def _rows(squares: Array, angles: Array) -> Rows:
     """Return vectors of a plane with all these squared norms and angles."""
     norms, ends = np.sqrt(squares), np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -165,11 +119,16 @@ def _rows(squares: Array, angles: Array) -> Rows:
     return Rows(data, np.repeat(norms, len(ends)))
 
 
-@lru_cache(maxsize=16)  # of up to 8 MB
 def sector_map(
     kernel: OfLayers, dim: int, digits: Digits = SINGLE, span: tuple[float, float] | None = None
 ) -> LayerMap | None:
     """Return the layers of a kernel with sectors; None if these are not accurate."""
+    return _kept[digits](kernel, dim, digits, span)
+
+
+def _with_sectors(
+    kernel: OfLayers, dim: int, digits: Digits, span: tuple[float, float] | None
+) -> LayerMap | None:
     layers, _, scales, exponent, _ = facts_of(kernel, dim)
     second = kernel.kind == "nngp"
     most = accepted(len(layers), digits)
@@ -180,28 +139,8 @@ def sector_map(
     return LayerMap(numbers(layers, ()), second, scales, exponent, found)
 
 
-def serves(plan: LayerMap, X: Rows, Y: Rows) -> bool:
-    """Whether nearly all pairs are in sectors: of some rows of X with others of Y.
-
-    One pair that is not makes a strip of them walk along the layers.
-    """
-    assert plan.sectors is not None
-    weight, bias = plan.sectors.first
-    low, high = np.exp2(plan.sectors.range)
-    left, right = _some(X, 0), _some(Y, 1)
-    q, p = (weight * (side * side).sum(axis=1) + bias for side in (left, right))
-    with np.errstate(invalid="ignore"):  # a row of zeros without a bias has no angle, nor a sector
-        cosines = (weight * left @ right.T + bias) / np.sqrt(np.outer(q, p))
-    angles = np.arccos(np.clip(cosines, -1, 1))
-    known = [(low <= side) & (side < high) for side in (q, p)]
-    inside = (angles > NARROW) & known[0][:, None] & known[1]
-    return bool(np.count_nonzero(~inside) <= FEW * inside.size)
-
-
-def _some(X: Rows, first: int) -> Array:
-    """Return rows from all of X, those with even or with odd numbers."""
-    at = np.unique(np.linspace(0, (len(X) - 1) // 2, SEEN).astype(int)) * 2 + first
-    return np.asarray(X.data[np.minimum(at, len(X) - 1)], np.float64)
+# A form of float64 has up to 8 MB.
+_kept = {SINGLE: lru_cache(maxsize=64)(_with_sectors), DOUBLE: lru_cache(maxsize=16)(_with_sectors)}
 
 
 def compile_sectors(
