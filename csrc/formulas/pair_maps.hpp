@@ -61,7 +61,7 @@ NTK_RARE Group<T> profile_by_angles(const Pairs<T>& pairs, const ntkfast::Profil
     Vec<T> v[kGroup];
     Group<T> value;
     angles_of<T>(pairs, u.vector, v);
-    evaluate_profile<T>(profile, u.vector, v, value.vector);
+    evaluate_mixed<T>(profile, u.vector, v, value.vector);
     return value;
 }
 
