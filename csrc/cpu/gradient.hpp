@@ -25,7 +25,7 @@ struct GradientScratch {
         const int64_t wide = sizeof(double) / sizeof(T), layers = p.layers ? p.layers->count : 0;
         const int64_t numbers = p.layers ? ntkfast::count_rates(*p.layers) : 0;
         T* const sums = take(wide * g.rows * (p.d + 1));
-        T* const weights = take(kTileRows * kTileColumns<T>);
+        T* const weights = take(kTileRows * kTilePitch<T>);
         T* const right = take(Scratch<T>::panels(kTileColumns<T>) * kPanel<T> * g.rank);
         T* const rates = take(kTileRows * numbers);
         T* const shares = take(kTileColumns<T> * layers + kRates * layers);
@@ -103,7 +103,7 @@ void strip_slopes(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, 
     const Problem<T>& p = g.pairs;
     Beside<T> beside{s.tile.factors + j, {}, {}};
     if (p.layers) beside = beside_layers<T>(p, s, r, j);
-    const T* const products = s.tile.products + r * kTileColumns<T> + j;
+    const T* const products = s.tile.products + r * kTilePitch<T> + j;
     evaluate_slopes<T>(g, {p, products, i, j0 + j}, beside, slopes);
     for (int k = width - j; k < kStrip; ++k) slopes.radial[k] = slopes.turn[k] = slopes.u[k] = 0;
 }
@@ -115,10 +115,10 @@ void load_weights(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i0,
     if (g.rank) {
         multiply_tile<T>(g.left + i0 * g.ld_left, g.ld_left, rows, g.pairs.n - i0, s.packed_right,
                          0, static_cast<int>(Scratch<T>::panels(width)), g.rank, s.weights,
-                         kTileColumns<T>);
+                         kTilePitch<T>);
     } else {
         for (int i = 0; i < rows; ++i) {
-            T* const to = s.weights + i * kTileColumns<T>;
+            T* const to = s.weights + i * kTilePitch<T>;
             const auto size = sizeof(T) * static_cast<std::size_t>(width);
             if (g.v)
                 std::memcpy(to, g.v + (i0 + i) * g.ldv + j0, size);
@@ -127,11 +127,11 @@ void load_weights(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i0,
         }
         for (int j = 0; g.turned && j < width; ++j)
             for (int i = 0; i < rows; ++i)
-                s.weights[i * kTileColumns<T> + j] += g.turned[(j0 + j) * g.ld_turned + i0 + i];
+                s.weights[i * kTilePitch<T> + j] += g.turned[(j0 + j) * g.ld_turned + i0 + i];
     }
     const int end = static_cast<int>(ceil_div(width, kStrip)) * kStrip;
     for (int i = 0; i < rows && end > width; ++i)
-        std::memset(s.weights + i * kTileColumns<T> + width, 0, sizeof(T) * (end - width));
+        std::memset(s.weights + i * kTilePitch<T> + width, 0, sizeof(T) * (end - width));
 }
 
 // Weights of the columns of one row in the product, and what its own vector is multiplied by; close
@@ -142,8 +142,8 @@ double weigh_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, i
     const Vec<T> tiny = broadcast<T>(kTiniest<T>);
     double own = 0;
     for (int j = 0; j < width; j += kStrip) {
-        const T* const weights = s.weights + r * kTileColumns<T> + j;
-        T* const out = s.tile.values + r * kTileColumns<T> + j;
+        const T* const weights = s.weights + r * kTilePitch<T> + j;
+        T* const out = s.tile.values + r * kTilePitch<T> + j;
         Slopes<T> slopes;
         strip_slopes<T>(g, s, i, r, j0, j, width, slopes);
         Vec<T> sum{};
@@ -180,7 +180,7 @@ void start_tile(const Gradient<T>& g, int64_t i0, int rows, int width,
     const Problem<T>& p = g.pairs;
     const int panels = static_cast<int>(Scratch<T>::panels(width));
     multiply_tile<T>(p.x + i0 * p.ldx, p.ldx, rows, p.n - i0, s.tile.packed, 0, panels, p.d,
-                     s.tile.products, kTileColumns<T>);
+                     s.tile.products, kTilePitch<T>);
     if (p.layers) prepare_rows<T>(g, i0, rows, s);
 }
 
@@ -194,7 +194,7 @@ void move_row(const Gradient<T>& g, const GradientScratch<T>& s, int64_t i, int 
         strip_slopes<T>(g, s, i, r, j0, j, width, slopes);
         alignas(64) T found[kStrip];
         for (int k = 0; k < kStrip; k += kLanes<T>) {
-            const Vec<T> moved = load<T>(s.weights + r * kTileColumns<T> + j + k);
+            const Vec<T> moved = load<T>(s.weights + r * kTilePitch<T> + j + k);
             const Vec<T> inverse = load<T>(slopes.inverse + k), turn = load<T>(slopes.turn + k);
             store<T>(found + k, load<T>(slopes.radial + k) * own +
                                     turn * (inverse * (moved - load<T>(slopes.u + k) * own)));
@@ -226,7 +226,7 @@ void move_task(const Gradient<T>& g, int64_t task, GradientScratch<T>& s) {
             start_tile<T>(g, i0, rows, width, s);
             multiply_tile<T>(g.dx + i0 * g.ld_dx, g.ld_dx, rows, p.n - i0, s.tile.packed, 0,
                              static_cast<int>(Scratch<T>::panels(width)), p.d, s.weights,
-                             kTileColumns<T>);
+                             kTilePitch<T>);
             for (int r = 0; r < rows; ++r) {
                 const int64_t i = i0 + r;
                 const T inverse = takes_products(p) ? T(1) : p.inverse_x[i];
@@ -251,7 +251,7 @@ void row_by_parameters(const Gradient<T>& g, const GradientScratch<T>& s, int64_
         const Beside<T> beside = beside_layers<T>(p, s, r, j);
         const int64_t used = smaller(kStrip, width - j);
         Tangents<T> d;
-        parameter_slopes<T>(g, {p, s.tile.products + r * kTileColumns<T> + j, i, j0 + j},
+        parameter_slopes<T>(g, {p, s.tile.products + r * kTilePitch<T> + j, i, j0 + j},
                             beside.stats, beside.rates, d);
         if (!g.sums) {
             std::memcpy(g.out + i * g.ldo + j0 + j, d.along[0].ntk, sizeof(T) * used);
@@ -261,7 +261,7 @@ void row_by_parameters(const Gradient<T>& g, const GradientScratch<T>& s, int64_
             T* const found = d.along[k].ntk;
             for (int64_t end = used; end < kStrip; ++end) found[end] = 0;  // no data, maybe NaN
             for (int at = 0; at < kStrip; at += kLanes<T>)
-                sums[k] += load<T>(s.weights + r * kTileColumns<T> + j + at) * load<T>(found + at);
+                sums[k] += load<T>(s.weights + r * kTilePitch<T> + j + at) * load<T>(found + at);
         }
     }
     for (int64_t k = 0; g.sums && k < directions; ++k)

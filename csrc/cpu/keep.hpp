@@ -13,6 +13,10 @@ using std::int64_t;
 constexpr int kTileRows = 96;
 template <class T>
 constexpr int kTileColumns = 1536 / sizeof(T);  // 192 doubles, 384 floats: whole panels and strips
+// Numbers between the rows of a tile in scratch memory: a line more, or lines below each other would share few
+// places of the first cache.
+template <class T>
+constexpr int kTilePitch = kTileColumns<T> + kLine / sizeof(T);
 
 // Copies fewer than 2 SIZE numbers without a call.
 template <int SIZE, class T>
@@ -34,12 +38,19 @@ struct Lines {
     T* to;
     int64_t count = 0;
 
-    NTK_FN void send(int64_t most) {
-        most = smaller(most, count);
-        count -= most;
-        for (; most > 0; --most, from += kLineNumbers<T>, to += kLineNumbers<T>)
-            for (int k = 0; k < kLineNumbers<T>; k += kLanes<T>)
-                stream<T>(to + k, load<T>(from + k));
+    // All that are left, if these are fewer.
+    template <int MOST>
+    NTK_FN void send() {
+        count < MOST ? send_all() : move(MOST);
+    }
+    NTK_FN void send_all() {
+        while (count > 0) move(1);
+    }
+
+    NTK_FN void move(int lines) {
+        for (int k = 0; k < lines * kLineNumbers<T>; k += kLanes<T>)
+            stream<T>(to + k, load<T>(from + k));
+        count -= lines, from += lines * kLineNumbers<T>, to += lines * kLineNumbers<T>;
     }
 };
 
@@ -81,14 +92,43 @@ NTK_FN Lines<T> keep_row(const Problem<T>& p, int which, const T* values, int64_
 // Rows that are asked for before they are written.
 constexpr int kAhead = 2;
 
-// Asks for the first and the last cache line of what keep_row will write: a store that waits for its line
-// holds up all that follow. Always inline: GCC takes out calls that do no more than this.
+// Asks for the first and the last cache line of what keep_row will write, where they are not whole: a store
+// that waits for its line holds up all that follow. Always inline: GCC takes out calls that do no more than this.
 template <class T>
 NTK_FN void ask_for_row(const Problem<T>& p, int which, int64_t i, int64_t j, int64_t count) {
     if (p.rounded || count <= 0) return;
     const T* const to = p.out[which] + i * p.ldo[which] + j;
-    prefetch(to);
-    prefetch(to + count - 1);
+    if (reinterpret_cast<std::uintptr_t>(to) % kLine) prefetch(to);
+    if (reinterpret_cast<std::uintptr_t>(to + count) % kLine) prefetch(to + count - 1);
 }
+
+// A tile of corner (i0, j0) on its way from scratch memory, whose pointers address that corner, to where it is kept.
+template <class T>
+struct Outgoing {
+    const Problem<T>& problem;
+    T* const (&tile)[2];
+    const int64_t (&ld)[2];
+    int64_t i0, j0, rows, width;
+    Lines<T> lines[2] = {};  // of the row before
+
+    // Takes the columns of row i from `first` on, but for the lines that are to be sent.
+    NTK_FN void keep(int64_t i, int64_t first) {
+        for (int which = 0; which < 2; ++which) {
+            if (!tile[which] || first >= width) continue;
+            lines[which].send_all();
+            if (i + kAhead < rows)
+                ask_for_row(problem, which, i0 + i + kAhead, j0 + first, width - first);
+            lines[which] = keep_row(problem, which, tile[which] + i * ld[which] + first, i0 + i,
+                                    j0 + first, width - first);
+        }
+    }
+    template <int MOST>
+    NTK_FN void send() {
+        for (Lines<T>& row : lines) row.template send<MOST>();
+    }
+    NTK_FN void send_all() {
+        for (Lines<T>& row : lines) row.send_all();
+    }
+};
 
 }  // namespace

@@ -6,128 +6,168 @@
 
 namespace {
 
-// Columns that are transposed together, and numbers of scratch memory for each of them: before those of a tile
-// are the last ones of the tile before.
+// Rows of a tile, of kPart columns, that are mirrored at once. Where registers hold lines two of each mirrored row:
+// more would fill all buffers on the way to memory, fewer spend as much on finding their places as on moving numbers.
+// Elsewhere they go by way of scratch memory, and all rows share what that takes.
 template <class T>
-constexpr int kSide = kLanes<T> == 1 ? 16 : kLanes<T>;
+constexpr bool kInRegisters = kLanes<T> == kLineNumbers<T>;
 template <class T>
-constexpr int kTurned = kTileRows + kLineNumbers<T>;
-template <class T>
-constexpr int64_t kMirrorScratch = 2 * kSide<T> * kTurned<T> + kTileColumns<T> * kLineNumbers<T>;
+constexpr int kStepRows = kInRegisters<T> ? 2 * kLineNumbers<T> : kTileRows;
+static_assert(kTileRows % kStepRows<float> == 0 && kTileRows % kStepRows<double> == 0);
 
 // One result of a finished tile with corner (i0, j0): what of it is strictly above the diagonal goes to its mirror
-// image, columns before `next` have. Mirrored rows begin in the middle of lines; what fills a line only together
-// with the next tile waits for it, unless this is the last tile of its columns in a task.
+// image. Mirrored rows begin in the middle of lines; what fills one only together with the next tile waits for it,
+// unless this is the last tile of its columns in a task.
 template <class T>
 struct Mirror {
     const T* tile;
     int64_t ld, i0, rows, j0, columns;
     bool first, last;
     int which;
-    T* scratch;                   // kMirrorScratch
-    int64_t next = 0, ready = 0;  // columns that are transposed, and next lines like those of most
-    const T* from = nullptr;      // of the first of these
-    T* to = nullptr;
+    T* carry;         // [columns][kLineNumbers], the last numbers of each that were mirrored
+    int64_t row = 0;  // where the next step begins, and in which column
+    int64_t column = larger(i0 - j0, 0) / kPart<T> * kPart<T>;
 
-    T* turned(int64_t j) const { return scratch + j % (2 * kSide<T>)*kTurned<T> + kLineNumbers<T>; }
-    T* carry(int64_t j) const { return scratch + 2 * kSide<T> * kTurned<T> + j * kLineNumbers<T>; }
+    // Rows strictly above the diagonal in column j.
+    NTK_FN int64_t count(int64_t j) const { return smaller(rows, j0 + j - i0); }
 };
-
-// Transposes up to kSide columns from j on; `ahead` asks for what is written after the next square.
 template <class T>
-NTK_FN void turn(const Mirror<T>& m, int64_t j, T* to, int64_t step, bool ahead) {
-    const int64_t above = m.j0 + j - m.i0, width = smaller(kSide<T>, m.columns - j);
-    for (int64_t i = 0; i < smaller(m.rows, above + width); i += kSide<T>) {
+constexpr int64_t kMirrorScratch = kTileColumns<T> * kLineNumbers<T>;
+
+// Where row i of column j of a tile is mirrored.
+template <class T>
+NTK_FN T* mirrored(const Problem<T>& p, const Mirror<T>& m, int64_t i, int64_t j) {
+    return p.out[m.which] + (m.j0 + j) * p.ldo[m.which] + m.i0 + i;
+}
+
+// Numbers between the beginning of a line and p.
+template <class T>
+NTK_FN int behind(const T* p) {
+    return static_cast<int>(reinterpret_cast<std::uintptr_t>(p) / sizeof(T) % kLineNumbers<T>);
+}
+
+// Transposes up to kPart columns from j on, rows [first, end) of those above the diagonal; `to` has row `first` of
+// them, `step` numbers apart. `ahead` asks for what is written after the next vectors.
+template <class T>
+NTK_FN void turn(const Mirror<T>& m, int64_t j, int64_t first, int64_t end, T* to, int64_t step,
+                 bool ahead) {
+    const int64_t width = smaller(kPart<T>, m.columns - j);
+    const int64_t whole = width == kPart<T> ? smaller(end, m.count(j)) : 0;
+    const int64_t most = smaller(end, m.count(j + width - 1));
+    for (int64_t i = first; i < most; i += kLanes<T>, to += kLanes<T>) {
         const T* const from = m.tile + i * m.ld + j;
-        if (kLanes<T> > 1 && width == kSide<T> && i + kSide<T> <= smaller(above, m.rows)) {
-            for (int k = 0; ahead && k < kSide<T>; ++k) prefetch(to + k * step + i + 2 * kSide<T>);
-            turn_square<T>(from, m.ld, to + i, step);
+        if (i + kLanes<T> <= whole) {
+            Vec<T> columns[kPart<T>];
+            load_columns<T>(from, m.ld, columns);
+            for (int k = 0; k < kPart<T>; ++k) {
+                if (ahead) prefetch(to + k * step + 2 * kLanes<T>);
+                store<T>(to + k * step, columns[k]);
+            }
             continue;
         }
         for (int64_t k = 0; k < width; ++k)
-            for (int64_t r = 0; r < smaller(kSide<T>, smaller(m.rows, above + k) - i); ++r)
-                to[k * step + i + r] = from[r * m.ld + k];
+            for (int64_t r = 0; r < smaller(kLanes<T>, smaller(end, m.count(j + k)) - i); ++r)
+                to[k * step + r] = from[r * m.ld + k];
     }
 }
 
-// The same in scratch memory, behind what the tile before left; leaves the same for the next one.
 template <class T>
-NTK_FN void turn_to_scratch(const Mirror<T>& m, int64_t j) {
-    T* row = m.turned(j);
-    turn<T>(m, j, row, kTurned<T>, false);
-    T* carry = m.carry(j);
-    for (int64_t k = 0; k < smaller(kSide<T>, m.columns - j); ++k, row += kTurned<T>)
-        for (int l = 0; l < kLineNumbers<T>; l += kLanes<T>, carry += kLanes<T>) {
-            if (!m.first) store<T>(row - kLineNumbers<T> + l, load<T>(carry));
-            if (!m.last) store<T>(carry, load<T>(row + kTileRows - kLineNumbers<T> + l));
+NTK_FN void copy_line(const T* from, T* to) {
+    for (int k = 0; k < kLineNumbers<T>; k += kLanes<T>) store<T>(to + k, load<T>(from + k));
+}
+
+// A step of any rows and columns, in memory.
+template <class T>
+NTK_RARE void mirror_any(const Problem<T>& p, const Mirror<T>& m) {
+    constexpr int kLead = kLineNumbers<T>;
+    const int64_t width = smaller(kPart<T>, m.columns - m.column);
+    T numbers[kPart<T>][kLead + kStepRows<T>];
+    for (int64_t k = 0; k < width; ++k) copy_line<T>(m.carry + (m.column + k) * kLead, numbers[k]);
+    turn<T>(m, m.column, m.row, m.row + kStepRows<T>, numbers[0] + kLead, kLead + kStepRows<T>,
+            false);
+    const bool begins = m.first && m.row == 0;
+    for (int64_t k = 0; k < width; ++k) {
+        const int64_t j = m.column + k, all = m.count(j);
+        if (all < 0 || (m.row > 0 && all <= m.row)) continue;  // has ended before
+        const int64_t count = smaller(all - m.row, kStepRows<T>);
+        const bool ends = (m.last || all < m.rows) && all == m.row + count;
+        T* const to = mirrored<T>(p, m, m.row, j);
+        const int64_t from = begins ? 0 : -behind<T>(to);
+        const int64_t end = ends ? count : count - behind<T>(to);
+        if (!ends) copy_line<T>(numbers[k] + kStepRows<T>, m.carry + j * kLead);
+        if (end <= from) continue;
+        Lines<T> lines = keep_ends<T>(numbers[k] + kLead + from, end - from, to + from);
+        lines.send_all();
+    }
+}
+
+// A step of whole rows and columns, in registers.
+template <class T>
+NTK_FN void mirror_whole(const Problem<T>& p, const Mirror<T>& m) {
+    constexpr int kBlocks = kStepRows<T> / kLanes<T>;
+    const bool begins = m.first && m.row == 0, ends = m.last && m.row + kStepRows<T> == m.rows;
+    Vec<T> columns[kBlocks][kPart<T>];
+    for (int b = 0; b < kBlocks; ++b)
+        load_columns<T>(m.tile + (m.row + b * kLanes<T>)*m.ld + m.column, m.ld, columns[b]);
+    T* to = mirrored<T>(p, m, m.row, m.column);
+    T* carry = m.carry + m.column * kLanes<T>;
+    const int64_t ldo = p.ldo[m.which];
+    for (int k = 0; k < kPart<T>; ++k, to += ldo, carry += kLanes<T>) {
+        const int shift = behind<T>(to);
+        Vec<T> before = load<T>(carry);
+        for (int b = 0; b < kBlocks; ++b) {
+            const Vec<T> line = joined<T>(before, columns[b][k], shift);
+            before = columns[b][k];
+            if (b == 0 && begins && shift > 0) [[unlikely]]
+                store_lanes<T>(to - shift, line, shift, kLanes<T>);
+            else
+                stream<T>(to - shift + b * kLanes<T>, line);
         }
-}
-
-// The mirror image of column j, at the beginning or the end of its row.
-template <class T>
-void keep_column(const Problem<T>& p, const Mirror<T>& m, int64_t j) {
-    constexpr int kNumbers = kLineNumbers<T>;
-    const int64_t row = m.j0 + j, count = smaller(m.rows, row - m.i0);
-    const auto place = reinterpret_cast<std::uintptr_t>(p.out[m.which]) / sizeof(T) +
-                       static_cast<std::uintptr_t>(row * p.ldo[m.which] + m.i0);
-    const auto behind = static_cast<int64_t>(place % kNumbers);  // the beginning of a line
-    const bool ends = m.last || count < m.rows;
-    const int64_t from = m.first ? 0 : -behind;
-    const int64_t to = ends ? count : count - (behind + count) % kNumbers;
-    if (j + kAhead < m.columns) {
-        if (m.first) ask_for_row(p, m.which, row + kAhead, m.i0, 1);
-        if (ends)
-            ask_for_row(p, m.which, row + kAhead, m.i0 + smaller(m.rows, count + kAhead) - 1, 1);
+        store<T>(carry, before);
+        if ((begins || ends) && shift > 0) [[unlikely]] {
+            if (ends)
+                store_lanes<T>(to - shift + kStepRows<T>, joined<T>(before, before, shift), 0,
+                               shift);
+            prefetch(to + kPart<T> * ldo + (ends ? kStepRows<T> - 1 : 0));  // of the next columns
+        }
     }
-    if (to <= from) return;
-    Lines<T> lines = keep_row(p, m.which, m.turned(j) + from, row, m.i0 + from, to - from);
-    lines.send(lines.count);
 }
 
-// Goes on to the next columns.
+// Goes on mirroring, past the caches, by kPart columns and kStepRows rows.
 template <class T>
-NTK_RARE void next_columns(const Problem<T>& p, Mirror<T>& m) {
-    const int64_t start = larger(m.i0 - m.j0, 0) / kSide<T> * kSide<T>;
-    m.next = larger(m.next, start);
-    // Long before they are read, and at other places of a vector: loads would wait for these stores.
-    if (m.next == start) turn_to_scratch<T>(m, start);
-    if (m.next + kSide<T> < m.columns) turn_to_scratch<T>(m, m.next + kSide<T>);
-    const int64_t end = smaller(m.next + kSide<T>, m.columns);
-    if (m.first || m.last || m.j0 + m.next - m.i0 < m.rows) {
-        for (; m.next < end; ++m.next) keep_column<T>(p, m, m.next);
-        return;
+NTK_FN void mirror_step(const Problem<T>& p, Mirror<T>& m) {
+    if (m.column >= m.columns) return;
+    bool whole = false;
+    if constexpr (kInRegisters<T>) {
+        const int64_t count = m.count(m.column);
+        whole =
+            m.row + kStepRows<T> + (count < m.rows) <= count && m.column + kPart<T> <= m.columns;
+        if (whole) mirror_whole<T>(p, m);
     }
-    m.ready = end - m.next;
-    m.from = m.turned(m.next);
-    m.to = p.out[m.which] + (m.j0 + m.next) * p.ldo[m.which] + m.i0;
-    m.next = end;
+    if (!whole) mirror_any<T>(p, m);
+    m.row += kStepRows<T>;
+    if (m.row >= m.count(m.column + kPart<T> - 1)) m.row = 0, m.column += kPart<T>;
 }
 
-// Sends the mirror image of a column.
-template <class T>
-NTK_FN void send_column(const Problem<T>& p, Mirror<T>& m) {
-    if (m.ready == 0) {
-        if (m.next < m.columns) next_columns<T>(p, m);
-        return;
-    }
-    const auto behind = reinterpret_cast<std::uintptr_t>(m.to) / sizeof(T) % kLineNumbers<T>;
-    const T* const from = m.from - behind;
-    T* const to = m.to - behind;
-    for (int k = 0; k < kTileRows; k += kLanes<T>) stream<T>(to + k, load<T>(from + k));
-    m.from += kTurned<T>, m.to += p.ldo[m.which], --m.ready;
-}
-
-// Mirrors what is left; where results stay in the caches, in place.
+// Mirrors what is left: past the caches or, where results stay in them or are rounded, at once.
 template <class T>
 NTK_RARE void finish_mirror(const Problem<T>& p, Mirror<T>& m) {
-    if (p.rounded || p.streams) {
-        while (m.next < m.columns || m.ready > 0) send_column<T>(p, m);
+    if (p.streams && !p.rounded) {
+        while (m.column < m.columns) mirror_step<T>(p, m);
         return;
     }
-    for (m.next = larger(m.i0 - m.j0, 0) / kSide<T> * kSide<T>; m.next < m.columns;
-         m.next += kSide<T>)
-        turn<T>(m, m.next, p.out[m.which] + (m.j0 + m.next) * p.ldo[m.which] + m.i0, p.ldo[m.which],
-                true);
+    for (; m.column < m.columns; m.column += kPart<T>) {
+        if (!p.rounded) {
+            turn<T>(m, m.column, 0, m.rows, mirrored<T>(p, m, 0, m.column), p.ldo[m.which], true);
+            continue;
+        }
+        T rows[kPart<T>][kTileRows];
+        turn<T>(m, m.column, 0, m.rows, rows[0], kTileRows, false);
+        for (int64_t k = 0; k < smaller(kPart<T>, m.columns - m.column); ++k) {
+            const int64_t j = m.column + k;
+            if (m.count(j) > 0) keep_row<T>(p, m.which, rows[k], m.j0 + j, m.i0, m.count(j));
+        }
+    }
 }
 
 }  // namespace

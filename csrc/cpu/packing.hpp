@@ -33,7 +33,7 @@ bool is_staged(const Problem<T>& p) {
 // Whether a tile is mirrored while the next one is mapped, and so keeps its memory until then.
 template <class T>
 bool mirrors_later(const Problem<T>& p) {
-    return p.symmetric && is_staged(p) && !p.layers;
+    return p.symmetric && is_staged(p) && !p.rounded;
 }
 
 // Scratch of one thread, in elements: packed columns, products, factors, numbers of the layer map.
@@ -54,7 +54,7 @@ struct Scratch {
             return at;
         };
         Scratch r{};
-        const int64_t tile = kTileRows * kTileColumns<T>, stats = p.layers ? p.layers->stats : 0;
+        const int64_t tile = kTileRows * kTilePitch<T>, stats = p.layers ? p.layers->stats : 0;
         // double sums: two floats each; those of both products are found at the beginning
         const int64_t doubles = sizeof(double) / sizeof(T) * p.columns;
         if (p.v) r.sums = take(doubles * (p.u ? 2 * p.block : chunk_rows(p)));
@@ -68,12 +68,13 @@ struct Scratch {
             r.sector_rows = take(kTileRows * sector_stats(p));
             r.known = take(kTileColumns<T> + kTileRows);
         }
-        if (p.v || is_staged(p)) r.values = take(tile);
-        if (p.symmetric && !p.v && (p.rounded || p.streams))
-            for (T*& scratch : r.mirror) scratch = take(kMirrorScratch<T>);
+        const bool both = p.out[0] && p.out[1];
+        if (p.v || (both && is_staged(p))) r.values = take(tile);
+        for (int which = 0; which < 2; ++which)
+            if (p.symmetric && p.streams && p.out[which]) r.mirror[which] = take(kMirrorScratch<T>);
         if (mirrors_later(p) && !p.v) {
             r.other_products = take(tile);
-            r.other_values = take(tile);
+            if (both) r.other_values = take(tile);
         }
         if (p.v) {
             r.packed_v = take(panels(p.columns) * kPanel<T> * kTileColumns<T>);

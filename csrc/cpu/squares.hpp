@@ -28,11 +28,11 @@ NTK_FN void transpose(Vec<T> (&rows)[kLanes<T>]) {
     if constexpr (2 * H < kLanes<T>) transpose<T, 2 * H>(rows);
 }
 
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-// Lanes of 16 bytes, the first at p and each of the others `step` numbers after the one before. A load puts
-// a lane into its place on any port that computes, an exchange of lanes has one port alone.
+// What 16 bytes hold, the first at p and, where vectors are longer, more of them `step` numbers after those before. A
+// load puts 16 bytes into their place on any port that computes, an exchange of lanes has one port alone.
 template <class T>
-NTK_FN Vec<T> load_lanes(const T* p, std::ptrdiff_t step) {
+NTK_FN Vec<T> load_parts(const T* p, [[maybe_unused]] std::ptrdiff_t step) {
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
     if constexpr (sizeof(T) == 8) {
         Doubles v = _mm512_castpd128_pd512(_mm_loadu_pd(p));
         v = _mm512_insertf64x2(v, _mm_loadu_pd(p + step), 1);
@@ -44,34 +44,64 @@ NTK_FN Vec<T> load_lanes(const T* p, std::ptrdiff_t step) {
         v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 2 * step), 2);
         return (Vec<T>)_mm512_insertf32x4(v, _mm_loadu_ps(p + 3 * step), 3);
     }
-}
-template <class T>
-NTK_FN void turn_square(const T* from, std::ptrdiff_t ld, T* to, std::ptrdiff_t step) {
-    constexpr int kPart = 16 / sizeof(T);
-    constexpr auto kAll = std::make_integer_sequence<int, kLanes<T>>{};
-    for (int c = 0; c < kLanes<T>; c += kPart) {
-        Vec<T> part[kPart];
-        for (int k = 0; k < kPart; ++k) part[k] = load_lanes<T>(from + k * ld + c, kPart * ld);
-        for (int k = 0; k < kPart; k += 2) exchange<T, 1>(part[k], part[k + 1], kAll);
-        if constexpr (kPart > 2)
-            for (int k = 0; k < 2; ++k) exchange<T, 2>(part[k], part[k + 2], kAll);
-        for (int k = 0; k < kPart; ++k) store<T>(to + (c + k) * step, part[k]);
-    }
-}
+#elif defined(__AVX2__)
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)),
+                                            _mm_loadu_pd(p + step), 1);
+    else
+        return (Vec<T>)_mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
+                                            _mm_loadu_ps(p + step), 1);
 #else
+    return load<T>(p);
+#endif
+}
+
+// Columns that are transposed together, and each of them: kLanes numbers, `ld` apart.
 template <class T>
-NTK_FN void turn_square(const T* from, std::ptrdiff_t ld, T* to, std::ptrdiff_t step) {
-    Vec<T> square[kLanes<T>];
-    for (int k = 0; k < kLanes<T>; ++k) square[k] = load<T>(from + k * ld);
-    transpose<T>(square);
-    for (int k = 0; k < kLanes<T>; ++k) store<T>(to + k * step, square[k]);
+constexpr int kPart = 16 / sizeof(T);
+template <class T>
+NTK_FN void load_columns(const T* from, std::ptrdiff_t ld, Vec<T> (&columns)[kPart<T>]) {
+    constexpr auto kAll = std::make_integer_sequence<int, kLanes<T>>{};
+    for (int k = 0; k < kPart<T>; ++k) columns[k] = load_parts<T>(from + k * ld, kPart<T> * ld);
+    for (int k = 0; k < kPart<T>; k += 2) exchange<T, 1>(columns[k], columns[k + 1], kAll);
+    if constexpr (kPart<T> > 2)
+        for (int k = 0; k < 2; ++k) exchange<T, 2>(columns[k], columns[k + 2], kAll);
+}
+
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+// The last `behind` lanes of `before` and after them the first ones of `now`.
+template <class T>
+alignas(64) constexpr typename Simd<T>::Bits kSteps[32] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+template <class T>
+NTK_FN Vec<T> joined(Vec<T> before, Vec<T> now, int behind) {
+    const auto index = _mm512_loadu_si512(kSteps<T> + kLanes<T> - behind);
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm512_permutex2var_pd((Doubles)before, index, (Doubles)now);
+    else
+        return (Vec<T>)_mm512_permutex2var_ps((Floats)before, index, (Floats)now);
+}
+
+// Writes lanes [from, end).
+template <class T>
+NTK_FN void store_lanes(T* p, Vec<T> v, int from, int end) {
+    const unsigned mask = (1u << end) - (1u << from);
+    if constexpr (sizeof(T) == 8)
+        _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (Doubles)v);
+    else
+        _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (Floats)v);
 }
 #endif
 #else  // one number
 template <class T>
 NTK_FN void transpose(Vec<T> (&)[kLanes<T>]) {}
 template <class T>
-NTK_FN void turn_square(const T*, std::ptrdiff_t, T*, std::ptrdiff_t) {}
+constexpr int kPart = 1;
+template <class T>
+NTK_FN void load_columns(const T* from, std::ptrdiff_t, Vec<T> (&columns)[kPart<T>]) {
+    columns[0] = *from;
+}
 #endif
 
 }  // namespace

@@ -5,21 +5,6 @@
 
 namespace {
 
-// Takes row i of a finished tile, whose columns before `first` are left of the diagonal, from scratch memory, but
-// for the lines that are to be sent.
-template <class T>
-NTK_FN void keep_tile_row(const Problem<T>& p, T* const (&dest)[2], const int64_t (&ld)[2], int i,
-                          int rows, int64_t i0, int64_t j0, int64_t first, int64_t width,
-                          Lines<T> (&lines)[2]) {
-    for (int which = 0; which < 2; ++which) {
-        if (!dest[which] || first >= width) continue;
-        lines[which].send(lines[which].count);
-        if (i + kAhead < rows) ask_for_row(p, which, i0 + i + kAhead, j0 + first, width - first);
-        lines[which] = keep_row(p, which, dest[which] + i * ld[which] + first, i0 + i, j0 + first,
-                                width - first);
-    }
-}
-
 // Kernel values of rows [i0, i0+rows) and columns [j0, j0+width) into dest, whose pointers address
 // that corner; of a symmetric problem only the columns from the diagonal on. Meanwhile those of
 // the tile before, `waiting`, are mirrored.
@@ -35,10 +20,10 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         multiply_tile<T>(p.x + i * p.ldx, p.ldx, to - from, p.n - i, s.packed,
                          static_cast<int>(before / kPanel<T>),
                          static_cast<int>(Scratch<T>::panels(width)), p.d,
-                         s.products + from * kTileColumns<T>, kTileColumns<T>);
+                         s.products + from * kTilePitch<T>, kTilePitch<T>);
     };
     const auto pairs = [&](int i, int64_t j) {
-        return Pairs<T>{p, s.products + i * kTileColumns<T> + j, i0 + i, j0 + j};
+        return Pairs<T>{p, s.products + i * kTilePitch<T> + j, i0 + i, j0 + j};
     };
     const auto at = [&](int which, int64_t i, int64_t j) {
         return dest[which] ? dest[which] + i * ld[which] + j : nullptr;
@@ -48,7 +33,13 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
         const int64_t first = below + i - j;
         return Window{first > 0 ? first : 0, width - j};
     };
-    Lines<T> lines[2];
+    // Column of the pair of row i with itself, whose value is known, or less than 0. An angle of 0 would lead all
+    // pairs beside it the long way of close ones.
+    const auto own_column = [&](int i) -> int64_t {
+        const bool known = p.profile[0] && p.norm_x[i0 + i] != 0;
+        return p.symmetric && known && below + i < width ? below + i : -1;
+    };
+    Outgoing<T> outgoing{p, dest, ld, i0, j0, rows, width};
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass
         multiply(0, rows, kStrip);
         pack_rows<T>(p, i0, rows, s);
@@ -70,18 +61,20 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
                               window(i, j));
             }
         }
-        for (int i = 0; staged && i < rows; ++i)
-            keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width, lines);
+        for (int i = 0; staged && i < rows; ++i) outgoing.keep(i, window(i, 0).from);
         return;
     }
     constexpr int64_t kWidth = kGroup * kLanes<T>;
     constexpr int kStep = kRowsOutside ? kRows : kTileRows;  // products stay in the first cache
-    constexpr int64_t kSent = kWidth > kLineNumbers<T> ? kWidth / kLineNumbers<T> : 1;
+    constexpr int kSent = kWidth > kLineNumbers<T> ? kWidth / kLineNumbers<T> : 1;
     constexpr bool kBetween = sizeof(Vec<T>) >= 32;  // short groups do not pay for it
-    constexpr int kEvery = kTileColumns<T> / kWidth, kMirrored = kTileColumns<T> / kTileRows;
-    int due = 0;  // of kMirrored columns to be mirrored for each row, times kEvery
+    constexpr int kEvery =
+        kPart<T> * kStepRows<T> / kWidth;  // groups of pairs a step of the mirror
+    int groups = 0;
     for (int i = 0; i < rows; ++i) {
         if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows, kWidth);
+        const int64_t own = own_column(i);
+        if (own >= 0) s.products[i * kTilePitch<T> + own] = 0;
         for (int64_t j = below + i > 0 ? (below + i) / kWidth * kWidth : 0; j < width;
              j += kWidth) {
             T* const out[2] = {at(0, i, j), at(1, i, j)};
@@ -93,14 +86,17 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
             else
                 map_profile<T>(pairs(i, j), s.factors + j, out, wanted);
             if constexpr (!kBetween) continue;
-            for (Lines<T>& before : lines) before.send(kSent);
-            if (!waiting || (due += kMirrored) < kEvery) continue;
-            due -= kEvery;
-            for (int which = 0; which < 2; ++which) send_column<T>(p, waiting[which]);
+            outgoing.template send<kSent>();
+            if (!waiting || ++groups % kEvery) continue;
+            for (int which = 0; which < 2; ++which) mirror_step<T>(p, waiting[which]);
         }
-        if (staged) keep_tile_row(p, dest, ld, i, rows, i0, j0, window(i, 0).from, width, lines);
+        for (int which = 0; own >= 0 && which < 2; ++which)
+            if (dest[which])
+                *at(which, i, own) =
+                    value_of_equals(*p.profile[which], p.factor_x[i0 + i], s.factors[own]);
+        if (staged) outgoing.keep(i, window(i, 0).from);
     }
-    for (Lines<T>& rest : lines) rest.send(rest.count);
+    outgoing.send_all();
 }
 
 // ---- tasks -------------------------------------------------------------------------------------
@@ -125,7 +121,7 @@ int64_t scratch_size(const Problem<T>& p) {
 template <class T>
 void passing_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows, int64_t j0,
                   int width) {
-    const int64_t ld[2] = {kTileColumns<T>, kTileColumns<T>};
+    const int64_t ld[2] = {kTilePitch<T>, kTilePitch<T>};
     T* const dest[2] = {p.use_second ? nullptr : s.values, p.use_second ? s.values : nullptr};
     compute_tile<T>(p, s, i0, rows, j0, width, dest, ld);
 }
@@ -135,7 +131,7 @@ template <class T>
 void stage(const Problem<T>& p, const Scratch<T>& s, T* (&dest)[2], int64_t (&ld)[2]) {
     const bool wanted[2] = {p.out[0] || (p.rounded && !p.use_second),
                             p.out[1] || (p.rounded && p.use_second)};
-    ld[0] = ld[1] = kTileColumns<T>;
+    ld[0] = ld[1] = kTilePitch<T>;
     dest[0] = wanted[0] ? s.products : nullptr;
     dest[1] = !wanted[1] ? nullptr : wanted[0] ? s.values : s.products;
 }
@@ -171,16 +167,8 @@ void run_gram(const Problem<T>& p, int64_t task, Scratch<T>& s, int64_t* packed)
         for (int which = 0; p.symmetric && which < 2; ++which) {
             if (!dest[which]) continue;
             finish_mirror<T>(p, waiting[which]);
-            Mirror<T> tile{dest[which],
-                           ld[which],
-                           i0,
-                           rows,
-                           j0,
-                           j1 - j0,
-                           p.rounded || i0 == begin,
-                           p.rounded || i0 + rows == end,
-                           which,
-                           s.mirror[which]};
+            Mirror<T> tile{dest[which], ld[which],        i0,    rows,           j0, j1 - j0,
+                           i0 == begin, i0 + rows == end, which, s.mirror[which]};
             if (mirrors_later(p))
                 waiting[which] = tile;
             else
@@ -201,7 +189,7 @@ void add_product(const Scratch<T>& s, int rows, int width, const T* packed_v, in
                  int64_t used, double* sums) {
     alignas(64) T part[kRows * kPanel<T>] = {};
     for (int i = 0; i < rows; i += kRows) {
-        multiply_register_tile<T, VECS, false>(s.values + i * kTileColumns<T>, kTileColumns<T>,
+        multiply_register_tile<T, VECS, false>(s.values + i * kTilePitch<T>, kTilePitch<T>,
                                                rows - i, packed_v, kPanel<T>, width, part,
                                                kPanel<T>);
         for (int r = 0; r < kRows && i + r < rows; ++r)
@@ -248,7 +236,7 @@ void add_columns(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows,
         const int count = static_cast<int>(smaller(kRows, p.columns - c));
         for (int j = 0; j < width; j += kPanel<T>) {
             multiply_register_tile<T, kVecs, false>(s.turned_v + c * kTileRows, kTileRows, count,
-                                                    s.values + j, kTileColumns<T>, rows, part,
+                                                    s.values + j, kTilePitch<T>, rows, part,
                                                     kPanel<T>);
             for (int r = 0; r < count; ++r)
                 for (int k = 0; k < kPanel<T>; ++k)
@@ -295,7 +283,7 @@ void run_both(const Problem<T>& p, int64_t task, Scratch<T>& s) {
         pack_columns<T>(p, j0, s);
         pack_v<T>(p, j0, width, s);
         for (int i = 0; i < kTileRows; ++i)  // what is read of whole vectors
-            std::memset(s.values + i * kTileColumns<T> + width, 0,
+            std::memset(s.values + i * kTilePitch<T> + width, 0,
                         sizeof(T) * (kTileColumns<T> - width));
         for (int64_t i0 = begin; i0 < end && !(p.symmetric && i0 >= j0 + width); i0 += kTileRows) {
             if (*p.cancelled) return;
@@ -304,7 +292,7 @@ void run_both(const Problem<T>& p, int64_t task, Scratch<T>& s) {
             const auto clear = [&](int64_t below) {  // of row i the columns before `below` + i
                 for (int64_t i = 0; p.symmetric && i < rows; ++i)
                     if (below + i > 0)
-                        std::memset(s.values + i * kTileColumns<T>, 0, sizeof(T) * (below + i));
+                        std::memset(s.values + i * kTilePitch<T>, 0, sizeof(T) * (below + i));
             };
             clear(i0 - j0);
             add_rows<T>(p, s, rows, width, sums + (i0 - begin) * p.columns);

@@ -55,6 +55,12 @@ NTK_FN void evaluate_middle(const ntkfast::Profile<T>& map, int powers, const Ve
     }
 }
 
+// The value of two equal rows, which is exact.
+template <class T>
+NTK_FN T value_of_equals(const ntkfast::Profile<T>& map, T factor_x, T factor_y) {
+    return map.base[0] * (factor_y * (factor_x * map.scale));
+}
+
 // value = base + s * p(t - left edge of the piece); u only tells the branch.
 template <class T>
 NTK_FN void evaluate_by_root(const ntkfast::Profile<T>& map, const Vec<T> (&u)[kGroup],

@@ -182,7 +182,8 @@ void test_rounded(const Implementation& isa, Data<T> x, Data<T> y, bool symmetri
 }
 
 template <class T>
-void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) {
+void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y, bool symmetric,
+                 bool streams) {
     // one ReLU layer with biases: q = w |x|^2 + e, then K = w' sqrt(qp) kappa1 + e'
     const double w = 1.5, e = 0.25;
     const LayerRow layers[2] = {
@@ -205,6 +206,7 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
                         0};
     Problem<T> p = problem_of(x, y);
     p.layers = &map;
+    p.symmetric = symmetric, p.streams = streams;
     std::vector<T> ntk(static_cast<std::size_t>(x.n * y.n)), nngp(ntk.size());
     p.out[0] = ntk.data(), p.out[1] = nngp.data();
     p.ldo[0] = p.ldo[1] = y.n;
@@ -227,7 +229,40 @@ void test_layers(const Implementation& isa, const Data<T>& x, const Data<T>& y) 
             good &= std::fabs(static_cast<double>(nngp[at]) - k) <= tolerance;
             good &= std::fabs(static_cast<double>(ntk[at]) - t) <= tolerance;
         }
-    check(good, "layers", isa.name, x.n, y.n, x.d);
+    check(good, symmetric ? "symmetric layers" : "layers", isa.name, x.n, y.n, x.d);
+}
+
+// Results past the caches that begin anywhere in a line, with rows of any length: the numbers of one that stays in
+// the caches, and nothing written beside them.
+template <class T>
+void test_mirror(const Implementation& isa, const Data<T>& x) {
+    const Radial<T> radial{T(0.5), T(2), Radius::kSphere};
+    Problem<T> p = problem_of(x, x);
+    p.radial = &radial;
+    p.symmetric = true;
+    std::vector<T> plain(static_cast<std::size_t>(x.n * x.n));
+    p.out[0] = plain.data(), p.ldo[0] = x.n;
+    run(p, *isa.tiles(), 2, [] {});
+    p.streams = true;
+    constexpr int64_t line = 64 / sizeof(T);
+    for (int64_t offset = 0; offset < line; offset += 3)
+        for (const int64_t ld : {x.n, x.n + 1, (x.n / line + 1) * line}) {
+            const auto size = static_cast<std::size_t>((x.n - 1) * ld + x.n);
+            std::vector<T> room(size + 4 * line, T(-7));
+            T* const out = room.data() + 2 * line + offset -
+                           reinterpret_cast<std::uintptr_t>(room.data()) / sizeof(T) % line;
+            const auto before = static_cast<int64_t>(out - room.data());
+            p.out[0] = out, p.ldo[0] = ld;
+            run(p, *isa.tiles(), 2, [] {});
+            bool good = true;
+            for (int64_t k = 0; k < static_cast<int64_t>(room.size()); ++k) {
+                const int64_t at = k - before, i = at / ld, j = at % ld;
+                const bool inside = at >= 0 && i < x.n && j < x.n;
+                good &= room[static_cast<std::size_t>(k)] ==
+                        (inside ? plain[static_cast<std::size_t>(i * x.n + j)] : T(-7));
+            }
+            check(good, "mirror images", isa.name, x.n, ld, offset);
+        }
 }
 
 // A symmetric product as the sum of what pairs of groups of its rows add to it.
@@ -357,8 +392,10 @@ void test_all(const Implementation& isa) {
         for (const bool streams : {false, true}) {
             test_profile<T>(isa, x, y, false, streams);
             test_profile<T>(isa, y, y, true, streams);
+            test_layers<T>(isa, x, y, false, streams);
+            test_layers<T>(isa, y, y, true, streams);
         }
-        test_layers<T>(isa, x, y);
+        test_mirror<T>(isa, y);
         for (const Kept kept : {Kept::kHalf, Kept::kBrain, Kept::kSingle}) {
             if (kept == Kept::kSingle && sizeof(T) == 4) continue;
             test_rounded<T>(isa, x, y, false, kept);
@@ -374,6 +411,8 @@ void test_all(const Implementation& isa) {
     test_matmul<T>(isa, several, several, 1, true);  // several blocks, the last one short
     const Data<T> large(1700, 3, 1, 3);              // several chunks of rows
     test_profile<T>(isa, large, large, true, true);
+    test_layers<T>(isa, large, large, true, true);
+    test_mirror<T>(isa, large);
 }
 
 void test_failures() {
