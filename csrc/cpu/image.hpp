@@ -153,11 +153,14 @@ void diagonal_pairs(const Images<T>& p, const ImageScratch<T>& work, const Pixel
     constexpr int64_t kV = kLanes<T>, kNeighbours = kV / 2 + 1;
     for (int64_t s = kNeighbours * part / parts; s < kNeighbours * (part + 1) / parts; ++s) {
         if (*p.cancelled) return;
-        IVec<T> first{}, second{};
-        for (int64_t l = 0; l < kV; ++l)
-            first[l] = smaller(l, (l + s) % kV), second[l] = larger(l, (l + s) % kV);
-        draw_images<T>(p.net, images, first, work.drawn[0]);
-        draw_images<T>(p.net, images, second, work.drawn[1]);
+        typename Simd<T>::Bits first[kV], second[kV];
+        for (int64_t l = 0; l < kV; ++l) {
+            const int64_t other = (l + s) % kV;
+            first[l] = static_cast<typename Simd<T>::Bits>(smaller(l, other));
+            second[l] = static_cast<typename Simd<T>::Bits>(larger(l, other));
+        }
+        draw_images<T>(p.net, images, load_bits<T>(first), work.drawn[0]);
+        draw_images<T>(p.net, images, load_bits<T>(second), work.drawn[1]);
         image_pairs<T, true>(p, work, work.drawn[0], work.drawn[1]);
         for (int64_t l = 0; l < kV; ++l) {
             const int64_t a = j + first[l], b = j + second[l];

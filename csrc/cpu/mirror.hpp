@@ -40,9 +40,9 @@ NTK_FN T* mirrored(const Problem<T>& p, const Mirror<T>& m, int64_t i, int64_t j
     return p.out[m.which] + (m.j0 + j) * p.ldo[m.which] + m.i0 + i;
 }
 
-// Numbers between the beginning of a line and p.
+// How far p is from the beginning of its line, in numbers.
 template <class T>
-NTK_FN int behind(const T* p) {
+NTK_FN int place_in_line(const T* p) {
     return static_cast<int>(reinterpret_cast<std::uintptr_t>(p) / sizeof(T) % kLineNumbers<T>);
 }
 
@@ -88,12 +88,14 @@ NTK_RARE void mirror_any(const Problem<T>& p, const Mirror<T>& m) {
     const bool begins = m.first && m.row == 0;
     for (int64_t k = 0; k < width; ++k) {
         const int64_t j = m.column + k, all = m.count(j);
-        if (all < 0 || (m.row > 0 && all <= m.row)) continue;  // has ended before
+        if (all < 0 || (m.row > 0 && all <= m.row))
+            continue;  // has ended before, or in the tile before
         const int64_t count = smaller(all - m.row, kStepRows<T>);
+        // A column may end with no number of this tile: what the one before left is written then.
         const bool ends = (m.last || all < m.rows) && all == m.row + count;
         T* const to = mirrored<T>(p, m, m.row, j);
-        const int64_t from = begins ? 0 : -behind<T>(to);
-        const int64_t end = ends ? count : count - behind<T>(to);
+        const int64_t from = begins ? 0 : -place_in_line<T>(to);
+        const int64_t end = ends ? count : count - place_in_line<T>(to);
         if (!ends) copy_line<T>(numbers[k] + kStepRows<T>, m.carry + j * kLead);
         if (end <= from) continue;
         Lines<T> lines = keep_ends<T>(numbers[k] + kLead + from, end - from, to + from);
@@ -101,7 +103,35 @@ NTK_RARE void mirror_any(const Problem<T>& p, const Mirror<T>& m) {
     }
 }
 
-// A step of whole rows and columns, in registers.
+// A step of whole rows and columns, in registers, where these hold lines.
+template <class T>
+void mirror_whole(const Problem<T>& p, const Mirror<T>& m);
+
+#if defined(NTK_VECTORS) && defined(__AVX512F__) && defined(__AVX512DQ__)
+// The last `place` lanes of `before` and after them the first ones of `now`.
+template <class T>
+alignas(64) constexpr typename Simd<T>::Bits kSteps[32] = {
+    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+template <class T>
+NTK_FN Vec<T> joined(Vec<T> before, Vec<T> now, int place) {
+    const auto index = _mm512_loadu_si512(kSteps<T> + kLanes<T> - place);
+    if constexpr (sizeof(T) == 8)
+        return (Vec<T>)_mm512_permutex2var_pd((Doubles)before, index, (Doubles)now);
+    else
+        return (Vec<T>)_mm512_permutex2var_ps((Floats)before, index, (Floats)now);
+}
+
+// Writes lanes [from, end).
+template <class T>
+NTK_FN void store_lanes(T* p, Vec<T> v, int from, int end) {
+    const unsigned mask = (1u << end) - (1u << from);
+    if constexpr (sizeof(T) == 8)
+        _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (Doubles)v);
+    else
+        _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (Floats)v);
+}
+
 template <class T>
 NTK_FN void mirror_whole(const Problem<T>& p, const Mirror<T>& m) {
     constexpr int kBlocks = kStepRows<T> / kLanes<T>;
@@ -113,25 +143,25 @@ NTK_FN void mirror_whole(const Problem<T>& p, const Mirror<T>& m) {
     T* carry = m.carry + m.column * kLanes<T>;
     const int64_t ldo = p.ldo[m.which];
     for (int k = 0; k < kPart<T>; ++k, to += ldo, carry += kLanes<T>) {
-        const int shift = behind<T>(to);
+        const int place = place_in_line<T>(to);
+        T* line = to - place;
         Vec<T> before = load<T>(carry);
-        for (int b = 0; b < kBlocks; ++b) {
-            const Vec<T> line = joined<T>(before, columns[b][k], shift);
+        for (int b = 0; b < kBlocks; ++b, line += kLanes<T>) {
+            const Vec<T> numbers = joined<T>(before, columns[b][k], place);
             before = columns[b][k];
-            if (b == 0 && begins && shift > 0) [[unlikely]]
-                store_lanes<T>(to - shift, line, shift, kLanes<T>);
+            if (b == 0 && begins && place > 0) [[unlikely]]
+                store_lanes<T>(line, numbers, place, kLanes<T>);
             else
-                stream<T>(to - shift + b * kLanes<T>, line);
+                stream<T>(line, numbers);
         }
         store<T>(carry, before);
-        if ((begins || ends) && shift > 0) [[unlikely]] {
-            if (ends)
-                store_lanes<T>(to - shift + kStepRows<T>, joined<T>(before, before, shift), 0,
-                               shift);
+        if ((begins || ends) && place > 0) [[unlikely]] {
+            if (ends) store_lanes<T>(line, joined<T>(before, before, place), 0, place);
             prefetch(to + kPart<T> * ldo + (ends ? kStepRows<T> - 1 : 0));  // of the next columns
         }
     }
 }
+#endif
 
 // Goes on mirroring, past the caches, by kPart columns and kStepRows rows.
 template <class T>
@@ -139,9 +169,9 @@ NTK_FN void mirror_step(const Problem<T>& p, Mirror<T>& m) {
     if (m.column >= m.columns) return;
     bool whole = false;
     if constexpr (kInRegisters<T>) {
-        const int64_t count = m.count(m.column);
-        whole =
-            m.row + kStepRows<T> + (count < m.rows) <= count && m.column + kPart<T> <= m.columns;
+        // All columns have all rows of the step; the step that reaches the diagonal ends some and not others.
+        const int64_t count = m.count(m.column), end = m.row + kStepRows<T>;
+        whole = (count < m.rows ? end < count : end <= count) && m.column + kPart<T> <= m.columns;
         if (whole) mirror_whole<T>(p, m);
     }
     if (!whole) mirror_any<T>(p, m);

@@ -67,32 +67,6 @@ NTK_FN void load_columns(const T* from, std::ptrdiff_t ld, Vec<T> (&columns)[kPa
     if constexpr (kPart<T> > 2)
         for (int k = 0; k < 2; ++k) exchange<T, 2>(columns[k], columns[k + 2], kAll);
 }
-
-#if defined(__AVX512F__) && defined(__AVX512DQ__)
-// The last `behind` lanes of `before` and after them the first ones of `now`.
-template <class T>
-alignas(64) constexpr typename Simd<T>::Bits kSteps[32] = {
-    0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
-    16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
-template <class T>
-NTK_FN Vec<T> joined(Vec<T> before, Vec<T> now, int behind) {
-    const auto index = _mm512_loadu_si512(kSteps<T> + kLanes<T> - behind);
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm512_permutex2var_pd((Doubles)before, index, (Doubles)now);
-    else
-        return (Vec<T>)_mm512_permutex2var_ps((Floats)before, index, (Floats)now);
-}
-
-// Writes lanes [from, end).
-template <class T>
-NTK_FN void store_lanes(T* p, Vec<T> v, int from, int end) {
-    const unsigned mask = (1u << end) - (1u << from);
-    if constexpr (sizeof(T) == 8)
-        _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (Doubles)v);
-    else
-        _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (Floats)v);
-}
-#endif
 #else  // one number
 template <class T>
 NTK_FN void transpose(Vec<T> (&)[kLanes<T>]) {}

@@ -36,8 +36,7 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     // Column of the pair of row i with itself, whose value is known, or less than 0. An angle of 0 would lead all
     // pairs beside it the long way of close ones.
     const auto own_column = [&](int i) -> int64_t {
-        const bool known = p.profile[0] && p.norm_x[i0 + i] != 0;
-        return p.symmetric && known && below + i < width ? below + i : -1;
+        return p.symmetric && p.profile[0] && below + i < width ? below + i : -1;
     };
     Outgoing<T> outgoing{p, dest, ld, i0, j0, rows, width};
     if (p.layers) {  // strip by strip: its numbers stay in the first cache while the rows pass

@@ -2,9 +2,10 @@
 //
 // Arithmetic is written with the operators of the GNU vector extension, which GCC and Clang turn
 // into the same code as intrinsics; only four operations need a spelling of their own: square
-// root, table lookup, mask bits and lane exchange. Other compilers get vectors of one lane, and so
-// do the threads of a device, which evaluate one pair each: code for them is compiled by
-// nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for the device.
+// root, table lookup, mask bits and lane exchange. Other compilers, and any with NTK_NO_VECTORS,
+// get vectors of one lane, and so do the threads of a device, which evaluate one pair each: code
+// for them is compiled by nvcc, or by any compiler with NTK_ONE_LANE, where a host stands in for
+// the device.
 #pragma once
 
 #include <cmath>
@@ -20,7 +21,7 @@
 #define NTK_ONE_LANE
 #endif
 
-#if defined(__GNUC__) && !defined(NTK_ONE_LANE)
+#if defined(__GNUC__) && !defined(NTK_ONE_LANE) && !defined(NTK_NO_VECTORS)
 #define NTK_VECTORS
 #endif
 #if (defined(NTK_VECTORS) && defined(__x86_64__)) || defined(_MSC_VER)
@@ -182,6 +183,12 @@ template <class T>
 NTK_FN IVec<T> bits_of(Vec<T> v) {
     IVec<T> i;
     std::memcpy(&i, &v, sizeof i);
+    return i;
+}
+template <class T>
+NTK_FN IVec<T> load_bits(const typename Simd<T>::Bits* p) {
+    IVec<T> i;
+    std::memcpy(&i, p, sizeof i);
     return i;
 }
 template <class T>
