@@ -142,8 +142,9 @@ NTK_FN void mirror_whole(const Problem<T>& p, const Mirror<T>& m) {
     T* to = mirrored<T>(p, m, m.row, m.column);
     T* carry = m.carry + m.column * kLanes<T>;
     const int64_t ldo = p.ldo[m.which];
+    constexpr int kPlaces = kLineNumbers<T> - 1;  // all bits of a place
+    int place = place_in_line<T>(to);
     for (int k = 0; k < kPart<T>; ++k, to += ldo, carry += kLanes<T>) {
-        const int place = place_in_line<T>(to);
         T* line = to - place;
         Vec<T> before = load<T>(carry);
         for (int b = 0; b < kBlocks; ++b, line += kLanes<T>) {
@@ -159,6 +160,7 @@ NTK_FN void mirror_whole(const Problem<T>& p, const Mirror<T>& m) {
             if (ends) store_lanes<T>(line, joined<T>(before, before, place), 0, place);
             prefetch(to + kPart<T> * ldo + (ends ? kStepRows<T> - 1 : 0));  // of the next columns
         }
+        place = (place + static_cast<int>(ldo & kPlaces)) & kPlaces;
     }
 }
 #endif
