@@ -6,11 +6,13 @@
 
 namespace {
 
+// Whether a register holds a line.
+template <class T>
+constexpr bool kInRegisters = kLanes<T> == kLineNumbers<T>;
+
 // Rows of a tile, of kPart columns, that are mirrored at once. Where registers hold lines two of each mirrored row:
 // more would fill all buffers on the way to memory, fewer spend as much on finding their places as on moving numbers.
 // Elsewhere they go by way of scratch memory, and all rows share what that takes.
-template <class T>
-constexpr bool kInRegisters = kLanes<T> == kLineNumbers<T>;
 template <class T>
 constexpr int kStepRows = kInRegisters<T> ? 2 * kLineNumbers<T> : kTileRows;
 static_assert(kTileRows % kStepRows<float> == 0 && kTileRows % kStepRows<double> == 0);
@@ -89,7 +91,7 @@ NTK_RARE void mirror_any(const Problem<T>& p, const Mirror<T>& m) {
     for (int64_t k = 0; k < width; ++k) {
         const int64_t j = m.column + k, all = m.count(j);
         if (all < 0 || (m.row > 0 && all <= m.row))
-            continue;  // has ended before, or in the tile before
+            continue;  // has ended before, or lies left of the diagonal
         const int64_t count = smaller(all - m.row, kStepRows<T>);
         // A column may end with no number of this tile: what the one before left is written then.
         const bool ends = (m.last || all < m.rows) && all == m.row + count;
@@ -108,11 +110,12 @@ template <class T>
 void mirror_whole(const Problem<T>& p, const Mirror<T>& m);
 
 #if defined(NTK_VECTORS) && defined(__AVX512F__) && defined(__AVX512DQ__)
-// The last `place` lanes of `before` and after them the first ones of `now`.
 template <class T>
 alignas(64) constexpr typename Simd<T>::Bits kSteps[32] = {
     0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
     16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+
+// The last `place` lanes of `before` and after them the first ones of `now`.
 template <class T>
 NTK_FN Vec<T> joined(Vec<T> before, Vec<T> now, int place) {
     const auto index = _mm512_loadu_si512(kSteps<T> + kLanes<T> - place);
