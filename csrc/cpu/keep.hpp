@@ -30,6 +30,12 @@ NTK_FN void copy_few(const T* from, int64_t count, T* to) {
 template <class T>
 constexpr int kLineNumbers = kLine / sizeof(T);
 
+// How far p is from the beginning of its line, in numbers.
+template <class T>
+NTK_FN int place_in_line(const T* p) {
+    return static_cast<int>(reinterpret_cast<std::uintptr_t>(p) / sizeof(T) % kLineNumbers<T>);
+}
+
 // Whole cache lines of a result that are yet to be written, past the caches, which need not read them first.
 // Many at once fill all buffers on the way to memory and computing stops; a few after each group of pairs do not.
 template <class T>
@@ -58,8 +64,7 @@ struct Lines {
 template <class T>
 NTK_FN Lines<T> keep_ends(const T* from, int64_t count, T* to) {
     constexpr int kNumbers = kLineNumbers<T>;
-    const auto ahead = -(reinterpret_cast<std::uintptr_t>(to) / sizeof(T)) % kNumbers;
-    const int64_t head = smaller(static_cast<int64_t>(ahead), count);
+    const int64_t head = smaller((kNumbers - place_in_line<T>(to)) % kNumbers, count);
     copy_few<kNumbers / 2>(from, head, to);
     const Lines<T> lines{from + head, to + head, (count - head) / kNumbers};
     const int64_t done = head + lines.count * kNumbers;
@@ -98,8 +103,8 @@ template <class T>
 NTK_FN void ask_for_row(const Problem<T>& p, int which, int64_t i, int64_t j, int64_t count) {
     if (p.rounded || count <= 0) return;
     const T* const to = p.out[which] + i * p.ldo[which] + j;
-    if (reinterpret_cast<std::uintptr_t>(to) % kLine) prefetch(to);
-    if (reinterpret_cast<std::uintptr_t>(to + count) % kLine) prefetch(to + count - 1);
+    if (place_in_line<T>(to)) prefetch(to);
+    if (place_in_line<T>(to + count)) prefetch(to + count - 1);
 }
 
 // A tile of corner (i0, j0) on its way from scratch memory, whose pointers address that corner, to where it is kept.

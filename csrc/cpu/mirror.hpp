@@ -3,6 +3,7 @@
 
 #include "cpu/keep.hpp"
 #include "cpu/squares.hpp"
+#include "formulas/lookup.hpp"
 
 namespace {
 
@@ -40,12 +41,6 @@ constexpr int64_t kMirrorScratch = kTileColumns<T> * kLineNumbers<T>;
 template <class T>
 NTK_FN T* mirrored(const Problem<T>& p, const Mirror<T>& m, int64_t i, int64_t j) {
     return p.out[m.which] + (m.j0 + j) * p.ldo[m.which] + m.i0 + i;
-}
-
-// How far p is from the beginning of its line, in numbers.
-template <class T>
-NTK_FN int place_in_line(const T* p) {
-    return static_cast<int>(reinterpret_cast<std::uintptr_t>(p) / sizeof(T) % kLineNumbers<T>);
 }
 
 // Transposes up to kPart columns from j on, rows [first, end) of those above the diagonal; `to` has row `first` of
@@ -118,11 +113,7 @@ alignas(64) constexpr typename Simd<T>::Bits kSteps[32] = {
 // The last `place` lanes of `before` and after them the first ones of `now`.
 template <class T>
 NTK_FN Vec<T> joined(Vec<T> before, Vec<T> now, int place) {
-    const auto index = _mm512_loadu_si512(kSteps<T> + kLanes<T> - place);
-    if constexpr (sizeof(T) == 8)
-        return (Vec<T>)_mm512_permutex2var_pd((Doubles)before, index, (Doubles)now);
-    else
-        return (Vec<T>)_mm512_permutex2var_ps((Floats)before, index, (Floats)now);
+    return Row<T, 2 * kLanes<T>>(before, now)[load_bits<T>(kSteps<T> + kLanes<T> - place)];
 }
 
 // Writes lanes [from, end).

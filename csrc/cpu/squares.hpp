@@ -1,4 +1,4 @@
-// Squares of numbers that are transposed in registers.
+// Numbers that are transposed in registers: squares, and columns of few bytes.
 #pragma once
 
 #include "formulas/simd.hpp"

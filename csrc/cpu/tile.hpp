@@ -66,9 +66,8 @@ void compute_tile(const Problem<T>& p, const Scratch<T>& s, int64_t i0, int rows
     constexpr int64_t kWidth = kGroup * kLanes<T>;
     constexpr int kStep = kRowsOutside ? kRows : kTileRows;  // products stay in the first cache
     constexpr int kSent = kWidth > kLineNumbers<T> ? kWidth / kLineNumbers<T> : 1;
-    constexpr bool kBetween = sizeof(Vec<T>) >= 32;  // short groups do not pay for it
-    constexpr int kEvery =
-        kPart<T> * kStepRows<T> / kWidth;  // groups of pairs a step of the mirror
+    constexpr bool kBetween = sizeof(Vec<T>) >= 32;           // short groups do not pay for it
+    constexpr int kEvery = kPart<T> * kStepRows<T> / kWidth;  // groups for a step of the mirror
     int groups = 0;
     for (int i = 0; i < rows; ++i) {
         if (i % kStep == 0) multiply(i, i + kStep < rows ? i + kStep : rows, kWidth);

@@ -36,6 +36,7 @@ struct Row {
     NTK_FN explicit Row(const T* p) : low(load<T>(p)) {
         if constexpr (kTwo) high = load<T>(p + kLanes<T>);
     }
+    NTK_FN Row(Vec<T> first, Vec<T> second) : low(first), high(second) {}
     NTK_FN Vec<T> operator[](IVec<T> index) const {
         if constexpr (sizeof(T) == 8)
             return (Vec<T>)_mm512_permutex2var_pd((__m512d)low, (__m512i)index, (__m512d)high);
